@@ -1,0 +1,71 @@
+// The table of contents of what is compiled. The header of a family is its contract; here it only gets its Python name.
+// The tests compile this file once more, against the emulator, as another module (tests/emulator).
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "gradcam3d.h"
+#include "simd.h"
+
+namespace py = pybind11;
+
+namespace {
+
+// Pointers travel from Python as integers (Tensor.data_ptr()); everything else as it is. The GIL is released.
+template <class T>
+struct Argument {
+  using type = T;
+  static T get(const T& value) { return value; }
+};
+template <class T>
+struct Argument<T*> {
+  using type = std::uintptr_t;
+  static T* get(std::uintptr_t address) { return reinterpret_cast<T*>(address); }
+};
+
+template <class Result, class... Parameters>
+void bind(py::module_& module, const char* name, Result (*function)(Parameters...)) {
+  module.def(name, [function](typename Argument<Parameters>::type... arguments) {
+    py::gil_scoped_release released;
+    return function(Argument<Parameters>::get(arguments)...);
+  });
+}
+
+std::vector<std::string> cpu_paths() {
+  std::vector<std::string> names;
+  for (pyws::CpuPath path : {pyws::CpuPath::kPortable, pyws::CpuPath::kAvx2, pyws::CpuPath::kAvx512})
+    if (pyws::cpu_path_available(path)) names.emplace_back(pyws::cpu_path_name(path));
+  return names;
+}
+
+}  // namespace
+
+#if defined(PYWS_WITH_CUDA)
+#define PYWS_BIND_CUDA(name) bind(module, #name "_cuda", pyws::name##_cuda)
+#else
+#define PYWS_BIND_CUDA(name) static_cast<void>(0)
+#endif
+// A family with a CPU and a CUDA kernel of one signature.
+#define PYWS_BIND(name)                         \
+  bind(module, #name "_cpu", pyws::name##_cpu); \
+  PYWS_BIND_CUDA(name)
+
+PYBIND11_MODULE(PYWS_MODULE, module) {
+  PYWS_BIND(gradcam3d);
+
+  module.def("cpu_paths", cpu_paths);
+  module.def("cpu_path", [] { return std::string(pyws::cpu_path_name(pyws::cpu_path())); });
+  module.def("set_cpu_path", [](const std::string& name) { pyws::set_cpu_path(name.c_str()); });
+  module.attr("compiler") = PYWS_COMPILER;
+  module.attr("cuda") = PYWS_CUDA_VERSION;            // "" where built without CUDA
+  module.attr("architectures") = PYWS_ARCHITECTURES;  // of the CUDA kernels, "80-real 90-real ..."
+#if defined(_OPENMP)
+  module.attr("openmp") = true;
+#else
+  module.attr("openmp") = false;
+#endif
+  if (const char* path = std::getenv("PYWS_CPU")) pyws::set_cpu_path(path);
+}

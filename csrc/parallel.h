@@ -1,0 +1,45 @@
+// The one place where CPU kernels meet threads.
+//
+// parallel_for(units, nanoseconds_per_unit, threads, body) calls body(begin, end) on disjoint ranges that cover
+// 0..units-1. Every unit must write its own outputs and nothing else, so the result is the same for any number of
+// threads. With one thread, or with less than about a millisecond of work, no parallel region is entered at all:
+// opening one costs more than it saves, and a forked DataLoader worker must never touch the OpenMP runtime.
+#pragma once
+
+#include <cstdint>
+
+#include "host_device.h"
+
+#if defined(PYWS_STD_THREADS)  // the race detector does not know libgomp
+#include <thread>
+#include <vector>
+#elif defined(_OPENMP)
+#include <omp.h>
+#endif
+
+namespace pyws {
+
+constexpr double kParallelNanoseconds = 1e6;
+
+template <class Body>
+void parallel_for(std::int64_t units, double nanoseconds_per_unit, int threads, const Body& body) {
+  const double work = static_cast<double>(units) * nanoseconds_per_unit;
+  const std::int64_t parts = work < kParallelNanoseconds ? 1 : min64(threads, units);
+  if (parts <= 1) {
+    if (units > 0) body(std::int64_t{0}, units);
+    return;
+  }
+#if defined(PYWS_STD_THREADS)
+  std::vector<std::thread> pool;
+  for (std::int64_t part = 0; part < parts; ++part)
+    pool.emplace_back([&, part] { body(units * part / parts, units * (part + 1) / parts); });
+  for (std::thread& thread : pool) thread.join();
+#elif defined(_OPENMP)
+#pragma omp parallel for schedule(static, 1) num_threads(static_cast<int>(parts))
+  for (std::int64_t part = 0; part < parts; ++part) body(units * part / parts, units * (part + 1) / parts);
+#else
+  body(std::int64_t{0}, units);
+#endif
+}
+
+}  // namespace pyws

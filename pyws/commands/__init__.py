@@ -1,0 +1,1 @@
+"""The commands of the pyws command line, one file a group."""

@@ -1,0 +1,35 @@
+"""The exceptions that pyws raises beyond Python's own ``ValueError`` and ``TypeError``."""
+
+from __future__ import annotations
+
+from os import PathLike
+
+
+class PywsError(Exception):
+    """Base of every exception that pyws defines."""
+
+
+class DataError(PywsError, ValueError):
+    """A file or data set is not what it must be.
+
+    Parameters
+    ----------
+    path : the file, folder or record that is wrong; the message starts with it
+    rule : what must hold, and what was found
+
+    Examples
+    --------
+    >>> raise DataError("truth.json", "segment must end after it starts, got [4.0, 2.0]")
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: truth.json: segment must end after it starts, got [4.0, 2.0]
+    """
+
+    def __init__(self, path: str | PathLike[str], rule: str) -> None:
+        super().__init__(f"{path}: {rule}")
+        self.path = path
+        self.rule = rule
+
+
+class SolverError(PywsError, RuntimeError):
+    """A solver gave no answer that passes its certificate."""

@@ -1,0 +1,102 @@
+"""Files written whole or not at all, and JSON read with errors that name the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from pyws.errors import DataError
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file that becomes ``path`` only when the block ends without an error.
+
+    Parameters
+    ----------
+    path : the file to write; its folder is made where it does not exist
+    mode : "w" (UTF-8 text) or "wb"
+
+    Yields
+    ------
+    The open file. After an error, an interrupt or a full disk ``path`` is as it was before.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with atomic_write(folder / "a.txt") as file:
+    ...     _ = file.write("whole")
+    >>> (folder / "a.txt").read_text()
+    'whole'
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | os.PathLike[str], document: Any) -> None:
+    """Write ``document`` as JSON, whole or not at all; NaN and infinities are refused.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.json"
+    >>> write_json(path, {"a": 1})
+    >>> read_json(path)
+    {'a': 1}
+    """
+    with atomic_write(path) as file:
+        json.dump(document, file, indent=1, allow_nan=False)
+        file.write("\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON document; ``.gz`` files are decompressed.
+
+    Raises
+    ------
+    DataError : the file is missing, unreadable, truncated, not UTF-8 or not JSON; it names the file and the place
+
+    Examples
+    --------
+    >>> read_json("no-such-file.json")
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: no-such-file.json: cannot be read: No such file or directory
+    """
+    try:
+        raw = Path(path).read_bytes()
+        if str(path).endswith(".gz"):
+            import gzip
+
+            raw = gzip.decompress(raw)
+        return json.loads(raw.decode("utf-8"))
+    except json.JSONDecodeError as error:
+        rule = f"is not valid JSON: {error.msg} at line {error.lineno} column {error.colno} ({len(raw)} bytes)"
+        raise DataError(path, rule) from error
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"is not UTF-8 text: byte {error.start} of {len(raw)}") from error
+    except RecursionError as error:
+        raise DataError(path, "is nested too deeply") from error
+    except EOFError as error:
+        raise DataError(path, "is truncated: the gzip stream ends early") from error
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror or error}") from error

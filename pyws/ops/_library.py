@@ -1,0 +1,131 @@
+"""What every operation shares: the compiled core, argument checks, registration with torch, one launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+try:
+    from pyws import _C
+except ImportError as error:
+    raise ImportError(
+        "pyws: the compiled core pyws._C is missing or does not load. Build it with `pip install .` in the source "
+        f"folder, or `pip install -e . --no-build-isolation` for development. The loader said: {error}"
+    ) from error
+
+DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}  # csrc/host_device.h: DType
+
+_library = torch.library.Library("pyws", "DEF")
+
+
+@dataclass
+class Host:
+    """Which compiled functions serve CPU tensors. The tests put the emulated CUDA kernels here."""
+
+    module: ModuleType
+    suffix: str
+    last_argument: Callable[[], int]
+
+
+HOST = Host(_C, "_cpu", torch.get_num_threads)
+
+
+def launch(name: str, device: torch.device, *arguments: Any) -> Any:
+    """Call the compiled function of ``name`` for ``device``; tensors are passed as their addresses.
+
+    The CPU function gets the number of threads as its last argument, the CUDA function the current stream.
+    """
+    raw = [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
+    if device.type == "cpu":
+        return getattr(HOST.module, name + HOST.suffix)(*raw, HOST.last_argument())
+    function = getattr(_C, name + "_cuda", None)
+    if function is None:
+        raise RuntimeError(f"{name}: got CUDA tensors, but pyws was built without CUDA kernels (see `pyws doctor`)")
+    with torch.cuda.device(device):
+        return function(*raw, torch.cuda.current_stream(device).cuda_stream)
+
+
+def register(
+    schema: str,
+    kernel: Callable[..., Any],
+    fake: Callable[..., Any],
+    backward: Callable[..., Any] | None = None,
+    setup_context: Callable[..., Any] | None = None,
+) -> Any:
+    """Define ``pyws::<schema>`` for CPU and CUDA with its fake (shapes without data) and its gradient, if any.
+
+    Returns the operator, ``torch.ops.pyws.<name>.default``.
+    """
+    name = schema[: schema.index("(")]
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    for key in ("CPU", "CUDA"):
+        _library.impl(name, kernel, key)
+    torch.library.register_fake(f"pyws::{name}", fake, lib=_library)
+    if backward is not None:
+        torch.library.register_autograd(f"pyws::{name}", backward, setup_context=setup_context, lib=_library)
+    return getattr(torch.ops.pyws, name).default
+
+
+def check_tensor(
+    op: str,
+    name: str,
+    tensor: Any,
+    dtypes: tuple[torch.dtype, ...],
+    ndim: int | tuple[int, ...] | None = None,
+    shape: tuple[int | None, ...] | None = None,
+    device: torch.device | None = None,
+) -> None:
+    """Raise unless ``tensor`` is a strided CPU or CUDA tensor of the given dtypes, rank, shape and device.
+
+    ``shape`` holds None where any size will do.
+    """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+    if tensor.layout != torch.strided or tensor.device.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"{op}: {name} must be a dense tensor on cpu or cuda, got {tensor.layout} on {tensor.device.type}"
+        )
+    if tensor.dtype not in dtypes:
+        expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"{op}: {name} must be {expected}, got {str(tensor.dtype).removeprefix('torch.')}")
+    if ndim is not None:
+        ranks = (ndim,) if isinstance(ndim, int) else ndim
+        if tensor.ndim not in ranks:
+            wanted = " or ".join(map(str, ranks))
+            raise ValueError(f"{op}: {name} must have {wanted} dimensions, got shape {tuple(tensor.shape)}")
+    if shape is not None:
+        fits = tensor.ndim == len(shape) and all(
+            want is None or want == size for want, size in zip(shape, tensor.shape, strict=True)
+        )
+        if not fits:
+            wanted = "(" + ", ".join("*" if want is None else str(want) for want in shape) + ")"
+            raise ValueError(f"{op}: {name} must have shape {wanted}, got {tuple(tensor.shape)}")
+    if device is not None and tensor.device != device:
+        raise ValueError(f"{op}: {name} must be on {device} like the other arguments, got {tensor.device}")
+
+
+def check_choice(op: str, name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raise unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{op}: {name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_range(op: str, name: str, value: Any, rule: str, holds: bool) -> None:
+    """Raise ``<op>: <name> must be <rule>, got <value>`` unless ``holds``, which NaN must fail."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
+    if not holds:
+        raise ValueError(f"{op}: {name} must be {rule}, got {value}")
+
+
+def refuse_grad(op: str, **tensors: Tensor) -> None:
+    """Raise where a gradient is asked for through an operation that has none."""
+    if torch.is_grad_enabled():
+        for name, tensor in tensors.items():
+            if tensor.requires_grad:
+                raise RuntimeError(f"{op}: not differentiable, but {name} requires grad; detach it first")

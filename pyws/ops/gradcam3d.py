@@ -1,0 +1,155 @@
+"""gradcam3d: class activation maps from activations and gradients, or from a linear head (WS^2 eq. 4-5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyws.ops._library import DTYPE_CODES, check_choice, check_tensor, launch, register
+
+_FLOATS = tuple(DTYPE_CODES)
+
+
+def gradcam3d(activations: Tensor, gradients: Tensor, normalize: str | None = None) -> Tensor:
+    """Grad-CAM in one fused pass: ``relu(sum_c mean_S(gradients)_c * activations_c)``.
+
+    Equivalent to ``relu((gradients.flatten(2).mean(-1)[..., None] * activations.flatten(2)).sum(1))``, without the
+    (B, C, S) product.
+
+    Parameters
+    ----------
+    activations : (B, C, *S) float32, float64, float16 or bfloat16; S has one to three dimensions, e.g. (T, H, W).
+        Any strides: nothing is copied.
+    gradients : like ``activations``, the derivative of a class score with respect to them
+    normalize : None, or "minmax" to map each map of the batch to [0, 1]; a constant map becomes zeros
+
+    Returns
+    -------
+    (B, *S), the dtype and device of ``activations``. Differentiable in both inputs, any number of times.
+
+    Raises
+    ------
+    TypeError, ValueError : a wrong type, dtype, rank, shape, device or ``normalize``
+
+    Notes
+    -----
+    NaN and infinities propagate as in the formula. Sums are taken in float32 (float64 for float64) in a fixed order:
+    the same bits for any number of threads and any batch composition.
+    Source: Chen et al., Learning a Weakly-Supervised Video Actor-Action Segmentation Model with a Wise Selection,
+    CVPR 2020, eq. 4 and 5, with Z the number of positions.
+
+    Examples
+    --------
+    >>> activations = torch.tensor([[[1.0, 2.0], [3.0, 0.0]]])  # one map, two channels, two positions
+    >>> gradients = torch.tensor([[[1.0, 1.0], [-1.0, 0.0]]])   # channel weights 1 and -0.5
+    >>> gradcam3d(activations, gradients)
+    tensor([[0., 2.]])
+    """
+    check_tensor("gradcam3d", "activations", activations, _FLOATS, ndim=(3, 4, 5))
+    check_tensor("gradcam3d", "gradients", gradients, (activations.dtype,), device=activations.device)
+    if gradients.shape != activations.shape:
+        raise ValueError(
+            f"gradcam3d: gradients must have the shape of activations {tuple(activations.shape)}, "
+            f"got {tuple(gradients.shape)}"
+        )
+    check_choice("gradcam3d", "normalize", normalize, (None, "minmax"))
+    wants_grad = torch.is_grad_enabled() and (activations.requires_grad or gradients.requires_grad)
+    if normalize == "minmax" and wants_grad:
+        return _min_max(_gradcam3d(activations, gradients, False))
+    return _gradcam3d(activations, gradients, normalize == "minmax")
+
+
+def gradcam3d_from_head(activations: Tensor, head_weight: Tensor, normalize: str | None = None) -> Tensor:
+    """Grad-CAM of every class at once for networks that end in a global average pool and a linear layer.
+
+    There the gradient of class k with respect to channel c is ``head_weight[k, c] / Z`` at every position, so that
+    eq. 4 needs no backward pass: ``relu(einsum("kc,bcs->bks", head_weight, activations)) / Z``. The matrix product is
+    torch's own.
+
+    Parameters
+    ----------
+    activations : (B, C, *S) float, S of one to three dimensions, the input of the pool
+    head_weight : (classes, C), the weight of the linear layer, of the same dtype and device
+    normalize : None, or "minmax" to map each (B, class) map to [0, 1]; a constant map becomes zeros
+
+    Returns
+    -------
+    (B, classes, *S) of the dtype of ``activations``. Differentiable in both inputs.
+
+    Raises
+    ------
+    TypeError, ValueError : a wrong type, dtype, rank, shape, device or ``normalize``
+
+    Examples
+    --------
+    >>> activations = torch.tensor([[[1.0, 2.0], [3.0, 0.0]]])
+    >>> gradcam3d_from_head(activations, torch.tensor([[2.0, -1.0], [0.0, 1.0]]))
+    tensor([[[0.0000, 2.0000],
+             [1.5000, 0.0000]]])
+    """
+    op = "gradcam3d_from_head"
+    check_tensor(op, "activations", activations, _FLOATS, ndim=(3, 4, 5))
+    check_tensor(op, "head_weight", head_weight, (activations.dtype,), shape=(None, activations.shape[1]),
+                 device=activations.device)  # fmt: skip
+    check_choice(op, "normalize", normalize, (None, "minmax"))
+    flat = activations.flatten(2)
+    maps = torch.relu(torch.matmul(head_weight, flat)) / max(flat.shape[2], 1)
+    if normalize == "minmax":
+        maps = _min_max(maps.flatten(0, 1)).reshape(maps.shape)
+    return maps.reshape(*maps.shape[:2], *activations.shape[2:])
+
+
+def _min_max(maps: Tensor) -> Tensor:
+    """The differentiable form of the kernel's min-max, for maps (B, *S)."""
+    if maps.numel() == 0:
+        return maps
+    flat = maps.flatten(1)
+    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+    spread = high - low
+    scaled = (flat - low) / torch.where(spread == 0, torch.ones_like(spread), spread)
+    return scaled.reshape(maps.shape)
+
+
+def _five(numbers: tuple[int, ...], fill: int) -> tuple[int, ...]:
+    """Sizes or strides of (B, C, *S) with S padded in front to three dimensions."""
+    return (*numbers[:2], *(fill,) * (5 - len(numbers)), *numbers[2:])
+
+
+def _kernel(activations: Tensor, gradients: Tensor, minmax: bool) -> Tensor:
+    maps = activations.new_empty((activations.shape[0], *activations.shape[2:]))
+    summing = torch.float64 if activations.dtype == torch.float64 else torch.float32
+    weights = activations.new_empty(activations.shape[:2], dtype=summing)
+    launch(
+        "gradcam3d", activations.device, DTYPE_CODES[activations.dtype], activations, gradients,
+        _five(activations.shape, 1), _five(activations.stride(), 0), _five(gradients.stride(), 0), minmax,
+        weights, maps,
+    )  # fmt: skip
+    return maps
+
+
+def _fake(activations: Tensor, gradients: Tensor, minmax: bool) -> Tensor:
+    return activations.new_empty((activations.shape[0], *activations.shape[2:]))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    activations, gradients, minmax = inputs
+    if minmax:
+        raise RuntimeError("pyws::gradcam3d: minmax=True has no gradient; call pyws.ops.gradcam3d, which has")
+    ctx.save_for_backward(activations, gradients, output)
+
+
+def _backward(ctx: Any, grad_maps: Tensor) -> tuple[Tensor, Tensor, None]:
+    activations, gradients, maps = ctx.saved_tensors
+    positions = max(maps[0].numel() if len(maps) else 1, 1)
+    weights = gradients.flatten(2).mean(-1)
+    open_maps = (grad_maps * (maps > 0)).flatten(1)
+    grad_activations = (weights[:, :, None] * open_maps[:, None]).reshape(activations.shape)
+    grad_weights = torch.einsum("bcs,bs->bc", activations.flatten(2), open_maps) / positions
+    return grad_activations, grad_weights[:, :, None].expand(*weights.shape, positions).reshape(gradients.shape), None
+
+
+_gradcam3d = register(
+    "gradcam3d(Tensor activations, Tensor gradients, bool minmax) -> Tensor", _kernel, _fake, _backward, _setup_context
+)

@@ -1,0 +1,132 @@
+"""Ragged batches: values and offsets. The ground floor of pyws, imports torch only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def check_offsets(op: str, name: str, offsets: Tensor, total: int | None = None) -> None:
+    """Raise unless ``offsets`` is int64 (groups+1,), starts at 0, never falls and ends at ``total``.
+
+    Examples
+    --------
+    >>> check_offsets("fuse_segments", "offsets", torch.tensor([0, 3, 2]))
+    Traceback (most recent call last):
+        ...
+    ValueError: fuse_segments: offsets must never fall, got 2 after 3 at group 1
+    """
+    if not isinstance(offsets, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(offsets).__name__}")
+    if offsets.dtype != torch.int64 or offsets.ndim != 1 or offsets.numel() == 0:
+        raise ValueError(
+            f"{op}: {name} must be int64 of shape (groups+1,), got {offsets.dtype} of shape {tuple(offsets.shape)}"
+        )
+    host = offsets.detach().cpu()
+    if host[0] != 0:
+        raise ValueError(f"{op}: {name} must start at 0, got {int(host[0])}")
+    fall = (host[1:] < host[:-1]).nonzero()
+    if len(fall):
+        group = int(fall[0])
+        raise ValueError(
+            f"{op}: {name} must never fall, got {int(host[group + 1])} after {int(host[group])} at group {group}"
+        )
+    if total is not None and host[-1] != total:
+        raise ValueError(f"{op}: {name} must end at the number of values {total}, got {int(host[-1])}")
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Segments of many groups, one group for each pair of a video and a class.
+
+    Parameters
+    ----------
+    start, end : (N,) float64, half-open [start, end) on one time axis (snippets or seconds), end >= start
+    score : (N,) float64, what orders the segments (the contrast of a proposal, the fused confidence)
+    weight : (N,) float64, what the fusion weighs by (the inner score of a proposal)
+    offsets : (groups+1,) int64; group g owns the segments offsets[g] .. offsets[g+1]-1
+
+    All five lie on one device. Contents must be finite.
+
+    Raises
+    ------
+    TypeError : a field is not a tensor
+    ValueError : a wrong shape, dtype or device, contents that are not finite, an end before its start, bad offsets
+
+    Examples
+    --------
+    >>> segments = Segments.of([[(0, 4, 0.9), (2, 6, 0.5)], []])
+    >>> len(segments), segments.groups
+    (2, 2)
+    >>> segments.offsets.tolist()
+    [0, 2, 2]
+    """
+
+    start: Tensor
+    end: Tensor
+    score: Tensor
+    weight: Tensor
+    offsets: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end", "score", "weight"):
+            self._check_field(name, getattr(self, name))
+        check_offsets("Segments", "offsets", self.offsets, total=len(self.start))
+        if self.offsets.device != self.start.device:
+            raise ValueError(f"Segments: offsets must be on {self.start.device}, got {self.offsets.device}")
+        reversed_at = (self.end < self.start).nonzero()
+        if len(reversed_at):
+            at = int(reversed_at[0])
+            raise ValueError(
+                f"Segments: end must be >= start, got [{float(self.start[at])}, {float(self.end[at])}] at segment {at}"
+            )
+
+    def _check_field(self, name: str, field: Tensor) -> None:
+        if not isinstance(field, Tensor):
+            raise TypeError(f"Segments: {name} must be a tensor, got {type(field).__name__}")
+        if field.dtype != torch.float64 or field.ndim != 1:
+            raise ValueError(
+                f"Segments: {name} must be float64 of shape (N,), got {field.dtype} of shape {tuple(field.shape)}"
+            )
+        if len(field) != len(self.start) or field.device != self.start.device:
+            raise ValueError(
+                f"Segments: {name} must match start, {len(self.start)} values on {self.start.device}, "
+                f"got {len(field)} on {field.device}"
+            )
+        bad = (~torch.isfinite(field)).nonzero()
+        if len(bad):
+            at = int(bad[0, 0])
+            raise ValueError(f"Segments: {name} must be finite, got {float(field[at])} at segment {at}")
+
+    @classmethod
+    def of(cls, groups: list[list[tuple[float, ...]]]) -> Segments:
+        """Build from Python lists: a group is a list of (start, end, score) or (start, end, score, weight).
+
+        Without a weight the score is the weight, as in the paper's equation 3.
+        """
+        rows = [(*row, row[2])[:4] for group in groups for row in group]
+        columns = torch.tensor(rows, dtype=torch.float64).reshape(-1, 4).T.contiguous()
+        sizes = torch.tensor([0, *(len(group) for group in groups)], dtype=torch.int64)
+        return cls(columns[0], columns[1], columns[2], columns[3], sizes.cumsum(0))
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def groups(self) -> int:
+        """Number of groups, empty ones included."""
+        return len(self.offsets) - 1
+
+    def group(self, index: int) -> Segments:
+        """The segments of one group, as a ragged batch of one group."""
+        first, last = int(self.offsets[index]), int(self.offsets[index + 1])
+        fields = [field[first:last] for field in (self.start, self.end, self.score, self.weight)]
+        start, end, score, weight = fields
+        return Segments(start, end, score, weight, self.offsets.new_tensor([0, last - first]))
+
+    def to(self, device: torch.device | str) -> Segments:
+        """The same segments on another device."""
+        fields = (self.start, self.end, self.score, self.weight, self.offsets)
+        return Segments(*(field.to(device) for field in fields))

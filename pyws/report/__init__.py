@@ -1,0 +1,1 @@
+"""Pictures and the HTML report, made from files only."""

@@ -1,0 +1,1 @@
+"""Paper 2 (GauFuse): temporal segments from video tags."""

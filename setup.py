@@ -1,0 +1,34 @@
+"""Drives CMakeLists.txt, the only list of sources and flags. Environment: PYWS_CUDA=auto|on|off."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+class CMakeBuild(build_ext):
+    def build_extension(self, ext: Extension) -> None:
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        work = Path(self.build_temp).resolve() / "cmake"
+        # A configuration of another interpreter or another build environment is stale: its paths are gone.
+        cache = work / "CMakeCache.txt"
+        if cache.exists() and f"={sys.executable}\n" not in cache.read_text():
+            shutil.rmtree(work)
+        configure = [
+            "cmake", "-S", str(ROOT), "-B", str(work), "-G", "Ninja",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-DPYWS_CUDA={os.environ.get('PYWS_CUDA', 'auto')}",
+        ]  # fmt: skip
+        subprocess.run(configure, check=True)
+        subprocess.run(["cmake", "--build", str(work)], check=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(next(work.glob("_C*.so")), target)
+
+
+setup(ext_modules=[Extension("pyws._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
