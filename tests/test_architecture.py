@@ -1,0 +1,71 @@
+"""The direction of dependencies, and that importing pyws stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyws
+
+PACKAGE = Path(pyws.__file__).parent
+ROOMS = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "commands"}
+GROUND = {"_C", "errors", "files", "progress", "ragged"}
+ALLOWED = {
+    "errors": set(),
+    "files": {"errors"},
+    "progress": set(),
+    "ragged": set(),
+    "ops": {"_C", "errors", "ragged"},
+    "models": GROUND | {"ops"},
+    "data": GROUND | {"ops"},
+    "evaluation": GROUND | {"ops", "data"},
+    "report": GROUND | {"data"},
+    "masks": GROUND | {"ops", "models", "data"},
+    "segments": GROUND | {"ops", "models", "data"},
+    "commands": GROUND | ROOMS,
+    "cli": {"errors", "commands"},
+}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports_of(path: Path) -> set[str]:
+    """The rooms of pyws that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("pyws.")}
+    return found & (ROOMS | GROUND | {"cli"})
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(path):
+    room = room_of(path)
+    assert imports_of(path) - {room} <= ALLOWED[room]
+
+
+def test_import_is_light():
+    code = (
+        "import sys, torch, time; before = set(sys.modules); start = time.perf_counter(); import pyws; "
+        "print(*(set(sys.modules) - before))"
+    )
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"torchvision", "matplotlib", "scipy", "skimage", "highspy", "av", "PIL", "rich", "tyro"}
+    assert not heavy & {module.split(".")[0] for module in modules}
+
+
+def test_no_file_is_too_long():
+    long = {path.name: n for path in FILES if (n := len(path.read_text().splitlines())) > 500}
+    assert long == {}
