@@ -16,12 +16,9 @@ class CMakeBuild(build_ext):
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         work = Path(self.build_temp).resolve() / "cmake"
-        # A configuration of another interpreter or another build environment is stale: its paths are gone.
-        cache = work / "CMakeCache.txt"
-        if cache.exists() and f"={sys.executable}\n" not in cache.read_text():
-            shutil.rmtree(work)
+        # --fresh: what an earlier, isolated build environment left in the cache points to folders that are gone.
         configure = [
-            "cmake", "-S", str(ROOT), "-B", str(work), "-G", "Ninja",
+            "cmake", "--fresh", "-S", str(ROOT), "-B", str(work), "-G", "Ninja",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DPYWS_CUDA={os.environ.get('PYWS_CUDA', 'auto')}",
         ]  # fmt: skip
