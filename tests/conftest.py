@@ -1,8 +1,10 @@
-"""What the tests share: the compiled functions that serve CPU tensors, one backend after the other."""
+"""What the tests share: the compiled functions that serve CPU tensors, one backend after the other, and shared data."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,3 +20,12 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     _library._C.set_cpu_path(request.param)
     yield request.param
     _library._C.set_cpu_path(before)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of small real data beside the repository; tests that read it skip where it is absent."""
+    folder = Path(os.environ.get("PYWS_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"needs the shared data folder {folder}")
+    return folder

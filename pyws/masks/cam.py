@@ -1,0 +1,269 @@
+"""Grad-CAM over any torch model: which positions of a layer speak for a class (WS^2 section 3.1, eq. 4-5)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyws import ops
+
+Targets = int | Sequence[Any] | Tensor | Callable[[Tensor], Tensor] | None
+
+# How far a gradient may be from the analytic one, relative to the largest entry: rounding of one product and one mean.
+_ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+class GradCAM:
+    """Class activation maps of a layer, with the hook removed when the block ends, however it ends.
+
+    The part of the model below the layer runs without a graph, and gradients are taken with respect to the layer's
+    output alone: nothing is left in the parameters, and memory is that of inference. Train and eval mode are used as
+    they are. (In train mode a forward pass updates batch norm statistics, as any forward pass does.) Ordinary calls of
+    the model inside the block are not touched.
+
+    Parameters
+    ----------
+    model : a module that maps its input (B, ...) to class scores before softmax, (B, classes)
+    layer : one of its modules, or its dotted name, e.g. "layer4"; its output is (B, C, *S), S of 1 to 3 dimensions
+    head : how the gradient is found.
+        "autograd": one backward pass through what follows the layer, for each class asked for.
+        "auto" (default): where several classes are asked for, one backward pass with a random weight on every class
+        tests whether the gradient is that of a global average pool and a linear layer (or 1x1 convolution) of the
+        model; if so, all maps come from one matrix product, else from "autograd". A gradient is linear in these
+        weights, so that one test settles it for every class.
+        A module: the caller states that the model ends in a global average pool and this linear layer; no backward
+        pass is made.
+
+    Raises
+    ------
+    ValueError, TypeError : no such layer; the layer did not run, ran twice or gave no (B, C, *S); the model gave no
+        (B, classes); a class out of range. Each names what came.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Conv3d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 5))
+    >>> clips = torch.randn(2, 3, 6, 10, 10)
+    >>> with GradCAM(model, "1") as cam:
+    ...     cam(clips, 3).shape, cam(clips, [3, 0]).shape, cam(clips, [[0, 3]]).shape, cam(clips).shape
+    (torch.Size([2, 4, 8, 8]), torch.Size([2, 4, 8, 8]), torch.Size([2, 2, 4, 8, 8]), torch.Size([2, 5, 4, 8, 8]))
+    """
+
+    def __init__(self, model: nn.Module, layer: nn.Module | str, head: str | nn.Module = "auto") -> None:
+        if not isinstance(head, nn.Module) and head not in ("auto", "autograd"):
+            raise ValueError(f"GradCAM: head must be 'auto', 'autograd' or a module, got {head!r}")
+        self.model = model
+        self.layer = _find_layer(model, layer)
+        self.head = head
+        self.logits: Tensor | None = None
+        """Class scores (B, classes) of the last call, without a graph."""
+        self._layer_name = layer if isinstance(layer, str) else type(layer).__name__
+        self._handle: Any = None
+        self._outputs: list[Any] | None = None
+
+    def __enter__(self) -> GradCAM:
+        self._handle = self.layer.register_forward_hook(self._record)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handle.remove()
+        self._handle = None
+
+    def __call__(self, inputs: Tensor, classes: Targets = None, normalize: str | None = None) -> Tensor:
+        """Maps of the given classes, from one forward pass.
+
+        Parameters
+        ----------
+        inputs : (B, ...), what the model takes
+        classes : an int: that class for every element of the batch -> (B, *S);
+            (B,) ints: one class for each element -> (B, *S);
+            (B, K) ints: K classes for each; (1, K): the same K for all -> (B, K, *S);
+            None: every class -> (B, classes, *S);
+            a function from scores (B, classes) to what is to be explained, (B,) or (B, K), e.g.
+            ``lambda scores: scores[:, dogs].logsumexp(1)`` for "any breed of dog"
+        normalize : None, or "minmax" to map each map to [0, 1]
+
+        Returns
+        -------
+        Maps on the device and of the dtype of the layer's output, without a graph.
+        """
+        if self._handle is None:
+            raise RuntimeError("GradCAM: call it inside its with block: with GradCAM(model, layer) as cam: ...")
+        # Tensors made in inference mode can never carry a gradient; leaving the mode and copying the input can.
+        with torch.inference_mode(False), torch.no_grad():
+            activations, logits = self._forward(inputs.clone() if inputs.is_inference() else inputs)
+            self.logits = logits.detach()
+            if callable(classes):
+                return self._from_gradients(activations, self._explained(classes, logits), normalize)
+            wanted = _class_table(classes, logits)
+            weight = self._head_weight(activations, logits, wanted)
+            if weight is None:
+                with torch.enable_grad():
+                    targets = logits.gather(1, _two_dims(wanted))
+                maps = self._from_gradients(activations, targets, normalize)
+            else:
+                maps = _from_weight(activations.detach(), weight, _two_dims(wanted), normalize)
+            return maps[:, 0] if wanted.ndim == 1 else maps
+
+    def _record(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        """The hook: cut the graph at the layer's output and give what follows a copy it may change in place."""
+        if self._outputs is None:
+            return None
+        self._outputs.append(output)
+        if not isinstance(output, Tensor) or not output.is_floating_point() or not 3 <= output.ndim <= 5:
+            return None
+        leaf = output.detach()
+        self._outputs[-1] = leaf
+        if isinstance(self.head, nn.Module):
+            return leaf.clone()
+        torch.set_grad_enabled(True)  # until the no_grad block of _forward ends
+        return leaf.requires_grad_().clone()
+
+    def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        self._outputs = []
+        try:
+            with torch.no_grad():
+                logits = self.model(inputs)
+            outputs = self._outputs
+        finally:
+            self._outputs = None
+        name = self._layer_name
+        if len(outputs) != 1:
+            raise ValueError(
+                f"GradCAM: layer must run once in a forward pass of the model, {name} ran {len(outputs)} x"
+            )
+        activations = outputs[0]
+        if not isinstance(activations, Tensor) or not 3 <= activations.ndim <= 5:
+            raise ValueError(f"GradCAM: output of layer {name} must be (B, C, *S) float, got {_shown(activations)}")
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(activations):
+            wanted = f"({len(activations)}, classes)"
+            raise ValueError(f"GradCAM: output of the model must be scores {wanted}, got {_shown(logits)}")
+        return activations, logits
+
+    def _explained(self, function: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
+        if isinstance(self.head, nn.Module):
+            raise ValueError("GradCAM: a function of the scores needs gradients: head must be 'auto' or 'autograd'")
+        with torch.enable_grad():
+            targets = function(logits)
+        if not isinstance(targets, Tensor) or targets.ndim not in (1, 2) or len(targets) != len(logits):
+            batch = len(logits)
+            raise ValueError(f"GradCAM: classes must return ({batch},) or ({batch}, K) scores, got {_shown(targets)}")
+        return targets
+
+    def _from_gradients(self, activations: Tensor, targets: Tensor, normalize: str | None) -> Tensor:
+        """One backward pass a column of targets; elements of a batch do not meet, so their sum serves them all."""
+        columns = targets.shape[1] if targets.ndim == 2 else 1
+        maps = []
+        for index in range(columns):
+            picked = torch.zeros_like(targets)
+            picked.view(len(targets), columns)[:, index] = 1
+            gradients = None
+            if targets.requires_grad:
+                last = index + 1 == columns
+                (gradients,) = torch.autograd.grad(
+                    targets, activations, picked, retain_graph=not last, allow_unused=True
+                )
+            if gradients is None:
+                raise ValueError(f"GradCAM: no gradient reaches layer {self._layer_name} from the scores")
+            maps.append(ops.gradcam3d(activations.detach(), gradients, normalize))
+        return maps[0] if targets.ndim == 1 else torch.stack(maps, 1)
+
+    def _head_weight(self, activations: Tensor, logits: Tensor, wanted: Tensor) -> Tensor | None:
+        """The weight (classes, C) of a head that is pool + linear; None where gradients must be asked."""
+        channels, classes = activations.shape[1], logits.shape[1]
+        if isinstance(self.head, nn.Module):
+            weight = _matrix(self.head, classes, channels)
+            if weight is None:
+                raise ValueError(f"GradCAM: head must be linear from {channels} to {classes}, got {self.head}")
+            return weight.to(activations.dtype)
+        several = wanted.ndim == 2 and wanted.shape[1] > 1
+        return _proved_head(self.model, activations, logits) if several and self.head == "auto" else None
+
+
+def _proved_head(model: nn.Module, activations: Tensor, logits: Tensor) -> Tensor | None:
+    """The weight of the linear layer whose pool gives the scores, proved by one backward pass; None where none does.
+
+    For random weights v on the scores, the gradient of v . scores with respect to channel c must be (v W)_c / Z at all
+    Z positions. It is linear in v, so that for another Jacobian this holds with probability zero.
+    """
+    if not len(logits) or not logits.requires_grad:
+        return None
+    mixture = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
+    (gradients,) = torch.autograd.grad(logits, activations, mixture, retain_graph=True, materialize_grads=True)
+    for module in reversed(list(model.modules())):
+        weight = _matrix(module, logits.shape[1], activations.shape[1])
+        if weight is None or weight.dtype != activations.dtype:
+            continue
+        expected = mixture.to(weight.dtype) @ weight / activations[0, 0].numel()
+        difference = gradients.flatten(2) - expected[:, :, None]
+        if bool((difference.abs() <= _ROUNDING[weight.dtype] * expected.abs().amax()).all()):
+            return weight
+    return None
+
+
+def _find_layer(model: nn.Module, layer: nn.Module | str) -> nn.Module:
+    names = dict(model.named_modules())
+    if isinstance(layer, str):
+        if layer in names:
+            return names[layer]
+        near = difflib.get_close_matches(layer, names, n=3) or [name for name, _ in model.named_children()][-5:]
+        raise ValueError(f"GradCAM: layer must name a module of the model (such as {', '.join(near)}), got {layer!r}")
+    if not any(module is layer for module in names.values()):
+        raise ValueError(
+            f"GradCAM: layer must be a module of the model, got a {type(layer).__name__} that is not in it"
+        )
+    return layer
+
+
+def _class_table(classes: Any, logits: Tensor) -> Tensor:
+    """Class ids as (B,) or (B, K) int64, checked."""
+    (batch, count), device = logits.shape, logits.device
+    if classes is None:
+        return torch.arange(count, device=device).expand(batch, count)
+    table = torch.as_tensor(classes, device=device)
+    if table.numel() and (table.is_floating_point() or table.is_complex() or table.dtype == torch.bool):
+        raise TypeError(f"GradCAM: classes must be integers, got {str(table.dtype).removeprefix('torch.')}")
+    if table.ndim == 0:
+        table = table.expand(batch)
+    if table.ndim == 2 and len(table) == 1:
+        table = table.expand(batch, -1)
+    if table.ndim not in (1, 2) or len(table) != batch or (table.numel() == 0 and batch > 0):
+        raise ValueError(
+            f"GradCAM: classes must be an int, ({batch},), ({batch}, K) or (1, K) for a batch of {batch}, "
+            f"got shape {tuple(table.shape)}"
+        )
+    if table.numel() and not 0 <= int(table.min()) <= int(table.max()) < count:
+        bad = table[(table < 0) | (table >= count)][0]
+        raise ValueError(f"GradCAM: classes must be in 0..{count - 1}, got {int(bad)}")
+    return table.long()
+
+
+def _two_dims(table: Tensor) -> Tensor:
+    return table[:, None] if table.ndim == 1 else table
+
+
+def _matrix(module: nn.Module, classes: int, channels: int) -> Tensor | None:
+    """The weight of a linear layer or 1x1 convolution from ``channels`` to ``classes``."""
+    if not isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return None
+    weight = module.weight.detach()
+    if weight.shape[:2] != (classes, channels) or weight.numel() != classes * channels:
+        return None
+    return weight.reshape(classes, channels)
+
+
+def _from_weight(activations: Tensor, weight: Tensor, wanted: Tensor, normalize: str | None) -> Tensor:
+    """Maps (B, K, *S) of the wanted classes: only classes that somebody wants are multiplied out."""
+    ids, place = wanted.unique(return_inverse=True)
+    maps = ops.gradcam3d_from_head(activations, weight[ids], normalize)
+    return maps[torch.arange(len(maps), device=maps.device)[:, None], place]
+
+
+def _shown(value: Any) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

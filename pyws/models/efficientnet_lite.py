@@ -1,0 +1,130 @@
+"""EfficientNet-Lite0: an ImageNet classifier of 4.7 million weights, for class activation maps without a large network.
+
+Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019; the Lite variants drop
+squeeze-and-excitation, use ReLU6 for swish, and keep the widths of stem and head. Parameters are named as in the
+published weights, so that those load strictly.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+# kernel, stride, expansion, channels, repeats of each stage
+STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+
+
+class EfficientNetLite0(nn.Module):
+    """RGB images (B, 3, H, W), scaled by (x - 127) / 128 from 0..255, to class scores (B, classes); H, W of any size.
+
+    Parameters
+    ----------
+    classes : number of classes
+    output_stride : 32 as trained, or 16: the last stage with a stride keeps its resolution and its kernels are dilated
+        instead, so that the last feature map is twice as fine under the same weights
+
+    The layer for class activation maps is ``"features"``: (B, 1280, ceil(H / stride), ceil(W / stride)), after ReLU6.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = EfficientNetLite0(classes=10).eval()
+    >>> model(torch.zeros(1, 3, 64, 96)).shape
+    torch.Size([1, 10])
+    """
+
+    def __init__(self, classes: int = 1000, output_stride: int = 32) -> None:
+        super().__init__()
+        if output_stride not in (16, 32):
+            raise ValueError(f"EfficientNetLite0: output_stride must be 16 or 32, got {output_stride}")
+        self._conv_stem = SameConv2d(3, 32, 3, stride=2)
+        self._bn0 = _norm(32)
+        self._blocks = nn.Sequential(*_blocks(output_stride))
+        self._conv_head = SameConv2d(320, 1280, 1)
+        self._bn1 = _norm(1280)
+        self.features = nn.ReLU6()
+        self._dropout = nn.Dropout(0.2)
+        self._fc = nn.Linear(1280, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = functional.relu6(self._bn0(self._conv_stem(images)))
+        x = self._blocks(x)
+        x = self.features(self._bn1(self._conv_head(x)))
+        return self._fc(self._dropout(x.mean((2, 3))))
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution without bias, padded as TensorFlow's "SAME": ceil(size / stride) outputs, an odd pixel at the end.
+
+    The published weights were trained so; symmetric padding shifts every strided layer by half a pixel.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, dilation: int = 1
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, stride, groups=groups, dilation=dilation, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        edges: list[int] = []
+        for axis in (1, 0):  # functional.pad counts from the last dimension
+            size, stride, span = (
+                x.shape[2 + axis],
+                self.stride[axis],
+                (self.kernel_size[axis] - 1) * self.dilation[axis],
+            )
+            missing = max((-(-size // stride) - 1) * stride + span + 1 - size, 0)
+            edges += [missing // 2, missing - missing // 2]
+        return super().forward(functional.pad(x, edges) if any(edges) else x)
+
+
+class InvertedBottleneck(nn.Module):
+    """Widen by a 1x1 convolution, filter each channel, narrow linearly; add the input where the shapes agree."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, dilation: int, residual: bool
+    ) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        self.residual = residual
+        self._expand_conv = SameConv2d(inputs, wide, 1) if expansion > 1 else None
+        self._bn0 = _norm(wide) if expansion > 1 else None
+        self._depthwise_conv = SameConv2d(wide, wide, kernel, stride, groups=wide, dilation=dilation)
+        self._bn1 = _norm(wide)
+        self._project_conv = SameConv2d(wide, outputs, 1)
+        self._bn2 = _norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x
+        if self._expand_conv is not None and self._bn0 is not None:
+            wide = functional.relu6(self._bn0(self._expand_conv(x)))
+        out = self._bn2(self._project_conv(functional.relu6(self._bn1(self._depthwise_conv(wide)))))
+        return x + out if self.residual else out
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+
+
+def _blocks(output_stride: int) -> list[nn.Module]:
+    blocks: list[nn.Module] = []
+    inputs, reached, dilation = 32, 2, 1
+    for kernel, stage_stride, expansion, outputs, repeats in STAGES:
+        for repeat in range(repeats):
+            stride = stage_stride if repeat == 0 else 1
+            residual = stride == 1 and inputs == outputs
+            block_dilation = dilation
+            if stride * reached > output_stride:
+                # This kernel still reads its input at the old spacing; those after it must skip.
+                stride, dilation = 1, dilation * stride
+            reached *= stride
+            blocks.append(InvertedBottleneck(inputs, outputs, kernel, stride, expansion, block_dilation, residual))
+            inputs = outputs
+    return blocks
