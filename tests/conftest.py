@@ -5,27 +5,82 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import emulation
 import pytest
+import torch
 
 from pyws.ops import _library
 
-BACKENDS = _library._C.cpu_paths()
+CPU_PATHS = _library._C.cpu_paths()
+EMULATED = [f"emulated-{seed}" for seed in range(int(os.environ.get("PYWS_EMULATOR_SEEDS", "2")))]
+REQUIRE_CUDA = os.environ.get("PYWS_REQUIRE_CUDA") == "1"
+HAVE_CUDA = bool(_library._C.cuda) and torch.cuda.is_available()
+GPU = [pytest.param("cuda", marks=pytest.mark.cuda)] if HAVE_CUDA or REQUIRE_CUDA else []
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run a test once for each instruction set that this machine has."""
+class GpuHost(_library.Host):
+    """Runs the CUDA kernels for CPU tensors: on copies of their storages, which are copied back."""
+
+    def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        raw = []
+        for argument in arguments:
+            if isinstance(argument, torch.Tensor):
+                storage = argument.untyped_storage()
+                copy = copies.setdefault(storage.data_ptr(), (storage, storage.cuda()))[1]
+                argument = copy.data_ptr() + argument.storage_offset() * argument.element_size()
+            raw.append(argument)
+        result = getattr(self.module, name + self.suffix)(*raw, self.last_argument())
+        for storage, copy in copies.values():
+            storage.copy_(copy)
+        return result
+
+
+def _set_backend(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name.startswith("emulated"):
+        seed = int(name.removeprefix("emulated-"))
+        monkeypatch.setattr(_library, "HOST", _library.Host(emulation.load(), "_cuda", lambda: seed))
+    elif name == "cuda":
+        stream = torch.cuda.current_stream().cuda_stream
+        monkeypatch.setattr(_library, "HOST", GpuHost(_library._C, "_cuda", lambda: stream))
+    else:
+        _library._C.set_cpu_path(name)
+
+
+@pytest.fixture(params=[*CPU_PATHS, *EMULATED, *GPU])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run a test on CPU tensors once for each way to compute them: with each instruction set that this machine has,
+    with the CUDA kernels on the emulator in several orders, and with the CUDA kernels themselves where a GPU is.
+
+    PYWS_EMULATOR_SEEDS sets the number of orders; PYWS_REQUIRE_CUDA=1 makes a missing GPU a failure.
+    """
     before = _library._C.cpu_path()
-    _library._C.set_cpu_path(request.param)
+    _set_backend(request.param, monkeypatch)
+    yield request.param
+    _library._C.set_cpu_path(before)
+
+
+@pytest.fixture(params=CPU_PATHS)
+def cpu_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """As ``backend``, for families that have no CUDA kernel."""
+    before = _library._C.cpu_path()
+    _set_backend(request.param, monkeypatch)
     yield request.param
     _library._C.set_cpu_path(before)
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of small real data beside the repository; tests that read it skip where it is absent."""
-    folder = Path(os.environ.get("PYWS_SHARED", Path(__file__).resolve().parents[1].parent / "shared"))
+    """The folder of real data and golden numbers beside the repository; tests that want it are skipped without."""
+    folder = Path(os.environ.get("PYWS_SHARED", emulation.ROOT.parent / "shared"))
     if not folder.is_dir():
         pytest.skip(f"needs the shared data folder {folder}")
     return folder
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and not HAVE_CUDA:
+        reason = "needs a CUDA device and a build with CUDA kernels"
+        pytest.fail(reason) if REQUIRE_CUDA else pytest.skip(reason)

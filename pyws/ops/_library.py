@@ -25,14 +25,21 @@ _library = torch.library.Library("pyws", "DEF")
 
 @dataclass
 class Host:
-    """Which compiled functions serve CPU tensors. The tests put the emulated CUDA kernels here."""
+    """The compiled functions that serve CPU tensors. The tests put the emulated CUDA kernels here."""
 
     module: ModuleType
     suffix: str
     last_argument: Callable[[], int]
 
+    def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        return getattr(self.module, name + self.suffix)(*map(_raw, arguments), self.last_argument())
+
 
 HOST = Host(_C, "_cpu", torch.get_num_threads)
+
+
+def _raw(argument: Any) -> Any:
+    return argument.data_ptr() if isinstance(argument, Tensor) else argument
 
 
 def launch(name: str, device: torch.device, *arguments: Any) -> Any:
@@ -40,14 +47,13 @@ def launch(name: str, device: torch.device, *arguments: Any) -> Any:
 
     The CPU function gets the number of threads as its last argument, the CUDA function the current stream.
     """
-    raw = [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
     if device.type == "cpu":
-        return getattr(HOST.module, name + HOST.suffix)(*raw, HOST.last_argument())
+        return HOST.call(name, arguments)
     function = getattr(_C, name + "_cuda", None)
     if function is None:
         raise RuntimeError(f"{name}: got CUDA tensors, but pyws was built without CUDA kernels (see `pyws doctor`)")
     with torch.cuda.device(device):
-        return function(*raw, torch.cuda.current_stream(device).cuda_stream)
+        return function(*map(_raw, arguments), torch.cuda.current_stream(device).cuda_stream)
 
 
 def register(
