@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gradcam3d.h"
+#include "match_segments.h"
 #include "simd.h"
 
 namespace py = pybind11;
@@ -48,13 +49,15 @@ std::vector<std::string> cpu_paths() {
 #else
 #define PYWS_BIND_CUDA(name) static_cast<void>(0)
 #endif
+#define PYWS_BIND_CPU(name) bind(module, #name "_cpu", pyws::name##_cpu)
 // A family with a CPU and a CUDA kernel of one signature.
-#define PYWS_BIND(name)                         \
-  bind(module, #name "_cpu", pyws::name##_cpu); \
+#define PYWS_BIND(name) \
+  PYWS_BIND_CPU(name);  \
   PYWS_BIND_CUDA(name)
 
 PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND(gradcam3d);
+  PYWS_BIND_CPU(match_segments);
 
   module.def("cpu_paths", cpu_paths);
   module.def("cpu_path", [] { return std::string(pyws::cpu_path_name(pyws::cpu_path())); });
