@@ -9,6 +9,7 @@
 
 #include "gradcam3d.h"
 #include "match_segments.h"
+#include "otsu.h"
 #include "simd.h"
 
 namespace py = pybind11;
@@ -58,6 +59,7 @@ std::vector<std::string> cpu_paths() {
 PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND(gradcam3d);
   PYWS_BIND_CPU(match_segments);
+  PYWS_BIND(otsu);
 
   module.def("cpu_paths", cpu_paths);
   module.def("cpu_path", [] { return std::string(pyws::cpu_path_name(pyws::cpu_path())); });

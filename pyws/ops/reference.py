@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,3 +54,24 @@ def match_segments(
                 envelope = precision.flip(0).cummax(0).values.flip(0) if len(order) else precision
                 ap[c, k] = (envelope * hits).sum() / positives
     return hit, torch.cat(orders), ap
+
+
+def otsu(maps: Tensor) -> Tensor:
+    """Otsu's threshold over 256 bins, see :func:`pyws.ops.otsu`."""
+    return torch.stack([torch.as_tensor(_otsu_of_one(one.flatten())) for one in maps])
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _otsu_of_one(values: Tensor) -> np.floating:
+    x = values.double().numpy() if values.dtype == torch.float64 else values.float().numpy()
+    if not np.isfinite(x + x).all():
+        return x.dtype.type(np.nan)
+    edges = np.linspace(x.min(), x.max(), 257, dtype=x.dtype)
+    if (edges[:-1] >= edges[1:]).any():
+        return x.max()
+    counts = np.histogram(x, 256)[0].astype(np.float32)
+    centers = (edges[:-1] + edges[1:]) / 2
+    below, above = np.cumsum(counts), np.cumsum(counts[::-1])[::-1]
+    mean_below = np.cumsum(counts * centers) / below
+    mean_above = np.cumsum((counts * centers)[::-1])[::-1] / above
+    return centers[np.argmax(below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2)]
