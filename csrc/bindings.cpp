@@ -7,9 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "fuse_segments.h"
 #include "gradcam3d.h"
 #include "match_segments.h"
 #include "otsu.h"
+#include "propose_segments.h"
 #include "simd.h"
 
 namespace py = pybind11;
@@ -60,6 +62,11 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND(gradcam3d);
   PYWS_BIND_CPU(match_segments);
   PYWS_BIND(otsu);
+  PYWS_BIND_CPU(fuse_segments);
+  PYWS_BIND_CPU(suppress_segments);
+  PYWS_BIND_CPU(pack_segments);
+  PYWS_BIND_CPU(count_proposals);
+  PYWS_BIND_CPU(fill_proposals);
 
   module.def("cpu_paths", cpu_paths);
   module.def("cpu_path", [] { return std::string(pyws::cpu_path_name(pyws::cpu_path())); });

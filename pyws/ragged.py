@@ -111,6 +111,14 @@ class Segments:
         sizes = torch.tensor([0, *(len(group) for group in groups)], dtype=torch.int64)
         return cls(columns[0], columns[1], columns[2], columns[3], sizes.cumsum(0))
 
+    @classmethod
+    def unchecked(cls, rows: Tensor, offsets: Tensor) -> Segments:
+        """Build from (4, N) rows start, end, score, weight that an operation of pyws made, without reading them."""
+        start, end, score, weight = rows.unbind()
+        segments = object.__new__(cls)
+        segments.__dict__.update(start=start, end=end, score=score, weight=weight, offsets=offsets)
+        return segments
+
     def __len__(self) -> int:
         return len(self.start)
 

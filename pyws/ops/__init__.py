@@ -1,7 +1,18 @@
 """The operations: one file a family, CPU and CUDA behind one function."""
 
+from pyws.ops.fuse_segments import fuse_segments, suppress_segments
 from pyws.ops.gradcam3d import gradcam3d, gradcam3d_from_head
 from pyws.ops.match_segments import MatchedSegments, match_segments
 from pyws.ops.otsu import otsu
+from pyws.ops.propose_segments import propose_segments
 
-__all__ = ["MatchedSegments", "gradcam3d", "gradcam3d_from_head", "match_segments", "otsu"]
+__all__ = [
+    "MatchedSegments",
+    "fuse_segments",
+    "gradcam3d",
+    "gradcam3d_from_head",
+    "match_segments",
+    "otsu",
+    "propose_segments",
+    "suppress_segments",
+]

@@ -5,13 +5,17 @@ This is the definition, the oracle of the tests and the baseline of the benchmar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyws.ragged import Segments
+
+Array = np.ndarray[Any, Any]
 
 
 def gradcam3d(activations: Tensor, gradients: Tensor, normalize: str | None = None) -> Tensor:
@@ -75,3 +79,101 @@ def _otsu_of_one(values: Tensor) -> np.floating:
     mean_below = np.cumsum(counts * centers) / below
     mean_above = np.cumsum((counts * centers)[::-1])[::-1] / above
     return centers[np.argmax(below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2)]
+
+
+def _overlap(segments: Segments, candidate: int, seed: int, rule: str) -> float:
+    """How much of a candidate its seed covers, see :func:`pyws.ops.fuse_segments`."""
+    one = 1.0 if rule == "own" else 0.0
+    (s, e), (s0, e0) = ((float(segments.start[i]), float(segments.end[i])) for i in (candidate, seed))
+    shared = max(0.0, min(e, e0) - max(s, s0) + one)
+    area = e - s + one if rule == "own" else (e - s) + (e0 - s0) - shared
+    return shared / area if area else 0.0
+
+
+def _locate(x: Array, g: Array, distribution: str, dof: float) -> float:
+    """The location of a distribution fitted to x under the weights g, which sum to 1."""
+    mean = (g * x).sum()
+    if distribution == "uniform":
+        return (x.min() + x.max()) / 2
+    if distribution == "exponential":
+        order = x.argsort()
+        upto = g[order].cumsum()
+        return sum(x[order][np.argmax(upto >= half)] for half in (0.5 - 1e-12, 0.5 + 1e-12)) / 2
+    if distribution == "t":
+        variance = max((g * (x - mean) ** 2).sum(), 1e-6)
+        for _ in range(50):
+            share = g * (dof + 1) / (dof + (x - mean) ** 2 / variance)
+            mean = (share * x).sum() / share.sum()
+            variance = max((share * (x - mean) ** 2).sum(), 1e-6)
+    return mean
+
+
+def fuse_segments(
+    segments: Segments, iou_threshold: float = 0.25, temperature: float = 0.1, overlap: str = "iou",
+    distribution: str = "gaussian", dof: float = 3.0,
+) -> tuple[list[list[tuple[float, ...]]], list[list[list[int]]]]:  # fmt: skip
+    """Per group the fused rows (start, end, score, weight) by falling score, and the members of each."""
+    all_rows, all_members = [], []
+    for first, last in zip(segments.offsets[:-1].tolist(), segments.offsets[1:].tolist(), strict=True):
+        left, clusters = list(range(first, last)), []
+        while left:
+            seed = max(left, key=lambda i: (float(segments.score[i]), -i))
+            members = [i for i in left if i == seed or _overlap(segments, i, seed, overlap) > iou_threshold]
+            left = [i for i in left if i not in members]
+            g = torch.softmax(segments.weight[members] / temperature, 0).numpy()
+            fields = (segments.start, segments.end, segments.score, segments.weight)
+            start, end, *rest = (float(_locate(x[members].numpy(), g, distribution, dof)) for x in fields)
+            clusters.append(((start, max(start, end), *rest), members))
+        clusters.sort(key=lambda cluster: -cluster[0][2])
+        all_rows.append([row for row, _ in clusters])
+        all_members.append([members for _, members in clusters])
+    return all_rows, all_members
+
+
+def suppress_segments(
+    segments: Segments, iou_threshold: float = 0.5, overlap: str = "own", sigma: float | None = None,
+    min_score: float = 0.001,
+) -> list[list[tuple[int, float]]]:  # fmt: skip
+    """Per group the (index, score) of the segments kept, in the order picked."""
+    kept = []
+    for first, last in zip(segments.offsets[:-1].tolist(), segments.offsets[1:].tolist(), strict=True):
+        scores = {i: float(segments.score[i]) for i in range(first, last)}
+        picked = []
+        while scores:
+            seed = max(scores, key=lambda i: (scores[i], -i))
+            picked.append((seed, scores.pop(seed)))
+            shared = {i: _overlap(segments, i, seed, overlap) for i in scores}
+            if sigma is None:
+                scores = {i: score for i, score in scores.items() if shared[i] <= iou_threshold}
+            else:
+                decayed = {i: score * math.exp(-(shared[i] ** 2) / sigma) for i, score in scores.items()}
+                scores = {i: score for i, score in decayed.items() if score > min_score}
+        kept.append(picked)
+    return kept
+
+
+def propose_segments(
+    tcam: Tensor, offsets: Tensor, thresholds: list[float], scoring: str = "released", min_length: int = 2,
+    margin: float = 0.25,
+) -> list[list[tuple[float, ...]]]:  # fmt: skip
+    """Per video and class the rows (start, end, score, weight), see :func:`pyws.ops.propose_segments`."""
+    past = 1 if scoring == "released" else 0
+    groups = []
+    for first, last in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        for x in tcam[first:last].double().T:
+            rows: list[tuple[float, ...]] = []
+            for threshold in thresholds:
+                above = torch.cat([x.new_zeros(1), (x > threshold).double(), x.new_zeros(1)]).diff()
+                for s, e in zip(
+                    (above == 1).nonzero()[:, 0].tolist(), (above == -1).nonzero()[:, 0].tolist(), strict=True
+                ):
+                    if e - s < min_length:
+                        continue
+                    width = 0.0785 * (e - s) ** 0.9 if past else math.ceil(margin * (e - s) - 1e-9)
+                    right = min(len(x) - past, math.floor(e + past + width))
+                    around = torch.cat([x[max(0, math.floor(s - width)) : s], x[e + past : max(right, e + past)]])
+                    inner = float(x[s : e + past].mean())
+                    outer = float(around.mean()) if len(around) else 0.0
+                    rows.append((s, e + past, inner - outer, inner))
+            groups.append(rows)
+    return groups

@@ -1,0 +1,225 @@
+#include "fuse_segments.h"
+
+#include <algorithm>
+
+#include "fuse_segments_simd.h"
+#include "parallel.h"
+
+namespace pyws {
+namespace {
+
+constexpr double kNanosecondsPerCandidate = 20.0;
+
+// Rows of the scratch, as one group sees them.
+struct Scratch {
+  Candidates left;
+  double* member[kFuseRows];  // start, end, score, weight of the members
+  double* g;
+  std::int64_t* members;
+  std::int64_t* rank;
+
+  Scratch(double* scratch, std::int64_t total, Range group) {
+    double* row = scratch + group.begin;
+    left = {row, row + total, row + 2 * total, reinterpret_cast<std::int64_t*>(row + 3 * total), 0};
+    for (int k = 0; k < kFuseRows; ++k) member[k] = row + (4 + k) * total;
+    g = row + 8 * total;
+    members = reinterpret_cast<std::int64_t*>(row + 9 * total);
+    rank = reinterpret_cast<std::int64_t*>(row + 10 * total);
+  }
+
+  void fill(const double* start, const double* end, const double* score, Range group) {
+    left.size = group.end - group.begin;
+    std::copy(start + group.begin, start + group.end, left.start);
+    std::copy(end + group.begin, end + group.end, left.end);
+    std::copy(score + group.begin, score + group.end, left.score);
+    for (std::int64_t i = 0; i < left.size; ++i) left.index[i] = i;
+  }
+};
+
+Seed pick(const FuseLoops& loops, const Candidates& left) {
+  const std::int64_t position = loops.best(left.score, left.size);
+  return {left.start[position], left.end[position], position};
+}
+
+// The values x with at most half of the weight on either side are an interval: its middle.
+double weighted_median(const double* x, const double* g, std::int64_t size, std::int64_t* by_value) {
+  for (std::int64_t r = 0; r < size; ++r) by_value[r] = r;
+  std::sort(by_value, by_value + size, [x](std::int64_t a, std::int64_t b) { return sort_key(x[a]) < sort_key(x[b]); });
+  std::int64_t whole = 0, upto = 0, k = 0;
+  for (std::int64_t r = 0; r < size; ++r) whole += median_weight(g[r]);
+  for (; k + 1 < size && 2 * (upto + median_weight(g[by_value[k]])) < whole; ++k) upto += median_weight(g[by_value[k]]);
+  const double low = x[by_value[k]];
+  for (; k + 1 < size && 2 * (upto + median_weight(g[by_value[k]])) <= whole; ++k)
+    upto += median_weight(g[by_value[k]]);
+  return 0.5 * low + 0.5 * x[by_value[k]];
+}
+
+double midrange(const double* x, std::int64_t size) {
+  double low = x[0], high = x[0];
+  for (std::int64_t r = 1; r < size; ++r) low = lower(x[r], low), high = higher(x[r], high);
+  return 0.5 * low + 0.5 * high;
+}
+
+// Iteratively reweighted means: the location of a Student's t with its variance, from the weighted mean on.
+double student_location(const FuseLoops& loops, const double* x, const double* g, std::int64_t size, double origin,
+                        double whole, double dof) {
+  double m = origin + loops.moment(x, g, size, origin) / whole;
+  // With an infinite variance every share is (dof + 1) / dof.
+  double variance = loops.student_square(x, g, size, m, m, 1.0 / 0.0, dof) * dof / (dof + 1.0) / whole;
+  variance = higher(variance, kVarianceFloor);
+  for (int step = 0; step < kStudentSteps; ++step) {
+    double sums[2];
+    loops.student_mean(x, g, size, origin, m, variance, dof, sums);
+    const double next = origin + sums[1] / sums[0];
+    const double square = loops.student_square(x, g, size, next, m, variance, dof) / whole;
+    const double moved = next - m, before = variance;
+    variance = higher(square, kVarianceFloor);
+    m = next;
+    if (student_settled(moved, variance, before)) break;
+  }
+  return m;
+}
+
+struct Fusion {
+  const FuseLoops& loops;
+  int overlap;
+  double threshold;
+  int distribution;
+  double temperature, dof;
+
+  double locate(const Scratch& scratch, int row, std::int64_t size, double origin, double whole) const {
+    const double* x = scratch.member[row];
+    switch (distribution) {
+      case kUniform:
+        return midrange(x, size);
+      case kExponential:
+        return weighted_median(x, scratch.g, size, scratch.left.index + scratch.left.size);
+      case kStudent:
+        return student_location(loops, x, scratch.g, size, origin, whole, dof);
+    }
+    return origin + loops.moment(x, scratch.g, size, origin) / whole;
+  }
+
+  // The fused segment of `size` members; `seed` is one of them. Distances from the seed keep equal members exact.
+  void fuse(const Scratch& scratch, const double* const rows[kFuseRows], std::int64_t size, std::int64_t seed,
+            double* fused[kFuseRows]) const {
+    if (size == 1) {
+      for (int row = 0; row < kFuseRows; ++row) *fused[row] = rows[row][seed];
+      return;
+    }
+    for (int row = 0; row < kFuseRows; ++row)
+      for (std::int64_t r = 0; r < size; ++r) scratch.member[row][r] = rows[row][scratch.members[r]];
+    double whole = 0.0;
+    if (distribution != kUniform) {
+      loops.softmax(scratch.member[3], size, temperature, scratch.g);
+      whole = loops.total(scratch.g, size);
+    }
+    for (int row = 0; row < kFuseRows; ++row) *fused[row] = locate(scratch, row, size, rows[row][seed], whole);
+    *fused[1] = higher(*fused[0], *fused[1]);  // rounding must not turn a segment around
+  }
+};
+
+// Stable insertion sort by falling score: the clusters come nearly sorted, and the walk cost more.
+void sort_clusters(const double* score, std::int64_t clusters, std::int64_t* order) {
+  for (std::int64_t c = 0; c < clusters; ++c) {
+    std::int64_t to = c;
+    for (; to > 0 && score[order[to - 1]] < score[c]; --to) order[to] = order[to - 1];
+    order[to] = c;
+  }
+}
+
+double mean_size(std::int64_t groups, std::int64_t total) {
+  return static_cast<double>(total) / static_cast<double>(max64(groups, 1));
+}
+
+}  // namespace
+
+void fuse_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
+                       const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
+                       double threshold, int distribution, double temperature, double dof, double* scratch,
+                       double* fused, std::int64_t* order, std::int64_t* membership, std::int64_t* fused_offsets,
+                       int threads) {
+  const Fusion fusion{fuse_loops(), overlap, threshold, distribution, temperature, dof};
+  const double cost = kNanosecondsPerCandidate * mean_size(groups, total);
+  parallel_for(groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
+    for (std::int64_t group = begin; group < last; ++group) {
+      const Range range = group_range(offsets, group, total);
+      const std::int64_t candidates = range.end - range.begin;
+      Scratch at(scratch, total, range);
+      at.fill(start, end, score, range);
+      const double* rows[kFuseRows] = {start + range.begin, end + range.begin, score + range.begin,
+                                       weight + range.begin};
+      std::int64_t clusters = 0;
+      while (at.left.size > 0) {
+        const Seed seed = pick(fusion.loops, at.left);
+        const std::int64_t seed_index = within(at.left.index[seed.position], candidates);
+        const std::int64_t size = fusion.loops.split(&at.left, seed, overlap, threshold, at.members);
+        for (std::int64_t r = 0; r < size; ++r) at.members[r] = within(at.members[r], candidates);
+        double* out[kFuseRows];
+        for (int row = 0; row < kFuseRows; ++row) out[row] = fused + row * total + range.begin + clusters;
+        fusion.fuse(at, rows, size, seed_index, out);
+        for (std::int64_t r = 0; r < size; ++r) membership[range.begin + at.members[r]] = clusters;
+        ++clusters;
+      }
+      sort_clusters(fused + 2 * total + range.begin, clusters, order + range.begin);
+      for (std::int64_t c = 0; c < clusters; ++c) at.rank[within(order[range.begin + c], clusters)] = c;
+      for (std::int64_t i = range.begin; i < range.end; ++i) membership[i] = at.rank[within(membership[i], clusters)];
+      fused_offsets[group + 1] = clusters;
+    }
+  });
+  scan_counts(fused_offsets, groups);
+  parallel_for(groups, 0.5 * mean_size(groups, total), threads, [&](std::int64_t begin, std::int64_t last) {
+    for (std::int64_t group = begin; group < last; ++group) {
+      const Range range = group_range(offsets, group, total);
+      for (std::int64_t i = range.begin; i < range.end; ++i) membership[i] += fused_offsets[group];
+    }
+  });
+}
+
+void suppress_segments_cpu(const double* start, const double* end, const double* score, const std::int64_t* offsets,
+                           std::int64_t groups, std::int64_t total, int overlap, double threshold, double sigma,
+                           double min_score, double* scratch, double* kept_score, std::int64_t* order,
+                           std::int64_t* kept_offsets, int threads) {
+  const FuseLoops& loops = fuse_loops();
+  const double cost = kNanosecondsPerCandidate * mean_size(groups, total);
+  parallel_for(groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
+    for (std::int64_t group = begin; group < last; ++group) {
+      const Range range = group_range(offsets, group, total);
+      Scratch at(scratch, total, range);
+      at.fill(start, end, score, range);
+      std::int64_t kept = 0;
+      while (at.left.size > 0) {
+        const Seed seed = pick(loops, at.left);
+        const std::int64_t index = within(at.left.index[seed.position], range.end - range.begin);
+        kept_score[range.begin + index] = at.left.score[seed.position];
+        order[range.begin + kept++] = index;
+        if (sigma > 0.0) {
+          loops.decay(&at.left, seed, overlap, sigma, min_score);
+        } else {
+          loops.split(&at.left, seed, overlap, threshold, at.members);
+        }
+      }
+      kept_offsets[group + 1] = kept;
+    }
+  });
+  scan_counts(kept_offsets, groups);
+}
+
+void pack_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
+                       const std::int64_t* order, const std::int64_t* offsets, const std::int64_t* packed_offsets,
+                       std::int64_t groups, std::int64_t total, std::int64_t packed_total, double* packed,
+                       std::int64_t* index, int threads) {
+  const double* rows[kFuseRows] = {start, end, score, weight};
+  parallel_for(groups, 4.0 * mean_size(groups, packed_total), threads, [&](std::int64_t begin, std::int64_t last) {
+    for (std::int64_t group = begin; group < last; ++group) {
+      const std::int64_t from = group_range(offsets, group, total).begin;
+      for (std::int64_t at = packed_offsets[group]; at < packed_offsets[group + 1]; ++at) {
+        const std::int64_t source = within(from + order[from + at - packed_offsets[group]], total);
+        for (int row = 0; row < kFuseRows; ++row) packed[row * packed_total + at] = rows[row][source];
+        if (index != nullptr) index[at] = source;
+      }
+    }
+  });
+}
+
+}  // namespace pyws

@@ -1,0 +1,124 @@
+#include "propose_segments.h"
+
+#include <atomic>
+
+#include "parallel.h"
+#include "propose_segments_simd.h"
+
+namespace pyws {
+namespace {
+
+constexpr double kNanosecondsPerSnippet = 15.0;
+constexpr std::int64_t kTile = 1024;  // values of one class, gathered from the rows of the video
+static_assert(kTile % kProposalBlock == 0, "a block of the running sums lies in one tile");
+
+// Reads one column, leaves its running sums and levels; returns the first row that is not finite, or length.
+template <class T>
+std::int64_t read_column(const ProposalLoops& loops, const T* column, std::int64_t stride, std::int64_t length,
+                         const double* thresholds, std::int64_t count, double* prefix, std::uint8_t* levels) {
+  double values[kTile];
+  std::int64_t bad = length;
+  double whole = 0.0;
+  prefix[0] = 0.0;
+  for (std::int64_t from = 0; from < length; from += kTile) {
+    const std::int64_t n = min64(kTile, length - from);
+    for (std::int64_t i = 0; i < n; ++i) values[i] = widen(column[(from + i) * stride]);
+    const std::int64_t finite = loops.levels(values, n, thresholds, count, levels + from);
+    if (finite < n && bad == length) bad = from + finite;
+    for (std::int64_t block = 0; block < n; block += kProposalBlock) {
+      double sum = 0.0;
+      const std::int64_t last = min64(n, block + kProposalBlock);
+      for (std::int64_t i = block; i < last; ++i) {
+        sum += values[i];
+        prefix[from + i + 1] = whole + sum;
+      }
+      whole += sum;
+    }
+  }
+  return bad;
+}
+
+// Calls emit(threshold, s, e) for every run of at least min_length; the runs of one threshold come from left to right.
+// A rise of the level opens the runs of the thresholds it passes, a fall closes them.
+template <class Emit>
+void each_run(const std::uint8_t* levels, std::int64_t length, std::int64_t min_length, const Emit& emit) {
+  std::int64_t opened[kMaxThresholds];
+  int level = 0;
+  for (std::int64_t i = 0; i <= length; ++i) {
+    const int next = i < length ? levels[i] : 0;
+    for (; level < next; ++level) opened[level] = i;
+    while (level > next) {
+      --level;
+      if (i - opened[level] >= min_length) emit(level, opened[level], i);
+    }
+  }
+}
+
+void lower_to(std::atomic<std::int64_t>* lowest, std::int64_t value) {
+  std::int64_t seen = lowest->load();
+  while (value < seen && !lowest->compare_exchange_weak(seen, value)) {
+  }
+}
+
+template <class T>
+void count_runs(const T* tcam, const std::int64_t* offsets, std::int64_t videos, std::int64_t classes,
+                std::int64_t snippets, const double* thresholds, std::int64_t count, const bool* wanted,
+                std::int64_t min_length, double* prefix, std::uint8_t* levels, std::int64_t* runs,
+                std::int64_t* first_bad, int threads) {
+  const ProposalLoops& loops = proposal_loops();
+  const std::int64_t groups = videos * classes;
+  std::atomic<std::int64_t> bad{kAllFinite};
+  const double cost = kNanosecondsPerSnippet * static_cast<double>(snippets) / static_cast<double>(max64(videos, 1));
+  parallel_for(groups, cost, threads, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t group = first; group < last; ++group) {
+      std::int64_t* counts = runs + group * count + 1;
+      for (std::int64_t t = 0; t < count; ++t) counts[t] = 0;
+      if (wanted != nullptr && !wanted[group]) continue;
+      const ProposalGroup at = proposal_group(offsets, classes, snippets, group);
+      const std::int64_t column = at.begin * classes + group % classes;
+      const std::int64_t row = read_column(loops, tcam + column, classes, at.length, thresholds, count,
+                                           prefix + at.prefix, levels + at.levels);
+      if (row < at.length) lower_to(&bad, column + row * classes);
+      each_run(levels + at.levels, at.length, min_length, [counts](int t, std::int64_t, std::int64_t) { ++counts[t]; });
+    }
+  });
+  *first_bad = bad.load();
+  scan_counts(runs, groups * count);
+}
+
+}  // namespace
+
+void count_proposals_cpu(int dtype, const void* tcam, const std::int64_t* offsets, std::int64_t videos,
+                         std::int64_t classes, std::int64_t snippets, const double* thresholds, std::int64_t count,
+                         const bool* wanted, std::int64_t min_length, double* prefix, std::uint8_t* levels,
+                         std::int64_t* runs, std::int64_t* first_bad, int threads) {
+  if (dtype == kFloat32) {
+    count_runs(static_cast<const float*>(tcam), offsets, videos, classes, snippets, thresholds, count, wanted,
+               min_length, prefix, levels, runs, first_bad, threads);
+  } else {
+    count_runs(static_cast<const double*>(tcam), offsets, videos, classes, snippets, thresholds, count, wanted,
+               min_length, prefix, levels, runs, first_bad, threads);
+  }
+}
+
+void fill_proposals_cpu(const std::int64_t* offsets, std::int64_t videos, std::int64_t classes, std::int64_t snippets,
+                        std::int64_t count, std::int64_t min_length, const std::int32_t* margins,
+                        std::int64_t margin_sizes, int past, const double* prefix, const std::uint8_t* levels,
+                        const std::int64_t* runs, std::int64_t total, double* packed, int threads) {
+  const double cost = kNanosecondsPerSnippet * static_cast<double>(snippets) / static_cast<double>(max64(videos, 1));
+  parallel_for(videos * classes, cost, threads, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t group = first; group < last; ++group) {
+      const std::int64_t* begins = runs + group * count;
+      if (begins[0] == begins[count]) continue;
+      const ProposalGroup at = proposal_group(offsets, classes, snippets, group);
+      std::int64_t next[kMaxThresholds];
+      for (std::int64_t t = 0; t < count; ++t) next[t] = begins[t];
+      each_run(levels + at.levels, at.length, min_length, [&](int t, std::int64_t s, std::int64_t e) {
+        if (t >= count || next[t] >= begins[t + 1]) return;
+        score_run(s, e, at.length, prefix + at.prefix, margins, margin_sizes, past, packed, total, next[t]++);
+      });
+    }
+  });
+}
+
+}  // namespace pyws

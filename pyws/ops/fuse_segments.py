@@ -1,0 +1,252 @@
+"""fuse_segments: weighted fusion of temporal segments (GauFuse eq. 1-4), and suppression from the same walk."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from pyws.ops._library import check_choice, check_range, launch, refuse_grad, register
+from pyws.ragged import Segments
+
+OVERLAPS = {"iou": 0, "own": 1}  # csrc/fuse_segments.h: Overlap
+DISTRIBUTIONS = {"gaussian": 0, "uniform": 1, "exponential": 2, "t": 3}  # csrc/fuse_segments.h: Distribution
+_SCRATCH_ROWS = 11  # csrc/fuse_segments.h: kFuseScratch
+
+
+@overload
+def fuse_segments(
+    segments: Segments, iou_threshold: float = ..., temperature: float = ..., overlap: str = ...,
+    distribution: str = ..., dof: float = ..., return_membership: Literal[False] = ...,
+) -> Segments: ...  # fmt: skip
+@overload
+def fuse_segments(
+    segments: Segments, iou_threshold: float = ..., temperature: float = ..., overlap: str = ...,
+    distribution: str = ..., dof: float = ..., *, return_membership: Literal[True],
+) -> tuple[Segments, Tensor]: ...  # fmt: skip
+
+
+def fuse_segments(
+    segments: Segments,
+    iou_threshold: float = 0.25,
+    temperature: float = 0.1,
+    overlap: str = "iou",
+    distribution: str = "gaussian",
+    dof: float = 3.0,
+    return_membership: bool = False,
+) -> Segments | tuple[Segments, Tensor]:
+    """Fuse overlapping segments instead of suppressing all but the best.
+
+    In each group the best segment left (the highest score, the first of equals) is a seed; it leaves together with all
+    that overlap it by more than ``iou_threshold``, and they become one segment: start, end, score and weight are each
+    the location of ``distribution`` fitted to the members under the weights ``softmax(weight / temperature)``.
+
+    Parameters
+    ----------
+    segments : the candidates. ``score`` orders them, ``weight`` weighs them (for the paper's equation 3 put the score
+        there: ``dataclasses.replace(segments, weight=segments.score)``)
+    iou_threshold : in [0, 1]; a member overlaps the seed by more than this
+    temperature : > 0; small temperatures follow the largest weight, large ones weigh all members alike
+    overlap : "iou", intersection over union of the half-open intervals (an empty union counts as no overlap); "own",
+        the released rule: intersection over the candidate's own length, both one longer as on inclusive ends
+    distribution : "gaussian" (weighted mean), "uniform" (middle of the range, whatever the weights), "exponential"
+        (two-sided: weighted median, the middle of all medians), "t" (Student's t by reweighting, ``dof`` degrees of
+        freedom)
+    dof : > 0, of "t"
+    return_membership : also return which fused segment took each candidate
+
+    Returns
+    -------
+    Segments of the same groups, each group by falling fused score, equal scores in the order of their seeds.
+    With ``return_membership`` also (N,) int64: the index of the fused segment that took each candidate.
+
+    Raises
+    ------
+    TypeError, ValueError : not Segments, an argument outside its range, an unknown name
+    RuntimeError : a field requires grad; the fusion is not differentiable
+
+    Notes
+    -----
+    All in float64; the maximum is subtracted before exponentials, so that no temperature overflows. Same answer for any
+    number of threads, any batch composition, on CPU and CUDA. One group costs O(candidates x clusters).
+    Source: Zhou and Wu, Improving Weakly Supervised Temporal Action Localization by Bridging Train-Test Gap in Pseudo
+    Labels, CVPR 2023, eq. 1-4 and table 3; the estimators other than the Gaussian are reconstructed from their names.
+
+    Examples
+    --------
+    >>> import pyws
+    >>> segments = pyws.Segments.of([[(0, 4, 0.9), (1, 5, 0.9), (20, 30, 0.3)]])
+    >>> fused, membership = fuse_segments(segments, return_membership=True)
+    >>> fused.start.tolist(), fused.end.tolist(), fused.score.tolist()
+    ([0.5, 20.0], [4.5, 30.0], [0.9, 0.3])
+    >>> membership.tolist()
+    [0, 0, 1]
+    """
+    op = "fuse_segments"
+    _check_segments(op, segments)
+    check_range(op, "iou_threshold", iou_threshold, "in [0, 1]", 0 <= iou_threshold <= 1)
+    check_range(op, "temperature", temperature, "> 0", 0 < temperature < math.inf)
+    check_choice(op, "overlap", overlap, tuple(OVERLAPS))
+    check_choice(op, "distribution", distribution, tuple(DISTRIBUTIONS))
+    check_range(op, "dof", dof, "> 0", 0 < dof < math.inf)
+    rows, offsets, membership = _fuse(
+        segments.start, segments.end, segments.score, segments.weight, segments.offsets,
+        OVERLAPS[overlap], iou_threshold, DISTRIBUTIONS[distribution], temperature, dof,
+    )  # fmt: skip
+    fused = Segments.unchecked(rows, offsets)
+    return (fused, membership) if return_membership else fused
+
+
+@overload
+def suppress_segments(
+    segments: Segments, iou_threshold: float = ..., overlap: str = ..., sigma: float | None = ...,
+    min_score: float = ..., return_indices: Literal[False] = ...,
+) -> Segments: ...  # fmt: skip
+@overload
+def suppress_segments(
+    segments: Segments, iou_threshold: float = ..., overlap: str = ..., sigma: float | None = ...,
+    min_score: float = ..., *, return_indices: Literal[True],
+) -> tuple[Segments, Tensor]: ...  # fmt: skip
+
+
+def suppress_segments(
+    segments: Segments,
+    iou_threshold: float = 0.5,
+    overlap: str = "own",
+    sigma: float | None = None,
+    min_score: float = 0.001,
+    return_indices: bool = False,
+) -> Segments | tuple[Segments, Tensor]:
+    """Non-maximum suppression of temporal segments, hard or soft.
+
+    In each group the best segment left (the highest score, the first of equals) is kept. Hard: what overlaps it by more
+    than ``iou_threshold`` is dropped. Soft (``sigma`` given): the scores left fall by ``exp(-overlap^2 / sigma)``, and
+    those that reach ``min_score`` or less are dropped.
+
+    Parameters
+    ----------
+    segments : the candidates; ``weight`` is carried along
+    iou_threshold : in [0, 1], of the hard form
+    overlap : "own" (the released rule of the literature's baseline) or "iou", as in :func:`fuse_segments`
+    sigma : None for the hard form, or > 0
+    min_score : of the soft form
+    return_indices : also return where the kept segments stood in the input
+
+    Returns
+    -------
+    Segments of the same groups, each in the order picked; with ``sigma`` the scores are those at which they were
+    picked. With ``return_indices`` also (n,) int64.
+
+    Raises
+    ------
+    TypeError, ValueError : not Segments, an argument outside its range, an unknown name
+    RuntimeError : a field requires grad; suppression is not differentiable
+
+    Notes
+    -----
+    Source of the soft form: Bodla et al., Soft-NMS - Improving Object Detection With One Line of Code, ICCV 2017.
+
+    Examples
+    --------
+    >>> import pyws
+    >>> segments = pyws.Segments.of([[(0, 4, 0.5), (1, 5, 0.9), (20, 30, 0.3)]])
+    >>> kept, indices = suppress_segments(segments, return_indices=True)
+    >>> kept.start.tolist(), indices.tolist()
+    ([1.0, 20.0], [1, 2])
+    """
+    op = "suppress_segments"
+    _check_segments(op, segments)
+    check_range(op, "iou_threshold", iou_threshold, "in [0, 1]", 0 <= iou_threshold <= 1)
+    check_choice(op, "overlap", overlap, tuple(OVERLAPS))
+    if sigma is not None:
+        check_range(op, "sigma", sigma, "> 0", 0 < sigma < math.inf)
+    check_range(op, "min_score", min_score, "a number", not math.isnan(min_score))
+    rows, offsets, indices = _suppress(
+        segments.start, segments.end, segments.score, segments.weight, segments.offsets,
+        OVERLAPS[overlap], iou_threshold, 0.0 if sigma is None else sigma, min_score,
+    )  # fmt: skip
+    kept = Segments.unchecked(rows, offsets)
+    return (kept, indices) if return_indices else kept
+
+
+def _check_segments(op: str, segments: Segments) -> None:
+    if not isinstance(segments, Segments):
+        raise TypeError(f"{op}: segments must be pyws.Segments, got {type(segments).__name__}")
+    refuse_grad(op, start=segments.start, end=segments.end, score=segments.score, weight=segments.weight)
+
+
+def _pack(rows: tuple[Tensor, ...], order: Tensor, offsets: Tensor, packed_offsets: Tensor, index: bool) -> tuple[
+    Tensor, Tensor | None
+]:  # fmt: skip
+    """The rows that ``order`` names, without gaps. Reads one number back: how many there are."""
+    total = int(packed_offsets[-1])
+    packed = order.new_empty((4, total), dtype=torch.float64)
+    indices = order.new_empty(total) if index else None
+    launch(
+        "pack_segments", order.device, *rows, order, offsets, packed_offsets, len(offsets) - 1, len(order), total,
+        packed, 0 if indices is None else indices,
+    )  # fmt: skip
+    return packed, indices
+
+
+def _fuse_kernel(
+    start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
+    overlap: int, iou_threshold: float, distribution: int, temperature: float, dof: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    start, end, score, weight, offsets = (x.contiguous() for x in (start, end, score, weight, offsets))
+    scratch = start.new_empty((_SCRATCH_ROWS + 4, len(start)))
+    order, membership = torch.empty_like(start, dtype=torch.int64), torch.empty_like(start, dtype=torch.int64)
+    fused_offsets = torch.empty_like(offsets)
+    fused = scratch[_SCRATCH_ROWS:]
+    launch(
+        "fuse_segments", start.device, start, end, score, weight, offsets, len(offsets) - 1, len(start), overlap,
+        iou_threshold, distribution, temperature, dof, scratch, fused, order, membership, fused_offsets,
+    )  # fmt: skip
+    packed, _ = _pack(fused.unbind(), order, offsets, fused_offsets, index=False)
+    return packed, fused_offsets, membership
+
+
+def _fuse_fake(
+    start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
+    overlap: int, iou_threshold: float, distribution: int, temperature: float, dof: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    total = torch.library.get_ctx().new_dynamic_size()
+    return start.new_empty((4, total)), torch.empty_like(offsets), torch.empty_like(start, dtype=torch.int64)
+
+
+def _suppress_kernel(
+    start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
+    overlap: int, iou_threshold: float, sigma: float, min_score: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    start, end, score, weight, offsets = (x.contiguous() for x in (start, end, score, weight, offsets))
+    scratch = start.new_empty((_SCRATCH_ROWS + 1, len(start)))
+    kept_score = scratch[_SCRATCH_ROWS]
+    order, kept_offsets = torch.empty_like(start, dtype=torch.int64), torch.empty_like(offsets)
+    launch(
+        "suppress_segments", start.device, start, end, score, offsets, len(offsets) - 1, len(start), overlap,
+        iou_threshold, sigma, min_score, scratch, kept_score, order, kept_offsets,
+    )  # fmt: skip
+    packed, indices = _pack((start, end, kept_score, weight), order, offsets, kept_offsets, index=True)
+    assert indices is not None
+    return packed, kept_offsets, indices
+
+
+def _suppress_fake(
+    start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
+    overlap: int, iou_threshold: float, sigma: float, min_score: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    total = torch.library.get_ctx().new_dynamic_size()
+    return start.new_empty((4, total)), torch.empty_like(offsets), start.new_empty(total, dtype=torch.int64)
+
+
+_FIELDS = "Tensor start, Tensor end, Tensor score, Tensor weight, Tensor offsets, int overlap, float iou_threshold"
+_fuse = register(
+    f"fuse_segments({_FIELDS}, int distribution, float temperature, float dof) -> (Tensor, Tensor, Tensor)",
+    _fuse_kernel, _fuse_fake,
+)  # fmt: skip
+_suppress = register(
+    f"suppress_segments({_FIELDS}, float sigma, float min_score) -> (Tensor, Tensor, Tensor)",
+    _suppress_kernel, _suppress_fake,
+)  # fmt: skip

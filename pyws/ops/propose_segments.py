@@ -1,0 +1,166 @@
+"""propose_segments: candidate segments from a temporal class activation map, by thresholds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from pyws.ops._library import DTYPE_CODES, check_choice, check_range, check_tensor, launch, refuse_grad, register
+from pyws.ragged import Segments, check_offsets
+
+RELEASED_THRESHOLDS = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
+_MAX_THRESHOLDS = 255  # csrc/propose_segments.h: kMaxThresholds
+_ALL_FINITE = torch.iinfo(torch.int64).max  # csrc/propose_segments.h: kAllFinite
+
+
+def propose_segments(
+    tcam: Tensor,
+    offsets: Tensor,
+    thresholds: Sequence[float] = RELEASED_THRESHOLDS,
+    scoring: str = "released",
+    min_length: int = 2,
+    margin: float = 0.25,
+    wanted: Tensor | None = None,
+) -> Segments:
+    """Candidate segments of every video and class: runs of activation above each threshold, scored by contrast.
+
+    At each threshold every maximal run ``[s, e)`` of snippets with ``tcam > threshold`` that is at least ``min_length``
+    long becomes a segment. Its weight is the mean activation inside, its score the contrast: inside minus the mean
+    just outside on both sides (0 where there is no outside). The same run at several thresholds is several segments.
+
+    Parameters
+    ----------
+    tcam : (sum of lengths, classes) float32 or float64, finite: the activation maps of all videos, one after another
+    offsets : (videos+1,) int64: video v owns the rows offsets[v] .. offsets[v+1]-1
+    thresholds : 1 to 255 rising numbers; the default is the released 0.001, 0.003, ..., 0.039
+    scoring : "released": the inside is ``[s, e+1)``, one snippet beyond the run, and the segment ends at ``e+1``; the
+        outside is the ``ceil(h)`` snippets before s and the ``floor(h)`` after e+1 without the video's last, with
+        ``h = 0.0785 * (e-s)**0.9``. "paper": the segment and its inside are the run, the outside is
+        ``ceil(margin * (e-s))`` snippets on each side
+    min_length : in snippets, >= 1
+    margin : >= 0, of "paper" scoring
+    wanted : (videos, classes) bool: propose for these only, e.g. ``class_scores >= 0.16``
+
+    Returns
+    -------
+    Segments in snippets, one group for each pair (index ``video * classes + class``), each ordered by threshold and
+    start.
+
+    Raises
+    ------
+    TypeError, ValueError : a wrong type, dtype, shape or device, values that are not finite, thresholds that do not
+        rise, an argument outside its range
+    RuntimeError : ``tcam`` requires grad; proposals are not differentiable
+
+    Notes
+    -----
+    Comparisons and means are in float64, means from running sums: the same bits on any device and number of threads.
+    The number of segments depends on the contents, and is read back once between counting and filling. Scratch: 9
+    bytes for each value of ``tcam``.
+    Source: Zhou and Wu, Improving Weakly Supervised Temporal Action Localization by Bridging Train-Test Gap in Pseudo
+    Labels, CVPR 2023, and the rules of its released code.
+
+    Examples
+    --------
+    >>> tcam = torch.tensor([[0.0], [0.8], [1.0], [0.6], [0.0], [0.0]])
+    >>> segments = propose_segments(tcam, torch.tensor([0, 6]), thresholds=[0.5, 0.7], scoring="paper")
+    >>> segments.start.tolist(), segments.end.tolist()
+    ([1.0, 1.0], [4.0, 3.0])
+    >>> [round(score, 6) for score in segments.score.tolist()]
+    [0.8, 0.6]
+    """
+    op = "propose_segments"
+    check_tensor(op, "tcam", tcam, (torch.float32, torch.float64), ndim=2)
+    check_choice(op, "scoring", scoring, ("released", "paper"))
+    check_range(op, "min_length", min_length, "an integer >= 1", isinstance(min_length, int) and min_length >= 1)
+    check_range(op, "margin", margin, ">= 0", 0 <= margin < math.inf)
+    refuse_grad(op, tcam=tcam)
+    levels = _check_thresholds(thresholds)
+    if not torch.compiler.is_compiling():
+        check_offsets(op, "offsets", offsets, total=len(tcam))
+    check_tensor(op, "offsets", offsets, (torch.int64,), ndim=1, device=tcam.device)
+    if wanted is not None:
+        shape = (len(offsets) - 1, tcam.shape[1])
+        check_tensor(op, "wanted", wanted, (torch.bool,), shape=shape, device=tcam.device)
+    rows, group_offsets = _propose(tcam, offsets, levels, wanted, None if scoring == "released" else margin, min_length)
+    return Segments.unchecked(rows, group_offsets)
+
+
+def _check_thresholds(thresholds: Sequence[float]) -> list[float]:
+    if thresholds is RELEASED_THRESHOLDS:
+        return list(RELEASED_THRESHOLDS)
+    levels = [float(threshold) for threshold in thresholds]
+    if not 1 <= len(levels) <= _MAX_THRESHOLDS:
+        raise ValueError(f"propose_segments: thresholds must be 1 to {_MAX_THRESHOLDS} numbers, got {len(levels)}")
+    if not all(low < high for low, high in zip([-math.inf, *levels], [*levels, math.inf], strict=True)):
+        raise ValueError(f"propose_segments: thresholds must be finite and rise, got {levels}")
+    return levels
+
+
+@lru_cache(maxsize=64)
+def _threshold_tensor(thresholds: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(thresholds, dtype=torch.float64, device=device)
+
+
+@lru_cache(maxsize=16)
+def _margins(sizes: int, margin: float | None, device: torch.device) -> Tensor:
+    """(2, sizes) int32: how many snippets before and after a run of each length are its outside.
+
+    A table, so that no device rounds a power of its own.
+    """
+    lengths = torch.arange(sizes, dtype=torch.float64)
+    if margin is None:
+        width = 0.0785 * lengths**0.9
+        both = torch.stack([width.ceil(), width.floor()])
+    else:
+        width = (margin * lengths - 1e-9).ceil()  # 0.1 * 30 is 3 snippets, not 4
+        both = torch.stack([width, width])
+    return both.clamp(0, sizes).to(torch.int32).to(device)
+
+
+def _kernel(
+    tcam: Tensor, offsets: Tensor, thresholds: list[float], wanted: Tensor | None, margin: float | None, min_length: int
+) -> tuple[Tensor, Tensor]:
+    tcam, offsets = tcam.contiguous(), offsets.contiguous()
+    (snippets, classes), videos, count, device = tcam.shape, len(offsets) - 1, len(thresholds), tcam.device
+    prefix = tcam.new_empty((snippets + videos) * classes, dtype=torch.float64)
+    levels = tcam.new_empty(snippets * classes, dtype=torch.uint8)
+    runs = offsets.new_empty(videos * classes * count + 2)  # the last number is the first value that is not finite
+    launch(
+        "count_proposals", device, DTYPE_CODES[tcam.dtype], tcam, offsets, videos, classes, snippets,
+        _threshold_tensor(tuple(thresholds), device), count, 0 if wanted is None else wanted.contiguous(), min_length,
+        prefix, levels, runs, runs[-1:],
+    )  # fmt: skip
+    total, bad = runs[-2:].tolist()
+    if bad != _ALL_FINITE:
+        raise ValueError(
+            f"propose_segments: tcam must be finite, got {float(tcam.flatten()[bad])} at snippet {bad // classes}, "
+            f"class {bad % classes}"
+        )
+    margins = _margins(1 << snippets.bit_length(), margin, device)
+    packed = prefix.new_empty((4, total))
+    launch(
+        "fill_proposals", device, offsets, videos, classes, snippets, count, min_length, margins, margins.shape[1],
+        int(margin is None), prefix, levels, runs, total, packed,
+    )  # fmt: skip
+    return packed, runs[:-1:count].contiguous()
+
+
+def _fake(
+    tcam: Tensor, offsets: Tensor, thresholds: list[float], wanted: Tensor | None, margin: float | None, min_length: int
+) -> tuple[Tensor, Tensor]:
+    total = torch.library.get_ctx().new_dynamic_size()
+    groups = (offsets.shape[0] - 1) * tcam.shape[1]
+    return tcam.new_empty((4, total), dtype=torch.float64), offsets.new_empty(groups + 1)
+
+
+_propose = register(
+    "propose_segments(Tensor tcam, Tensor offsets, float[] thresholds, Tensor? wanted, float? margin, int min_length)"
+    " -> (Tensor, Tensor)",
+    _kernel,
+    _fake,
+)
