@@ -107,8 +107,8 @@ def _min_max(maps: Tensor) -> Tensor:
         return maps
     flat = maps.flatten(1)
     low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
-    spread = high - low
-    scaled = (flat - low) / torch.where(spread == 0, torch.ones_like(spread), spread)
+    constant = high == low
+    scaled = (flat - low).masked_fill(constant, 0) / (high - low).masked_fill(constant, 1)
     return scaled.reshape(maps.shape)
 
 
@@ -144,7 +144,7 @@ def _backward(ctx: Any, grad_maps: Tensor) -> tuple[Tensor, Tensor, None]:
     activations, gradients, maps = ctx.saved_tensors
     positions = max(maps[0].numel() if len(maps) else 1, 1)
     weights = gradients.flatten(2).mean(-1)
-    open_maps = (grad_maps * (maps > 0)).flatten(1)
+    open_maps = grad_maps.masked_fill(maps <= 0, 0).flatten(1)
     grad_activations = (weights[:, :, None] * open_maps[:, None]).reshape(activations.shape)
     grad_weights = torch.einsum("bcs,bs->bc", activations.flatten(2), open_maps) / positions
     return grad_activations, grad_weights[:, :, None].expand(*weights.shape, positions).reshape(gradients.shape), None
