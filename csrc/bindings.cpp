@@ -9,6 +9,7 @@
 
 #include "fuse_segments.h"
 #include "gradcam3d.h"
+#include "linpro.h"
 #include "match_segments.h"
 #include "otsu.h"
 #include "propose_segments.h"
@@ -60,6 +61,8 @@ std::vector<std::string> cpu_paths() {
 
 PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND(gradcam3d);
+  PYWS_BIND_CPU(linpro);
+  PYWS_BIND_CPU(linpro_rows);
   PYWS_BIND_CPU(match_segments);
   PYWS_BIND(otsu);
   PYWS_BIND_CPU(fuse_segments);

@@ -1,0 +1,314 @@
+#include "linpro.h"
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+#include <vector>
+
+#include "parallel.h"
+#include "simplex.h"
+#include "snippet_rows.h"
+
+namespace pyws {
+namespace {
+
+struct Rule {
+  int geometry;
+  double margin, upper;
+  bool mean, center;
+  std::int64_t entry_limit;
+};
+
+// A segment as a row of the linear program, scaled so that W is 1 inside and -outer in the margins.
+struct Row {
+  RowSpans spans;
+  double score;           // right-hand side, in the units of the caller
+  double scale, outer;    // row = scale x the caller's row
+  std::int64_t position;  // in the caller's order
+
+  std::int64_t inside() const { return spans.end - spans.start; }
+  std::int64_t outside() const { return spans.right - spans.left - inside(); }
+  bool operator<(const Row& other) const {
+    const auto key = [](const Row& row) {
+      return std::tie(row.spans.left, row.spans.right, row.spans.start, row.spans.end, row.score);
+    };
+    return key(*this) < key(other);
+  }
+};
+
+Row make_row(const Rule& rule, double start, double end, double score, std::int64_t length, std::int64_t position) {
+  Row row{row_spans(rule.geometry, rule.margin, start, end, length), score, 1.0, 1.0, position};
+  if (rule.mean) {
+    row.scale = static_cast<double>(row.inside() > 0 ? row.inside() : row.outside());
+    row.outer = row.outside() > 0 ? row.scale / static_cast<double>(row.outside()) : 1.0;
+  }
+  return row;
+}
+
+struct Answer {
+  double objective = 0.0, residual = 0.0;
+  bool relaxed = false;
+
+  void add(double mass, double missing, double scale) {
+    objective += mass;
+    residual += missing;
+    relaxed |= missing > kLpTolerance * scale;
+  }
+};
+
+// The classes of one component: runs of snippets between breakpoints, runs of equal columns being one class.
+class Classes {
+ public:
+  std::vector<std::int64_t> bounds;  // run r covers snippets bounds[r] .. bounds[r+1]-1
+  std::vector<int> of_run;
+
+  // Fills sizes and columns of lp; the rows of lp are those of the component, in order. False: too many.
+  bool build(const Row* rows, int count, std::int64_t entry_limit, CoupledLp& lp) {
+    collect_events(rows, count);
+    if (static_cast<std::int64_t>(bounds.size()) * count > entry_limit) return false;
+    of_run.clear();
+    lp.size.clear();
+    lp.row.clear();
+    lp.entry.clear();
+    lp.first.assign(1, 0);
+    lp.own.assign(count, -1);
+    active_.clear();
+    buckets_.assign(table_size(bounds.size()), -1);
+    hashes_.clear();
+    std::uint64_t hash = 0;
+    std::size_t event = 0;
+    for (std::size_t run = 0; run + 1 < bounds.size(); ++run) {
+      for (; event < events_.size() && events_[event].at == bounds[run]; ++event) apply(events_[event], hash);
+      const int k = find_or_add(rows, hash, lp);
+      lp.size[k] += static_cast<double>(bounds[run + 1] - bounds[run]);
+      of_run.push_back(k);
+    }
+    return true;
+  }
+
+ private:
+  // At snippet `at` the sign of a row changes: -1, 0 or +1 before and after.
+  struct Event {
+    std::int64_t at;
+    int row;
+    signed char before, after;
+  };
+  struct Active {
+    int row;
+    signed char sign;
+  };
+
+  static std::size_t table_size(std::size_t runs) {
+    std::size_t size = 16;
+    while (size < 2 * runs) size *= 2;
+    return size;
+  }
+
+  // A column's hash is the sum of its entries' keys, so that an event changes it in one addition. Equal hashes are
+  // compared entry by entry.
+  static std::uint64_t key(int row, signed char sign) {
+    if (sign == 0) return 0;
+    std::uint64_t z = (2 * static_cast<std::uint64_t>(row) + (sign > 0 ? 1 : 2)) * 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  }
+
+  void collect_events(const Row* rows, int count) {
+    events_.clear();
+    for (int i = 0; i < count; ++i) {
+      const RowSpans& s = rows[i].spans;
+      const std::int64_t at[4] = {s.left, s.start, s.end, s.right};
+      const signed char sign[5] = {0, -1, 1, -1, 0};
+      for (int b = 0; b < 4;) {  // bounds that coincide are one event
+        int c = b;
+        while (c < 3 && at[c + 1] == at[b]) ++c;
+        if (sign[b] != sign[c + 1]) events_.push_back({at[b], i, sign[b], sign[c + 1]});
+        b = c + 1;
+      }
+    }
+    std::sort(events_.begin(), events_.end(), [](const Event& a, const Event& b) { return a.at < b.at; });
+    bounds.clear();
+    for (const Event& event : events_)
+      if (bounds.empty() || bounds.back() != event.at) bounds.push_back(event.at);
+  }
+
+  void apply(const Event& event, std::uint64_t& hash) {
+    hash += key(event.row, event.after) - key(event.row, event.before);
+    auto place = active_.end();
+    while (place != active_.begin() && (place - 1)->row >= event.row) --place;
+    const bool known = place != active_.end() && place->row == event.row;
+    if (event.after == 0) {
+      if (known) active_.erase(place);
+    } else if (known) {
+      place->sign = event.after;
+    } else {
+      active_.insert(place, {event.row, event.after});
+    }
+  }
+
+  bool equal(const CoupledLp& lp, int k) const {
+    if (lp.first[k + 1] - lp.first[k] != static_cast<int>(active_.size())) return false;
+    for (std::size_t a = 0; a < active_.size(); ++a) {
+      const int e = lp.first[k] + static_cast<int>(a);
+      if (lp.row[e] != active_[a].row || (lp.entry[e] > 0.0) != (active_[a].sign > 0)) return false;
+    }
+    return true;
+  }
+
+  int find_or_add(const Row* rows, std::uint64_t hash, CoupledLp& lp) {
+    const std::size_t mask = buckets_.size() - 1;
+    std::size_t slot = hash & mask;
+    for (; buckets_[slot] >= 0; slot = (slot + 1) & mask)
+      if (hashes_[buckets_[slot]] == hash && equal(lp, buckets_[slot])) return buckets_[slot];
+    const int k = static_cast<int>(lp.size.size());
+    buckets_[slot] = k;
+    hashes_.push_back(hash);
+    lp.size.push_back(0.0);
+    for (const Active& a : active_) {
+      lp.row.push_back(a.row);
+      lp.entry.push_back(a.sign > 0 ? 1.0 : -rows[a.row].outer);
+    }
+    lp.first.push_back(static_cast<int>(lp.row.size()));
+    if (active_.size() == 1 && active_[0].sign > 0) lp.own[active_[0].row] = k;
+    return k;
+  }
+
+  std::vector<Event> events_;
+  std::vector<Active> active_;  // by rising row
+  std::vector<int> buckets_;
+  std::vector<std::uint64_t> hashes_;
+};
+
+class Group {
+ public:
+  explicit Group(const Rule& rule) : rule_(rule) {}
+
+  std::vector<Row> rows;
+  std::vector<double> lost;  // scores of segments that no snippet can answer for
+
+  // Components in order of position; `labels` are those of the group, all 0. Returns their number.
+  std::int64_t solve(double* labels, std::int64_t* unsolved, Answer& answer) {
+    std::sort(lost.begin(), lost.end());
+    for (double score : lost) answer.add(0.0, std::fabs(score), std::fabs(score));
+    std::sort(rows.begin(), rows.end());
+    std::int64_t components = 0;
+    for (std::size_t first = 0; first < rows.size(); ++components) {
+      std::size_t last = first + 1;
+      std::int64_t reach = rows[first].spans.right;
+      for (; last < rows.size() && rows[last].spans.left < reach; ++last)
+        reach = std::max(reach, rows[last].spans.right);
+      if (last - first == 1)
+        solve_lone(rows[first], labels, answer);
+      else if (!solve_coupled(&rows[first], static_cast<int>(last - first), labels, answer))
+        for (std::size_t i = first; i < last; ++i) unsolved[rows[i].position] = components;
+      first = last;
+    }
+    return components;
+  }
+
+ private:
+  static void fill(double* labels, std::int64_t begin, std::int64_t end, double value) {
+    for (std::int64_t i = begin; i < end; ++i) labels[i] = value;
+  }
+
+  // One segment alone: the score spread over the inside, or where it is negative over the margins.
+  void solve_lone(const Row& row, double* labels, Answer& answer) const {
+    const bool inside = row.score > 0.0;
+    const double room = static_cast<double>(inside ? row.inside() : row.outside());
+    const double wanted = std::fabs(row.score) * (row.scale / (inside ? 1.0 : row.outer));
+    const double label = room > 0.0 ? std::min(wanted / room, rule_.upper) : 0.0;
+    if (inside) {
+      fill(labels, row.spans.start, row.spans.end, label);
+    } else {
+      fill(labels, row.spans.left, row.spans.start, label);
+      fill(labels, row.spans.end, row.spans.right, label);
+    }
+    const bool reached = room > 0.0 && wanted / room <= rule_.upper;
+    answer.add(label * room, reached ? 0.0 : std::fabs(row.score) * std::max(0.0, 1.0 - label * room / wanted),
+               std::fabs(row.score));
+  }
+
+  bool solve_coupled(const Row* component, int count, double* labels, Answer& answer) {
+    double scale = 0.0;
+    for (int i = 0; i < count; ++i) scale = std::max(scale, std::fabs(component[i].score * component[i].scale));
+    if (scale == 0.0) return true;  // all scores 0: so are the labels
+    if (!classes_.build(component, count, rule_.entry_limit, lp_)) return false;
+    lp_.q.resize(count);
+    lp_.weight.resize(count);
+    lp_.limit.resize(lp_.classes());
+    for (int i = 0; i < count; ++i) {
+      lp_.q[i] = component[i].score * component[i].scale / scale;
+      lp_.weight[i] = 1.0 / component[i].scale;
+    }
+    for (int k = 0; k < lp_.classes(); ++k) lp_.limit[k] = lp_.size[k] * (rule_.upper / scale);
+    if (!simplex_.solve(lp_, rule_.center, mass_)) return false;
+
+    rest_ = lp_.q;
+    double total = 0.0, missing = 0.0;
+    for (int k = 0; k < lp_.classes(); ++k) {
+      total += mass_[k];
+      for (int e = lp_.first[k]; e < lp_.first[k + 1]; ++e) rest_[lp_.row[e]] -= lp_.entry[e] * mass_[k];
+    }
+    for (int i = 0; i < count; ++i) missing += lp_.weight[i] * std::fabs(rest_[i]);
+    answer.add(total * scale, missing * scale, scale);
+    for (std::size_t run = 0; run < classes_.of_run.size(); ++run) {
+      const int k = classes_.of_run[run];
+      const double label = std::min(mass_[k] / lp_.size[k] * scale, rule_.upper);
+      fill(labels, classes_.bounds[run], classes_.bounds[run + 1], label);
+    }
+    return true;
+  }
+
+  const Rule& rule_;
+  Classes classes_;
+  CoupledLp lp_;
+  Simplex simplex_;
+  std::vector<double> mass_, rest_;
+};
+
+}  // namespace
+
+void linpro_cpu(const double* start, const double* end, const double* score, const std::int64_t* offsets,
+                const std::int64_t* lengths, const std::int64_t* label_offsets, std::int64_t groups, int geometry,
+                double margin, double upper, bool rows_mean, bool center, std::int64_t entry_limit, double* labels,
+                double* objective, double* residual, std::int64_t* status, std::int64_t* components,
+                std::int64_t* unsolved, int threads) {
+  if (groups == 0) return;
+  const Rule rule{geometry, margin, upper, rows_mean, center, entry_limit};
+  const double work = 1000.0 * static_cast<double>(offsets[groups]) + static_cast<double>(label_offsets[groups]);
+  parallel_for(groups, work / static_cast<double>(groups), threads, [&](std::int64_t first, std::int64_t last) {
+    Group group(rule);
+    for (std::int64_t g = first; g < last; ++g) {
+      Answer answer;
+      group.rows.clear();
+      group.lost.clear();
+      double* mine = labels + label_offsets[g];
+      std::fill(mine, mine + lengths[g], 0.0);
+      for (std::int64_t i = offsets[g]; i < offsets[g + 1]; ++i) {
+        unsolved[i] = -1;
+        const Row row = make_row(rule, start[i], end[i], score[i], lengths[g], i);
+        if (row.spans.left < row.spans.right)
+          group.rows.push_back(row);
+        else
+          group.lost.push_back(score[i]);
+      }
+      components[g] = group.solve(mine, unsolved, answer);
+      objective[g] = answer.objective;
+      residual[g] = answer.residual;
+      status[g] = offsets[g] == offsets[g + 1] ? kEmpty : answer.relaxed ? kRelaxed : kOptimal;
+    }
+  });
+}
+
+void linpro_rows_cpu(const double* start, const double* end, const std::int64_t* offsets, const std::int64_t* lengths,
+                     std::int64_t groups, int geometry, double margin, std::int64_t* spans, int) {
+  for (std::int64_t g = 0; g < groups; ++g)
+    for (std::int64_t i = offsets[g]; i < offsets[g + 1]; ++i) {
+      const RowSpans row = row_spans(geometry, margin, start[i], end[i], lengths[g]);
+      const std::int64_t bounds[4] = {row.left, row.start, row.end, row.right};
+      std::copy(bounds, bounds + 4, spans + 4 * i);
+    }
+}
+
+}  // namespace pyws

@@ -1,0 +1,177 @@
+"""LinPro: snippet labels from scored segments by linear programming (GauFuse eq. 5-6, CVPR 2023)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyws.ops._library import check_choice, check_range, check_tensor, launch, refuse_grad
+from pyws.ragged import Segments
+
+ENTRY_LIMIT = 1 << 22  # a component of more tableau entries (32 MB) goes to HiGHS
+
+
+class Status(IntEnum):
+    """What became of one group."""
+
+    OPTIMAL = 0  #: every segment's row holds: the linear program of the paper, solved
+    RELAXED = 1  #: no labels satisfy all rows; these have the least l1 residual, and among those the least mass
+    EMPTY = 2  #: no segments: zeros
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One linear program: which snippets a row scores, what a label may be, which optimum is taken."""
+
+    geometry: int  # csrc/snippet_rows.h: RowGeometry
+    margin: float
+    upper: float
+    rows: str
+    tie_break: str
+
+
+_PRESETS = {
+    "paper": Rule(geometry=0, margin=0.25, upper=math.inf, rows="sum", tie_break="canonical"),
+    "released": Rule(geometry=1, margin=0.0785, upper=1.0, rows="sum", tie_break="center"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The answer of :func:`linpro`; everything on the device of the segments.
+
+    Parameters
+    ----------
+    labels : (sum of lengths,) float64; group g owns labels[offsets[g] : offsets[g+1]]
+    offsets : (groups+1,) int64
+    objective : (groups,) float64, the sum of the labels
+    residual : (groups,) float64, the sum over segments of |score - row of W times labels|
+    status : (groups,) int64, :class:`Status`
+    components : (groups,) int64, parts whose segments share no snippet
+    second_opinions : (groups,) int64, components among them that HiGHS solved
+    """
+
+    labels: Tensor
+    offsets: Tensor
+    objective: Tensor
+    residual: Tensor
+    status: Tensor
+    components: Tensor
+    second_opinions: Tensor
+
+    def group(self, index: int) -> Tensor:
+        """The labels of one group, a view."""
+        return self.labels[int(self.offsets[index]) : int(self.offsets[index + 1])]
+
+
+def linpro(
+    segments: Segments,
+    lengths: Tensor,
+    preset: str = "paper",
+    *,
+    margin: float | None = None,
+    upper: float | None = None,
+    rows: str | None = None,
+    tie_break: str | None = None,
+) -> Labels:
+    """Snippet labels that keep every segment's score and are otherwise as small and as uniform as can be.
+
+    For each group (a video and a class): minimise ``sum(g)`` subject to ``W g = score`` and ``0 <= g <= upper``. Row j
+    of W is +1 on the snippets of segment j, -1 in a margin on each side, 0 elsewhere. The optimum is often not
+    unique; ``tie_break`` decides, so that the answer depends on no solver. Where the rows contradict each other the
+    least l1 residual comes first, then the least mass, then the tie-break, and the status says so.
+
+    Parameters
+    ----------
+    segments : groups of segments on the time axis of snippets. Bounds are real: row j scores the snippets
+        s <= i < e with s = int(start), e = int(end), truncated towards zero, and is clipped to the video.
+        Only ``score`` is used, not ``weight``.
+    lengths : (groups,) int64, snippets of each group's video
+    preset : "paper" (margins 0.25 (e-s), no upper bound, canonical) or "released", the rule of the released code:
+        margins h = 0.0785 (e-s)^0.9 that cover [int(s-h), s) and [e, min(l-1, int(e+h+1))), labels at most 1, centre
+    margin : factor of the margins' width, 0 or more, in place of the preset's (the paper names none)
+    upper : greatest label, above 0, ``math.inf`` for none
+    rows : "sum" as in eq. 5, or "mean": mean of the labels inside minus their mean over the margins. Labels of "mean"
+        are about the score, labels of "sum" about the score divided by the length.
+    tie_break : "canonical", the least sum of squares (unique, the most uniform), or "center", the analytic centre of
+        the optimal labels, which is next to what the released code got from SciPy 1.8; where the optimal labels have no
+        interior it is the canonical optimum
+
+    Returns
+    -------
+    :class:`Labels`. Not differentiable. Never NaN.
+
+    Raises
+    ------
+    TypeError, ValueError : a wrong type, dtype, count or option
+    SolverError : a component that neither the built-in simplex nor HiGHS could solve and certify
+
+    Notes
+    -----
+    Snippets of equal columns of W are one variable, which is the paper's averaging of equivalent snippets; segments
+    that share no snippet are solved apart, a lone one in closed form; the rest by a dense bounded simplex in C++ whose
+    answers are certified (rows, bounds, reduced costs), and by HiGHS where a component is too large or the certificate
+    fails. The same bits for any order of segments, any batch composition and any number of threads. CUDA tensors are
+    solved on the host.
+    Source: Zhou et al., Improving Weakly Supervised Temporal Action Localization by Bridging Train-Test Gap in Pseudo
+    Labels, CVPR 2023, section 3.2.
+
+    Examples
+    --------
+    >>> segments = Segments.of([[(2, 6, 0.8), (9, 11, 0.5)], []])
+    >>> result = linpro(segments, torch.tensor([12, 3]))
+    >>> result.group(0)
+    tensor([0.0000, 0.0000, 0.2000, 0.2000, 0.2000, 0.2000, 0.0000, 0.0000, 0.0000,
+            0.2500, 0.2500, 0.0000], dtype=torch.float64)
+    >>> [Status(status).name for status in result.status.tolist()]
+    ['OPTIMAL', 'EMPTY']
+    """
+    rule = _rule(preset, margin, upper, rows, tie_break)
+    if not isinstance(segments, Segments):
+        raise TypeError(f"linpro: segments must be pyws.Segments, got {type(segments).__name__}")
+    refuse_grad("linpro", score=segments.score)
+    check_tensor("linpro", "lengths", lengths, (torch.int64,), shape=(segments.groups,))
+    shortest = int(lengths.min()) if segments.groups else 0
+    check_range("linpro", "lengths", shortest, "0 or more", shortest >= 0)
+    device = segments.start.device
+    result = _solve(segments.to("cpu"), lengths.to("cpu").contiguous(), rule)
+    return result if device.type == "cpu" else Labels(*(field.to(device) for field in vars(result).values()))
+
+
+def _rule(preset: str, margin: float | None, upper: float | None, rows: str | None, tie_break: str | None) -> Rule:
+    check_choice("linpro", "preset", preset, tuple(_PRESETS))
+    chosen: dict[str, Any] = dict(vars(_PRESETS[preset]))
+    given = {"margin": margin, "upper": upper, "rows": rows, "tie_break": tie_break}
+    chosen.update((name, value) for name, value in given.items() if value is not None)
+    check_range("linpro", "margin", chosen["margin"], "finite and 0 or more", 0 <= chosen["margin"] < math.inf)
+    check_range("linpro", "upper", chosen["upper"], "above 0", chosen["upper"] > 0)
+    check_choice("linpro", "rows", chosen["rows"], ("sum", "mean"))
+    check_choice("linpro", "tie_break", chosen["tie_break"], ("canonical", "center"))
+    return Rule(**chosen)
+
+
+def _solve(segments: Segments, lengths: Tensor, rule: Rule, entry_limit: int = ENTRY_LIMIT) -> Labels:
+    groups = segments.groups
+    start, end, score = (field.contiguous() for field in (segments.start, segments.end, segments.score))
+    offsets = torch.zeros(groups + 1, dtype=torch.int64)
+    torch.cumsum(lengths, 0, out=offsets[1:])
+    labels = torch.empty(int(offsets[-1]), dtype=torch.float64)
+    objective, residual = torch.empty(2, groups, dtype=torch.float64)
+    status, components = torch.empty(2, groups, dtype=torch.int64)
+    unsolved = torch.empty(len(segments), dtype=torch.int64)
+    launch(
+        "linpro", torch.device("cpu"), start, end, score, segments.offsets.contiguous(), lengths, offsets, groups,
+        rule.geometry, float(rule.margin), float(rule.upper), rule.rows == "mean", rule.tie_break == "center",
+        entry_limit, labels, objective, residual, status, components, unsolved,
+    )  # fmt: skip
+    result = Labels(labels, offsets, objective, residual, status, components, torch.zeros_like(components))
+    if len(unsolved) and int(unsolved.max()) >= 0:
+        from pyws.segments.second_opinion import solve_left_over
+
+        solve_left_over(segments, unsolved, rule, result)
+    return result
