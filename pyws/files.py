@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,8 +54,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         raise
 
 
-def write_json(path: str | os.PathLike[str], document: Any) -> None:
-    """Write ``document`` as JSON, whole or not at all; NaN and infinities are refused.
+def write_json(path: str | os.PathLike[str], document: Any, indent: int | None = 1) -> None:
+    """Write ``document`` as JSON, whole or not at all; NaN and infinities are refused. ``.gz`` files are compressed.
 
     Examples
     --------
@@ -63,8 +65,13 @@ def write_json(path: str | os.PathLike[str], document: Any) -> None:
     >>> read_json(path)
     {'a': 1}
     """
+    if str(path).endswith(".gz"):
+        text = json.dumps(document, indent=indent, allow_nan=False) + "\n"
+        with atomic_write(path, "wb") as file:
+            file.write(gzip.compress(text.encode(), mtime=0))  # no time stamp: the same document, the same bytes
+        return
     with atomic_write(path) as file:
-        json.dump(document, file, indent=1, allow_nan=False)
+        json.dump(document, file, indent=indent, allow_nan=False)
         file.write("\n")
 
 
@@ -85,8 +92,6 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     try:
         raw = Path(path).read_bytes()
         if str(path).endswith(".gz"):
-            import gzip
-
             raw = gzip.decompress(raw)
         return json.loads(raw.decode("utf-8"))
     except json.JSONDecodeError as error:
@@ -96,7 +101,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise DataError(path, f"is not UTF-8 text: byte {error.start} of {len(raw)}") from error
     except RecursionError as error:
         raise DataError(path, "is nested too deeply") from error
-    except EOFError as error:
-        raise DataError(path, "is truncated: the gzip stream ends early") from error
+    except (EOFError, zlib.error) as error:
+        raise DataError(path, f"is truncated or damaged: {error}") from error
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,245 @@
+"""NumPy files that hold pickled objects, read without running anything that they say.
+
+Annotations of temporal localisation travel as ``.npy`` files of object arrays, which NumPy reads only by
+``allow_pickle=True``: whoever made the file may then run any code. Here the pickle is read by an interpreter that knows
+the instructions and the three NumPy constructors that such arrays need, and nothing else. What the constructors make
+are plain records; real arrays are built from them after their sizes were checked against the bytes that are there.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+
+from pyws.errors import DataError
+
+MIB = 2**20
+_DEPTH = 32  # of lists and arrays within each other
+
+_OPCODES = [
+    "PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE",
+    "INT", "BININT", "BININT1", "BININT2", "LONG1", "FLOAT", "BINFLOAT",
+    "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
+    "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
+    "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
+    "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET",
+    "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
+]  # fmt: skip
+
+
+def load_npy(path: str | os.PathLike[str], limit_mib: int = 4096) -> np.ndarray:
+    """Read a ``.npy`` file; object arrays may hold numbers, strings, bytes, lists, tuples and further arrays.
+
+    Parameters
+    ----------
+    path : the file
+    limit_mib : files larger than this are refused
+
+    Returns
+    -------
+    The array. Python 2 strings come as str, their bytes taken as Latin-1.
+
+    Raises
+    ------
+    DataError : the file is missing, too large, truncated, not ``.npy``, or its pickle asks for anything else: another
+        class or function, a dictionary, an instruction that arrays do not need, an array larger than its bytes
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "labels.npy"
+    >>> np.save(path, np.array([["Diving"], []], dtype=object), allow_pickle=True)
+    >>> load_npy(path).tolist()
+    [['Diving'], []]
+    """
+    try:
+        size = Path(path).stat().st_size
+        if size > limit_mib * MIB:
+            raise DataError(path, f"must be at most {limit_mib} MiB, got {size / MIB:.0f}")
+        with open(path, "rb") as file:
+            shape, dtype = _read_header(file)
+            if not dtype.hasobject:
+                if math.prod(shape) * dtype.itemsize > size:
+                    raise ValueError(f"array of shape {shape} and dtype {dtype} does not fit into {size} bytes")
+                file.seek(0)
+                return cast(np.ndarray, np.load(file, allow_pickle=False))
+            array = load_pickled_array(file.read())
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # the readers below meet hostile bytes: whatever they raise, the file is not good
+        raise DataError(path, f"is not a safe .npy file: {error or type(error).__name__}") from error
+    if not isinstance(array, np.ndarray) or array.shape != shape:
+        raise DataError(path, f"must hold an array of shape {shape} as its header says")
+    return array
+
+
+def _read_header(file: io.BufferedReader) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"format version must be 1.0 or 2.0, got {version[0]}.{version[1]}")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def load_pickled_array(data: bytes) -> Any:
+    """What a pickle of arrays, numbers, strings, bytes, lists and tuples holds; :func:`load_npy` tells what is refused.
+
+    Raises
+    ------
+    pickle.UnpicklingError, ValueError and others : the bytes are not such a pickle
+    """
+    return _resolve(_ArrayUnpickler(io.BytesIO(data), encoding="latin1").load(), {}, 0)
+
+
+class _Record:
+    """What stands for an object while its pickle is read: BUILD stores its state, and checks nothing yet."""
+
+    state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Array(_Record):
+    """numpy.ndarray before its state was checked."""
+
+
+class _DType(_Record):
+    """numpy.dtype before its state was checked."""
+
+    def __init__(self, text: Any, align: Any = False, copy: Any = True) -> None:
+        self.text = text
+
+    def resolve(self) -> np.dtype:
+        order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else "|"
+        if not (
+            isinstance(self.text, str) and re.fullmatch(r"b1|[iufcSUO]\d{1,6}", self.text) and order in tuple("<>|=")
+        ):
+            raise ValueError(f"dtype must be a number, string or object, got {self.text!r} {order!r}")
+        return np.dtype(object if self.text[0] == "O" else order + self.text)
+
+
+def _new_array(kind: Any, shape: Any, code: Any) -> _Array:
+    """numpy's _reconstruct: an empty array that BUILD fills."""
+    if kind is not _Array:
+        raise pickle.UnpicklingError("an array must be a plain numpy.ndarray")
+    return _Array()
+
+
+def _new_scalar(dtype: Any, data: Any) -> Any:
+    """numpy's scalar."""
+    if not isinstance(dtype, _DType):
+        raise pickle.UnpicklingError("a scalar must have a dtype")
+    return _from_bytes((), dtype.resolve(), data).item()
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How Python 3 writes bytes in the pickle protocols of Python 2."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes must be encoded as latin1, got {encoding!r}")
+    return text.encode("latin1")
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _DType}
+_ALLOWED[("_codecs", "encode")] = _encode
+for _core in ("numpy.core.multiarray", "numpy._core.multiarray"):
+    _ALLOWED[(_core, "_reconstruct")] = _new_array
+    _ALLOWED[(_core, "scalar")] = _new_scalar
+_CALLABLE = (_DType, _new_array, _new_scalar, _encode)
+
+
+class _ArrayUnpickler(pickle._Unpickler):
+    """Python's own unpickler in Python, cut down to a few instructions.
+
+    The C version has no table to cut down, and a single LONG_BINPUT makes it allocate 64 GB.
+    """
+
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
+        getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
+    }
+
+    def load(self) -> Any:
+        try:
+            return super().load()
+        except KeyError as error:
+            raise pickle.UnpicklingError(f"instruction or reference {error} has no place in an array") from error
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ALLOWED[(module, name)]
+        except KeyError:
+            raise pickle.UnpicklingError(f"asks for {module}.{name}, which is not part of an array") from None
+
+    def load_reduce(self) -> None:
+        arguments, function = self.stack.pop(), self.stack[-1]
+        if not any(function is allowed for allowed in _CALLABLE):
+            raise pickle.UnpicklingError("calls something that is not part of an array")
+        self.stack[-1] = function(*arguments)
+
+    def load_build(self) -> None:
+        state, record = self.stack.pop(), self.stack[-1]
+        if not isinstance(record, _Record):
+            raise pickle.UnpicklingError("sets the state of something that is not an array")
+        record.state = state
+
+    dispatch[pickle.REDUCE[0]] = load_reduce
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def _resolve(value: Any, done: dict[int, Any], depth: int) -> Any:
+    """Build the real arrays. Shared values are visited once, so that references cannot multiply the work."""
+    if depth > _DEPTH:
+        raise ValueError(f"must not be nested deeper than {_DEPTH}")
+    if isinstance(value, (str, bytes, bool, int, float, complex, type(None))):
+        return value
+    if id(value) in done:
+        return done[id(value)][1]
+    if isinstance(value, (list, tuple)):
+        resolved: Any = type(value)(_resolve(item, done, depth + 1) for item in value)
+    elif isinstance(value, _Array):
+        resolved = _build(value.state, done, depth)
+    else:
+        raise ValueError(f"must hold numbers, strings, lists and arrays, got {type(value).__name__.strip('_')}")
+    done[id(value)] = value, resolved  # value is kept alive, so that its id stays its own
+    return resolved
+
+
+def _build(state: Any, done: dict[int, Any], depth: int) -> np.ndarray:
+    if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _DType):
+        raise ValueError("array must have a version, shape, dtype, order and data")
+    _, shape, dtype, fortran, data = state
+    if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"array must have a shape of whole numbers, got {shape!r}")
+    kind = dtype.resolve()
+    if not kind.hasobject:
+        return _from_bytes(shape, kind, data, "F" if fortran else "C").copy()
+    if not isinstance(data, list) or len(data) != math.prod(shape):
+        raise ValueError(f"object array of shape {shape} must have as many values")
+    array = np.empty(len(data), dtype=object)
+    for index, item in enumerate(data):
+        array[index] = _resolve(item, done, depth + 1)
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _from_bytes(shape: tuple[int, ...], dtype: np.dtype, data: Any, order: Any = "C") -> np.ndarray:
+    raw = data.encode("latin1") if isinstance(data, str) else data
+    if (
+        not dtype.itemsize
+        or dtype.hasobject
+        or not isinstance(raw, bytes)
+        or len(raw) != math.prod(shape) * dtype.itemsize
+    ):
+        raise ValueError(f"array of shape {shape} and dtype {dtype} must have as many bytes")
+    return np.frombuffer(raw, dtype).reshape(shape, order=order)

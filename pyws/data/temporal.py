@@ -1,0 +1,362 @@
+"""Labelled segments of videos: ActivityNet JSON in and out, the ``.npy`` annotations of THUMOS14 in.
+
+In memory they are columns (:class:`Instances`), so that thousands of videos are checked, filtered and matched at once.
+Two documents travel as JSON, gzipped where the name ends in ``.gz``::
+
+    ground truth  {"database": {VIDEO: {"subset": S, "duration": SECONDS, "annotations": [A, ...]}}}
+    detections    {"results": {VIDEO: [D, ...]}}
+    where A is {"label": L, "segment": [START, END]} in seconds, and D is the same with a "score"
+
+``duration`` may be absent. pyws also writes and reads ``tags``, the labels of a whole video, in a video's record, and
+``ambiguous``, segments (VIDEO: [[s, e]]) that no score should count, beside ``database``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from pyws.data.pickle_safe import load_npy
+from pyws.errors import DataError
+from pyws.files import read_json, write_json
+
+Source = str | os.PathLike[str] | Mapping[str, Any]
+Intervals = Mapping[str, Sequence[tuple[float, float]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """Labelled segments of many videos, one row each, in the order of their file.
+
+    Parameters
+    ----------
+    videos, labels : the names that the columns refer to
+    video, label : (N,) int64 indices into them
+    start, end : (N,) float64 seconds
+    score : (N,) float64; 1 for ground truth
+    """
+
+    videos: tuple[str, ...]
+    labels: tuple[str, ...]
+    video: np.ndarray
+    label: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    score: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def where(self, chosen: np.ndarray) -> Instances:
+        """The rows that a boolean mask or an index array picks; the names stay."""
+        columns = (self.video, self.label, self.start, self.end, self.score)
+        return Instances(self.videos, self.labels, *(column[chosen] for column in columns))
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Ground truth of a data set: its instances, and what is known of each video.
+
+    Parameters
+    ----------
+    instances : the annotated segments
+    subset : for each video, "training", "validation", "test", ...
+    duration : (videos,) float64 seconds, NaN where it is not given
+    tags : for each video, the labels of the video as a whole
+    ambiguous : segments, in seconds, in which nothing should be scored
+    """
+
+    instances: Instances
+    subset: tuple[str, ...]
+    duration: np.ndarray
+    tags: tuple[tuple[str, ...], ...]
+    ambiguous: Intervals = field(default_factory=dict)
+
+    def counts(self) -> dict[str, Any]:
+        """Videos and instances of each subset, and where tags and annotations disagree."""
+        names: list[set[str]] = [set() for _ in self.subset]
+        for video, label in zip(self.instances.video, self.instances.label, strict=True):
+            names[video].add(self.instances.labels[label])
+        owner = np.array(self.subset, dtype=object)[self.instances.video]
+        subsets = sorted(set(self.subset))
+        return {
+            "videos": {name: self.subset.count(name) for name in subsets},
+            "instances": {name: int((owner == name).sum()) for name in subsets},
+            "labels": len(self.instances.labels),
+            "label_mismatches": sum(set(tags) != found for tags, found in zip(self.tags, names, strict=True)),
+            "videos_without_tags": [v for v, tags in zip(self.instances.videos, self.tags, strict=True) if not tags],
+        }
+
+
+def read_truth(source: Source | Truth) -> Truth:
+    """Read ground truth in ActivityNet form.
+
+    Parameters
+    ----------
+    source : a ``.json`` or ``.json.gz`` file, the document itself (numbers may be written as strings, as some
+        releases do), or ground truth already read
+
+    Raises
+    ------
+    DataError : no such file, not JSON, a missing key, a segment that is not [start, end] with finite start <= end, a
+        label that is not a string; names the file, the video and the rule
+
+    Examples
+    --------
+    >>> record = {"subset": "test", "annotations": [{"label": "Diving", "segment": [1, 4]}]}
+    >>> truth = read_truth({"database": {"v1": record}})
+    >>> truth.instances.videos, truth.instances.start, truth.tags
+    (('v1',), array([1.]), (('Diving',),))
+    """
+    if isinstance(source, Truth):
+        return source
+    where, document = _load(source)
+    database = _member(where, document, "database", dict)
+    records: list[tuple[int, Any]] = []
+    for index, (video, record) in enumerate(database.items()):
+        if not isinstance(record, dict) or not isinstance(record.get("subset"), str):
+            raise DataError(where, f"video {video!r} must be an object with a subset")
+        if not isinstance(record.get("annotations"), list):
+            raise DataError(where, f"video {video!r} must have a list of annotations")
+        records += ((index, annotation) for annotation in record["annotations"])
+    instances = _columns(where, tuple(database), records, scored=False)
+    found: list[dict[str, None]] = [{} for _ in database]
+    for index, annotation in records:
+        found[index][annotation["label"]] = None
+    return Truth(
+        instances,
+        tuple(record["subset"] for record in database.values()),
+        np.array([_duration(where, video, record) for video, record in database.items()], dtype=np.float64),
+        tuple(_tags(where, video, database[video], found[index]) for index, video in enumerate(database)),
+        _intervals(where, document.get("ambiguous", {})),
+    )
+
+
+def read_detections(source: Source | Instances) -> Instances:
+    """Read detections or proposals in ActivityNet form.
+
+    Parameters
+    ----------
+    source : a ``.json`` or ``.json.gz`` file, the document itself, or detections already read
+
+    Raises
+    ------
+    DataError : no such file, not JSON, no results, a missing key, a segment that is not [start, end] with finite
+        start <= end, a score that is not finite, a label that is not a string; names the file, the video and the rule
+
+    Examples
+    --------
+    >>> document = {"results": {"v1": [{"label": "Diving", "score": 0.9, "segment": [1.0, 4.0]}]}}
+    >>> read_detections(document).score
+    array([0.9])
+    >>> document["results"]["v1"][0]["score"] = float("nan")
+    >>> read_detections(document)
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: results: video 'v1', entry 0: score must be a finite number, got nan
+    """
+    if isinstance(source, Instances):
+        return source
+    where, document = _load(source)
+    results = _member(where, document, "results", dict)
+    for video, entries in results.items():
+        if not isinstance(entries, list):
+            raise DataError(where, f"video {video!r} must have a list of entries, got {type(entries).__name__}")
+    records = [(index, entry) for index, entries in enumerate(results.values()) for entry in entries]
+    if not records:
+        raise DataError(where, "results must not be empty")
+    return _columns(where, tuple(results), records, scored=True)
+
+
+def write_truth(path: str | os.PathLike[str], truth: Truth) -> None:
+    """Write ground truth in ActivityNet form, with ``tags`` and ``ambiguous``; whole or not at all."""
+    rows = truth.instances
+    database: dict[str, Any] = {}
+    for video, subset, duration, tags in zip(rows.videos, truth.subset, truth.duration, truth.tags, strict=True):
+        record = {"subset": subset, "tags": list(tags), "annotations": []}
+        database[video] = record if np.isnan(duration) else {"duration": float(duration), **record}
+    for video, label, start, end in zip(rows.video, rows.label, rows.start.tolist(), rows.end.tolist(), strict=True):
+        database[rows.videos[video]]["annotations"].append({"label": rows.labels[label], "segment": [start, end]})
+    ambiguous = {video: [list(pair) for pair in pairs] for video, pairs in truth.ambiguous.items()}
+    write_json(path, {"database": database, "ambiguous": ambiguous})
+
+
+def write_detections(path: str | os.PathLike[str], detections: Instances, made_by: Mapping[str, Any]) -> None:
+    """Write detections in ActivityNet form, whole or not at all; ``made_by`` goes to ``external_data``."""
+    results: dict[str, list[Any]] = {video: [] for video in detections.videos}
+    columns = (detections.video, detections.label, detections.score, detections.start, detections.end)
+    for video, label, score, start, end in zip(*(column.tolist() for column in columns), strict=True):
+        entry = {"label": detections.labels[label], "score": score, "segment": [start, end]}
+        results[detections.videos[video]].append(entry)
+    write_json(path, {"version": "pyws", "results": results, "external_data": dict(made_by)}, indent=None)
+
+
+def read_wtalc(folder: str | os.PathLike[str]) -> Truth:
+    """Read the annotation folder that weakly-supervised work on THUMOS14 shares: ``.npy`` files, some of them pickled.
+
+    Parameters
+    ----------
+    folder : holds videoname, subset, labels_all, labels, segments and duration (``.npy``), and where the test videos
+        have ambiguous stretches ``Ambiguous_test.txt`` with lines ``VIDEO START END``
+
+    Raises
+    ------
+    DataError : a missing file, an unsafe pickle, files that do not fit together, a bad segment
+    """
+    root = Path(folder)
+    columns = {}
+    for name in ("videoname", "subset", "labels_all", "labels", "segments", "duration"):
+        columns[name] = load_npy(root / f"{name}.npy", limit_mib=64)
+        wanted, got = len(columns["videoname"]), len(columns[name])
+        if got != wanted:
+            raise DataError(root / f"{name}.npy", f"must have one entry for each of {wanted} videos, got {got}")
+    videos = [_text(name) for name in columns["videoname"]]
+    database = {}
+    for index, video in enumerate(videos):
+        labels, segments = columns["labels"][index], columns["segments"][index]
+        if not isinstance(labels, list) or not isinstance(segments, list) or len(labels) != len(segments):
+            raise DataError(root / "segments.npy", f"video {video!r} must have as many segments as labels")
+        database[video] = {
+            "subset": _text(columns["subset"][index]),
+            "duration": float(columns["duration"].reshape(len(videos), -1)[index, 0]),
+            "tags": [_text(tag) for tag in columns["labels_all"][index]],
+            "annotations": [{"label": _text(a), "segment": b} for a, b in zip(labels, segments, strict=True)],
+        }
+    ambiguous = root / "Ambiguous_test.txt"
+    return read_truth({"database": database, "ambiguous": read_ambiguous(ambiguous) if ambiguous.exists() else {}})
+
+
+def read_ambiguous(source: str | os.PathLike[str] | Intervals) -> dict[str, list[tuple[float, float]]]:
+    """Read ``VIDEO START END`` lines (seconds) into segments of each video; a mapping is checked and passed on."""
+    if isinstance(source, Mapping):
+        return _intervals("ambiguous", source)
+    found: dict[str, list[Any]] = {}
+    try:
+        lines = Path(source).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(source, f"cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if len(words) not in (0, 3):
+            raise DataError(source, f"line {number} must be VIDEO START END, got {line!r}")
+        if words:
+            found.setdefault(words[0], []).append(words[1:])
+    return _intervals(source, found)
+
+
+def _load(source: Source) -> tuple[str | os.PathLike[str], Mapping[str, Any]]:
+    """What errors should name, and the document."""
+    if isinstance(source, Mapping):
+        return next((name for name in ("database", "results") if name in source), "document"), source
+    document = read_json(source)
+    if not isinstance(document, dict):
+        raise DataError(source, f"must be a JSON object, got {type(document).__name__}")
+    return source, document
+
+
+def _member(where: str | os.PathLike[str], document: Mapping[str, Any], key: str, kind: type) -> Any:
+    if not isinstance(document.get(key), kind):
+        known = ", ".join(map(repr, document)) or "nothing"
+        raise DataError(where, f"must hold an object {key!r}, got {known}")
+    return document[key]
+
+
+def _columns(
+    where: str | os.PathLike[str], videos: tuple[str, ...], records: list[tuple[int, Any]], scored: bool
+) -> Instances:
+    """Check all records at once; only where something is wrong they are looked at one by one, to say what."""
+    try:
+        names = [record["label"] for _, record in records]
+        segments = np.array([record["segment"] for _, record in records] or np.empty((0, 2)), dtype=np.float64)
+        score = np.array([record["score"] if scored else 1 for _, record in records], dtype=np.float64)
+        good = segments.shape == (len(records), 2) and score.ndim == 1 and all(isinstance(name, str) for name in names)
+        good = good and bool(np.isfinite(segments).all() and np.isfinite(score).all())
+        good = good and bool((segments[:, 0] <= segments[:, 1]).all())
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+        good = False
+    if not good:
+        _explain(where, videos, records, scored)
+    labels = {label: index for index, label in enumerate(dict.fromkeys(names))}
+    return Instances(
+        videos,
+        tuple(labels),
+        np.array([index for index, _ in records], dtype=np.int64),
+        np.array([labels[name] for name in names], dtype=np.int64),
+        segments[:, 0].copy(),
+        segments[:, 1].copy(),
+        score,
+    )
+
+
+def _explain(
+    where: str | os.PathLike[str], videos: tuple[str, ...], records: Iterable[tuple[int, Any]], scored: bool
+) -> NoReturn:
+    """Raise for the first record that breaks a rule."""
+    number, before = 0, -1
+    for index, record in records:
+        number, before = number + 1 if index == before else 0, index
+        place = f"video {videos[index]!r}, entry {number}:"
+        if not isinstance(record, dict):
+            raise DataError(where, f"{place} must be an object, got {type(record).__name__}")
+        for key in ("label", "segment", "score")[: 3 if scored else 2]:
+            if key not in record:
+                raise DataError(where, f"{place} {key} is missing")
+        if not isinstance(record["label"], str):
+            raise DataError(where, f"{place} label must be a string, got {record['label']!r}")
+        pair = record["segment"]
+        numbers = [_number(value) for value in pair] if isinstance(pair, (list, tuple)) else []
+        if len(numbers) != 2 or not np.isfinite(numbers).all() or numbers[1] < numbers[0]:
+            raise DataError(where, f"{place} segment must be [start, end] with finite start <= end, got {pair!r}")
+        if scored and not np.isfinite(_number(record["score"])):
+            raise DataError(where, f"{place} score must be a finite number, got {record['score']!r}")
+    raise DataError(where, "segments must be pairs of numbers")
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+
+
+def _duration(where: str | os.PathLike[str], video: str, record: Mapping[str, Any]) -> float:
+    if "duration" not in record:
+        return np.nan
+    duration = _number(record["duration"])
+    if not (np.isfinite(duration) and duration >= 0):
+        raise DataError(where, f"video {video!r}: duration must be a number of seconds, got {record['duration']!r}")
+    return duration
+
+
+def _tags(
+    where: str | os.PathLike[str], video: str, record: Mapping[str, Any], default: Iterable[str]
+) -> tuple[str, ...]:
+    tags = record.get("tags", list(default))
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise DataError(where, f"video {video!r}: tags must be a list of strings, got {tags!r}")
+    return tuple(tags)
+
+
+def _intervals(where: str | os.PathLike[str], listed: Any) -> dict[str, list[tuple[float, float]]]:
+    if not isinstance(listed, Mapping):
+        raise DataError(where, f"ambiguous must be an object VIDEO: [[start, end]], got {type(listed).__name__}")
+    found: dict[str, list[tuple[float, float]]] = {}
+    for video, pairs in listed.items():
+        found[video] = []
+        for pair in pairs if isinstance(pairs, (list, tuple)) else [pairs]:
+            numbers = [_number(value) for value in pair] if isinstance(pair, (list, tuple)) else []
+            if len(numbers) != 2 or not np.isfinite(numbers).all() or numbers[1] < numbers[0]:
+                raise DataError(
+                    where, f"ambiguous {video!r} must be [start, end] with finite start <= end, got {pair!r}"
+                )
+            found[video].append((numbers[0], numbers[1]))
+    return found
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
