@@ -1,0 +1,297 @@
+"""Detection mAP: both protocols against slow rules written from their descriptions, and the released numbers."""
+
+import dataclasses
+import hashlib
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyws.data.temporal import Instances, read_detections, read_truth, read_wtalc
+from pyws.errors import DataError
+from pyws.evaluation import detection_map
+
+TIOUS = (0.1, 0.3, 0.5, 0.7)
+
+
+def truth_of(videos, subset="test"):
+    """Ground truth from {video: [(label, start, end)]}."""
+    database = {
+        video: {"subset": subset, "annotations": [{"label": a, "segment": [s, e]} for a, s, e in rows]}
+        for video, rows in videos.items()
+    }
+    return {"database": database}
+
+
+def detections_of(videos):
+    """Detections from {video: [(label, start, end, score)]}."""
+    return {
+        "results": {
+            video: [{"label": a, "segment": [s, e], "score": x} for a, s, e, x in rows]
+            for video, rows in videos.items()
+        }
+    }
+
+
+def snippet_set_iou(a, b):
+    union = set(range(*a)) | set(range(*b))
+    return len(set(range(*a)) & set(range(*b))) / len(union) if union else 0.0
+
+
+def interval_iou(a, b):
+    shared = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
+    union = (a[1] - a[0]) + (b[1] - b[0]) - shared
+    return shared / union if shared > 0 else 0.0
+
+
+def on_snippets(rows, rounding):
+    return [(label, rounding(s * 25 / 16), rounding(e * 25 / 16), *rest) for label, s, e, *rest in rows]
+
+
+def slow_map(truth, detections, tiou, iou, missing=0.0):
+    """mAP of {video: rows}, one prediction at a time, the precision envelope as the largest precision from here on."""
+    aps = []
+    for label in {row[0] for rows in truth.values() for row in rows}:
+        free = {video: [row[1:3] for row in rows if row[0] == label] for video, rows in truth.items()}
+        positives = sum(map(len, free.values()))
+        ranking = [(video, row) for video in truth for row in detections.get(video, []) if row[0] == label]
+        ranking.sort(key=lambda entry: -entry[1][3])
+        hits = []
+        for video, (_, start, end, _) in ranking:
+            ious = [iou((start, end), segment) for segment in free[video]]
+            hits.append(bool(ious) and max(ious) >= tiou)
+            if hits[-1]:
+                del free[video][ious.index(max(ious))]
+        precision = [sum(hits[: i + 1]) / (i + 1) for i in range(len(hits))]
+        aps.append(sum(max(precision[i:]) for i in range(len(hits)) if hits[i]) / positives if hits else missing)
+    return 100 * sum(aps) / len(aps)
+
+
+LABELS = ["Archery", "Diving", "Shotput"]
+seconds = st.integers(0, 60).map(lambda tenths: tenths / 5)
+segment = st.tuples(seconds, seconds).map(sorted)
+annotation = st.builds(lambda label, pair: (label, *pair), st.sampled_from(LABELS), segment)
+prediction = st.builds(lambda row, score: (*row, score / 8), annotation, st.integers(-4, 8))
+videos = [f"v{number}" for number in range(4)]
+
+
+@st.composite
+def tasks(draw):
+    truth = draw(st.dictionaries(st.sampled_from(videos), st.lists(annotation, max_size=5), min_size=1))
+    truth["anchor"] = [(label, 1.0, 4.0) for label in LABELS]
+    detections = draw(st.dictionaries(st.sampled_from(sorted(truth)), st.lists(prediction, max_size=8)))
+    detections["anchor"] = [*detections.get("anchor", []), ("Diving", 1.0, 3.0, 0.5)]
+    return truth, detections
+
+
+@settings(max_examples=60, deadline=None)
+@given(tasks())
+def test_thumos14_equals_the_slow_rule(task):
+    truth, detections = task
+    annotated = {video: on_snippets(rows, round) for video, rows in truth.items() if rows}
+    on_grid = {video: on_snippets(rows, int) for video, rows in detections.items()}
+    scores = detection_map(detections_of(detections), truth_of(truth), "thumos14", TIOUS)
+    expected = [slow_map(annotated, on_grid, tiou, snippet_set_iou) for tiou in TIOUS]
+    assert scores.map.tolist() == pytest.approx(expected, abs=1e-10)
+    assert scores.classes == tuple(sorted(LABELS))
+
+
+@settings(max_examples=60, deadline=None)
+@given(tasks())
+def test_activitynet_equals_the_slow_rule(task):
+    truth, detections = task
+    scores = detection_map(detections_of(detections), truth_of(truth, "validation"), "activitynet", TIOUS)
+    expected = [slow_map(truth, detections, tiou, interval_iou) for tiou in TIOUS]
+    assert scores.map.tolist() == pytest.approx(expected, abs=1e-10)
+    assert scores.counts["videos"] == len(truth)
+
+
+def test_snippets_round_half_to_even_in_truth_and_towards_zero_in_predictions():
+    # 1.6 s and 2.88 s are snippets 2.5 and 4.5: the truth becomes [2, 4), the prediction [2, 4) too.
+    same = detection_map(
+        detections_of({"v": [("a", 1.6, 2.88, 1.0)]}), truth_of({"v": [("a", 1.6, 2.88)]}), tious=[1.0]
+    )
+    assert same.map.tolist() == [100.0]
+    # 2.24 s is snippet 3.5: the truth rounds to 4, the prediction is cut to 3.
+    other = detection_map(
+        detections_of({"v": [("a", 0, 2.24, 1.0)]}), truth_of({"v": [("a", 0, 2.24)]}), tious=[0.75, 0.76]
+    )
+    assert other.map.tolist() == [100.0, 0.0]
+
+
+def test_protocols_have_their_own_defaults():
+    detections = detections_of({"v": [("a", 0, 10, 1.0)]})
+    thumos = detection_map(detections, truth_of({"v": [("a", 0, 10)]}))
+    assert (thumos.subset, thumos.tious) == ("test", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
+    anet = detection_map(detections, truth_of({"v": [("a", 0, 10)]}, "validation"), "activitynet")
+    assert anet.subset == "validation"
+    assert anet.tious == pytest.approx(np.arange(0.5, 0.96, 0.05))
+
+
+def test_a_missing_class_costs_only_itself_unless_the_released_rule_is_asked_for():
+    truth, detections = truth_of({"v": [("a", 0, 10), ("b", 0, 10)]}), detections_of({"v": [("a", 0, 10, 1.0)]})
+    assert detection_map(detections, truth).map.tolist() == [50.0] * 7
+    released = detection_map(detections, truth, missing_class="released")
+    assert released.map.tolist() == [0.0] * 7
+    assert released.counts["classes_without_predictions"] == 1
+    assert released.rules["class without predictions"] == "every mAP 0, as released"
+
+
+def test_videos_without_annotations_count_only_under_activitynet():
+    truth = truth_of({"v": [("a", 0, 10)], "empty": []}, "test")
+    detections = detections_of({"empty": [("a", 0, 10, 2.0)], "v": [("a", 0, 10, 1.0)]})
+    thumos = detection_map(detections, truth, tious=[0.5])
+    assert thumos.map.tolist() == [100.0]
+    assert thumos.ignored_videos == ("empty",)
+    assert detection_map(detections, truth, "activitynet", [0.5], subset="test").map.tolist() == [50.0]
+
+
+def test_other_videos_and_subsets_are_ignored_and_listed():
+    truth = truth_of({"v": [("a", 0, 10)]})
+    truth["database"] |= truth_of({"w": [("a", 0, 10), ("b", 1, 2)]}, "validation")["database"]
+    rows = [("a", 0, 10, 1.0), ("b", 0, 1, 0.5)]
+    scores = detection_map(detections_of({"x": rows, "w": rows, "v": rows}), truth)
+    assert scores.map.tolist() == [100.0] * 7
+    assert scores.ignored_videos == ("x", "w")
+    assert scores.classes == ("a",)
+    assert scores.counts["predictions"] == 1
+    assert scores.counts["predictions_ignored"] == 5
+    assert scores.video_hash == hashlib.sha256(b"v").hexdigest()
+
+
+def test_ambiguous_stretches_drop_what_touches_them(tmp_path):
+    # The stretch 6.4-12.8 s is snippets [10, 20). A prediction that ends at snippet 10 does not touch it.
+    truth = truth_of({"v": [("a", 0, 6.4)]})
+    rows = [("a", 8.0, 9.0, 0.9), ("a", 0.0, 6.4, 0.5)]
+    listed = tmp_path / "Ambiguous_test.txt"
+    listed.write_text("v  6.4 12.8\n\nother  0.0 1.0\n")
+    for source in (listed, {"v": [(6.4, 12.8)]}):
+        scores = detection_map(detections_of({"v": rows}), truth, tious=[0.5], ambiguous=source)
+        assert scores.map.tolist() == [100.0]
+        assert scores.counts["predictions_ambiguous"] == 1
+    assert detection_map(detections_of({"v": rows}), truth, tious=[0.5]).map.tolist() == [50.0]
+    inside = {**truth, "ambiguous": {"v": [[6.4, 12.8]]}}
+    assert detection_map(detections_of({"v": rows}), inside, tious=[0.5]).map.tolist() == [100.0]
+    assert detection_map(detections_of({"v": rows}), inside, tious=[0.5], ambiguous={}).map.tolist() == [50.0]
+
+
+def test_the_result_is_one_json_document():
+    scores = detection_map(detections_of({"v": [("a", 0, 10, 1.0)]}), truth_of({"v": [("a", 0, 10)]}))
+    document = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
+    assert document["mAP"]["0.5"] == 100.0
+    assert document["AP"]["a"]["0.7"] == 100.0
+    assert document["average_mAP"] == 100.0
+    assert document["counts"]["videos"] == 1
+
+
+def bad(change, **arguments):
+    detections, truth = detections_of({"v": [("a", 0, 10, 1.0)]}), truth_of({"v": [("a", 0, 10)]})
+    change(detections["results"], truth["database"])
+    return lambda: detection_map(detections, truth, **arguments)
+
+
+BAD = [
+    (bad(lambda r, d: r["v"][0].update(label="Flying")), "label must occur in the ground truth, got 'Flying'"),
+    (bad(lambda r, d: r["v"][0].update(score=math.nan)), "video 'v', entry 0: score must be a finite number, got nan"),
+    (bad(lambda r, d: r["v"][0].update(segment=[3, 1])), r"with finite start <= end, got .3, 1."),
+    (bad(lambda r, d: r["v"][0].pop("segment")), "video 'v', entry 0: segment is missing"),
+    (bad(lambda r, d: r.update(x=r.pop("v"))), "among the 1 evaluated such as 'v', got 1 others such as 'x'"),
+    (bad(lambda r, d: r.clear()), "results must not be empty"),
+    (bad(lambda r, d: d["v"].update(annotations=[])), "subset 'test' must have annotations, got none"),
+    (bad(lambda r, d: None, subset="val"), "subset must be one of test, got 'val'"),
+    (bad(lambda r, d: None, protocol="coco"), "protocol must be one of thumos14, activitynet, got 'coco'"),
+    (bad(lambda r, d: None, missing_class="nan"), "missing_class must be one of zero, released, got 'nan'"),
+    (bad(lambda r, d: None, tious=[0.5, 1.5]), r"tious must be one or more numbers in .0, 1., got .0.5, 1.5."),
+    (bad(lambda r, d: None, tious=[]), "tious must be one or more numbers"),
+    (bad(lambda r, d: None, snippets_per_second=0), "snippets_per_second must be > 0, got 0"),
+    (bad(lambda r, d: None, protocol="activitynet", subset="test", ambiguous={}), "a rule of thumos14"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "message"), BAD, ids=[message[:40] for _, message in BAD])
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# The released numbers.
+
+
+@pytest.fixture(scope="module")
+def released(shared):
+    golden = json.loads((shared / "golden/released_thumos_map.json").read_text())
+    truth = read_wtalc(shared / "data/thumos_gt/Thumos14reduced-Annotations")
+    proposals = read_detections(shared / "data/wtal_predictions/pmil/detection_result_base_train.json.gz")
+    return golden, truth, proposals
+
+
+def assert_released(golden, scores):
+    assert scores.counts["predictions"] == golden["predictions"]
+    assert scores.counts["videos"] == 200
+    assert scores.map.tolist() == pytest.approx(list(golden["mAP"].values()), abs=1e-6)
+
+
+def test_released_numbers_of_raw_proposals(released):
+    golden, truth, proposals = released
+    assert_released(golden["none"], detection_map(proposals, truth, subset="validation"))
+
+
+def in_snippets(rows, rounding=lambda x: x):
+    return dataclasses.replace(rows, start=rounding(rows.start * 25 / 16), end=rounding(rows.end * 25 / 16))
+
+
+def released_walk(rows, threshold, merge):
+    """Greedy clusters by overlap over the own area, ends inclusive. ``merge`` gets the seed, then its members from the
+    lowest score up: the order in which the released code adds, and a last bit decides where int() cuts."""
+    merged = []
+    group = rows.video * len(rows.labels) + rows.label
+    for key in np.unique(group):
+        left = np.flatnonzero(group == key)
+        left = left[np.argsort(rows.score[left], kind="stable")]
+        while len(left):
+            seed, left = left[-1], left[:-1]
+            shared = np.minimum(rows.end[left], rows.end[seed]) - np.maximum(rows.start[left], rows.start[seed]) + 1
+            near = np.maximum(0, shared) / (rows.end[left] - rows.start[left] + 1) > threshold
+            start, end, score = merge(rows, [seed, *left[near]])
+            merged.append((rows.video[seed], rows.label[seed], start, max(start, end), score))
+            left = left[~near]
+    return Instances(rows.videos, rows.labels, *map(np.array, zip(*merged, strict=True)))
+
+
+def keep_seed(rows, members):
+    return [column[members[0]] for column in (rows.start, rows.end, rows.score)]
+
+
+def released_fusion(rows, members):
+    """Weights at temperature 0.2. What divides them has the signs of the scores, so that a negative one can throw
+    the segment anywhere, or turn it round; nothing matches an empty range either."""
+    weights = [math.exp(rows.score[i] / 0.2) for i in members]
+    whole = sum(np.sign(rows.score[i]) * weight for i, weight in zip(members, weights, strict=True))
+    columns = (rows.start, rows.end, rows.score)
+    return [sum(w * column[i] for i, w in zip(members, weights, strict=True)) / whole for column in columns]
+
+
+@pytest.mark.parametrize(
+    ("name", "threshold", "merge"),
+    [("nms0.5", 0.5, keep_seed), ("fused_own0.25_T0.2", 0.25, released_fusion)],
+)
+def test_released_numbers_of_suppression_and_fusion(released, name, threshold, merge):
+    golden, truth, proposals = released
+    on_grid = dataclasses.replace(truth, instances=in_snippets(truth.instances, np.rint))
+    detections = released_walk(in_snippets(proposals), threshold, merge)
+    assert_released(golden[name], detection_map(detections, on_grid, subset="validation", snippets_per_second=1.0))
+
+
+def test_the_documents_read_from_files(released, tmp_path):
+    golden, truth, _ = released
+    from pyws.data.temporal import write_truth
+
+    write_truth(tmp_path / "truth.json.gz", truth)
+    again = read_truth(tmp_path / "truth.json.gz")
+    assert again.counts() == truth.counts()
+    with pytest.raises(DataError, match=r"nowhere.json: cannot be read"):
+        detection_map(tmp_path / "nowhere.json", again)
+    assert golden["videos"] == 200
