@@ -14,6 +14,7 @@
 #include "otsu.h"
 #include "propose_segments.h"
 #include "simd.h"
+#include "superpixel_select.h"
 
 namespace py = pybind11;
 
@@ -70,6 +71,8 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND_CPU(pack_segments);
   PYWS_BIND_CPU(count_proposals);
   PYWS_BIND_CPU(fill_proposals);
+  PYWS_BIND_CPU(superpixel_select);
+  PYWS_BIND_CPU(superpixel_vote);
 
   module.def("cpu_paths", cpu_paths);
   module.def("cpu_path", [] { return std::string(pyws::cpu_path_name(pyws::cpu_path())); });

@@ -5,6 +5,7 @@ from pyws.ops.gradcam3d import gradcam3d, gradcam3d_from_head
 from pyws.ops.match_segments import MatchedSegments, match_segments
 from pyws.ops.otsu import otsu
 from pyws.ops.propose_segments import propose_segments
+from pyws.ops.superpixel_select import superpixel_select, superpixel_vote
 
 __all__ = [
     "MatchedSegments",
@@ -14,5 +15,7 @@ __all__ = [
     "match_segments",
     "otsu",
     "propose_segments",
+    "superpixel_select",
+    "superpixel_vote",
     "suppress_segments",
 ]

@@ -81,6 +81,12 @@ def _otsu_of_one(values: Tensor) -> np.floating:
     return centers[np.argmax(below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2)]
 
 
+
+
+
+
+
+
 def _overlap(segments: Segments, candidate: int, seed: int, rule: str) -> float:
     """How much of a candidate its seed covers, see :func:`pyws.ops.fuse_segments`."""
     one = 1.0 if rule == "own" else 0.0
@@ -177,3 +183,38 @@ def propose_segments(
                     rows.append((s, e + past, inner - outer, inner))
             groups.append(rows)
     return groups
+
+
+
+
+
+def superpixel_select(
+    labels: Tensor, mask: Tensor, alpha: float = 0.5, beta: float = 0.4, overlap: str = "superpixel"
+) -> Tensor:
+    """WS^2 Alg. 2 on frames (B, H, W), see :func:`pyws.ops.superpixel_select`."""
+    refined = torch.zeros_like(mask)
+    for frame, inside, out in zip(labels, mask, refined, strict=True):
+        for p in frame.unique():
+            here = frame == p
+            both = int((here & inside).sum())
+            size, mask_size = int(here.sum()), int(inside.sum())
+            whole = {"superpixel": size, "iou": size + mask_size - both, "min": min(size, mask_size)}[overlap]
+            if both > 0 and both / whole > alpha and size / frame.numel() < beta:
+                out |= here
+    return refined
+
+
+def superpixel_vote(
+    labels: Tensor, classes: Tensor, num_classes: int, alpha: float = 0.5, ignore_index: int = 255
+) -> Tensor:
+    """The majority form of Alg. 2 for class maps, see :func:`pyws.ops.superpixel_vote`."""
+    refined = torch.zeros_like(classes)
+    for frame, kinds, out in zip(labels, classes, refined, strict=True):
+        for p in frame.unique():
+            here = frame == p
+            votes = kinds[here & (kinds != ignore_index)].to(torch.int64)
+            counts = torch.bincount(votes, minlength=num_classes).tolist()
+            winner = max(range(num_classes), key=lambda c: (counts[c] if c > 0 else 0, -c))
+            if winner > 0 and counts[winner] / int(here.sum()) > alpha:
+                out[here] = winner
+    return refined

@@ -1,0 +1,106 @@
+#include "superpixel_select.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "parallel.h"
+#include "superpixel_select_simd.h"
+
+namespace pyws {
+namespace {
+
+std::int64_t labels_used(const std::int64_t* area, std::int64_t superpixels) {
+  while (superpixels > 0 && area[superpixels - 1] == 0) --superpixels;
+  return superpixels;
+}
+
+// Runs body(frame, starts, flips) for every frame, with room for its runs and for one bit a pixel, not cleared.
+template <class Body>
+void for_each_frame(std::int64_t batch, std::int64_t pixels, double nanoseconds_per_pixel, int threads,
+                    const Body& body) {
+  parallel_for(batch, nanoseconds_per_pixel * static_cast<double>(pixels), threads,
+               [&](std::int64_t begin, std::int64_t end) {
+                 const std::unique_ptr<std::uint32_t[]> starts(new std::uint32_t[start_capacity(pixels)]);
+                 const std::unique_ptr<std::uint64_t[]> flips(new std::uint64_t[ceil_div(pixels, kWordPixels)]);
+                 for (std::int64_t b = begin; b < end; ++b) body(b, starts.get(), flips.get());
+               });
+}
+
+template <class Label>
+void select(const SelectLoops<Label>& loops, const void* labels, const std::uint8_t* mask, std::int64_t batch,
+            std::int64_t pixels, std::int64_t superpixels, double alpha, double beta, int overlap, std::int64_t* counts,
+            std::uint8_t* passes, std::uint8_t* refined, std::int64_t* summary, int threads) {
+  for_each_frame(batch, pixels, 0.4, threads, [&](std::int64_t b, std::uint32_t* starts, std::uint64_t* flips) {
+    const Label* frame = static_cast<const Label*>(labels) + b * pixels;
+    std::int64_t *area = counts + b * superpixels, *intersection = area + batch * superpixels, outside;
+    std::uint8_t* passed = passes + b * superpixels;
+    std::uint64_t* packed = reinterpret_cast<std::uint64_t*>(area);  // both counters in one until they are split
+    std::fill_n(packed, superpixels, 0);
+    const std::int64_t runs = loops.count(frame, mask + b * pixels, pixels, superpixels, starts, packed, &outside);
+    std::int64_t mask_area = 0;
+    for (std::int64_t p = 0; p < superpixels; ++p) {
+      intersection[p] = static_cast<std::int64_t>(packed[p] >> 32);
+      area[p] = static_cast<std::int64_t>(packed[p] & 0xffffffffu);
+      mask_area += intersection[p];
+    }
+    for (std::int64_t p = 0; p < superpixels; ++p)
+      passed[p] = superpixel_passes(area[p], intersection[p], mask_area, pixels, alpha, beta, overlap);
+    loops.paint(frame, pixels, superpixels, starts, runs, flips, passed, refined + b * pixels);
+    summary[b * kSummary] = labels_used(area, superpixels);
+    summary[b * kSummary + 1] = outside;
+    summary[b * kSummary + 2] = 0;
+  });
+}
+
+template <class Label, class Class>
+void vote(const VoteLoops<Label, Class>& loops, const void* labels, const void* classes, std::int64_t batch,
+          std::int64_t pixels, std::int64_t superpixels, std::int64_t num_classes, std::int64_t ignored, double alpha,
+          std::int64_t* area, std::int64_t* table, std::int64_t* winner, void* refined, std::int64_t* summary,
+          int threads) {
+  for_each_frame(batch, pixels, 0.8, threads, [&](std::int64_t b, std::uint32_t* starts, std::uint64_t*) {
+    const Label* frame = static_cast<const Label*>(labels) + b * pixels;
+    std::int64_t *areas = area + b * superpixels, *rows = table + b * superpixels * num_classes;
+    std::int64_t *taken = winner + b * superpixels, outside[2];
+    std::fill_n(areas, superpixels, 0);
+    std::fill_n(rows, superpixels * num_classes, 0);
+    const std::int64_t runs = loops.count(frame, static_cast<const Class*>(classes) + b * pixels, pixels, superpixels,
+                                          num_classes, ignored, starts, areas, rows, outside);
+    for (std::int64_t p = 0; p < superpixels; ++p)
+      taken[p] = areas[p] > 0 ? superpixel_class(areas[p], rows + p * num_classes, num_classes, alpha) : 0;
+    loops.paint(frame, pixels, superpixels, starts, runs, taken, static_cast<Class*>(refined) + b * pixels);
+    summary[b * kSummary] = labels_used(areas, superpixels);
+    summary[b * kSummary + 1] = outside[0];
+    summary[b * kSummary + 2] = outside[1];
+  });
+}
+
+}  // namespace
+
+void superpixel_select_cpu(int label_type, const void* labels, const std::uint8_t* mask, std::int64_t batch,
+                           std::int64_t pixels, std::int64_t superpixels, double alpha, double beta, int overlap,
+                           std::int64_t* counts, std::uint8_t* passes, std::uint8_t* refined, std::int64_t* summary,
+                           int threads) {
+  const SuperpixelLoops& loops = superpixel_loops();
+  const auto run = [&](const auto& row) {
+    select(row.select, labels, mask, batch, pixels, superpixels, alpha, beta, overlap, counts, passes, refined, summary,
+           threads);
+  };
+  label_type == kLabelInt32 ? run(loops.i32) : run(loops.i64);
+}
+
+void superpixel_vote_cpu(int label_type, const void* labels, int class_type, const void* classes, std::int64_t batch,
+                         std::int64_t pixels, std::int64_t superpixels, std::int64_t num_classes, std::int64_t ignored,
+                         double alpha, std::int64_t* area, std::int64_t* table, std::int64_t* winner,
+                         void* refined_classes, std::int64_t* summary, int threads) {
+  const SuperpixelLoops& loops = superpixel_loops();
+  const auto run = [&](const auto& row) {
+    vote(row, labels, classes, batch, pixels, superpixels, num_classes, ignored, alpha, area, table, winner,
+         refined_classes, summary, threads);
+  };
+  const auto pick = [&](const auto& row) {
+    class_type == kLabelUInt8 ? run(row.vote_u8) : class_type == kLabelInt32 ? run(row.vote_i32) : run(row.vote_i64);
+  };
+  label_type == kLabelInt32 ? pick(loops.i32) : pick(loops.i64);
+}
+
+}  // namespace pyws

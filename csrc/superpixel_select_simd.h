@@ -1,0 +1,56 @@
+// The leaf loops of superpixel_select, one table an instruction set. Each walks one frame by runs: stretches of pixels
+// of one label and one mask value or class, found 64 pixels at a time. A frame of incoherent labels, with more than
+// run_limit() runs, is taken pixel by pixel.
+#pragma once
+
+#include "simd.h"
+#include "superpixel_select.h"
+
+namespace pyws {
+
+constexpr int kWordPixels = 64;
+
+PYWS_HD std::int64_t run_limit(std::int64_t pixels) { return pixels / 4 + 1; }
+// Room for the starts of one frame: the runs, its end, and what the word that goes over the limit may append.
+PYWS_HD std::int64_t start_capacity(std::int64_t pixels) { return run_limit(pixels) + 2 * kWordPixels; }
+
+template <class Label>
+struct SelectLoops {
+  // counts[label] += 1 for every pixel, + 2^32 where the mask is set; *outside = pixels whose label is outside
+  // [0, superpixels). Fills `starts` with the first pixel of each run and the frame's end, and returns the number of
+  // runs, or -1 where there are too many.
+  std::int64_t (*count)(const Label* labels, const std::uint8_t* mask, std::int64_t pixels, std::uint64_t superpixels,
+                        std::uint32_t* starts, std::uint64_t* counts, std::int64_t* outside);
+  // refined[i] = passes[labels[i]], 0 for labels outside. `flips` is room for one bit a pixel.
+  void (*paint)(const Label* labels, std::int64_t pixels, std::uint64_t superpixels, const std::uint32_t* starts,
+                std::int64_t runs, std::uint64_t* flips, const std::uint8_t* passes, std::uint8_t* refined);
+};
+
+template <class Label, class Class>
+struct VoteLoops {
+  // Adds every pixel to area[label] and to table[label, class]. outside[0] = pixels whose label, outside[1] = pixels
+  // whose class is outside its range; the latter not where the class is `ignored`. Starts and result as above.
+  std::int64_t (*count)(const Label* labels, const Class* classes, std::int64_t pixels, std::uint64_t superpixels,
+                        std::uint64_t num_classes, std::int64_t ignored, std::uint32_t* starts, std::int64_t* area,
+                        std::int64_t* table, std::int64_t* outside);
+  // refined[i] = winner[labels[i]], 0 for labels outside.
+  void (*paint)(const Label* labels, std::int64_t pixels, std::uint64_t superpixels, const std::uint32_t* starts,
+                std::int64_t runs, const std::int64_t* winner, Class* refined);
+};
+
+template <class Label>
+struct SuperpixelRow {
+  SelectLoops<Label> select;
+  VoteLoops<Label, std::uint8_t> vote_u8;
+  VoteLoops<Label, std::int32_t> vote_i32;
+  VoteLoops<Label, std::int64_t> vote_i64;
+};
+
+struct SuperpixelLoops {
+  SuperpixelRow<std::int32_t> i32;
+  SuperpixelRow<std::int64_t> i64;
+};
+
+PYWS_DECLARE_LOOPS(SuperpixelLoops, superpixel_loops)
+
+}  // namespace pyws

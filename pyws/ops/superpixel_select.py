@@ -1,0 +1,277 @@
+"""superpixel_select: refine masks and class maps by whole superpixels (WS^2 Alg. 2)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyws.ops._library import check_choice, check_range, check_tensor, launch, register
+
+_LABELS = (torch.int32, torch.int64)
+_CLASSES = (torch.uint8, torch.int32, torch.int64)
+_TYPES = {torch.uint8: 0, torch.int32: 1, torch.int64: 2}  # csrc/superpixel_select.h: LabelType
+_OVERLAPS = ("superpixel", "iou", "min")  # in the order of csrc/superpixel_select.h: MaskOverlap
+
+# Without num_superpixels the counters hold this many labels a frame, and the kernel says whether they were enough.
+# Looking for the largest label first would read all labels once more.
+_FIRST_CAPACITY = 1024
+_MAX_LABELS = 2**20
+
+
+class SuperpixelSelection(NamedTuple):
+    """What :func:`superpixel_select` returns."""
+
+    mask: Tensor  # (B, H, W) bool, the union of the selected superpixels
+    area: Tensor  # (B, K) int64, pixels of each superpixel; 0 where a label is not used
+    intersection: Tensor  # (B, K) int64, those of them inside the mask
+
+
+class SuperpixelVote(NamedTuple):
+    """What :func:`superpixel_vote` returns."""
+
+    classes: Tensor  # (B, H, W), the refined class map, dtype of the input
+    area: Tensor  # (B, K) int64, pixels of each superpixel; 0 where a label is not used
+    table: Tensor  # (B, K, C) int64, pixels of each superpixel and class
+    winner: Tensor  # (B, K) int64, the class each superpixel takes, 0 where none is accepted
+
+
+def superpixel_select(
+    labels: Tensor,
+    mask: Tensor,
+    alpha: float = 0.5,
+    beta: float = 0.4,
+    overlap: str = "superpixel",
+    num_superpixels: int | None = None,
+) -> SuperpixelSelection:
+    """Replace masks by the superpixels that they cover: p is selected iff its overlap > alpha and |p|/(H W) < beta.
+
+    Equivalent, for each frame, to ``area = bincount(labels)``, ``intersection = bincount(labels[mask])`` and
+    ``((intersection / area > alpha) & (area / labels.numel() < beta))[labels]``.
+
+    Parameters
+    ----------
+    labels : (B, H, W) int32 or int64 superpixel labels, from 0; some may be missing. A batch dimension is required
+    mask : (B, H, W) bool, the initial masks M
+    alpha : least overlap, in [0, 1]; the comparison is strict
+    beta : bound on the part of the frame that one superpixel may cover, >= 0; strict, ``math.inf`` for no bound
+    overlap : "superpixel": |p & M| / |p|, the share of the superpixel that the mask covers.
+        "iou": |p & M| / |p | M|, the words of the paper; superpixels are far smaller than objects, so that this
+        selects nothing on ordinary frames, and then warns.
+        "min": |p & M| / min(|p|, |M|), which also works for superpixels larger than the mask.
+    num_superpixels : K of the statistics. None finds the largest label, which must then be below max(H*W, 2**20), and
+        waits for the device. A number is needed under ``torch.compile``, where labels outside 0..K-1 are not reported
+        but belong to no superpixel.
+
+    Returns
+    -------
+    SuperpixelSelection with ``.mask`` (B, H, W) bool, ``.area`` and ``.intersection`` (B, K) int64. Not
+    differentiable.
+
+    Raises
+    ------
+    TypeError, ValueError : a wrong type, dtype, rank, shape, device or parameter; a label that is negative, not below
+        ``num_superpixels``, or too large for the memory to be spent on it
+
+    Notes
+    -----
+    Decisions are taken on integer counts and float64 ratios: CPU and CUDA, any number of threads and any batch
+    composition agree. Source: Chen et al., CVPR 2020, Algorithm 2; alpha = 0.5 and beta = 0.4 are the paper's.
+
+    Examples
+    --------
+    >>> labels = torch.tensor([[[0, 0, 1, 1, 2, 2]]])
+    >>> mask = torch.tensor([[[True, True, True, False, False, False]]])
+    >>> refined = superpixel_select(labels, mask)
+    >>> refined.mask
+    tensor([[[ True,  True, False, False, False, False]]])
+    >>> refined.intersection
+    tensor([[2, 1, 0]])
+    """
+    op = "superpixel_select"
+    check_tensor(op, "labels", labels, _LABELS, ndim=3)
+    check_tensor(op, "mask", mask, (torch.bool,), shape=tuple(labels.shape), device=labels.device)
+    check_range(op, "alpha", alpha, "in [0, 1]", 0 <= alpha <= 1)
+    check_range(op, "beta", beta, ">= 0", beta >= 0)
+    check_choice(op, "overlap", overlap, _OVERLAPS)
+    _check_pixels(op, labels)
+    rule = _OVERLAPS.index(overlap)
+    (refined, counts, _), k = _with_capacity(
+        op, labels, num_superpixels, lambda capacity: _select(labels, mask, alpha, beta, rule, capacity)
+    )
+    area, intersection = counts[:, :, :k].contiguous().unbind()
+    selection = SuperpixelSelection(refined, area, intersection)
+    if overlap == "iou" and not torch.compiler.is_compiling() and mask.any() and not selection.mask.any():
+        warnings.warn(
+            f'superpixel_select: overlap="iou" selected nothing at alpha={alpha}; superpixels are far smaller than '
+            'masks, see overlap="superpixel"',
+            stacklevel=2,
+        )
+    return selection
+
+
+def superpixel_vote(
+    labels: Tensor,
+    classes: Tensor,
+    num_classes: int,
+    alpha: float = 0.5,
+    ignore_index: int = 255,
+    num_superpixels: int | None = None,
+) -> SuperpixelVote:
+    """Refine class maps by superpixels: each takes its most frequent foreground class, if that covers more than alpha.
+
+    Equivalent, for each frame, to ``table = bincount(labels * C + classes).reshape(K, C)``,
+    ``winner = table[:, 1:].argmax(1) + 1`` (the lowest class of equals), background 0 unless
+    ``table[k, winner] / area[k] > alpha``.
+
+    Parameters
+    ----------
+    labels : (B, H, W) int32 or int64 superpixel labels, from 0; some may be missing. A batch dimension is required
+    classes : (B, H, W) uint8, int32 or int64 class maps, 0 is background
+    num_classes : C, background included, >= 1
+    alpha : least share of the superpixel, in [0, 1]; the comparison is strict
+    ignore_index : pixels of this class vote for nothing, but count in the area of their superpixel
+    num_superpixels : as for :func:`superpixel_select`
+
+    Returns
+    -------
+    SuperpixelVote with ``.classes`` (B, H, W) of the dtype given, ``.area`` (B, K), ``.table`` (B, K, C) and
+    ``.winner`` (B, K), all int64. Not differentiable.
+
+    Raises
+    ------
+    TypeError, ValueError : as :func:`superpixel_select`; a class that is neither in 0..C-1 nor ``ignore_index`` (under
+        ``torch.compile`` such a pixel is treated like an ignored one)
+
+    Examples
+    --------
+    >>> labels = torch.tensor([[[0, 0, 0, 1, 1, 1]]])
+    >>> classes = torch.tensor([[[2, 2, 1, 0, 0, 3]]])
+    >>> superpixel_vote(labels, classes, num_classes=4).classes
+    tensor([[[2, 2, 2, 0, 0, 0]]])
+    """
+    op = "superpixel_vote"
+    check_tensor(op, "labels", labels, _LABELS, ndim=3)
+    check_tensor(op, "classes", classes, _CLASSES, shape=tuple(labels.shape), device=labels.device)
+    _check_pixels(op, labels)
+    _check_count(op, "num_classes", num_classes, 1, torch.iinfo(classes.dtype).max + 1)
+    _check_count(op, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
+    check_range(op, "alpha", alpha, "in [0, 1]", 0 <= alpha <= 1)
+
+    def count(capacity: int) -> tuple[Tensor, ...]:
+        outputs = _vote(labels, classes, num_classes, alpha, ignore_index, capacity)
+        if not torch.compiler.is_compiling() and outputs[-1][:, 2].any():
+            wrong = classes[((classes < 0) | (classes >= num_classes)) & (classes != ignore_index)]
+            raise ValueError(
+                f"{op}: classes must be in 0..{num_classes - 1} or ignore_index {ignore_index}, got {int(wrong[0])}"
+            )
+        return outputs
+
+    (refined, *statistics, _), k = _with_capacity(op, labels, num_superpixels, count)
+    return SuperpixelVote(refined, *(statistic[:, :k].contiguous() for statistic in statistics))
+
+
+def _check_pixels(op: str, labels: Tensor) -> None:
+    if labels.shape[1] * labels.shape[2] >= 2**31:
+        raise ValueError(f"{op}: labels must have less than 2**31 pixels a frame, got shape {tuple(labels.shape)}")
+
+
+def _check_count(op: str, name: str, value: Any, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
+    if not least <= value <= most:
+        raise ValueError(f"{op}: {name} must be in {least}..{most}, got {value}")
+
+
+def _with_capacity(
+    op: str, labels: Tensor, num_superpixels: int | None, count: Callable[[int], tuple[Tensor, ...]]
+) -> tuple[tuple[Tensor, ...], int]:
+    """The outputs of ``count(capacity)``, and K. The last output is the summary (csrc/superpixel_select.h)."""
+    pixels = labels.shape[1] * labels.shape[2]
+    compiling = torch.compiler.is_compiling()
+    if num_superpixels is not None:
+        _check_count(op, "num_superpixels", num_superpixels, 0, 2**31 - 1)
+    elif compiling:
+        raise ValueError(f"{op}: num_superpixels must be a number under torch.compile, got None")
+    capacity = _FIRST_CAPACITY if num_superpixels is None else num_superpixels
+    outputs = count(capacity)
+    if compiling:
+        return outputs, capacity
+    frames = outputs[-1].tolist()
+    if any(outside for _, outside, _ in frames):
+        lowest, highest = (int(label) for label in labels.aminmax())
+        limit = max(pixels, _MAX_LABELS) if num_superpixels is None else num_superpixels
+        if lowest < 0 or highest >= limit:
+            wrong = lowest if lowest < 0 else highest
+            raise ValueError(f"{op}: labels must be in 0..{limit - 1}, got {wrong}{_advice(num_superpixels, wrong)}")
+        return count(highest + 1), highest + 1
+    if num_superpixels is None:
+        capacity = max((used for used, _, _ in frames), default=0)
+    return outputs, capacity
+
+
+def _advice(num_superpixels: int | None, label: int) -> str:
+    if num_superpixels is not None or label < 0:
+        return ""
+    return "; renumber them (torch.unique(labels, return_inverse=True)) or give num_superpixels"
+
+
+def _select_kernel(
+    labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: int, num_superpixels: int
+) -> tuple[Tensor, ...]:
+    outputs = _select_fake(labels, mask, alpha, beta, overlap, num_superpixels)
+    refined, counts, summary = outputs
+    passes = torch.empty((len(labels), num_superpixels), dtype=torch.uint8, device=labels.device)
+    launch(
+        "superpixel_select", labels.device, _TYPES[labels.dtype], labels.contiguous(), mask.contiguous(), len(labels),
+        labels.shape[1] * labels.shape[2], num_superpixels, alpha, beta, overlap, counts, passes, refined,
+        summary,
+    )  # fmt: skip
+    return outputs
+
+
+def _select_fake(
+    labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: int, num_superpixels: int
+) -> tuple[Tensor, ...]:
+    counts = labels.new_empty((2, len(labels), num_superpixels), dtype=torch.int64)
+    return mask.new_empty(mask.shape), counts, labels.new_empty((len(labels), 3), dtype=torch.int64)
+
+
+def _vote_kernel(
+    labels: Tensor, classes: Tensor, num_classes: int, alpha: float, ignore_index: int, num_superpixels: int
+) -> tuple[Tensor, ...]:
+    outputs = _vote_fake(labels, classes, num_classes, alpha, ignore_index, num_superpixels)
+    refined, area, table, winner, summary = outputs
+    launch(
+        "superpixel_vote", labels.device, _TYPES[labels.dtype], labels.contiguous(), _TYPES[classes.dtype],
+        classes.contiguous(), len(labels), labels.shape[1] * labels.shape[2], num_superpixels, num_classes,
+        ignore_index, alpha, area, table, winner, refined, summary,
+    )  # fmt: skip
+    return outputs
+
+
+def _vote_fake(
+    labels: Tensor, classes: Tensor, num_classes: int, alpha: float, ignore_index: int, num_superpixels: int
+) -> tuple[Tensor, ...]:
+    size = (len(labels), num_superpixels)
+    area, winner = (labels.new_empty(size, dtype=torch.int64) for _ in range(2))
+    table = labels.new_empty((*size, num_classes), dtype=torch.int64)
+    summary = labels.new_empty((len(labels), 3), dtype=torch.int64)
+    return classes.new_empty(classes.shape), area, table, winner, summary
+
+
+_select = register(
+    "superpixel_select(Tensor labels, Tensor mask, float alpha, float beta, int overlap, SymInt num_superpixels) -> "
+    "(Tensor, Tensor, Tensor)",
+    _select_kernel,
+    _select_fake,
+)
+_vote = register(
+    "superpixel_vote(Tensor labels, Tensor classes, SymInt num_classes, float alpha, int ignore_index, "
+    "SymInt num_superpixels) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _vote_kernel,
+    _vote_fake,
+)
