@@ -13,7 +13,8 @@ import torch
 
 from pyws.ops import _library
 
-CPU_PATHS = _library._C.cpu_paths()
+KERNELS = emulation.load() if emulation.SANITIZE else _library._C  # with the CPU kernels that are under test
+CPU_PATHS = KERNELS.cpu_paths()
 EMULATED = [f"emulated-{seed}" for seed in range(int(os.environ.get("PYWS_EMULATOR_SEEDS", "2")))]
 REQUIRE_CUDA = os.environ.get("PYWS_REQUIRE_CUDA") == "1"
 HAVE_CUDA = bool(_library._C.cuda) and torch.cuda.is_available()
@@ -39,6 +40,8 @@ class GpuHost(_library.Host):
 
 
 def _set_backend(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if emulation.SANITIZE:
+        monkeypatch.setattr(_library, "HOST", _library.Host(KERNELS, "_cpu", lambda: 3))
     if name.startswith("emulated"):
         seed = int(name.removeprefix("emulated-"))
         monkeypatch.setattr(_library, "HOST", _library.Host(emulation.load(), "_cuda", lambda: seed))
@@ -46,7 +49,7 @@ def _set_backend(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         stream = torch.cuda.current_stream().cuda_stream
         monkeypatch.setattr(_library, "HOST", GpuHost(_library._C, "_cuda", lambda: stream))
     else:
-        _library._C.set_cpu_path(name)
+        KERNELS.set_cpu_path(name)
 
 
 @pytest.fixture(params=[*CPU_PATHS, *EMULATED, *GPU])
@@ -56,19 +59,19 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
     PYWS_EMULATOR_SEEDS sets the number of orders; PYWS_REQUIRE_CUDA=1 makes a missing GPU a failure.
     """
-    before = _library._C.cpu_path()
+    before = KERNELS.cpu_path()
     _set_backend(request.param, monkeypatch)
     yield request.param
-    _library._C.set_cpu_path(before)
+    KERNELS.set_cpu_path(before)
 
 
 @pytest.fixture(params=CPU_PATHS)
 def cpu_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """As ``backend``, for families that have no CUDA kernel."""
-    before = _library._C.cpu_path()
+    before = KERNELS.cpu_path()
     _set_backend(request.param, monkeypatch)
     yield request.param
-    _library._C.set_cpu_path(before)
+    KERNELS.set_cpu_path(before)
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +81,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the shared data folder {folder}")
     return folder
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With a sanitizer, only what drives the kernels: the rest is not compiled with it."""
+    if emulation.SANITIZE:
+        kept = [item for item in items if {"backend", "cpu_backend"} & set(getattr(item, "fixturenames", ()))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        items[:] = kept
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

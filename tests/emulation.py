@@ -1,44 +1,74 @@
-"""Builds and loads the CUDA kernels as C++ on tests/emulator, on first use; later uses rebuild what changed."""
+"""Builds and loads the CUDA kernels as C++ on tests/emulator, on first use; later uses rebuild what changed.
+
+With PYWS_SANITIZE=address or thread they and the CPU kernels are compiled with AddressSanitizer and
+UndefinedBehaviorSanitizer, or with ThreadSanitizer. Its runtime library must be loaded before everything else:
+.ci/sanitize does that.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import functools
 import importlib.util
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
+SANITIZE = os.environ.get("PYWS_SANITIZE", "")
+FLAGS = {"": "", "address": "address,undefined", "thread": "thread"}
 
 
-def build(name: str = "_emulated", sanitize: str = "") -> Path:
-    """The module ``name`` (_emulated or _selftest), compiled with the sanitizers given, e.g. "thread"."""
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+@functools.cache
+def build(target: str, sanitize: str = SANITIZE) -> Path:
+    """The shared library of ``target``: _emulated, all kernels as a Python module, or selftest."""
     folder = ROOT / "build" / "-".join(filter(None, ["emulator", sys.implementation.cache_tag, sanitize]))
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one build at a time: test runs may overlap
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test runs may overlap
         _run("cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}",
-             "-DPYWS_EMULATOR=ON", f"-DPYWS_SANITIZE={sanitize}")  # fmt: skip
-        _run("cmake", "--build", folder, "--target", name)
-    return next(folder.rglob(name + suffix))
+             "-DPYWS_EMULATOR=ON", f"-DPYWS_SANITIZE={FLAGS[sanitize]}")  # fmt: skip
+        _run("cmake", "--build", folder, "--target", target)
+    return next(folder.rglob(f"*{target}*.so"))
 
 
 def _run(*command: str | os.PathLike[str]) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     if done.returncode != 0:
         raise RuntimeError(f"the emulator does not build: {' '.join(map(str, command))}\n{done.stdout}")
 
 
 @functools.cache
-def load(name: str = "_emulated") -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, build(name))
+def load() -> ModuleType:
+    """The module _emulated: what pyws._C has, with the emulated kernels in the place of the CUDA kernels."""
+    spec = importlib.util.spec_from_file_location("_emulated", build("_emulated"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def run_kernel(
+    library: str | os.PathLike[str],
+    name: str,
+    numbers: list[int],
+    size: int,
+    grid: tuple[int, int] = (1, 1),
+    block: tuple[int, int] = (32, 1),
+    shared_bytes: int = 0,
+    seed: int = 0,
+) -> list[int]:
+    """What the kernel ``name`` of tests/emulator/selftest.cpp writes for ``numbers``; raises its error."""
+    run = ctypes.CDLL(os.fspath(library)).run_kernel
+    run.restype = ctypes.c_char_p
+    out = (ctypes.c_int * size)()
+    sizes = [(ctypes.c_uint * 2)(*pair) for pair in (grid, block)]
+    message = run(name.encode(), seed, *sizes, shared_bytes, (ctypes.c_int * len(numbers))(*numbers), out)
+    if message:
+        raise RuntimeError(message.decode())
+    return list(out)

@@ -126,6 +126,7 @@ class Machine {
 
  private:
   static void thread_main();
+  void new_arena();
   void start_block(Random& random);
   void run_block(Random& random);
   void finish_grid();
@@ -171,10 +172,16 @@ void Machine::run(const Grid& grid, Random& random) {
   finish_grid();
 }
 
-void Machine::start_block(Random& random) {
+// Each block has its own, as on a GPU, so that blocks cannot seem to race for it.
+void Machine::new_arena() {
+  const Unobserved unobserved;
   arena_.reset(static_cast<unsigned char*>(std::malloc(kArena)));
   if (!arena_) throw std::bad_alloc();
   std::memset(arena_.get(), 0xff, kArena);
+}
+
+void Machine::start_block(Random& random) {
+  new_arena();
   arrays_.clear();
   shared_used_ = grid_->shared_bytes;
   arena_used_ = (grid_->shared_bytes + 31) / 16 * 16;

@@ -15,6 +15,8 @@
 #endif
 #if defined(PYWS_SANITIZE_THREAD)
 #include <sanitizer/tsan_interface.h>
+extern "C" void AnnotateIgnoreWritesBegin(const char* file, int line);
+extern "C" void AnnotateIgnoreWritesEnd(const char* file, int line);
 #endif
 
 #if defined(__x86_64__)
@@ -190,11 +192,15 @@ void Fiber::acquire(void* variable) {
 }
 void host_release(void* variable) { __tsan_release(variable); }
 void host_acquire(void* variable) { __tsan_acquire(variable); }
+Unobserved::Unobserved() { AnnotateIgnoreWritesBegin(__FILE__, __LINE__); }
+Unobserved::~Unobserved() { AnnotateIgnoreWritesEnd(__FILE__, __LINE__); }
 #else
 void Fiber::release(void*) {}
 void Fiber::acquire(void*) {}
 void host_release(void*) {}
 void host_acquire(void*) {}
+Unobserved::Unobserved() {}
+Unobserved::~Unobserved() {}
 #endif
 
 }  // namespace emulator
