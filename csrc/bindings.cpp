@@ -66,11 +66,11 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND_CPU(linpro_rows);
   PYWS_BIND_CPU(match_segments);
   PYWS_BIND(otsu);
-  PYWS_BIND_CPU(fuse_segments);
-  PYWS_BIND_CPU(suppress_segments);
-  PYWS_BIND_CPU(pack_segments);
-  PYWS_BIND_CPU(count_proposals);
-  PYWS_BIND_CPU(fill_proposals);
+  PYWS_BIND(fuse_segments);
+  PYWS_BIND(suppress_segments);
+  PYWS_BIND(pack_segments);
+  PYWS_BIND(count_proposals);
+  PYWS_BIND(fill_proposals);
   PYWS_BIND_CPU(superpixel_select);
   PYWS_BIND_CPU(superpixel_vote);
 

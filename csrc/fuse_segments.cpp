@@ -65,7 +65,7 @@ double student_location(const FuseLoops& loops, const double* x, const double* g
                         double whole, double dof) {
   double m = origin + loops.moment(x, g, size, origin) / whole;
   // With an infinite variance every share is (dof + 1) / dof.
-  double variance = loops.student_square(x, g, size, m, m, 1.0 / 0.0, dof) * dof / (dof + 1.0) / whole;
+  double variance = loops.student_square(x, g, size, m, m, kInfinity, dof) * dof / (dof + 1.0) / whole;
   variance = higher(variance, kVarianceFloor);
   for (int step = 0; step < kStudentSteps; ++step) {
     double sums[2];
@@ -123,7 +123,7 @@ struct Fusion {
 void sort_clusters(const double* score, std::int64_t clusters, std::int64_t* order) {
   for (std::int64_t c = 0; c < clusters; ++c) {
     std::int64_t to = c;
-    for (; to > 0 && score[order[to - 1]] < score[c]; --to) order[to] = order[to - 1];
+    for (; to > 0 && sort_key(score[order[to - 1]]) < sort_key(score[c]); --to) order[to] = order[to - 1];
     order[to] = c;
   }
 }

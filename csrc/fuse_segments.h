@@ -21,6 +21,8 @@
 // Empty     a group without candidates gives none.
 #pragma once
 
+#include <limits>
+
 #include "host_device.h"
 #include "ragged.h"
 
@@ -29,6 +31,7 @@ namespace pyws {
 enum Overlap : int { kOverlapIou = 0, kOverlapOwn = 1 };
 enum Distribution : int { kGaussian = 0, kUniform = 1, kExponential = 2, kStudent = 3 };
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int kFuseScratch = 11;
 constexpr int kFuseLanes = 8;
 constexpr int kFuseRows = 4;  // start, end, score, weight
@@ -64,7 +67,7 @@ void pack_segments_cuda(const double* start, const double* end, const double* sc
                         std::int64_t* index, void* stream);
 
 // An index read back from scratch. Where offsets fall, groups overlap and may overwrite each other's: keep it inside.
-PYWS_HD std::int64_t within(std::int64_t index, std::int64_t size) { return min64(index, size - 1); }
+PYWS_HD std::int64_t within(std::int64_t index, std::int64_t size) { return max64(0, min64(index, size - 1)); }
 
 PYWS_HD double lower(double a, double b) { return a < b ? a : b; }
 PYWS_HD double higher(double a, double b) { return a > b ? a : b; }
@@ -103,10 +106,16 @@ PYWS_HD double exp_nonpositive(double x) {
   return x >= -708.0 ? bit_cast<double>(bit_cast<std::uint64_t>(p) + exponent) : 0.0;
 }
 
-// Orders doubles as integers, NaN included.
+// Orders doubles as integers, NaN included, and back; both zeros are one.
 PYWS_HD std::int64_t sort_key(double x) {
-  const std::int64_t bits = bit_cast<std::int64_t>(x);
-  return bits < 0 ? bits ^ 0x7fffffffffffffff : bits;
+  const std::int64_t bits = bit_cast<std::int64_t>(x + 0.0);
+  return bits < 0 ? bits ^ INT64_MAX : bits;
+}
+PYWS_HD double from_sort_key(std::int64_t key) { return bit_cast<double>(key < 0 ? key ^ INT64_MAX : key); }
+
+// The score of a candidate after a segment that overlaps it was picked (soft suppression).
+PYWS_HD double decayed(double score, double overlap, double sigma) {
+  return score * exp_nonpositive(overlap > 0.0 ? -(overlap * overlap) / sigma : 0.0);
 }
 
 // Weights of a weighted median, as integers: their sums are exact in any order, so that every device finds the same.

@@ -126,7 +126,7 @@ std::int64_t split(Candidates* left, Seed seed, int overlap, double threshold, s
 void decay(Candidates* left, Seed seed, int overlap, double sigma, double min_score) {
   for (std::int64_t i = 0; i < left->size; ++i) {
     const double shared = overlap_with(overlap, left->start[i], left->end[i], seed.start, seed.end);
-    left->score[i] *= exp_nonpositive(shared > 0.0 ? -(shared * shared) / sigma : 0.0);
+    left->score[i] = decayed(left->score[i], shared, sigma);
   }
   std::int64_t kept = 0;
   for (std::int64_t i = 0; i < left->size; ++i)

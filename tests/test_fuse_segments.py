@@ -60,7 +60,7 @@ def check_against_reference(*options):
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("overlap", ["iou", "own"])
-def test_fusion_is_its_definition(cpu_backend, overlap, distribution):
+def test_fusion_is_its_definition(backend, overlap, distribution):
     check_against_reference(0.25, 0.1, overlap, distribution)
     check_against_reference(0.0, 0.003, overlap, distribution)
     check_against_reference(1.0, 0.1, overlap, distribution)
@@ -68,7 +68,7 @@ def test_fusion_is_its_definition(cpu_backend, overlap, distribution):
 
 @pytest.mark.parametrize("overlap", ["iou", "own"])
 @pytest.mark.parametrize("sigma", [None, 0.5])
-def test_suppression_is_its_definition(cpu_backend, overlap, sigma):
+def test_suppression_is_its_definition(backend, overlap, sigma):
     segments = random_segments([0, 1, 2, 5, 8, 9, 16, 37, 0], seed=1)
     for threshold in (0.0, 0.3, 0.5, 1.0):
         kept, indices = suppress_segments(segments, threshold, overlap, sigma, return_indices=True)
@@ -81,7 +81,7 @@ def test_suppression_is_its_definition(cpu_backend, overlap, sigma):
             assert torch.equal(getattr(kept, name), getattr(segments, name)[indices])
 
 
-def test_by_hand(cpu_backend):
+def test_by_hand(backend):
     # IoU: 3/5 of the first two, 1/7 of the first and the last; the last's own share under the first: (4 - 3 + 1) / 5
     segments = Segments.of([[(0, 4, 0.9), (1, 5, 0.5), (3, 7, 0.7)]])
     fused, membership = fuse_segments(segments, 0.5, temperature=0.2, return_membership=True)
@@ -99,7 +99,7 @@ def test_by_hand(cpu_backend):
     assert soft.score.tolist() == pytest.approx([0.9, c, b])
 
 
-def test_distributions_by_hand(cpu_backend):
+def test_distributions_by_hand(backend):
     segments = Segments.of([[(0, 10, 1.0, 0.5), (1, 10, 0.9, 0.5), (5, 10, 0.8, 0.5)]])
 
     def start(distribution):
@@ -113,7 +113,7 @@ def test_distributions_by_hand(cpu_backend):
     assert fuse_segments(even, 0.1, distribution="exponential").start.item() == 1.0
 
 
-def test_temperature_limits(cpu_backend):
+def test_temperature_limits(backend):
     segments = Segments.of([[(0, 10, 0.9, 0.2), (2, 12, 0.8, 700.0), (4, 14, 0.7, -3.0)]])
     cold = fuse_segments(segments, 0.1, temperature=1e-3)
     assert (cold.start.item(), cold.end.item(), cold.score.item()) == (2.0, 12.0, 0.8)
@@ -123,13 +123,13 @@ def test_temperature_limits(cpu_backend):
     assert fuse_segments(equal, 0.1, temperature=1e-3).start.item() == pytest.approx(2.0)
 
 
-def test_equal_members_stay_exact(cpu_backend):
+def test_equal_members_stay_exact(backend):
     segments = Segments.of([[(43, 57, 0.3 + 0.01 * i, 0.1 * i) for i in range(13)]])
     fused = fuse_segments(segments)
     assert (fused.start.item(), fused.end.item()) == (43.0, 57.0)
 
 
-def test_ties_go_to_the_lowest_index(cpu_backend):
+def test_ties_go_to_the_lowest_index(backend):
     segments = Segments.of([[(0, 4, 0.5), (2, 6, 0.5), (4, 8, 0.5)]])
     _, kept = suppress_segments(segments, 0.3, "iou", return_indices=True)
     assert kept.tolist() == [0, 2]
@@ -138,21 +138,21 @@ def test_ties_go_to_the_lowest_index(cpu_backend):
     assert fused.start.tolist() == [1.0, 4.0]
 
 
-def test_empty_segments_overlap_nothing_by_iou(cpu_backend):
+def test_empty_segments_overlap_nothing_by_iou(backend):
     segments = Segments.of([[(3, 3, 0.5), (3, 3, 0.4)]])
     assert len(fuse_segments(segments, 0.0)) == 2
     assert len(fuse_segments(segments, 0.0, overlap="own")) == 1
 
 
 @pytest.mark.parametrize("groups", [[], [[]], [[], []]])
-def test_nothing(cpu_backend, groups):
+def test_nothing(backend, groups):
     segments = Segments.of(groups)
     for answer in (fuse_segments(segments), suppress_segments(segments)):
         assert len(answer) == 0
         assert answer.offsets.tolist() == [0] * (len(groups) + 1)
 
 
-def test_batches_and_threads_change_nothing(cpu_backend):
+def test_batches_and_threads_change_nothing(backend):
     segments = random_segments([5, 0, 301, 40, 1200], seed=2)
     whole, membership = fuse_segments(segments, return_membership=True)
     suppressed = suppress_segments(segments, sigma=0.3)
@@ -167,7 +167,20 @@ def test_batches_and_threads_change_nothing(cpu_backend):
     assert torch.equal(membership_again, membership)
 
 
-def test_strided_fields(cpu_backend):
+FIRST_SEEN = {}
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_same_bits_on_every_backend(backend, distribution):
+    segments = random_segments([0, 90, 1, 33], seed=4)
+    fused, membership = fuse_segments(segments, 0.1, 0.05, "own", distribution, return_membership=True)
+    soft = suppress_segments(segments, sigma=0.4)
+    answer = (rows(fused), membership, rows(soft))
+    for own, other in zip(answer, FIRST_SEEN.setdefault(distribution, answer), strict=True):
+        assert torch.equal(own, other)
+
+
+def test_strided_fields(backend):
     segments = random_segments([40], seed=3)
     table = rows(segments)
     strided = Segments(*table.unbind(1), segments.offsets)
@@ -230,7 +243,7 @@ NUMBERS = st.one_of(st.floats(allow_nan=True, allow_infinity=True, width=64), st
     scalars=st.tuples(NUMBERS, NUMBERS, NUMBERS),
     codes=st.tuples(st.integers(0, 1), st.integers(0, 3)),
 )
-def test_raw_operator_survives_anything(cpu_backend, values, offsets, scalars, codes):
+def test_raw_operator_survives_anything(backend, values, offsets, scalars, codes):
     table = torch.tensor(values, dtype=torch.float64).reshape(-1, 4).T.contiguous()
     bounds = torch.tensor(offsets)
     packed, fused_offsets, membership = torch.ops.pyws.fuse_segments(

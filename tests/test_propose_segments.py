@@ -35,7 +35,7 @@ def check_against_reference(tcam, offsets, thresholds, **options):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("scoring", ["released", "paper"])
-def test_proposals_are_their_definition(cpu_backend, scoring, dtype):
+def test_proposals_are_their_definition(backend, scoring, dtype):
     tcam, offsets = smooth_tcam([0, 1, 2, 31, 32, 33, 64, 97, 0], 3, dtype)
     for min_length in (1, 2, 5):
         check_against_reference(tcam, offsets, LEVELS, scoring=scoring, min_length=min_length)
@@ -43,13 +43,13 @@ def test_proposals_are_their_definition(cpu_backend, scoring, dtype):
     check_against_reference(tcam, offsets, [-1.0, 2.0], scoring=scoring)  # one run that is the video; no run at all
 
 
-def test_longer_than_a_tile(cpu_backend):
+def test_longer_than_a_tile(backend):
     tcam, offsets = smooth_tcam([1100, 1500], 1)
     check_against_reference(tcam, offsets, LEVELS)
     check_against_reference(tcam, offsets, [0.0], scoring="paper", margin=0.1)
 
 
-def test_by_hand(cpu_backend):
+def test_by_hand(backend):
     tcam = torch.tensor([[0.1, 0.2, 0.9, 0.9, 0.6, 0.6, 0.3, 0.2]], dtype=torch.float64).T
     offsets = torch.tensor([0, 8])
     # released: run [2, 6), inside [2, 7), h = 0.0785 * 4^0.9 = 0.27: one snippet before, none after
@@ -65,7 +65,7 @@ def test_by_hand(cpu_backend):
     assert propose_segments(tcam, offsets, [0.5], scoring="paper", margin=0.0).score.item() == pytest.approx(0.75)
 
 
-def test_a_value_at_the_threshold_does_not_pass(cpu_backend):
+def test_a_value_at_the_threshold_does_not_pass(backend):
     tcam = torch.full((4, 1), 0.5, dtype=torch.float32)
     assert len(propose_segments(tcam, torch.tensor([0, 4]), [0.5])) == 0
     # 0.1 in float32 is above 0.1 in float64: the comparison is in float64
@@ -78,7 +78,7 @@ def test_released_thresholds():
     assert RELEASED_THRESHOLDS[-1] == 0.039
 
 
-def test_wanted(cpu_backend):
+def test_wanted(backend):
     tcam, offsets = smooth_tcam([20, 30], 3)
     wanted = torch.tensor([[True, False, True], [False, False, True]])
     some, every = propose_segments(tcam, offsets, LEVELS, wanted=wanted), propose_segments(tcam, offsets, LEVELS)
@@ -86,20 +86,20 @@ def test_wanted(cpu_backend):
         assert torch.equal(rows(some.group(group)), rows(every.group(group))[: None if want else 0])
 
 
-def test_many_thresholds(cpu_backend):
+def test_many_thresholds(backend):
     tcam, offsets = smooth_tcam([40], 2)
     check_against_reference(tcam, offsets, torch.linspace(0, 1, 255, dtype=torch.float64).tolist())
 
 
 @pytest.mark.parametrize(("lengths", "classes"), [([], 3), ([0, 0], 2), ([5], 0)])
-def test_nothing(cpu_backend, lengths, classes):
+def test_nothing(backend, lengths, classes):
     tcam, offsets = smooth_tcam(lengths, classes)
     segments = propose_segments(tcam, offsets)
     assert len(segments) == 0
     assert segments.offsets.tolist() == [0] * (len(lengths) * classes + 1)
 
 
-def test_batches_threads_and_strides_change_nothing(cpu_backend):
+def test_batches_threads_and_strides_change_nothing(backend):
     lengths = [300, 7, 1500, 64]
     tcam, offsets = smooth_tcam(lengths, 20)
     whole = propose_segments(tcam, offsets, LEVELS)
@@ -113,6 +113,16 @@ def test_batches_threads_and_strides_change_nothing(cpu_backend):
     threaded = propose_segments(tcam, offsets, LEVELS)
     torch.set_num_threads(before)
     assert torch.equal(rows(threaded), rows(whole))
+
+
+FIRST_SEEN = {}
+
+
+@pytest.mark.parametrize("scoring", ["released", "paper"])
+def test_same_bits_on_every_backend(backend, scoring):
+    tcam, offsets = smooth_tcam([300, 0, 41], 2, torch.float32)
+    answer = rows(propose_segments(tcam, offsets, LEVELS, scoring))
+    assert torch.equal(answer, FIRST_SEEN.setdefault(scoring, answer))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +176,7 @@ def test_compile():
     thresholds=st.lists(st.floats(width=64), min_size=1, max_size=5),
     min_length=st.integers(-(2**63), 2**63 - 1) | st.integers(1, 4),
 )
-def test_raw_operator_survives_anything(cpu_backend, values, classes, offsets, thresholds, min_length):
+def test_raw_operator_survives_anything(backend, values, classes, offsets, thresholds, min_length):
     tcam = torch.tensor(values[: len(values) // classes * classes]).reshape(-1, classes)
     try:
         packed, groups = torch.ops.pyws.propose_segments(
