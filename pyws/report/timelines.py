@@ -1,0 +1,147 @@
+"""Timelines: what is true, what was found and what the classifier saw, over the seconds of a video."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyws.files import atomic_write
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")  # told apart by all
+Bar = tuple[float, float, str, float]  # start, end in seconds, label, score in [0, 1] (how solid it is drawn)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What one picture shows.
+
+    Parameters
+    ----------
+    title : written above it
+    duration : seconds
+    labels : the classes, in the order of their colours
+    curves : caption to values (snippets, classes), drawn over the whole duration; one panel each
+    bars : caption to segments, one row each
+    """
+
+    title: str
+    duration: float
+    labels: Sequence[str]
+    curves: Mapping[str, NDArray[np.floating]]
+    bars: Mapping[str, Sequence[Bar]]
+
+
+def draw_timeline(path: str | os.PathLike[str], timeline: Timeline) -> None:
+    """Write a timeline as PNG, whole or not at all.
+
+    Raises
+    ------
+    ValueError : a duration that is not above 0, a curve that is not (snippets, classes), a bar of an unknown label
+    """
+    _check(timeline)
+    panels, rows = len(timeline.curves), len(timeline.bars)
+    heights = [1.1] * panels + [0.28 * max(rows, 1) + 0.1]
+    figure = _figure(10.0, sum(heights) + 0.75)
+    axes = figure.subplots(panels + 1, 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (caption, values) in zip(axes, timeline.curves.items(), strict=False):
+        _draw_curves(axis, caption, values, timeline)
+    _draw_bars(axes[-1], timeline)
+    handles = [axes[-1].barh(0, 0, color=_colour(i)) for i in range(len(timeline.labels))]
+    figure.legend(handles, timeline.labels, loc="upper right", ncols=len(timeline.labels), frameon=False, fontsize=9)
+    figure.suptitle(_plain(timeline.title), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    _save(figure, path)
+
+
+def draw_lines(
+    path: str | os.PathLike[str],
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    xlabel: str,
+    ylabel: str,
+) -> None:
+    """Write lines (caption to x and y) as PNG: a training curve, mAP over IoU thresholds."""
+    figure = _figure(5.2, 3.0)
+    axis = figure.subplots()
+    for index, (caption, (x, y)) in enumerate(lines.items()):
+        axis.plot(x, y, color=_colour(index), marker="o", markersize=3.5, linewidth=1.6, label=_plain(caption))
+    axis.set_xlabel(_plain(xlabel))
+    axis.set_ylabel(_plain(ylabel))
+    axis.set_ylim(bottom=0)
+    axis.grid(color="#dddddd", linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    if len(lines) > 1:
+        axis.legend(frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def _check(timeline: Timeline) -> None:
+    if not timeline.duration > 0:
+        raise ValueError(f"draw_timeline: duration must be > 0, got {timeline.duration}")
+    for caption, values in timeline.curves.items():
+        if values.ndim != 2 or values.shape[1] != len(timeline.labels):
+            raise ValueError(
+                f"draw_timeline: {caption} must be (snippets, {len(timeline.labels)} classes), got {values.shape}"
+            )
+    unknown = {bar[2] for bars in timeline.bars.values() for bar in bars} - set(timeline.labels)
+    if unknown:
+        raise ValueError(f"draw_timeline: bars must have labels of the timeline, got {sorted(unknown)}")
+
+
+def _draw_curves(axis: Any, caption: str, values: NDArray[np.floating], timeline: Timeline) -> None:
+    """Steps, since a value stands for its whole snippet."""
+    edges = np.linspace(0, timeline.duration, len(values) + 1)
+    for index in range(values.shape[1]):
+        axis.stairs(values[:, index], edges, color=_colour(index), linewidth=1.2)
+        axis.stairs(values[:, index], edges, color=_colour(index), alpha=0.15, fill=True)
+    axis.set_ylim(bottom=0)
+    axis.set_ylabel(_plain(caption), fontsize=9)
+    axis.tick_params(labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_bars(axis: Any, timeline: Timeline) -> None:
+    """One row for each kind of segment; weak segments are pale, strong ones on top."""
+    for row, bars in enumerate(timeline.bars.values()):
+        for start, end, label, score in sorted(bars, key=lambda bar: bar[3]):
+            alpha = 0.15 + 0.85 * min(max(score, 0.0), 1.0)
+            axis.barh(row, end - start, left=start, height=0.72, color=_colour(timeline.labels.index(label)),
+                      alpha=alpha, linewidth=0)  # fmt: skip
+    axis.set_yticks(range(len(timeline.bars)), [_plain(caption) for caption in timeline.bars], fontsize=9)
+    axis.set_ylim(len(timeline.bars) - 0.4, -0.6)
+    axis.set_xlim(0, timeline.duration)
+    axis.set_xlabel("seconds", fontsize=9)
+    axis.tick_params(labelsize=8, axis="x")
+    axis.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
+
+
+def _plain(text: str) -> str:
+    """matplotlib reads what stands between dollar signs as mathematics; names of files are none."""
+    return text.replace("$", r"\$")
+
+
+def _figure(width: float, height: float) -> Any:
+    """A figure of its own, without pyplot: no window, no global state, any thread."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Any, path: str | os.PathLike[str]) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with atomic_write(path, "wb") as file:
+        file.write(buffer.getvalue())
