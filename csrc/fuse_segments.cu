@@ -6,6 +6,7 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarp;
+constexpr int kBlocksPerSm = 4;  // leaves the fitting of clusters 128 registers
 static_assert(kFuseRows * kFuseLanes == kWarp, "one warp fits the four rows, eight lanes a row");
 
 // The scratch rows of one group; `left` is what the walk has not taken yet, in rising index order.
@@ -245,10 +246,14 @@ __device__ void fuse_members(const Walk& walk, const Fusion& fusion, const Rows&
     return;
   }
   gather_members(walk, fusion, rows, size);
-  double medians[kFuseRows] = {};
-  if (fusion.distribution == kExponential)
-    for (int row = 0; row < kFuseRows; ++row)
-      medians[row] = weighted_median(walk.member + row * walk.stride, walk.g, size);
+  if (fusion.distribution == kExponential) {
+#pragma unroll 1
+    for (int row = 0; row < kFuseRows; ++row) {
+      const double median = weighted_median(walk.member + row * walk.stride, walk.g, size);
+      if (threadIdx.x == 0) fused[row * total] = median;
+    }
+    return;
+  }
   if (threadIdx.x >= kWarp) return;
   const int row = threadIdx.x / kFuseLanes;
   const double* x = walk.member + row * walk.stride;
@@ -258,8 +263,6 @@ __device__ void fuse_members(const Walk& walk, const Fusion& fusion, const Rows&
   double place;
   if (fusion.distribution == kUniform) {
     place = midrange(x, size);
-  } else if (fusion.distribution == kExponential) {
-    place = row == 0 ? medians[0] : row == 1 ? medians[1] : row == 2 ? medians[2] : medians[3];
   } else if (fusion.distribution == kStudent) {
     place = student_location(x, g, size, origin, whole, fusion.dof);
   } else {
@@ -277,7 +280,7 @@ __device__ void fuse_members(const Walk& walk, const Fusion& fusion, const Rows&
 //   members -> g by all threads -> warp 0: rows start, end, score, weight, eight lanes each -> fused
 //
 // Afterwards clusters are ranked by counting those before them.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksPerSm)
     fuse_groups(const double* start, const double* end, const double* score, const double* weight,
                 const std::int64_t* offsets, std::int64_t total, Fusion fusion, double* scratch, double* fused,
                 std::int64_t* order, std::int64_t* membership, std::int64_t* fused_offsets) {
