@@ -16,6 +16,10 @@ from pyws.errors import PywsError
 
 COMMANDS = {
     "doctor": "pyws.commands.doctor:doctor",
+    "data convert": "pyws.commands.data:convert",
+    "segments fuse": "pyws.commands.segments:fuse",
+    "segments labels": "pyws.commands.segments:labels",
+    "segments evaluate": "pyws.commands.segments:evaluate",
 }
 
 

@@ -81,12 +81,6 @@ def _otsu_of_one(values: Tensor) -> np.floating:
     return centers[np.argmax(below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2)]
 
 
-
-
-
-
-
-
 def _overlap(segments: Segments, candidate: int, seed: int, rule: str) -> float:
     """How much of a candidate its seed covers, see :func:`pyws.ops.fuse_segments`."""
     one = 1.0 if rule == "own" else 0.0
@@ -183,9 +177,6 @@ def propose_segments(
                     rows.append((s, e + past, inner - outer, inner))
             groups.append(rows)
     return groups
-
-
-
 
 
 def superpixel_select(

@@ -1,0 +1,170 @@
+"""pyws segments ...: proposals to detections, detections to labels, detections to scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tyro.conf import Positional
+
+from pyws.commands.common import Common, CommonOptions
+from pyws.files import atomic_write, write_json
+
+if TYPE_CHECKING:
+    from pyws.evaluation import DetectionScores
+
+Method = Literal["none", "nms", "soft-nms", "gaussian", "uniform", "exponential", "t"]
+
+
+def fuse(
+    proposals: Positional[Path],
+    out: Positional[Path],
+    method: Method = "gaussian",
+    iou: float = 0.25,
+    temperature: float = 0.2,
+    overlap: Literal["iou", "own"] = "iou",
+    sigma: float | None = None,
+    snippets_per_second: float = 25 / 16,
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Suppress or fuse the proposals of each video and class.
+
+    Args:
+        proposals: proposals in ActivityNet form, .json or .json.gz
+        out: detections to write, in the same form
+        method: none, suppression (nms, soft-nms), or fusion by a distribution
+        iou: overlap above which proposals are one
+        temperature: of the fusions; small follows the best proposal, large weighs all alike
+        overlap: iou, or own (the released rule: over the candidate's own length)
+        sigma: of soft-nms; 0.5 if not given
+        snippets_per_second: the grid on which proposals overlap
+    """
+    from pyws.data.temporal import read_detections, write_detections
+    from pyws.segments import fuse_detections
+
+    settings = {"method": method, "iou": iou, "temperature": temperature, "overlap": overlap, "sigma": sigma,
+                "snippets_per_second": snippets_per_second}  # fmt: skip
+    found = read_detections(proposals)
+    fused = fuse_detections(found, method, iou, temperature, overlap, sigma, snippets_per_second)
+    write_detections(out, fused, settings)
+    common.say(f"{out}: {len(fused)} detections from {len(found)} proposals of {len(found.videos)} videos")
+    counts = {"videos": len(found.videos), "proposals": len(found), "detections": len(fused)}
+    return {"out": str(out), **counts, "settings": settings}
+
+
+def labels(
+    proposals: Positional[Path],
+    truth: Positional[Path],
+    out: Positional[Path],
+    method: Literal["gaussian", "uniform", "exponential", "t", "nms", "none"] = "gaussian",
+    iou: float = 0.25,
+    temperature: float = 0.1,
+    overlap: Literal["iou", "own"] = "iou",
+    preset: Literal["paper", "released"] = "paper",
+    only_tags: bool = False,
+    snippets_per_second: float = 25 / 16,
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Turn proposals into snippet labels: fusion, then LinPro.
+
+    Writes one (snippets, classes) float32 tensor for each video, and OUT.json with the classes, the settings and what
+    became of each video.
+
+    Args:
+        proposals: proposals in ActivityNet form, .json or .json.gz
+        truth: annotations in ActivityNet form that give the videos' durations, tags and classes
+        out: labels to write, .safetensors
+        method: how proposals become segments first
+        iou: overlap above which proposals are one
+        temperature: of the fusions
+        overlap: iou, or own (the released rule: over the candidate's own length)
+        preset: of LinPro: paper, or released (every departure of the released code)
+        only_tags: drop proposals of classes that are not tags of their video
+        snippets_per_second: of the features that the labels are for
+    """
+    from safetensors.torch import save
+
+    from pyws.data.temporal import read_detections, read_truth
+    from pyws.errors import DataError
+    from pyws.segments import label_videos
+
+    if out.suffix != ".safetensors":
+        raise DataError(out, "labels are written as .safetensors")
+    settings = {"method": method, "iou": iou, "temperature": temperature, "overlap": overlap, "preset": preset,
+                "only_tags": only_tags, "snippets_per_second": snippets_per_second}  # fmt: skip
+    found, known = read_detections(proposals), read_truth(truth)
+    classes = sorted({*known.instances.labels, *(tag for tags in known.tags for tag in tags)})
+    videos = label_videos(found, known, classes, method, iou, temperature, overlap, preset, only_tags,
+                          snippets_per_second)  # fmt: skip
+    statuses = {status: sum(one.statuses[status] for one in videos) for status in videos[0].statuses}
+    records = {
+        one.video: {"snippets": len(one.labels), "segments": one.segments, "residual": one.residual, **one.statuses}
+        for one in videos
+    }
+    report = {"out": str(out), "classes": classes, "settings": settings, "statuses": statuses, "videos": records}
+    tensors = {one.video: one.labels for one in videos}
+    with atomic_write(out, "wb") as file:
+        file.write(save(tensors, {"classes": json.dumps(classes), "settings": json.dumps(settings)}))
+    write_json(f"{out}.json", report)
+    counts = ", ".join(f"{count} {name}" for name, count in statuses.items())
+    common.say(f"{out}: {len(videos)} videos, {len(classes)} classes each: {counts}")
+    return report
+
+
+def evaluate(
+    predictions: Positional[Path],
+    truth: Positional[Path],
+    protocol: Literal["thumos14", "activitynet"] = "thumos14",
+    subset: str | None = None,
+    tious: tuple[float, ...] | None = None,
+    ambiguous: Path | None = None,
+    missing_class: Literal["zero", "released"] = "zero",
+    snippets_per_second: float = 25 / 16,
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Score detections against ground truth: mean average precision.
+
+    Args:
+        predictions: detections in ActivityNet form, .json or .json.gz
+        truth: ground truth in ActivityNet form (`pyws data convert` makes it of the THUMOS14 files)
+        protocol: thumos14 (snippet grid, ambiguous stretches) or activitynet (seconds)
+        subset: of the ground truth; thumos14: test, activitynet: validation
+        tious: IoU thresholds; thumos14: 0.1 to 0.7, activitynet: 0.5 to 0.95
+        ambiguous: file of VIDEO START END lines; if not given, what the ground truth lists
+        missing_class: AP 0 for a class without predictions, or as released every mAP 0
+        snippets_per_second: of thumos14
+    """
+    from pyws.evaluation import detection_map
+
+    scores = detection_map(predictions, truth, protocol, tious, subset, ambiguous, missing_class, snippets_per_second)
+    common.say(_table(scores))
+    for name, rule in scores.rules.items():
+        common.say(f"{name}: {rule}")
+    common.say(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in scores.counts.items()))
+    ignored = f", ignored {', '.join(scores.ignored_videos)}" if scores.ignored_videos else ""
+    common.say(f"videos: SHA-256 of their sorted names {scores.video_hash}{ignored}")
+    return scores.to_dict()
+
+
+def _table(scores: DetectionScores) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    names = max(len(name) for name in (*scores.classes, "class"))
+    table = Table(
+        title=f"AP (%), {scores.protocol}, subset {scores.subset}",
+        title_justify="left",
+        box=box.SIMPLE,
+        width=names + 9 * len(scores.tious) + 15,  # whole, however narrow the terminal
+    )
+    table.add_column("class", no_wrap=True)
+    for tiou in scores.tious:
+        table.add_column(f"{tiou:g}", justify="right")
+    table.add_column("mean", justify="right")
+    rows = [*zip(scores.classes, scores.ap, strict=True), ("mAP", scores.map)]
+    for name, values in rows:
+        if name == "mAP":
+            table.add_section()
+        table.add_row(name, *(f"{value:.2f}" for value in values), f"{values.mean():.2f}")
+    return table
