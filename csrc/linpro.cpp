@@ -48,6 +48,7 @@ Row make_row(const Rule& rule, double start, double end, double score, std::int6
 struct Answer {
   double objective = 0.0, residual = 0.0;
   bool relaxed = false;
+  std::int64_t left_over = 0;  // components
 
   void add(double mass, double missing, double scale) {
     objective += mass;
@@ -200,8 +201,10 @@ class Group {
         reach = std::max(reach, rows[last].spans.right);
       if (last - first == 1)
         solve_lone(rows[first], labels, answer);
-      else if (!solve_coupled(&rows[first], static_cast<int>(last - first), labels, answer))
+      else if (!solve_coupled(&rows[first], static_cast<int>(last - first), labels, answer)) {
         for (std::size_t i = first; i < last; ++i) unsolved[rows[i].position] = components;
+        ++answer.left_over;
+      }
       first = last;
     }
     return components;
@@ -273,7 +276,7 @@ void linpro_cpu(const double* start, const double* end, const double* score, con
                 const std::int64_t* lengths, const std::int64_t* label_offsets, std::int64_t groups, int geometry,
                 double margin, double upper, bool rows_mean, bool center, std::int64_t entry_limit, double* labels,
                 double* objective, double* residual, std::int64_t* status, std::int64_t* components,
-                std::int64_t* unsolved, int threads) {
+                std::int64_t* unsolved, std::int64_t* left_over, int threads) {
   if (groups == 0) return;
   const Rule rule{geometry, margin, upper, rows_mean, center, entry_limit};
   const double work = 1000.0 * static_cast<double>(offsets[groups]) + static_cast<double>(label_offsets[groups]);
@@ -296,6 +299,7 @@ void linpro_cpu(const double* start, const double* end, const double* score, con
       components[g] = group.solve(mine, unsolved, answer);
       objective[g] = answer.objective;
       residual[g] = answer.residual;
+      left_over[g] = answer.left_over;
       status[g] = offsets[g] == offsets[g + 1] ? kEmpty : answer.relaxed ? kRelaxed : kOptimal;
     }
   });

@@ -16,6 +16,7 @@
 // unsolved       (N,) -1, or the number within its group of the component that is left to the caller: one of more than
 //                entry_limit tableau entries, or whose certificate failed. Its labels stay 0, and objective, residual
 //                and status leave it out.
+// left_over      (groups,) such components
 //
 // How        snippets with equal columns of W are one variable; segments that share no snippet do not meet; one segment
 //            alone has a closed form; what couples goes to the simplex of csrc/simplex.h.
@@ -35,7 +36,7 @@ void linpro_cpu(const double* start, const double* end, const double* score, con
                 const std::int64_t* lengths, const std::int64_t* label_offsets, std::int64_t groups, int geometry,
                 double margin, double upper, bool rows_mean, bool center, std::int64_t entry_limit, double* labels,
                 double* objective, double* residual, std::int64_t* status, std::int64_t* components,
-                std::int64_t* unsolved, int threads);
+                std::int64_t* unsolved, std::int64_t* left_over, int threads);
 
 // The spans of every row, for the caller's own solver: spans (N, 4) int64, see RowSpans.
 void linpro_rows_cpu(const double* start, const double* end, const std::int64_t* offsets, const std::int64_t* lengths,

@@ -5,6 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "simplex_simd.h"
+
 namespace pyws {
 namespace {
 
@@ -46,6 +48,7 @@ void Simplex::begin(const CoupledLp& lp) {
     for (int e = lp.first[k]; e < lp.first[k + 1]; ++e) row(lp.row[e])[j] = lp.entry[e];
   }
   price_.assign(columns_, 0.0);
+  devex_.assign(columns_, 1.0);
   up_.resize(columns_);
   down_.resize(columns_);
   for (int j = 0; j < columns_; ++j) set_walls(j);
@@ -73,11 +76,12 @@ void Simplex::change_cost(int i, double cost) {
 // The column that pays most for a unit step, or with first_found (Bland's rule) the one of the lowest id; -1: optimal.
 int Simplex::enter(bool first_found) const {
   int best = -1;
-  double most = kLpTolerance;
+  double most = 0.0;
   for (int j = 0; j < columns_; ++j) {
     const double gain = std::max(-price_[j] - up_[j], price_[j] - down_[j]);
     if (gain <= kLpTolerance) continue;
-    if (first_found ? best < 0 || nonbasic_[j] < nonbasic_[best] : gain > most) best = j, most = gain;
+    const double merit = gain * gain / devex_[j];
+    if (first_found ? best < 0 || nonbasic_[j] < nonbasic_[best] : merit > most) best = j, most = merit;
   }
   return best;
 }
@@ -167,12 +171,20 @@ void Simplex::pivot(int i, int column) {
       nonzero_.push_back(j);
     }
   pivot_row[column] = inverse;
+  const double reference = devex_[column];
+  for (int j : nonzero_) devex_[j] = std::max(devex_[j], pivot_row[j] * pivot_row[j] * reference);
+  devex_[column] = std::max(reference * inverse * inverse, 1.0);
+  const bool dense = 8 * nonzero_.size() > static_cast<std::size_t>(columns_);
   const auto eliminate = [&](double* entries) {
     const double factor = entries[column];
     if (factor == 0.0) return;
-    for (int j : nonzero_) {
-      const double entry = entries[j] - factor * pivot_row[j];
-      entries[j] = std::fabs(entry) < 1e-13 ? 0.0 : entry;  // keeps the tableau sparse
+    if (dense) {
+      simplex_loops().eliminate(entries, pivot_row, factor, columns_);
+    } else {
+      for (int j : nonzero_) {
+        const double entry = entries[j] - factor * pivot_row[j];
+        entries[j] = std::fabs(entry) < kTableauZero ? 0.0 : entry;
+      }
     }
     entries[column] = -factor * inverse;
   };
@@ -261,6 +273,7 @@ void Simplex::price_masses() {
     const bool residual = id < rows_ && (class_[id] < 0 || std::isinf(low_[id]) || low_[id] > 0.0);
     cost_[id] = residual ? 0.0 : 1.0;
   }
+  devex_.assign(columns_, 1.0);
   for (int j = 0; j < columns_; ++j) price_[j] = cost_[nonbasic_[j]];
   for (int i = 0; i < rows_; ++i) {
     const double cost = cost_[basic_[i]];

@@ -64,10 +64,11 @@ class Simplex {
   bool certify_answer(double mass) const;
 
   const CoupledLp* lp_ = nullptr;
-  int rows_ = 0, columns_ = 0;                        // ids: 0 .. rows-1 are the v, then the classes that no row owns
-  std::vector<double> tableau_, price_;               // rows x columns; reduced costs of the columns
-  std::vector<double> up_, down_;                     // columns: what leaving the present value upwards or down adds
-  std::vector<int> basic_, nonbasic_;                 // ids of rows and columns
+  int rows_ = 0, columns_ = 0;           // ids: 0 .. rows-1 are the v, then the classes that no row owns
+  std::vector<double> tableau_, price_;  // rows x columns; reduced costs of the columns
+  std::vector<double> devex_;            // columns: reference weights of the pricing (Forrest, Goldfarb 1992)
+  std::vector<double> up_, down_;        // columns: what leaving the present value upwards or down adds
+  std::vector<int> basic_, nonbasic_;    // ids of rows and columns
   std::vector<double> x_, low_, high_, soft_, cost_;  // ids; soft: cost of a unit outside [low, high]
   std::vector<int> class_, column_of_;                // ids: class or -1, column where nonbasic or -1
   std::vector<int> nonzero_;

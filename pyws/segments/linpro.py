@@ -139,8 +139,10 @@ def linpro(
     shortest = int(lengths.min()) if segments.groups else 0
     check_range("linpro", "lengths", shortest, "0 or more", shortest >= 0)
     device = segments.start.device
-    result = _solve(segments.to("cpu"), lengths.to("cpu").contiguous(), rule)
-    return result if device.type == "cpu" else Labels(*(field.to(device) for field in vars(result).values()))
+    if device.type == "cpu":
+        return _solve(segments, lengths.to("cpu"), rule)
+    result = _solve(segments.to("cpu"), lengths.to("cpu"), rule)
+    return Labels(*(field.to(device) for field in vars(result).values()))
 
 
 def _rule(preset: str, margin: float | None, upper: float | None, rows: str | None, tie_break: str | None) -> Rule:
@@ -158,19 +160,19 @@ def _rule(preset: str, margin: float | None, upper: float | None, rows: str | No
 def _solve(segments: Segments, lengths: Tensor, rule: Rule, entry_limit: int = ENTRY_LIMIT) -> Labels:
     groups = segments.groups
     start, end, score = (field.contiguous() for field in (segments.start, segments.end, segments.score))
-    offsets = torch.zeros(groups + 1, dtype=torch.int64)
-    torch.cumsum(lengths, 0, out=offsets[1:])
-    labels = torch.empty(int(offsets[-1]), dtype=torch.float64)
-    objective, residual = torch.empty(2, groups, dtype=torch.float64)
-    status, components = torch.empty(2, groups, dtype=torch.int64)
-    unsolved = torch.empty(len(segments), dtype=torch.int64)
+    lengths = lengths.contiguous()
+    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    labels = start.new_empty(int(offsets[-1]))
+    objective, residual = start.new_empty(2, groups)
+    status, components, left_over = offsets.new_empty(3, groups)
+    unsolved = offsets.new_empty(len(segments))
     launch(
         "linpro", torch.device("cpu"), start, end, score, segments.offsets.contiguous(), lengths, offsets, groups,
         rule.geometry, float(rule.margin), float(rule.upper), rule.rows == "mean", rule.tie_break == "center",
-        entry_limit, labels, objective, residual, status, components, unsolved,
+        entry_limit, labels, objective, residual, status, components, unsolved, left_over,
     )  # fmt: skip
-    result = Labels(labels, offsets, objective, residual, status, components, torch.zeros_like(components))
-    if len(unsolved) and int(unsolved.max()) >= 0:
+    result = Labels(labels, offsets, objective, residual, status, components, left_over)
+    if left_over.any():
         from pyws.segments.second_opinion import solve_left_over
 
         solve_left_over(segments, unsolved, rule, result)

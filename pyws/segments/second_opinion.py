@@ -43,7 +43,6 @@ def solve_left_over(segments: Segments, unsolved: Tensor, rule: Rule, result: La
         result.labels[begin : begin + len(labels)] += torch.from_numpy(labels)
         result.objective[group] += float(labels.sum())
         result.residual[group] += residual
-        result.second_opinions[group] += 1
         if relaxed:
             result.status[group] = 1  # Status.RELAXED
 
