@@ -6,8 +6,6 @@
 namespace pyws {
 namespace {
 
-constexpr std::int64_t kTile = 1024;  // positions whose sums stay in L1 while the channels stream past
-
 // The positions of one map, in rising order, as `rows` runs of `length` elements that are `stride` apart: neighbouring
 // dimensions that lie evenly in memory are one.
 struct Runs {
@@ -34,59 +32,70 @@ struct Runs {
   std::int64_t start(std::int64_t row) const { return row / inner * outer_stride + row % inner * inner_stride; }
 };
 
-template <class A>
-A add_pairwise(const A* lanes) {
-  A sums[kGradcamLanes];
-  for (int lane = 0; lane < kGradcamLanes; ++lane) sums[lane] = lanes[lane];
-  for (int width = kGradcamLanes / 2; width > 0; width /= 2)
-    for (int lane = 0; lane < width; ++lane) sums[lane] += sums[lane + width];
-  return sums[0];
+constexpr double kNanoseconds = 0.1;  // an element, roughly
+
+// The mean of one row in the order of the contract, wherever its positions lie.
+template <class T, class A = typename Accumulator<T>::type>
+A mean_of_runs(const T* x, const Runs& runs) {
+  const std::int64_t positions = runs.rows * runs.length;
+  A lanes[kGradcamLanes] = {};
+  for (std::int64_t row = 0; row < runs.rows; ++row)
+    for (std::int64_t i = 0; i < runs.length; ++i)
+      lanes[gradcam_lane(row * runs.length + i, positions)] += widen(x[runs.start(row) + i * runs.stride]);
+  return gradcam_add_lanes(lanes) / static_cast<A>(positions);
 }
 
+// means (B, C). A unit of work is a block of channels of one batch entry.
 template <class T, class A = typename Accumulator<T>::type>
-void mean_rows(const GradcamRow<T>& loops, const T* gradients, const Shape5& shape, const Shape5& strides, A* weights,
-               int threads) {
+void mean_positions(const GradcamLayouts<T>& loops, const T* gradients, const Shape5& shape, const Shape5& strides,
+                    A* means, int threads) {
   const Runs runs(shape, strides);
-  const std::int64_t positions = shape[2] * shape[3] * shape[4], channels = shape[1];
-  parallel_for(shape[0] * channels, 0.1 * static_cast<double>(positions), threads,
-               [&](std::int64_t begin, std::int64_t end) {
-                 for (std::int64_t i = begin; i < end; ++i) {
-                   const T* x = gradients + (i / channels) * strides[0] + (i % channels) * strides[1];
-                   A lanes[kGradcamLanes] = {};
-                   for (std::int64_t row = 0; row < runs.rows; ++row)
-                     loops.add_lanes(x + runs.start(row), runs.stride, runs.length, row * runs.length, lanes);
-                   weights[i] = add_pairwise(lanes) / static_cast<A>(positions);
-                 }
-               });
+  const std::int64_t positions = runs.rows * runs.length, channels = shape[1];
+  const std::int64_t blocks = ceil_div(channels, kGradcamChannelBlock);
+  const auto block_of = [&](std::int64_t i) {
+    const std::int64_t from = i % blocks * kGradcamChannelBlock, n = min64(kGradcamChannelBlock, channels - from);
+    const T* x = gradients + i / blocks * strides[0] + from * strides[1];
+    A* out = means + i / blocks * channels + from;
+    if (runs.rows == 1 && runs.stride == 1)
+      loops.mean_rows(x, strides[1], n, positions, out);
+    else if (runs.rows == 1 && strides[1] == 1)
+      loops.mean_columns(x, runs.stride, positions, n, out);
+    else
+      for (std::int64_t c = 0; c < n; ++c) out[c] = mean_of_runs(x + c * strides[1], runs);
+  };
+  const double nanoseconds = kNanoseconds * static_cast<double>(min64(kGradcamChannelBlock, channels) * positions);
+  parallel_for(shape[0] * blocks, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) block_of(i);
+  });
 }
 
-// One tile of n positions: sums over all channels, eight at a time, then relu.
+// maps (B, T, H, W). A unit of work is a tile of neighbouring positions; small batches get smaller tiles, so that all
+// threads have one.
 template <class T, class A = typename Accumulator<T>::type>
-void map_tile(const GradcamRow<T>& loops, const T* x, std::int64_t channels, std::int64_t channel_stride,
-              std::int64_t stride, std::int64_t n, const A* weights, T* out) {
-  A sums[kTile] = {};
-  for (std::int64_t c = 0; c < channels; c += kGradcamChannels)
-    loops.add_weighted(x + c * channel_stride, channel_stride, stride, n,
-                       static_cast<int>(min64(kGradcamChannels, channels - c)), weights + c, sums);
-  for (std::int64_t i = 0; i < n; ++i) narrow(relu(sums[i]), out + i);
-}
-
-template <class T, class A = typename Accumulator<T>::type>
-void weigh_channels(const GradcamRow<T>& loops, const T* activations, const Shape5& shape, const Shape5& strides,
+void weigh_channels(const GradcamLayouts<T>& loops, const T* activations, const Shape5& shape, const Shape5& strides,
                     const A* weights, T* maps, int threads) {
   const Runs runs(shape, strides);
-  const std::int64_t positions = shape[2] * shape[3] * shape[4], channels = shape[1];
-  const std::int64_t tile = min64(kTile, runs.length), tiles = ceil_div(runs.length, tile);
-  parallel_for(shape[0] * runs.rows * tiles, 0.1 * static_cast<double>(channels * tile), threads,
-               [&](std::int64_t begin, std::int64_t end) {
-                 for (std::int64_t i = begin; i < end; ++i) {
-                   const std::int64_t b = i / (runs.rows * tiles), row = i / tiles % runs.rows;
-                   const std::int64_t from = i % tiles * tile, n = min64(tile, runs.length - from);
-                   const T* x = activations + b * strides[0] + runs.start(row) + from * runs.stride;
-                   map_tile<T, A>(loops, x, channels, strides[1], runs.stride, n, weights + b * channels,
-                                  maps + b * positions + row * runs.length + from);
-                 }
-               });
+  const std::int64_t channels = shape[1], all_runs = shape[0] * runs.rows;
+  const std::int64_t tile = min64(kGradcamTile, max64(kGradcamLanes, ceil_div(runs.length * all_runs, threads)));
+  const std::int64_t tiles = ceil_div(runs.length, tile);
+  const auto tile_of = [&](std::int64_t i) {
+    const std::int64_t b = i / tiles / runs.rows, row = i / tiles % runs.rows;
+    const std::int64_t from = i % tiles * tile, n = min64(tile, runs.length - from);
+    const T* x = activations + b * strides[0] + runs.start(row) + from * runs.stride;
+    const A* weight = weights + b * channels;
+    T* out = maps + (b * runs.rows + row) * runs.length + from;
+    if (runs.stride == 1)
+      loops.weigh_rows(x, strides[1], channels, n, weight, out);
+    else if (strides[1] == 1)
+      loops.weigh_columns(x, runs.stride, channels, n, weight, out);
+    else
+      for (std::int64_t k = 0; k < n; ++k)
+        narrow(relu(gradcam_weigh(x + k * runs.stride, strides[1], channels, weight)), out + k);
+  };
+  const double nanoseconds = kNanoseconds * static_cast<double>(channels * min64(tile, runs.length));
+  parallel_for(all_runs * tiles, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) tile_of(i);
+  });
 }
 
 template <class T, class A = typename Accumulator<T>::type>
@@ -106,14 +115,14 @@ void normalize_maps(T* maps, std::int64_t batch, std::int64_t positions, int thr
 }
 
 template <class T, class A = typename Accumulator<T>::type>
-void gradcam3d(const GradcamRow<T>& loops, const void* activations, const void* gradients, const Shape5& shape,
+void gradcam3d(const GradcamLayouts<T>& loops, const void* activations, const void* gradients, const Shape5& shape,
                const Shape5& activation_strides, const Shape5& gradient_strides, bool minmax, void* weights, void* maps,
                int threads) {
   const std::int64_t positions = shape[2] * shape[3] * shape[4];
   if (shape[0] == 0 || positions == 0) return;
   T* out = static_cast<T*>(maps);
   A* scratch = static_cast<A*>(weights);
-  mean_rows(loops, static_cast<const T*>(gradients), shape, gradient_strides, scratch, threads);
+  mean_positions(loops, static_cast<const T*>(gradients), shape, gradient_strides, scratch, threads);
   weigh_channels<T, A>(loops, static_cast<const T*>(activations), shape, activation_strides, scratch, out, threads);
   if (minmax) normalize_maps<T, A>(out, shape[0], positions, threads);
 }
@@ -123,8 +132,9 @@ void gradcam3d(const GradcamRow<T>& loops, const void* activations, const void* 
 void gradcam3d_cpu(int dtype, const void* activations, const void* gradients, Shape5 shape, Shape5 activation_strides,
                    Shape5 gradient_strides, bool minmax, void* weights, void* maps, int threads) {
   const GradcamLoops& loops = gradcam_loops();
-  const auto run = [&](const auto& row) {
-    gradcam3d(row, activations, gradients, shape, activation_strides, gradient_strides, minmax, weights, maps, threads);
+  const auto run = [&](const auto& layouts) {
+    gradcam3d(layouts, activations, gradients, shape, activation_strides, gradient_strides, minmax, weights, maps,
+              threads);
   };
   switch (dtype) {
     case kFloat32:

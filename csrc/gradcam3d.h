@@ -9,10 +9,11 @@
 // dtype     DType of both inputs and of the map; float32 and narrower are summed in float32, float64 in float64
 // weights   scratch, (B, C) of the summing type
 // maps      (B, T, H, W) contiguous
-// Sums      the mean: 16 lanes of a row, added pairwise; the map: channels in rising order, eight at a time.
-//           Both orders are fixed: same bits for any number of threads, any batch composition, any instruction set.
+// Sums      the mean: 16 lanes (gradcam_lane), added pairwise; the map: channels eight at a time (gradcam_weigh).
+//           Both orders depend on C and S alone: same bits on the CPU for any strides, number of threads, batch
+//           composition and instruction set. The CUDA kernels have a fixed order of their own.
 // NaN       propagates into every position its row or weight touches; relu(NaN) is NaN; min-max spreads it over the
-// map. Nothing is read out of bounds. Empty     B = 0 or S = 0 gives an empty map; C = 0 gives zeros.
+// map. Empty     B = 0 or S = 0 gives an empty map; C = 0 gives zeros.
 #pragma once
 
 #include <array>
@@ -31,6 +32,37 @@ void gradcam3d_cpu(int dtype, const void* activations, const void* gradients, Sh
                    Shape5 gradient_strides, bool minmax, void* weights, void* maps, int threads);
 void gradcam3d_cuda(int dtype, const void* activations, const void* gradients, Shape5 shape, Shape5 activation_strides,
                     Shape5 gradient_strides, bool minmax, void* weights, void* maps, void* stream);
+
+// The lane that sums position i of n: i % 16, but the n % 16 last positions take the last lanes, so that they are the
+// end of one vector.
+PYWS_HD int gradcam_lane(std::int64_t i, std::int64_t n) {
+  return static_cast<int>(i < n - n % kGradcamLanes ? i % kGradcamLanes : i - n + kGradcamLanes);
+}
+
+// The sum of the lanes: lane k takes lane k + 8, then k + 4, k + 2, k + 1.
+template <class A>
+PYWS_HD A gradcam_add_lanes(A* lanes) {
+  for (int width = kGradcamLanes / 2; width > 0; width /= 2)
+    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  return lanes[0];
+}
+
+// One position: the sum over channels of weights[c] * x[c * stride]. Eight products at a time are added pairwise, k and
+// k + 4, k + 2, k + 1; the rest one by one.
+template <class T, class A>
+PYWS_HD A gradcam_weigh(const T* x, std::int64_t stride, std::int64_t channels, const A* weights) {
+  A sum = 0;
+  std::int64_t c = 0;
+  for (; c + kGradcamChannels <= channels; c += kGradcamChannels) {
+    A products[kGradcamChannels];
+    for (int k = 0; k < kGradcamChannels; ++k) products[k] = weights[c + k] * widen(x[(c + k) * stride]);
+    for (int width = kGradcamChannels / 2; width > 0; width /= 2)
+      for (int k = 0; k < width; ++k) products[k] += products[k + width];
+    sum += products[0];
+  }
+  for (; c < channels; ++c) sum += weights[c] * widen(x[c * stride]);
+  return sum;
+}
 
 // relu that keeps NaN, as torch.relu does.
 template <class A>

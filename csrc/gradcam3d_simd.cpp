@@ -1,57 +1,197 @@
 #include "gradcam3d_simd.h"
 
+// Vectors are written out (GCC's and Clang's vector extension) because the compiler's own vectoriser leaves the tails
+// of short rows scalar: at 7x7 positions they would take more time than the rest.
 namespace pyws {
 namespace PYWS_ISA {
 namespace {
 
-template <class T>
-void add_lanes(const T* x, std::int64_t stride, std::int64_t n, std::int64_t first_lane,
-               typename Accumulator<T>::type* lanes) {
-  using A = typename Accumulator<T>::type;
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+using Float = float __attribute__((vector_size(kVectorBytes)));
+using Double = double __attribute__((vector_size(kVectorBytes)));
+using Word = std::uint32_t __attribute__((vector_size(kVectorBytes)));
+using LongWord = std::uint64_t __attribute__((vector_size(kVectorBytes)));
+using Half = std::uint16_t __attribute__((vector_size(kVectorBytes / 2)));
+
+template <class A>
+struct VectorOf {
+  using type = Float;
+  using Bits = Word;
+};
+template <>
+struct VectorOf<double> {
+  using type = Double;
+  using Bits = LongWord;
+};
+
+template <class A>
+constexpr auto kAllBits = static_cast<decltype(typename VectorOf<A>::Bits{}[0] + 0)>(-1);
+
+template <class To, class From>
+inline __attribute__((always_inline)) To load_as(const From* x) {
+  To loaded;
+  std::memcpy(&loaded, x, sizeof(loaded));
+  return loaded;
+}
+
+inline __attribute__((always_inline)) Float load(const float* x) { return load_as<Float>(x); }
+inline __attribute__((always_inline)) Double load(const double* x) { return load_as<Double>(x); }
+inline __attribute__((always_inline)) Float load(const bfloat16_t* x) {
+  return (Float)(__builtin_convertvector(load_as<Half>(x), Word) << 16);
+}
+inline __attribute__((always_inline)) Float load(const half_t* x) {  // widen(half_t) of host_device.h, lane by lane
+  const Word bits = __builtin_convertvector(load_as<Half>(x), Word);
+  const Word magnitude = (bits & 0x7fffu) << 13;
+  const Float scaled = (Float)magnitude * bit_cast<float>(0x77800000u);
+  const Word special = (Word)(magnitude >= 0x0f800000u) & 0x7f800000u;
+  return (Float)((Word)scaled | special | ((bits & 0x8000u) << 16));
+}
+
+// Asks for bytes that will be read soon, into L2: the hardware does not look as far ahead as the next rows.
+inline __attribute__((always_inline)) void prefetch(const void* x) { __builtin_prefetch(x, 0, 2); }
+
+// Lane k of the result is lane k + by of v.
+template <class Bits, class V>
+inline __attribute__((always_inline)) V rotate(V v, int by) {
+  constexpr int kLanes = sizeof(V) / sizeof(v[0]);
+#if defined(__clang__)
+  V rotated{};
+  for (int lane = 0; lane < kLanes; ++lane) rotated[lane] = v[(lane + by) % kLanes];
+  return rotated;
+#else
+  Bits from{};
+  for (int lane = 0; lane < kLanes; ++lane) from[lane] = (lane + by) % kLanes;
+  return __builtin_shuffle(v, from);
+#endif
+}
+
+// The first lane is the sum of all: lane k takes lane k + kWidth, then k + kWidth / 2, and so on to k + 1.
+template <int kWidth, class Bits, class V>
+inline __attribute__((always_inline)) V fold(V v) {
+  if constexpr (kWidth == 0)
+    return v;
+  else
+    return fold<kWidth / 2, Bits>(v + rotate<Bits>(v, kWidth));
+}
+
+template <class T, class A = typename Accumulator<T>::type>
+void mean_rows(const T* x, std::int64_t row_stride, std::int64_t rows, std::int64_t positions, A* means) {
+  using V = typename VectorOf<A>::type;
+  using Bits = typename VectorOf<A>::Bits;
+  constexpr int kLanes = kVectorBytes / sizeof(A), kParts = kGradcamLanes / kLanes;
+  const std::int64_t full = positions / kGradcamLanes * kGradcamLanes, last = positions - kGradcamLanes;
+  if (last < 0) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      A lanes[kGradcamLanes] = {};
+      for (std::int64_t i = 0; i < positions; ++i) lanes[i - last] = widen(x[r * row_stride + i]);
+      means[r] = gradcam_add_lanes(lanes) / static_cast<A>(positions);
+    }
+    return;
+  }
+  // The tail is the end of the last 16 positions; the lanes before it were added already.
+  Bits tail[kParts];
+  for (int part = 0; part < kParts; ++part)
+    for (int lane = 0; lane < kLanes; ++lane) tail[part][lane] = part * kLanes + lane + last < full ? 0 : kAllBits<A>;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const T* row = x + r * row_stride;
+    V lanes[kParts] = {};
+    for (std::int64_t i = 0; i < full; i += kGradcamLanes) {
+      prefetch(row + i + 1024 / sizeof(T));
+      for (int part = 0; part < kParts; ++part) lanes[part] += load(row + i + part * kLanes);
+    }
+    if (full < positions)
+      for (int part = 0; part < kParts; ++part) lanes[part] += (V)((Bits)load(row + last + part * kLanes) & tail[part]);
+    for (int parts = kParts / 2; parts > 0; parts /= 2)
+      for (int part = 0; part < parts; ++part) lanes[part] += lanes[part + parts];
+    means[r] = fold<kLanes / 2, Bits>(lanes[0])[0];
+  }
+  for (std::int64_t r = 0; r < rows; ++r) means[r] /= static_cast<A>(positions);
+}
+
+// sums += the weighted sum of kChannels rows, a vector of positions at a time; the last vector overlaps its neighbour.
+template <int kChannels, class T, class A = typename Accumulator<T>::type>
+inline __attribute__((always_inline)) void add_channels(const T* x, std::int64_t channel_stride, std::int64_t positions,
+                                                        const A* weights, typename VectorOf<A>::type* sums) {
+  using V = typename VectorOf<A>::type;
+  constexpr int kLanes = kVectorBytes / sizeof(A);
+  const auto add = [&](std::int64_t i, V& sum) {
+    V products[kChannels];
+    for (int k = 0; k < kChannels; ++k) products[k] = weights[k] * load(x + k * channel_stride + i);
+    for (int width = kChannels / 2; width > 0; width /= 2)
+      for (int k = 0; k < width; ++k) products[k] += products[k + width];
+    sum += products[0];
+  };
   std::int64_t i = 0;
-  for (; i < n && (first_lane + i) % kGradcamLanes != 0; ++i)
-    lanes[(first_lane + i) % kGradcamLanes] += widen(x[i * stride]);
-  if (stride == 1) {
-    A local[kGradcamLanes];
-    for (int lane = 0; lane < kGradcamLanes; ++lane) local[lane] = lanes[lane];
-    for (; i + kGradcamLanes <= n; i += kGradcamLanes)
-      for (int lane = 0; lane < kGradcamLanes; ++lane) local[lane] += widen(x[i + lane]);
-    for (int lane = 0; lane < kGradcamLanes; ++lane) lanes[lane] = local[lane];
+  for (; i + kLanes <= positions; i += kLanes) {
+    for (int k = 0; k < kChannels; ++k) prefetch(x + kChannels * (channel_stride + i) + k * kLanes);
+    add(i, *sums++);
   }
-  for (; i < n; ++i) lanes[(first_lane + i) % kGradcamLanes] += widen(x[i * stride]);
+  if (i < positions) add(positions - kLanes, *sums);
 }
 
-// kChannels is a constant so that the inner sum unrolls; the stride of one gets its own, vectorised, instance.
-template <int kChannels, class T>
-inline __attribute__((always_inline)) void add_channels(const T* x, std::int64_t channel_stride, std::int64_t stride,
-                                                        std::int64_t n, const typename Accumulator<T>::type* weights,
-                                                        typename Accumulator<T>::type* __restrict__ sums) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    typename Accumulator<T>::type sum = sums[i];
-    for (int k = 0; k < kChannels; ++k) sum += weights[k] * widen(x[k * channel_stride + i * stride]);
-    sums[i] = sum;
+template <class T, class A>
+void weigh_few_positions(const T* x, std::int64_t channel_stride, std::int64_t channels, std::int64_t positions,
+                         const A* weights, T* out) {
+  for (std::int64_t i = 0; i < positions; ++i)
+    narrow(relu(gradcam_weigh(x + i, channel_stride, channels, weights)), out + i);
+}
+
+template <class T, class A = typename Accumulator<T>::type>
+void weigh_rows(const T* x, std::int64_t channel_stride, std::int64_t channels, std::int64_t positions,
+                const A* weights, T* out) {
+  using V = typename VectorOf<A>::type;
+  constexpr int kLanes = kVectorBytes / sizeof(A);
+  if (positions < kLanes) return weigh_few_positions(x, channel_stride, channels, positions, weights, out);
+  V sums[kGradcamTile / kLanes];
+  const std::int64_t vectors = ceil_div(positions, kLanes);
+  for (std::int64_t v = 0; v < vectors; ++v) sums[v] = V{};
+  std::int64_t c = 0;
+  for (; c + kGradcamChannels <= channels; c += kGradcamChannels)
+    add_channels<kGradcamChannels>(x + c * channel_stride, channel_stride, positions, weights + c, sums);
+  for (; c < channels; ++c) add_channels<1>(x + c * channel_stride, channel_stride, positions, weights + c, sums);
+  for (std::int64_t v = 0; v < vectors; ++v) {
+    const std::int64_t i = min64(v * kLanes, positions - kLanes);
+    A values[kLanes];
+    std::memcpy(values, &sums[v], sizeof(values));
+    for (int lane = 0; lane < kLanes; ++lane) narrow(relu(values[lane]), out + i + lane);
   }
+}
+
+template <class T, class A = typename Accumulator<T>::type>
+void mean_columns(const T* x, std::int64_t stride, std::int64_t positions, std::int64_t channels, A* means) {
+  A lanes[kGradcamLanes][kGradcamChannelBlock] = {};
+  for (std::int64_t i = 0; i < positions; ++i) {
+    A* __restrict__ lane = lanes[gradcam_lane(i, positions)];
+    for (std::int64_t c = 0; c < channels; ++c) lane[c] += widen(x[i * stride + c]);
+  }
+  for (int width = kGradcamLanes / 2; width > 0; width /= 2)
+    for (int lane = 0; lane < width; ++lane)
+      for (std::int64_t c = 0; c < channels; ++c) lanes[lane][c] += lanes[lane + width][c];
+  for (std::int64_t c = 0; c < channels; ++c) means[c] = lanes[0][c] / static_cast<A>(positions);
+}
+
+template <class T, class A = typename Accumulator<T>::type>
+void weigh_columns(const T* x, std::int64_t stride, std::int64_t channels, std::int64_t positions, const A* weights,
+                   T* out) {
+  for (std::int64_t i = 0; i < positions; ++i)
+    narrow(relu(gradcam_weigh(x + i * stride, 1, channels, weights)), out + i);
 }
 
 template <class T>
-void add_weighted(const T* x, std::int64_t channel_stride, std::int64_t stride, std::int64_t n, int channels,
-                  const typename Accumulator<T>::type* weights, typename Accumulator<T>::type* sums) {
-  if (channels == kGradcamChannels && stride == 1) {
-    add_channels<kGradcamChannels>(x, channel_stride, 1, n, weights, sums);
-  } else {
-    for (int k = 0; k < channels; ++k)
-      add_channels<1>(x + k * channel_stride, channel_stride, stride, n, weights + k, sums);
-  }
+constexpr GradcamLayouts<T> loops_of() {
+  return {mean_rows<T>, weigh_rows<T>, mean_columns<T>, weigh_columns<T>};
 }
 
 }  // namespace
 
-const GradcamLoops gradcam_loops = {
-    {add_lanes<float>, add_weighted<float>},
-    {add_lanes<double>, add_weighted<double>},
-    {add_lanes<half_t>, add_weighted<half_t>},
-    {add_lanes<bfloat16_t>, add_weighted<bfloat16_t>},
-};
+const GradcamLoops gradcam_loops = {loops_of<float>(), loops_of<double>(), loops_of<half_t>(), loops_of<bfloat16_t>()};
 
 }  // namespace PYWS_ISA
 }  // namespace pyws
