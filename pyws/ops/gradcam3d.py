@@ -55,10 +55,10 @@ def gradcam3d(activations: Tensor, gradients: Tensor, normalize: str | None = No
             f"got {tuple(gradients.shape)}"
         )
     check_choice("gradcam3d", "normalize", normalize, (None, "minmax"))
-    wants_grad = torch.is_grad_enabled() and (activations.requires_grad or gradients.requires_grad)
-    if normalize == "minmax" and wants_grad:
-        return _min_max(_gradcam3d(activations, gradients, False))
-    return _gradcam3d(activations, gradients, normalize == "minmax")
+    if not torch.is_grad_enabled() or not (activations.requires_grad or gradients.requires_grad):
+        return _gradcam3d_maps(activations, gradients, normalize == "minmax")
+    maps = _gradcam3d(activations, gradients)
+    return _min_max(maps) if normalize == "minmax" else maps
 
 
 def gradcam3d_from_head(activations: Tensor, head_weight: Tensor, normalize: str | None = None) -> Tensor:
@@ -117,39 +117,48 @@ def _five(numbers: tuple[int, ...], fill: int) -> tuple[int, ...]:
     return (*numbers[:2], *(fill,) * (5 - len(numbers)), *numbers[2:])
 
 
-def _kernel(activations: Tensor, gradients: Tensor, minmax: bool) -> Tensor:
-    maps = activations.new_empty((activations.shape[0], *activations.shape[2:]))
-    summing = torch.float64 if activations.dtype == torch.float64 else torch.float32
-    weights = activations.new_empty(activations.shape[:2], dtype=summing)
+def _maps_kernel(activations: Tensor, gradients: Tensor, minmax: bool) -> Tensor:
+    shape, device, dtype = activations.shape, activations.device, activations.dtype
+    maps = torch.empty((shape[0], *shape[2:]), dtype=dtype, device=device)
+    weights = torch.empty(shape[:2], dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=device)
     launch(
-        "gradcam3d", activations.device, DTYPE_CODES[activations.dtype], activations, gradients,
-        _five(activations.shape, 1), _five(activations.stride(), 0), _five(gradients.stride(), 0), minmax,
-        weights, maps,
+        "gradcam3d", device, DTYPE_CODES[dtype], activations, gradients,
+        _five(shape, 1), _five(activations.stride(), 0), _five(gradients.stride(), 0), minmax, weights, maps,
     )  # fmt: skip
     return maps
 
 
-def _fake(activations: Tensor, gradients: Tensor, minmax: bool) -> Tensor:
+def _maps_fake(activations: Tensor, gradients: Tensor, minmax: bool) -> Tensor:
     return activations.new_empty((activations.shape[0], *activations.shape[2:]))
 
 
+def _kernel(activations: Tensor, gradients: Tensor) -> Tensor:
+    return _maps_kernel(activations, gradients, False)
+
+
+def _fake(activations: Tensor, gradients: Tensor) -> Tensor:
+    return _maps_fake(activations, gradients, False)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    activations, gradients, minmax = inputs
-    if minmax:
-        raise RuntimeError("pyws::gradcam3d: minmax=True has no gradient; call pyws.ops.gradcam3d, which has")
-    ctx.save_for_backward(activations, gradients, output)
+    ctx.save_for_backward(*inputs, output)
 
 
-def _backward(ctx: Any, grad_maps: Tensor) -> tuple[Tensor, Tensor, None]:
+def _backward(ctx: Any, grad_maps: Tensor) -> tuple[Tensor, Tensor]:
     activations, gradients, maps = ctx.saved_tensors
     positions = max(maps[0].numel() if len(maps) else 1, 1)
     weights = gradients.flatten(2).mean(-1)
     open_maps = grad_maps.masked_fill(maps <= 0, 0).flatten(1)
     grad_activations = (weights[:, :, None] * open_maps[:, None]).reshape(activations.shape)
     grad_weights = torch.einsum("bcs,bs->bc", activations.flatten(2), open_maps) / positions
-    return grad_activations, grad_weights[:, :, None].expand(*weights.shape, positions).reshape(gradients.shape), None
+    return grad_activations, grad_weights[:, :, None].expand(*weights.shape, positions).reshape(gradients.shape)
 
 
+# The differentiable operator passes through torch's autograd in Python, which costs a small map a fifth of its time:
+# without a gradient to come, the plain one is called.
 _gradcam3d = register(
-    "gradcam3d(Tensor activations, Tensor gradients, bool minmax) -> Tensor", _kernel, _fake, _backward, _setup_context
+    "gradcam3d(Tensor activations, Tensor gradients) -> Tensor", _kernel, _fake, _backward, _setup_context
+)
+_gradcam3d_maps = register(
+    "gradcam3d_maps(Tensor activations, Tensor gradients, bool minmax) -> Tensor", _maps_kernel, _maps_fake
 )
