@@ -1,0 +1,252 @@
+"""Frames of a folder or a video file, and masks as palette PNG. Whatever a file holds, an error names it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pyws.errors import DataError
+from pyws.files import atomic_write
+
+Pixels = NDArray[np.uint8]
+
+MAX_PIXELS = 64 * 1024 * 1024  # of one frame; an 8K frame has 33 million
+MAX_FRAMES = 1_000_000  # of one video; nine hours at 30 frames a second
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
+
+# Containers that hold their own frames. Playlists (hls, concat, dash), which name other files to read, are not here.
+_CONTAINERS = "avi,asf,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,ogg"
+
+
+class FrameFolder:
+    """The jpg and png files of a folder, in the order of their names.
+
+    Parameters
+    ----------
+    path : the folder; its name is the name of the video, the files' stems are the names of the frames
+
+    Raises
+    ------
+    DataError : not a folder, no frames in it, or two frames of one stem
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.name = self.path.resolve().name
+        try:
+            entries = sorted(self.path.iterdir())
+        except OSError as error:
+            raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+        self._files = [file for file in entries if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
+        self.stems = [file.stem for file in self._files]
+        if not self._files:
+            folders = sum(entry.is_dir() for entry in entries)
+            hint = f"; it has {folders} folders: give those" if folders else ""
+            raise DataError(path, f"must hold jpg or png frames, found none{hint}")
+        for one, next_ in zip(self._files, self._files[1:], strict=False):
+            if one.stem == next_.stem:
+                raise DataError(path, f"must hold one file a frame, found {one.name} and {next_.name}")
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, indices: Sequence[int]) -> Iterator[Pixels]:
+        """The frames of the given indices, each (H, W, 3) uint8 RGB."""
+        for index in indices:
+            yield read_image(self._files[index])
+
+    def fingerprint(self) -> str:
+        """Changes when a frame is added, removed, renamed or changes its size in bytes."""
+        return _digest(f"{file.name} {file.stat().st_size}" for file in self._files)
+
+
+class VideoFile:
+    """The frames of a video file, decoded in order by PyAV. Nothing but the file itself is opened.
+
+    Parameters
+    ----------
+    path : the file; its stem is the name of the video, frames are named 00000, 00001, ...
+
+    Raises
+    ------
+    DataError : the file is missing, unreadable, truncated, a playlist, has no picture, or is beyond MAX_PIXELS a frame
+        or MAX_FRAMES. The whole file is decoded once to find out before any work starts.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.name = self.path.stem
+        if not _is_regular(self.path):
+            raise DataError(path, "must be a folder of frames or a video file, found neither")
+        self.stems = [f"{index:05d}" for index, _ in enumerate(self._decode())]
+        if not self.stems:
+            raise DataError(path, "has no frames")
+
+    def __len__(self) -> int:
+        return len(self.stems)
+
+    def read(self, indices: Sequence[int]) -> Iterator[Pixels]:
+        """The frames of the given indices, which must rise, each (H, W, 3) uint8 RGB."""
+        wanted = iter(indices)
+        target = next(wanted, None)
+        frames = self._decode()
+        while target is not None:
+            for index, frame in frames:
+                if index == target:
+                    yield frame.to_ndarray(format="rgb24")
+                    break
+            else:
+                raise DataError(self.path, f"changed while it was read: frame {target} is gone")
+            target = next(wanted, None)
+
+    def fingerprint(self) -> str:
+        """Changes with the name, the size in bytes and the number of frames."""
+        return _digest([f"{self.path.name} {self.path.stat().st_size} {len(self)}"])
+
+    def _decode(self) -> Iterator[tuple[int, Any]]:
+        import av
+
+        options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+        count, promised = 0, 0
+        try:
+            with av.open(f"file:{self.path.resolve()}", options=options) as container:
+                if not container.streams.video:
+                    raise DataError(self.path, "has no video stream")
+                stream = container.streams.video[0]
+                stream.thread_type = "AUTO"
+                promised = stream.frames
+                _check_size(self.path, stream.width, stream.height)
+                for frame in container.decode(stream):
+                    _check_size(self.path, frame.width, frame.height)
+                    if count == MAX_FRAMES:
+                        raise DataError(self.path, f"must have at most {MAX_FRAMES} frames")
+                    yield count, frame
+                    count += 1
+        except (av.FFmpegError, OSError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise DataError(self.path, f"cannot be decoded after {count} frames: {reason}") from error
+        # Headers miscount by a frame or two (edit lists, packed B-frames); a file cut off loses far more.
+        if promised - count > max(2, promised // 20):
+            raise DataError(self.path, f"is truncated: its header says {promised} frames, {count} can be decoded")
+
+
+def open_frames(path: str | os.PathLike[str]) -> FrameFolder | VideoFile:
+    """A folder of jpg or png frames, or a video file.
+
+    Both have ``.name``, ``.path``, ``.stems`` (names of the frames), ``len()``, ``.read(indices)`` and
+    ``.fingerprint()``.
+
+    Raises
+    ------
+    DataError : neither, empty, unreadable or truncated
+
+    Examples
+    --------
+    >>> open_frames("no/such/video")
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: no/such/video: must be a folder of frames or a video file, found neither
+    """
+    return FrameFolder(path) if Path(path).is_dir() else VideoFile(path)
+
+
+def read_image(path: str | os.PathLike[str]) -> Pixels:
+    """A jpg or png file as (H, W, 3) uint8 RGB.
+
+    Raises
+    ------
+    DataError : missing, not a picture, truncated, or of more than MAX_PIXELS
+    """
+    return np.asarray(_load(path, "RGB"))
+
+
+def read_mask(path: str | os.PathLike[str]) -> Pixels:
+    """A palette, grey or two-level PNG as (H, W) uint8 ids; a two-level picture gives 0 and 255.
+
+    Raises
+    ------
+    DataError : missing, not such a picture, truncated, or of more than MAX_PIXELS
+    """
+    return np.asarray(_load(path, "P", "L", "1"))
+
+
+def write_mask(path: str | os.PathLike[str], ids: Pixels) -> None:
+    """Write (H, W) uint8 ids as a PNG with the palette of DAVIS and PASCAL VOC, whole or not at all.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "00000.png"
+    >>> write_mask(path, np.array([[0, 1], [2, 255]], np.uint8))
+    >>> read_mask(path).tolist()
+    [[0, 1], [2, 255]]
+    """
+    if ids.ndim != 2 or ids.dtype != np.uint8 or not ids.size:
+        raise ValueError(f"write_mask: ids must be (H, W) uint8, not empty, got {ids.shape} {ids.dtype}")
+    image = Image.fromarray(ids, mode="L")
+    image.putpalette(palette().tobytes())
+    with atomic_write(path, "wb") as file:
+        image.save(file, format="PNG")
+
+
+def palette() -> Pixels:
+    """The 256 colours of PASCAL VOC and DAVIS, (256, 3): the bits of an id are dealt to red, green, blue from the top.
+
+    Examples
+    --------
+    >>> palette()[:4].tolist()
+    [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    """
+    ids = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            place = 3 * bit + channel
+            if place < 8:
+                colours[:, channel] |= ((ids >> place & 1) << (7 - bit)).astype(np.uint8)
+    return colours
+
+
+def _load(path: str | os.PathLike[str], *modes: str) -> Image.Image:
+    """Open and decode a picture; RGB is made from any mode, other modes must be what the file has."""
+    if not _is_regular(Path(path)):
+        raise DataError(path, "must be a picture file, found none")
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as image:
+            _check_size(path, *image.size)
+            if modes == ("RGB",):
+                return image.convert("RGB")
+            if image.mode not in modes:
+                raise DataError(path, f"must be a palette or grey picture, got mode {image.mode}")
+            image.load()
+            return image.convert("L") if image.mode == "1" else image.copy()
+    except DataError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(path, f"cannot be read as a jpg or png picture: {error}") from error
+
+
+def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise DataError(path, f"must have at most {MAX_PIXELS} pixels a frame, got {width}x{height}")
+
+
+def _is_regular(path: Path) -> bool:
+    """A file, not a device or a pipe, which could be read for ever."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _digest(lines: Any) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

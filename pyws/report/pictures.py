@@ -1,0 +1,119 @@
+"""Pictures of masks: overlays on frames, and contact sheets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from pyws.data.frames import Pixels, open_frames, palette, read_mask
+from pyws.files import atomic_write
+
+_CAPTION = 16  # pixels of height
+_GAP = 4
+
+
+def overlay(image: Pixels, mask: NDArray[np.integer], opacity: float = 0.5) -> Pixels:
+    """A frame with its mask laid over it in the colours of the palette, and the mask's outline drawn.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB
+    mask : (H, W) integer ids, 0 for background (or bool)
+    opacity : of the colour inside the mask, in [0, 1]
+
+    Examples
+    --------
+    >>> overlay(np.zeros((1, 4, 3), np.uint8), np.array([[0, 1, 1, 1]]), opacity=0.5)[0, :, 0].tolist()
+    [0, 128, 64, 64]
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or mask.shape != image.shape[:2]:
+        raise ValueError(
+            f"overlay: image must be (H, W, 3) uint8 and mask (H, W), got {image.shape} {image.dtype}, {mask.shape}"
+        )
+    ids = mask.astype(np.uint8)
+    colours = palette()[ids]
+    mixed = (image * (1 - opacity) + colours * opacity).astype(np.uint8)
+    return np.where(_outline(ids)[..., None], colours, np.where(ids[..., None] > 0, mixed, image))
+
+
+def _outline(ids: Pixels) -> NDArray[np.bool_]:
+    """Foreground pixels with another id left, right, above or below."""
+    edge = np.zeros(ids.shape, bool)
+    for axis in (0, 1):
+        differs = np.diff(ids, axis=axis) != 0
+        pad = [(0, 0), (0, 0)]
+        for side in ((1, 0), (0, 1)):
+            pad[axis] = side
+            edge |= np.pad(differs, pad)
+    return edge & (ids > 0)
+
+
+def contact_sheet(rows: Sequence[Sequence[Pixels]], captions: Sequence[str] = (), width: int = 320) -> Pixels:
+    """Pictures side by side, one row a frame.
+
+    Parameters
+    ----------
+    rows : pictures (H, W, 3) uint8, as many in each row
+    captions : one a column, written above it
+    width : of each picture in the sheet, in pixels; heights keep the shape of the picture
+
+    Returns
+    -------
+    (height, width, 3) uint8 RGB
+    """
+    if not rows or not rows[0] or any(len(row) != len(rows[0]) for row in rows):
+        raise ValueError(f"contact_sheet: rows must be equally long and not empty, got {[len(row) for row in rows]}")
+    if captions and len(captions) != len(rows[0]):
+        raise ValueError(f"contact_sheet: captions must be one a column, got {len(captions)} for {len(rows[0])}")
+    heights = [max(1, round(width * row[0].shape[0] / row[0].shape[1])) for row in rows]
+    top = _CAPTION if captions else 0
+    columns = len(rows[0])
+    sheet = Image.new(
+        "RGB", (columns * (width + _GAP) - _GAP, top + sum(heights) + _GAP * (len(rows) - 1)), (255, 255, 255)
+    )
+    draw = ImageDraw.Draw(sheet)
+    for column, caption in enumerate(captions):
+        draw.text((column * (width + _GAP) + 2, 2), caption, fill=(0, 0, 0))
+    y = top
+    for row, height in zip(rows, heights, strict=True):
+        for column, picture in enumerate(row):
+            sheet.paste(Image.fromarray(picture).resize((width, height)), (column * (width + _GAP), y))
+        y += height + _GAP
+    return np.asarray(sheet)
+
+
+def draw_masks(
+    frames: str | os.PathLike[str], folders: dict[str, Path], out: str | os.PathLike[str], count: int = 6
+) -> None:
+    """Write ``out.jpg``, a contact sheet of frames and their masks, and each frame under its last mask in ``out/``.
+
+    Parameters
+    ----------
+    frames : a folder of frames or a video file
+    folders : caption and folder of each kind of mask, ``<frame>.png`` for every frame
+    out : path of the pictures, without a suffix
+    count : number of frames, spread evenly over the video
+    """
+    source, out = open_frames(frames), Path(out)
+    chosen = sorted({int((k + 0.5) * len(source) / count) for k in range(count)})
+    rows = []
+    for index, picture in zip(chosen, source.read(chosen), strict=True):
+        stem = source.stems[index]
+        rows.append([picture, *(overlay(picture, read_mask(folder / f"{stem}.png")) for folder in folders.values())])
+        write_picture(out / f"{stem}.jpg", rows[-1][-1])
+    write_picture(out.with_name(out.name + ".jpg"), contact_sheet(rows, [f"{source.name}: frame", *folders]))
+
+
+def write_picture(path: str | os.PathLike[str], picture: Pixels) -> None:
+    """Write (H, W, 3) uint8 RGB as .jpg or .png, whole or not at all."""
+    kinds = {".jpg": "JPEG", ".png": "PNG"}
+    suffix = Path(path).suffix
+    if suffix not in kinds:
+        raise ValueError(f"write_picture: path must end in .jpg or .png, got {path}")
+    with atomic_write(path, "wb") as file:
+        Image.fromarray(picture).save(file, format=kinds[suffix])
