@@ -20,6 +20,8 @@ COMMANDS = {
     "segments fuse": "pyws.commands.segments:fuse",
     "segments labels": "pyws.commands.segments:labels",
     "segments evaluate": "pyws.commands.segments:evaluate",
+    "masks init": "pyws.commands.masks:init",
+    "masks evaluate": "pyws.commands.masks:evaluate",
 }
 
 

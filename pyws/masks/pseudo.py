@@ -1,0 +1,152 @@
+"""Initial pseudo-annotations (PA.v0): activation maps to masks, masks to superpixels (WS^2 section 3.1, Alg. 2)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+from torch.nn import functional
+
+from pyws import ops
+from pyws.files import atomic_write
+
+
+def initial_masks(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Maps of the tags of a video to the pixels of each tag.
+
+    Each map is scaled to the frame (bilinear, ``align_corners=False``), then to [0, 1], and cut by Otsu's threshold of
+    the frame. Pixels that several tags claim go to the one with the larger scaled map, the first of equals.
+
+    Parameters
+    ----------
+    maps : (B, K, h, w) float, not negative, one map for each of K tags
+    size : (H, W) of the frames
+
+    Returns
+    -------
+    masks : (B, H, W) int64, 0 for background, k + 1 for tag k; a constant map claims nothing
+    scores : (B, K, H, W) float, the scaled maps
+
+    Examples
+    --------
+    >>> maps = torch.tensor([[[[0.0, 0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0, 0.0]]]])
+    >>> masks, scores = initial_masks(maps, (1, 4))
+    >>> masks
+    tensor([[[2, 0, 0, 1]]])
+    """
+    if maps.ndim != 4 or not maps.is_floating_point():
+        raise ValueError(f"initial_masks: maps must be (B, K, h, w) float, got {tuple(maps.shape)} {maps.dtype}")
+    scores = functional.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
+    low, high = scores.amin((2, 3), keepdim=True), scores.amax((2, 3), keepdim=True)
+    scores = (scores - low) / torch.where(high > low, high - low, 1)
+    flat = scores.flatten(0, 1)
+    foreground = (flat > ops.otsu(flat)[:, None, None]).reshape(scores.shape)
+    claims = torch.where(foreground, scores, -1)
+    best, tag = claims.max(1)
+    return torch.where(best >= 0, tag + 1, 0), scores
+
+
+def refine_masks(
+    superpixels: Tensor, masks: Tensor, alpha: float = 0.5, beta: float = 0.4, overlap: str = "superpixel"
+) -> Tensor:
+    """Replace masks by the superpixels that their union covers (Alg. 2); each takes the tag with most of its pixels.
+
+    Parameters
+    ----------
+    superpixels : (B, H, W) int32 or int64 labels
+    masks : (B, H, W) integers, 0 for background
+    alpha, beta, overlap : see :func:`pyws.ops.superpixel_select`
+
+    Returns
+    -------
+    (B, H, W) of the dtype of ``masks``
+    """
+    selected = ops.superpixel_select(superpixels, masks > 0, alpha=alpha, beta=beta, overlap=overlap).mask
+    tags = int(masks.max()) if masks.numel() else 0
+    if tags > 1:
+        masks = ops.superpixel_vote(superpixels, masks, num_classes=tags + 1, alpha=0.0).classes
+        return torch.where(selected, masks, 0)
+    return selected.to(masks.dtype)
+
+
+@dataclass(frozen=True)
+class Superpixels:
+    """SLIC label maps of frames by scikit-image, computed once: they depend on the frame, never on the mask.
+
+    A map is kept as ``folder/<hash of the parameters>/<video>/<frame>.png`` (8 bits a pixel up to 256 superpixels,
+    else 16) that carries the hash of its frame's pixels and of its own labels. A file of another frame, or a damaged
+    one, is computed again.
+    """
+
+    folder: Path
+    region_area: int = 768
+    """Pixels of a superpixel, on average: its size, not the number, is what should agree among videos."""
+    compactness: float = 10.0
+    iterations: int = 10
+
+    def __post_init__(self) -> None:
+        if self.region_area < 1:
+            raise ValueError(f"superpixels: region_area must be >= 1, got {self.region_area}")
+        if not self.compactness > 0:
+            raise ValueError(f"superpixels: compactness must be > 0, got {self.compactness}")
+        if self.iterations < 1:
+            raise ValueError(f"superpixels: iterations must be >= 1, got {self.iterations}")
+
+    @property
+    def parameter_hash(self) -> str:
+        version = importlib.metadata.version("scikit-image")
+        text = f"slic {version} {self.region_area} {self.compactness} {self.iterations} lab connected"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def __call__(self, frame: NDArray[np.uint8], video: str, stem: str) -> NDArray[np.int32]:
+        """Labels (H, W) from 0 of a frame (H, W, 3) uint8 RGB."""
+        path = self.folder / self.parameter_hash / video / f"{stem}.png"
+        key = hashlib.sha256(repr(frame.shape).encode() + np.ascontiguousarray(frame).tobytes()).hexdigest()
+        labels = _read_labels(path, key, frame.shape[:2])
+        if labels is None:
+            labels = self._compute(frame)
+            _write_labels(path, key, labels)
+        return labels
+
+    def _compute(self, frame: NDArray[np.uint8]) -> NDArray[np.int32]:
+        from skimage.segmentation import slic
+
+        count = max(1, round(frame.shape[0] * frame.shape[1] / self.region_area))
+        return slic(
+            frame, n_segments=count, compactness=self.compactness, max_num_iter=self.iterations, start_label=0
+        ).astype(np.int32)  # scikit-image's defaults: CIELAB, sigma 0, connectivity enforced
+
+
+def _write_labels(path: Path, key: str, labels: NDArray[np.int32]) -> None:
+    if labels.max() > 65535:
+        return  # no PNG holds them; frames beyond 50 million pixels are computed again
+    stored = labels.astype(np.uint8 if labels.max() <= 255 else np.uint16)
+    about = PngInfo()
+    about.add_text("frame", key)
+    about.add_text("labels", hashlib.sha256(labels.tobytes()).hexdigest())
+    buffer = io.BytesIO()
+    Image.fromarray(stored).save(buffer, format="PNG", pnginfo=about)
+    with atomic_write(path, "wb") as file:
+        file.write(buffer.getvalue())
+
+
+def _read_labels(path: Path, key: str, size: tuple[int, ...]) -> NDArray[np.int32] | None:
+    """Labels from the cache, or None where there are none of this very frame, whole."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.size != (size[1], size[0]) or image.info.get("frame") != key:
+                return None
+            labels = np.asarray(image).astype(np.int32)
+            expected = image.info.get("labels")
+    except (OSError, SyntaxError, ValueError):
+        return None
+    return labels if hashlib.sha256(labels.tobytes()).hexdigest() == expected else None

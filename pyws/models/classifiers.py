@@ -1,0 +1,159 @@
+"""Image classifiers by name with weights from a local file, ready for class activation maps. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pyws.errors import DataError
+from pyws.models.efficientnet_lite import EfficientNetLite0
+
+LITE0 = "efficientnet-lite0"
+
+# The last feature map before the global pool, by the start of torchvision's name of the model.
+_LAST_LAYERS = {
+    "resnet": "layer4", "resnext": "layer4", "wide_resnet": "layer4", "regnet": "trunk_output",
+    "efficientnet": "features", "convnext": "features", "mobilenet": "features", "mnasnet": "layers",
+    "shufflenet": "conv5", "googlenet": "inception5b", "vgg": "features", "alexnet": "features",
+}  # fmt: skip
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network in eval mode, and what its input and output mean."""
+
+    name: str
+    model: nn.Module
+    layer: str
+    """Dotted name of the layer for class activation maps."""
+    mean: tuple[float, ...]
+    """Subtracted from RGB in 0..1, then divided by std."""
+    std: tuple[float, ...]
+    labels: tuple[str, ...]
+    """Name of each class; synonyms are parted by commas."""
+
+    def prepare(self, frames: Tensor, short_side: int) -> Tensor:
+        """Frames (B, H, W, 3) uint8 RGB to what the model takes.
+
+        The whole frame is scaled so that its short side is ``short_side``, both sides rounded to multiples of 32: the
+        positions of the last feature map then tile the frame exactly.
+        """
+        height, width = frames.shape[1:3]
+        scale = short_side / min(height, width)
+        size = [max(32, round(side * scale / 32) * 32) for side in (height, width)]
+        images = frames.permute(0, 3, 1, 2).float() / 255
+        images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (images - mean) / std
+
+
+def load_classifier(
+    name: str,
+    weights: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None = None,
+    layer: str | None = None,
+    output_stride: int = 32,
+) -> Classifier:
+    """An image classifier with the weights of a local file.
+
+    Parameters
+    ----------
+    name : "efficientnet-lite0", or the name of an image classifier in torchvision.models, e.g. "resnet50"
+    weights : a state dict saved by torch.save, read with ``weights_only=True``: no code in it is run. It must have
+        exactly the parameters of the model; the number of classes is taken from it
+    labels : a text file, one class a line, in the order of the scores; one line more than classes means that the first
+        is the background. None: the 1000 classes of ImageNet
+    layer : dotted name of the last feature map; known for the usual architectures
+    output_stride : 32, or 16 for a feature map twice as fine (efficientnet-lite0; ResNet-50 and larger)
+
+    Raises
+    ------
+    DataError : a file is missing, truncated, not a state dict, or does not fit the model
+    ValueError : no such model, or a model whose last layer is not known
+    """
+    state = _read_state(weights)
+    classes = len(state[next(reversed(state))])
+    if name == LITE0:
+        model: nn.Module = EfficientNetLite0(classes, output_stride)
+        mean, std = (127 / 255,) * 3, (128 / 255,) * 3
+    else:
+        model = _torchvision_model(name, classes, output_stride)
+        mean, std = _IMAGENET_MEAN, _IMAGENET_STD
+    _load_state(model, state, name, weights)
+    names = _imagenet_labels(classes) if labels is None else _read_labels(labels, classes)
+    return Classifier(name, model.eval(), layer or _last_layer(name), mean, std, names)
+
+
+def _read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise DataError(path, "must be a file of weights, found none")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # on arbitrary bytes torch's reader raises whatever its parsing meets
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(path, f"cannot be read as weights (torch.load, weights_only=True): {reason}") from error
+    tensors = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
+    if not tensors or not state or state[next(reversed(state))].ndim == 0:
+        raise DataError(path, "must be a state dict of tensors that ends with the bias of the classes")
+    return state
+
+
+def _load_state(model: nn.Module, state: dict[str, Tensor], name: str, path: str | os.PathLike[str]) -> None:
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).split("\n")]
+        reason = lines[1] if len(lines) > 1 else lines[0]
+        raise DataError(path, f"does not hold the weights of {name}: {reason[:300]}") from error
+
+
+def _torchvision_model(name: str, classes: int, output_stride: int) -> nn.Module:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        near = difflib.get_close_matches(name, [LITE0, *known], n=3, cutoff=0.4)
+        raise ValueError(f"classifier: must be {LITE0} or a classifier of torchvision, got {name!r} (near: {near})")
+    options = {}
+    if output_stride != 32:
+        options["replace_stride_with_dilation"] = [False, False, output_stride == 16]
+    try:
+        return models.get_model(name, weights=None, num_classes=classes, **options)
+    except (TypeError, NotImplementedError) as error:
+        raise ValueError(f"classifier: {name} has no output stride {output_stride}, use 32") from error
+
+
+def _last_layer(name: str) -> str:
+    if name == LITE0:
+        return "features"
+    for start, layer in _LAST_LAYERS.items():
+        if name.startswith(start):
+            return layer
+    raise ValueError(f"classifier: the layer for class activation maps of {name} is not known, give it with --layer")
+
+
+def _imagenet_labels(classes: int) -> tuple[str, ...]:
+    if classes != 1000:
+        raise ValueError(f"labels: a classifier of {classes} classes needs a file of their names (--labels FILE)")
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+def _read_labels(path: str | os.PathLike[str], classes: int) -> tuple[str, ...]:
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, f"cannot be read as a list of labels: {error}") from error
+    if len(lines) not in (classes, classes + 1):
+        raise DataError(path, f"must have {classes} or {classes + 1} lines (one a class), got {len(lines)}")
+    return tuple(lines[-classes:])

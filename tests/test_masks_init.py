@@ -1,0 +1,432 @@
+"""From frames and tags to PA.v0: the pieces, the command, resuming, and what bad input says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pyws import DataError
+from pyws.cli import main
+from pyws.data.frames import open_frames, read_image, read_mask, write_mask
+from pyws.evaluation.segmentation import evaluate_masks, mask_iou
+from pyws.masks.pseudo import Superpixels, initial_masks, refine_masks
+from pyws.masks.tags import IMAGENET_TAGS, read_tags, resolve_tag
+from pyws.models.classifiers import load_classifier
+from pyws.models.efficientnet_lite import EfficientNetLite0
+from pyws.report.pictures import contact_sheet, overlay
+
+LABELS = ("background", "red fox, Vulpes vulpes", "motor scooter, scooter", "black swan", "sorrel", "tabby")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random classifier of five classes: the smallest that the command takes."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("classifier") / "weights.pth"
+    torch.save(EfficientNetLite0(classes=5).state_dict(), path)
+    (path.parent / "labels.txt").write_text("\n".join(LABELS))
+    return path
+
+
+def make_frames(folder: Path, count: int = 5, size: tuple[int, int] = (40, 56)) -> Path:
+    """A bright square that moves over noise."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        frame = rng.integers(0, 8, (*size, 3), dtype=np.uint8)
+        frame[10:30, 4 * index : 4 * index + 20] = (200, 80, 40)
+        Image.fromarray(frame).save(folder / f"{index + 1:05d}.png")
+    return folder
+
+
+def command(weights: Path, out: Path, *words: Any) -> list[str]:
+    fixed = ["--classifier", "efficientnet-lite0", "--weights", weights, "--labels", weights.parent / "labels.txt"]
+    small = ["--short-side", 32, "--batch", 2, "--region-area", 64, "--device", "cpu", "--quiet"]
+    return [str(word) for word in ("masks", "init", *words, "-o", out, *fixed, *small)]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# The pieces
+
+
+def test_initial_masks_by_hand() -> None:
+    """Two tags in one row of eight pixels: 0 and 1 at four times the size, and a map that says nothing."""
+    maps = torch.zeros(2, 2, 1, 2)
+    maps[0, 0, 0, 1] = 3.0  # the right half, by bilinear interpolation rising from pixel 2 to 5
+    masks, scores = initial_masks(maps, (1, 8))
+    assert masks[0].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]
+    assert scores[0, 0, 0].tolist() == [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1]
+    assert masks[1].sum() == 0
+    assert not scores[:, 1].any()
+
+
+def test_pixels_of_several_tags_go_to_the_stronger() -> None:
+    maps = torch.tensor([[[[1.0, 0.8, 0.0, 0.0]], [[0.0, 0.9, 1.0, 0.0]]]])
+    masks, _ = initial_masks(maps, (1, 4))
+    assert masks.tolist() == [[[1, 2, 2, 0]]]
+    equal = maps[:, :1].expand(1, 2, 1, 4)
+    assert initial_masks(equal, (1, 4))[0].tolist() == [[[1, 1, 0, 0]]]
+
+
+def test_initial_masks_agree_with_scikit_image() -> None:
+    filters = pytest.importorskip("skimage.filters")
+    torch.manual_seed(0)
+    maps = torch.rand(3, 1, 5, 7)
+    masks, scores = initial_masks(maps, (33, 40))
+    for mask, score in zip(masks, scores[:, 0].numpy(), strict=True):
+        np.testing.assert_array_equal(mask.numpy(), score > filters.threshold_otsu(score))
+
+
+def test_refine_masks() -> None:
+    superpixels = torch.tensor([[[0, 0, 0, 1, 1, 1, 2, 2]]])
+    one = torch.tensor([[[0, 1, 1, 1, 0, 0, 1, 1]]])
+    assert refine_masks(superpixels, one).tolist() == [[[1, 1, 1, 0, 0, 0, 1, 1]]]
+    two = torch.tensor([[[0, 1, 2, 2, 2, 0, 2, 2]]])  # the union covers each; ties go to the lower tag
+    assert refine_masks(superpixels, two).tolist() == [[[1, 1, 1, 2, 2, 2, 2, 2]]]
+    assert refine_masks(superpixels, two * 0).sum() == 0
+
+
+def test_superpixels_are_cached_and_checked(tmp_path: Path) -> None:
+    frame = read_image(next(iter(make_frames(tmp_path / "v", 1).iterdir())))
+    make = Superpixels(tmp_path / "slic", region_area=64)
+    first = make(frame, "v", "00001")
+    path = tmp_path / "slic" / make.parameter_hash / "v" / "00001.png"
+    assert first.dtype == np.int32
+    assert first.min() == 0
+    assert 20 < first.max() < 60
+
+    marked = Superpixels(tmp_path / "slic", region_area=64)
+    object.__setattr__(marked, "_compute", lambda frame: pytest.fail("the cache was not used"))
+    np.testing.assert_array_equal(marked(frame, "v", "00001"), first)
+
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 255
+    for damaged in (whole[: len(whole) // 2], bytes(flipped), b""):
+        path.write_bytes(damaged)
+        np.testing.assert_array_equal(make(frame, "v", "00001"), first)
+        assert path.read_bytes() == whole
+    other = make(frame[::-1].copy(), "v", "00001")  # another frame under the same name
+    assert (other != first).any()
+    assert Superpixels(tmp_path, region_area=65).parameter_hash != make.parameter_hash
+
+
+def test_superpixels_beyond_eight_bits(tmp_path: Path) -> None:
+    frame = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    make = Superpixels(tmp_path, region_area=4, compactness=100.0)
+    first = make(frame, "v", "0")
+    assert first.max() > 255
+    np.testing.assert_array_equal(make(frame, "v", "0"), first)
+    with Image.open(next(tmp_path.rglob("0.png"))) as image:
+        assert image.mode.startswith("I")
+
+
+@pytest.mark.parametrize(
+    ("tag", "classes"),
+    [
+        ("scooter", [1]),
+        ("Swan", [2]),
+        ("sorrel", [3]),
+        ("animal=0, 2-4", [0, 2, 3, 4]),
+        ("quux", "'quux' is not among the 5 labels of the classifier. Give its classes by number"),
+        ("tabi", "near: tabby"),
+        ("x=3-9", r"classes must be ranges in 0..4, got 3-9"),
+        ("x=a", "classes must be numbers and ranges"),
+        ("=3", "must have a name"),
+    ],
+)
+def test_tags(tag: str, classes: list[int] | str) -> None:
+    if isinstance(classes, list):
+        assert resolve_tag(tag, LABELS[1:])[1] == classes
+    else:
+        with pytest.raises(ValueError, match=classes):
+            resolve_tag(tag, LABELS[1:])
+
+
+def test_common_tags_of_imagenet() -> None:
+    weights = pytest.importorskip("torchvision.models").ResNet18_Weights
+    labels = weights.DEFAULT.meta["categories"]
+    named = {tag: [labels[index] for index in resolve_tag(tag, labels)[1]] for tag in IMAGENET_TAGS}
+    assert named["dog"][0] == "Chihuahua"
+    assert named["dog"][-1] == "Mexican hairless"
+    assert len(named["dog"]) == 118
+    assert len(named["bird"]) == 59
+    assert named["cat"] == ["tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat"]
+    assert named["train"] == ["bullet train", "electric locomotive", "passenger car", "steam locomotive"]
+    assert {"minivan", "sports car", "convertible"} <= set(named["car"])
+    assert resolve_tag("black swan", labels)[1] == [100]
+
+
+def test_palette_png(tmp_path: Path) -> None:
+    ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    write_mask(tmp_path / "a.png", ids)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), ids)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "P"
+        assert image.getpalette()[3:9] == [128, 0, 0, 0, 128, 0]
+    with pytest.raises(ValueError, match=r"ids must be \(H, W\) uint8"):
+        write_mask(tmp_path / "b.png", ids.astype(np.int64))
+
+
+def test_overlay_and_contact_sheet() -> None:
+    image = np.full((4, 6, 3), 100, np.uint8)
+    mask = np.zeros((4, 6), int)
+    assert np.array_equal(overlay(image, mask), image)
+    mask[:, 3:] = 1
+    laid = overlay(image, mask)
+    assert np.array_equal(laid[:, :3], image[:, :3])
+    assert laid[0, 3].tolist() == [128, 0, 0]  # the outline
+    assert laid[0, 5].tolist() == [114, 50, 50]
+    assert contact_sheet([[image, laid], [laid, image]], ["a", "b"], width=12).shape == (16 + 8 + 4 + 8, 28, 3)
+    with pytest.raises(ValueError, match="rows must be equally long"):
+        contact_sheet([[image], []])
+
+
+def test_mask_iou(tmp_path: Path) -> None:
+    truth = np.zeros((2, 4, 4), np.uint8)
+    truth[0, :2] = 255
+    guess = np.zeros_like(truth)
+    guess[0, 1:3] = 1
+    assert mask_iou(guess, truth).tolist() == [1 / 3, 1.0]
+    for index in range(2):
+        write_mask(tmp_path / "truth" / "v" / f"{index}.png", truth[index])
+    write_mask(tmp_path / "guess" / "v" / "0.png", guess[0])
+    assert evaluate_masks(tmp_path / "guess", tmp_path / "truth") == {
+        "videos": {"v": {"frames": 2, "missing": 1, "iou": 2 / 3}},
+        "frames": 2,
+        "missing": 1,
+        "mean_iou": 2 / 3,
+    }
+    write_mask(tmp_path / "guess" / "v" / "1.png", guess[0, :2])
+    with pytest.raises(DataError, match=r"1.png: must have the size of the truth \(4, 4\), got \(2, 4\)"):
+        evaluate_masks(tmp_path / "guess", tmp_path / "truth")
+
+
+# The command
+
+
+def test_masks_of_a_folder(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_frames(tmp_path / "fox")
+    out = tmp_path / "out"
+    words = command(weights, out, tmp_path / "fox", "--tag", "fox", "--tag", "scooter", "--json")
+    assert main(words) == 0
+    manifest = json.loads(capsys.readouterr().out)
+    assert manifest == json.loads((out / "manifest.json").read_text())
+    assert manifest["parameters"]["tags"] == [
+        {"id": 1, "tag": "fox", "classes": [0]},
+        {"id": 2, "tag": "scooter", "classes": [1]},
+    ]
+    assert manifest["videos"]["fox"]["status"] == "done"
+    stems = [f"{index:05d}" for index in range(1, 6)]
+    for kind in ("init", "pa/v0"):
+        masks = {path.stem: read_mask(path) for path in (out / kind / "fox").iterdir()}
+        assert sorted(masks) == stems
+        assert all(mask.shape == (40, 56) and mask.max() <= 2 for mask in masks.values())
+    assert manifest["videos"]["fox"]["report"]["init_area"] > 0
+    assert len(list((out / "slic").rglob("*.png"))) == 5
+    assert read_image(out / "overlays" / "fox.jpg").shape[1] == 3 * 320 + 2 * 4
+
+    # Again: nothing is made anew. With other parameters: refused.
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*")}
+    assert main(words) == 0
+    del before[out / "manifest.json"]
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert main([*words, "--alpha", "0.4"]) == 1
+    assert "holds masks made with alpha 0.5, not 0.4; choose another folder" in capsys.readouterr().err
+
+
+def test_killed_run_goes_on_to_the_same_bytes(weights: Path, tmp_path: Path) -> None:
+    """Killed after a frame of the second batch is on disk: the next run ends as an undisturbed one."""
+    make_frames(tmp_path / "v")
+    program = (
+        "import os, signal, sys, pyws.masks.initial as initial, pyws.cli\n"
+        "write, done = initial.write_mask, []\n"
+        "def dying(path, ids):\n"
+        "    write(path, ids); done.append(path)\n"
+        "    if len(done) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "initial.write_mask = dying\n"
+        "pyws.cli.main(sys.argv[1:])\n"
+    )
+    killed = command(weights, tmp_path / "killed", tmp_path / "v", "--tag", "fox")
+    assert subprocess.run([sys.executable, "-c", program, *killed], check=False).returncode == -9
+    assert len(list((tmp_path / "killed" / "init").rglob("*.png"))) == 3
+    kept = (tmp_path / "killed/init/v/00001.png").stat().st_mtime_ns
+    assert main(killed) == 0
+    assert (tmp_path / "killed/init/v/00001.png").stat().st_mtime_ns == kept
+    assert main(command(weights, tmp_path / "whole", tmp_path / "v", "--tag", "fox")) == 0
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+
+
+def test_changed_frames_are_made_anew(weights: Path, tmp_path: Path) -> None:
+    frames = make_frames(tmp_path / "v", 3)
+    words = command(weights, tmp_path / "out", frames, "--tag", "fox")
+    assert main(words) == 0
+    Image.new("RGB", (56, 40), (0, 90, 0)).save(frames / "00002.png")
+    assert main(words) == 0
+    assert main(command(weights, tmp_path / "fresh", frames, "--tag", "fox")) == 0
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "fresh")
+
+
+def write_video(path: Path, frames: list[np.ndarray[Any, Any]]) -> Path:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = frames[0].shape[1], frames[0].shape[0], "yuv420p"
+        for frame in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def test_video_file_and_tags_file(weights: Path, tmp_path: Path) -> None:
+    folder = make_frames(tmp_path / "swans", 4)
+    clip = write_video(tmp_path / "clip.avi", [read_image(path) for path in sorted(folder.iterdir())])
+    (tmp_path / "tags.csv").write_text("video,tag\nclip,scooter\nswans,swan\nswans,fox\nelsewhere,sorrel\n")
+    out = tmp_path / "out"
+    assert main(command(weights, out, clip, folder, "--tags", tmp_path / "tags.csv")) == 0
+    assert sorted(path.name for path in (out / "pa/v0/clip").iterdir()) == [f"{index:05d}.png" for index in range(4)]
+    found = {video: {int(i) for p in (out / "init" / video).iterdir() for i in read_mask(p).flat} for video in
+             ("clip", "swans")}  # fmt: skip
+    assert found["clip"] == {0, 1}  # ids in the order of the tags file: scooter 1, swan 2, fox 3
+    assert found["swans"] <= {0, 2, 3}
+    assert len(found["swans"]) > 1
+
+
+def test_skipping_bad_videos(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = make_frames(tmp_path / "good", 2), make_frames(tmp_path / "bad", 3)
+    broken = bad / "00003.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    words = command(weights, tmp_path / "out", bad, good, "--tag", "fox")
+    assert main(words) == 1
+    assert f"{broken}: cannot be read as a jpg or png picture" in capsys.readouterr().err
+    assert main([*words, "--on-error", "skip"]) == 0
+    videos = json.loads((tmp_path / "out" / "manifest.json").read_text())["videos"]
+    assert videos["good"]["status"] == "done"
+    assert videos["bad"]["status"] == "failed"
+    assert str(broken) in videos["bad"]["error"]
+
+
+def test_bad_frames(tmp_path: Path) -> None:
+    make_frames(tmp_path / "nested" / "v", 1)
+    (tmp_path / "empty").mkdir()
+    twins = make_frames(tmp_path / "twins", 1)
+    (twins / "00001.jpg").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\n/etc/hostname\n")
+    (tmp_path / "nothing.mp4").write_bytes(b"")
+    for name, message in {
+        "nested": "must hold jpg or png frames, found none; it has 1 folders: give those",
+        "empty": "must hold jpg or png frames, found none",
+        "twins": "must hold one file a frame, found 00001.jpg and 00001.png",
+        "missing": "must be a folder of frames or a video file, found neither",
+        "text.mp4": "cannot be decoded after 0 frames",
+        "list.m3u8": "cannot be decoded after 0 frames",
+        "nothing.mp4": "cannot be decoded after 0 frames",
+    }.items():
+        with pytest.raises(DataError, match=message) as caught:
+            open_frames(tmp_path / name)
+        assert str(caught.value).startswith(str(tmp_path / name))
+    with pytest.raises(DataError, match="found neither"):
+        open_frames("/dev/zero")
+
+
+def test_truncated_video(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    clip = write_video(tmp_path / "v.avi", [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(20)])
+    assert len(open_frames(clip)) == 20
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"v.avi: (is truncated: its header says 20|cannot be decoded)"):
+        open_frames(clip)
+
+
+def test_too_large_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyws.data.frames.MAX_PIXELS", 100)
+    frames = open_frames(make_frames(tmp_path / "v", 1))
+    with pytest.raises(DataError, match="must have at most 100 pixels a frame, got 56x40"):
+        next(frames.read([0]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must have the columns video and tag, got an empty file"),
+        ("name,tag\na,b\n", "must have the columns video and tag"),
+        ("video,tag\na,b\nc,\n", "line 3: must name a video and a tag, got 'c', ''"),
+    ],
+)
+def test_bad_tags_file(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "tags.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_tags(tmp_path / "tags.csv")
+
+
+def test_bad_use_of_the_command(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = make_frames(tmp_path / "v", 1)
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    out = tmp_path / "out"
+    for words, message in (
+        (command(weights, out, frames), "either --tag NAME or --tags FILE must be given"),
+        (command(weights, out, frames, "--tag", "zebra"), "'zebra' is not among the 5 labels"),
+        (command(weights, out, frames, frames, "--tag", "fox"), "v: two videos have this name"),
+        (command(weights, out, frames, "--tag", "fox", "--alpha", "2"), "alpha must be in [0, 1], got 2.0"),
+    ):
+        assert main(words) == 1
+        assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_bad_weights(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    torch.save([1, 2], tmp_path / "list.pth")
+    whole = weights.read_bytes()
+    (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
+    for path, name, message in (
+        (tmp_path / "none.pth", "efficientnet-lite0", "must be a file of weights, found none"),
+        (tmp_path / "junk.pth", "efficientnet-lite0", "cannot be read as weights"),
+        (tmp_path / "half.pth", "efficientnet-lite0", "cannot be read as weights"),
+        (tmp_path / "list.pth", "efficientnet-lite0", "must be a state dict"),
+        (weights, "resnet18", "does not hold the weights of resnet18"),
+        (weights, "resnet19", r"must be efficientnet-lite0 or a classifier of torchvision, got 'resnet19' \(near: "),
+        (weights, "efficientnet-lite0", "a classifier of 5 classes needs a file of their names"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_classifier(name, path)
+    (weights.parent / "short.txt").write_text("a\nb\n")
+    with pytest.raises(DataError, match="must have 5 or 6 lines"):
+        load_classifier("efficientnet-lite0", weights, weights.parent / "short.txt")
+
+
+def test_weights_run_no_code(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"fc.bias": Hostile()}, tmp_path / "hostile.pth")
+    with pytest.raises(DataError, match="cannot be read as weights"):
+        load_classifier("resnet18", tmp_path / "hostile.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_torchvision_classifier(tmp_path: Path) -> None:
+    from torchvision.models import shufflenet_v2_x0_5
+
+    torch.save(shufflenet_v2_x0_5(weights=None, num_classes=3).state_dict(), tmp_path / "w.pth")
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    classifier = load_classifier("shufflenet_v2_x0_5", tmp_path / "w.pth", tmp_path / "labels.txt")
+    assert classifier.labels == ("a", "b", "c")
+    prepared = classifier.prepare(torch.zeros(2, 30, 45, 3, dtype=torch.uint8), short_side=32)
+    assert prepared.shape == (2, 3, 32, 64)  # 48 rounds to 64: halves go to the even multiple
+    assert classifier.model(prepared).shape == (2, 3)
