@@ -71,8 +71,8 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND(pack_segments);
   PYWS_BIND(count_proposals);
   PYWS_BIND(fill_proposals);
-  PYWS_BIND_CPU(superpixel_select);
-  PYWS_BIND_CPU(superpixel_vote);
+  PYWS_BIND(superpixel_select);
+  PYWS_BIND(superpixel_vote);
 
   module.def("cpu_paths", cpu_paths);
   module.def("cpu_path", [] { return std::string(pyws::cpu_path_name(pyws::cpu_path())); });

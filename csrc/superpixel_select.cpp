@@ -1,6 +1,5 @@
 #include "superpixel_select.h"
 
-#include <algorithm>
 #include <memory>
 
 #include "parallel.h"
@@ -35,7 +34,6 @@ void select(const SelectLoops<Label>& loops, const void* labels, const std::uint
     std::int64_t *area = counts + b * superpixels, *intersection = area + batch * superpixels, outside;
     std::uint8_t* passed = passes + b * superpixels;
     std::uint64_t* packed = reinterpret_cast<std::uint64_t*>(area);  // both counters in one until they are split
-    std::fill_n(packed, superpixels, 0);
     const std::int64_t runs = loops.count(frame, mask + b * pixels, pixels, superpixels, starts, packed, &outside);
     std::int64_t mask_area = 0;
     for (std::int64_t p = 0; p < superpixels; ++p) {
@@ -48,7 +46,6 @@ void select(const SelectLoops<Label>& loops, const void* labels, const std::uint
     loops.paint(frame, pixels, superpixels, starts, runs, flips, passed, refined + b * pixels);
     summary[b * kSummary] = labels_used(area, superpixels);
     summary[b * kSummary + 1] = outside;
-    summary[b * kSummary + 2] = 0;
   });
 }
 
@@ -61,12 +58,13 @@ void vote(const VoteLoops<Label, Class>& loops, const void* labels, const void* 
     const Label* frame = static_cast<const Label*>(labels) + b * pixels;
     std::int64_t *areas = area + b * superpixels, *rows = table + b * superpixels * num_classes;
     std::int64_t *taken = winner + b * superpixels, outside[2];
-    std::fill_n(areas, superpixels, 0);
-    std::fill_n(rows, superpixels * num_classes, 0);
     const std::int64_t runs = loops.count(frame, static_cast<const Class*>(classes) + b * pixels, pixels, superpixels,
                                           num_classes, ignored, starts, areas, rows, outside);
-    for (std::int64_t p = 0; p < superpixels; ++p)
-      taken[p] = areas[p] > 0 ? superpixel_class(areas[p], rows + p * num_classes, num_classes, alpha) : 0;
+    for (std::int64_t p = 0; p < superpixels; ++p) {
+      Votes best{0, 0};
+      for (std::int64_t c = 1; c < num_classes; ++c) best = most_votes(best, {rows[p * num_classes + c], c});
+      taken[p] = accepted_class(best, areas[p], alpha);
+    }
     loops.paint(frame, pixels, superpixels, starts, runs, taken, static_cast<Class*>(refined) + b * pixels);
     summary[b * kSummary] = labels_used(areas, superpixels);
     summary[b * kSummary + 1] = outside[0];

@@ -19,7 +19,7 @@ constexpr unsigned kAll = 0xffffffffu;
 __device__ __forceinline__ unsigned run_from(bool starts) {
   const int lane = threadIdx.x % kWarp;
   const unsigned heads = __ballot_sync(kAll, starts);
-  const unsigned later = heads & (kAll - 1 << lane);
+  const unsigned later = heads & ((kAll - 1) << lane);
   const unsigned before_next = later == 0 ? kAll : (later & (0u - later)) - 1;
   return starts ? before_next & (kAll << lane) : 0;
 }

@@ -9,12 +9,13 @@
 // mask          (batch, pixels) bytes, zero or not; refined likewise, 0 or 1
 // classes       (batch, pixels) uint8, int32 or int64; one outside [0, num_classes) votes for nothing, but its pixel
 //               counts in |p|; refined_classes has its type
-// counts        (2, batch, superpixels): the area |p|, then the intersection |p & mask|; 0 for an absent superpixel
+// counts        (2, batch, superpixels): the area |p|, then the intersection |p & mask|
 // area, table   (batch, superpixels) and (batch, superpixels, num_classes), of the vote
 // passes        scratch, (batch, superpixels) bytes: does p pass
 // winner        (batch, superpixels): the class that p takes, 0 where it takes none
 // summary       (batch, 3): highest label below `superpixels` plus one; pixels whose label is outside; pixels whose
 //               class is outside and not `ignored` (select: 0)
+// Zeroed        by the caller: counts, area, table, summary
 // Decisions     on int64 counts and float64 ratios, both strict; ties of classes go to the lowest. Counts are exact, so
 //               every output is the same for any number of threads, batch composition, instruction set and device.
 // Empty         batch = 0 or pixels = 0: counts are zero, masks empty. pixels < 2^31.
@@ -64,13 +65,17 @@ PYWS_HD bool superpixel_passes(std::int64_t area, std::int64_t intersection, std
   return ratio(intersection, whole) > alpha && ratio(area, pixels) < beta;
 }
 
-// The class that a superpixel takes, from its row of the table.
-PYWS_HD std::int64_t superpixel_class(std::int64_t area, const std::int64_t* row, std::int64_t num_classes,
-                                      double alpha) {
-  std::int64_t best = 0, count = 0;
-  for (std::int64_t c = 1; c < num_classes; ++c)
-    if (row[c] > count) best = c, count = row[c];
-  return count > 0 && ratio(count, area) > alpha ? best : 0;
+// The most frequent class of a superpixel so far; of equally frequent ones the lowest.
+struct Votes {
+  std::int64_t count, kind;
+};
+
+PYWS_HD Votes most_votes(Votes a, Votes b) {
+  return b.count > a.count || (b.count == a.count && b.kind < a.kind) ? b : a;
+}
+
+PYWS_HD std::int64_t accepted_class(Votes best, std::int64_t area, double alpha) {
+  return best.count > 0 && ratio(best.count, area) > alpha ? best.kind : 0;
 }
 
 // A label or class as an index; what is negative or too large is at or above every valid bound.

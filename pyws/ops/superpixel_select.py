@@ -236,8 +236,8 @@ def _select_kernel(
 def _select_fake(
     labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: int, num_superpixels: int
 ) -> tuple[Tensor, ...]:
-    counts = labels.new_empty((2, len(labels), num_superpixels), dtype=torch.int64)
-    return mask.new_empty(mask.shape), counts, labels.new_empty((len(labels), 3), dtype=torch.int64)
+    counts = labels.new_zeros((2, len(labels), num_superpixels), dtype=torch.int64)
+    return mask.new_empty(mask.shape), counts, labels.new_zeros((len(labels), 3), dtype=torch.int64)
 
 
 def _vote_kernel(
@@ -257,9 +257,10 @@ def _vote_fake(
     labels: Tensor, classes: Tensor, num_classes: int, alpha: float, ignore_index: int, num_superpixels: int
 ) -> tuple[Tensor, ...]:
     size = (len(labels), num_superpixels)
-    area, winner = (labels.new_empty(size, dtype=torch.int64) for _ in range(2))
-    table = labels.new_empty((*size, num_classes), dtype=torch.int64)
-    summary = labels.new_empty((len(labels), 3), dtype=torch.int64)
+    area = labels.new_zeros(size, dtype=torch.int64)
+    table = labels.new_zeros((*size, num_classes), dtype=torch.int64)
+    winner = labels.new_empty(size, dtype=torch.int64)
+    summary = labels.new_zeros((len(labels), 3), dtype=torch.int64)
     return classes.new_empty(classes.shape), area, table, winner, summary
 
 
