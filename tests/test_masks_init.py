@@ -228,6 +228,7 @@ def test_masks_of_a_folder(weights: Path, tmp_path: Path, capsys: pytest.Capture
         {"id": 2, "tag": "scooter", "classes": [1]},
     ]
     assert manifest["videos"]["fox"]["status"] == "done"
+    assert manifest["videos"]["fox"]["classes"] == {"fox": 0, "scooter": 1}
     stems = [f"{index:05d}" for index in range(1, 6)]
     for kind in ("init", "pa/v0"):
         masks = {path.stem: read_mask(path) for path in (out / kind / "fox").iterdir()}
@@ -303,6 +304,20 @@ def test_video_file_and_tags_file(weights: Path, tmp_path: Path) -> None:
     assert found["clip"] == {0, 1}  # ids in the order of the tags file: scooter 1, swan 2, fox 3
     assert found["swans"] <= {0, 2, 3}
     assert len(found["swans"]) > 1
+
+
+def test_tag_of_several_classes_takes_the_one_seen_best(weights: Path, tmp_path: Path) -> None:
+    frames = make_frames(tmp_path / "v", 3)
+    classifier = load_classifier("efficientnet-lite0", weights, weights.parent / "labels.txt")
+    pictures = torch.from_numpy(np.stack([read_image(path) for path in sorted(frames.iterdir())]))
+    with torch.no_grad():
+        scores = classifier.model(classifier.prepare(pictures, 32)).mean(0)
+    best = 1 + int(scores[1:4].argmax())
+    assert main(command(weights, tmp_path / "out", frames, "--tag", "thing=1-3")) == 0
+    assert main(command(weights, tmp_path / "one", frames, "--tag", f"thing={best}")) == 0
+    videos = json.loads((tmp_path / "out" / "manifest.json").read_text())["videos"]
+    assert videos["v"]["classes"] == {"thing": best}
+    assert files_of(tmp_path / "out" / "init") == files_of(tmp_path / "one" / "init")
 
 
 def test_skipping_bad_videos(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

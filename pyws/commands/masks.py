@@ -109,19 +109,14 @@ def _draw(manifest: dict[str, Any], out: Path, names: set[str]) -> None:
 def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:
     from rich.table import Table
 
-    table = Table("video", "tags", "frames", "initial area", "refined area", "without mask", "status")
+    table = Table("video", "tag (class)", "frames", "initial area", "refined area", "without mask", "status")
     for name, video in manifest["videos"].items():
         report = video.get("report")
         if report is None:
             table.add_row(name, "", "", "", "", "", video.get("error", video["status"]))
             continue
         areas = [f"{report[key]:.1%}" for key in ("init_area", "refined_area")]
+        tags = [f"{tag} ({labels[index].split(',')[0]})" for tag, index in video["classes"].items()]
         empty = str(report["refined_empty"])
-        table.add_row(name, ", ".join(video["tags"]), str(video["frames"]), *areas, empty, video["status"])
-    lines = []
-    for tag in manifest["parameters"]["tags"]:
-        shown = [labels[index].split(",")[0] for index in tag["classes"][:4]]
-        more = len(tag["classes"]) - len(shown)
-        lines.append(f"{tag['tag']} = {', '.join(shown)}" + (f" and {more} more" if more else ""))
-    table.caption = "; ".join(lines)
+        table.add_row(name, ", ".join(tags), str(video["frames"]), *areas, empty, video["status"])
     return table

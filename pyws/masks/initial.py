@@ -37,6 +37,7 @@ from pyws.models.classifiers import Classifier
 from pyws.progress import track
 
 FORMAT = "pyws masks init 1"
+CHOOSING_FRAMES = 32
 MAX_TAGS = 254  # ids 1..254 of an 8-bit mask; 255 is left for "ignore"
 
 
@@ -156,7 +157,7 @@ def _annotate_video(
     task: Task, frames: FrameFolder | VideoFile, tags: list[str], out: Path, manifest: dict[str, Any], quiet: bool
 ) -> dict[str, Any]:
     name = frames.name
-    state = {
+    state: dict[str, Any] = {
         "source": str(frames.path),
         "fingerprint": frames.fingerprint(),
         "tags": tags,
@@ -168,8 +169,10 @@ def _annotate_video(
     if any(before.get(key) != state[key] for key in ("fingerprint", "tags")):
         for path in itertools.chain(*files):
             path.unlink(missing_ok=True)
+        before = {}
     elif before.get("status") == "done" and all(path.is_file() for path in itertools.chain(*files)):
         return before
+    state["classes"] = before.get("classes") or _choose_classes(task, frames, tags)
     manifest["videos"][name] = state
     write_json(out / "manifest.json", manifest)
 
@@ -179,11 +182,12 @@ def _annotate_video(
     open_batches = [batch for batch in batches if not all(p.is_file() for i in batch for p in files[i])]
     pictures = frames.read([index for batch in open_batches for index in batch])
     ids = torch.tensor([0, *(list(task.tags).index(tag) + 1 for tag in tags)])
+    classes = [state["classes"][tag] for tag in tags]
     superpixels = task.settings.superpixels(out)
     with GradCAM(task.classifier.model, task.classifier.layer) as cam:
         for batch in track(open_batches, name, quiet=quiet):
             images = _stack(list(itertools.islice(pictures, len(batch))), frames)
-            first = _masks_of_tags(task, cam, images, tags)
+            first = _first_masks(task, cam, images, classes)
             labels = _superpixels(superpixels, images, name, [frames.stems[index] for index in batch])
             refined = refine_masks(
                 labels.to(first.device), first, task.settings.alpha, task.settings.beta, task.settings.overlap
@@ -194,16 +198,27 @@ def _annotate_video(
     return {**state, "status": "done", "report": _report(files)}
 
 
-def _masks_of_tags(task: Task, cam: GradCAM, images: Tensor, tags: list[str]) -> Tensor:
-    """M_init (B, H, W): 0, or k + 1 for the k-th of ``tags``."""
-    classes = [task.tags[tag] for tag in tags]
+@torch.no_grad()
+def _choose_classes(task: Task, frames: FrameFolder | VideoFile, tags: list[str]) -> dict[str, int]:
+    """The class that stands for each tag: where several show it ("dog"), the one with the highest mean score.
 
-    def score(logits: Tensor) -> Tensor:
-        # A tag that several classes show ("dog") is explained, in each frame, by the one seen best.
-        return torch.stack([logits[:, one].amax(1) for one in classes], 1)
+    One map of many classes is worse: those that score low add their own mistakes. The mean is over at most
+    CHOOSING_FRAMES frames spread over the video.
+    """
+    count = min(len(frames), CHOOSING_FRAMES)
+    chosen = [int((k + 0.5) * len(frames) / count) for k in range(count)]
+    total = torch.zeros(len(task.classifier.labels), dtype=torch.float64)
+    if any(len(task.tags[tag]) > 1 for tag in tags):
+        for picture in frames.read(chosen):
+            inputs = task.classifier.prepare(torch.tensor(picture[None], device=task.device), task.settings.short_side)
+            total += task.classifier.model(inputs)[0].double().cpu()
+    return {tag: task.tags[tag][int(total[task.tags[tag]].argmax())] for tag in tags}
 
+
+def _first_masks(task: Task, cam: GradCAM, images: Tensor, classes: list[int]) -> Tensor:
+    """M_init (B, H, W): 0, or k + 1 for the k-th of ``classes``."""
     inputs = task.classifier.prepare(images.to(task.device), task.settings.short_side)
-    return initial_masks(cam(inputs, score), (images.shape[1], images.shape[2]))[0]
+    return initial_masks(cam(inputs, [classes]), (images.shape[1], images.shape[2]))[0]
 
 
 def _superpixels(superpixels: Superpixels, images: Tensor, video: str, stems: list[str]) -> Tensor:
