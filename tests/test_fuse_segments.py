@@ -236,6 +236,7 @@ def test_compile():
 NUMBERS = st.one_of(st.floats(allow_nan=True, allow_infinity=True, width=64), st.integers(0, 5).map(float))
 
 
+@pytest.mark.garbage
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=20),

@@ -168,6 +168,7 @@ def test_compile():
     torch.testing.assert_close(total(tcam, offsets), propose_segments(tcam, offsets, LEVELS).score.sum())
 
 
+@pytest.mark.garbage
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.lists(st.floats(width=32), max_size=80),
