@@ -34,7 +34,8 @@ class Fiber {
 void host_release(void* variable);
 void host_acquire(void* variable);
 
-// While one lives, what the scheduler writes, allocates and frees races with nothing, and what it allocates has no past.
+// While one lives, what the scheduler writes, allocates and frees races with nothing, and what it allocates has no
+// past.
 struct Unobserved {
   Unobserved();
   ~Unobserved();
