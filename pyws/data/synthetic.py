@@ -34,11 +34,11 @@ class SceneConfig:
     height: int = 96
     width: int = 128
     fps: float = 8.0
-    actor_size: tuple[float, float] = (40.0, 56.0)
+    actor_size: tuple[float, float] = (48.0, 62.0)
     pan: float = 4.0
     shake: float = 0.25
-    instance_seconds: tuple[float, float] = (3.0, 8.0)
-    gap_seconds: tuple[float, float] = (2.0, 6.0)
+    instance_seconds: tuple[float, float] = (1.5, 6.0)
+    gap_seconds: tuple[float, float] = (1.0, 4.0)
 
 
 @dataclass(frozen=True)
