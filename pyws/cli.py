@@ -15,6 +15,7 @@ from typing import Any
 from pyws.errors import PywsError
 
 COMMANDS = {
+    "demo": "pyws.commands.demo:demo",
     "doctor": "pyws.commands.doctor:doctor",
     "data convert": "pyws.commands.data:convert",
     "segments fuse": "pyws.commands.segments:fuse",
