@@ -20,8 +20,8 @@ extern "C" void AnnotateIgnoreWritesEnd(const char* file, int line);
 #endif
 
 #if defined(__x86_64__)
-// Saves the registers that a call preserves and continues on another stack: about a hundred times faster than
-// swapcontext, which asks the kernel for the signal mask each time.
+// Saves the registers that a call preserves and continues on another stack: swapcontext without its system call, which
+// would take most of the emulator's time.
 extern "C" void pyws_switch_stack(void** saved_stack, void* next_stack);
 asm(R"(
 .text
