@@ -116,24 +116,24 @@ void normalize_maps(T* maps, std::int64_t batch, std::int64_t positions, int thr
 
 template <class T, class A = typename Accumulator<T>::type>
 void gradcam3d(const GradcamLayouts<T>& loops, const void* activations, const void* gradients, const Shape5& shape,
-               const Shape5& activation_strides, const Shape5& gradient_strides, bool minmax, void* weights, void* maps,
+               const Shape5& activation_strides, const Shape5& gradient_strides, bool minmax, void* scratch, void* maps,
                int threads) {
   const std::int64_t positions = shape[2] * shape[3] * shape[4];
   if (shape[0] == 0 || positions == 0) return;
   T* out = static_cast<T*>(maps);
-  A* scratch = static_cast<A*>(weights);
-  mean_positions(loops, static_cast<const T*>(gradients), shape, gradient_strides, scratch, threads);
-  weigh_channels<T, A>(loops, static_cast<const T*>(activations), shape, activation_strides, scratch, out, threads);
+  A* weights = static_cast<A*>(scratch);
+  mean_positions(loops, static_cast<const T*>(gradients), shape, gradient_strides, weights, threads);
+  weigh_channels<T, A>(loops, static_cast<const T*>(activations), shape, activation_strides, weights, out, threads);
   if (minmax) normalize_maps<T, A>(out, shape[0], positions, threads);
 }
 
 }  // namespace
 
 void gradcam3d_cpu(int dtype, const void* activations, const void* gradients, Shape5 shape, Shape5 activation_strides,
-                   Shape5 gradient_strides, bool minmax, void* weights, void* maps, int threads) {
+                   Shape5 gradient_strides, bool minmax, void* scratch, void* maps, int threads) {
   const GradcamLoops& loops = gradcam_loops();
   const auto run = [&](const auto& layouts) {
-    gradcam3d(layouts, activations, gradients, shape, activation_strides, gradient_strides, minmax, weights, maps,
+    gradcam3d(layouts, activations, gradients, shape, activation_strides, gradient_strides, minmax, scratch, maps,
               threads);
   };
   switch (dtype) {

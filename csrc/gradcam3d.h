@@ -7,7 +7,7 @@
 // shape     B, C, T, H, W; ranks 1 and 2 of S come with T = H = 1 or T = 1
 // strides   in elements, any sign, for B, C, T, H, W; neither input is copied
 // dtype     DType of both inputs and of the map; float32 and narrower are summed in float32, float64 in float64
-// weights   scratch, (B, C) of the summing type
+// scratch   B * (C + splits of C * S) of the summing type: the weights, and on CUDA the sums of the splits
 // maps      (B, T, H, W) contiguous
 // Sums      the mean: 16 lanes (gradcam_lane), added pairwise; the map: channels eight at a time (gradcam_weigh).
 //           Both orders depend on C and S alone: same bits on the CPU for any strides, number of threads, batch
@@ -27,11 +27,15 @@ using Shape5 = std::array<std::int64_t, 5>;
 
 constexpr int kGradcamLanes = 16;
 constexpr int kGradcamChannels = 8;
+constexpr std::int64_t kGradcamSplit = 128;  // channels a CUDA block sums
 
 void gradcam3d_cpu(int dtype, const void* activations, const void* gradients, Shape5 shape, Shape5 activation_strides,
-                   Shape5 gradient_strides, bool minmax, void* weights, void* maps, int threads);
+                   Shape5 gradient_strides, bool minmax, void* scratch, void* maps, int threads);
 void gradcam3d_cuda(int dtype, const void* activations, const void* gradients, Shape5 shape, Shape5 activation_strides,
-                    Shape5 gradient_strides, bool minmax, void* weights, void* maps, void* stream);
+                    Shape5 gradient_strides, bool minmax, void* scratch, void* maps, void* stream);
+
+// Blocks of channels that CUDA sums apart; the Python side allocates for them (pyws/ops/gradcam3d.py: _SPLIT).
+PYWS_HD std::int64_t gradcam_splits(std::int64_t channels) { return max64(1, ceil_div(channels, kGradcamSplit)); }
 
 // The lane that sums position i of n: i % 16, but the n % 16 last positions take the last lanes, so that they are the
 // end of one vector.

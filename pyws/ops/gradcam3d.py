@@ -10,6 +10,7 @@ from torch import Tensor
 from pyws.ops._library import DTYPE_CODES, check_choice, check_tensor, launch, register
 
 _FLOATS = tuple(DTYPE_CODES)
+_SPLIT = 128  # csrc/gradcam3d.h: kGradcamSplit
 
 
 def gradcam3d(activations: Tensor, gradients: Tensor, normalize: str | None = None) -> Tensor:
@@ -120,10 +121,13 @@ def _five(numbers: tuple[int, ...], fill: int) -> tuple[int, ...]:
 def _maps_kernel(activations: Tensor, gradients: Tensor, minmax: bool) -> Tensor:
     shape, device, dtype = activations.shape, activations.device, activations.dtype
     maps = torch.empty((shape[0], *shape[2:]), dtype=dtype, device=device)
-    weights = torch.empty(shape[:2], dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=device)
+    scratch = torch.empty(
+        shape[0] * (shape[1] + max(1, -(-shape[1] // _SPLIT)) * shape[2:].numel()),
+        dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=device,
+    )  # fmt: skip
     launch(
         "gradcam3d", device, DTYPE_CODES[dtype], activations, gradients,
-        _five(shape, 1), _five(activations.stride(), 0), _five(gradients.stride(), 0), minmax, weights, maps,
+        _five(shape, 1), _five(activations.stride(), 0), _five(gradients.stride(), 0), minmax, scratch, maps,
     )  # fmt: skip
     return maps
 
