@@ -16,29 +16,37 @@ struct Scratch {
   double* member[kFuseRows];  // start, end, score, weight of the members
   double* g;
   std::int64_t* members;
-  std::int64_t* rank;
+  std::int64_t* rank;  // of the clusters in the end; an order of members before
 
-  Scratch(double* scratch, std::int64_t total, Range group) {
-    double* row = scratch + group.begin;
-    left = {row, row + total, row + 2 * total, reinterpret_cast<std::int64_t*>(row + 3 * total), 0};
-    for (int k = 0; k < kFuseRows; ++k) member[k] = row + (4 + k) * total;
-    g = row + 8 * total;
-    members = reinterpret_cast<std::int64_t*>(row + 9 * total);
-    rank = reinterpret_cast<std::int64_t*>(row + 10 * total);
+  Scratch(double* scratch, std::int64_t groups, std::int64_t total, std::int64_t index, Range group) {
+    const std::int64_t row = total + kFuseBlock * groups;
+    double* at = scratch + group.begin + kFuseBlock * index;
+    const std::int64_t blocks = ceil_div(group.end - group.begin, kFuseBlock);
+    left = {at, at + row, at + 2 * row, at + 3 * row, at + 3 * row + blocks, at + 3 * row + 2 * blocks, blocks};
+    for (int k = 0; k < kFuseRows; ++k) member[k] = at + (4 + k) * row;
+    g = at + 8 * row;
+    members = reinterpret_cast<std::int64_t*>(at + 9 * row);
+    rank = reinterpret_cast<std::int64_t*>(at + 10 * row);
   }
 
-  void fill(const double* start, const double* end, const double* score, Range group) {
-    left.size = group.end - group.begin;
+  void fill(const FuseLoops& loops, const double* start, const double* end, const double* score, Range group) {
+    const std::int64_t size = group.end - group.begin, room = left.blocks * kFuseBlock;
     std::copy(start + group.begin, start + group.end, left.start);
     std::copy(end + group.begin, end + group.end, left.end);
     std::copy(score + group.begin, score + group.end, left.score);
-    for (std::int64_t i = 0; i < left.size; ++i) left.index[i] = i;
+    std::fill(left.start + size, left.start + room, kNone);
+    std::fill(left.end + size, left.end + room, kNone);
+    std::fill(left.score + size, left.score + room, -kInfinity);
+    loops.summarize(&left);
   }
 };
 
-Seed pick(const FuseLoops& loops, const Candidates& left) {
-  const std::int64_t position = loops.best(left.score, left.size);
-  return {left.start[position], left.end[position], position};
+// The best candidate left; false where there is none.
+bool pick(const FuseLoops& loops, const Candidates& left, Seed* seed) {
+  const std::int64_t position = loops.best(&left);
+  if (position < 0) return false;
+  *seed = {left.start[position], left.end[position], position};
+  return true;
 }
 
 // The values x with at most half of the weight on either side are an interval: its middle.
@@ -93,7 +101,7 @@ struct Fusion {
       case kUniform:
         return midrange(x, size);
       case kExponential:
-        return weighted_median(x, scratch.g, size, scratch.left.index + scratch.left.size);
+        return weighted_median(x, scratch.g, size, scratch.rank);
       case kStudent:
         return student_location(loops, x, scratch.g, size, origin, whole, dof);
     }
@@ -144,22 +152,18 @@ void fuse_segments_cpu(const double* start, const double* end, const double* sco
   parallel_for(groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
     for (std::int64_t group = begin; group < last; ++group) {
       const Range range = group_range(offsets, group, total);
-      const std::int64_t candidates = range.end - range.begin;
-      Scratch at(scratch, total, range);
-      at.fill(start, end, score, range);
+      Scratch at(scratch, groups, total, group, range);
+      at.fill(fusion.loops, start, end, score, range);
       const double* rows[kFuseRows] = {start + range.begin, end + range.begin, score + range.begin,
                                        weight + range.begin};
+      std::fill(membership + range.begin, membership + range.end, 0);
       std::int64_t clusters = 0;
-      while (at.left.size > 0) {
-        const Seed seed = pick(fusion.loops, at.left);
-        const std::int64_t seed_index = within(at.left.index[seed.position], candidates);
+      for (Seed seed; pick(fusion.loops, at.left, &seed); ++clusters) {
         const std::int64_t size = fusion.loops.split(&at.left, seed, overlap, threshold, at.members);
-        for (std::int64_t r = 0; r < size; ++r) at.members[r] = within(at.members[r], candidates);
         double* out[kFuseRows];
         for (int row = 0; row < kFuseRows; ++row) out[row] = fused + row * total + range.begin + clusters;
-        fusion.fuse(at, rows, size, seed_index, out);
+        fusion.fuse(at, rows, size, seed.position, out);
         for (std::int64_t r = 0; r < size; ++r) membership[range.begin + at.members[r]] = clusters;
-        ++clusters;
       }
       sort_clusters(fused + 2 * total + range.begin, clusters, order + range.begin);
       for (std::int64_t c = 0; c < clusters; ++c) at.rank[within(order[range.begin + c], clusters)] = c;
@@ -185,16 +189,16 @@ void suppress_segments_cpu(const double* start, const double* end, const double*
   parallel_for(groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
     for (std::int64_t group = begin; group < last; ++group) {
       const Range range = group_range(offsets, group, total);
-      Scratch at(scratch, total, range);
-      at.fill(start, end, score, range);
+      Scratch at(scratch, groups, total, group, range);
+      at.fill(loops, start, end, score, range);
       std::int64_t kept = 0;
-      while (at.left.size > 0) {
-        const Seed seed = pick(loops, at.left);
-        const std::int64_t index = within(at.left.index[seed.position], range.end - range.begin);
-        kept_score[range.begin + index] = at.left.score[seed.position];
-        order[range.begin + kept++] = index;
+      for (Seed seed; pick(loops, at.left, &seed);) {
+        const double best = at.left.score[seed.position];
+        if (sigma > 0.0 && kept > 0 && !(best > min_score)) break;  // nor are those behind it
+        kept_score[range.begin + seed.position] = best;
+        order[range.begin + kept++] = seed.position;
         if (sigma > 0.0) {
-          loops.decay(&at.left, seed, overlap, sigma, min_score);
+          loops.decay(&at.left, seed, overlap, sigma);
         } else {
           loops.split(&at.left, seed, overlap, threshold, at.members);
         }

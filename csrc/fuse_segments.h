@@ -8,7 +8,7 @@
 //
 // start, end, score, weight   (total,) float64 each, finite, end >= start
 // offsets   (groups+1,) int64; group g owns offsets[g] .. offsets[g+1]-1; read clamped to 0..total
-// scratch   (kFuseScratch, total) float64
+// scratch   (kFuseScratch, total + kFuseBlock * groups) float64
 // fused     (4, total) float64: the clusters of a group from its own offset on, in the order of their seeds
 // order     (total,) int64, from the group's offset on: clusters by falling fused score, or the candidates kept
 // membership     (total,) int64: the fused segment, in the packed order, that took the candidate
@@ -32,7 +32,9 @@ enum Overlap : int { kOverlapIou = 0, kOverlapOwn = 1 };
 enum Distribution : int { kGaussian = 0, kUniform = 1, kExponential = 2, kStudent = 3 };
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 constexpr int kFuseScratch = 11;
+constexpr std::int64_t kFuseBlock = 16;  // candidates that the CPU's walk tests together
 constexpr int kFuseLanes = 8;
 constexpr int kFuseRows = 4;  // start, end, score, weight
 

@@ -1,137 +1,123 @@
 #include "fuse_segments_simd.h"
 
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-#include <immintrin.h>
-#endif
-
 namespace pyws {
 namespace PYWS_ISA {
 namespace {
 
-constexpr int kBlock = 8;
-
-// Moves candidate `from` to `to` <= from.
-inline __attribute__((always_inline)) void move(const Candidates& left, std::int64_t from, std::int64_t to) {
-  left.start[to] = left.start[from];
-  left.end[to] = left.end[from];
-  left.score[to] = left.score[from];
-  left.index[to] = left.index[from];
+void summarize_block(const Candidates& all, std::int64_t block) {
+  const double* start = all.start + block * kFuseBlock;
+  const double* end = all.end + block * kFuseBlock;
+  const double* score = all.score + block * kFuseBlock;
+  double low[4], high[4], best[4];
+  for (int k = 0; k < 4; ++k) low[k] = kInfinity, high[k] = best[k] = -kInfinity;
+  for (int i = 0; i < kFuseBlock; i += 4) {
+    for (int k = 0; k < 4; ++k) low[k] = lower(start[i + k], low[k]);
+    for (int k = 0; k < 4; ++k) high[k] = higher(end[i + k], high[k]);
+    for (int k = 0; k < 4; ++k) best[k] = higher(score[i + k], best[k]);
+  }
+  all.low[block] = lower(lower(low[0], low[1]), lower(low[2], low[3]));
+  all.high[block] = higher(higher(high[0], high[1]), higher(high[2], high[3]));
+  all.best[block] = higher(higher(best[0], best[1]), higher(best[2], best[3]));
 }
 
-std::int64_t best(const double* score, std::int64_t size) {
-  double lanes[kBlock];
-  for (int lane = 0; lane < kBlock; ++lane) lanes[lane] = score[0];
-  std::int64_t i = 0;
-  for (; i + kBlock <= size; i += kBlock)
-    for (int lane = 0; lane < kBlock; ++lane) lanes[lane] = higher(score[i + lane], lanes[lane]);
-  for (; i < size; ++i) lanes[0] = higher(score[i], lanes[0]);
+void summarize(const Candidates* all) {
+  for (std::int64_t block = 0; block < all->blocks; ++block) summarize_block(*all, block);
+}
+
+std::int64_t best(const Candidates* left) {
+  constexpr int kLanes = 8;
+  double lanes[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = -kInfinity;
+  std::int64_t block = 0;
+  for (; block + kLanes <= left->blocks; block += kLanes)
+    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = higher(left->best[block + lane], lanes[lane]);
+  for (; block < left->blocks; ++block) lanes[0] = higher(left->best[block], lanes[0]);
   double highest = lanes[0];
-  for (int lane = 1; lane < kBlock; ++lane) highest = higher(lanes[lane], highest);
-  for (i = 0; i < size; ++i)
-    if (score[i] == highest) return i;
-  return 0;
+  for (int lane = 1; lane < kLanes; ++lane) highest = higher(lanes[lane], highest);
+  if (highest == -kInfinity) return -1;
+  for (block = 0; left->best[block] != highest;) ++block;
+  std::int64_t i = block * kFuseBlock;
+  while (left->score[i] != highest) ++i;
+  return i;
 }
 
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-
-template <int kRule>
-inline __attribute__((always_inline)) __mmask8 overlaps(__m512d start, __m512d end, __m512d seed_start,
-                                                        __m512d seed_end, __m512d threshold) {
-  const __m512d one = _mm512_set1_pd(kRule == kOverlapOwn ? 1.0 : 0.0), zero = _mm512_setzero_pd();
-  // The zero-masked forms: GCC 12 warns of uninitialised values inside its own plain ones.
-  const __m512d until = _mm512_maskz_min_pd(0xff, end, seed_end), from = _mm512_maskz_max_pd(0xff, start, seed_start);
-  const __m512d shared = _mm512_add_pd(_mm512_sub_pd(until, from), one);
-  const __mmask8 meets = _mm512_cmp_pd_mask(shared, zero, _CMP_GT_OQ);
-  if (meets == 0) return 0;  // spares most blocks the division
-  const __m512d own = _mm512_add_pd(_mm512_sub_pd(end, start), one);
-  const __m512d area =
-      kRule == kOverlapOwn ? own : _mm512_sub_pd(_mm512_add_pd(own, _mm512_sub_pd(seed_end, seed_start)), shared);
-  return _mm512_mask_cmp_pd_mask(meets, _mm512_div_pd(shared, area), threshold, _CMP_GT_OQ);
+inline __attribute__((always_inline)) void take_out(const Candidates& left, std::int64_t i) {
+  left.start[i] = left.end[i] = kNone;
+  left.score[i] = -kInfinity;
 }
 
-template <int kRule>
-std::int64_t split_by(Candidates* left, Seed seed, double threshold, std::int64_t* members) {
-  const __m512d seed_start = _mm512_set1_pd(seed.start), seed_end = _mm512_set1_pd(seed.end);
-  const __m512d limit = _mm512_set1_pd(threshold);
-  std::int64_t kept = 0, taken = 0;
-  for (std::int64_t i = 0; i < left->size; i += kBlock) {
-    const std::int64_t n = left->size - i;
-    const __mmask8 valid = n >= kBlock ? 0xff : static_cast<__mmask8>((1u << n) - 1);
-    const __m512d start = _mm512_maskz_loadu_pd(valid, left->start + i);
-    const __m512d end = _mm512_maskz_loadu_pd(valid, left->end + i);
-    unsigned out = overlaps<kRule>(start, end, seed_start, seed_end, limit) & valid;
-    const std::uint64_t behind = static_cast<std::uint64_t>(seed.position - i);
-    if (behind < kBlock) out |= 1u << behind;
-    if (out == 0 && kept == i) {
-      kept += n < kBlock ? n : kBlock;
-      continue;
+// Calls visit(block) for the blocks whose bounds meet the seed, or that hold it.
+template <class Visit>
+inline __attribute__((always_inline)) void each_near_block(const Candidates& left, Seed seed, double one,
+                                                           const Visit& visit) {
+  constexpr int kGroup = 8;
+  const std::int64_t own = seed.position / kFuseBlock;
+  const auto near = [&](std::int64_t block) {
+    return lower(left.high[block], seed.end) - higher(left.low[block], seed.start) + one > 0.0;
+  };
+  for (std::int64_t first = 0; first < left.blocks; first += kGroup) {
+    const std::int64_t last = min64(first + kGroup, left.blocks);
+    double any = 0.0;
+    if (last - first == kGroup) {
+      for (int k = 0; k < kGroup; ++k) any += near(first + k) ? 1.0 : 0.0;
+      if (any == 0.0 && (own < first || own >= last)) continue;
     }
-    const __mmask8 stay = static_cast<__mmask8>(valid & ~out);
-    const __m512i index = _mm512_maskz_loadu_epi64(valid, left->index + i);
-    const __m512d score = _mm512_maskz_loadu_pd(valid, left->score + i);
-    for (unsigned bits = out; bits != 0; bits &= bits - 1) members[taken++] = left->index[i + __builtin_ctz(bits)];
-    // All eight lanes may be written: kept <= i, so they lie in what has been read; past the end they are masked.
-    _mm512_mask_storeu_pd(left->start + kept, valid, _mm512_maskz_compress_pd(stay, start));
-    _mm512_mask_storeu_pd(left->end + kept, valid, _mm512_maskz_compress_pd(stay, end));
-    _mm512_mask_storeu_pd(left->score + kept, valid, _mm512_maskz_compress_pd(stay, score));
-    _mm512_mask_storeu_epi64(left->index + kept, valid, _mm512_maskz_compress_epi64(stay, index));
-    kept += __builtin_popcount(stay);
+    for (std::int64_t block = first; block < last; ++block)
+      if (near(block) || block == own) visit(block);
   }
-  left->size = kept;
-  return taken;
 }
 
-#else
-
 template <int kRule>
-std::int64_t split_by(Candidates* left, Seed seed, double threshold, std::int64_t* members) {
-  std::int64_t kept = 0, taken = 0;
-  for (std::int64_t i = 0; i < left->size; i += kBlock) {
-    const int n = static_cast<int>(min64(kBlock, left->size - i));
-    double passes[kBlock], any = 0.0;
-    if (n == kBlock) {
-      for (int k = 0; k < kBlock; ++k)
-        passes[k] =
-            overlap_with(kRule, left->start[i + k], left->end[i + k], seed.start, seed.end) > threshold ? 1.0 : 0.0;
-    } else {
-      for (int k = 0; k < n; ++k)
-        passes[k] =
-            overlap_with(kRule, left->start[i + k], left->end[i + k], seed.start, seed.end) > threshold ? 1.0 : 0.0;
+std::int64_t split_by(const Candidates& left, Seed seed, double threshold, std::int64_t* members) {
+  const double one = kRule == kOverlapOwn ? 1.0 : 0.0;
+  // A product just below the threshold finds who may pass; the quotient decides. Most need no division.
+  const double nearly = threshold * (1.0 - 1e-9);
+  std::int64_t taken = 0;
+  each_near_block(left, seed, one, [&](std::int64_t block) {
+    const std::int64_t first = block * kFuseBlock;
+    double passes[kFuseBlock], any = 0.0;
+    for (int k = 0; k < kFuseBlock; ++k) {
+      const double start = left.start[first + k], end = left.end[first + k];
+      const double shared = lower(end, seed.end) - higher(start, seed.start) + one;
+      const double own = end - start + one;
+      const double area = kRule == kOverlapOwn ? own : own + (seed.end - seed.start) - shared;
+      passes[k] = (shared > 0.0 ? shared : -1.0) >= nearly * area ? 1.0 : 0.0;
+      any += passes[k];
     }
-    if (seed.position >= i && seed.position < i + n) passes[seed.position - i] = 1.0;
-    for (int k = 0; k < n; ++k) any += passes[k];
-    if (any == 0.0 && kept == i) {
-      kept += n;
-      continue;
-    }
-    for (int k = 0; k < n; ++k) {
-      if (passes[k] != 0.0) {
-        members[taken++] = left->index[i + k];
-      } else {
-        move(*left, i + k, kept++);
+    const std::int64_t seed_at = seed.position - first;
+    const bool holds_seed = seed_at >= 0 && seed_at < kFuseBlock;
+    if (any == 0.0 && !holds_seed) return;
+    const std::int64_t before = taken;
+    for (int k = 0; k < kFuseBlock; ++k) {
+      const std::int64_t i = first + k;
+      if (k != seed_at) {
+        if (passes[k] == 0.0) continue;
+        if (!(overlap_with(kRule, left.start[i], left.end[i], seed.start, seed.end) > threshold)) continue;
       }
+      members[taken++] = i;
+      take_out(left, i);
     }
-  }
-  left->size = kept;
+    if (taken != before) summarize_block(left, block);
+  });
   return taken;
 }
 
-#endif
-
-std::int64_t split(Candidates* left, Seed seed, int overlap, double threshold, std::int64_t* members) {
-  return overlap == kOverlapOwn ? split_by<kOverlapOwn>(left, seed, threshold, members)
-                                : split_by<kOverlapIou>(left, seed, threshold, members);
+std::int64_t split(const Candidates* left, Seed seed, int overlap, double threshold, std::int64_t* members) {
+  return overlap == kOverlapOwn ? split_by<kOverlapOwn>(*left, seed, threshold, members)
+                                : split_by<kOverlapIou>(*left, seed, threshold, members);
 }
 
-void decay(Candidates* left, Seed seed, int overlap, double sigma, double min_score) {
-  for (std::int64_t i = 0; i < left->size; ++i) {
-    const double shared = overlap_with(overlap, left->start[i], left->end[i], seed.start, seed.end);
-    left->score[i] = decayed(left->score[i], shared, sigma);
-  }
-  std::int64_t kept = 0;
-  for (std::int64_t i = 0; i < left->size; ++i)
-    if (i != seed.position && left->score[i] > min_score) move(*left, i, kept++);
-  left->size = kept;
+void decay(const Candidates* left, Seed seed, int overlap, double sigma) {
+  const double one = overlap == kOverlapOwn ? 1.0 : 0.0;
+  take_out(*left, seed.position);
+  each_near_block(*left, seed, one, [&](std::int64_t block) {
+    for (std::int64_t i = block * kFuseBlock; i < (block + 1) * kFuseBlock; ++i) {
+      if (left->score[i] == -kInfinity) continue;
+      const double shared = overlap_with(overlap, left->start[i], left->end[i], seed.start, seed.end);
+      left->score[i] = decayed(left->score[i], shared, sigma);
+    }
+    summarize_block(*left, block);
+  });
 }
 
 void softmax(const double* weight, std::int64_t size, double temperature, double* g) {
@@ -179,7 +165,7 @@ double student_square(const double* x, const double* g, std::int64_t size, doubl
 
 }  // namespace
 
-const FuseLoops fuse_loops = {best, split, decay, softmax, total, moment, student_mean, student_square};
+const FuseLoops fuse_loops = {summarize, best, split, decay, softmax, total, moment, student_mean, student_square};
 
 }  // namespace PYWS_ISA
 }  // namespace pyws

@@ -6,27 +6,34 @@
 
 namespace pyws {
 
-// Candidates still in the walk, in rising index order.
+// The candidates of a group in rising index order, in blocks of kFuseBlock. Who has left, and what fills up the last
+// block, has a score of -inf and NaN for bounds: it meets nothing and is never the best. Proposals come sorted by start
+// within a threshold, so that a block lies close together and most blocks are passed over by their bounds.
 struct Candidates {
   double* start;
   double* end;
   double* score;
-  std::int64_t* index;
-  std::int64_t size;
+  double* low;   // of a block: its least start,
+  double* high;  // its greatest end
+  double* best;  // and its highest score
+  std::int64_t blocks;
 };
 
 struct Seed {
   double start, end;
-  std::int64_t position;  // among the candidates
+  std::int64_t position;
 };
 
 struct FuseLoops {
-  // Position of the highest score, the first of equals; 0 where every score is NaN.
-  std::int64_t (*best)(const double* score, std::int64_t size);
-  // Moves the seed and what overlaps it by more than the threshold into members, closes the gaps, returns their number.
-  std::int64_t (*split)(Candidates* left, Seed seed, int overlap, double threshold, std::int64_t* members);
-  // Lowers scores by exp(-overlap^2 / sigma), drops the seed and scores of at most min_score, closes the gaps.
-  void (*decay)(Candidates* left, Seed seed, int overlap, double sigma, double min_score);
+  // Bounds and best of all blocks.
+  void (*summarize)(const Candidates* all);
+  // Position of the highest score, the first of equals; -1 where none is left.
+  std::int64_t (*best)(const Candidates* left);
+  // Takes the seed and what overlaps it by more than the threshold out of left, lists it in members in rising order
+  // and returns its number.
+  std::int64_t (*split)(const Candidates* left, Seed seed, int overlap, double threshold, std::int64_t* members);
+  // Takes the seed out and lowers scores by exp(-overlap^2 / sigma).
+  void (*decay)(const Candidates* left, Seed seed, int overlap, double sigma);
   // g[r] = exp((weight[r] - max) / temperature)
   void (*softmax)(const double* weight, std::int64_t size, double temperature, double* g);
   // sum of g

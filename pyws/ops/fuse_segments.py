@@ -13,7 +13,7 @@ from pyws.ragged import Segments
 
 OVERLAPS = {"iou": 0, "own": 1}  # csrc/fuse_segments.h: Overlap
 DISTRIBUTIONS = {"gaussian": 0, "uniform": 1, "exponential": 2, "t": 3}  # csrc/fuse_segments.h: Distribution
-_SCRATCH_ROWS = 11  # csrc/fuse_segments.h: kFuseScratch
+_SCRATCH_ROWS, _BLOCK = 11, 16  # csrc/fuse_segments.h: kFuseScratch, kFuseBlock
 
 
 @overload
@@ -196,10 +196,10 @@ def _fuse_kernel(
     overlap: int, iou_threshold: float, distribution: int, temperature: float, dof: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     start, end, score, weight, offsets = (x.contiguous() for x in (start, end, score, weight, offsets))
-    scratch = start.new_empty((_SCRATCH_ROWS + 4, len(start)))
+    scratch = start.new_empty(_SCRATCH_ROWS * (len(start) + _BLOCK * (len(offsets) - 1)))
+    fused = start.new_empty((4, len(start)))
     order, membership = torch.empty_like(start, dtype=torch.int64), torch.empty_like(start, dtype=torch.int64)
     fused_offsets = torch.empty_like(offsets)
-    fused = scratch[_SCRATCH_ROWS:]
     launch(
         "fuse_segments", start.device, start, end, score, weight, offsets, len(offsets) - 1, len(start), overlap,
         iou_threshold, distribution, temperature, dof, scratch, fused, order, membership, fused_offsets,
@@ -221,8 +221,8 @@ def _suppress_kernel(
     overlap: int, iou_threshold: float, sigma: float, min_score: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     start, end, score, weight, offsets = (x.contiguous() for x in (start, end, score, weight, offsets))
-    scratch = start.new_empty((_SCRATCH_ROWS + 1, len(start)))
-    kept_score = scratch[_SCRATCH_ROWS]
+    scratch = start.new_empty(_SCRATCH_ROWS * (len(start) + _BLOCK * (len(offsets) - 1)))
+    kept_score = torch.empty_like(start)
     order, kept_offsets = torch.empty_like(start, dtype=torch.int64), torch.empty_like(offsets)
     launch(
         "suppress_segments", start.device, start, end, score, offsets, len(offsets) - 1, len(start), overlap,
