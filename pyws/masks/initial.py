@@ -48,7 +48,7 @@ class Settings:
     short_side: int = 384
     """Pixels of the short side of the frames that the classifier sees."""
     output_stride: int = 32
-    """Frame pixels between two positions of the last feature map: 32, or 16 with dilated kernels."""
+    """Input pixels between two positions of the last feature map: 32, or 16 with dilated kernels."""
     region_area: int = 768
     """Frame pixels of a superpixel, on average."""
     compactness: float = 10.0
