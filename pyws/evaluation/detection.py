@@ -136,11 +136,11 @@ def detection_map(
         kept = _on_snippets(counted, np.trunc, snippets_per_second)
         kept = _unambiguous(kept, stretches, snippets_per_second)
     ap = 100 * _average_precision(kept, wanted, thresholds)
-    without = len(wanted.labels) - len(np.unique(kept.label))
+    without = len(wanted.labels) - len(np.flatnonzero(np.bincount(kept.label)))
     zero = missing_class == "released" and without > 0
     counts = {
         "videos": len(wanted.videos),
-        "videos_without_predictions": len(wanted.videos) - len(np.unique(counted.video)),
+        "videos_without_predictions": len(wanted.videos) - len(np.flatnonzero(np.bincount(counted.video))),
         "classes": len(wanted.labels),
         "classes_without_predictions": without,
         "instances": len(wanted),
@@ -206,7 +206,8 @@ def _evaluated(known: Truth, subset: str, protocol: str) -> Instances:
     if not (inside & annotated).any():
         raise DataError("ground truth", f"subset {subset!r} must have annotations, got none")
     kept = inside & annotated if protocol == "thumos14" else inside
-    labels = [rows.labels[label] for label in dict.fromkeys(rows.label[inside[rows.video]].tolist())]
+    present, first = np.unique(rows.label[inside[rows.video]], return_index=True)
+    labels = [rows.labels[label] for label in present[np.argsort(first)]]
     videos = [rows.videos[index] for index in np.flatnonzero(kept)]
     return _select(rows, videos, sorted(labels) if protocol == "thumos14" else labels)
 
@@ -218,7 +219,7 @@ def _counted(found: Instances, known: Truth, wanted: Instances) -> tuple[Instanc
             video = found.videos[found.video[found.label == found.labels.index(label)][0]]
             raise DataError("predictions", f"label must occur in the ground truth, got {label!r} (video {video!r})")
     evaluated = set(wanted.videos)
-    predicted = [found.videos[index] for index in np.unique(found.video)]
+    predicted = [found.videos[index] for index in np.flatnonzero(np.bincount(found.video))]
     ignored = tuple(name for name in predicted if name not in evaluated)
     if len(ignored) == len(predicted):
         rule = f"some video must be among the {len(evaluated)} evaluated such as {wanted.videos[0]!r}"
@@ -235,7 +236,9 @@ def _unambiguous(rows: Instances, stretches: Intervals, snippets_per_second: flo
     """The rows that share no snippet with an ambiguous stretch of their video."""
     clear = np.ones(len(rows), dtype=bool)
     for index, video in enumerate(rows.videos):
-        for start, end in np.rint(np.array(stretches.get(video, []), dtype=np.float64) * snippets_per_second):
+        if video not in stretches:
+            continue
+        for start, end in np.rint(np.array(stretches[video], dtype=np.float64).reshape(-1, 2) * snippets_per_second):
             touches = np.minimum(rows.end, end) > np.maximum(rows.start, start)
             clear &= ~(touches & (rows.video == index))
     return rows.where(clear)
@@ -244,7 +247,10 @@ def _unambiguous(rows: Instances, stretches: Intervals, snippets_per_second: flo
 def _average_precision(predictions: Instances, truth: Instances, tious: Sequence[float]) -> np.ndarray:
     """AP in [0, 1] of every class at every threshold; a group is a pair of a class and a video that occurs."""
     keys = [rows.label * len(truth.videos) + rows.video for rows in (predictions, truth)]
-    groups = np.unique(np.concatenate(keys))
+    occurs = np.zeros(len(truth.labels) * len(truth.videos), dtype=bool)
+    for key in keys:
+        occurs[key] = True
+    groups = np.flatnonzero(occurs)
     ragged = []
     for rows, key in zip((predictions, truth), keys, strict=True):
         order = np.argsort(key, kind="stable")
