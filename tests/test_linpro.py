@@ -226,6 +226,22 @@ def test_many_overlapping_segments():
     assert np.abs(q - matrix @ result.labels.numpy()).sum() == pytest.approx(residual, rel=1e-7)
 
 
+@pytest.mark.parametrize("options", [{}, {"rows": "mean"}, {"upper": 0.5}])
+@pytest.mark.parametrize("tie_break", ["canonical", "center"])
+def test_large_faces(tie_break, options):
+    # scores that one labelling explains leave many optimal answers
+    rng = np.random.default_rng(3)
+    rows = [(float(a), float(a + d)) for a, d in zip(rng.integers(0, 160, 40), rng.integers(4, 30, 40), strict=True)]
+    matrix = dense_rows(rows, 200, mean="rows" in options)
+    q = matrix @ np.repeat(0.5 * rng.random(40) ** 2, 5)
+    result = solve([(*row, score) for row, score in zip(rows, q, strict=True)], 200, tie_break=tie_break, **options)
+    assert result.status.item() == Status.OPTIMAL
+    _, mass = dense_lexicographic(matrix, q, options.get("upper", math.inf))
+    assert result.objective.item() == pytest.approx(mass, rel=1e-7)
+    error = tie_break_error(matrix, q, options.get("upper", math.inf), result.labels.numpy())
+    assert error < 1e-8 if tie_break == "canonical" else error > 1e-5
+
+
 # ------------------------------------------------------------------------------------------------ dense scipy
 
 
