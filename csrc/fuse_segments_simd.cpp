@@ -57,10 +57,10 @@ inline __attribute__((always_inline)) void each_near_block(const Candidates& lef
   };
   for (std::int64_t first = 0; first < left.blocks; first += kGroup) {
     const std::int64_t last = min64(first + kGroup, left.blocks);
-    double any = 0.0;
     if (last - first == kGroup) {
-      for (int k = 0; k < kGroup; ++k) any += near(first + k) ? 1.0 : 0.0;
-      if (any == 0.0 && (own < first || own >= last)) continue;
+      std::int64_t any = 0;
+      for (int k = 0; k < kGroup; ++k) any |= near(first + k) ? 1 : 0;
+      if (any == 0 && (own < first || own >= last)) continue;
     }
     for (std::int64_t block = first; block < last; ++block)
       if (near(block) || block == own) visit(block);
@@ -75,23 +75,23 @@ std::int64_t split_by(const Candidates& left, Seed seed, double threshold, std::
   std::int64_t taken = 0;
   each_near_block(left, seed, one, [&](std::int64_t block) {
     const std::int64_t first = block * kFuseBlock;
-    double passes[kFuseBlock], any = 0.0;
+    std::int64_t passes[kFuseBlock], any = 0;  // as wide as a double, so that the loop is vectorised
     for (int k = 0; k < kFuseBlock; ++k) {
       const double start = left.start[first + k], end = left.end[first + k];
       const double shared = lower(end, seed.end) - higher(start, seed.start) + one;
       const double own = end - start + one;
       const double area = kRule == kOverlapOwn ? own : own + (seed.end - seed.start) - shared;
-      passes[k] = (shared > 0.0 ? shared : -1.0) >= nearly * area ? 1.0 : 0.0;
-      any += passes[k];
+      passes[k] = (shared > 0.0 ? shared : -1.0) >= nearly * area ? 1 : 0;
+      any |= passes[k];
     }
     const std::int64_t seed_at = seed.position - first;
     const bool holds_seed = seed_at >= 0 && seed_at < kFuseBlock;
-    if (any == 0.0 && !holds_seed) return;
+    if (any == 0 && !holds_seed) return;
     const std::int64_t before = taken;
     for (int k = 0; k < kFuseBlock; ++k) {
       const std::int64_t i = first + k;
       if (k != seed_at) {
-        if (passes[k] == 0.0) continue;
+        if (passes[k] == 0) continue;
         if (!(overlap_with(kRule, left.start[i], left.end[i], seed.start, seed.end) > threshold)) continue;
       }
       members[taken++] = i;
