@@ -44,7 +44,7 @@ def summary(results: dict[str, Any]) -> list[tuple[str, str, float]]:
         rows.append((f"segments, {name}", "mAP at 0.1:0.7 (%)", found["average_map"][method]))
     share = found["mass_inside_truth"]
     rows.append(("activation maps", "mass inside the truth", share["tcam"]))
-    rows.append(("LinPro pseudo labels", "mass inside the truth", share["pseudo_labels"]))
+    rows.append(("LinPro pseudo labels, tags given", "mass inside the truth", share["pseudo_labels"]))
     return rows
 
 

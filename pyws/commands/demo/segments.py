@@ -49,7 +49,9 @@ def find_segments(
         made_by = {"tool": "pyws demo", "data": "synthetic", "method": method, **options}
         write_detections(out / "segments" / f"{method}.json", found[method], made_by)
         scores[method] = detection_map(found[method], truth, protocol="activitynet", tious=TIOUS, subset="test")
-    labels = label_videos(proposals, truth, CLASSES, **METHODS["gaussian"], snippets_per_second=1 / seconds)
+    labels = label_videos(
+        proposals, truth, CLASSES, **METHODS["gaussian"], only_tags=True, snippets_per_second=1 / seconds
+    )  # training videos have tags
     pseudo = [one.labels for one in labels]
     write_tensors(out / "segments" / "tcam.safetensors", dict(zip(truth.instances.videos, maps, strict=True)))
     write_tensors(out / "segments" / "labels.safetensors", {one.video: one.labels for one in labels})
