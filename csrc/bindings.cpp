@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "class_mean.h"
 #include "fuse_segments.h"
 #include "gradcam3d.h"
 #include "linpro.h"
@@ -71,6 +72,9 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND(pack_segments);
   PYWS_BIND(count_proposals);
   PYWS_BIND(fill_proposals);
+  PYWS_BIND_CPU(snippet_classes);
+  PYWS_BIND_CPU(class_rows);
+  PYWS_BIND_CPU(class_mean);
   PYWS_BIND(superpixel_select);
   PYWS_BIND(superpixel_vote);
 

@@ -209,3 +209,26 @@ def superpixel_vote(
             if winner > 0 and counts[winner] / int(here.sum()) > alpha:
                 out[here] = winner
     return refined
+
+
+def snippet_rows(segments: Segments, length: int, margin: float, geometry: str) -> Array:
+    """W of LinPro for one group, (segments, length): see :func:`pyws.ops.snippet_classes`."""
+    matrix = np.zeros((len(segments), length), dtype=np.int8)
+    for row, s, e in zip(matrix, segments.start.long().tolist(), segments.end.long().tolist(), strict=True):
+        if geometry == "released":
+            h = margin * (e - s) ** 0.9
+            left, right = int(s - h), min(length - 1, int(e + h + 1))
+        else:
+            left, right = math.ceil(s - margin * (e - s)), math.ceil(e + margin * (e - s))
+        row[max(left, 0) : max(s, 0)] = -1
+        row[max(e, 0) : max(right, 0)] = -1
+        row[max(s, 0) : max(e, 0)] = 1
+    return matrix
+
+
+def class_mean(values: Tensor, class_ids: Tensor, num_classes: int) -> Tensor:
+    """The mean over each class written back, see :func:`pyws.ops.class_mean`."""
+    share = torch.nn.functional.one_hot(class_ids, num_classes).to(torch.float64)
+    return (share @ (share.T @ values.double() / share.sum(0).clamp(min=1).reshape(-1, *[1] * (values.ndim - 1)))).to(
+        values.dtype
+    )
