@@ -56,7 +56,7 @@ def snippet_classes(
 
     Notes
     -----
-    Exact: columns are compared entry by entry, no hash decides. Source: Zhou and Wu, Improving Weakly Supervised
+    Exact: columns are compared entry by entry, no hash decides. Source: Zhou et al., Improving Weakly Supervised
     Temporal Action Localization by Bridging Train-Test Gap in Pseudo Labels, CVPR 2023, eq. 5 and 6.
 
     Examples

@@ -71,7 +71,7 @@ def fuse_segments(
     -----
     All in float64; the maximum is subtracted before exponentials, so that no temperature overflows. Same answer for any
     number of threads, any batch composition, on CPU and CUDA. One group costs O(candidates x clusters).
-    Source: Zhou and Wu, Improving Weakly Supervised Temporal Action Localization by Bridging Train-Test Gap in Pseudo
+    Source: Zhou et al., Improving Weakly Supervised Temporal Action Localization by Bridging Train-Test Gap in Pseudo
     Labels, CVPR 2023, eq. 1-4 and table 3; the estimators other than the Gaussian are reconstructed from their names.
 
     Examples

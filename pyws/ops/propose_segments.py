@@ -61,7 +61,7 @@ def propose_segments(
     Comparisons and means are in float64, means from running sums: the same bits on any device and number of threads.
     The number of segments depends on the contents, and is read back once between counting and filling. Scratch: 9
     bytes for each value of ``tcam``.
-    Source: Zhou and Wu, Improving Weakly Supervised Temporal Action Localization by Bridging Train-Test Gap in Pseudo
+    Source: Zhou et al., Improving Weakly Supervised Temporal Action Localization by Bridging Train-Test Gap in Pseudo
     Labels, CVPR 2023, and the rules of its released code.
 
     Examples
