@@ -72,9 +72,9 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND(pack_segments);
   PYWS_BIND(count_proposals);
   PYWS_BIND(fill_proposals);
-  PYWS_BIND_CPU(snippet_classes);
-  PYWS_BIND_CPU(class_rows);
-  PYWS_BIND_CPU(class_mean);
+  PYWS_BIND(snippet_classes);
+  PYWS_BIND(class_rows);
+  PYWS_BIND(class_mean);
   PYWS_BIND(superpixel_select);
   PYWS_BIND(superpixel_vote);
 

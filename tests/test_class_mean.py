@@ -14,7 +14,7 @@ from torch import Tensor
 from pyws import Segments
 from pyws.ops import SnippetClasses, class_mean, reference, snippet_classes
 
-pytestmark = pytest.mark.usefixtures("cpu_backend")
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def random_segments(lengths: list[int], counts: list[int], seed: int) -> Segments:
