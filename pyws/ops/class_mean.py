@@ -147,11 +147,15 @@ def class_mean(values: Tensor, class_ids: Tensor, class_offsets: Tensor | int, o
 def _check_classes(op: str, class_ids: Tensor, class_offsets: Tensor, offsets: Tensor) -> None:
     check_offsets(op, "class_offsets", class_offsets)
     check_offsets(op, "offsets", offsets, total=len(class_ids))
-    low, high = (torch.repeat_interleave(bound, offsets.diff()) for bound in (class_offsets[:-1], class_offsets[1:]))
-    wrong = ((class_ids < low) | (class_ids >= high)).nonzero()
+    if len(offsets) == 2 and len(class_ids):  # one group, the usual case: two numbers tell
+        low, high = class_ids.aminmax()
+        if int(low) >= 0 and int(high) < int(class_offsets[1]):
+            return
+    first, last = (torch.repeat_interleave(bound, offsets.diff()) for bound in (class_offsets[:-1], class_offsets[1:]))
+    wrong = ((class_ids < first) | (class_ids >= last)).nonzero()
     if len(wrong):
         at = int(wrong[0])
-        raise ValueError(f"{op}: class_ids must be in {low[at]}..{high[at] - 1}, got {class_ids[at]} at {at}")
+        raise ValueError(f"{op}: class_ids must be in {first[at]}..{last[at] - 1}, got {class_ids[at]} at {at}")
 
 
 def _classes_kernel(
