@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ class GpuHost(_library.Host):
         return result
 
 
-def _set_backend(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def _running_on(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    before = KERNELS.cpu_path()
     if emulation.SANITIZE:
         monkeypatch.setattr(_library, "HOST", _library.Host(KERNELS, "_cpu", lambda: 3))
     if name.startswith("emulated"):
@@ -50,6 +53,8 @@ def _set_backend(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_library, "HOST", GpuHost(_library._C, "_cuda", lambda: stream))
     else:
         KERNELS.set_cpu_path(name)
+    yield name
+    KERNELS.set_cpu_path(before)
 
 
 @pytest.fixture(params=[*CPU_PATHS, *EMULATED, *GPU])
@@ -59,19 +64,15 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
     PYWS_EMULATOR_SEEDS sets the number of orders; PYWS_REQUIRE_CUDA=1 makes a missing GPU a failure.
     """
-    before = KERNELS.cpu_path()
-    _set_backend(request.param, monkeypatch)
-    yield request.param
-    KERNELS.set_cpu_path(before)
+    with _running_on(request.param, monkeypatch) as name:
+        yield name
 
 
 @pytest.fixture(params=CPU_PATHS)
 def cpu_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """As ``backend``, for families that have no CUDA kernel."""
-    before = KERNELS.cpu_path()
-    _set_backend(request.param, monkeypatch)
-    yield request.param
-    KERNELS.set_cpu_path(before)
+    with _running_on(request.param, monkeypatch) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")

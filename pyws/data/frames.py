@@ -21,7 +21,6 @@ Pixels = NDArray[np.uint8]
 MAX_PIXELS = 64 * 1024 * 1024  # of one frame; an 8K frame has 33 million
 MAX_FRAMES = 1_000_000  # of one video; nine hours at 30 frames a second
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-VIDEO_SUFFIXES = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
 
 # Containers that hold their own frames. Playlists (hls, concat, dash), which name other files to read, are not here.
 _CONTAINERS = "avi,asf,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,ogg"
