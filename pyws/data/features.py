@@ -1,0 +1,207 @@
+"""Features of untrimmed videos with their tags, for training, prediction and evaluation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pyws.data.feature_files import Stored
+from pyws.data.feature_layouts import Listing, Problem, list_features
+from pyws.data.temporal import Truth
+from pyws.errors import DataError
+
+ON_ERROR = ("error", "skip")
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """The videos of one subset of a data set; features are read when they are asked for.
+
+    Parameters
+    ----------
+    names : of the videos
+    classes : of the whole data set, so that its subsets agree on the columns
+    tags : (videos, classes) bool
+    lengths : (videos,) int64 snippets
+    width : of the features
+    snippets_per_second : one over the seconds that a snippet lasts
+    truth : the annotated segments of the whole data set, where it has them
+    subset : which one was asked for
+    skipped : what was wrong with the videos that were left out
+    stored : where the features lie
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    tags: np.ndarray
+    lengths: np.ndarray
+    width: int
+    snippets_per_second: float
+    truth: Truth | None
+    subset: str | None = None
+    skipped: tuple[Problem, ...] = ()
+    stored: tuple[Stored, ...] = field(default=(), repr=False)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def features(self, index: int) -> np.ndarray:
+        """The features of one video: (snippets, width) float32, finite.
+
+        Raises
+        ------
+        DataError : the file is gone, damaged or changed, or a value is not finite; names the video and the row
+        """
+        try:
+            return read_checked(self.stored[index], (int(self.lengths[index]), self.width))
+        except DataError as error:
+            raise DataError(error.path, f"video {self.names[index]!r}: {error.rule}") from error
+
+
+def open_features(
+    source: str | os.PathLike[str], subset: str | None = None, on_error: str = "error", need_tags: bool = False
+) -> FeatureSet:
+    """Open a data set of features; finds out which layout it has (:mod:`pyws.data.feature_layouts`).
+
+    Parameters
+    ----------
+    source : the folder
+    subset : take the videos of this subset, or all
+    on_error : a video that cannot be used is an error, or with "skip" left out and listed in ``skipped``. "skip" reads
+        every video once to find the values that are not finite; "error" meets them when the video is read
+    need_tags : a video without tags cannot be used (training)
+
+    Raises
+    ------
+    DataError : no known layout, an unknown subset, no usable video, and with "error" the first video that has no
+        features, features of another width, none or no longer all of its rows, annotations that cannot be, a tag that
+        is no class, or no tags where they are needed; names the video
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from pyws.data.feature_files import write_features
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "tags.csv").write_text("video,tag\\nv1,Diving\\n")
+    >>> write_features(folder / "features" / "v1.npy", np.ones((5, 8)))
+    >>> videos = open_features(folder)
+    >>> videos.names, videos.classes, videos.lengths.tolist(), videos.features(0).shape
+    (('v1',), ('Diving',), [5], (5, 8))
+    """
+    if on_error not in ON_ERROR:
+        raise ValueError(f"open_features: on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
+    listing = list_features(source)
+    chosen = _of_subset(listing, subset)
+    shapes, problems = check_headers(listing, chosen, need_tags)
+    if on_error == "skip":
+        for index in list(shapes):
+            problems += check_contents(listing, index, shapes[index])
+    else:
+        problems = [problem for problem in problems if problem.fatal]
+    if problems and on_error == "error":
+        more = f" (and {len(problems) - 1} more; `pyws data check` lists them)" if len(problems) > 1 else ""
+        raise DataError(listing.where, f"{problems[0]}{more}")
+    bad = {problem.video for problem in problems if problem.fatal}
+    good = [index for index in shapes if listing.videos[index] not in bad]
+    if not good:
+        rule = f"must have a usable video, got {len(chosen)} of which none is"
+        raise DataError(listing.where, rule + (f", such as {problems[0]}" if problems else ""))
+    return FeatureSet(
+        tuple(listing.videos[index] for index in good),
+        listing.classes,
+        tag_matrix(listing, good),
+        np.array([shapes[index][0] for index in good], dtype=np.int64),
+        shapes[good[0]][1],
+        listing.snippets_per_second,
+        listing.truth,
+        subset,
+        tuple(problem for problem in problems if problem.fatal),
+        tuple(listing.stored[listing.videos[index]] for index in good),
+    )
+
+
+def read_checked(stored: Stored, shape: tuple[int, int]) -> np.ndarray:
+    """The features as float32, of this shape and finite."""
+    where = getattr(stored, "path", "features")
+    array = stored.read()
+    if array.shape != shape or array.dtype.kind != "f":
+        raise DataError(where, f"features must be floating-point of shape {shape}, got {array.dtype} {array.shape}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found below
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    # A sum is finite only if all of its terms are, and costs one pass without a mask; where it is not, look closer.
+    if not np.isfinite(array.sum(dtype=np.float64)):
+        rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        if len(rows):
+            raise DataError(
+                where, f"features must be finite, got {len(rows)} rows that are not, the first is {rows[0]}"
+            )
+    return array
+
+
+def check_headers(
+    listing: Listing, chosen: Sequence[int], need_tags: bool
+) -> tuple[dict[int, tuple[int, int]], list[Problem]]:
+    """The (snippets, width) of the chosen videos that have features, and what is wrong, contents unread."""
+    shapes: dict[int, tuple[int, int]] = {}
+    problems = list(listing.problems)
+    known = set(listing.classes)
+    for index in chosen:
+        video = listing.videos[index]
+        tags = listing.tags[index]
+        if need_tags and not tags:
+            problems.append(Problem(video, "must have a tag, got none"))
+        problems += [Problem(video, f"tag must be a class, got {tag!r}") for tag in tags if tag not in known]
+        if video not in listing.stored:
+            problems.append(Problem(video, "must have features, got none"))
+            continue
+        try:
+            shape = listing.stored[video].shape()
+        except DataError as error:
+            problems.append(Problem(video, f"{error.path}: {error.rule}"))
+            continue
+        if len(shape) != 2 or not all(shape):
+            problems.append(Problem(video, f"features must have shape (snippets, width), none of them 0, got {shape}"))
+            continue
+        shapes[index] = shape
+    return shapes, problems + _other_widths(listing, shapes)
+
+
+def _other_widths(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> list[Problem]:
+    """Videos whose width is not that of most; of equally many the width that comes first."""
+    widths = [width for _, width in shapes.values()]
+    usual = max(widths, key=widths.count, default=0) if len(set(widths)) > 1 else None
+    return [
+        Problem(listing.videos[index], f"features must have width {usual} as most videos have, got {width}")
+        for index, (_, width) in shapes.items()
+        if usual is not None and width != usual
+    ]
+
+
+def check_contents(listing: Listing, index: int, shape: tuple[int, int]) -> list[Problem]:
+    """What is wrong with the values of one video."""
+    video = listing.videos[index]
+    try:
+        read_checked(listing.stored[video], shape)
+    except DataError as error:
+        return [Problem(video, f"{error.path}: {error.rule}")]
+    return []
+
+
+def tag_matrix(listing: Listing, chosen: Sequence[int]) -> np.ndarray:
+    """(chosen videos, classes) bool."""
+    place = {name: column for column, name in enumerate(listing.classes)}
+    tags = np.zeros((len(chosen), len(listing.classes)), dtype=bool)
+    for row, index in enumerate(chosen):
+        tags[row, [place[tag] for tag in listing.tags[index]]] = True
+    return tags
+
+
+def _of_subset(listing: Listing, subset: str | None) -> list[int]:
+    if subset is not None and subset not in listing.subset:
+        known = ", ".join(sorted(set(listing.subset) - {""})) or "none"
+        raise DataError(listing.where, f"subset must be one of {known}, got {subset!r}")
+    return [index for index, name in enumerate(listing.subset) if subset in (None, name)]

@@ -1,0 +1,205 @@
+"""Data sets of features: what is read, and what is said of files that are not what they must be."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pyws.data.feature_files import write_features
+from pyws.data.feature_layouts import read_tags
+from pyws.data.features import open_features
+from pyws.errors import DataError
+
+
+def rows(length, seed=0, width=4):
+    return np.random.default_rng(seed).normal(size=(length, width)).astype(np.float32)
+
+
+def record(subset="training", tags=("a",), annotations=(("a", 0.0, 1.0),), duration=8.0):
+    segments = [{"label": label, "segment": [start, end]} for label, start, end in annotations]
+    return {"subset": subset, "duration": duration, "tags": list(tags), "annotations": segments}
+
+
+@pytest.fixture
+def native(tmp_path):
+    """Three videos, two for training; one of them as safetensors."""
+    database = {
+        "v1": record(),
+        "v2": record(tags=["a", "b"], annotations=[("a", 1.0, 2.0), ("b", 2.0, 3.0)]),
+        "v3": record("test", tags=[], annotations=[]),
+    }
+    (tmp_path / "truth.json").write_text(json.dumps({"database": database}))
+    for number, (name, suffix) in enumerate((("v1", "npy"), ("v2", "safetensors"), ("v3", "npy"))):
+        write_features(tmp_path / "features" / f"{name}.{suffix}", rows(5 + number, number))
+    return tmp_path
+
+
+def test_native_layout(native):
+    videos = open_features(native)
+    assert videos.names == ("v1", "v2", "v3")
+    assert (videos.classes, videos.width, len(videos)) == (("a", "b"), 4, 3)
+    assert videos.tags.tolist() == [[True, False], [True, True], [False, False]]
+    assert videos.lengths.tolist() == [5, 6, 7]
+    assert videos.snippets_per_second == 25 / 16
+    for index in range(3):
+        assert np.array_equal(videos.features(index), rows(5 + index, index))
+    assert videos.truth.counts()["instances"] == {"test": 0, "training": 3}
+
+
+def test_subset_and_classes_of_the_whole_set(native):
+    videos = open_features(native, "test")
+    assert (videos.names, videos.classes) == (("v3",), ("a", "b"))
+    assert np.array_equal(videos.features(0), rows(7, 2))
+    with pytest.raises(DataError, match="subset must be one of test, training, got 'val'"):
+        open_features(native, "val")
+
+
+def test_dataset_json_names_rate_and_class_order(native):
+    said = {"snippets_per_second": 2.5, "classes": ["b", "a"], "description": "synthetic"}
+    (native / "dataset.json").write_text(json.dumps(said))
+    videos = open_features(native)
+    assert (videos.snippets_per_second, videos.classes) == (2.5, ("b", "a"))
+    assert videos.tags[0].tolist() == [False, True]
+    for wrong, message in (
+        ({"snippets_per_second": 0}, "must be a number > 0, got 0"),
+        ({"classes": "ab"}, "classes must be a list of strings"),
+        ({"classes": ["a", "a"]}, "must differ"),
+        ({"classes": ["a"]}, "video 'v2': tag must be a class, got 'b'"),
+        ([], "must be a JSON object"),
+    ):
+        (native / "dataset.json").write_text(json.dumps(wrong))
+        with pytest.raises(DataError, match=message):
+            open_features(native)
+
+
+def test_own_videos_from_a_table_of_tags(tmp_path):
+    (tmp_path / "tags.csv").write_text('video,tag\nb,Diving\n"a","Long, Jump"\nb,Archery\nb,Diving\n\n')
+    for name in ("a", "b", "untagged"):
+        write_features(tmp_path / "features" / f"{name}.npy", rows(3))
+    videos = open_features(tmp_path)
+    assert videos.names == ("b", "a", "untagged")
+    assert videos.classes == ("Archery", "Diving", "Long, Jump")
+    assert videos.tags.tolist() == [[True, True, False], [False, False, True], [False, False, False]]
+    assert videos.truth is None
+    with pytest.raises(DataError, match="video 'untagged': must have a tag, got none"):
+        open_features(tmp_path, need_tags=True)
+    assert open_features(tmp_path, need_tags=True, on_error="skip").names == ("b", "a")
+
+
+def test_videos_without_any_tags(tmp_path):
+    write_features(tmp_path / "features" / "v.npy", rows(3))
+    assert open_features(tmp_path).tags.shape == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1 must be video,tag"),
+        ("a,b\n", "line 1 must be video,tag or video,tag,subset, got 'a,b'"),
+        ("video,tag\nv\n", "line 2 must be video,tag, got 'v'"),
+        ("video,tag\n../v,a\n", "video name must be a plain file name, got '../v'"),
+        ("video,tag,subset\nv,a,x\nv,b,y\n", "line 3: video 'v' must be in one subset, got 'x' and 'y'"),
+        ("video,tag\n\xff", "cannot be read"),
+    ],
+)
+def test_bad_tables(tmp_path, text, message):
+    (tmp_path / "tags.csv").write_bytes(text.encode("latin1"))
+    with pytest.raises(DataError, match=message):
+        read_tags(tmp_path / "tags.csv")
+
+
+def test_table_with_subsets_and_a_video_without_tags(tmp_path):
+    (tmp_path / "tags.csv").write_text("video,tag,subset\nv1,a,training\nv2,,test\nv1,b,training\n")
+    assert read_tags(tmp_path / "tags.csv") == {"v1": ("training", ("a", "b")), "v2": ("test", ())}
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def with_nan(path):
+    array = rows(5)
+    array[3, 1] = np.nan
+    write_features(path, array)
+
+
+class Hostile:
+    def __reduce__(self):
+        return (print, ("ran",))
+
+
+DAMAGES = {
+    "gone": (lambda path: path.unlink(), "video 'v1': must have features, got none"),
+    "truncated": (truncate, "video 'v1': .*v1.npy: is truncated: 80 bytes .* got 73"),
+    "empty file": (lambda path: path.write_bytes(b""), "video 'v1': .*is not a .npy file"),
+    "not npy": (lambda path: path.write_bytes(b"hello, world"), "video 'v1': .*is not a .npy file"),
+    "pickle": (lambda path: np.save(path, np.array([Hostile()]), allow_pickle=True), "got pickled objects"),
+    "other width": (lambda path: write_features(path, rows(5, width=3)), "width 4 as most videos have, got 3"),
+    "no rows": (lambda path: write_features(path, rows(0)), r"none of them 0, got \(0, 4\)"),
+    "flat": (lambda path: np.save(path, np.ones(4)), r"must have shape \(snippets, width\)"),
+    "integers": (lambda path: np.save(path, np.ones((5, 4), int)), "must be floating-point"),
+    "NaN": (with_nan, "must be finite, got 1 rows that are not, the first is 3"),
+    "too large": (lambda path: np.save(path, np.full((5, 4), 1e300)), "must be finite, got 5 rows"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_features(native, damage, capsys):
+    spoil, message = DAMAGES[damage]
+    spoil(native / "features" / "v1.npy")
+    with pytest.raises(DataError, match=message):
+        open_features(native).features(0)
+    videos = open_features(native, on_error="skip")
+    assert videos.names == ("v2", "v3")
+    assert [problem.video for problem in videos.skipped] == ["v1"]
+    assert np.array_equal(videos.features(1), rows(7, 2))
+    assert capsys.readouterr().out == ""
+
+
+def test_damaged_safetensors(native):
+    path = native / "features" / "v2.safetensors"
+    save_file({"x": rows(6), "y": rows(6)}, path)
+    with pytest.raises(DataError, match="video 'v2': .*must hold one tensor, or one named 'features'"):
+        open_features(native)
+    save_file({"x": rows(6), "features": rows(6, 1)}, path)
+    assert np.array_equal(open_features(native).features(1), rows(6, 1))
+    truncate(path)
+    with pytest.raises(DataError, match="video 'v2': .*is truncated or not safetensors"):
+        open_features(native)
+
+
+def test_reversed_segment_is_an_error_or_costs_its_video(native):
+    document = json.loads((native / "truth.json").read_text())
+    document["database"]["v2"]["annotations"][1]["segment"] = [4.0, 2.0]
+    (native / "truth.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"video 'v2': entry 1: .*finite start <= end, got \[4.0, 2.0\]"):
+        open_features(native)
+    videos = open_features(native, on_error="skip")
+    assert videos.names == ("v1", "v3")
+    assert videos.truth.instances.videos == ("v1", "v3")
+    assert videos.classes == ("a",)
+
+
+def test_file_that_changes_after_it_was_opened(native):
+    videos = open_features(native)
+    write_features(native / "features" / "v1.npy", rows(9))
+    with pytest.raises(DataError, match=r"video 'v1': features must be .* of shape \(5, 4\), got float32 \(9, 4\)"):
+        videos.features(0)
+
+
+def test_nothing_usable(native):
+    for path in (native / "features").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="must have a usable video, got 3 of which none is"):
+        open_features(native, on_error="skip")
+
+
+def test_unknown_layouts(tmp_path):
+    with pytest.raises(DataError, match="must be a folder with features"):
+        open_features(tmp_path / "nowhere")
+    (tmp_path / "readme.txt").write_text("")
+    with pytest.raises(DataError, match="in a layout that pyws knows, got readme.txt"):
+        open_features(tmp_path)
+    with pytest.raises(ValueError, match="on_error must be one of error, skip, got 'ignore'"):
+        open_features(tmp_path, on_error="ignore")
