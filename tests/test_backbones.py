@@ -1,0 +1,184 @@
+"""Backbones: what they share (padding, batches, noise, bad input), and each host's values by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from pyws.models import STPN, TwoStream
+from pyws.models.backbone import Recipe
+
+D, K = 6, 3
+HOSTS = {
+    "stpn": lambda: STPN(D, K),
+    "stpn-plain": lambda: STPN(D, K, embedding=False),
+    "two-stream": lambda: TwoStream(STPN(2, K, embedding=False), STPN(4, K), weights=(0.35, 0.65)),
+}
+LENGTHS = (5, 1, 11)
+SEEDS = torch.tensor([7, 8, 9])
+LABELS = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 1]]).bool()
+
+
+def build(name):
+    torch.manual_seed(0)
+    model = HOSTS[name]().double()
+    for name, parameter in model.named_parameters():
+        if "bias" in name:  # zeros by initialisation would hide a bias at the wrong place
+            torch.nn.init.normal_(parameter)
+    return model
+
+
+@pytest.fixture(params=HOSTS)
+def host(request):
+    return build(request.param)
+
+
+def padded(lengths=LENGTHS, extra=0):
+    """Videos whose padding holds numbers that would show."""
+    generator = torch.Generator().manual_seed(1)
+    features = torch.full((len(lengths), max(lengths) + extra, D), 1e6, dtype=torch.float64)
+    mask = torch.zeros(features.shape[:2], dtype=torch.bool)
+    for i, length in enumerate(lengths):
+        features[i, :length] = torch.randn(length, D, generator=generator, dtype=torch.float64)
+        mask[i, :length] = True
+    return features, mask
+
+
+def one(i, features, mask):
+    length = int(mask[i].sum())
+    return features[i : i + 1, :length], mask[i : i + 1, :length]
+
+
+def weighted(activations):
+    """One number a video that every output takes part in."""
+    columns = sum(weight * values.square().sum((1, 2)) for weight, values in activations.logits)
+    return activations.scores.sum(1) + activations.tcam.square().sum((1, 2)) + columns
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_batch_equals_one_video_at_a_time(host, training):
+    host.train(training)
+    features, mask = padded(extra=4)
+    activations = host(features, mask, SEEDS)
+    for i, length in enumerate(LENGTHS):
+        alone = host(*one(i, features, mask), SEEDS[i : i + 1])
+        torch.testing.assert_close(activations.scores[i], alone.scores[0])
+        torch.testing.assert_close(activations.tcam[i, :length], alone.tcam[0])
+        assert not activations.tcam[i, length:].any()
+        for (weight, columns), (weight_alone, columns_alone) in zip(activations.logits, alone.logits, strict=True):
+            assert weight == weight_alone
+            torch.testing.assert_close(columns[i, :length], columns_alone[0])
+            assert not columns[i, length:].any()
+
+
+def gradients(model, losses):
+    parameters = list(model.parameters())
+    return torch.autograd.grad(losses.sum(), parameters, allow_unused=True, materialize_grads=True)
+
+
+@pytest.mark.parametrize("epoch", [0, 150])
+def test_gradients_of_a_batch_are_the_sum_over_its_videos(host, epoch):
+    features, mask = padded(extra=2)
+    activations, losses = host.loss(features, mask, LABELS, epoch, SEEDS)
+    together = gradients(host, losses + weighted(activations))
+    apart = [torch.zeros_like(p) for p in host.parameters()]
+    for i in range(len(LENGTHS)):
+        activations, loss = host.loss(*one(i, features, mask), LABELS[i : i + 1], epoch, SEEDS[i : i + 1])
+        torch.testing.assert_close(loss[0], losses[i])
+        apart = [a + g for a, g in zip(apart, gradients(host, loss + weighted(activations)), strict=True)]
+    for got, expected in zip(together, apart, strict=True):
+        torch.testing.assert_close(got, expected)
+    assert all(g.abs().sum() > 0 for g in together)
+
+
+def test_activations_have_their_ranges(host):
+    activations = host.eval()(*padded())
+    assert activations.scores.shape == (3, K)
+    assert activations.tcam.shape[:2] == (3, 11)
+    assert activations.tcam.shape[2] in (K, K + 1)
+    for values in (activations.scores, activations.tcam):
+        assert values.min() >= 0
+        assert values.max() <= 1
+    assert all(columns.shape == (3, 11, K + 1) for _, columns in activations.logits)
+    assert sum(weight for weight, _ in activations.logits) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTS if name != "stpn-plain"])
+def test_noise_follows_the_seed_of_a_video(name):
+    host = build(name)
+    features, mask = padded((4, 4))
+    features[1] = features[0]
+    same = host(features, mask, torch.tensor([3, 3]))
+    other = host(features, mask, torch.tensor([3, 4]))
+    torch.testing.assert_close(same.tcam[0], same.tcam[1])
+    assert not torch.equal(other.tcam[0], other.tcam[1])
+    torch.manual_seed(5)
+    host(features, mask, torch.tensor([3, 3]))
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(1))  # torch's own generator is left alone
+
+
+def test_evaluation_draws_nothing(host):
+    features, mask = padded()
+    host.eval()
+    assert torch.equal(host(features, mask, SEEDS).tcam, host(features, mask).tcam)
+
+
+def test_bad_input_is_named(host):
+    features, mask = padded()
+    name = type(host).__name__
+    with pytest.raises(ValueError, match=f"{name}: features must"):
+        host(features[..., :-1], mask)
+    with pytest.raises(TypeError, match=f"{name}: mask must"):
+        host(features, mask.long())
+    with pytest.raises(ValueError, match=f"{name}: mask must show a snippet of every video, got none of video 1"):
+        host(features, mask & torch.tensor([True, False, True])[:, None])
+    with pytest.raises(ValueError, match=f"{name}: labels must tag every video, got none for video 2"):
+        host.loss(features, mask, LABELS & torch.tensor([True, True, False])[:, None], 0)
+
+
+def test_hosts_without_memory_remember_nothing(host):
+    activations = host(*padded())
+    assert host.memories(activations, torch.arange(3), LABELS) == []
+    host.remember([])
+    host.forget()
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def arrays(model):
+    return {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+
+
+def test_stpn_by_hand():
+    torch.manual_seed(2)
+    model = STPN(D, K, embedding=False, sparsity=0.1).double().eval()
+    features, mask = padded((4,))
+    activations, loss = model.loss(features, mask, LABELS[1:2], 0)
+    x, w = features[0].numpy(), arrays(model)
+    hidden = np.maximum(x @ w["attention.0.weight"].T + w["attention.0.bias"], 0)
+    attention = sigmoid(hidden @ w["attention.2.weight"].T + w["attention.2.bias"])
+    video = (attention * x).mean(0) @ w["classifier.weight"].T + w["classifier.bias"]
+    maps = x @ w["classifier.weight"].T
+    y = LABELS[1].numpy()
+    entropy = -np.where(y, np.log(sigmoid(video)), np.log(1 - sigmoid(video))).mean()
+    np.testing.assert_allclose(activations.scores[0].detach(), sigmoid(video))
+    np.testing.assert_allclose(activations.tcam[0].detach(), attention * sigmoid(maps))
+    np.testing.assert_allclose(activations.logits[0][1][0].detach(), np.pad(maps, ((0, 0), (0, 1))))
+    np.testing.assert_allclose(loss.item(), entropy + 0.1 * attention.sum())
+
+
+def test_a_recipe_proposes_and_suppresses():
+    recipe = Recipe(lr=1.0, class_threshold=0.3, or_best=True, thresholds=(0.5,), margin=0.5, outer_weight=0.6,
+                    video_weight=0.2)  # fmt: skip
+    tcam = torch.tensor([[0.1, 0, 0], [0.9, 0, 0], [0.7, 0, 0.9], [0.3, 0, 0], [0, 0.6, 0.9], [0, 0.8, 0]])
+    scores = torch.tensor([[0.5, 0.2], [0.1, 0.25]])
+    offsets = torch.tensor([0, 4, 6])
+    assert recipe.wanted(scores).tolist() == [[True, False], [False, True]]
+    found = recipe.propose(tcam, offsets, scores)
+    assert found.offsets.tolist() == [0, 1, 1, 1, 2]
+    np.testing.assert_allclose(found.score, [0.8 - 0.6 * 0.2 + 0.2 * 0.5, 0.7 + 0.2 * 0.25], rtol=1e-6)
+    assert (found.start.tolist(), found.end.tolist()) == ([1, 0], [3, 2])
+    assert recipe.suppress(found).score.tolist() == found.score.tolist()
