@@ -30,8 +30,8 @@ def test_parameters() -> None:
 
 
 def test_output_stride_is_checked() -> None:
-    with pytest.raises(ValueError, match="output_stride must be 16 or 32, got 8"):
-        EfficientNetLite0(output_stride=8)
+    with pytest.raises(ValueError, match="output_stride must be 8, 16 or 32, got 4"):
+        EfficientNetLite0(output_stride=4)
 
 
 def test_strided_padding_puts_the_odd_pixel_at_the_end() -> None:

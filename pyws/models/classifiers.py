@@ -23,8 +23,8 @@ _LAST_LAYERS = {
     "shufflenet": "conv5", "googlenet": "inception5b", "vgg": "features", "alexnet": "features",
 }  # fmt: skip
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -80,20 +80,26 @@ def load_classifier(
     DataError : a file is missing, truncated, not a state dict, or does not fit the model
     ValueError : no such model, or a model whose last layer is not known
     """
-    state = _read_state(weights)
+    state = read_state(weights)
     classes = len(state[next(reversed(state))])
     if name == LITE0:
         model: nn.Module = EfficientNetLite0(classes, output_stride)
         mean, std = (127 / 255,) * 3, (128 / 255,) * 3
     else:
         model = _torchvision_model(name, classes, output_stride)
-        mean, std = _IMAGENET_MEAN, _IMAGENET_STD
-    _load_state(model, state, name, weights)
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    load_weights(model, state, name, weights)
     names = _imagenet_labels(classes) if labels is None else _read_labels(labels, classes)
     return Classifier(name, model.eval(), layer or _last_layer(name), mean, std, names)
 
 
-def _read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The state dict of a classifier, from a file of torch.save; no code in it is run.
+
+    Raises
+    ------
+    DataError : missing, damaged, or not a state dict
+    """
     if not Path(path).is_file():
         raise DataError(path, "must be a file of weights, found none")
     try:
@@ -107,7 +113,8 @@ def _read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return state
 
 
-def _load_state(model: nn.Module, state: dict[str, Tensor], name: str, path: str | os.PathLike[str]) -> None:
+def load_weights(model: nn.Module, state: dict[str, Tensor], name: str, path: str | os.PathLike[str]) -> None:
+    """Load a state dict, exactly; errors name the file that it came from."""
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -28,8 +28,8 @@ class EfficientNetLite0(nn.Module):
     Parameters
     ----------
     classes : number of classes
-    output_stride : 32 as trained, or 16: the last stage with a stride keeps its resolution and its kernels are dilated
-        instead, so that the last feature map is twice as fine under the same weights
+    output_stride : 32 as trained, or 16 or 8: the last stages with a stride keep their resolution and kernels are
+        dilated instead, so that the last feature map is finer under the same weights
 
     The layer for class activation maps is ``"features"``: (B, 1280, ceil(H / stride), ceil(W / stride)), after ReLU6.
 
@@ -43,8 +43,8 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self, classes: int = 1000, output_stride: int = 32) -> None:
         super().__init__()
-        if output_stride not in (16, 32):
-            raise ValueError(f"EfficientNetLite0: output_stride must be 16 or 32, got {output_stride}")
+        if output_stride not in (8, 16, 32):
+            raise ValueError(f"EfficientNetLite0: output_stride must be 8, 16 or 32, got {output_stride}")
         self._conv_stem = SameConv2d(3, 32, 3, stride=2)
         self._bn0 = _norm(32)
         self._blocks = nn.Sequential(*_blocks(output_stride))

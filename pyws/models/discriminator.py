@@ -1,0 +1,46 @@
+"""The network that tells patches of frames from cut-and-paste composites."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+CHANNELS = (1, 2, 4, 8, 8)  # of each layer, in units of the first
+STRIDES = (1, 2, 2, 2, 2)
+
+
+class Discriminator(nn.Module):
+    """RGB patches (B, 3, size, size) in [0, 1] to logits (B,), high for patches of untouched frames.
+
+    Five 3x3 convolutions without padding, each followed by a leaky ReLU of slope 0.2, and a linear layer. (The paper
+    states the five layers; shapes follow Remez et al., Learning to Segment via Cut-and-Paste, ECCV 2018. At the
+    default size: 66, 64, 31, 15, 7, 3 positions a side; 3.92 million parameters.)
+
+    Parameters
+    ----------
+    size : side of a patch in pixels, at least 36
+    width : channels of the first layer
+
+    Examples
+    --------
+    >>> import torch
+    >>> Discriminator()(torch.zeros(2, 3, 66, 66)).shape
+    torch.Size([2])
+    """
+
+    def __init__(self, size: int = 66, width: int = 64) -> None:
+        super().__init__()
+        if size < 36 or width < 1:
+            raise ValueError(f"Discriminator: size must be >= 36 and width >= 1, got {size} and {width}")
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        inputs, side = 3, size
+        for number, (channels, stride) in enumerate(zip(CHANNELS, STRIDES, strict=True), start=1):
+            layers[f"conv{number}"] = nn.Conv2d(inputs, width * channels, 3, stride=stride)
+            layers[f"relu{number}"] = nn.LeakyReLU(0.2)
+            inputs, side = width * channels, (side - 3) // stride + 1
+        self.features = nn.Sequential(layers)
+        self.score = nn.Linear(inputs * side * side, 1)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return self.score(self.features(patches * 2 - 1).flatten(1))[:, 0]

@@ -1,0 +1,93 @@
+"""DeepLab-v2 and the discriminator: shapes, dilation, initial weights, frozen batch norm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pyws import DataError
+from pyws.models.classifiers import LITE0
+from pyws.models.deeplab import BACKBONES, build_deeplab
+from pyws.models.discriminator import Discriminator
+
+
+@pytest.mark.parametrize(("backbone", "stride"), [*((name, 8) for name in BACKBONES), ("resnet18", 16), (LITE0, 16)])
+def test_shapes(backbone: str, stride: int) -> None:
+    model = build_deeplab(backbone, 5, output_stride=stride).eval()
+    assert model(torch.rand(1, 3, 33, 50)).shape == (1, 5, 33, 50)
+    assert model.coarse(torch.rand(1, 3, 48, 64)).shape == (1, 5, 48 // stride, 64 // stride)
+    assert [branch.dilation for branch in model.branches] == [(6, 6), (12, 12), (18, 18), (24, 24)]
+
+
+def test_the_head_is_the_sum_of_its_branches() -> None:
+    torch.manual_seed(0)
+    model = build_deeplab("resnet18", 3).eval()
+    weight = torch.cat([branch.weight.flatten() for branch in model.branches])
+    assert weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert not any(branch.bias.any() for branch in model.branches)
+    images = torch.rand(1, 3, 64, 64)
+    features = model.body(images)
+    expected = torch.stack([branch(features) for branch in model.branches]).sum(0)
+    torch.testing.assert_close(model.coarse(images), expected)
+
+
+@pytest.mark.parametrize(("backbone", "strides"), [("resnet18", (8, 16)), ("resnet50", (8,))])
+def test_dilated_features_contain_the_strided_ones(backbone: str, strides: tuple[int, ...]) -> None:
+    """At every fourth (second) position the features are those of the classifier as it was trained."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    classifier = models.get_model(backbone, weights=None, num_classes=7).eval()
+    images = torch.rand(1, 3, 64, 96)
+    expected = nn.Sequential(*list(classifier.children())[:-2])(images)
+    for stride in strides:
+        model = build_deeplab(backbone, 2, output_stride=stride).eval()
+        model.body.load_state_dict(dict(zip(model.body.state_dict(), classifier.state_dict().values(), strict=False)))
+        step = 32 // stride
+        torch.testing.assert_close(model.body(images)[:, :, ::step, ::step], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_batch_norm_stays_frozen() -> None:
+    model = build_deeplab("resnet18", 2).train()
+    norm = next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    before = norm.running_mean.clone()
+    model(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert model.training
+    assert not norm.training
+    assert torch.equal(norm.running_mean, before)
+    assert norm.weight.grad is None
+    assert model.branches[0].weight.grad is not None
+    free = build_deeplab("resnet18", 2, frozen_norm=False).train()
+    assert all(module.training for module in free.modules())
+    assert not any(module.training for module in free.eval().modules())
+
+
+def test_weights_of_a_classifier(tmp_path: Path) -> None:
+    from torchvision.models import resnet18
+
+    classifier = resnet18(num_classes=4)
+    torch.save(classifier.state_dict(), tmp_path / "w.pth")
+    model = build_deeplab("resnet18", 3, tmp_path / "w.pth")
+    assert torch.equal(model.body[0].weight, classifier.conv1.weight)
+    with pytest.raises(DataError, match="does not hold the weights of resnet50"):
+        build_deeplab("resnet50", 3, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="backbone: must be one of resnet101, .* got 'vgg'"):
+        build_deeplab("vgg", 3)
+    with pytest.raises(ValueError, match="output_stride: must be 8 or 16, got 4"):
+        build_deeplab("resnet18", 3, output_stride=4)
+
+
+def test_discriminator() -> None:
+    model = Discriminator()
+    sides = []
+    for layer in model.features:
+        layer.register_forward_hook(lambda module, inputs, output: sides.append(output.shape[-1]))
+    assert model(torch.rand(2, 3, 66, 66)).shape == (2,)
+    assert sides[::2] == [64, 31, 15, 7, 3]
+    assert sum(parameter.numel() for parameter in model.parameters()) == 3_915_393
+    assert Discriminator(36, 2)(torch.rand(1, 3, 36, 36)).shape == (1,)
+    with pytest.raises(ValueError, match="size must be >= 36"):
+        Discriminator(35)
