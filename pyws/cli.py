@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "pyws.commands.demo:demo",
     "doctor": "pyws.commands.doctor:doctor",
     "data convert": "pyws.commands.data:convert",
+    "data synthesize": "pyws.commands.data:synthesize",
     "segments fuse": "pyws.commands.segments:fuse",
     "segments labels": "pyws.commands.segments:labels",
     "segments evaluate": "pyws.commands.segments:evaluate",

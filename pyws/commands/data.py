@@ -37,3 +37,38 @@ def convert(
     if counts["videos_without_tags"]:
         common.say(f"without tags: {', '.join(counts['videos_without_tags'])}")
     return {"out": str(out), **counts}
+
+
+def synthesize(
+    out: Positional[Path],
+    training: int = 60,
+    test: int = 30,
+    classes: int = 6,
+    width: int = 64,
+    difficulty: float = 0.5,
+    snippets: int = 120,
+    several: float = 0.3,
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Write a synthetic data set of features with its truth, to try localisation from tags on.
+
+    It is drawn, not measured: see pyws.data.synthetic_features for its definition.
+
+    Args:
+        out: folder to write, new or empty
+        training: videos of the subset training
+        test: videos of the subset test
+        classes: actions
+        width: of the features, even; the first half stands for appearance, the second for motion
+        difficulty: 0 to 1; how weak the less salient parts of actions are, how closely context goes with the action,
+            how strong the noise is
+        snippets: median length of a video
+        several: share of the videos with more than one class
+    """
+    from pyws.data.synthetic_features import SyntheticSettings, write_synthetic
+
+    settings = SyntheticSettings(classes, width, difficulty, snippets, several, common.seed)
+    counts = write_synthetic(out, settings, training, test)
+    for subset, videos in counts["videos"].items():
+        common.say(f"{subset}: {videos} synthetic videos, {counts['instances'][subset]} instances")
+    return {"out": str(out), "synthetic": True, **counts}
