@@ -88,6 +88,26 @@ double student_location(const FuseLoops& loops, const double* x, const double* g
   return m;
 }
 
+// The released sums of the signed rule: the seed (member `first`), then the others by rising score.
+void fuse_signed(const Scratch& scratch, std::int64_t size, std::int64_t first, double temperature,
+                 double* fused[kFuseRows]) {
+  const double *score = scratch.member[2], *weight = scratch.member[3];
+  std::int64_t* order = scratch.rank;
+  for (std::int64_t r = 0; r < size; ++r) order[r] = r;
+  std::swap(order[0], order[first]);
+  std::sort(order + 1, order + size, [score](std::int64_t a, std::int64_t b) {
+    return sort_key(score[a]) < sort_key(score[b]) || (sort_key(score[a]) == sort_key(score[b]) && a < b);
+  });
+  const double origin = signed_origin(*std::max_element(weight, weight + size), temperature);
+  for (std::int64_t r = 0; r < size; ++r) scratch.g[r] = exact_exp((weight[r] - origin) / temperature);
+  for (int row = 0; row < kFuseRows; ++row) {
+    SignedMean sums{};
+    for (std::int64_t k = 0; k < size; ++k)
+      sums = add_signed(sums, scratch.member[row][order[k]], weight[order[k]], scratch.g[order[k]]);
+    *fused[row] = signed_value(sums);
+  }
+}
+
 struct Fusion {
   const FuseLoops& loops;
   int overlap;
@@ -111,18 +131,23 @@ struct Fusion {
   // The fused segment of `size` members; `seed` is one of them. Distances from the seed keep equal members exact.
   void fuse(const Scratch& scratch, const double* const rows[kFuseRows], std::int64_t size, std::int64_t seed,
             double* fused[kFuseRows]) const {
-    if (size == 1) {
+    if (size == 1 && distribution != kSigned) {
       for (int row = 0; row < kFuseRows; ++row) *fused[row] = rows[row][seed];
       return;
     }
     for (int row = 0; row < kFuseRows; ++row)
       for (std::int64_t r = 0; r < size; ++r) scratch.member[row][r] = rows[row][scratch.members[r]];
-    double whole = 0.0;
-    if (distribution != kUniform) {
-      loops.softmax(scratch.member[3], size, temperature, scratch.g);
-      whole = loops.total(scratch.g, size);
+    if (distribution == kSigned) {
+      const std::int64_t first = std::find(scratch.members, scratch.members + size, seed) - scratch.members;
+      fuse_signed(scratch, size, within(first, size), temperature, fused);
+    } else {
+      double whole = 0.0;
+      if (distribution != kUniform) {
+        loops.softmax(scratch.member[3], size, temperature, scratch.g);
+        whole = loops.total(scratch.g, size);
+      }
+      for (int row = 0; row < kFuseRows; ++row) *fused[row] = locate(scratch, row, size, rows[row][seed], whole);
     }
-    for (int row = 0; row < kFuseRows; ++row) *fused[row] = locate(scratch, row, size, rows[row][seed], whole);
     *fused[1] = higher(*fused[0], *fused[1]);  // rounding must not turn a segment around
   }
 };

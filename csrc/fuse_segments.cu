@@ -233,19 +233,56 @@ __device__ void gather_members(const Walk& walk, const Fusion& fusion, const Row
   if (threadIdx.x % kWarp == 0) tops[threadIdx.x / kWarp] = top;
   __syncthreads();
   for (int warp = 0; warp < kWarps; ++warp) top = higher(tops[warp], top);
-  for (std::int64_t r = threadIdx.x; r < size; r += kThreads)
-    walk.g[r] = exp_nonpositive((walk.member[3 * walk.stride + r] - top) / fusion.temperature);
+  const bool is_signed = fusion.distribution == kSigned;
+  const double origin = is_signed ? signed_origin(top, fusion.temperature) : top;
+  for (std::int64_t r = threadIdx.x; r < size; r += kThreads) {
+    const double exponent = (walk.member[3 * walk.stride + r] - origin) / fusion.temperature;
+    walk.g[r] = is_signed ? exact_exp(exponent) : exp_nonpositive(exponent);
+  }
   __syncthreads();
+}
+
+// As the CPU's: members are lined up by counting who comes before each, then one thread a row adds them up.
+__device__ void fuse_signed(const Walk& walk, std::int64_t size, std::int64_t seed, double* fused, std::int64_t total) {
+  PYWS_SHARED(double, places, kFuseRows);
+  const double* score = walk.member + 2 * walk.stride;
+  const double* weight = walk.member + 3 * walk.stride;
+  for (std::int64_t r = threadIdx.x; r < size; r += kThreads) {
+    const std::int64_t key = sort_key(score[r]);
+    std::int64_t before = walk.members[r] == seed ? 0 : 1;
+    for (std::int64_t other = 0; before > 0 && other < size; ++other) {
+      if (walk.members[other] == seed) continue;
+      const std::int64_t at = sort_key(score[other]);
+      before += at < key || (at == key && other < r) ? 1 : 0;
+    }
+    walk.rank[within(before, size)] = r;
+  }
+  __syncthreads();
+  if (threadIdx.x < kFuseRows) {
+    SignedMean sums{0.0, 0.0, 0.0};
+    for (std::int64_t k = 0; k < size; ++k) {
+      const std::int64_t r = within(walk.rank[k], size);
+      sums = add_signed(sums, walk.member[threadIdx.x * walk.stride + r], weight[r], walk.g[r]);
+    }
+    places[threadIdx.x] = signed_value(sums);
+  }
+  __syncthreads();
+  if (threadIdx.x < kFuseRows)
+    fused[threadIdx.x * total] = threadIdx.x == 1 ? higher(places[0], places[1]) : places[threadIdx.x];
 }
 
 // Warp 0 fits all four rows at once, eight lanes a row.
 __device__ void fuse_members(const Walk& walk, const Fusion& fusion, const Rows& rows, std::int64_t size,
                              std::int64_t seed, double* fused, std::int64_t total) {
-  if (size == 1) {
+  if (size == 1 && fusion.distribution != kSigned) {
     if (threadIdx.x < kFuseRows) fused[threadIdx.x * total] = rows.at(threadIdx.x, seed);
     return;
   }
   gather_members(walk, fusion, rows, size);
+  if (fusion.distribution == kSigned) {
+    fuse_signed(walk, size, seed, fused, total);
+    return;
+  }
   if (fusion.distribution == kExponential) {
 #pragma unroll 1
     for (int row = 0; row < kFuseRows; ++row) {

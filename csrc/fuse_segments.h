@@ -4,6 +4,9 @@
 // are its members (the seed always is) and leave with it; and so on until none is left.
 //   fuse      a cluster becomes one segment: start, end, score and weight each become the location of a distribution
 //             fitted to the members under the weights g = exp((w - max w) / temperature)
+//             or, signed, as released: sum(g x) / sum(sign(w) g), summed from the seed on and then by rising score, one
+//             by one, g = exp(w / temperature) to the last bit: ends that int() cuts afterwards depend on it. Where the
+//             signs cancel to nothing the divisor is sum(g); max w is subtracted where exp would leave its range
 //   suppress  the seeds stay, in the order picked; or, soft, nothing leaves: scores fall by exp(-overlap^2 / sigma)
 //
 // start, end, score, weight   (total,) float64 each, finite, end >= start
@@ -16,20 +19,21 @@
 // pack_segments then gathers rows by `order` into packed (4, packed_total), whose size the caller reads in between;
 //           index, where given, gets the input position of each row.
 // Ties      equal scores: the lowest index; equal fused scores: the cluster picked first.
-// Sums      over members in rising order, member r in lane r % 8, the lanes in a tree: the same bits on CPU and CUDA.
-// Contents  finite numbers are the contract; anything else gives unspecified values, never a bad access or a hang.
-// Empty     a group without candidates gives none.
+// Sums      (but the signed) over members in rising order, member r in lane r % 8, the lanes in a tree: the same bits
+// on CPU and CUDA. Contents  finite numbers are the contract; anything else gives unspecified values, never a bad
+// access or a hang. Empty     a group without candidates gives none.
 #pragma once
 
 #include <limits>
 
+#include "exact_exp.h"
 #include "host_device.h"
 #include "ragged.h"
 
 namespace pyws {
 
 enum Overlap : int { kOverlapIou = 0, kOverlapOwn = 1 };
-enum Distribution : int { kGaussian = 0, kUniform = 1, kExponential = 2, kStudent = 3 };
+enum Distribution : int { kGaussian = 0, kUniform = 1, kExponential = 2, kStudent = 3, kSigned = 4 };
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
@@ -122,6 +126,22 @@ PYWS_HD double decayed(double score, double overlap, double sigma) {
 
 // Weights of a weighted median, as integers: their sums are exact in any order, so that every device finds the same.
 PYWS_HD std::int64_t median_weight(double g) { return static_cast<std::int64_t>(g * 1099511627776.0); }
+
+// What the signed rule subtracts from all weights before exp: nothing, as released, where exp stays within its range.
+PYWS_HD double signed_origin(double highest, double temperature) {
+  const double exponent = highest / temperature;
+  return exponent > -700.0 && exponent < 700.0 ? 0.0 : highest;
+}
+
+// The signed rule, member by member.
+struct SignedMean {
+  double moment, divisor, whole;
+};
+
+PYWS_HD SignedMean add_signed(SignedMean sums, double x, double weight, double g) {
+  return {sums.moment + g * x, sums.divisor + (weight > 0.0 ? g : weight < 0.0 ? -g : 0.0), sums.whole + g};
+}
+PYWS_HD double signed_value(SignedMean sums) { return sums.moment / (sums.divisor != 0.0 ? sums.divisor : sums.whole); }
 
 // Student's t: the share of a member at distance x - m, and when its iteration rests.
 constexpr double kVarianceFloor = 1e-6;

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyws.data.temporal import Instances, read_detections, read_truth, read_wtalc
+from pyws.data.temporal import read_detections, read_truth, read_wtalc
 from pyws.errors import DataError
 from pyws.evaluation import detection_map
+from pyws.segments import fuse_detections
 
 TIOUS = (0.1, 0.3, 0.5, 0.7)
 
@@ -243,45 +244,18 @@ def in_snippets(rows, rounding=lambda x: x):
     return dataclasses.replace(rows, start=rounding(rows.start * 25 / 16), end=rounding(rows.end * 25 / 16))
 
 
-def released_walk(rows, threshold, merge):
-    """Greedy clusters by overlap over the own area, ends inclusive. ``merge`` gets the seed, then its members from the
-    lowest score up: the order in which the released code adds, and a last bit decides where int() cuts."""
-    merged = []
-    group = rows.video * len(rows.labels) + rows.label
-    for key in np.unique(group):
-        left = np.flatnonzero(group == key)
-        left = left[np.argsort(rows.score[left], kind="stable")]
-        while len(left):
-            seed, left = left[-1], left[:-1]
-            shared = np.minimum(rows.end[left], rows.end[seed]) - np.maximum(rows.start[left], rows.start[seed]) + 1
-            near = np.maximum(0, shared) / (rows.end[left] - rows.start[left] + 1) > threshold
-            start, end, score = merge(rows, [seed, *left[near]])
-            merged.append((rows.video[seed], rows.label[seed], start, max(start, end), score))
-            left = left[~near]
-    return Instances(rows.videos, rows.labels, *map(np.array, zip(*merged, strict=True)))
-
-
-def keep_seed(rows, members):
-    return [column[members[0]] for column in (rows.start, rows.end, rows.score)]
-
-
-def released_fusion(rows, members):
-    """Weights at temperature 0.2. What divides them has the signs of the scores, so that a negative one can throw
-    the segment anywhere, or turn it round; nothing matches an empty range either."""
-    weights = [math.exp(rows.score[i] / 0.2) for i in members]
-    whole = sum(np.sign(rows.score[i]) * weight for i, weight in zip(members, weights, strict=True))
-    columns = (rows.start, rows.end, rows.score)
-    return [sum(w * column[i] for i, w in zip(members, weights, strict=True)) / whole for column in columns]
-
-
 @pytest.mark.parametrize(
-    ("name", "threshold", "merge"),
-    [("nms0.5", 0.5, keep_seed), ("fused_own0.25_T0.2", 0.25, released_fusion)],
+    ("name", "method"),
+    [
+        ("nms0.5", {"method": "nms", "iou_threshold": 0.5}),
+        ("fused_own0.25_T0.2", {"method": "gaussian", "iou_threshold": 0.25, "temperature": 0.2, "sign_weights": True}),
+    ],
 )
-def test_released_numbers_of_suppression_and_fusion(released, name, threshold, merge):
+def test_released_numbers_of_suppression_and_fusion(released, name, method):
+    # On the grid from the start, as released: on the way through seconds a last bit may decide where int() cuts.
     golden, truth, proposals = released
     on_grid = dataclasses.replace(truth, instances=in_snippets(truth.instances, np.rint))
-    detections = released_walk(in_snippets(proposals), threshold, merge)
+    detections = fuse_detections(in_snippets(proposals), overlap="own", snippets_per_second=1.0, **method)
     assert_released(golden[name], detection_map(detections, on_grid, subset="validation", snippets_per_second=1.0))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from decimal import Decimal
 from functools import cache
 
 import numpy as np
@@ -113,6 +114,49 @@ def test_distributions_by_hand(backend):
     assert fuse_segments(even, 0.1, distribution="exponential").start.item() == 1.0
 
 
+def released_sums(rows, temperature):
+    """The signed rule member by member, seed first and then by rising score, its exponentials to the last bit."""
+    rows = sorted(rows, key=lambda row: row[2])
+    rows = [rows[-1], *rows[:-1]]
+    g = [float((Decimal(row[3] / temperature)).exp()) for row in rows]
+    divisor = sum(math.copysign(weight, row[3]) for row, weight in zip(rows, g, strict=True))
+    return [sum(weight * row[k] for row, weight in zip(rows, g, strict=True)) / divisor for k in range(4)]
+
+
+def test_signed_weights_sum_as_released(backend):
+    generator = np.random.default_rng(5)
+    for size in (1, 2, 7, 33):
+        end, score, weight = (
+            12 + 8 * generator.random(size),
+            generator.permutation(size) / 8,
+            generator.normal(1, 1, size),
+        )
+        group = [(12.0, *row) for row in zip(end, score, weight, strict=True)]
+        fused = fuse_segments(Segments.of([group]), 0.0, 0.3, overlap="own", sign_weights=True)
+        start, end, *rest = released_sums(group, 0.3)
+        assert rows(fused).tolist() == [[start, max(start, end), *rest]]
+    mixed = random_segments([17, 0, 5], seed=6)
+    mixed = dataclasses.replace(mixed, weight=mixed.weight - 0.5)
+    expected, _ = reference.fuse_segments(mixed, 0.25, 0.2, "own", sign_weights=True)
+    flat = torch.tensor([row for group in expected for row in group], dtype=torch.float64)
+    fused = fuse_segments(mixed, 0.25, 0.2, "own", sign_weights=True)
+    torch.testing.assert_close(rows(fused), flat, rtol=1e-9, atol=1e-9)
+    assert torch.equal(rows(fuse_segments(mixed.group(2), 0.25, 0.2, "own", sign_weights=True)), rows(fused.group(2)))
+
+
+def test_signed_weights_by_hand(backend):
+    def fuse(*group, temperature=0.2):
+        fused = fuse_segments(Segments.of([list(group)]), 0.1, temperature, sign_weights=True)
+        return fused.start.item(), fused.end.item()
+
+    out_of_the_hull = (10 * math.e + 12 * math.exp(-0.5)) / (math.e - math.exp(-0.5))
+    assert fuse((10, 20, 0.9, 0.2), (12, 20, 0.8, -0.1))[0] == pytest.approx(out_of_the_hull)
+    assert fuse((10, 20, 0.9, -0.3)) == (-10.0, -10.0)  # mirrored, and an end is never before its start
+    assert fuse((10, 20, 0.9, 0.0)) == (10.0, 20.0)  # the signs cancel to nothing
+    assert fuse((10, 20, 0.9, 800.0), (12, 20, 0.8, 799.0), temperature=1e-3) == (10.0, 20.0)
+    assert fuse((10, 20, 0.9, 5e3), (14, 20, 0.8, 5e3), temperature=1.0) == (12.0, 20.0)
+
+
 def test_temperature_limits(backend):
     segments = Segments.of([[(0, 10, 0.9, 0.2), (2, 12, 0.8, 700.0), (4, 14, 0.7, -3.0)]])
     cold = fuse_segments(segments, 0.1, temperature=1e-3)
@@ -174,8 +218,10 @@ FIRST_SEEN = {}
 def test_same_bits_on_every_backend(backend, distribution):
     segments = random_segments([0, 90, 1, 33], seed=4)
     fused, membership = fuse_segments(segments, 0.1, 0.05, "own", distribution, return_membership=True)
-    soft = suppress_segments(segments, sigma=0.4)
-    answer = (rows(fused), membership, rows(soft))
+    other = suppress_segments(segments, sigma=0.4)
+    if distribution == "gaussian":
+        other = fuse_segments(dataclasses.replace(segments, weight=segments.weight - 0.5), sign_weights=True)
+    answer = (rows(fused), membership, rows(other))
     for own, other in zip(answer, FIRST_SEEN.setdefault(distribution, answer), strict=True):
         assert torch.equal(own, other)
 
@@ -197,6 +243,10 @@ def test_strided_fields(backend):
         (lambda s: fuse_segments(s, overlap="dice"), "fuse_segments: overlap must be one of 'iou', 'own', got 'dice'"),
         (lambda s: fuse_segments(s, distribution="gauss"), "fuse_segments: distribution must be one of .* got 'gauss'"),
         (lambda s: fuse_segments(s, dof=-1.0), "fuse_segments: dof must be > 0, got -1.0"),
+        (
+            lambda s: fuse_segments(s, distribution="t", sign_weights=True),
+            "fuse_segments: sign_weights is of the distribution 'gaussian', got it with 't'",
+        ),
         (lambda s: fuse_segments(s.start), "fuse_segments: segments must be pyws.Segments, got Tensor"),
         (lambda s: suppress_segments(s, sigma=0.0), "suppress_segments: sigma must be > 0, got 0.0"),
         (lambda s: suppress_segments(s, -0.1), r"suppress_segments: iou_threshold must be in \[0, 1\], got -0.1"),
@@ -242,7 +292,7 @@ NUMBERS = st.one_of(st.floats(allow_nan=True, allow_infinity=True, width=64), st
     values=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=20),
     offsets=st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 22), min_size=1, max_size=5),
     scalars=st.tuples(NUMBERS, NUMBERS, NUMBERS),
-    codes=st.tuples(st.integers(0, 1), st.integers(0, 3)),
+    codes=st.tuples(st.integers(0, 1), st.integers(0, 4)),
 )
 def test_raw_operator_survives_anything(backend, values, offsets, scalars, codes):
     table = torch.tensor(values, dtype=torch.float64).reshape(-1, 4).T.contiguous()

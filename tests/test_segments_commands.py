@@ -215,6 +215,7 @@ BAD = [
     ((*FUSE, "--iou", "1.5"), None, r"fuse_segments: iou_threshold must be in \[0, 1\], got 1.5"),
     ((*FUSE, "--temperature", "0"), None, "fuse_segments: temperature must be > 0, got 0.0"),
     ((*FUSE, "--sigma", "0.5"), None, "sigma is of the method soft-nms, got it with 'gaussian'"),
+    ((*FUSE, "--method", "nms", "--sign-weights"), None, "sign_weights is of the method gaussian, got it with 'nms'"),
     ((*FUSE, "--snippets-per-second", "0"), None, "snippets_per_second must be > 0, got 0.0"),
     (LABELS, broken("proposals.json", results=UNKNOWN), "label must be one of the 2 classes, got 'flying'"),
     (LABELS, broken("proposals.json", results=STRANGER), "must give the duration of video 'v9'"),

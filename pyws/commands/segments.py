@@ -25,6 +25,7 @@ def fuse(
     temperature: float = 0.2,
     overlap: Literal["iou", "own"] = "iou",
     sigma: float | None = None,
+    sign_weights: bool = False,
     snippets_per_second: float = 25 / 16,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
@@ -38,15 +39,16 @@ def fuse(
         temperature: of the fusions; small follows the best proposal, large weighs all alike
         overlap: iou, or own (the released rule: over the candidate's own length)
         sigma: of soft-nms; 0.5 if not given
+        sign_weights: of gaussian: divide by the signed weights, as the released code does
         snippets_per_second: the grid on which proposals overlap
     """
     from pyws.data.temporal import read_detections, write_detections
     from pyws.segments import fuse_detections
 
     settings = {"method": method, "iou": iou, "temperature": temperature, "overlap": overlap, "sigma": sigma,
-                "snippets_per_second": snippets_per_second}  # fmt: skip
+                "sign_weights": sign_weights, "snippets_per_second": snippets_per_second}  # fmt: skip
     found = read_detections(proposals)
-    fused = fuse_detections(found, method, iou, temperature, overlap, sigma, snippets_per_second)
+    fused = fuse_detections(found, method, iou, temperature, overlap, sigma, snippets_per_second, sign_weights)
     write_detections(out, fused, settings)
     common.say(f"{out}: {len(fused)} detections from {len(found)} proposals of {len(found.videos)} videos")
     counts = {"videos": len(found.videos), "proposals": len(found), "detections": len(fused)}

@@ -13,18 +13,19 @@ from pyws.ragged import Segments
 
 OVERLAPS = {"iou": 0, "own": 1}  # csrc/fuse_segments.h: Overlap
 DISTRIBUTIONS = {"gaussian": 0, "uniform": 1, "exponential": 2, "t": 3}  # csrc/fuse_segments.h: Distribution
+_SIGNED = 4  # csrc/fuse_segments.h: kSigned
 _SCRATCH_ROWS, _BLOCK = 11, 16  # csrc/fuse_segments.h: kFuseScratch, kFuseBlock
 
 
 @overload
 def fuse_segments(
     segments: Segments, iou_threshold: float = ..., temperature: float = ..., overlap: str = ...,
-    distribution: str = ..., dof: float = ..., return_membership: Literal[False] = ...,
+    distribution: str = ..., dof: float = ..., return_membership: Literal[False] = ..., sign_weights: bool = ...,
 ) -> Segments: ...  # fmt: skip
 @overload
 def fuse_segments(
     segments: Segments, iou_threshold: float = ..., temperature: float = ..., overlap: str = ...,
-    distribution: str = ..., dof: float = ..., *, return_membership: Literal[True],
+    distribution: str = ..., dof: float = ..., *, return_membership: Literal[True], sign_weights: bool = ...,
 ) -> tuple[Segments, Tensor]: ...  # fmt: skip
 
 
@@ -36,6 +37,7 @@ def fuse_segments(
     distribution: str = "gaussian",
     dof: float = 3.0,
     return_membership: bool = False,
+    sign_weights: bool = False,
 ) -> Segments | tuple[Segments, Tensor]:
     """Fuse overlapping segments instead of suppressing all but the best.
 
@@ -56,6 +58,11 @@ def fuse_segments(
         freedom)
     dof : > 0, of "t"
     return_membership : also return which fused segment took each candidate
+    sign_weights : divide by the sum of ``sign(weight) * exp(weight / temperature)``, as the released code does, instead
+        of by the sum of the exponentials; of "gaussian". The same where all weights are positive. Where some are not, a
+        fused segment may lie outside its members, a lone one of negative weight is mirrored at 0, and only where the
+        signs cancel to nothing the plain sum divides. Exponentials and sums are taken as in the released code to the
+        last bit, since ends that ``int()`` cuts afterwards depend on it.
 
     Returns
     -------
@@ -91,9 +98,11 @@ def fuse_segments(
     check_choice(op, "overlap", overlap, tuple(OVERLAPS))
     check_choice(op, "distribution", distribution, tuple(DISTRIBUTIONS))
     check_range(op, "dof", dof, "> 0", 0 < dof < math.inf)
+    if sign_weights and distribution != "gaussian":
+        raise ValueError(f"{op}: sign_weights is of the distribution 'gaussian', got it with {distribution!r}")
     rows, offsets, membership = _fuse(
-        segments.start, segments.end, segments.score, segments.weight, segments.offsets,
-        OVERLAPS[overlap], iou_threshold, DISTRIBUTIONS[distribution], temperature, dof,
+        segments.start, segments.end, segments.score, segments.weight, segments.offsets, OVERLAPS[overlap],
+        iou_threshold, _SIGNED if sign_weights else DISTRIBUTIONS[distribution], temperature, dof,
     )  # fmt: skip
     fused = Segments.unchecked(rows, offsets)
     return (fused, membership) if return_membership else fused

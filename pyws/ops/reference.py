@@ -110,7 +110,7 @@ def _locate(x: Array, g: Array, distribution: str, dof: float) -> float:
 
 def fuse_segments(
     segments: Segments, iou_threshold: float = 0.25, temperature: float = 0.1, overlap: str = "iou",
-    distribution: str = "gaussian", dof: float = 3.0,
+    distribution: str = "gaussian", dof: float = 3.0, sign_weights: bool = False,
 ) -> tuple[list[list[tuple[float, ...]]], list[list[list[int]]]]:  # fmt: skip
     """Per group the fused rows (start, end, score, weight) by falling score, and the members of each."""
     all_rows, all_members = [], []
@@ -121,6 +121,8 @@ def fuse_segments(
             members = [i for i in left if i == seed or _overlap(segments, i, seed, overlap) > iou_threshold]
             left = [i for i in left if i not in members]
             g = torch.softmax(segments.weight[members] / temperature, 0).numpy()
+            if sign_weights:
+                g = g / ((g * segments.weight[members].sign().numpy()).sum() or 1.0)
             fields = (segments.start, segments.end, segments.score, segments.weight)
             start, end, *rest = (float(_locate(x[members].numpy(), g, distribution, dof)) for x in fields)
             clusters.append(((start, max(start, end), *rest), members))

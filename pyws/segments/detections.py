@@ -29,6 +29,7 @@ def fuse_detections(
     overlap: str = "iou",
     sigma: float | None = None,
     snippets_per_second: float = SNIPPETS_PER_SECOND,
+    sign_weights: bool = False,
 ) -> Instances:
     """Suppress or fuse the proposals of each video and class.
 
@@ -39,6 +40,8 @@ def fuse_detections(
     iou_threshold, temperature, overlap, sigma : of :func:`pyws.ops.fuse_segments` and
         :func:`pyws.ops.suppress_segments`; ``temperature`` is of the fusions, ``sigma`` of "soft-nms" (default 0.5)
     snippets_per_second : grid on which segments overlap; what ``overlap="own"`` adds to each length is one snippet
+    sign_weights : of :func:`pyws.ops.fuse_segments`, with "gaussian"; bounds are then left as the released sums give
+        them, on snippets up to their last bits
 
     Returns
     -------
@@ -48,7 +51,8 @@ def fuse_detections(
 
     Raises
     ------
-    ValueError : an unknown method or overlap, a number outside its range, ``sigma`` with another method
+    ValueError : an unknown method or overlap, a number outside its range, ``sigma`` or ``sign_weights`` with another
+        method
 
     Examples
     --------
@@ -62,12 +66,20 @@ def fuse_detections(
         raise ValueError(f"fuse_detections: method must be one of {', '.join(METHODS)}, got {method!r}")
     if sigma is not None and method != "soft-nms":
         raise ValueError(f"fuse_detections: sigma is of the method soft-nms, got it with {method!r}")
+    if sign_weights and method != "gaussian":
+        raise ValueError(f"fuse_detections: sign_weights is of the method gaussian, got it with {method!r}")
     if method == "none":
         return proposals
     rows, segments, keys = _grouped(proposals, snippets_per_second)
     if method in FUSIONS:
-        fused = fuse_segments(segments, iou_threshold, temperature, overlap, method)
-        return _ungrouped(rows, fused, keys, snippets_per_second)
+        fused = fuse_segments(segments, iou_threshold, temperature, overlap, method, sign_weights=sign_weights)
+        bounds = [bound.numpy() for bound in (fused.start, fused.end)]
+        if not sign_weights:
+            bounds = [np.round(bound, _GRID) for bound in bounds]
+        start, end = (_seconds(bound, snippets_per_second) for bound in bounds)
+        group = np.repeat(keys, fused.offsets.diff().numpy())
+        video, label = np.divmod(group, len(rows.labels))
+        return Instances(rows.videos, rows.labels, video, label, start, end, fused.score.numpy())
     softness = 0.5 if method == "soft-nms" and sigma is None else sigma
     kept, indices = suppress_segments(segments, iou_threshold, overlap, softness, return_indices=True)
     return replace(rows.where(indices.numpy()), score=kept.score.numpy())
@@ -86,16 +98,8 @@ def _grouped(rows: Instances, snippets_per_second: float) -> tuple[Instances, Se
     return rows, Segments(start, end, score, score, torch.from_numpy(np.append(firsts, len(rows)))), keys
 
 
-def _ungrouped(rows: Instances, segments: Segments, keys: np.ndarray, snippets_per_second: float) -> Instances:
-    group = np.repeat(keys, segments.offsets.diff().numpy())
-    start, end = (_seconds(bound.numpy(), snippets_per_second) for bound in (segments.start, segments.end))
-    classes = len(rows.labels)
-    return Instances(rows.videos, rows.labels, group // classes, group % classes, start, end, segments.score.numpy())
-
-
 def _seconds(snippets: np.ndarray, snippets_per_second: float) -> np.ndarray:
     """Seconds that convert back to no less than the snippet: int() would cut off a whole one for the last bit."""
-    snippets = np.round(snippets, _GRID)
     seconds = snippets / snippets_per_second
     return np.where(seconds * snippets_per_second < snippets, np.nextafter(seconds, np.inf), seconds)
 
