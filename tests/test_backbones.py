@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from pyws.models import STPN, TwoStream
+from pyws.models import BM, RSKP, STPN, WUM, FACNet, TwoStream
 from pyws.models.backbone import Recipe
 
 D, K = 6, 3
 HOSTS = {
     "stpn": lambda: STPN(D, K),
     "stpn-plain": lambda: STPN(D, K, embedding=False),
+    "bm": lambda: BM(D, K),
+    "wum": lambda: WUM(D, K),
+    "facnet": lambda: FACNet(D, K),
+    "rskp": lambda: RSKP(D, K, components=4),
     "two-stream": lambda: TwoStream(STPN(2, K, embedding=False), STPN(4, K), weights=(0.35, 0.65)),
 }
 LENGTHS = (5, 1, 11)
@@ -102,7 +106,7 @@ def test_activations_have_their_ranges(host):
     assert sum(weight for weight, _ in activations.logits) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", [name for name in HOSTS if name != "stpn-plain"])
+@pytest.mark.parametrize("name", [name for name in HOSTS if name not in ("stpn-plain", "bm")])
 def test_noise_follows_the_seed_of_a_video(name):
     host = build(name)
     features, mask = padded((4, 4))
@@ -137,7 +141,9 @@ def test_bad_input_is_named(host):
         host.loss(features, mask, LABELS & torch.tensor([True, True, False])[:, None], 0)
 
 
-def test_hosts_without_memory_remember_nothing(host):
+@pytest.mark.parametrize("name", [name for name in HOSTS if name != "rskp"])
+def test_hosts_without_memory_remember_nothing(name):
+    host = build(name)
     activations = host(*padded())
     assert host.memories(activations, torch.arange(3), LABELS) == []
     host.remember([])
@@ -148,26 +154,104 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def arrays(model):
-    return {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+def softmax(x, axis=-1):
+    grown = np.exp(x - x.max(axis, keepdims=True))
+    return grown / grown.sum(axis, keepdims=True)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def nce(probabilities, targets):
+    return -(np.asarray(targets) / np.sum(targets) * np.log(probabilities)).sum()
+
+
+def by_hand(host, length=4):
+    """One video in evaluation mode: its features and weights as arrays, what the host says, and its loss."""
+    features, mask = padded((length,))
+    with torch.no_grad():
+        activations, loss = host.eval().loss(features, mask, LABELS[1:2], 0)
+    weights = {name: parameter.detach().numpy() for name, parameter in host.named_parameters()}
+    return features[0].numpy(), weights, activations, loss.item()
 
 
 def test_stpn_by_hand():
-    torch.manual_seed(2)
-    model = STPN(D, K, embedding=False, sparsity=0.1).double().eval()
-    features, mask = padded((4,))
-    activations, loss = model.loss(features, mask, LABELS[1:2], 0)
-    x, w = features[0].numpy(), arrays(model)
+    host = STPN(D, K, embedding=False, sparsity=0.1).double()
+    x, w, activations, loss = by_hand(host)
     hidden = np.maximum(x @ w["attention.0.weight"].T + w["attention.0.bias"], 0)
     attention = sigmoid(hidden @ w["attention.2.weight"].T + w["attention.2.bias"])
     video = (attention * x).mean(0) @ w["classifier.weight"].T + w["classifier.bias"]
     maps = x @ w["classifier.weight"].T
     y = LABELS[1].numpy()
     entropy = -np.where(y, np.log(sigmoid(video)), np.log(1 - sigmoid(video))).mean()
-    np.testing.assert_allclose(activations.scores[0].detach(), sigmoid(video))
-    np.testing.assert_allclose(activations.tcam[0].detach(), attention * sigmoid(maps))
-    np.testing.assert_allclose(activations.logits[0][1][0].detach(), np.pad(maps, ((0, 0), (0, 1))))
-    np.testing.assert_allclose(loss.item(), entropy + 0.1 * attention.sum())
+    np.testing.assert_allclose(activations.scores[0], sigmoid(video))
+    np.testing.assert_allclose(activations.tcam[0], attention * sigmoid(maps))
+    np.testing.assert_allclose(activations.logits[0][1][0], np.pad(maps, ((0, 0), (0, 1))))
+    assert loss == pytest.approx(entropy + 0.1 * attention.sum())
+
+
+def test_bm_by_hand():
+    x, w, activations, loss = by_hand(build("bm"))
+    hidden = np.maximum(x @ w["attention.0.weight"].T + w["attention.0.bias"], 0)
+    attention = sigmoid(hidden @ w["attention.2.weight"].T + w["attention.2.bias"])
+    logits = x @ w["classifier.weight"].T + w["classifier.bias"]
+    pooled = np.stack(
+        [(attention * x).sum(0) / (attention.sum() + 1), ((1 - attention) * x).sum(0) / (1 - attention).sum()]
+    )
+    classes = softmax(pooled @ w["classifier.weight"].T + w["classifier.bias"])
+    clusters = softmax(pooled @ w["clusters.weight"].T)
+    near = np.exp(-0.5 * np.subtract.outer(np.arange(4), np.arange(4)) ** 2)
+    smooth = near / near.sum(1, keepdims=True) @ softmax(logits)
+    guide = abs(attention[:, 0] - smooth[:, 1:3].max(1)) + abs(attention[:, 0] - (1 - smooth[:, 3]))
+    expected = nce(classes[0], [0, 1, 1, 0]) + 0.03 * nce(classes[1], [0, 0, 0, 1]) + 0.1 * guide.mean()
+    expected -= 0.1 * (np.log(clusters[0, 0]) + np.log(clusters[1, 1]))
+    assert loss == pytest.approx(expected, rel=1e-5)  # the mean of background has 1e-6 in its denominator
+    np.testing.assert_allclose(activations.scores[0], classes[0, :3])
+    np.testing.assert_allclose(activations.tcam[0], 0.8 * attention * sigmoid(logits[:, :3]) + 0.2 * attention**2)
+
+
+def test_wum_by_hand():
+    host = WUM(D, K, margin=3.0, uncertainty=0.5, background=0.7).double()
+    x, w, activations, loss = by_hand(host, length=9)
+    around = np.stack([np.pad(x, ((1, 1), (0, 0)))[i : i + 9] for i in range(3)])
+    embedded = np.maximum(np.einsum("kld,odk->lo", around, w["embedding.weight"]) + w["embedding.bias"], 0)
+    logits = embedded @ w["classifier.weight"].T
+    magnitude = np.linalg.norm(embedded, axis=1)
+    action, rest = magnitude.argmax(), magnitude.argsort()[:2]
+    scores, background = softmax(logits.max(0)), softmax(logits[rest].mean(0))
+
+    def binary(p, y):
+        return -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
+
+    expected = binary(scores, np.array([0, 0.5, 0.5])) + 0.7 * binary(background, np.full(3, 1 / 3))
+    small = np.linalg.norm(embedded[rest].mean(0))
+    expected += 0.5 * (max(3 - magnitude[action], 0) + small) ** 2
+    assert loss == pytest.approx(expected)
+    quality = np.clip((magnitude - magnitude[rest].mean()) / (magnitude[action] - magnitude[rest].mean()), 0, 1)
+    maps = softmax(logits) * quality[:, None]
+    np.testing.assert_allclose(activations.scores[0], scores)
+    np.testing.assert_allclose(activations.tcam[0], (maps - maps.min(0)) / (maps.max(0) - maps.min(0)), atol=1e-12)
+
+
+def test_facnet_by_hand():
+    host = FACNet(D, K, weights=(1.0, 0.3, 0.2)).double()
+    x, w, activations, loss = by_hand(host)
+    for i in range(2):
+        x = np.maximum(x @ w[f"embedding.{i}.weight"].T + w[f"embedding.{i}.bias"], 0)
+    scores = 5 * unit(x) @ unit(w["actions"]).T
+    inside = 5 * unit(x) @ unit(w["foreground"])[0]
+    wise, agnostic, instances = [], [], []
+    for t in (1, 2, 5):
+        by_class, by_foreground = softmax(t * scores, axis=0), softmax(t * inside)
+        wise.append(unit(by_class.T @ x) @ unit(w["foreground"])[0])
+        agnostic.append(unit(w["actions"]) @ unit(by_foreground @ x))
+        instances.append((by_class * scores).sum(0))
+    wise, agnostic, instances = np.mean(wise, 0), np.mean(agnostic, 0), np.mean(instances, 0)
+    expected = nce(softmax(10 * wise), [0, 1, 1, 0]) + 0.3 * nce(softmax(10 * agnostic), [0, 1, 1, 0])
+    assert loss == pytest.approx(expected + 0.2 * nce(softmax(2 * instances), [0, 1, 1, 1]))
+    np.testing.assert_allclose(activations.scores[0], softmax(10 * agnostic)[:3])
+    np.testing.assert_allclose(activations.tcam[0], softmax(scores))
 
 
 def test_a_recipe_proposes_and_suppresses():

@@ -1,6 +1,22 @@
 """Networks."""
 
 from pyws.models.backbone import Activations, Backbone, Memory, Recipe, TwoStream, VideoBatch
+from pyws.models.bm import BM
+from pyws.models.facnet import FACNet
+from pyws.models.rskp import RSKP
 from pyws.models.stpn import STPN
+from pyws.models.wum import WUM
 
-__all__ = ["STPN", "Activations", "Backbone", "Memory", "Recipe", "TwoStream", "VideoBatch"]
+__all__ = [
+    "BM",
+    "RSKP",
+    "STPN",
+    "WUM",
+    "Activations",
+    "Backbone",
+    "FACNet",
+    "Memory",
+    "Recipe",
+    "TwoStream",
+    "VideoBatch",
+]

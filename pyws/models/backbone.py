@@ -159,7 +159,7 @@ class VideoBatch:
             return rows
         if self.generators is None:
             return functional.dropout(rows, p)
-        keep = torch.empty_like(rows)
+        keep = rows.new_empty(rows.shape)  # in rows' order, whatever the strides of ``rows``
         for part, generator in zip(keep.split(self.sizes), self.generators, strict=True):
             part.bernoulli_(1 - p, generator=generator)
         return rows * keep.div_(1 - p)
@@ -296,6 +296,17 @@ class TwoStream(Backbone):
 def without_background(logits: Tensor) -> Tensor:
     """(B, L, K) -> (B, L, K+1): a background column of zeros for a host that has none."""
     return functional.pad(logits, (0, 1))
+
+
+def tag_targets(labels: Tensor, background: float) -> Tensor:
+    """(B, K) tags -> (B, K+1) with the given weight of background in the last column."""
+    return functional.pad(labels.float(), (0, 1), value=background)
+
+
+def cross_entropy(log_probabilities: Tensor, targets: Tensor) -> Tensor:
+    """(B, C) log probabilities and (B, C) weights of classes -> (B,), against their distribution."""
+    targets = targets.to(log_probabilities)
+    return -(targets / targets.sum(1, keepdim=True) * log_probabilities).sum(1)
 
 
 def _first(flags: Tensor) -> str:

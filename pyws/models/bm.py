@@ -1,0 +1,87 @@
+"""BM: background modelling (Nguyen et al., ICCV 2019), re-implemented from its description."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pyws.models.backbone import Activations, Backbone, Recipe, VideoBatch, cross_entropy, tag_targets
+
+
+class BM(Backbone):
+    """Attention separates foreground from background; both are classified, and the classes guide the attention.
+
+    There is no public code to compare with: what the paper leaves open is taken from DGAM (Shi et al., CVPR 2020),
+    which uses the same losses (pooling, weights, optimiser, post-processing); ``clustering`` = 0.1 is a guess.
+    The published system has one such network for each stream:
+    ``TwoStream(BM(1024, K), BM(1024, K), weights=(0.35, 0.65))``.
+
+    Parameters
+    ----------
+    features, num_classes : as of :class:`Backbone`
+    background, guidance, clustering : weights of the losses beside that of the foreground's classes
+    """
+
+    recipe = Recipe(
+        lr=1e-3, betas=(0.8, 0.999), weight_decay=1e-4, batch=32, average=True, epochs=300, class_threshold=0.1,
+        or_best=True, thresholds=(0.03,), margin=0.25, outer_weight=0.3, iou_threshold=0.5,
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        features: int,
+        num_classes: int,
+        background: float = 0.03,
+        guidance: float = 0.1,
+        clustering: float = 0.1,
+    ) -> None:
+        super().__init__(features, num_classes)
+        self.attention = nn.Sequential(nn.Linear(features, 256), nn.ReLU(), nn.Linear(256, 1), nn.Sigmoid())
+        self.classifier = nn.Linear(features, num_classes + 1)
+        self.clusters = nn.Linear(features, 2, bias=False)  # of foreground and of background
+        self.background, self.guidance, self.clustering = background, guidance, clustering
+
+    def activate(self, batch: VideoBatch) -> Activations:
+        return self._run(batch)[0]
+
+    def host_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
+        activations, attention, foreground, background = self._run(batch)
+        nothing = tag_targets(torch.zeros_like(labels), 1.0)
+        loss = cross_entropy(self.classifier(foreground).log_softmax(1), tag_targets(labels, 0.0))
+        loss = loss + self.background * cross_entropy(self.classifier(background).log_softmax(1), nothing)
+        loss = loss + self.guidance * self._guide(activations.logits[0][1], attention, labels, batch)
+        apart = self.clusters(foreground).log_softmax(1)[:, 0] + self.clusters(background).log_softmax(1)[:, 1]
+        return activations, loss - self.clustering * apart
+
+    def _run(self, batch: VideoBatch) -> tuple[Activations, Tensor, Tensor, Tensor]:
+        """Activations, (B, L) attention, and (B, D) means of foreground and background."""
+        rows = batch.pack(batch.features)
+        attention = batch.unpack(self.attention(rows))
+        snippets, rest = batch.unpack(rows), 1 - attention
+        rest = rest * batch.mask.unsqueeze(2)
+        foreground = (attention * snippets).sum(1) / (attention.sum(1) + 1)
+        background = (rest * snippets).sum(1) / (rest.sum(1) + 1e-6)
+        logits = batch.unpack(self.classifier(rows))
+        tcam = 0.8 * attention * logits[..., :-1].sigmoid() + 0.2 * attention.square()
+        scores = self.classifier(foreground).softmax(1)[:, :-1]
+        return Activations(scores, tcam, ((1.0, logits),)), attention.squeeze(2), foreground, background
+
+    def _guide(self, logits: Tensor, attention: Tensor, labels: Tensor, batch: VideoBatch) -> Tensor:
+        """(B,): how far the attention is from what the snippets' classes say, smoothed in time."""
+        smooth = _smooth(logits.detach().softmax(2), batch.mask)
+        action = smooth[..., :-1].masked_fill(~labels.unsqueeze(1), 0).amax(2)
+        distance = (attention - action).abs() + (attention - (1 - smooth[..., -1])).abs()
+        return batch.mean(distance * batch.mask)
+
+
+def _smooth(values: Tensor, mask: Tensor, sigma: float = 1.0) -> Tensor:
+    """(B, L, C) -> (B, L, C): Gaussian means over each video's own snippets within 4 sigma."""
+    reach = int(4 * sigma)
+    offsets = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
+    kernel = (-0.5 * (offsets / sigma) ** 2).exp().view(1, 1, -1)
+    real = mask.to(values.dtype).unsqueeze(1)
+    series = (values.mT * real).flatten(0, 1).unsqueeze(1)
+    total = functional.conv1d(series, kernel, padding=reach).view(values.mT.shape)
+    weight = functional.conv1d(real, kernel, padding=reach)
+    return (total / weight.clamp_min(1e-12)).mT
