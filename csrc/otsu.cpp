@@ -6,13 +6,6 @@
 namespace pyws {
 namespace {
 
-template <class A>
-bool distinct_edges(const OtsuBins<A>& bins) {
-  bool distinct = true;
-  for (int i = 0; i < kOtsuBins; ++i) distinct &= otsu_edge(bins, i) < otsu_edge(bins, i + 1);
-  return distinct;
-}
-
 template <class T, class A = typename Accumulator<T>::type>
 A threshold(const OtsuMap<T>& loops, const T* map, std::int64_t positions) {
   A low, high;

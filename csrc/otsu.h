@@ -57,6 +57,14 @@ PYWS_HD A otsu_center(const OtsuBins<A>& bins, int i) {
   return (otsu_edge(bins, i) + otsu_edge(bins, i + 1)) / A(2);
 }
 
+// Can the bins be told apart?
+template <class A>
+PYWS_HD bool distinct_edges(const OtsuBins<A>& bins) {
+  bool distinct = true;
+  for (int i = 0; i < kOtsuBins; ++i) distinct &= otsu_edge(bins, i) < otsu_edge(bins, i + 1);
+  return distinct;
+}
+
 // The bin of x in [low, high]: a guess by division, at most one off, then corrected by the edges. Branch-free.
 template <class A>
 PYWS_HD int otsu_bin(const OtsuBins<A>& bins, A x) {

@@ -1,32 +1,15 @@
 #include "launch.h"
+#include "pixel_runs_cuda.h"
 #include "superpixel_select.h"
 
 namespace pyws {
 namespace {
 
-using Counter = unsigned long long;
-
-constexpr int kWarp = 32;
 constexpr int kThreads = 256;
 constexpr int kInFlight = 4;       // loads that a thread starts before it looks at the first
 constexpr int kTile = 8192;        // pixels a block counts
 constexpr int kMostShared = 4096;  // superpixels whose counters fit into 32 KB of shared memory
 constexpr int kPaintedAtOnce = 4;  // pixels a thread paints
-constexpr unsigned kAll = 0xffffffffu;
-
-// Neighbouring lanes with equal keys, `starts` set at the first of each: a mask of the lanes of the run that starts at
-// this lane, 0 where none does. All lanes call it.
-__device__ __forceinline__ unsigned run_from(bool starts) {
-  const int lane = threadIdx.x % kWarp;
-  const unsigned heads = __ballot_sync(kAll, starts);
-  const unsigned later = heads & ((kAll - 1) << lane);
-  const unsigned before_next = later == 0 ? kAll : (later & (0u - later)) - 1;
-  return starts ? before_next & (kAll << lane) : 0;
-}
-
-__device__ __forceinline__ std::uint64_t left_neighbour(std::uint64_t x) {
-  return __shfl_up_sync(kAll, static_cast<unsigned long long>(x), 1);
-}
 
 // Traffic: every label and mask byte is read once, coalesced, 32 pixels a warp and step. A run of one label within
 // these 32 pixels costs one atomic addition of (pixels, mask pixels), packed in 64 bits: to the block's shared

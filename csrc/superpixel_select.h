@@ -23,7 +23,7 @@
 
 #include <cstdint>
 
-#include "host_device.h"
+#include "pixel_runs.h"
 
 namespace pyws {
 
@@ -76,12 +76,6 @@ PYWS_HD Votes most_votes(Votes a, Votes b) {
 
 PYWS_HD std::int64_t accepted_class(Votes best, std::int64_t area, double alpha) {
   return best.count > 0 && ratio(best.count, area) > alpha ? best.kind : 0;
-}
-
-// A label or class as an index; what is negative or too large is at or above every valid bound.
-template <class Label>
-PYWS_HD std::uint64_t index_of(Label label) {
-  return static_cast<std::uint64_t>(static_cast<std::int64_t>(label));
 }
 
 }  // namespace pyws

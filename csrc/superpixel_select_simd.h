@@ -3,16 +3,11 @@
 // run_limit() runs, is taken pixel by pixel.
 #pragma once
 
+#include "pixel_runs.h"
 #include "simd.h"
 #include "superpixel_select.h"
 
 namespace pyws {
-
-constexpr int kWordPixels = 64;
-
-PYWS_HD std::int64_t run_limit(std::int64_t pixels) { return pixels / 4 + 1; }
-// Room for the starts of one frame: the runs, its end, and what the word that goes over the limit may append.
-PYWS_HD std::int64_t start_capacity(std::int64_t pixels) { return run_limit(pixels) + 2 * kWordPixels; }
 
 template <class Label>
 struct SelectLoops {

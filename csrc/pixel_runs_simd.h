@@ -1,0 +1,117 @@
+// Included by the _simd.cpp files that walk frames by runs: stretches of pixels over which one or several maps keep
+// their values, found 64 pixels at a time. See simd.h for what such code may use.
+#pragma once
+
+#include <cstdint>
+
+#include "pixel_runs.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace pyws {
+namespace PYWS_ISA {
+namespace {
+
+using std::int32_t;
+using std::int64_t;
+using std::uint32_t;
+using std::uint64_t;
+using std::uint8_t;
+
+// Bit i: does x[i] differ from x[i-1]?
+#if defined(__AVX512BW__)
+inline uint64_t edges_of_64(const uint8_t* x) {
+  return _mm512_cmpneq_epi8_mask(_mm512_loadu_si512(x), _mm512_loadu_si512(x - 1));
+}
+inline uint64_t edges_of_64(const int32_t* x) {
+  uint64_t bits = 0;
+  for (int i = 0; i < 64; i += 16)
+    bits |= static_cast<uint64_t>(_mm512_cmpneq_epi32_mask(_mm512_loadu_si512(x + i), _mm512_loadu_si512(x + i - 1)))
+            << i;
+  return bits;
+}
+inline uint64_t edges_of_64(const int64_t* x) {
+  uint64_t bits = 0;
+  for (int i = 0; i < 64; i += 8)
+    bits |= static_cast<uint64_t>(_mm512_cmpneq_epi64_mask(_mm512_loadu_si512(x + i), _mm512_loadu_si512(x + i - 1)))
+            << i;
+  return bits;
+}
+#elif defined(__AVX2__)
+inline __m256i load_32(const void* x) { return _mm256_loadu_si256(static_cast<const __m256i*>(x)); }
+inline uint64_t edges_of_64(const uint8_t* x) {
+  uint64_t same = 0;
+  for (int i = 0; i < 64; i += 32) {
+    const __m256i equal = _mm256_cmpeq_epi8(load_32(x + i), load_32(x + i - 1));
+    same |= static_cast<uint64_t>(static_cast<uint32_t>(_mm256_movemask_epi8(equal))) << i;
+  }
+  return ~same;
+}
+inline uint64_t edges_of_64(const int32_t* x) {
+  uint64_t same = 0;
+  for (int i = 0; i < 64; i += 8) {
+    const __m256i equal = _mm256_cmpeq_epi32(load_32(x + i), load_32(x + i - 1));
+    same |= static_cast<uint64_t>(_mm256_movemask_ps(_mm256_castsi256_ps(equal))) << i;
+  }
+  return ~same;
+}
+inline uint64_t edges_of_64(const int64_t* x) {
+  uint64_t same = 0;
+  for (int i = 0; i < 64; i += 4) {
+    const __m256i equal = _mm256_cmpeq_epi64(load_32(x + i), load_32(x + i - 1));
+    same |= static_cast<uint64_t>(_mm256_movemask_pd(_mm256_castsi256_pd(equal))) << i;
+  }
+  return ~same;
+}
+#else
+template <class T>
+inline uint64_t edges_of_64(const T* x) {
+  uint64_t bits = 0;
+  for (int i = 0; i < 64; ++i) bits |= static_cast<uint64_t>(x[i] != x[i - 1]) << i;
+  return bits;
+}
+#endif
+
+// The word of pixels first .. first+n-1 of a frame. The first pixel of the frame starts a run.
+template <class T>
+inline uint64_t edge_word(const T* x, int64_t first, int n) {
+  if (first > 0 && n == kWordPixels) return edges_of_64(x + first);
+  uint64_t bits = first == 0;
+  for (int i = first == 0; i < n; ++i) bits |= static_cast<uint64_t>(x[first + i] != x[first + i - 1]) << i;
+  return bits;
+}
+
+// Appends the position of each bit, counted from `first`. Returns how many there are.
+inline int append_bits(uint64_t bits, uint32_t first, uint32_t* positions) {
+  const int count = __builtin_popcountll(bits);
+#if defined(__BMI__)
+  // Eight at a time, surplus ones overwritten later: the branch is far easier to predict than the end of each word.
+  for (int done = 0; done < count; done += 8)
+    for (int k = 0; k < 8; ++k, bits = _blsr_u64(bits))
+      positions[done + k] = first + static_cast<uint32_t>(_tzcnt_u64(bits));
+#else
+  for (int k = 0; k < count; ++k, bits &= bits - 1) positions[k] = first + __builtin_ctzll(bits);
+#endif
+  return count;
+}
+
+// The first pixel of each run, and the frame's end. Returns the number of runs, or -1 if there are more than
+// run_limit(pixels). edges(first, n) gives the edges among n pixels of the frame.
+template <class Edges>
+inline int64_t find_runs(int64_t pixels, uint32_t* starts, const Edges& edges) {
+  const int64_t limit = run_limit(pixels);
+  int64_t runs = 0;
+  for (int64_t first = 0; first < pixels; first += kWordPixels) {
+    const int n = static_cast<int>(min64(kWordPixels, pixels - first));
+    runs += append_bits(edges(first, n), static_cast<uint32_t>(first), starts + runs);
+    if (runs > limit) return -1;
+  }
+  starts[runs] = static_cast<uint32_t>(pixels);
+  return runs;
+}
+
+}  // namespace
+}  // namespace PYWS_ISA
+}  // namespace pyws
