@@ -19,6 +19,7 @@ COMMANDS = {
     "doctor": "pyws.commands.doctor:doctor",
     "data convert": "pyws.commands.data:convert",
     "data synthesize": "pyws.commands.data:synthesize",
+    "data watch": "pyws.commands.data:watch",
     "segments fuse": "pyws.commands.segments:fuse",
     "segments labels": "pyws.commands.segments:labels",
     "segments evaluate": "pyws.commands.segments:evaluate",
