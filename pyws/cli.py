@@ -20,6 +20,7 @@ COMMANDS = {
     "data convert": "pyws.commands.data:convert",
     "data synthesize": "pyws.commands.data:synthesize",
     "data watch": "pyws.commands.data:watch",
+    "data synthesize-a2d": "pyws.commands.mask_data:synthesize_a2d",
     "segments fuse": "pyws.commands.segments:fuse",
     "segments labels": "pyws.commands.segments:labels",
     "segments evaluate": "pyws.commands.segments:evaluate",

@@ -197,6 +197,16 @@ def write_mask(path: str | os.PathLike[str], ids: Pixels) -> None:
         image.save(file, format="PNG")
 
 
+def write_picture(path: str | os.PathLike[str], picture: Pixels) -> None:
+    """Write (H, W, 3) uint8 RGB as .jpg or .png, whole or not at all."""
+    kinds = {".jpg": "JPEG", ".png": "PNG"}
+    suffix = Path(path).suffix
+    if suffix not in kinds:
+        raise ValueError(f"write_picture: path must end in .jpg or .png, got {path}")
+    with atomic_write(path, "wb") as file:
+        Image.fromarray(picture).save(file, format=kinds[suffix])
+
+
 def palette() -> Pixels:
     """The 256 colours of PASCAL VOC and DAVIS, (256, 3): the bits of an id are dealt to red, green, blue from the top.
 

@@ -18,6 +18,15 @@ SPRITE = 96  # side of the square that an actor is painted on
 UNIT = 4  # painters think in hundredths of the side; pixels for each on the larger canvas that is averaged down
 
 
+@cache
+def photo(name: str) -> Image:
+    """A photograph (H, W, 3) that lies inside the scikit-image package."""
+    from skimage import data
+
+    picture = data.stereo_motorcycle()[0] if name == "motorcycle" else getattr(data, name)()
+    return np.ascontiguousarray(picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, 2))
+
+
 def _canvas() -> tuple[Pictures.Image, ImageDraw.ImageDraw]:
     picture = Pictures.new("RGBA", (100 * UNIT, 100 * UNIT), (0, 0, 0, 0))
     return picture, ImageDraw.Draw(picture)
@@ -92,19 +101,40 @@ def paint_cat(random: np.random.Generator) -> Image:
     return _finished(picture)
 
 
-@cache
-def _chelsea() -> Image:
-    from skimage import data
-
-    return data.chelsea()
-
-
 def _fur(random: np.random.Generator) -> Pictures.Image:
     """An opaque square of ginger fur, as large as the canvas."""
     top, left = 150 + int(random.integers(20)), 40 + int(random.integers(40))  # the flank, no eyes and no background
-    piece = _chelsea()[top : top + 110, left : left + 110].astype(np.float32) * random.uniform(0.85, 1.15)
+    piece = photo("chelsea")[top : top + 110, left : left + 110].astype(np.float32) * random.uniform(0.85, 1.15)
     fur = Pictures.fromarray(np.clip(piece, 0, 255).astype(np.uint8))
     return fur.resize((100 * UNIT, 100 * UNIT), Pictures.Resampling.BILINEAR).convert("RGBA")
+
+
+def paint_clutter(random: np.random.Generator) -> Image:
+    """Something that is no actor: a polygon cut from a photograph."""
+    shape, draw = _canvas()
+    turns = np.sort(random.uniform(0, 2 * np.pi, int(random.integers(5, 9))))
+    reach = random.uniform(30, 48, len(turns))
+    corners = zip(50 + reach * np.cos(turns), 50 + reach * np.sin(turns), strict=True)
+    draw.polygon(_points(*corners), fill=(255, 255, 255, 255))
+    return _cut(random, shape, ("coffee", "rocket", "motorcycle", "astronaut"))
+
+
+def paint_occluder(random: np.random.Generator) -> Image:
+    """A post or a trunk that stands in front: as high as the square, a fifth to a third as wide."""
+    shape, draw = _canvas()
+    half = random.uniform(10, 16)
+    draw.rounded_rectangle(_box(50 - half, 1, 50 + half, 99), radius=4 * UNIT, fill=(255, 255, 255, 255))
+    return _cut(random, shape, ("brick", "gravel", "grass"))
+
+
+def _cut(random: np.random.Generator, shape: Pictures.Image, photos: tuple[str, ...]) -> Image:
+    """The shape, filled with a random piece of one of the photographs."""
+    picture = photo(photos[int(random.integers(len(photos)))])
+    side = int(min(picture.shape[:2]) * random.uniform(0.3, 0.8))
+    top, left = (int(random.integers(length - side + 1)) for length in picture.shape[:2])
+    filled = Pictures.fromarray(picture[top : top + side, left : left + side]).resize(shape.size).convert("RGBA")
+    filled.putalpha(shape.getchannel("A"))
+    return _finished(filled)
 
 
 PAINTERS: dict[str, Callable[[np.random.Generator], Image]] = {

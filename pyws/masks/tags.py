@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import os
 import re
 from collections.abc import Sequence
 
-from pyws.errors import DataError
+from pyws.data.tables import read_table
 
 # Classes of ImageNet-1k (first and last index, both included) that a common tag means: the actors of A2D and the
 # classes of YouTube-Objects. ImageNet names breeds and makes, never "dog" or "car".
@@ -86,19 +85,10 @@ def read_tags(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     DataError : missing, not UTF-8, no such columns, or an empty cell; it names the line
     """
     tags: dict[str, list[str]] = {}
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            if rows.fieldnames is None or not {"video", "tag"} <= set(rows.fieldnames):
-                raise DataError(path, f"must have the columns video and tag, got {rows.fieldnames or 'an empty file'}")
-            for row in rows:
-                video, tag = ((row[column] or "").strip() for column in ("video", "tag"))
-                if not video or not tag:
-                    raise DataError(path, f"line {rows.line_num}: must name a video and a tag, got {video!r}, {tag!r}")
-                if tag not in tags.setdefault(video, []):
-                    tags[video].append(tag)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(path, f"cannot be read as CSV: {error}") from error
+    for _, row in read_table(path, ("video", "tag")):
+        several = tags.setdefault(row["video"], [])
+        if row["tag"] not in several:
+            several.append(row["tag"])
     return tags
 
 

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pyws.data.frames import Pixels, open_frames, palette, read_mask
-from pyws.files import atomic_write
+from pyws.data.frames import Pixels, open_frames, palette, read_mask, write_picture
 
 _CAPTION = 16  # pixels of height
 _GAP = 4
@@ -107,13 +106,3 @@ def draw_masks(
         rows.append([picture, *(overlay(picture, read_mask(folder / f"{stem}.png")) for folder in folders.values())])
         write_picture(out / f"{stem}.jpg", rows[-1][-1])
     write_picture(out.with_name(out.name + ".jpg"), contact_sheet(rows, [f"{source.name}: frame", *folders]))
-
-
-def write_picture(path: str | os.PathLike[str], picture: Pixels) -> None:
-    """Write (H, W, 3) uint8 RGB as .jpg or .png, whole or not at all."""
-    kinds = {".jpg": "JPEG", ".png": "PNG"}
-    suffix = Path(path).suffix
-    if suffix not in kinds:
-        raise ValueError(f"write_picture: path must end in .jpg or .png, got {path}")
-    with atomic_write(path, "wb") as file:
-        Image.fromarray(picture).save(file, format=kinds[suffix])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pyws.data.synthetic import SceneConfig
+from pyws.data.scenes import SceneConfig
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyws.commands.demo.config import DemoConfig
 from pyws.commands.demo.train import as_input
-from pyws.data.frames import write_mask
+from pyws.data.frames import write_mask, write_picture
 from pyws.data.synthetic import ACTORS, Clip
 from pyws.evaluation.segmentation import evaluate_masks
 from pyws.files import atomic_write
@@ -19,7 +19,7 @@ from pyws.masks import GradCAM
 from pyws.masks.pseudo import Superpixels, initial_masks, refine_masks
 from pyws.models.small3d import Small3D
 from pyws.progress import track
-from pyws.report.pictures import contact_sheet, overlay, write_picture
+from pyws.report.pictures import contact_sheet, overlay
 
 SHEETS = 12  # clips of which a picture is made: each pair of an actor and an action once
 

@@ -1,0 +1,253 @@
+"""The files of A2D: videoset.csv, annotations in HDF5 and in colour, the README's table; read and written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pyws.data.frames import MAX_PIXELS, palette, read_image
+from pyws.data.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES, IGNORE
+from pyws.errors import DataError
+from pyws.files import atomic_write
+
+Colours = dict[int, tuple[int, int, int]]
+HDF5_SUFFIXES = (".mat", ".h5")
+_LINE_OF_TABLE = re.compile(r"\s*(\S+)\s+(\d{1,3})\s+([01])\s+(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s*")
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """A row of videoset.csv; ``code`` is 10 * actor + action of its main label, ``usage`` "train" or "test"."""
+
+    name: str
+    code: int
+    start: str
+    end: str
+    height: int
+    width: int
+    frames: int
+    annotated: int
+    usage: str
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """The truth of one frame: ``codes`` (H, W) uint8, the A2D code of each pixel; ``instances`` (N,) codes."""
+
+    codes: NDArray[np.uint8]
+    instances: tuple[int, ...]
+
+
+def read_videoset(path: str | os.PathLike[str]) -> list[VideoRow]:
+    """The rows of videoset.csv, which has no header.
+
+    Raises
+    ------
+    DataError : missing, not text, a row without nine columns, a number that is none, a usage other than 0 and 1, two
+        rows of one video; it names the line
+    """
+    rows: list[VideoRow] = []
+    names: set[str] = set()
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            for cells in reader:
+                if not cells:
+                    continue
+                rows.append(_row(path, reader.line_num, [cell.strip() for cell in cells]))
+                if rows[-1].name in names:
+                    raise DataError(path, f"line {reader.line_num}: video {rows[-1].name} comes twice")
+                names.add(rows[-1].name)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(path, f"cannot be read as CSV: {error}") from error
+    if not rows:
+        raise DataError(path, "has no videos")
+    return rows
+
+
+def _row(path: str | os.PathLike[str], line: int, cells: list[str]) -> VideoRow:
+    if len(cells) != 9:
+        raise DataError(path, f"line {line}: must have 9 columns, got {len(cells)}")
+    name, code, start, end, *numbers, usage = cells
+    if not name or name in (".", "..") or "/" in name or "\\" in name:
+        raise DataError(path, f"line {line}: the first column must be the name of a video, got {name!r}")
+    if not code.isdecimal() or not all(cell.isdecimal() for cell in numbers) or usage not in ("0", "1"):
+        rule = "label, height, width, frames and annotated frames must be numbers, usage 0 or 1"
+        raise DataError(path, f"line {line}: {rule}, got {','.join(cells)}")
+    height, width, frames, annotated = map(int, numbers)
+    return VideoRow(name, int(code), start, end, height, width, frames, annotated, ("train", "test")[int(usage)])
+
+
+def write_videoset(path: str | os.PathLike[str], rows: Iterable[VideoRow]) -> None:
+    """Write videoset.csv, whole or not at all."""
+    with atomic_write(path) as file:
+        for row in rows:
+            usage = ("train", "test").index(row.usage)
+            cells = (row.name, row.code, row.start, row.end, row.height, row.width, row.frames, row.annotated, usage)
+            csv.writer(file, lineterminator="\n").writerow(cells)
+
+
+def read_annotation(path: str | os.PathLike[str], table: Colours | None = None) -> Annotation:
+    """The truth of a frame from ``.mat``/``.h5`` (HDF5, as MATLAB 7.3 writes: transposed) or a coloured ``.png``.
+
+    Parameters
+    ----------
+    path : the file
+    table : colours of the codes, needed for a png; a colour that it has not becomes 255
+
+    Raises
+    ------
+    DataError : missing, unreadable, truncated, without a label map ``reS_id``, of more than MAX_PIXELS; or h5py is
+        not installed
+    """
+    if Path(path).suffix in HDF5_SUFFIXES:
+        return _read_hdf5(path)
+    if not table:
+        raise DataError(path, "is coloured; the colours are in the README of the data set, found none")
+    picture = read_image(path).astype(np.int32)
+    flat = picture[..., 0] << 16 | picture[..., 1] << 8 | picture[..., 2]
+    codes = np.full(flat.shape, IGNORE, np.uint8)
+    for code, (red, green, blue) in table.items():
+        codes[flat == (red << 16 | green << 8 | blue)] = code
+    return Annotation(codes, tuple(int(code) for code in np.unique(codes) if code not in (0, IGNORE)))
+
+
+def read_instances(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """The codes of the instances of an HDF5 annotation, without its pixels where it lists them."""
+    with _Hdf5(path) as file:
+        if "id" in file:
+            return tuple(int(code) for code in np.ravel(_numbers(path, file, "id")))
+    return _read_hdf5(path).instances
+
+
+def write_annotation(
+    folder: Path, video: str, frame: int, codes: Sequence[int], masks: NDArray[np.bool_], table: Colours
+) -> None:
+    """Write the truth of frame ``frame`` (from 1): ``mat/<video>/<frame>.mat`` and ``col/<video>/<frame>.png``.
+
+    Parameters
+    ----------
+    codes : (N,) of the instances; of pixels that several claim the last has the label
+    masks : (N, H, W) bool
+    table : colour of each code
+    """
+    h5py = _h5py(folder)
+    labels = np.zeros(masks.shape[1:], np.uint8)
+    for code, mask in zip(codes, masks, strict=True):
+        labels[mask] = code
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
+        file.create_dataset("reS_id", data=labels.T, compression="gzip")
+        file["id"] = np.array([codes], np.float64)
+        stack = masks[0].T if len(masks) == 1 else masks.transpose(0, 2, 1)
+        file.create_dataset("reMask", data=stack.astype(np.uint8), compression="gzip")
+        file["reBBox"] = np.array([_box(mask) for mask in masks], np.float64).T
+    with atomic_write(folder / "mat" / video / f"{frame:05d}.mat", "wb") as out:
+        out.write(memory.getvalue())
+    picture = np.zeros((*labels.shape, 3), np.uint8)
+    for code, colour in table.items():
+        picture[labels == code] = colour
+    with atomic_write(folder / "col" / video / f"{frame:05d}.png", "wb") as out:
+        Image.fromarray(picture).save(out, format="PNG")
+
+
+def colours(codes: Iterable[int] = A2D_CODES) -> Colours:
+    """A colour for each code; the background is black."""
+    return {code: (int(r), int(g), int(b)) for code in (0, *codes) for r, g, b in [palette()[code]]}
+
+
+def read_readme(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], Colours]:
+    """The codes that are valid, and the colour of each code, from the lines ``NAME ID Valid R G B`` of a README.
+
+    Both are empty where there is no README or it has no such lines.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return (), {}
+    lines = [match.groups() for match in map(_LINE_OF_TABLE.fullmatch, text.splitlines()) if match]
+    table = {int(code): (int(r), int(g), int(b)) for _, code, _, r, g, b in lines}
+    known = {10 * i + k for i in range(1, len(A2D_ACTORS) + 1) for k in range(1, len(A2D_ACTIONS) + 1)}
+    return tuple(sorted({int(code) for _, code, valid, *_ in lines if valid == "1" and int(code) in known})), table
+
+
+def write_readme(path: str | os.PathLike[str], title: str, codes: Sequence[int]) -> None:
+    """Write a README with a title and the table of codes and colours; only ``codes`` are valid."""
+    names = {
+        10 * i + k: f"{actor}-{action}"
+        for i, actor in enumerate(A2D_ACTORS, 1)
+        for k, action in enumerate(A2D_ACTIONS, 1)
+    }
+    table: Mapping[int, tuple[int, int, int]] = colours(names)
+    with atomic_write(path) as file:
+        file.write(f"{title}\n\nNAME ID Valid R G B\nbackground 0 0 0 0 0\n")
+        for code, name in names.items():
+            file.write(f"{name} {code} {int(code in codes)} {' '.join(map(str, table[code]))}\n")
+
+
+def _read_hdf5(path: str | os.PathLike[str]) -> Annotation:
+    with _Hdf5(path) as file:
+        labels = _numbers(path, file, "reS_id")
+        if labels.ndim != 2 or not labels.size:
+            raise DataError(path, f"reS_id must be (width, height), got {labels.shape}")
+        listed = np.ravel(_numbers(path, file, "id")) if "id" in file else np.unique(labels)
+    codes = np.where((labels >= 0) & (labels < IGNORE), labels, IGNORE).astype(np.uint8).T
+    return Annotation(np.ascontiguousarray(codes), tuple(int(code) for code in listed if 0 < code < IGNORE))
+
+
+def _numbers(path: str | os.PathLike[str], file: Any, name: str) -> NDArray[Any]:
+    dataset = file.get(name)
+    if not hasattr(dataset, "shape") or dataset.dtype.kind not in "uifb":
+        raise DataError(path, f"must hold numbers under {name!r}, it holds {', '.join(sorted(file)) or 'nothing'}")
+    if dataset.size > MAX_PIXELS:
+        raise DataError(path, f"{name} must have at most {MAX_PIXELS} values, got {dataset.shape}")
+    return np.nan_to_num(dataset[()].astype(np.float64), nan=IGNORE)
+
+
+class _Hdf5:
+    """An open HDF5 file, whose errors name it."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self.file: Any = None
+
+    def __enter__(self) -> Any:
+        h5py = _h5py(self.path)
+        if not Path(self.path).is_file():
+            raise DataError(self.path, "must be an HDF5 file, found none")
+        try:
+            self.file = h5py.File(self.path, "r")
+        except (OSError, RuntimeError) as error:
+            raise DataError(self.path, f"cannot be read as HDF5 (MATLAB 7.3): {error}") from error
+        return self.file
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self.file.close()
+        if isinstance(error, (OSError, RuntimeError, KeyError)) and not isinstance(error, DataError):
+            raise DataError(self.path, f"is damaged: {error}") from error
+
+
+def _h5py(path: str | os.PathLike[str]) -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise DataError(path, "annotations of A2D are HDF5 files: pip install 'pyws-video[a2d]'") from error
+    return h5py
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """left, top, right, bottom, from 1 as MATLAB counts; zeros where nothing can be seen."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return int(columns[0]) + 1, int(rows[0]) + 1, int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -1,0 +1,244 @@
+"""A synthetic data set in the layout of A2D: videos of actors that do something, with true masks of every instance.
+
+Harder than single clips: several actors of different actions may share a video and hide one another, posts stand in
+front of them, cut-outs of photographs that are no actors lie about, and the camera moves. Everything is drawn here
+from a seed, and is called synthetic in the names of its videos and in its README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyws.data.a2d_files import VideoRow, colours, write_annotation, write_readme, write_videoset
+from pyws.data.frames import write_picture
+from pyws.data.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES
+from pyws.data.scenes import FINE, SceneConfig, actor_path, camera_path, coarse, margin_of, paste, scenery
+from pyws.data.sprites import PAINTERS, Image, paint_clutter, paint_occluder
+from pyws.errors import DataError
+from pyws.files import atomic_write
+from pyws.progress import track
+
+DRAWN_ACTIONS = ("flying", "jumping", "rolling", "running", "none")
+
+
+@dataclass(frozen=True)
+class GeneratedConfig:
+    """Size and difficulty of the synthetic set."""
+
+    train: int = 60
+    """Videos to learn from."""
+    validation: int = 12
+    """Videos to choose a model by."""
+    test: int = 24
+    """Videos to measure on."""
+    frames: int = 16
+    """Frames of a video."""
+    annotated: int = 0
+    """Frames of a video that carry true masks, spread evenly; 0 for all."""
+    height: int = 96
+    """Pixels of a frame from top to bottom."""
+    width: int = 128
+    """Pixels of a frame from left to right."""
+    pairs: tuple[int, ...] = (34, 35, 36, 39, 55, 56, 57, 59, 65, 66, 67, 69)
+    """Codes (10 actor + action, as in A2D) of what is drawn: actors ball, car and cat; actions flying, jumping,
+    rolling, running and none."""
+    actor_size: tuple[float, float] = (34.0, 54.0)
+    """Least and greatest side of the square around an actor, in pixels."""
+    several: float = 0.25
+    """Share of videos with more than one actor."""
+    max_actors: int = 2
+    """Most actors in a video."""
+    clutter: int = 3
+    """Most cut-outs of photographs in a scene."""
+    occlusion: float = 0.25
+    """Share of videos with a post in front."""
+    pan: float = 4.0
+    """How far the camera moves to each side, in pixels."""
+    shake: float = 0.25
+    """Standard deviation of the camera's shake from frame to frame, in pixels."""
+
+    def __post_init__(self) -> None:
+        drawn = {10 * (A2D_ACTORS.index(a) + 1) + A2D_ACTIONS.index(b) + 1 for a in PAINTERS for b in DRAWN_ACTIONS}
+        bad = sorted(set(self.pairs) - (drawn & set(A2D_CODES)))
+        if bad or not self.pairs:
+            raise ValueError(f"synthetic A2D: pairs must be among {sorted(drawn & set(A2D_CODES))}, got {self.pairs}")
+        for name in ("train", "frames", "max_actors"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"synthetic A2D: {name} must be >= 1, got {getattr(self, name)}")
+        for name in ("validation", "test", "annotated", "clutter", "pan", "shake"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"synthetic A2D: {name} must be >= 0, got {getattr(self, name)}")
+        for name in ("several", "occlusion"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"synthetic A2D: {name} must be in [0, 1], got {getattr(self, name)}")
+        least, most = self.actor_size
+        if not 8 <= least <= most or most + 2 * self.pan > min(self.height, self.width):
+            raise ValueError(
+                f"synthetic A2D: actor_size must be 8 <= least <= greatest <= short side - 2 pan of "
+                f"{self.width}x{self.height} frames, got {least}, {most}"
+            )
+
+    def scene(self) -> SceneConfig:
+        """What the drawing functions read."""
+        return SceneConfig(
+            height=self.height, width=self.width, actor_size=self.actor_size, pan=self.pan, shake=self.shake
+        )
+
+
+@dataclass(frozen=True)
+class GeneratedVideo:
+    """A synthetic video and its truth.
+
+    ``frames`` (T, H, W, 3) uint8; ``codes`` (N,) A2D code of each actor; ``masks`` (N, T, H, W) bool, what can be seen
+    of each.
+    """
+
+    frames: Image
+    codes: tuple[int, ...]
+    masks: NDArray[np.bool_] = field(repr=False)
+
+
+def draw_video(seed: int, index: int, config: GeneratedConfig = GeneratedConfig()) -> GeneratedVideo:
+    """Draw video ``index`` of the synthetic set of ``seed``; as the first actor every pair comes equally often.
+
+    Examples
+    --------
+    >>> video = draw_video(seed=0, index=5, config=GeneratedConfig(frames=3))
+    >>> video.codes, video.frames.shape, video.masks.shape
+    ((56,), (3, 96, 128, 3), (1, 3, 96, 128))
+    """
+    random = np.random.default_rng([seed, 3, index])
+    scene = config.scene()
+    camera, picture = camera_path(random, config.frames, scene), scenery(random, scene)
+    codes = _cast(random, index, config)
+    actors = [_Actor.draw(random, code, config, scene) for code in codes]
+    things = [_thing(random, paint_clutter(random), config) for _ in range(int(random.integers(config.clutter + 1)))]
+    posts = [_post(random, config)] if random.random() < config.occlusion else []
+
+    frames = np.empty((config.frames, config.height, config.width, 3), np.uint8)
+    masks = np.empty((len(actors), *frames.shape[:3]), bool)
+    margin = margin_of(scene)
+    for time, shift in enumerate(camera):
+        row, column = np.clip(np.rint(shift * FINE).astype(int) + margin, 0, 2 * margin)
+        canvas = picture[row : row + config.height * FINE, column : column + config.width * FINE].copy()
+        for thing in things:
+            paste(canvas, thing.sprite, thing.path[0], shift, thing.size)
+        covers = [paste(canvas, one.sprite, one.path[time], shift, one.size) for one in actors]
+        for post in posts:
+            covers.append(paste(canvas, post.sprite, post.path[0], shift, post.size))
+        frames[time] = coarse(canvas)
+        masks[:, time] = _visible(covers)[: len(actors)]
+    return GeneratedVideo(frames, codes, masks)
+
+
+@dataclass(frozen=True)
+class _Actor:
+    """A sprite, the side of its square, and its pose in each frame (or its one pose, if it stands)."""
+
+    sprite: Image
+    size: float
+    path: NDArray[np.float64]
+
+    @staticmethod
+    def draw(random: np.random.Generator, code: int, config: GeneratedConfig, scene: SceneConfig) -> _Actor:
+        size = float(random.uniform(*config.actor_size))
+        sprite = PAINTERS[A2D_ACTORS[code // 10 - 1]](random)
+        plan = [A2D_ACTIONS[code % 10 - 1]] * config.frames
+        return _Actor(sprite, size, actor_path(random, plan, size, scene))
+
+
+def _cast(random: np.random.Generator, index: int, config: GeneratedConfig) -> tuple[int, ...]:
+    """The pair that is due, and in some videos others of another actor or another action."""
+    first = config.pairs[index % len(config.pairs)]
+    others = [code for code in config.pairs if code != first]
+    more = (
+        int(random.integers(1, config.max_actors)) if config.max_actors > 1 and random.random() < config.several else 0
+    )
+    chosen = random.permutation(len(others))[:more]
+    return (first, *(others[k] for k in chosen))
+
+
+def _thing(random: np.random.Generator, sprite: Image, config: GeneratedConfig) -> _Actor:
+    """A cut-out anywhere in the scene, turned anyhow."""
+    size = float(random.uniform(0.6, 1.1) * np.mean(config.actor_size))
+    row, column = random.uniform(0, config.height), random.uniform(0, config.width)
+    return _Actor(sprite, size, np.array([[row, column, random.uniform(0, 2 * np.pi), 1.0]]))
+
+
+def _post(random: np.random.Generator, config: GeneratedConfig) -> _Actor:
+    """A post on the lower edge, away from the sides."""
+    size = float(random.uniform(0.5, 0.9) * config.height)
+    pose = [config.height - size / 2 + 2, random.uniform(0.2, 0.8) * config.width, 0.0, 1.0]
+    return _Actor(paint_occluder(random), size, np.array([pose]))
+
+
+def _visible(covers: list[Image]) -> NDArray[np.bool_]:
+    """(layers, H, W): what can be seen of each layer; a pixel belongs to the layer with most of it, the last of equals.
+
+    ``covers`` are fine, 0 or 255, from back to front.
+    """
+    seen = np.zeros((len(covers) + 1, *covers[0].shape), np.uint8)
+    hidden = np.zeros(covers[0].shape, bool)
+    for layer in range(len(covers) - 1, -1, -1):
+        seen[layer + 1] = np.where(hidden, 0, covers[layer])
+        hidden |= covers[layer] > 0
+    seen[0] = np.where(hidden, 0, 255)
+    shares = np.stack([coarse(layer) for layer in seen])
+    front = len(shares) - 1 - shares[::-1].argmax(0)
+    return front == np.arange(1, len(shares))[:, None, None]
+
+
+def write_generated_a2d(
+    out: Path,
+    seed: int = 0,
+    config: GeneratedConfig = GeneratedConfig(),
+    quiet: bool = False,
+) -> list[VideoRow]:
+    """Write the synthetic set of ``seed`` under ``out``, in the layout of A2D (``out/Release``, ``out/list``).
+
+    Frames are png files of ``pngs320H`` (whatever their height), truth is both HDF5 (``Annotations/mat``) and coloured
+    png (``Annotations/col``); the README names the pairs that occur.
+
+    Raises
+    ------
+    DataError : ``out`` already holds a data set
+    """
+    release = out / "Release"
+    if (release / "videoset.csv").exists():
+        raise DataError(out, "holds a data set already; choose another folder")
+    subsets = ["train"] * config.train + ["val"] * config.validation + ["test"] * config.test
+    rows = []
+    table = colours(config.pairs)
+    for index in track(range(len(subsets)), "drawing synthetic videos", quiet=quiet):
+        name = f"synthetic_{index:04d}"
+        video = draw_video(seed, index, config)
+        annotated = _annotated(config)
+        for time, frame in enumerate(video.frames):
+            write_picture(release / "pngs320H" / name / f"{time + 1:05d}.png", frame)
+        for time in annotated:
+            write_annotation(release / "Annotations", name, time + 1, video.codes, video.masks[:, time], table)
+        usage = "test" if subsets[index] == "test" else "train"
+        end = f"0:00:{config.frames / config.scene().fps:05.2f}"
+        shape = (config.height, config.width, config.frames, len(annotated))
+        rows.append(VideoRow(name, video.codes[0], "0:00:00.00", end, *shape, usage=usage))
+    for subset in ("train", "val", "test"):
+        names = [row.name for row, its in zip(rows, subsets, strict=True) if its == subset]
+        _write_list(out / "list" / f"{subset}.txt", names, _annotated(config))
+    write_readme(release / "README", "SYNTHETIC data in the layout of A2D, drawn by pyws; not A2D.", config.pairs)
+    write_videoset(release / "videoset.csv", rows)
+    return rows
+
+
+def _annotated(config: GeneratedConfig) -> list[int]:
+    count = min(config.annotated or config.frames, config.frames)
+    return [int((k + 0.5) * config.frames / count) for k in range(count)]
+
+
+def _write_list(path: Path, names: Iterable[str], annotated: list[int]) -> None:
+    with atomic_write(path) as file:
+        file.writelines(f"{name}/{time + 1:05d}\n" for name in names for time in annotated)

@@ -1,0 +1,102 @@
+"""One's own videos: a folder with ``videos/`` and ``tags.csv``, perhaps with true masks.
+
+::
+
+    videos/<video>/<frame>.jpg   or   videos/<video>.mp4
+    tags.csv                     video,tag   or   video,actor,action   (one tag a row; perhaps a column subset)
+    labels.csv                   tag   or   actor,action: order of the ids, where it should not be that of the alphabet
+    truth/<video>/<frame>.png    palette png of ids, 255 where nothing is known; any frames, or none
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyws.data.frames import IMAGE_SUFFIXES, read_mask
+from pyws.data.label_space import IGNORE, LabelSpace, actor_actions, objects
+from pyws.data.mask_sets import Masks, MaskSet, TaggedVideo, Tags, check_tags
+from pyws.data.tables import columns_of, read_table
+from pyws.errors import DataError
+
+PAIR = ("actor", "action")
+
+
+def fits(root: Path) -> bool:
+    """Whether the folder has ``videos/`` and ``tags.csv``."""
+    return (root / "videos").is_dir() and (root / "tags.csv").is_file()
+
+
+def read(root: Path, tags: Tags = "all") -> MaskSet:
+    """The data set of a folder; ``tags="main"`` takes the first tag of each video alone.
+
+    Raises
+    ------
+    DataError : a video without a tag, a tag without a video, a tag that labels.csv has not, a subset other than train,
+        val and test, or two sources of one video; the file is named
+    """
+    path = root / "tags.csv"
+    pairs = set(PAIR) <= set(columns_of(path))
+    columns = PAIR if pairs else ("tag",)
+    rows = list(read_table(path, ("video", *columns), ("subset",)))
+    space = _space(root / "labels.csv", columns, [tuple(row[column] for column in columns) for _, row in rows])
+    sources = _sources(root / "videos")
+    found: dict[str, list[int]] = {}
+    subsets: dict[str, str] = {}
+    for line, row in rows:
+        name, subset = row["video"], row["subset"]
+        if name not in sources:
+            raise DataError(path, f"line {line}: there is no video {name} in {root / 'videos'}")
+        if subset not in ("", "train", "val", "test") or subsets.setdefault(name, subset) != subset:
+            raise DataError(path, f"line {line}: subset must be one of train, val and test, got {subset!r}")
+        try:
+            found.setdefault(name, []).append(space.id_of(*(row[column] for column in columns)))
+        except ValueError as error:
+            raise DataError(path, f"line {line}: {error}") from error
+    for name in sources:
+        if name not in found:
+            raise DataError(path, f"has no tag of video {name}")
+    videos = []
+    for name, source in sources.items():
+        ids = check_tags(space, found[name][: 1 if tags == "main" else None], f"video {name}", root)
+        truth = {file.stem: file for file in sorted((root / "truth" / name).glob("*.png"))}
+        videos.append(TaggedVideo(name, source, ids, subsets[name], truth))
+    return MaskSet("plain", root, space, tuple(videos), _Reader(space))
+
+
+class _Reader:
+    def __init__(self, space: LabelSpace) -> None:
+        self.count = len(space)
+
+    def __call__(self, path: Path, video: TaggedVideo) -> Masks:
+        mask = read_mask(path)
+        strange = mask[(mask >= self.count) & (mask != IGNORE)]
+        if len(strange):
+            raise DataError(path, f"ids must be 0..{self.count - 1} or 255, got {int(strange[0])}")
+        return mask
+
+
+def _space(path: Path, columns: tuple[str, ...], used: list[tuple[str, ...]]) -> LabelSpace:
+    names = sorted(set(used))
+    if path.exists():
+        names = [tuple(row[column] for column in columns) for _, row in read_table(path, columns)]
+    try:
+        if len(columns) == 1:
+            return objects(name for (name,) in names)
+        return actor_actions([(actor, action) for actor, action in names])
+    except ValueError as error:
+        raise DataError(path if path.exists() else path.parent / "tags.csv", str(error)) from error
+
+
+def _sources(folder: Path) -> dict[str, Path]:
+    """Folders and video files by the name of the video."""
+    sources: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name[0] == "." or path.suffix.lower() in IMAGE_SUFFIXES:
+            continue
+        name = path.name if path.is_dir() else path.stem
+        if name in sources:
+            raise DataError(folder, f"must hold one source a video, found {sources[name].name} and {path.name}")
+        sources[name] = path
+    if not sources:
+        raise DataError(folder, "has no videos")
+    return sources
