@@ -1,18 +1,25 @@
-"""Image classifiers by name with weights from a local file, ready for class activation maps. Nothing is downloaded."""
+"""Classifiers of images and clips by name with weights from a local file, ready for class activation maps.
+
+Nothing is downloaded.
+"""
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.errors import DataError
+from pyws.files import atomic_write
 from pyws.models.efficientnet_lite import EfficientNetLite0
+from pyws.models.video_networks import VIDEO_NETWORKS, video_network
 
 LITE0 = "efficientnet-lite0"
 
@@ -40,20 +47,27 @@ class Classifier:
     std: tuple[float, ...]
     labels: tuple[str, ...]
     """Name of each class; synonyms are parted by commas."""
+    frames: int = 0
+    """Of a clip, where it classifies clips; 0 where it classifies images."""
+    short_side: int = 0
+    """Of the frames that it was trained on, in pixels; 0 where that is not known."""
+    stride: int = 32
+    """Input pixels between two positions of the layer, at most."""
 
     def prepare(self, frames: Tensor, short_side: int) -> Tensor:
-        """Frames (B, H, W, 3) uint8 RGB to what the model takes.
+        """Frames (B, H, W, 3) uint8 RGB, or clips (B, T, H, W, 3), to what the model takes.
 
-        The whole frame is scaled so that its short side is ``short_side``, both sides rounded to multiples of 32: the
-        positions of the last feature map then tile the frame exactly.
+        The whole frame is scaled so that its short side is ``short_side``, both sides rounded to multiples of the
+        stride: the positions of the last feature map then tile the frame exactly.
         """
-        height, width = frames.shape[1:3]
+        height, width = frames.shape[-3:-1]
         scale = short_side / min(height, width)
-        size = [max(32, round(side * scale / 32) * 32) for side in (height, width)]
-        images = frames.permute(0, 3, 1, 2).float() / 255
+        size = [max(self.stride, round(side * scale / self.stride) * self.stride) for side in (height, width)]
+        images = frames.flatten(0, -4).permute(0, 3, 1, 2).float() / 255
         images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        return (images - mean) / std
+        images = (images - mean) / std
+        return images.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous() if frames.ndim == 5 else images
 
 
 def load_classifier(
@@ -63,15 +77,16 @@ def load_classifier(
     layer: str | None = None,
     output_stride: int = 32,
 ) -> Classifier:
-    """An image classifier with the weights of a local file.
+    """A classifier with the weights of a local file.
 
     Parameters
     ----------
-    name : "efficientnet-lite0", or the name of an image classifier in torchvision.models, e.g. "resnet50"
-    weights : a state dict saved by torch.save, read with ``weights_only=True``: no code in it is run. It must have
-        exactly the parameters of the model; the number of classes is taken from it
+    name : "efficientnet-lite0", the name of an image classifier in torchvision.models, e.g. "resnet50", or one of
+        :data:`~pyws.models.video_networks.VIDEO_NETWORKS`
+    weights : a state dict saved by torch.save, read with ``weights_only=True``: no code in it is run; or a safetensors
+        file. It must have exactly the parameters of the model; the number of classes is taken from it
     labels : a text file, one class a line, in the order of the scores; one line more than classes means that the first
-        is the background. None: the 1000 classes of ImageNet
+        is the background. None: those that :func:`save_classifier` put into the file, or the 1000 classes of ImageNet
     layer : dotted name of the last feature map; known for the usual architectures
     output_stride : 32, or 16 for a feature map twice as fine (efficientnet-lite0; ResNet-50 and larger)
 
@@ -80,21 +95,63 @@ def load_classifier(
     DataError : a file is missing, truncated, not a state dict, or does not fit the model
     ValueError : no such model, or a model whose last layer is not known
     """
-    state = read_state(weights)
+    state, about = read_state(weights), _about(weights)
     classes = len(state[next(reversed(state))])
-    if name == LITE0:
-        model: nn.Module = EfficientNetLite0(classes, output_stride)
-        mean, std = (127 / 255,) * 3, (128 / 255,) * 3
+    classifier = build_classifier(name, classes, layer, output_stride)
+    load_weights(classifier.model, state, name, weights)
+    if labels is not None:
+        names = _read_labels(labels, classes)
     else:
-        model = _torchvision_model(name, classes, output_stride)
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
-    load_weights(model, state, name, weights)
-    names = _imagenet_labels(classes) if labels is None else _read_labels(labels, classes)
-    return Classifier(name, model.eval(), layer or _last_layer(name), mean, std, names)
+        names = tuple(about["labels"]) if "labels" in about else _imagenet_labels(classes)
+    frames, short_side = (int(about.get(key, getattr(classifier, key))) for key in ("frames", "short_side"))
+    classifier.model.eval()
+    return replace(classifier, labels=names, frames=frames, short_side=short_side)
+
+
+def build_classifier(name: str, classes: int, layer: str | None = None, output_stride: int = 32) -> Classifier:
+    """A classifier of ``classes`` classes with random weights, without labels; see :func:`load_classifier`."""
+    if name in VIDEO_NETWORKS:
+        network = video_network(name)
+        if output_stride != 32:
+            raise ValueError(f"classifier: {name} has no output stride {output_stride}, use 32")
+        sizes = (network.frames, network.short_side, network.stride)
+        found = layer or network.layer
+        return Classifier(name, network.build(classes), found, network.mean, network.std, (), *sizes)
+    if name == LITE0:
+        mean, std = (127 / 255,) * 3, (128 / 255,) * 3
+        return Classifier(name, EfficientNetLite0(classes, output_stride), layer or _last_layer(name), mean, std, ())
+    model = _torchvision_model(name, classes, output_stride)
+    return Classifier(name, model, layer or _last_layer(name), IMAGENET_MEAN, IMAGENET_STD, ())
+
+
+def save_classifier(classifier: Classifier, path: str | os.PathLike[str]) -> None:
+    """Write weights, labels and sizes as one safetensors file, whole or not at all, for :func:`open_classifier`."""
+    from safetensors.torch import save
+
+    state = classifier.model.state_dict()
+    about = {key: getattr(classifier, key) for key in ("name", "layer", "labels", "frames", "short_side")}
+    # The format keeps no order of its own, and the number of classes is read off the last entry.
+    kept = {"order": json.dumps(list(state)), "classifier": json.dumps(about)}
+    with atomic_write(path, "wb") as file:
+        file.write(save({key: value.detach().cpu().contiguous() for key, value in state.items()}, kept))
+
+
+def open_classifier(path: str | os.PathLike[str], output_stride: int = 32) -> Classifier:
+    """A classifier that :func:`save_classifier` wrote; the file says which.
+
+    Raises
+    ------
+    DataError : missing, damaged, or written by something else
+    """
+    read_state(path)
+    about = _about(path)
+    if not isinstance(about.get("name"), str) or not isinstance(about.get("layer"), str):
+        raise DataError(path, "must be a classifier that pyws masks classify wrote; it names no network")
+    return load_classifier(about["name"], path, None, about["layer"], output_stride)
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The state dict of a classifier, from a file of torch.save; no code in it is run.
+    """The state dict of a classifier, from a safetensors file or a file of torch.save; no code in it is run.
 
     Raises
     ------
@@ -102,15 +159,43 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     if not Path(path).is_file():
         raise DataError(path, "must be a file of weights, found none")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # on arbitrary bytes torch's reader raises whatever its parsing meets
-        reason = str(error).strip().split("\n")[0]
-        raise DataError(path, f"cannot be read as weights (torch.load, weights_only=True): {reason}") from error
+    if Path(path).suffix == ".safetensors":
+        state: Any = _read_safetensors(path)
+    else:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # on arbitrary bytes torch's reader raises whatever its parsing meets
+            reason = str(error).strip().split("\n")[0]
+            raise DataError(path, f"cannot be read as weights (torch.load, weights_only=True): {reason}") from error
     tensors = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
     if not tensors or not state or state[next(reversed(state))].ndim == 0:
         raise DataError(path, "must be a state dict of tensors that ends with the bias of the classes")
     return state
+
+
+def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            keys = list(file.keys())
+            order = json.loads((file.metadata() or {}).get("order", "null")) or keys
+            return {key: file.get_tensor(key) for key in order}
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise DataError(path, f"cannot be read as safetensors: {error}") from error
+
+
+def _about(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What :func:`save_classifier` says of the network; empty where another program wrote the file."""
+    if Path(path).suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        about = json.loads((file.metadata() or {}).get("classifier", "{}"))
+    if not isinstance(about, dict):
+        raise DataError(path, "says nothing sensible about its classifier")
+    return about
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], name: str, path: str | os.PathLike[str]) -> None:
@@ -128,7 +213,7 @@ def _torchvision_model(name: str, classes: int, output_stride: int) -> nn.Module
 
     known = models.list_models(module=models)
     if name not in known:
-        near = difflib.get_close_matches(name, [LITE0, *known], n=3, cutoff=0.4)
+        near = difflib.get_close_matches(name, [LITE0, *VIDEO_NETWORKS, *known], n=3, cutoff=0.4)
         raise ValueError(f"classifier: must be {LITE0} or a classifier of torchvision, got {name!r} (near: {near})")
     options = {}
     if output_stride != 32:

@@ -1,0 +1,110 @@
+"""Networks that classify clips, by name: I3D, the 3D ResNets and S3D of torchvision, and a small one for CPUs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pyws.models.i3d import I3D
+from pyws.models.small3d import Small3D
+
+_KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
+_KINETICS_STD = (0.22803, 0.22145, 0.216989)
+
+
+@dataclass(frozen=True)
+class VideoNetwork:
+    """How to build a network, and what it takes.
+
+    Parameters
+    ----------
+    build : from the number of classes
+    layer : dotted name of the last feature map before the pool
+    mean, std : of RGB in 0..1: what goes in is (x - mean) / std
+    frames : of a clip as trained
+    short_side : of its frames, in pixels
+    stride : input pixels between two positions of the last feature map; sides are rounded to multiples of it
+    """
+
+    build: Callable[[int], nn.Module]
+    layer: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    frames: int
+    short_side: int
+    stride: int
+
+
+def _torchvision(name: str) -> Callable[[int], nn.Module]:
+    def build(classes: int) -> nn.Module:
+        from torchvision import models
+
+        model = models.get_model(name, weights=None, num_classes=classes)
+        if name == "s3d":
+            model.avgpool = nn.AdaptiveAvgPool3d(1)  # its own pool of 2x7x7 refuses smaller maps
+        return model
+
+    return build
+
+
+def _resnet(name: str) -> VideoNetwork:
+    return VideoNetwork(_torchvision(name), "layer4", _KINETICS_MEAN, _KINETICS_STD, 16, 112, 16)
+
+
+VIDEO_NETWORKS = {
+    "i3d": VideoNetwork(I3D, "Mixed_5c", (0.5,) * 3, (0.5,) * 3, 64, 224, 32),
+    "s3d": VideoNetwork(_torchvision("s3d"), "features", _KINETICS_MEAN, _KINETICS_STD, 64, 224, 32),
+    "r3d_18": _resnet("r3d_18"),
+    "mc3_18": _resnet("mc3_18"),
+    "r2plus1d_18": _resnet("r2plus1d_18"),
+    "small3d": VideoNetwork(Small3D, "layers", (0.0,) * 3, (1.0,) * 3, 16, 96, 8),
+}
+"""i3d, s3d: a map for every 8 frames; r3d_18, r2plus1d_18: for 8; mc3_18: for each frame; small3d: for 4."""
+
+
+def video_network(name: str) -> VideoNetwork:
+    """The network of that name.
+
+    Examples
+    --------
+    >>> video_network("i3d").layer
+    'Mixed_5c'
+    """
+    if name not in VIDEO_NETWORKS:
+        near = difflib.get_close_matches(name, VIDEO_NETWORKS, n=2, cutoff=0.4)
+        known = ", ".join(VIDEO_NETWORKS)
+        raise ValueError(f"network: must be one of {known}, got {name!r}{f' (near: {near})' if near else ''}")
+    return VIDEO_NETWORKS[name]
+
+
+def replace_head(model: nn.Module, old: int, new: int) -> nn.Module:
+    """Give a classifier of ``old`` classes a fresh last layer of ``new``; returns that layer.
+
+    Raises
+    ------
+    ValueError : no linear layer or 1x1 convolution of ``old`` outputs is found
+    """
+    for name, module in reversed(list(model.named_modules())):
+        if isinstance(module, nn.Linear) and module.out_features == old:
+            fresh: nn.Module = nn.Linear(module.in_features, new)
+        elif (
+            isinstance(module, (nn.Conv2d, nn.Conv3d)) and module.out_channels == old and set(module.kernel_size) == {1}
+        ):
+            fresh = type(module)(module.in_channels, new, 1)
+        else:
+            continue
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, fresh)
+        return fresh
+    raise ValueError(f"network: found no last layer of {old} classes to replace")
+
+
+def head_of(model: nn.Module, classes: int) -> list[Tensor]:
+    """The parameters of the last layer of ``classes`` outputs."""
+    for module in reversed(list(model.modules())):
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)) and module.weight.shape[0] == classes:
+            return list(module.parameters())
+    return []
