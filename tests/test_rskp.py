@@ -6,7 +6,7 @@ import torch
 
 from pyws.models import RSKP, Memory
 from pyws.models.backbone import VideoBatch, cross_entropy, tag_targets
-from pyws.models.rskp import GAUFUSE_CONSISTENCY, attention_contrast, teaching
+from pyws.models.rskp import GAUFUSE_CONSISTENCY, Representatives, attention_contrast, teaching
 
 D, K = 6, 3
 
@@ -42,12 +42,12 @@ def test_parity_with_the_released_code(golden, case):
     model, batch, numbers = released(golden, case)
     snippets = model.embed(batch)
     rows = model.represent(snippets)
-    walk = model.walk(snippets, rows)
+    walk, remembered = model.walks(snippets, Representatives(rows), Representatives(numbers["memory"]))
     close(snippets.features, numbers["em/features"])
     close(rows, numbers["em/mu"])
     close(spread(snippets, walk), numbers["em/reallocated"])
-    close(spread(snippets, model.walk(snippets, numbers["memory"])), numbers["random_walk_memory"])
-    plain, own = model.head(snippets), model.head(snippets, walk)
+    close(spread(snippets, remembered), numbers["random_walk_memory"])
+    plain, own = model.heads(snippets, walk)
     for name, branch in (("o", plain), ("m", own)):
         close(branch.agnostic.exp(), numbers[f"{name}/video_class_agnostic"])
         close(branch.wise.exp(), numbers[f"{name}/video_class_wise"])
@@ -84,15 +84,15 @@ def test_the_walk_is_the_dense_walk():
     model = small().eval()
     snippets = model.embed(VideoBatch(*videos([9])))
     rows = model.represent(snippets)
-    z, normalised = snippets.membership(rows)
+    ((z, normalised),) = snippets.memberships(Representatives(rows))
     dense = torch.linalg.inv(torch.eye(9) - 0.25 * z.mT @ normalised)
     expected = 0.5 * dense @ (0.5 * z.mT @ rows + snippets.features)
-    walk = model.walk(snippets, rows)
+    (walk,) = model.walks(snippets, Representatives(rows))
     torch.testing.assert_close(spread(snippets, walk), expected)
 
-    moved = type(snippets)(expected, snippets.batch)  # the head of features that are really there
-    for name, values in vars(model.head(moved)).items():
-        torch.testing.assert_close(getattr(model.head(snippets, walk), name), values)
+    moved = type(snippets)(expected, snippets.centres, snippets.batch)  # the head of features that are really there
+    for name, values in vars(model.heads(moved)[0]).items():
+        torch.testing.assert_close(getattr(model.heads(snippets, walk)[1], name), values)
 
 
 def test_snippets_that_are_all_zeros_stay_finite():
@@ -117,8 +117,8 @@ def test_the_memory_branch_enters_the_loss_after_its_epoch():
     model.memory_rows.normal_(generator=torch.Generator().manual_seed(2))
     batch = VideoBatch(features, mask)
     snippets = model.embed(batch)
-    plain, own = model.head(snippets), model.head(snippets, model.walk(snippets, model.represent(snippets)))
-    recalled = model.head(snippets, model.walk(snippets, model.memory_rows[[0, 2]].reshape(1, 10, D)))
+    sets = Representatives(model.represent(snippets)), Representatives(model.memory_rows[[0, 2]].reshape(1, 10, D))
+    plain, own, recalled = model.heads(snippets, *model.walks(snippets, *sets))
     expected = 0.1 * attention_contrast(plain.attention, batch)
     for weight, branch in ((1, plain), (1, own), (0.5, recalled)):
         expected = expected + weight * cross_entropy(branch.agnostic, tag_targets(labels, 0.0))

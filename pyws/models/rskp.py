@@ -24,6 +24,7 @@ class Walk:
 
     z: Tensor  #: (B, R, L), how snippets belong to the representatives; 0 at padding
     rows: Tensor  #: (B, R, D)
+    norm: Tensor  #: (B, L), of x_t + sum_r z_rt rows_r
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,41 @@ class Branch:
     logits: Tensor  #: (B, L, K+1), 0 at padding
 
 
-class _Snippets:
-    """(B, L, D) features and what every use of them needs."""
+@dataclass(frozen=True)
+class Representatives:
+    """What a walk goes through: (B, R, D) rows, and (B, R) which of them a video has (None: all)."""
 
-    def __init__(self, features: Tensor, batch: VideoBatch) -> None:
-        self.features, self.batch = features, batch
+    rows: Tensor
+    present: Tensor | None = None
+
+
+class _Snippets:
+    """(B, L, D) features. A product with them reads them all, so that what can share one pass does."""
+
+    def __init__(self, features: Tensor, centres: Tensor, batch: VideoBatch) -> None:
+        self.features, self.centres, self.batch = features, centres, batch
+        self.cosines = centres @ features.mT  # (B, K+2, L)
         self.norm = torch.linalg.vector_norm(features, dim=2)
         self.real = batch.mask.to(features.dtype)
 
-    def membership(self, rows: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, R, D) representatives -> (B, R, L) softmax over them for each snippet, and that normalised over time."""
-        cosine = _unit(rows) @ self.features.mT / (self.norm + 1e-9).unsqueeze(1)
-        logits = _SHARPNESS * cosine
-        if present is not None:
-            logits = logits.masked_fill(~present.unsqueeze(2), -torch.inf)
-        z = logits.softmax(1) * self.real.unsqueeze(1)
-        return z, z / (z.sum(2, keepdim=True) + 1e-9)
+    def products(self, *sets: Tensor) -> tuple[Tensor, ...]:
+        """(B, R, D) each -> (B, R, L) each: dot products of rows and snippets."""
+        return (torch.cat(sets, 1) @ self.features.mT).split([rows.shape[1] for rows in sets], 1)
+
+    def sums(self, *sets: Tensor) -> tuple[Tensor, ...]:
+        """(B, R, L) each -> (B, R, D) each: weighted sums of snippets."""
+        return (torch.cat(sets, 1) @ self.features).split([weights.shape[1] for weights in sets], 1)
+
+    def memberships(self, *sets: Representatives) -> list[tuple[Tensor, Tensor]]:
+        """For each set (B, R, L): the softmax over representatives of every snippet, and that normalised over time."""
+        found = []
+        for chosen, products in zip(sets, self.products(*[_unit(chosen.rows) for chosen in sets]), strict=True):
+            logits = _SHARPNESS * products / (self.norm + 1e-9).unsqueeze(1)
+            if chosen.present is not None:
+                logits = logits.masked_fill(~chosen.present.unsqueeze(2), -torch.inf)
+            z = logits.softmax(1) * self.real.unsqueeze(1)
+            found.append((z, z / (z.sum(2, keepdim=True) + 1e-9)))
+        return found
 
 
 class RSKP(Backbone):
@@ -116,25 +136,25 @@ class RSKP(Backbone):
 
     def activate(self, batch: VideoBatch) -> Activations:
         snippets = self.embed(batch)
-        rows = self.represent(snippets)
-        return self._activations(rows, self.head(snippets), self.head(snippets, self.walk(snippets, rows)))
+        own = Representatives(self.represent(snippets))
+        return self._activations(own.rows, *self.heads(snippets, *self.walks(snippets, own)))
 
     def host_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
         snippets = self.embed(batch)
-        rows = self.represent(snippets)
-        plain, own = self.head(snippets), self.head(snippets, self.walk(snippets, rows))
-        weighted, teacher = [(1.0, plain), (1.0, own)], own.logits
+        sets = [Representatives(self.represent(snippets))]
         if self.recipe.memory_epoch is not None and epoch > self.recipe.memory_epoch:
-            recalled = self.head(snippets, self.walk(snippets, *self._recall(labels)))
-            weighted.append((0.5, recalled))
-            teacher = 0.2 * recalled.logits + 0.8 * plain.logits
+            sets.append(self._recall(labels))
+        branches = self.heads(snippets, *self.walks(snippets, *sets))
+        plain, own, teacher = branches[0], branches[1], branches[1].logits
+        if len(branches) == 3:
+            teacher = 0.2 * branches[2].logits + 0.8 * plain.logits
         without, with_background = tag_targets(labels, 0.0), tag_targets(labels, 1.0)
         loss = 0.1 * attention_contrast(plain.attention, batch)
-        for weight, branch in weighted:
+        for weight, branch in zip((1.0, 1.0, 0.5), branches, strict=False):
             loss = loss + weight * cross_entropy(branch.agnostic, without)
             loss = loss + weight * self.background * cross_entropy(branch.wise, with_background)
         taught = teaching(plain.logits, teacher, batch)
-        return self._activations(rows, plain, own), loss + self.consistency_weight(epoch) * taught
+        return self._activations(sets[0].rows, plain, own), loss + self.consistency_weight(epoch) * taught
 
     def consistency_weight(self, epoch: int) -> float:
         """Weight of the teaching loss in an epoch, from 0."""
@@ -142,53 +162,58 @@ class RSKP(Backbone):
 
     def embed(self, batch: VideoBatch) -> _Snippets:
         rows = self.embedding(batch.pack(batch.features)).relu_()
-        return _Snippets(batch.unpack(batch.dropout(rows, self.dropout)), batch)
+        centres = _unit(torch.cat([self.actions, self.foreground]))
+        return _Snippets(batch.unpack(batch.dropout(rows, self.dropout)), centres, batch)
 
     def represent(self, snippets: _Snippets) -> Tensor:
         """(B, 8, D): means of the video's snippets by two rounds of EM, differentiated through."""
         rows = self.representatives.expand(len(snippets.features), -1, -1)
         for _ in range(_ITERATIONS):
-            rows = snippets.membership(rows)[1] @ snippets.features
+            ((_, normalised),) = snippets.memberships(Representatives(rows))
+            (rows,) = snippets.sums(normalised)
         return rows
 
-    def walk(self, snippets: _Snippets, rows: Tensor, present: Tensor | None = None) -> Walk:
-        """Where a random walk between snippets and (B, R, D) representatives ends; ``present`` (B, R) marks real ones.
+    def walks(self, snippets: _Snippets, *sets: Representatives) -> list[Walk]:
+        """Where random walks between the snippets and each set of representatives end.
 
-        With Z the membership and Z' its rows normalised over time, the features X become
+        With Z the membership, Z' its rows normalised over time and Y the representatives, the features X become
         (1-w) (I - w^2 Z^T Z')^-1 (w Z^T Y + X) = (1-w) (X + Z^T (w Y + w^2 (I - w^2 Z' Z^T)^-1 Z' (w Z^T Y + X))).
         """
-        z, normalised = snippets.membership(rows, present)
-        moves = normalised @ z.mT  # rows sum to 1 or less: I - w^2 moves is regular, whatever the features
-        spread = normalised @ snippets.features + _STAY * (moves @ rows)
-        system = torch.eye(moves.shape[1], dtype=z.dtype, device=z.device) - _STAY**2 * moves
-        returned = torch.linalg.solve_ex(system, spread).result
-        return Walk(z, _STAY * rows + _STAY**2 * returned)
+        memberships = snippets.memberships(*sets)
+        sums = snippets.sums(*[normalised for _, normalised in memberships])
+        moved = []
+        for chosen, (z, normalised), spread in zip(sets, memberships, sums, strict=True):
+            moves = normalised @ z.mT  # rows sum to 1 or less: I - w^2 moves is regular, whatever the features
+            system = torch.eye(moves.shape[1], dtype=z.dtype, device=z.device) - _STAY**2 * moves
+            returned = torch.linalg.solve_ex(system, spread + _STAY * (moves @ chosen.rows)).result
+            moved.append(_STAY * chosen.rows + _STAY**2 * returned)
+        walks = []
+        for (z, _), rows, products in zip(memberships, moved, snippets.products(*moved), strict=True):
+            square = snippets.norm.square() + (z * (2 * products + (rows @ rows.mT) @ z)).sum(1)
+            walks.append(Walk(z, rows, square.clamp_min(1e-24).sqrt()))
+        return walks
 
-    def head(self, snippets: _Snippets, walk: Walk | None = None) -> Branch:
-        """Attention, logits and video probabilities of the features, or of what a walk makes of them."""
-        features, real = snippets.features, snippets.real.unsqueeze(1)
-        centres = _unit(torch.cat([self.actions, self.foreground]))
-        cosine = centres @ features.mT  # (B, K+2, L)
-        norm, share = snippets.norm, 1.0
-        if walk is not None:
-            share = 1 - _STAY
-            cosine = cosine + (centres @ walk.rows.mT) @ walk.z
-            norm = _moved_norm(snippets, walk)
-        cosine = share * cosine / (share * norm + 1e-9).unsqueeze(1)
-        logits = self.scale * cosine * real
-        gates = logits.sigmoid() * real
-        weights = gates / (gates.sum(2, keepdim=True) + 1e-5)
-        pooled = weights @ features
-        if walk is not None:
-            pooled = share * (pooled + (weights @ walk.z.mT) @ walk.rows)
-        pooled = _unit(pooled)
-        wise, agnostic = pooled[:, :-1], pooled[:, -1]
-        return Branch(
-            (self.scale * agnostic @ centres[:-1].mT).log_softmax(1),
-            (self.scale * (wise * centres[:-1]).sum(2)).log_softmax(1),
-            gates[:, -1],
-            logits[:, :-1].mT,
-        )
+    def heads(self, snippets: _Snippets, *walks: Walk) -> list[Branch]:
+        """Attention, logits and video probabilities of the features, then of what each walk makes of them."""
+        real, logits, gates, weights = snippets.real.unsqueeze(1), [], [], []
+        for walk in (None, *walks):
+            cosine, norm = snippets.cosines, snippets.norm
+            if walk is not None:
+                cosine = (1 - _STAY) * (cosine + (snippets.centres @ walk.rows.mT) @ walk.z)
+                norm = (1 - _STAY) * walk.norm
+            logits.append(self.scale * cosine / (norm + 1e-9).unsqueeze(1) * real)
+            gates.append(logits[-1].sigmoid() * real)
+            weights.append(gates[-1] / (gates[-1].sum(2, keepdim=True) + 1e-5))
+        pooled = list(snippets.sums(*weights))
+        for i, walk in enumerate(walks, start=1):
+            pooled[i] = (1 - _STAY) * (pooled[i] + (weights[i] @ walk.z.mT) @ walk.rows)
+        actions = snippets.centres[:-1]
+        branches = []
+        for rows, columns, gate in zip(map(_unit, pooled), logits, gates, strict=True):
+            agnostic, wise = rows[:, -1] @ actions.mT, (rows[:, :-1] * actions).sum(2)
+            log_agnostic, log_wise = (self.scale * torch.stack([agnostic, wise])).log_softmax(2)
+            branches.append(Branch(log_agnostic, log_wise, gate[:, -1], columns[:, :-1].mT))
+        return branches
 
     def memories(self, activations: Activations, videos: Tensor, labels: Tensor) -> list[Memory]:
         assert activations.memory is not None
@@ -218,14 +243,14 @@ class RSKP(Backbone):
         classes = labels.nonzero().squeeze(1).tolist()
         return [0] * len(classes) if self.memory_class_bug else classes
 
-    def _recall(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, R, D) rows of each video's classes in the bank, and (B, R) where a video has so many."""
+    def _recall(self, labels: Tensor) -> Representatives:
+        """The rows of each video's classes in the bank."""
         banks = [self._banks(video) for video in labels]
         most, slots = max(map(len, banks)), self.memory_scores.shape[1]
         chosen = torch.tensor([bank + [0] * (most - len(bank)) for bank in banks], device=labels.device)
         counts = torch.tensor([len(bank) for bank in banks], device=labels.device)
         present = torch.arange(most, device=labels.device) < counts.unsqueeze(1)
-        return self.memory_rows[chosen].flatten(1, 2), present.repeat_interleave(slots, 1)
+        return Representatives(self.memory_rows[chosen].flatten(1, 2), present.repeat_interleave(slots, 1))
 
     def _activations(self, rows: Tensor, plain: Branch, own: Branch) -> Activations:
         mixed = self.mix * plain.logits.softmax(2) + (1 - self.mix) * own.logits.softmax(2)
@@ -251,13 +276,6 @@ def teaching(student: Tensor, teacher: Tensor, batch: VideoBatch) -> Tensor:
     wanted = (teacher.detach() / 0.2).softmax(2)
     each = -(wanted * (student / 0.2).log_softmax(2)).sum(2)
     return batch.mean(each * batch.mask)
-
-
-def _moved_norm(snippets: _Snippets, walk: Walk) -> Tensor:
-    """(B, L) norms of x_t + sum_r z_rt rows_r, from products of rows alone."""
-    cross = walk.rows @ snippets.features.mT
-    square = snippets.norm.square() + (walk.z * (2 * cross + (walk.rows @ walk.rows.mT) @ walk.z)).sum(1)
-    return square.clamp_min(1e-24).sqrt()
 
 
 def _unit(rows: Tensor) -> Tensor:
