@@ -1,7 +1,8 @@
 """The pyws command line: a table of commands, each a typed function of pyws/commands/.
 
 A command function has typed parameters (positional ones marked ``tyro.conf.Positional``), a docstring from which the
-help is made, a last parameter ``common: CommonOptions = Common()``, and returns the JSON document that --json prints.
+help is made, a last parameter ``common: CommonOptions = Common()``, and returns the JSON document that --json prints;
+where its ``ok`` is false the exit status is 1.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ COMMANDS = {
     "demo": "pyws.commands.demo:demo",
     "doctor": "pyws.commands.doctor:doctor",
     "data convert": "pyws.commands.data:convert",
+    "data check": "pyws.commands.data:check",
     "data synthesize": "pyws.commands.data:synthesize",
     "data watch": "pyws.commands.data:watch",
     "data synthesize-a2d": "pyws.commands.mask_data:synthesize_a2d",
@@ -65,7 +67,7 @@ def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
     document = tyro.cli(command, prog=f"pyws {name}", args=rest, config=(tyro.conf.FlagCreatePairsOff,))
     if "--json" in rest:
         print(json.dumps(document, indent=1, allow_nan=False))
-    return 0
+    return 1 if document.get("ok") is False else 0
 
 
 def _overview() -> str:

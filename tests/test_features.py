@@ -95,12 +95,13 @@ def test_videos_without_any_tags(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1 must be video,tag"),
-        ("a,b\n", "line 1 must be video,tag or video,tag,subset, got 'a,b'"),
-        ("video,tag\nv\n", "line 2 must be video,tag, got 'v'"),
+        ("", "must have the columns video and tag, got no such line"),
+        ("a,tag\nv,x\n", "must have the columns video, got"),
+        ("video,b\nv,x\n", "must have the columns video and tag, got video,b"),
+        ("video,tag\n,x\n", "line 2: must name a video, got ''"),
         ("video,tag\n../v,a\n", "video name must be a plain file name, got '../v'"),
         ("video,tag,subset\nv,a,x\nv,b,y\n", "line 3: video 'v' must be in one subset, got 'x' and 'y'"),
-        ("video,tag\n\xff", "cannot be read"),
+        ("video,tag\n\xff,a\n", "no such line"),
     ],
 )
 def test_bad_tables(tmp_path, text, message):

@@ -7,7 +7,7 @@ import pytest
 
 from pyws import cli
 from pyws.data.feature_files import write_features
-from pyws.data.feature_writers import FeatureVideo, write_native
+from pyws.data.feature_writers import FeatureVideo, write_data_set
 from pyws.data.features import open_features
 from pyws.data.synthetic_features import (
     BACKGROUND,
@@ -156,10 +156,10 @@ def videos_read(reads, stop_after=None):
 def test_interrupted_writing_goes_on_where_it_stopped(tmp_path):
     out, reads = tmp_path / "set", []
     with pytest.raises(KeyboardInterrupt):
-        write_native(out, videos_read(reads, stop_after=2), {}, {"from": "x"})
+        write_data_set(out, videos_read(reads, stop_after=2), {}, {"from": "x"})
     assert not out.exists()
     write_features(tmp_path / "set.partial" / "features" / "v1.npy", np.ones((2, 4)))  # not what it was to be
-    counts = write_native(out, videos_read(reads), {}, {"from": "x"})
+    counts = write_data_set(out, videos_read(reads), {}, {"from": "x"})
     assert reads == [0, 1, 1, 2]
     assert counts["resumed"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
@@ -169,8 +169,8 @@ def test_interrupted_writing_goes_on_where_it_stopped(tmp_path):
 def test_interrupted_writing_of_something_else_starts_anew(tmp_path):
     out, reads = tmp_path / "set", []
     with pytest.raises(KeyboardInterrupt):
-        write_native(out, videos_read(reads, stop_after=2), {}, {"from": "x"})
-    write_native(out, videos_read(reads), {}, {"from": "y"}, suffix=".safetensors")
+        write_data_set(out, videos_read(reads, stop_after=2), {}, {"from": "x"})
+    write_data_set(out, videos_read(reads), {}, {"from": "y"}, suffix=".safetensors")
     assert reads == [0, 1, 0, 1, 2]
     assert {path.suffix for path in (out / "features").iterdir()} == {".safetensors"}
 
@@ -179,11 +179,11 @@ def test_writing_touches_nothing_that_is_not_its_own(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").write_text("")
     with pytest.raises(DataError, match="full: must be a new or empty folder"):
-        write_native(tmp_path / "full", [], {}, {})
+        write_data_set(tmp_path / "full", [], {}, {})
     (tmp_path / "set.partial").mkdir()
     with pytest.raises(DataError, match="set.partial: is not left from writing set"):
-        write_native(tmp_path / "set", [], {}, {})
+        write_data_set(tmp_path / "set", [], {}, {})
     bad = FeatureVideo("../escape", RECORD, (5, 4), lambda: np.ones((5, 4)))
     with pytest.raises(DataError, match="must be a plain file name, got '../escape'"):
-        write_native(tmp_path / "new", [bad], {}, {})
+        write_data_set(tmp_path / "new", [bad], {}, {})
     assert not (tmp_path / "escape.npy").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -11,24 +11,35 @@ from pyws.commands.common import Common, CommonOptions
 
 
 def convert(
-    folder: Positional[Path],
+    source: Positional[Path],
     out: Positional[Path],
+    on_error: Literal["error", "skip"] = "error",
+    suffix: Literal[".npy", ".safetensors"] = ".npy",
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Turn the THUMOS14 annotation folder of weakly-supervised work into ActivityNet JSON.
+    """Turn a data set of features into pyws's own layout, or THUMOS14's annotation folder into ActivityNet JSON.
 
-    Pickles in the folder are read without running anything that they say.
+    Pickles in the source are read without running anything that they say. An interrupted conversion goes on.
 
     Args:
-        folder: holds videoname.npy, subset.npy, labels_all.npy, labels.npy, segments.npy, duration.npy and, where it
-            has one, Ambiguous_test.txt
-        out: ground truth to write, .json or .json.gz
+        source: folder with features in a layout of the literature (*Features.npy with videoname.npy and the others, or
+            gt.json with lists and a file for each video), or annotations only: videoname.npy, subset.npy,
+            labels_all.npy, labels.npy, segments.npy, duration.npy, Ambiguous_test.txt
+        out: folder to write, new or empty; or for annotations ground truth, .json or .json.gz
+        on_error: stop at a video that cannot be used, or leave it out and say why
+        suffix: of the features
     """
+    from pyws.data.feature_writers import convert_features
     from pyws.data.temporal import read_wtalc, write_truth
 
-    truth = read_wtalc(folder)
-    write_truth(out, truth)
-    counts = truth.counts()
+    problems: list[str] = []
+    if out.name.endswith((".json", ".json.gz")):
+        truth = read_wtalc(source)
+        write_truth(out, truth)
+        counts = truth.counts()
+    else:
+        counts, skipped = convert_features(source, out, on_error, suffix)
+        problems = [str(problem) for problem in skipped]
     for subset, videos in counts["videos"].items():
         common.say(f"{subset}: {videos} videos, {counts['instances'][subset]} instances")
     common.say(
@@ -36,7 +47,34 @@ def convert(
     )
     if counts["videos_without_tags"]:
         common.say(f"without tags: {', '.join(counts['videos_without_tags'])}")
-    return {"out": str(out), **counts}
+    for problem in problems:
+        common.say(f"left out: {problem}")
+    return {"out": str(out), **counts, "left_out": problems}
+
+
+def check(
+    source: Positional[Path],
+    need_tags: bool = False,
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Check a data set of features and say of every video what is wrong; the exit status is 1 where one is unusable.
+
+    Args:
+        source: folder with features, in any layout that pyws knows
+        need_tags: a video without tags is unusable, as it is for training
+    """
+    from pyws.data.feature_check import check_data_set
+
+    report = check_data_set(source, need_tags, quiet=common.quiet or common.json)
+    common.say(f"{source}: layout {report.layout}, {report.snippets_per_second:g} snippets a second")
+    for subset, count in report.videos.items():
+        common.say(f"{subset or 'no subset'}: {count} videos")
+    common.say(
+        f"{report.usable} usable, {len(report.classes)} classes, width {report.width}, {report.snippets} snippets"
+    )
+    for problem in report.problems:
+        common.say(f"{'unusable' if problem.fatal else 'odd'}: {problem}")
+    return report.to_dict()
 
 
 def synthesize(
@@ -48,6 +86,7 @@ def synthesize(
     difficulty: float = 0.5,
     snippets: int = 120,
     several: float = 0.3,
+    layout: Literal["native", "wtalc", "split"] = "native",
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Write a synthetic data set of features with its truth, to try localisation from tags on.
@@ -64,11 +103,12 @@ def synthesize(
             how strong the noise is
         snippets: median length of a video
         several: share of the videos with more than one class
+        layout: pyws's own, or one of the literature
     """
     from pyws.data.synthetic_features import SyntheticSettings, write_synthetic
 
     settings = SyntheticSettings(classes, width, difficulty, snippets, several, common.seed)
-    counts = write_synthetic(out, settings, training, test)
+    counts = write_synthetic(out, settings, training, test, layout)
     for subset, videos in counts["videos"].items():
         common.say(f"{subset}: {videos} synthetic videos, {counts['instances'][subset]} instances")
     return {"out": str(out), "synthetic": True, **counts}

@@ -57,9 +57,16 @@ class NpyFile:
     path: Path
 
     def shape(self) -> tuple[int, ...]:
-        return self._header()[0]
+        shape, dtype, start = self.header()
+        if dtype.hasobject:
+            raise DataError(self.path, "must hold numbers, got pickled objects")
+        wanted, got = math.prod(shape) * dtype.itemsize, self.path.stat().st_size - start
+        if got < wanted:
+            raise DataError(self.path, f"is truncated: {wanted} bytes of an array of shape {shape}, got {got}")
+        return shape
 
-    def _header(self) -> tuple[tuple[int, ...], np.dtype]:
+    def header(self) -> tuple[tuple[int, ...], np.dtype, int]:
+        """Shape, dtype, and where the array starts."""
         try:
             with open(self.path, "rb") as file:
                 version = np.lib.format.read_magic(file)
@@ -70,15 +77,10 @@ class NpyFile:
             raise DataError(self.path, f"cannot be read: {error.strerror or error}") from error
         except (ValueError, EOFError) as error:
             raise DataError(self.path, f"is not a .npy file: {error}") from error
-        if dtype.hasobject:
-            raise DataError(self.path, "must hold numbers, got pickled objects")
-        wanted, got = math.prod(shape) * dtype.itemsize, self.path.stat().st_size - start
-        if got < wanted:
-            raise DataError(self.path, f"is truncated: {wanted} bytes of an array of shape {shape}, got {got}")
-        return shape, dtype
+        return shape, dtype, start
 
     def read(self) -> np.ndarray:
-        self._header()
+        self.shape()
         try:
             array: np.ndarray = np.load(self.path, allow_pickle=False)
         except (OSError, ValueError) as error:

@@ -6,69 +6,22 @@ The native layout, which ``pyws data convert`` writes::
     tags.csv                      video,tag (or video,tag,subset), a line for each tag of a video
     features/VIDEO.npy            (snippets, width), or .safetensors
     dataset.json                  may be absent: {"snippets_per_second", "classes", "description", "synthetic"}
+
+:mod:`pyws.data.feature_legacy` has the layouts of the literature.
 """
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pyws.data.feature_files import Stored, stored_in
-from pyws.data.temporal import Truth, read_truth
+from pyws.data.feature_files import stored_in
+from pyws.data.feature_legacy import is_split, is_wtalc, list_split, list_wtalc
+from pyws.data.feature_listing import SNIPPETS_PER_SECOND, Listing, annotated, checked_name, safe_truth
+from pyws.data.tables import columns_of, read_table
 from pyws.errors import DataError
 from pyws.files import read_json
-
-SNIPPETS_PER_SECOND = 25 / 16  # I3D features of the literature: 25 frames a second, 16 frames a snippet
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with one video of a data set."""
-
-    video: str
-    rule: str
-    """What must hold, and what was found."""
-    fatal: bool = True
-    """The video cannot be used; otherwise it is odd, and used all the same."""
-
-    def __str__(self) -> str:
-        return f"video {self.video!r}: {self.rule}"
-
-
-@dataclass(frozen=True, eq=False)
-class Listing:
-    """What a data set says that it has.
-
-    Parameters
-    ----------
-    where : the folder
-    layout : its name
-    videos, subset, tags : of each video; the subset is "" where none is given
-    classes : names of all classes
-    stored : features by video
-    truth : annotated segments, where the data set has them
-    snippets_per_second : of the features
-    problems : what the annotations say that cannot be; such videos are not among ``videos``
-    description : a line for people
-    """
-
-    where: Path
-    layout: str
-    videos: tuple[str, ...]
-    subset: tuple[str, ...]
-    tags: tuple[tuple[str, ...], ...]
-    classes: tuple[str, ...]
-    stored: Mapping[str, Stored]
-    truth: Truth | None
-    snippets_per_second: float
-    problems: tuple[Problem, ...] = ()
-    description: str = ""
-    unlisted: tuple[str, ...] = field(default=())
-    """Videos that have features and nothing else."""
 
 
 def list_features(source: str | os.PathLike[str]) -> Listing:
@@ -88,33 +41,8 @@ def list_features(source: str | os.PathLike[str]) -> Listing:
     raise DataError(source, f"must be a data set of features in a layout that pyws knows, got {found}")
 
 
-def safe_truth(where: Path, document: Any) -> tuple[Truth, tuple[Problem, ...]]:
-    """Ground truth of the videos whose records can be read, and a problem for each of the others."""
-    try:
-        return read_truth(document), ()
-    except DataError as error:
-        if not isinstance(document, Mapping) or not isinstance(document.get("database"), Mapping):
-            raise DataError(where, error.rule) from error
-    good: dict[str, Any] = {}
-    problems = []
-    for video, record in document["database"].items():
-        try:
-            read_truth({"database": {video: record}})
-            good[video] = record
-        except DataError as error:
-            problems.append(Problem(video, error.rule.removeprefix(f"video {video!r}").lstrip(":, ")))
-    return read_truth({**document, "database": good}), tuple(problems)
-
-
-def checked_name(where: str | os.PathLike[str], video: str) -> str:
-    """A video's name, which becomes part of paths."""
-    if not video or video.startswith(".") or any(character in video for character in "/\\\0"):
-        raise DataError(where, f"video name must be a plain file name, got {video!r}")
-    return video
-
-
 def _is_native(folder: Path) -> bool:
-    return (folder / "features").is_dir() and not (folder / "gt.json").exists()
+    return (folder / "features").is_dir()
 
 
 def _native(folder: Path) -> Listing:
@@ -132,46 +60,17 @@ def _native(folder: Path) -> Listing:
     return Listing(folder, "native", videos, subset, tags, tuple(classes), stored, None, **about)
 
 
-def annotated(
-    folder: Path,
-    layout: str,
-    truth: Truth,
-    stored: Mapping[str, Stored],
-    problems: tuple[Problem, ...] = (),
-    classes: tuple[str, ...] | None = None,
-    snippets_per_second: float = SNIPPETS_PER_SECOND,
-    description: str = "",
-) -> Listing:
-    """The listing of a data set whose videos are those of its ground truth."""
-    videos = tuple(checked_name(folder, video) for video in truth.instances.videos)
-    if classes is None:
-        classes = tuple(sorted({*truth.instances.labels, *(tag for tags in truth.tags for tag in tags)}))
-    listed = {*videos, *(problem.video for problem in problems)}
-    unlisted = tuple(name for name in stored if name not in listed)
-    return Listing(folder, layout, videos, truth.subset, truth.tags, classes, stored, truth, snippets_per_second,
-                   problems, description, unlisted)  # fmt: skip
-
-
 def read_tags(path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Read ``video,tag`` or ``video,tag,subset`` lines under such a header: {VIDEO: (subset, tags)}.
 
     A line with an empty tag lists a video that has none.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(path, f"cannot be read: {error}") from error
-    header = rows[0] if rows else []
-    if header not in (["video", "tag"], ["video", "tag", "subset"]):
-        raise DataError(path, f"line 1 must be video,tag or video,tag,subset, got {','.join(header)!r}")
+    columns = columns_of(path)
+    if "tag" not in columns:
+        raise DataError(path, f"must have the columns video and tag, got {','.join(columns) or 'no such line'}")
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
-    for number, row in enumerate(rows[1:], 2):
-        if not any(row):
-            continue
-        if len(row) != len(header) or not row[0]:
-            raise DataError(path, f"line {number} must be {','.join(header)}, got {','.join(row)!r}")
-        video, tag, subset = checked_name(path, row[0]), row[1], row[2] if len(row) == 3 else ""
+    for number, row in read_table(path, ("video",), ("tag", "subset")):
+        video, tag, subset = checked_name(path, row["video"]), row["tag"], row["subset"]
         before, tags = found.get(video, (subset, ()))
         if before != subset:
             raise DataError(
@@ -201,4 +100,4 @@ def _about(path: Path) -> dict[str, Any]:
     return about
 
 
-_LAYOUTS = [(_is_native, _native)]
+_LAYOUTS = [(is_wtalc, list_wtalc), (is_split, list_split), (_is_native, _native)]

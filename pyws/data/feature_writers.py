@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from pyws.data.feature_files import SUFFIXES, stored_file, write_features
-from pyws.data.feature_layouts import checked_name
-from pyws.data.temporal import read_truth, write_truth
+from pyws.data.feature_listing import Problem, checked_name
+from pyws.data.features import open_features
+from pyws.data.temporal import Truth, read_truth, truth_document, write_truth
 from pyws.errors import DataError
-from pyws.files import read_json, write_json
+from pyws.files import atomic_write, read_json, write_json
 
 _ORIGIN = "origin.json"  # in a folder that is not whole yet: where its contents come from
 
@@ -30,15 +32,16 @@ class FeatureVideo:
     read: Callable[[], np.ndarray]
 
 
-def write_native(
+def write_data_set(
     folder: str | os.PathLike[str],
     videos: Iterable[FeatureVideo],
     about: Mapping[str, Any],
     origin: Mapping[str, Any],
     ambiguous: Mapping[str, Any] | None = None,
     suffix: str = ".npy",
+    layout: str = "native",
 ) -> dict[str, Any]:
-    """Write a data set in the native layout (:mod:`pyws.data.feature_layouts`).
+    """Write a data set in the native layout (:mod:`pyws.data.feature_layouts`), or in one of the literature.
 
     It grows in ``FOLDER.partial``; interrupted, the next call with the same ``origin`` goes on there, and takes a
     file that has the right shape as it is.
@@ -51,6 +54,8 @@ def write_native(
     origin : where the contents come from
     ambiguous : stretches that no score should count, by video
     suffix : of the feature files, ``.npy`` or ``.safetensors``
+    layout : "native", or "wtalc" or "split" of :mod:`pyws.data.feature_legacy` (as ``.npy``; for "wtalc" all features
+        are in memory once, for "split" the subset "test" is one and all others are "train")
 
     Returns
     -------
@@ -61,9 +66,11 @@ def write_native(
     DataError : the folder is not empty, ``FOLDER.partial`` is of something else, a bad record or name
     """
     if suffix not in SUFFIXES:
-        raise ValueError(f"write_native: suffix must be one of {', '.join(SUFFIXES)}, got {suffix!r}")
+        raise ValueError(f"write_data_set: suffix must be one of {', '.join(SUFFIXES)}, got {suffix!r}")
+    if layout not in _FINISH or (layout != "native" and suffix != ".npy"):
+        raise ValueError(f"write_data_set: layout must be one of {', '.join(_FINISH)}, got {layout!r} with {suffix}")
     target = Path(folder)
-    partial = _begin(target, dict(origin))
+    partial = _begin(target, {**origin, "layout": layout, "suffix": suffix})
     database: dict[str, Any] = {}
     resumed = 0
     for video in videos:
@@ -74,11 +81,51 @@ def write_native(
             write_features(path, video.read())
         database[video.name] = video.record
     truth = read_truth({"database": database, "ambiguous": ambiguous or {}})
-    write_truth(partial / "truth.json", truth)
-    write_json(partial / "dataset.json", dict(about))
+    _FINISH[layout](partial, truth, about)
     (partial / _ORIGIN).unlink()
     os.replace(partial, target)
     return {**truth.counts(), "resumed": resumed}
+
+
+def convert_features(
+    source: str | os.PathLike[str], folder: str | os.PathLike[str], on_error: str = "error", suffix: str = ".npy"
+) -> tuple[dict[str, Any], tuple[Problem, ...]]:
+    """Turn a data set of features of any known layout into the native one, once.
+
+    Parameters
+    ----------
+    source, on_error : of :func:`pyws.data.features.open_features`
+    folder, suffix : of :func:`write_data_set`; interrupted, the next call goes on
+
+    Returns
+    -------
+    The counts of :func:`write_data_set`, and what was wrong with the videos that were left out.
+
+    Raises
+    ------
+    DataError : as :func:`pyws.data.features.open_features` and :func:`write_data_set`
+    """
+    opened = open_features(source, on_error=on_error)
+    if opened.truth is None:
+        raise DataError(source, "is in the native layout: tags.csv and features are read as they are")
+    document = truth_document(opened.truth)
+    videos = [
+        FeatureVideo(
+            name,
+            document["database"][name],
+            (int(opened.lengths[index]), opened.width),
+            functools.partial(opened.features, index),
+        )
+        for index, name in enumerate(opened.names)
+    ]
+    about = {
+        "snippets_per_second": opened.snippets_per_second,
+        "classes": list(opened.classes),
+        "description": opened.description,
+    }
+    origin = {"source": str(Path(source).resolve()), "on_error": on_error}
+    counts = write_data_set(folder, videos, about, origin, document["ambiguous"], suffix)
+    return counts, opened.skipped
 
 
 def _begin(target: Path, origin: dict[str, Any]) -> Path:
@@ -101,3 +148,58 @@ def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
         return path.exists() and stored_file(path).shape() == shape
     except DataError:
         return False
+
+
+def _finish_native(folder: Path, truth: Truth, about: Mapping[str, Any]) -> None:
+    write_truth(folder / "truth.json", truth)
+    write_json(folder / "dataset.json", dict(about))
+
+
+def _finish_split(folder: Path, truth: Truth, about: Mapping[str, Any]) -> None:
+    document = truth_document(truth)
+    lists: dict[str, list[str]] = {"train": [], "test": []}
+    for video, record in document["database"].items():
+        split = "test" if record["subset"] == "test" else "train"
+        lists[split].append(video)
+        (folder / split).mkdir(exist_ok=True)
+        os.replace(folder / "features" / f"{video}.npy", folder / split / f"{video}.npy")
+    (folder / "features").rmdir()
+    write_json(folder / "gt.json", {**document, "version": about.get("description", "")})
+    for split, names in lists.items():
+        with atomic_write(folder / f"split_{split}.txt") as file:
+            file.writelines(f"{name}\n" for name in names)
+
+
+def _finish_wtalc(folder: Path, truth: Truth, about: Mapping[str, Any]) -> None:
+    """Byte strings in object arrays and one pickled list of features, as the literature's readers want them."""
+    database = truth_document(truth)["database"]
+    paths = [folder / "features" / f"{video}.npy" for video in database]
+    records = list(database.values())
+    columns = {
+        "Synthetic-JOINTFeatures" if about.get("synthetic") else "JOINTFeatures": _objects(
+            [stored_file(path).read() for path in paths]
+        ),
+        "videoname": np.array([video.encode() for video in database]),
+        "subset": np.array([record["subset"].encode() for record in records]),
+        "duration": np.array([[record.get("duration", np.nan)] for record in records]),
+        "labels_all": _objects([record["tags"] for record in records]),
+        "labels": _objects([[entry["label"] for entry in record["annotations"]] for record in records]),
+        "segments": _objects([[entry["segment"] for entry in record["annotations"]] for record in records]),
+        "classlist": np.array([name.encode() for name in about["classes"]]),
+    }
+    for name, array in columns.items():
+        with atomic_write(folder / f"{name}.npy", "wb") as file:
+            np.save(file, array, allow_pickle=True)
+    with atomic_write(folder / "Ambiguous_test.txt") as file:
+        file.writelines(f"{v}  {start} {end}\n" for v, pairs in truth.ambiguous.items() for start, end in pairs)
+    shutil.rmtree(folder / "features")
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    array = np.empty(len(values), dtype=object)
+    for index, value in enumerate(values):
+        array[index] = value
+    return array
+
+
+_FINISH = {"native": _finish_native, "split": _finish_split, "wtalc": _finish_wtalc}

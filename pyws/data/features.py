@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pyws.data.feature_files import Stored
-from pyws.data.feature_layouts import Listing, Problem, list_features
+from pyws.data.feature_layouts import list_features
+from pyws.data.feature_listing import Listing, Problem
 from pyws.data.temporal import Truth
 from pyws.errors import DataError
 
@@ -31,6 +32,7 @@ class FeatureSet:
     truth : the annotated segments of the whole data set, where it has them
     subset : which one was asked for
     skipped : what was wrong with the videos that were left out
+    description : of the data set, a line for people
     stored : where the features lie
     """
 
@@ -43,6 +45,7 @@ class FeatureSet:
     truth: Truth | None
     subset: str | None = None
     skipped: tuple[Problem, ...] = ()
+    description: str = ""
     stored: tuple[Stored, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
@@ -120,6 +123,7 @@ def open_features(
         listing.truth,
         subset,
         tuple(problem for problem in problems if problem.fatal),
+        listing.description,
         tuple(listing.stored[listing.videos[index]] for index in good),
     )
 

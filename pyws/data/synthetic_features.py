@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from pyws.data.feature_layouts import SNIPPETS_PER_SECOND
-from pyws.data.feature_writers import FeatureVideo, write_native
+from pyws.data.feature_listing import SNIPPETS_PER_SECOND
+from pyws.data.feature_writers import FeatureVideo, write_data_set
 
 SCENES = 8
 BACKGROUND, CONTEXT, WEAK, SALIENT = range(4)  # what a snippet shows
@@ -225,9 +225,15 @@ def _slow_noise(generator: np.random.Generator, length: int, width: int) -> np.n
 
 
 def write_synthetic(
-    folder: str | os.PathLike[str], settings: SyntheticSettings, training: int = 60, test: int = 30
+    folder: str | os.PathLike[str],
+    settings: SyntheticSettings,
+    training: int = 60,
+    test: int = 30,
+    layout: str = "native",
 ) -> dict[str, Any]:
-    """Write a data set in the native layout with the subsets ``training`` and ``test``; returns its counts.
+    """Write a data set with the subsets ``training`` and ``test`` in a layout of :func:`write_data_set`.
+
+    Returns its counts.
 
     Raises
     ------
@@ -246,7 +252,7 @@ def write_synthetic(
         "synthetic": True,
         "description": f"SYNTHETIC features, no video: {settings}",
     }
-    return write_native(folder, videos, about, {"synthetic": asdict(settings), **subsets})
+    return write_data_set(folder, videos, about, {"synthetic": asdict(settings), **subsets}, layout=layout)
 
 
 def _to_write(video: SyntheticVideo, record: dict[str, Any]) -> FeatureVideo:

@@ -175,6 +175,11 @@ def read_detections(source: Source | Instances) -> Instances:
 
 def write_truth(path: str | os.PathLike[str], truth: Truth) -> None:
     """Write ground truth in ActivityNet form, with ``tags`` and ``ambiguous``; whole or not at all."""
+    write_json(path, truth_document(truth))
+
+
+def truth_document(truth: Truth) -> dict[str, Any]:
+    """Ground truth as the ActivityNet document that :func:`read_truth` reads."""
     rows = truth.instances
     database: dict[str, Any] = {}
     for video, subset, duration, tags in zip(rows.videos, truth.subset, truth.duration, truth.tags, strict=True):
@@ -183,7 +188,7 @@ def write_truth(path: str | os.PathLike[str], truth: Truth) -> None:
     for video, label, start, end in zip(rows.video, rows.label, rows.start.tolist(), rows.end.tolist(), strict=True):
         database[rows.videos[video]]["annotations"].append({"label": rows.labels[label], "segment": [start, end]})
     ambiguous = {video: [list(pair) for pair in pairs] for video, pairs in truth.ambiguous.items()}
-    write_json(path, {"database": database, "ambiguous": ambiguous})
+    return {"database": database, "ambiguous": ambiguous}
 
 
 def write_detections(path: str | os.PathLike[str], detections: Instances, made_by: Mapping[str, Any]) -> None:
@@ -208,6 +213,11 @@ def read_wtalc(folder: str | os.PathLike[str]) -> Truth:
     ------
     DataError : a missing file, an unsafe pickle, files that do not fit together, a bad segment
     """
+    return read_truth(wtalc_document(folder))
+
+
+def wtalc_document(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The annotations that :func:`read_wtalc` reads as an ActivityNet document whose segments nobody has checked."""
     root = Path(folder)
     columns = {}
     for name in ("videoname", "subset", "labels_all", "labels", "segments", "duration"):
@@ -228,7 +238,7 @@ def read_wtalc(folder: str | os.PathLike[str]) -> Truth:
             "annotations": [{"label": _text(a), "segment": b} for a, b in zip(labels, segments, strict=True)],
         }
     ambiguous = root / "Ambiguous_test.txt"
-    return read_truth({"database": database, "ambiguous": read_ambiguous(ambiguous) if ambiguous.exists() else {}})
+    return {"database": database, "ambiguous": read_ambiguous(ambiguous) if ambiguous.exists() else {}}
 
 
 def read_ambiguous(source: str | os.PathLike[str] | Intervals) -> dict[str, list[tuple[float, float]]]:

@@ -22,8 +22,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from pyws.data.feature_layouts import SNIPPETS_PER_SECOND
-from pyws.data.feature_writers import FeatureVideo, write_native
+from pyws.data.feature_listing import SNIPPETS_PER_SECOND
+from pyws.data.feature_writers import FeatureVideo, write_data_set
 from pyws.errors import DataError
 
 WIDTH = 64
@@ -214,7 +214,7 @@ def write_watch(
     }
     origin = {"source": str(Path(source).resolve()) if source else "seglearn", "streams": streams, "seed": seed,
               "test_subjects": list(test_subjects)}  # fmt: skip
-    return write_native(folder, videos, about, origin)
+    return write_data_set(folder, videos, about, origin)
 
 
 def _to_write(name: str, subset: str, stream: Stream, features: np.ndarray) -> FeatureVideo:

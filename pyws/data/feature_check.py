@@ -1,0 +1,119 @@
+"""What is wrong with a data set of features, video by video."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pyws.data.feature_layouts import list_features
+from pyws.data.feature_listing import Listing, Problem
+from pyws.data.features import check_contents, check_headers
+from pyws.progress import track
+
+_LENGTH_SNIPPETS, _LENGTH_SHARE = 2, 0.05  # by which a length may differ from its duration
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What :func:`check_data_set` found."""
+
+    layout: str
+    videos: dict[str, int]
+    """By subset."""
+    usable: int
+    classes: tuple[str, ...]
+    width: int
+    """That most videos have; 0 without features."""
+    snippets: int
+    snippets_per_second: float
+    problems: tuple[Problem, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as one JSON document; ``ok`` tells whether every video can be used."""
+        problems = [{"video": one.video, "unusable": one.fatal, "rule": one.rule} for one in self.problems]
+        return {
+            "ok": not any(one.fatal for one in self.problems),
+            "layout": self.layout,
+            "videos": self.videos,
+            "usable": self.usable,
+            "classes": list(self.classes),
+            "width": self.width,
+            "snippets": self.snippets,
+            "snippets_per_second": self.snippets_per_second,
+            "problems": problems,
+        }
+
+
+def check_data_set(source: str | os.PathLike[str], need_tags: bool = False, quiet: bool = True) -> CheckReport:
+    """Read everything of a data set of features once and list what is wrong.
+
+    Unusable are videos with missing, damaged or non-finite features, another width than most, annotations that cannot
+    be, or a tag that is no class. Odd, and used all the same, are videos whose length does not fit their duration,
+    segments that are empty or end after the video, tags that differ from the annotated labels, videos without tags,
+    and features of no video.
+
+    Parameters
+    ----------
+    source, need_tags : of :func:`pyws.data.features.open_features`
+    quiet : show no progress
+
+    Raises
+    ------
+    DataError : no layout that pyws knows, or annotations that cannot be read at all
+    """
+    listing = list_features(source)
+    everything = range(len(listing.videos))
+    shapes, problems = check_headers(listing, everything, need_tags)
+    for index in track(shapes, "reading", quiet=quiet):
+        problems += check_contents(listing, index, shapes[index])
+    problems += _odd_features(listing, {listing.videos[index]: shape[0] for index, shape in shapes.items()}, need_tags)
+    problems += _odd_segments(listing)
+    bad = {problem.video for problem in problems if problem.fatal}
+    widths = [width for _, width in shapes.values()]
+    return CheckReport(
+        listing.layout,
+        {name: listing.subset.count(name) for name in sorted(set(listing.subset))},
+        sum(video not in bad for video in listing.videos),
+        listing.classes,
+        max(widths, key=widths.count, default=0),
+        sum(length for length, _ in shapes.values()),
+        listing.snippets_per_second,
+        tuple(sorted(problems, key=lambda problem: not problem.fatal)),
+    )
+
+
+def _odd_features(listing: Listing, lengths: dict[str, int], need_tags: bool) -> Iterator[Problem]:
+    for video, tags in zip(listing.videos, listing.tags, strict=True):
+        if not tags and not need_tags:
+            yield Problem(video, "has no tags", fatal=False)
+    for name in listing.unlisted:
+        yield Problem(name, "has features, but the annotations do not list it", fatal=False)
+    if listing.truth is None:
+        return
+    for video, duration in zip(listing.truth.instances.videos, listing.truth.duration.tolist(), strict=True):
+        length, wanted = lengths.get(video), duration * listing.snippets_per_second
+        if length is not None and abs(length - wanted) > max(_LENGTH_SNIPPETS, _LENGTH_SHARE * wanted):
+            rule = f"has {length} snippets, but {duration:g} seconds are {wanted:.1f}"
+            yield Problem(video, rule, fatal=False)
+
+
+def _odd_segments(listing: Listing) -> Iterator[Problem]:
+    if listing.truth is None:
+        return
+    rows = listing.truth.instances
+    found: list[set[str]] = [set() for _ in rows.videos]
+    for video, label in zip(rows.video.tolist(), rows.label.tolist(), strict=True):
+        found[video].add(rows.labels[label])
+    for index, (video, tags) in enumerate(zip(rows.videos, listing.truth.tags, strict=True)):
+        if found[index] and found[index] != set(tags):
+            rule = f"has tags {', '.join(sorted(tags)) or 'none'}, but segments of {', '.join(sorted(found[index]))}"
+            yield Problem(video, rule, fatal=False)
+    late = rows.end > listing.truth.duration[rows.video] + 1 / listing.snippets_per_second
+    for chosen, rule in ((rows.start == rows.end, "is empty"), (late, "ends after the video")):
+        for row in np.flatnonzero(chosen):
+            segment = f"[{rows.start[row]:g}, {rows.end[row]:g}]"
+            yield Problem(rows.videos[rows.video[row]], f"segment {segment} {rule}", fatal=False)

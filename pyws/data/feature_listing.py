@@ -1,0 +1,113 @@
+"""What a data set of features says that it has, before a feature is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyws.data.feature_files import Stored
+from pyws.data.temporal import Truth, read_truth
+from pyws.errors import DataError
+
+SNIPPETS_PER_SECOND = 25 / 16  # I3D features of the literature: 25 frames a second, 16 frames a snippet
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one video of a data set."""
+
+    video: str
+    rule: str
+    """What must hold, and what was found."""
+    fatal: bool = True
+    """The video cannot be used; otherwise it is odd, and used all the same."""
+
+    def __str__(self) -> str:
+        return f"video {self.video!r}: {self.rule}"
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """What a data set says that it has.
+
+    Parameters
+    ----------
+    where : the folder
+    layout : its name
+    videos, subset, tags : of each video; the subset is "" where none is given
+    classes : names of all classes
+    stored : features by video
+    truth : annotated segments, where the data set has them
+    snippets_per_second : of the features
+    problems : what the annotations say that cannot be; such videos are not among ``videos``
+    description : a line for people
+    """
+
+    where: Path
+    layout: str
+    videos: tuple[str, ...]
+    subset: tuple[str, ...]
+    tags: tuple[tuple[str, ...], ...]
+    classes: tuple[str, ...]
+    stored: Mapping[str, Stored]
+    truth: Truth | None
+    snippets_per_second: float
+    problems: tuple[Problem, ...] = ()
+    description: str = ""
+    unlisted: tuple[str, ...] = ()
+    """Names of features that belong to no video."""
+
+
+def safe_truth(where: Path, document: Any) -> tuple[Truth, tuple[Problem, ...]]:
+    """Ground truth of the videos whose records can be read, and a problem for each of the others."""
+    try:
+        return read_truth(document), ()
+    except DataError as error:
+        if not isinstance(document, Mapping) or not isinstance(document.get("database"), Mapping):
+            raise DataError(where, error.rule) from error
+    good: dict[str, Any] = {}
+    problems = []
+    for video, record in document["database"].items():
+        try:
+            read_truth({"database": {video: record}})
+            good[video] = record
+        except DataError as error:
+            problems.append(Problem(video, error.rule.removeprefix(f"video {video!r}").lstrip(":, ")))
+    return read_truth({**document, "database": good}), tuple(problems)
+
+
+def checked_name(where: str | os.PathLike[str], video: str) -> str:
+    """A video's name, which becomes part of paths."""
+    if not video or video.startswith(".") or any(character in video for character in "/\\\0"):
+        raise DataError(where, f"video name must be a plain file name, got {video!r}")
+    return video
+
+
+def annotated(
+    folder: Path,
+    layout: str,
+    truth: Truth,
+    stored: Mapping[str, Stored],
+    problems: tuple[Problem, ...] = (),
+    classes: tuple[str, ...] | None = None,
+    snippets_per_second: float = SNIPPETS_PER_SECOND,
+    description: str = "",
+) -> Listing:
+    """The listing of a data set whose videos are those of its ground truth.
+
+    Features of ActivityNet are often called ``v_ID`` where the annotations say ``ID``: such names are matched.
+    """
+    videos = tuple(checked_name(folder, video) for video in truth.instances.videos)
+    if classes is None:
+        classes = tuple(sorted({*truth.instances.labels, *(tag for tags in truth.tags for tag in tags)}))
+    prefixed = {video: f"v_{video}" for video in videos if video not in stored and f"v_{video}" in stored}
+    stored = {name: file for name, file in stored.items() if name not in prefixed.values()} | {
+        video: stored[name] for video, name in prefixed.items()
+    }
+    listed = {*videos, *(problem.video for problem in problems)}
+    unlisted = tuple(name for name in stored if name not in listed)
+    return Listing(folder, layout, videos, truth.subset, truth.tags, classes, stored, truth, snippets_per_second,
+                   problems, description, unlisted)  # fmt: skip
