@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,6 +24,8 @@ COMMANDS = {
     "data synthesize": "pyws.commands.data:synthesize",
     "data watch": "pyws.commands.data:watch",
     "data synthesize-a2d": "pyws.commands.mask_data:synthesize_a2d",
+    "segments train": "pyws.commands.segments_training:train",
+    "segments predict": "pyws.commands.segments_training:predict",
     "segments fuse": "pyws.commands.segments:fuse",
     "segments labels": "pyws.commands.segments:labels",
     "segments evaluate": "pyws.commands.segments:evaluate",
@@ -65,7 +68,7 @@ def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
     import tyro
 
     document = tyro.cli(command, prog=f"pyws {name}", args=rest, config=(tyro.conf.FlagCreatePairsOff,))
-    if "--json" in rest:
+    if "--json" in rest and int(os.environ.get("RANK", 0)) == 0:  # one document, also under torchrun
         print(json.dumps(document, indent=1, allow_nan=False))
     return 1 if document.get("ok") is False else 0
 

@@ -33,3 +33,7 @@ class DataError(PywsError, ValueError):
 
 class SolverError(PywsError, RuntimeError):
     """A solver gave no answer that passes its certificate."""
+
+
+class TrainingError(PywsError, RuntimeError):
+    """A loss or weight that is no longer finite."""

@@ -11,8 +11,9 @@ import pyws
 
 PACKAGE = Path(pyws.__file__).parent
 ROOMS = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "commands"}
-GROUND = {"_C", "errors", "files", "progress", "ragged"}
+GROUND = {"_C", "distributed", "errors", "files", "progress", "ragged"}
 ALLOWED = {
+    "distributed": set(),
     "errors": set(),
     "files": {"errors"},
     "progress": set(),
@@ -23,7 +24,7 @@ ALLOWED = {
     "evaluation": GROUND | {"ops", "data"},
     "report": GROUND | {"data"},
     "masks": GROUND | {"ops", "models", "data"},
-    "segments": GROUND | {"ops", "models", "data"},
+    "segments": GROUND | {"ops", "models", "data", "evaluation"},
     "commands": GROUND | ROOMS,
     "cli": {"errors", "commands"},
 }

@@ -58,7 +58,8 @@ class Recipe:
     or_best: bool = False  #: where no class does, propose the best one
     thresholds: tuple[float, ...] = (0.5,)
     min_length: int = 1  #: of a run, in snippets
-    margin: float = 0.25  #: of a segment's outside on either side, in lengths of the segment
+    scoring: str = "paper"  #: where a segment's outside lies, as in :func:`pyws.ops.propose_segments`
+    margin: float = 0.25  #: of a segment's outside on either side, in lengths of the segment; of "paper"
     outer_weight: float = 1.0  #: segment score = inside - outer_weight * outside + video_weight * video score
     video_weight: float = 0.0
     overlap: str = "iou"  #: of suppression, as in :func:`pyws.ops.suppress_segments`
@@ -87,8 +88,8 @@ class Recipe:
         """
         classes = scores.shape[1]
         found = propose_segments(
-            tcam[:, :classes].detach().contiguous(), offsets, self.thresholds, "paper", self.min_length, self.margin,
-            self.wanted(scores),
+            tcam[:, :classes].detach().contiguous(), offsets, self.thresholds, self.scoring, self.min_length,
+            self.margin, self.wanted(scores),
         )  # fmt: skip
         outside = found.weight - found.score
         score = found.weight - self.outer_weight * outside

@@ -18,7 +18,7 @@ from pyws.segments.linpro import Status, linpro
 FUSIONS = ("gaussian", "uniform", "exponential", "t")
 METHODS = ("none", "nms", "soft-nms", *FUSIONS)
 SNIPPETS_PER_SECOND = 25 / 16  # I3D features of the literature: 25 frames a second, 16 frames a snippet
-_GRID = 9  # decimals of a snippet: what is closer to a boundary than this is on it
+GRID = 9  # decimals of a snippet: what is closer to a boundary than this is on it
 
 
 def fuse_detections(
@@ -75,8 +75,8 @@ def fuse_detections(
         fused = fuse_segments(segments, iou_threshold, temperature, overlap, method, sign_weights=sign_weights)
         bounds = [bound.numpy() for bound in (fused.start, fused.end)]
         if not sign_weights:
-            bounds = [np.round(bound, _GRID) for bound in bounds]
-        start, end = (_seconds(bound, snippets_per_second) for bound in bounds)
+            bounds = [np.round(bound, GRID) for bound in bounds]
+        start, end = (to_seconds(bound, snippets_per_second) for bound in bounds)
         group = np.repeat(keys, fused.offsets.diff().numpy())
         video, label = np.divmod(group, len(rows.labels))
         return Instances(rows.videos, rows.labels, video, label, start, end, fused.score.numpy())
@@ -98,7 +98,7 @@ def _grouped(rows: Instances, snippets_per_second: float) -> tuple[Instances, Se
     return rows, Segments(start, end, score, score, torch.from_numpy(np.append(firsts, len(rows)))), keys
 
 
-def _seconds(snippets: np.ndarray, snippets_per_second: float) -> np.ndarray:
+def to_seconds(snippets: np.ndarray, snippets_per_second: float) -> np.ndarray:
     """Seconds that convert back to no less than the snippet: int() would cut off a whole one for the last bit."""
     seconds = snippets / snippets_per_second
     return np.where(seconds * snippets_per_second < snippets, np.nextafter(seconds, np.inf), seconds)
@@ -168,7 +168,7 @@ def label_videos(
         proposals = proposals.where(tagged[proposals.video, proposals.label])
     fused = fuse_detections(proposals, method, iou_threshold, temperature, overlap, None, snippets_per_second)
     _, segments, keys = _grouped(fused, snippets_per_second)
-    segments = replace(segments, start=segments.start.round(decimals=_GRID), end=segments.end.round(decimals=_GRID))
+    segments = replace(segments, start=segments.start.round(decimals=GRID), end=segments.end.round(decimals=GRID))
     lengths = np.maximum(1, np.floor(truth.duration[in_truth] * snippets_per_second)).astype(np.int64)
     owner, label_of = keys // len(proposals.labels), keys % len(proposals.labels)
     solved = linpro(segments, torch.from_numpy(lengths[owner]), preset)

@@ -1,0 +1,167 @@
+"""pyws segments train and predict: from features and tags to a network, from the network to segments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from pyws.commands.common import Common, CommonOptions
+
+if TYPE_CHECKING:
+    from pyws.data.features import FeatureSet
+
+OnError = Literal["error", "skip"]
+Protocol = Literal["thumos14", "activitynet"]
+
+
+def train(
+    data: Positional[Path],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    backbone: Literal["rskp", "stpn", "bm", "wum", "facnet"] = "rskp",
+    preset: Literal["pyws", "paper", "released", "host"] = "pyws",
+    subset: str | None = None,
+    evaluate: str | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    batch: int | None = None,
+    evaluate_every: int = 10,
+    protocol: Protocol = "thumos14",
+    tious: tuple[float, ...] | None = None,
+    on_error: OnError = "error",
+    tensorboard: bool = False,
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Train a backbone from video tags, with pseudo labels of its own. An interrupted run is continued by the same
+    command; under torchrun it runs in several processes.
+
+    Args:
+        data: folder of features with tags, any layout that `pyws data check` knows
+        out: folder to write: last.safetensors, best.safetensors, history.jsonl, labels, report.html
+        backbone: the network
+        preset: pyws (recommended), paper, released (every departure of the released code), host (no pseudo labels)
+        subset: videos to train on; may be left out where the data set has one subset
+        evaluate: subset with annotated segments to evaluate on; best.safetensors is the best on it
+        epochs: of the run, over which the preset's schedule is stretched; the host's own if not given
+        lr: learning rate; the host's own if not given
+        batch: videos of an optimiser step; the host's own if not given
+        evaluate_every: epochs between evaluations
+        protocol: of the evaluation, as in `pyws segments evaluate`
+        tious: IoU thresholds of the evaluation; the protocol's if not given
+        on_error: what a video that cannot be used does: stop the run, or be named and left out
+        tensorboard: also write scalars for TensorBoard
+    """
+    from pyws.data.features import open_features
+    from pyws.distributed import own_device, processes
+    from pyws.report.training import write_training_report
+    from pyws.segments.config import PRESETS
+    from pyws.segments.train import train as run_training
+
+    config = replace(
+        PRESETS[preset], epochs=epochs, lr=lr, batch=batch, seed=common.seed, evaluate_every=evaluate_every,
+        protocol=protocol, tious=tious,
+    )  # fmt: skip
+    videos = open_features(data, one_subset(data, subset), on_error, need_tags=True)
+    held_out = open_features(data, evaluate, on_error) if evaluate else None
+    quiet = common.quiet or common.json
+    device = own_device(common.torch_device)
+    with processes(device) as group:
+        if not group.first:
+            common = replace(common, quiet=True)
+        say_skipped(common, videos, held_out)
+        run = run_training(backbone, config, videos, held_out, out, device, group, tensorboard, quiet)
+        if group.first:
+            write_training_report(out)
+        group.wait()
+    last = run.history[-1]
+    if run.best is not None:
+        common.say(f"average mAP {last['mAP']:.2f} after the last epoch, {run.best:.2f} at best")
+    common.say(f"{out}: {len(videos)} videos, {run.epoch} epochs; report.html shows the course of the run")
+    skipped = [str(problem) for each in (videos, held_out) if each is not None for problem in each.skipped]
+    return {"out": str(out), "backbone": backbone, "preset": preset, "videos": len(videos), "epochs": run.epoch,
+            "best": run.best, "last": last, "skipped": skipped}  # fmt: skip
+
+
+def predict(
+    data: Positional[Path],
+    checkpoint: Path,
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    subset: str | None = None,
+    method: Literal["preset", "nms", "none", "gaussian", "uniform", "exponential", "t"] = "preset",
+    temperature: float | None = None,
+    iou: float | None = None,
+    overlap: Literal["iou", "own"] | None = None,
+    on_error: OnError = "error",
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Find the segments of videos with a trained network.
+
+    Args:
+        data: folder of features, any layout that `pyws data check` knows
+        checkpoint: best.safetensors or last.safetensors of a run
+        out: detections to write in ActivityNet form, .json or .json.gz
+        subset: videos to look at; may be left out where the data set has one subset
+        method: how proposals become segments: as in the run's preset, the host's suppression (nms), none, or a fusion
+        temperature: of the fusions, in place of the preset's
+        iou: overlap of the fusions, in place of the preset's
+        overlap: rule of the fusions, in place of the preset's
+        on_error: what a video that cannot be used does: stop, or be named and left out
+    """
+    from dataclasses import asdict
+
+    from pyws.data.features import open_features
+    from pyws.data.temporal import write_detections
+    from pyws.segments.batches import Videos
+    from pyws.segments.checkpoint import read_checkpoint
+    from pyws.segments.config import Merging
+    from pyws.segments.hosts import check_data, load_host
+    from pyws.segments.inference import detect
+
+    saved = read_checkpoint(checkpoint)
+    host = load_host(saved)
+    videos = open_features(data, one_subset(data, subset), on_error)
+    check_data(saved, host, videos)
+    given = {"method": None if method == "preset" else method, "temperature": temperature, "iou_threshold": iou,
+             "overlap": overlap}  # fmt: skip
+    chosen = {name: value for name, value in given.items() if value is not None}
+    merging = Merging(**{**saved.facts["config"]["detection"], **chosen})
+    say_skipped(common, videos)
+    host.model.to(common.torch_device)
+    quiet = common.quiet or common.json
+    snippets = saved.facts["config"]["batch_snippets"]
+    found = detect(host.model, host.recipe, Videos(videos, common.torch_device), merging, snippets, quiet=quiet)
+    made_by = {"tool": "pyws segments predict", "backbone": host.name, "checkpoint": checkpoint.name,
+               "epoch": saved.facts["epoch"], **asdict(merging)}  # fmt: skip
+    write_detections(out, found, made_by)
+    common.say(f"{out}: {len(found)} segments in {len(videos)} videos")
+    skipped = [str(problem) for problem in videos.skipped]
+    return {"out": str(out), "videos": len(videos), "segments": len(found), "skipped": skipped, "settings": made_by}
+
+
+def one_subset(data: Path, subset: str | None) -> str | None:
+    """The subset that is meant; one must be named where there are several.
+
+    Raises
+    ------
+    DataError : several subsets, none named
+    """
+    from pyws.data.feature_layouts import list_features
+    from pyws.errors import DataError
+
+    if subset is None:
+        known = sorted(set(list_features(data).subset))
+        if len(known) > 1:
+            raise DataError(data, f"has the subsets {', '.join(known)}: name one with --subset")
+    return subset
+
+
+def say_skipped(common: Common, *sets: FeatureSet | None) -> None:
+    """Name the videos that were left out."""
+    for one in sets:
+        if one is not None and one.skipped:
+            common.say(f"left out {len(one.skipped)} of {len(one) + len(one.skipped)} videos:")
+            for problem in one.skipped:
+                common.say(f"  {problem}")

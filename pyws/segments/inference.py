@@ -1,0 +1,166 @@
+"""What a trained backbone says of whole videos, as segments: proposals, and what they merge to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyws.data.features import FeatureSet
+from pyws.data.temporal import Instances
+from pyws.distributed import Group
+from pyws.errors import DataError
+from pyws.evaluation import detection_map
+from pyws.models import Backbone, Recipe
+from pyws.ops import fuse_segments
+from pyws.progress import track
+from pyws.ragged import Segments
+from pyws.segments.batches import Videos, by_length, noise_seeds
+from pyws.segments.config import Merging
+from pyws.segments.detections import FUSIONS, GRID, to_seconds
+
+_AT_ONCE = 1 << 26  # values of activation maps that are kept before their segments are found
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Activation maps of some videos, packed.
+
+    Parameters
+    ----------
+    videos : their indices
+    lengths : (B,) int64 snippets
+    tcam : (sum of lengths, K or K+1)
+    scores : (B, K)
+    """
+
+    videos: list[int]
+    lengths: Tensor
+    tcam: Tensor
+    scores: Tensor
+
+    @property
+    def offsets(self) -> Tensor:
+        """(B+1,) int64, where each video begins."""
+        return torch.nn.functional.pad(self.lengths.cumsum(0), (1, 0))
+
+
+def activation_maps(
+    model: Backbone,
+    videos: Videos,
+    snippets: int,
+    group: Group = Group(),  # noqa: B008
+    noise: tuple[int, int] | None = None,
+    quiet: bool = True,
+) -> Iterator[Maps]:
+    """This process's share of the videos, on the CPU, in parts that fit into memory.
+
+    The videos are batched before they are shared out: what a batch holds decides how floats are rounded, so every
+    number of processes finds the same bits.
+
+    Parameters
+    ----------
+    model : its mode is kept: evaluation, or training for dropout
+    videos : all of them
+    snippets : positions of a padded batch
+    noise : (seed, epoch) of the dropout of a model in training mode
+    """
+    batches = by_length(range(len(videos)), videos.data.lengths, snippets)[group.rank :: group.world]
+    parts: list[Maps] = []
+    for batch in track(batches, "activation maps", quiet=quiet):
+        features, mask = videos.batch(batch)
+        seeds = None if noise is None else noise_seeds(*noise, batch)
+        with torch.no_grad():
+            said = model(features, mask, seeds)
+        parts.append(Maps(batch, mask.sum(1).cpu(), said.tcam[mask].cpu(), said.scores.cpu()))
+        if sum(part.tcam.numel() for part in parts) > _AT_ONCE:
+            yield _joined(parts)
+            parts = []
+    if parts:
+        yield _joined(parts)
+
+
+def _joined(parts: Sequence[Maps]) -> Maps:
+    return Maps(
+        [video for part in parts for video in part.videos],
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("lengths", "tcam", "scores")),
+    )
+
+
+def merged(maps: Maps, recipe: Recipe, merging: Merging, tags: Tensor | None = None) -> tuple[Segments, Tensor]:
+    """Segments of the videos, and the group ``row * K + class`` of each that has any.
+
+    Parameters
+    ----------
+    maps : of B videos
+    recipe : proposes, and suppresses where ``merging.method`` is "nms"
+    merging : how proposals become segments
+    tags : (B, K) bool, propose these classes only
+    """
+    scores = maps.scores if tags is None else maps.scores.masked_fill(~tags, -1.0)
+    found = recipe.propose(maps.tcam, maps.offsets, scores)
+    if merging.method == "nms":
+        found = recipe.suppress(found)
+    elif merging.method in FUSIONS:
+        weighed = found if merging.weigh_by == "inner" else replace(found, weight=found.score)
+        found = fuse_segments(
+            weighed, merging.iou_threshold, merging.temperature, merging.overlap, merging.method
+        )  # fmt: skip
+    sizes = found.offsets.diff()
+    keys = sizes.nonzero().squeeze(1)
+    return replace(found, offsets=torch.nn.functional.pad(sizes[keys].cumsum(0), (1, 0))), keys
+
+
+def detect(
+    model: Backbone,
+    recipe: Recipe,
+    videos: Videos,
+    merging: Merging,
+    snippets: int,
+    group: Group = Group(),  # noqa: B008
+    quiet: bool = True,
+) -> Instances:
+    """Segments of all videos, found by all processes, in every process; the model is put in evaluation mode.
+
+    Returns
+    -------
+    Instances by video and class, in seconds, each class by falling score (proposals of method "none" as they come)
+    """
+    model.eval()
+    classes = len(videos.data.classes)
+    found: list[tuple[int, np.ndarray]] = []  # (video * K + class, rows of start, end, score)
+    for maps in activation_maps(model, videos, snippets, group, quiet=quiet):
+        segments, keys = merged(maps, recipe, merging)
+        rows = torch.stack([segments.start, segments.end, segments.score], 1).numpy()
+        parts = np.split(rows, segments.offsets[1:-1].numpy())
+        for key, part in zip(keys.tolist(), parts, strict=False):
+            found.append((maps.videos[key // classes] * classes + key % classes, part))
+    found = sorted(group.gather(found), key=lambda entry: entry[0])
+    keys_of = np.repeat(np.array([key for key, _ in found], dtype=np.int64), [len(part) for _, part in found])
+    start, end, score = np.concatenate([np.empty((0, 3)), *(part for _, part in found)]).T.copy()
+    rate = videos.data.snippets_per_second
+    return Instances(
+        videos.data.names, videos.data.classes, keys_of // classes, keys_of % classes,
+        to_seconds(start.round(GRID), rate), to_seconds(end.round(GRID), rate), score,
+    )  # fmt: skip
+
+
+def average_map(found: Instances, data: FeatureSet, protocol: str, tious: Sequence[float] | None = None) -> float:
+    """Average mAP in percent of segments found in a data set; 0 where nothing was found.
+
+    Raises
+    ------
+    DataError : the data set has no annotated segments
+    """
+    if data.truth is None:
+        raise DataError("data set", "must have annotated segments to evaluate on")
+    place = {label: index for index, label in enumerate(data.truth.instances.labels)}
+    label = np.array([place.get(label, -1) for label in found.labels], dtype=np.int64)[found.label]
+    known = replace(found, labels=tuple(place), label=label).where(label >= 0)
+    if not len(known):
+        return 0.0
+    rate = data.snippets_per_second
+    return detection_map(known, data.truth, protocol, tious, data.subset, snippets_per_second=rate).average

@@ -1,0 +1,179 @@
+"""Training a backbone from video tags: its own recipe first, then with pseudo labels of its own making (GauFuse)."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pyws.data.features import FeatureSet
+from pyws.distributed import Group
+from pyws.errors import TrainingError
+from pyws.models import Activations, Memory
+from pyws.progress import track
+from pyws.segments.batches import Videos, by_length, noise_seeds, steps
+from pyws.segments.config import HostSettings, TrainConfig
+from pyws.segments.delta import distribution_loss, targets
+from pyws.segments.generation import generate
+from pyws.segments.hosts import build_host
+from pyws.segments.inference import average_map, detect
+from pyws.segments.pseudo import PseudoLabels
+from pyws.segments.run import Record, Run, RunFolder
+
+
+def begin(backbone: str, config: TrainConfig, data: FeatureSet, device: torch.device) -> Run:
+    """A run before its first epoch: weights from the seed, the schedule stretched to its epochs."""
+    settings = config.hosts.get(backbone, HostSettings())
+    host = build_host(backbone, data.width, data.classes, settings, config.seed)
+    host.model.to(device)
+    recipe, schedule = host.recipe, config.schedule
+    epochs = schedule.epochs_for(recipe.epochs) if config.epochs is None else config.epochs
+    lr = recipe.lr if config.lr is None else config.lr
+    adam = torch.optim.Adam(host.model.parameters(), lr, recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+    return Run(host, replace(config, schedule=schedule.stretched(epochs)), adam)
+
+
+def train(
+    backbone: str,
+    config: TrainConfig,
+    data: FeatureSet,
+    held_out: FeatureSet | None = None,
+    out: Path | None = None,
+    device: torch.device | str = "cpu",
+    group: Group = Group(),  # noqa: B008
+    tensorboard: bool = False,
+    quiet: bool = True,
+) -> Run:
+    """Train a backbone on the tags of ``data``.
+
+    Parameters
+    ----------
+    backbone : a name in :data:`pyws.segments.hosts.HOSTS`
+    config : one of :data:`pyws.segments.config.PRESETS`, or changed from it
+    data : the videos to train on; their annotated segments are never looked at
+    held_out : videos to evaluate on, with annotated segments
+    out : folder of checkpoints, labels and measurements; a run of the same settings that is there is gone on with
+    device : of the network
+    group : the processes of the run, see :func:`pyws.distributed.processes`
+    tensorboard : also write scalars for TensorBoard to ``out``
+    quiet : show no progress
+
+    Raises
+    ------
+    DataError : a video without tags, features that cannot be read, a folder of another run
+    TrainingError : the loss is no longer finite
+    """
+    device = torch.device(device)
+    videos = Videos(data, device)
+    tests = None if held_out is None else Videos(held_out, device)
+    run = begin(backbone, config, data, device)
+    folder = RunFolder(out, data, group, tensorboard)
+    folder.resume(run)
+    schedule = run.config.schedule
+    for epoch in track(range(run.epoch, schedule.epochs), f"training {backbone}", quiet=quiet or not group.first):
+        began = time.perf_counter()
+        record: Record = {"epoch": epoch, "lr": run.lr * schedule.rate(epoch)}
+        temperature = schedule.temperature(epoch)
+        if temperature is not None:
+            run.previous, run.latest = run.latest, renew(run, videos, epoch, temperature, group)
+            record["labels"] = {"temperature": temperature, **run.latest.statuses()}
+            folder.write_labels(run.latest, epoch, record["labels"])
+        record.update(train_epoch(run, videos, epoch, group))
+        if run.fills_memory(epoch):
+            fill_memory(run, videos, group)
+        run.epoch = epoch + 1
+        if tests is not None and (run.epoch % config.evaluate_every == 0 or run.epoch == schedule.epochs):
+            record["mAP"] = evaluate(run, tests, group)
+        record["seconds"] = time.perf_counter() - began
+        folder.write_epoch(run, record)
+    run.host.model.eval()
+    return run
+
+
+def renew(run: Run, videos: Videos, epoch: int, temperature: float, group: Group) -> PseudoLabels:
+    """A new generation of pseudo labels from the network as it is."""
+    rules, host, config = run.config.labelling, run.host, run.config
+    if rules.forget:
+        host.model.forget()
+    noise = (config.seed, -1 - epoch)  # other noise than that of the epoch's training
+    with host.labelling() as model:
+        return generate(model, host.recipe, videos, rules, temperature, config.batch_snippets, group, noise)
+
+
+def train_epoch(run: Run, videos: Videos, epoch: int, group: Group) -> Record:
+    """All videos once: the gradient of a step is the sum over its videos, in whatever batches and processes."""
+    model, config = run.host.model, run.config
+    model.train()
+    for settings in run.optimizer.param_groups:
+        settings["lr"] = run.lr * config.schedule.rate(epoch)
+    losses = torch.zeros(2, dtype=torch.float64, device=videos.device)
+    for order in steps(config.seed, epoch, len(videos), run.batch):
+        run.optimizer.zero_grad()
+        memories: list[Memory] = []
+        mine = sorted(order.tolist(), key=lambda video: (-videos.data.lengths[video], video))[group.rank :: group.world]
+        for batch in by_length(mine, videos.data.lengths, config.batch_snippets):
+            activations, own, distribution = batch_losses(run, videos, batch, epoch)
+            (own.sum() + distribution.sum()).backward()
+            losses += torch.stack([own.detach().sum(), distribution.detach().sum()])
+            memories += model.memories(activations, torch.tensor(batch), videos.tags[batch])
+        join_gradients(run, len(order), group)
+        run.optimizer.step()
+        model.remember(group.gather(memories))
+    group.add([losses])
+    own_mean, distribution_mean = (losses / len(videos)).tolist()
+    if not math.isfinite(own_mean + distribution_mean):
+        means = f"{own_mean} + {distribution_mean}"
+        raise TrainingError(f"training {run.host.name}: loss must be finite, got {means} in epoch {epoch}")
+    return {"loss": own_mean, "distribution_loss": distribution_mean}
+
+
+def batch_losses(run: Run, videos: Videos, batch: list[int], epoch: int) -> tuple[Activations, Tensor, Tensor]:
+    """Activations of a batch, (B,) losses of the host and (B,) weighted distribution losses."""
+    config, model = run.config, run.host.model
+    features, mask = videos.batch(batch)
+    seeds, tags = noise_seeds(config.seed, epoch, batch), videos.tags[batch].to(videos.device)
+    activations, own = model.loss(features, mask, tags, run.host_epoch(epoch), seeds)
+    goal = config.schedule.target(epoch)
+    if goal is None or run.latest is None:
+        return activations, own, torch.zeros_like(own)
+    shape = activations.logits[0][1].shape
+    goals = targets(goal, run.latest, run.previous, batch, (shape[1], shape[2])).to(own)
+    loss = distribution_loss(activations.logits, goals, mask.sum(1), config.log_floor)
+    return activations, own, config.schedule.loss_weight(epoch) * loss
+
+
+def join_gradients(run: Run, videos: int, group: Group) -> None:
+    """The gradient of a step over all processes, as the host wants it: summed or averaged, at most so long."""
+    weights = [weight for weight in run.host.model.parameters() if weight.requires_grad]
+    if group.world > 1:
+        for weight in weights:  # a process without a video in this step still takes part in the sum
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        group.add([weight.grad for weight in weights if weight.grad is not None])
+    if run.host.recipe.average:
+        torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], videos)
+    if run.config.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(weights, run.config.clip_norm)
+
+
+def fill_memory(run: Run, videos: Videos, group: Group) -> None:
+    """Give the host's memory bank what every training video has to offer, seen in evaluation mode."""
+    model = run.host.model
+    model.eval()
+    memories: list[Memory] = []
+    batches = by_length(range(len(videos)), videos.data.lengths, run.config.batch_snippets)
+    for batch in batches[group.rank :: group.world]:
+        with torch.no_grad():
+            activations = model(*videos.batch(batch))
+        memories += model.memories(activations, torch.tensor(batch), videos.tags[batch])
+    model.remember(group.gather(memories))
+
+
+def evaluate(run: Run, tests: Videos, group: Group) -> float:
+    """Average mAP of the network as it is."""
+    config = run.config
+    found = detect(run.host.model, run.host.recipe, tests, config.detection, config.batch_snippets, group)
+    return average_map(found, tests.data, config.protocol, config.tious)

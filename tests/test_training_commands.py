@@ -1,0 +1,194 @@
+"""pyws segments train and predict: what they write, what bad input says, and two processes against one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import feature_sets
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pyws import cli
+from pyws.data.temporal import read_detections
+from pyws.evaluation import detection_map
+
+TRAIN = ("--epochs", "4", "--lr", "0.01", "--batch", "5", "--evaluate-every", "2", "--subset", "training")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    return feature_sets.write(root, feature_sets.draw(9), feature_sets.draw(7, "test", seed=1))
+
+
+def train(folder, out, *words):
+    return cli.main(["segments", "train", str(folder), "-o", str(out), *TRAIN, *words])
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    assert train(folder, out, "--evaluate", "test", "--quiet") == 0
+    return out
+
+
+def predict(folder, checkpoint, out, *words):
+    return cli.main(["segments", "predict", str(folder), "--checkpoint", str(checkpoint), "-o", str(out),
+                     "--subset", "test", *words])  # fmt: skip
+
+
+def history(run):
+    return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+
+
+def test_train_writes_a_run(run):
+    assert [record["epoch"] for record in history(run)] == [0, 1, 2, 3]
+    assert [record["epoch"] for record in history(run) if "mAP" in record] == [1, 3]
+    page = (run / "report.html").read_text()
+    assert "Generations of pseudo labels" in page
+    assert page.count("<img") >= 3
+    labels = load_file(next((run / "labels").glob("*.safetensors")))
+    assert len(labels) == 9
+    assert all(one.shape[1] == len(feature_sets.CLASSES) for one in labels.values())
+
+
+def test_predictions_score_as_training_said(run, folder, tmp_path, capsys):
+    assert predict(folder, run / "last.safetensors", tmp_path / "found.json", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    found = read_detections(tmp_path / "found.json")
+    assert (document["videos"], document["segments"]) == (7, len(found))
+    scores = detection_map(found, folder / "truth.json", "thumos14", subset="test")
+    assert scores.average == pytest.approx(history(run)[-1]["mAP"], abs=1e-9)
+
+
+def test_methods_differ(run, folder, tmp_path):
+    counts = {}
+    for method in ("none", "nms", "gaussian"):
+        assert predict(folder, run / "last.safetensors", tmp_path / "out.json", "--method", method, "--quiet") == 0
+        counts[method] = len(read_detections(tmp_path / "out.json"))
+    assert counts["none"] > counts["nms"] > 0
+    assert counts["none"] > counts["gaussian"] > 0
+
+
+def spoil_header(path, **changes):
+    """The same weights under a changed header."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["pyws"])
+    save_file(load_file(path), path, {"pyws": json.dumps({**header, **changes})})
+
+
+BAD = [
+    (lambda path: path.write_bytes(path.read_bytes()[:-9]), "is missing, truncated or not safetensors"),
+    (lambda path: path.unlink(), "is missing, truncated or not safetensors"),
+    (lambda path: save_file({"a": torch.zeros(1)}, path), "is not a pyws segments checkpoint"),
+    (lambda path: spoil_header(path, version=0), "must be a pyws segments checkpoint of version 1, got .* version 0"),
+    (lambda path: spoil_header(path, backbone="bm"), "is of another model: .* unexpected keyword argument 'mix'"),
+    (lambda path: spoil_header(path, backbone="bm", options={}, recipe={}), "it has an unknown weight 'actions'"),
+    (lambda path: spoil_header(path, backbone="lstm"), "backbone must be one of rskp, stpn, bm, wum, facnet"),
+    (lambda path: spoil_header(path, features=9), r"weight '.*' must have shape \(.*9.*\), got \(.*8.*\)"),
+    (lambda path: spoil_header(path, snippets_per_second=4.0), "needs 4 snippets a second, got 1.5625"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD, ids=[message[:40] for _, message in BAD])
+def test_bad_checkpoints(run, folder, tmp_path, capsys, spoil, message):
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes((run / "best.safetensors").read_bytes())
+    spoil(path)
+    assert predict(folder, path, tmp_path / "out.json") == 1
+    assert_one_line(capsys, f"{path}: .*{message}")
+    assert not (tmp_path / "out.json").exists()
+
+
+def assert_one_line(capsys, message):
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(shown.err)
+
+
+def test_features_of_another_width(run, tmp_path, capsys):
+    other = feature_sets.write(tmp_path / "wide", feature_sets.draw(2, "test", width=9))
+    assert predict(other, run / "best.safetensors", tmp_path / "out.json") == 1
+    assert_one_line(capsys, "needs features of width 8, got 9")
+
+
+def break_row(folder):
+    path = folder / "features" / "training_03.npy"
+    features = np.load(path)
+    features[5] = np.nan
+    np.save(path, features)
+
+
+def drop_tags(folder):
+    path = folder / "truth.json"
+    document = json.loads(path.read_text())
+    document["database"]["training_03"].update(tags=[], annotations=[])
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (break_row, "features must be finite, got 1 rows that are not, the first is 5"),
+        (drop_tags, "must have a tag, got none"),
+        (lambda folder: (folder / "features" / "training_03.npy").unlink(), "must have features, got none"),
+    ],
+)
+def test_one_bad_video_stops_the_run_or_is_left_out(tmp_path, capsys, spoil, message):
+    data = feature_sets.write(tmp_path / "data", feature_sets.draw(9))
+    spoil(data)
+    assert train(data, tmp_path / "run", "--backbone", "stpn", "--quiet") == 1
+    assert_one_line(capsys, f"video 'training_03': .*{message}")
+    assert train(data, tmp_path / "run", "--backbone", "stpn", "--on-error", "skip", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["videos"] == 8
+    assert len(document["skipped"]) == 1
+    assert "training_03" in document["skipped"][0]
+
+
+def test_subsets_must_be_named(folder, tmp_path, capsys):
+    assert cli.main(["segments", "train", str(folder), "-o", str(tmp_path)]) == 1
+    assert_one_line(capsys, "has the subsets test, training: name one with --subset")
+
+
+# Two processes as torchrun starts them, forked from one that has everything imported.
+TWO = """
+import os, socket, sys
+from pyws import cli
+import pyws.segments.train, pyws.report.training, pyws.data.features
+import torch.distributed, torch._dynamo
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+os.environ.update(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+children = []
+for rank in range(2):
+    child = os.fork()
+    if child == 0:
+        os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(rank)
+        os._exit(cli.main(sys.argv[1:]))
+    children.append(child)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+def test_two_processes_train_as_one(run, folder, tmp_path):
+    words = ["segments", "train", str(folder), "-o", str(tmp_path), *TRAIN, "--evaluate", "test", "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    started = [sys.executable, "-c", TWO, *words]
+    shown = subprocess.run(started, env=environment, capture_output=True, text=True, timeout=300)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["videos"] == 9
+    one, two = (load_file(root / "last.safetensors") for root in (run, tmp_path))
+    for name in (name for name in one if name.startswith("model.")):
+        torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-5, msg=name)
+    for one_record, two_record in zip(history(run), history(tmp_path), strict=True):
+        assert one_record.get("mAP", 0.0) == pytest.approx(two_record.get("mAP", 0.0), abs=1e-3)
+        assert one_record["loss"] == pytest.approx(two_record["loss"], rel=1e-5)
