@@ -1,12 +1,13 @@
 #include "class_mean.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "parallel.h"
 
 namespace pyws {
 namespace {
+
+constexpr int kPartitionArrays = 7;
 
 // The classes of the intervals of one group, refined by one row after the other. Interval k has the label of[k]; label
 // 0 stays with the intervals that no row touches, the others are used again once no interval has them.
@@ -55,16 +56,20 @@ class Partition {
 
 struct Group {
   std::int64_t rows, length, slots;  // slots: of the whole batch, from one scratch array to the next
-  const double *start, *end;
   std::int64_t *scratch, *ids, *first, *size, *entries;
+
+  std::int64_t* array(int index) const { return scratch + index * slots; }
+  RowSpans* spans() const { return reinterpret_cast<RowSpans*>(array(kPartitionArrays)); }
 };
 
 // Intervals between the places where some row changes its sign. ids[i] becomes the interval of snippet i.
-std::int64_t number_intervals(const Group& group, const std::vector<RowSpans>& spans) {
+std::int64_t number_intervals(const Group& group) {
   std::fill_n(group.ids, group.length, 0);
-  for (const RowSpans& row : spans)
+  for (std::int64_t i = 0; i < group.rows; ++i) {
+    const RowSpans& row = group.spans()[i];
     for (const std::int64_t at : {row.left, row.start, row.end, row.right})
       if (at < group.length) group.ids[at] = 1;
+  }
   std::int64_t intervals = 0;
   for (std::int64_t i = 0; i < group.length; ++i) {
     intervals += i == 0 || group.ids[i] != 0;
@@ -73,15 +78,17 @@ std::int64_t number_intervals(const Group& group, const std::vector<RowSpans>& s
   return intervals;
 }
 
-std::int64_t classify(const Group& group, const std::vector<RowSpans>& spans) {
-  const std::int64_t intervals = number_intervals(group, spans);
+std::int64_t classify(const Group& group) {
+  const std::int64_t intervals = number_intervals(group);
   const auto interval_at = [&](std::int64_t snippet) {
     return snippet < group.length ? group.ids[snippet] : intervals;
   };
   Partition partition(group.scratch, group.slots, intervals);
-  std::vector<std::int64_t> touching(intervals + 1, 0), name(intervals + 1, -1);
+  std::int64_t *touching = group.array(kPartitionArrays + 1), *name = group.array(kPartitionArrays + 2);
+  std::fill_n(touching, intervals + 1, 0);
+  std::fill_n(name, intervals + 1, -1);
   for (std::int64_t i = 0; i < group.rows; ++i) {
-    const RowSpans& row = spans[i];
+    const RowSpans& row = group.spans()[i];
     if (row.left == row.right) continue;
     partition.move(interval_at(row.left), interval_at(row.start), i, 0);
     partition.move(interval_at(row.start), interval_at(row.end), i, 1);
@@ -107,30 +114,23 @@ std::int64_t classify(const Group& group, const std::vector<RowSpans>& spans) {
   return classes;
 }
 
-std::vector<RowSpans> spans_of(const double* start, const double* end, std::int64_t rows, std::int64_t length,
-                               int geometry, double margin) {
-  std::vector<RowSpans> spans(rows);
-  for (std::int64_t i = 0; i < rows; ++i) spans[i] = row_spans(geometry, margin, start[i], end[i], length);
-  return spans;
-}
-
 template <class T>
 void average(const T* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
-             const std::int64_t* class_offsets, std::int64_t groups, std::int64_t columns, double* sums,
-             std::int64_t* sizes, T* out, int threads) {
-  const std::int64_t total = groups > 0 ? snippet_offsets[groups] : 0;
+             const std::int64_t* class_offsets, std::int64_t groups, std::int64_t total, std::int64_t classes,
+             std::int64_t columns, double* sums, std::int64_t* sizes, T* out, int threads) {
   const double nanoseconds = 3.0 * static_cast<double>(total * columns) / static_cast<double>(max64(groups, 1));
   parallel_for(groups, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t g = begin; g < end; ++g) {
-      const std::int64_t low = class_offsets[g], high = class_offsets[g + 1];
-      for (std::int64_t i = snippet_offsets[g]; i < snippet_offsets[g + 1]; ++i) {
+      const Range snippets = group_range(snippet_offsets, g, total), known = group_range(class_offsets, g, classes);
+      const std::int64_t low = known.begin, high = known.end;
+      for (std::int64_t i = snippets.begin; i < snippets.end; ++i) {
         if (ids[i] < low || ids[i] >= high) continue;
         for (std::int64_t d = 0; d < columns; ++d) {
           sums[ids[i] * columns + d] += values[i * columns + d];
           ++sizes[ids[i] * columns + d];
         }
       }
-      for (std::int64_t i = snippet_offsets[g]; i < snippet_offsets[g + 1]; ++i)
+      for (std::int64_t i = snippets.begin; i < snippets.end; ++i)
         for (std::int64_t d = 0; d < columns; ++d)
           out[i * columns + d] = class_average(values[i * columns + d], ids[i], low, high, columns, d, sums, sizes);
     }
@@ -151,14 +151,14 @@ void snippet_classes_cpu(const double* start, const double* end, const std::int6
       const Group group{offsets[g + 1] - row,
                         snippet_offsets[g + 1] - snippet_offsets[g],
                         slots,
-                        start + row,
-                        end + row,
                         scratch + slot,
                         ids + snippet_offsets[g],
                         first + slot,
                         size + slot,
                         entries + slot};
-      classes[g] = classify(group, spans_of(group.start, group.end, group.rows, group.length, geometry, margin));
+      for (std::int64_t i = 0; i < group.rows; ++i)
+        group.spans()[i] = row_spans(geometry, margin, start[row + i], end[row + i], group.length);
+      classes[g] = classify(group);
     }
   });
 }
@@ -166,7 +166,7 @@ void snippet_classes_cpu(const double* start, const double* end, const std::int6
 void class_rows_cpu(const double* start, const double* end, const std::int64_t* offsets,
                     const std::int64_t* snippet_offsets, std::int64_t groups, int geometry, double margin,
                     const std::int64_t* first, const std::int64_t* class_offsets, const std::int64_t* row_offsets,
-                    std::int64_t* rows, std::int8_t* signs, int threads) {
+                    std::int64_t* next, std::int64_t* rows, std::int8_t* signs, int threads) {
   if (groups == 0) return;
   const double work =
       100.0 * static_cast<double>(offsets[groups]) + 2.0 * static_cast<double>(row_offsets[class_offsets[groups]]);
@@ -174,15 +174,16 @@ void class_rows_cpu(const double* start, const double* end, const std::int64_t* 
     for (std::int64_t g = begin; g < end_group; ++g) {
       const std::int64_t length = snippet_offsets[g + 1] - snippet_offsets[g];
       const std::int64_t *low = first + class_offsets[g] + 1, *high = first + class_offsets[g + 1];
-      std::vector<std::int64_t> next(row_offsets + class_offsets[g] + 1, row_offsets + class_offsets[g + 1]);
+      std::int64_t* at = next + class_offsets[g] + 1;
+      std::copy(row_offsets + class_offsets[g] + 1, row_offsets + class_offsets[g + 1], at);
       for (std::int64_t i = offsets[g]; i < offsets[g + 1]; ++i) {
         const RowSpans row = row_spans(geometry, margin, start[i], end[i], length);
         // Classes from 1 on are numbered by their first snippets, so those of a row are neighbours.
         const std::int64_t from = std::lower_bound(low, high, row.left) - low;
         const std::int64_t to = std::lower_bound(low, high, row.right) - low;
         for (std::int64_t k = from; k < to; ++k) {
-          rows[next[k]] = i;
-          signs[next[k]++] = static_cast<std::int8_t>(row_sign(row, low[k]));
+          rows[at[k]] = i;
+          signs[at[k]++] = static_cast<std::int8_t>(row_sign(row, low[k]));
         }
       }
     }
@@ -190,10 +191,10 @@ void class_rows_cpu(const double* start, const double* end, const std::int64_t* 
 }
 
 void class_mean_cpu(int dtype, const void* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
-                    const std::int64_t* class_offsets, std::int64_t groups, std::int64_t columns, double* sums,
-                    std::int64_t* sizes, void* out, int threads) {
+                    const std::int64_t* class_offsets, std::int64_t groups, std::int64_t total, std::int64_t classes,
+                    std::int64_t columns, double* sums, std::int64_t* sizes, void* out, int threads) {
   const auto run = [&](const auto* typed, auto* result) {
-    average(typed, ids, snippet_offsets, class_offsets, groups, columns, sums, sizes, result, threads);
+    average(typed, ids, snippet_offsets, class_offsets, groups, total, classes, columns, sums, sizes, result, threads);
   };
   dtype == kFloat32 ? run(static_cast<const float*>(values), static_cast<float*>(out))
                     : run(static_cast<const double*>(values), static_cast<double*>(out));

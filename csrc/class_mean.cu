@@ -152,11 +152,11 @@ __global__ void list_rows(const double* start, const double* end, const std::int
 // the values of all of them in order, and then to the class.
 template <class T>
 __global__ void average(const T* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
-                        const std::int64_t* class_offsets, std::int64_t columns, double* sums, std::int64_t* sizes,
-                        T* out) {
+                        const std::int64_t* class_offsets, std::int64_t total, std::int64_t classes,
+                        std::int64_t columns, double* sums, std::int64_t* sizes, T* out) {
   const std::int64_t g = blockIdx.x / columns, d = blockIdx.x % columns;
-  const std::int64_t begin = snippet_offsets[g], end = snippet_offsets[g + 1];
-  const std::int64_t low = class_offsets[g], high = class_offsets[g + 1];
+  const Range snippets = group_range(snippet_offsets, g, total), those = group_range(class_offsets, g, classes);
+  const std::int64_t begin = snippets.begin, end = snippets.end, low = those.begin, high = those.end;
   const int lane = threadIdx.x;
   for (std::int64_t base = begin; base < end; base += kWarp) {
     const std::int64_t i = base + lane;
@@ -197,7 +197,7 @@ void snippet_classes_cuda(const double* start, const double* end, const std::int
 void class_rows_cuda(const double* start, const double* end, const std::int64_t* offsets,
                      const std::int64_t* snippet_offsets, std::int64_t groups, int geometry, double margin,
                      const std::int64_t* first, const std::int64_t* class_offsets, const std::int64_t* row_offsets,
-                     std::int64_t* rows, std::int8_t* signs, void* stream) {
+                     std::int64_t* /*next*/, std::int64_t* rows, std::int8_t* signs, void* stream) {
   if (groups == 0) return;
   const std::int64_t blocks = min64(4 * groups, 4096);  // the number of classes is known on the device only
   launch("snippet_classes", list_rows, grid_1d("snippet_classes", blocks), dim3(kThreads), 0, stream, start, end,
@@ -206,12 +206,12 @@ void class_rows_cuda(const double* start, const double* end, const std::int64_t*
 }
 
 void class_mean_cuda(int dtype, const void* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
-                     const std::int64_t* class_offsets, std::int64_t groups, std::int64_t columns, double* sums,
-                     std::int64_t* sizes, void* out, void* stream) {
+                     const std::int64_t* class_offsets, std::int64_t groups, std::int64_t total, std::int64_t classes,
+                     std::int64_t columns, double* sums, std::int64_t* sizes, void* out, void* stream) {
   const auto run = [&](const auto* typed, auto* result) {
     using T = std::remove_pointer_t<decltype(result)>;
     launch("class_mean", average<T>, grid_1d("class_mean", groups * columns), dim3(kWarp), 0, stream, typed, ids,
-           snippet_offsets, class_offsets, columns, sums, sizes, result);
+           snippet_offsets, class_offsets, total, classes, columns, sums, sizes, result);
   };
   dtype == kFloat32 ? run(static_cast<const float*>(values), static_cast<float*>(out))
                     : run(static_cast<const double*>(values), static_cast<double*>(out));

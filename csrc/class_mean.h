@@ -10,23 +10,25 @@
 //                   (-1 for an empty class 0), its snippets, the rows that touch it; zeroed by the caller
 //   scratch         (kClassScratch, slots), slots = class_slot(offsets, groups)
 // class_rows        rows, signs of class c (over all groups): those of row_offsets[c] .. row_offsets[c+1]-1, in rising
-//                   order of the rows; first (all classes,), class_offsets (groups+1,)
+//                   order of the rows; first (all classes,), class_offsets (groups+1,); next: scratch, like first
 // class_mean        out[i, d] = mean of values[j, d] over the j of group and class of i, float64 sums in the order of j
 //                   (CPU) or of 32 at a time (CUDA); float32 or float64 as DType. A snippet whose id is not one of its
-//                   group keeps its value. sums and sizes (all classes, columns) come zeroed.
+//                   group keeps its value. sums and sizes (classes, columns) come zeroed. Any offsets: read
+//                   clamped to the `total` snippets and to the `classes`
 // Exactness         columns are compared entry by entry: each row in turn parts what it tells apart, no hash decides.
-// Contents          any double and any length: spans are clipped. Offsets must rise, and lengths must be their steps.
+// Contents          any double and any length: spans are clipped. Other offsets must rise within what they point into.
 // Determinism       the same bits for any number of threads and any batch composition.
 #pragma once
 
 #include <cstdint>
 
 #include "host_device.h"
+#include "ragged.h"
 #include "snippet_rows.h"
 
 namespace pyws {
 
-constexpr int kClassScratch = 7;
+constexpr int kClassScratch = 10;
 
 // n rows part a group into at most 4n+1 intervals, and class 0 may be empty.
 PYWS_HD std::int64_t class_slot(const std::int64_t* offsets, std::int64_t group) {
@@ -45,18 +47,18 @@ void snippet_classes_cuda(const double* start, const double* end, const std::int
 void class_rows_cpu(const double* start, const double* end, const std::int64_t* offsets,
                     const std::int64_t* snippet_offsets, std::int64_t groups, int geometry, double margin,
                     const std::int64_t* first, const std::int64_t* class_offsets, const std::int64_t* row_offsets,
-                    std::int64_t* rows, std::int8_t* signs, int threads);
+                    std::int64_t* next, std::int64_t* rows, std::int8_t* signs, int threads);
 void class_rows_cuda(const double* start, const double* end, const std::int64_t* offsets,
                      const std::int64_t* snippet_offsets, std::int64_t groups, int geometry, double margin,
                      const std::int64_t* first, const std::int64_t* class_offsets, const std::int64_t* row_offsets,
-                     std::int64_t* rows, std::int8_t* signs, void* stream);
+                     std::int64_t* next, std::int64_t* rows, std::int8_t* signs, void* stream);
 
 void class_mean_cpu(int dtype, const void* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
-                    const std::int64_t* class_offsets, std::int64_t groups, std::int64_t columns, double* sums,
-                    std::int64_t* sizes, void* out, int threads);
+                    const std::int64_t* class_offsets, std::int64_t groups, std::int64_t total, std::int64_t classes,
+                    std::int64_t columns, double* sums, std::int64_t* sizes, void* out, int threads);
 void class_mean_cuda(int dtype, const void* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
-                     const std::int64_t* class_offsets, std::int64_t groups, std::int64_t columns, double* sums,
-                     std::int64_t* sizes, void* out, void* stream);
+                     const std::int64_t* class_offsets, std::int64_t groups, std::int64_t total, std::int64_t classes,
+                     std::int64_t columns, double* sums, std::int64_t* sizes, void* out, void* stream);
 
 // The sign of a row at a snippet.
 PYWS_HD int row_sign(const RowSpans& row, std::int64_t snippet) {

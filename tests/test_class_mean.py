@@ -153,20 +153,26 @@ def test_gradients() -> None:
 
 def test_opcheck() -> None:
     segments = Segments.of([[(4, 8, 1.0), (6, 10, 1.0)]])
-    bounds = (segments.start, segments.end, segments.offsets, torch.tensor([0, 12]), 0, 0.25)
-    torch.library.opcheck(torch.ops.pyws.snippet_classes, (*bounds, 12))
-    first, offsets, entries = torch.tensor([0, 3, 4]), torch.tensor([0, 3]), torch.tensor([0, 0, 1, 2])
-    torch.library.opcheck(torch.ops.pyws.class_rows, (*bounds, first, offsets, entries, 2))
+    fields = (segments.start, segments.end, segments.offsets)
+    torch.library.opcheck(torch.ops.pyws.snippet_classes, (*fields, torch.tensor([12]), 0, 0.25))
     values = torch.randn(12, dtype=torch.float64, requires_grad=True)
     ids = torch.arange(12) % 4
-    torch.library.opcheck(torch.ops.pyws.class_mean, (values, ids, torch.tensor([0, 4]), torch.tensor([0, 12]), 4))
+    torch.library.opcheck(torch.ops.pyws.class_mean, (values, ids, torch.tensor([0, 4]), torch.tensor([0, 12])))
 
 
 def test_compile() -> None:
-    ids = torch.tensor([0, 1, 0, 2, 2, 1])
-    compiled = torch.compile(lambda values: class_mean(values, ids, 3), backend="aot_eager", fullgraph=True)
-    values = torch.randn(6, 2)
-    torch.testing.assert_close(compiled(values), class_mean(values, ids, 3))
+    def average(values: Tensor, start: Tensor, end: Tensor, offsets: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        segments = Segments.unchecked(torch.stack([start, end, start, start]), offsets)
+        found = snippet_classes(segments, lengths)
+        whole = class_mean(values, found.ids % 3, 3)
+        snippets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+        return class_mean(values, found.ids, found.class_offsets, snippets) + whole, found.size, found.signs
+
+    segments, lengths = random_segments([12, 9], [3, 2], seed=0), torch.tensor([12, 9])
+    arguments = (torch.randn(21, 2), segments.start, segments.end, segments.offsets, lengths)
+    compiled = torch.compile(average, backend="aot_eager", fullgraph=True)
+    for own, other in zip(compiled(*arguments), average(*arguments), strict=True):
+        torch.testing.assert_close(own, other)
 
 
 # ---- bad input
@@ -178,7 +184,7 @@ IDS = torch.tensor([0, 1])
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (([(1, 2)], torch.tensor([4])), TypeError, "snippet_classes: segments must be Segments, got list"),
+        (([(1, 2)], torch.tensor([4])), TypeError, "snippet_classes: segments must be pyws.Segments, got list"),
         ((ONE, torch.tensor([4.0])), TypeError, "snippet_classes: lengths must be int64, got float32"),
         ((ONE, torch.tensor([4, 4])), ValueError, r"snippet_classes: lengths must have shape \(1\), got \(2,\)"),
         ((ONE, torch.tensor([-1])), ValueError, "snippet_classes: lengths must be >= 0, got -1"),
@@ -240,7 +246,30 @@ def test_any_segments(groups: list, lengths: list[int], released: bool) -> None:
 def test_any_ids_are_safe(ids: list[int]) -> None:
     values, class_ids = torch.arange(float(len(ids))), torch.tensor(ids, dtype=torch.int64)
     offsets = torch.tensor([0, len(ids)])
-    out: Tensor = torch.ops.pyws.class_mean(values, class_ids, torch.tensor([0, 3]), offsets, 3)
+    out: Tensor = torch.ops.pyws.class_mean(values, class_ids, torch.tensor([0, 3]), offsets)
     known = (class_ids >= 0) & (class_ids < 3)
     torch.testing.assert_close(out[~known], values[~known])
     torch.testing.assert_close(out[known], reference.class_mean(values[known], class_ids[known], 3))
+
+
+OFFSETS = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 9), min_size=3, max_size=3)
+
+
+@pytest.mark.garbage
+@settings(max_examples=30, deadline=None)
+@given(
+    bounds=st.lists(st.tuples(st.floats(), st.floats()), max_size=6),
+    offsets=OFFSETS,
+    lengths=st.lists(st.integers(-9, 9), min_size=2, max_size=2),
+    others=OFFSETS,
+    last=st.integers(0, 9),
+)
+def test_raw_operators_survive_anything(
+    bounds: list, offsets: list[int], lengths: list[int], others: list[int], last: int
+) -> None:
+    start, end = torch.tensor(bounds, dtype=torch.float64).reshape(-1, 2).T
+    found = torch.ops.pyws.snippet_classes(start, end, torch.tensor(offsets), torch.tensor(lengths), 0, 0.25)
+    assert len(found[0]) == int(found[2].sum()) == sum(max(0, length) for length in lengths)
+    class_offsets = torch.tensor([*others[:2], last])
+    out = torch.ops.pyws.class_mean(torch.rand(6), torch.arange(6), class_offsets, torch.tensor(offsets))
+    assert out.shape == (6,)

@@ -191,7 +191,7 @@ def test_opcheck_and_compile():
 def test_bad_input():
     problem = predictions, truth, classes = random_problem(2)
     cases = [
-        ((predictions.start, truth, classes, TIOUS), TypeError, "predictions must be Segments, got Tensor"),
+        ((predictions.start, truth, classes, TIOUS), TypeError, "predictions must be pyws.Segments, got Tensor"),
         ((predictions, truth.group(0), classes, TIOUS), ValueError, "must have the same groups, got 12 and 1"),
         ((predictions, truth, classes.int(), TIOUS), TypeError, "class_offsets must be int64, got int32"),
         ((predictions, truth, classes[:-1], TIOUS), ValueError, "class_offsets must end at the number of values 12"),

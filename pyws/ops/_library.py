@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyws.ragged import Segments
+
 try:
     from pyws import _C
 except ImportError as error:
@@ -113,6 +115,12 @@ def check_tensor(
             raise ValueError(f"{op}: {name} must have shape {wanted}, got {tuple(tensor.shape)}")
     if device is not None and tensor.device != device:
         raise ValueError(f"{op}: {name} must be on {device} like the other arguments, got {tensor.device}")
+
+
+def check_segments(op: str, name: str, segments: Any) -> None:
+    """Raise unless ``segments`` is a ragged batch of segments."""
+    if not isinstance(segments, Segments):
+        raise TypeError(f"{op}: {name} must be pyws.Segments, got {type(segments).__name__}")
 
 
 def check_choice(op: str, name: str, value: Any, choices: tuple[Any, ...]) -> None:

@@ -7,12 +7,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, check_choice, check_range, check_tensor, launch, refuse_grad, register
+from pyws.ops._library import (
+    DTYPE_CODES,
+    check_choice,
+    check_range,
+    check_segments,
+    check_tensor,
+    launch,
+    refuse_grad,
+    register,
+)
 from pyws.ragged import Segments, check_offsets
 
 _GEOMETRIES = ("paper", "released")  # in the order of csrc/snippet_rows.h: RowGeometry
 _MARGINS = {"paper": 0.25, "released": 0.0785}
-_SCRATCH = 7  # csrc/class_mean.h: kClassScratch
+_SCRATCH = 10  # csrc/class_mean.h: kClassScratch
 _MAX_SEGMENTS = 2**29  # intervals of a group are numbered in 32 bits
 
 
@@ -69,8 +78,7 @@ def snippet_classes(
     (tensor([6, 2, 4]), tensor([0, 0]), tensor([-1,  1], dtype=torch.int8))
     """
     op = "snippet_classes"
-    if not isinstance(segments, Segments):
-        raise TypeError(f"{op}: segments must be Segments, got {type(segments).__name__}")
+    check_segments(op, "segments", segments)
     check_tensor(op, "lengths", lengths, (torch.int64,), shape=(segments.groups,), device=segments.start.device)
     check_choice(op, "geometry", geometry, _GEOMETRIES)
     margin = _MARGINS[geometry] if margin is None else margin
@@ -78,21 +86,12 @@ def snippet_classes(
     refuse_grad(op, start=segments.start, end=segments.end)
     if len(segments) >= _MAX_SEGMENTS:
         raise ValueError(f"{op}: segments must be fewer than 2**29, got {len(segments)}")
-    if lengths.numel() > 0 and int(lengths.min()) < 0:
+    if not torch.compiler.is_compiling() and lengths.numel() > 0 and int(lengths.min()) < 0:
         raise ValueError(f"{op}: lengths must be >= 0, got {int(lengths.min())}")
-    offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     rule = _GEOMETRIES.index(geometry)
-    bounds = (segments.start, segments.end, segments.offsets, offsets, rule, float(margin))
-    ids, classes, table = _snippet_classes(*bounds, int(offsets[-1]))
-    class_offsets = torch.cat([lengths.new_zeros(1), classes.cumsum(0)])
-    slots = 4 * segments.offsets[:-1] + 2 * torch.arange(segments.groups, device=lengths.device)
-    used = torch.repeat_interleave(slots - class_offsets[:-1], classes)
-    used += torch.arange(len(used), device=lengths.device)
-    first, size, entries = table[:, used].unbind()
-    row_offsets = torch.cat([lengths.new_zeros(1), entries.cumsum(0)])
-    rows, signs = _class_rows(*bounds, first.contiguous(), class_offsets, row_offsets, int(row_offsets[-1]))
-    ids += torch.repeat_interleave(class_offsets[:-1], lengths)
-    return SnippetClasses(ids, class_offsets, size, row_offsets, rows, signs)
+    return SnippetClasses(
+        *_snippet_classes(segments.start, segments.end, segments.offsets, lengths, rule, float(margin))
+    )
 
 
 def class_mean(values: Tensor, class_ids: Tensor, class_offsets: Tensor | int, offsets: Tensor | None = None) -> Tensor:
@@ -130,27 +129,36 @@ def class_mean(values: Tensor, class_ids: Tensor, class_offsets: Tensor | int, o
     """
     op = "class_mean"
     check_tensor(op, "values", values, (torch.float32, torch.float64), ndim=(1, 2))
+    compiling = torch.compiler.is_compiling()
+    if compiling:  # ids of snippet_classes have a length that is known at run time only
+        torch._check(class_ids.shape[0] == values.shape[0])
     check_tensor(op, "class_ids", class_ids, (torch.int64,), shape=(len(values),), device=values.device)
     if isinstance(class_offsets, int):
         check_range(op, "class_offsets", class_offsets, ">= 0", class_offsets >= 0)
-        class_offsets = torch.tensor([0, class_offsets], device=values.device)
-        offsets = torch.tensor([0, len(values)], device=values.device)
-    elif offsets is None:
+        if not compiling:
+            _check_ids(op, class_ids, class_offsets)
+        class_offsets, offsets = (torch.tensor([0, end], device=values.device) for end in (class_offsets, len(values)))
+        return _class_mean(values, class_ids, class_offsets, offsets)
+    if offsets is None:
         raise ValueError(f"{op}: offsets must be given where class_offsets is a tensor, got None")
     check_tensor(op, "class_offsets", class_offsets, (torch.int64,), ndim=1, device=values.device)
     check_tensor(op, "offsets", offsets, (torch.int64,), shape=tuple(class_offsets.shape), device=values.device)
-    if not torch.compiler.is_compiling():
-        _check_classes(op, class_ids, class_offsets, offsets)
-    return _class_mean(values, class_ids, class_offsets, offsets, int(class_offsets[-1]))
+    if not compiling:
+        check_offsets(op, "class_offsets", class_offsets)
+        check_offsets(op, "offsets", offsets, total=len(class_ids))
+        _check_ids_of_groups(op, class_ids, class_offsets, offsets)
+    return _class_mean(values, class_ids, class_offsets, offsets)
 
 
-def _check_classes(op: str, class_ids: Tensor, class_offsets: Tensor, offsets: Tensor) -> None:
-    check_offsets(op, "class_offsets", class_offsets)
-    check_offsets(op, "offsets", offsets, total=len(class_ids))
-    if len(offsets) == 2 and len(class_ids):  # one group, the usual case: two numbers tell
-        low, high = class_ids.aminmax()
-        if int(low) >= 0 and int(high) < int(class_offsets[1]):
-            return
+def _check_ids(op: str, class_ids: Tensor, classes: int) -> None:
+    if len(class_ids):
+        low, high = (int(extreme) for extreme in class_ids.aminmax())  # two numbers tell in the usual case
+        if low < 0 or high >= classes:
+            at = int(((class_ids < 0) | (class_ids >= classes)).nonzero()[0])
+            raise ValueError(f"{op}: class_ids must be in 0..{classes - 1}, got {class_ids[at]} at {at}")
+
+
+def _check_ids_of_groups(op: str, class_ids: Tensor, class_offsets: Tensor, offsets: Tensor) -> None:
     first, last = (torch.repeat_interleave(bound, offsets.diff()) for bound in (class_offsets[:-1], class_offsets[1:]))
     wrong = ((class_ids < first) | (class_ids >= last)).nonzero()
     if len(wrong):
@@ -158,86 +166,79 @@ def _check_classes(op: str, class_ids: Tensor, class_offsets: Tensor, offsets: T
         raise ValueError(f"{op}: class_ids must be in {first[at]}..{last[at] - 1}, got {class_ids[at]} at {at}")
 
 
+def _offsets_of(sizes: Tensor) -> Tensor:
+    return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+
+
 def _classes_kernel(
-    start: Tensor, end: Tensor, offsets: Tensor, snippet_offsets: Tensor, geometry: int, margin: float, total: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    ids, classes, table = _classes_fake(start, end, offsets, snippet_offsets, geometry, margin, total)
-    slots = table.shape[1]
-    scratch = table.new_empty((_SCRATCH, slots))
-    launch(
-        "snippet_classes", start.device, start.contiguous(), end.contiguous(), offsets.contiguous(),
-        snippet_offsets.contiguous(), len(classes), geometry, margin, slots, scratch, ids, classes, table[0],
-        table[1], table[2],
-    )  # fmt: skip
-    return ids, classes, table
+    start: Tensor, end: Tensor, offsets: Tensor, lengths: Tensor, geometry: int, margin: float
+) -> tuple[Tensor, ...]:
+    start, end, groups = start.contiguous(), end.contiguous(), len(lengths)
+    offsets = offsets.clamp(0, len(start)).cummax(0).values  # kernels rely on it, and torch.compile skips the checks
+    lengths = lengths.clamp(min=0)
+    snippet_offsets = _offsets_of(lengths)
+    bounds = (start, end, offsets, snippet_offsets, groups, geometry, margin)
+    slots = 4 * len(start) + 2 * groups
+    ids, classes = offsets.new_empty(int(snippet_offsets[-1])), torch.empty_like(lengths)
+    table = offsets.new_zeros((3, slots))  # of csrc/class_mean.h: first, size, entries
+    scratch = offsets.new_empty((_SCRATCH, slots))
+    launch("snippet_classes", start.device, *bounds, slots, scratch, ids, classes, table[0], table[1], table[2])
+
+    class_offsets = _offsets_of(classes)
+    slot_of_group = 4 * offsets[:-1] + 2 * torch.arange(groups, device=start.device)
+    used = torch.repeat_interleave(slot_of_group - class_offsets[:-1], classes)
+    used += torch.arange(len(used), device=start.device)
+    first, size, entries = (row[used] for row in table)
+    row_offsets = _offsets_of(entries)
+    rows = offsets.new_empty(int(row_offsets[-1]))
+    signs = torch.empty_like(rows, dtype=torch.int8)
+    launch("class_rows", start.device, *bounds, first, class_offsets, row_offsets, torch.empty_like(first), rows, signs)
+    ids += torch.repeat_interleave(class_offsets[:-1], lengths, output_size=len(ids))
+    return ids, class_offsets, size, row_offsets, rows, signs
 
 
 def _classes_fake(
-    start: Tensor, end: Tensor, offsets: Tensor, snippet_offsets: Tensor, geometry: int, margin: float, total: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    groups = offsets.shape[0] - 1
-    table = offsets.new_zeros((3, 4 * start.shape[0] + 2 * groups))  # of csrc/class_mean.h: first, size, entries
-    return offsets.new_empty(total), offsets.new_empty(groups), table
+    start: Tensor, end: Tensor, offsets: Tensor, lengths: Tensor, geometry: int, margin: float
+) -> tuple[Tensor, ...]:
+    context = torch.library.get_ctx()
+    snippets, classes, entries = (context.new_dynamic_size() for _ in range(3))
+    sizes = (snippets, len(offsets), classes, classes + 1, entries)
+    return *(offsets.new_empty(size) for size in sizes), offsets.new_empty(entries, dtype=torch.int8)
 
 
-def _rows_kernel(
-    start: Tensor, end: Tensor, offsets: Tensor, snippet_offsets: Tensor, geometry: int, margin: float, first: Tensor,
-    class_offsets: Tensor, row_offsets: Tensor, entries: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    rows, signs = offsets.new_empty(entries), offsets.new_empty(entries, dtype=torch.int8)
-    launch(
-        "class_rows", start.device, start.contiguous(), end.contiguous(), offsets.contiguous(),
-        snippet_offsets.contiguous(), len(offsets) - 1, geometry, margin, first.contiguous(),
-        class_offsets.contiguous(), row_offsets.contiguous(), rows, signs,
-    )  # fmt: skip
-    return rows, signs
-
-
-def _rows_fake(
-    start: Tensor, end: Tensor, offsets: Tensor, snippet_offsets: Tensor, geometry: int, margin: float, first: Tensor,
-    class_offsets: Tensor, row_offsets: Tensor, entries: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    return offsets.new_empty(entries), offsets.new_empty(entries, dtype=torch.int8)
-
-
-def _mean_kernel(values: Tensor, class_ids: Tensor, class_offsets: Tensor, offsets: Tensor, num_classes: int) -> Tensor:
+def _mean_kernel(values: Tensor, class_ids: Tensor, class_offsets: Tensor, offsets: Tensor) -> Tensor:
     values = values.contiguous()
     out = torch.empty_like(values)
-    columns = values.shape[1] if values.ndim == 2 else 1
-    sums = values.new_zeros((num_classes, columns), dtype=torch.float64)
-    sizes = values.new_zeros((num_classes, columns), dtype=torch.int64)
+    classes, columns = max(0, int(class_offsets[-1])), values.shape[1] if values.ndim == 2 else 1
+    sums = values.new_zeros((classes, columns), dtype=torch.float64)
+    sizes = values.new_zeros((classes, columns), dtype=torch.int64)
     launch(
         "class_mean", values.device, DTYPE_CODES[values.dtype], values, class_ids.contiguous(), offsets.contiguous(),
-        class_offsets.contiguous(), len(offsets) - 1, columns, sums, sizes, out,
+        class_offsets.contiguous(), len(offsets) - 1, len(values), classes, columns, sums, sizes, out,
     )  # fmt: skip
     return out
 
 
-def _mean_fake(values: Tensor, class_ids: Tensor, class_offsets: Tensor, offsets: Tensor, num_classes: int) -> Tensor:
+def _mean_fake(values: Tensor, class_ids: Tensor, class_offsets: Tensor, offsets: Tensor) -> Tensor:
     return values.new_empty(values.shape)
 
 
 def _mean_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, class_ids, class_offsets, offsets, ctx.num_classes = inputs
-    ctx.save_for_backward(class_ids, class_offsets, offsets)
+    ctx.save_for_backward(*inputs[1:])
 
 
-def _mean_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-    return _class_mean(grad, *ctx.saved_tensors, ctx.num_classes), None, None, None, None
+def _mean_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    return _class_mean(grad, *ctx.saved_tensors), None, None, None
 
 
-_BOUNDS = "Tensor start, Tensor end, Tensor offsets, Tensor snippet_offsets, int geometry, float margin"
 _snippet_classes = register(
-    f"snippet_classes({_BOUNDS}, SymInt total) -> (Tensor, Tensor, Tensor)", _classes_kernel, _classes_fake
-)
-_class_rows = register(
-    f"class_rows({_BOUNDS}, Tensor first, Tensor class_offsets, Tensor row_offsets, SymInt entries) -> "
-    "(Tensor, Tensor)",
-    _rows_kernel,
-    _rows_fake,
+    "snippet_classes(Tensor start, Tensor end, Tensor offsets, Tensor lengths, int geometry, float margin) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _classes_kernel,
+    _classes_fake,
 )
 _class_mean = register(
-    "class_mean(Tensor values, Tensor class_ids, Tensor class_offsets, Tensor offsets, SymInt num_classes) -> Tensor",
+    "class_mean(Tensor values, Tensor class_ids, Tensor class_offsets, Tensor offsets) -> Tensor",
     _mean_kernel,
     _mean_fake,
     _mean_backward,

@@ -8,7 +8,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_choice, check_range, launch, refuse_grad, register
+from pyws.ops._library import check_choice, check_range, check_segments, launch, refuse_grad, register
 from pyws.ragged import Segments
 
 OVERLAPS = {"iou": 0, "own": 1}  # csrc/fuse_segments.h: Overlap
@@ -92,7 +92,8 @@ def fuse_segments(
     [0, 0, 1]
     """
     op = "fuse_segments"
-    _check_segments(op, segments)
+    check_segments(op, "segments", segments)
+    refuse_grad(op, start=segments.start, end=segments.end, score=segments.score, weight=segments.weight)
     check_range(op, "iou_threshold", iou_threshold, "in [0, 1]", 0 <= iou_threshold <= 1)
     check_range(op, "temperature", temperature, "> 0", 0 < temperature < math.inf)
     check_choice(op, "overlap", overlap, tuple(OVERLAPS))
@@ -166,7 +167,8 @@ def suppress_segments(
     ([1.0, 20.0], [1, 2])
     """
     op = "suppress_segments"
-    _check_segments(op, segments)
+    check_segments(op, "segments", segments)
+    refuse_grad(op, start=segments.start, end=segments.end, score=segments.score, weight=segments.weight)
     check_range(op, "iou_threshold", iou_threshold, "in [0, 1]", 0 <= iou_threshold <= 1)
     check_choice(op, "overlap", overlap, tuple(OVERLAPS))
     if sigma is not None:
@@ -178,12 +180,6 @@ def suppress_segments(
     )  # fmt: skip
     kept = Segments.unchecked(rows, offsets)
     return (kept, indices) if return_indices else kept
-
-
-def _check_segments(op: str, segments: Segments) -> None:
-    if not isinstance(segments, Segments):
-        raise TypeError(f"{op}: segments must be pyws.Segments, got {type(segments).__name__}")
-    refuse_grad(op, start=segments.start, end=segments.end, score=segments.score, weight=segments.weight)
 
 
 def _pack(rows: tuple[Tensor, ...], order: Tensor, offsets: Tensor, packed_offsets: Tensor, index: bool) -> tuple[

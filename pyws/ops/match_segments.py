@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_range, check_tensor, launch, refuse_grad, register
+from pyws.ops._library import check_range, check_segments, check_tensor, launch, refuse_grad, register
 from pyws.ragged import Segments, check_offsets
 
 _THRESHOLDS = 64  # csrc/match_segments.h: kMatchThresholds
@@ -65,8 +65,7 @@ def match_segments(
     """
     op = "match_segments"
     for name, segments in (("predictions", predictions), ("truth", truth)):
-        if not isinstance(segments, Segments):
-            raise TypeError(f"{op}: {name} must be Segments, got {type(segments).__name__}")
+        check_segments(op, name, segments)
         if segments.start.device.type != "cpu":
             raise ValueError(f"{op}: {name} must be on cpu, got {segments.start.device}; use .to('cpu')")
     if predictions.groups != truth.groups:

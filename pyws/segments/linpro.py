@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_choice, check_range, check_tensor, launch, refuse_grad
+from pyws.ops._library import check_choice, check_range, check_segments, check_tensor, launch, refuse_grad
 from pyws.ragged import Segments
 
 ENTRY_LIMIT = 1 << 22  # a component of more tableau entries (32 MB) goes to HiGHS
@@ -132,8 +132,7 @@ def linpro(
     ['OPTIMAL', 'EMPTY']
     """
     rule = _rule(preset, margin, upper, rows, tie_break)
-    if not isinstance(segments, Segments):
-        raise TypeError(f"linpro: segments must be pyws.Segments, got {type(segments).__name__}")
+    check_segments("linpro", "segments", segments)
     refuse_grad("linpro", score=segments.score)
     check_tensor("linpro", "lengths", lengths, (torch.int64,), shape=(segments.groups,))
     shortest = int(lengths.min()) if segments.groups else 0
