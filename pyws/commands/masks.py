@@ -8,26 +8,40 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.masks.initial import MAX_TAGS, Settings
+from pyws.data.mask_sets import MaskSet, TaggedVideo
+from pyws.masks.actor_action import PairAnnotator, PairSettings
+from pyws.masks.initial import MAX_TAGS, Annotator, Settings
+from pyws.masks.objects import ObjectAnnotator
+from pyws.models.classifiers import load_classifier
 
 
 def init(
     frames: tyro.conf.Positional[tuple[Path, ...]],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
-    classifier: str,
-    weights: Path,
+    classifier: str | None = None,
+    weights: Path | None = None,
     tag: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     tags: Path | None = None,
     labels: Path | None = None,
     layer: str | None = None,
+    data: Path | None = None,
+    layout: Literal["auto", "a2d", "youtube-objects", "plain"] = "auto",
+    data_tags: Literal["all", "main"] = "all",
+    subset: tuple[str, ...] = (),
+    actor_classifier: Path | None = None,
+    action_classifier: Path | None = None,
     on_error: Literal["error", "skip"] = "error",
     settings: Annotated[Settings, tyro.conf.arg(name="")] = Settings(),  # noqa: B008
+    pairs: Annotated[PairSettings, tyro.conf.arg(name="")] = PairSettings(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Initial masks of tagged videos: Grad-CAM, Otsu, superpixels. An interrupted run is continued by the same command.
 
+    Objects by an image classifier: FRAMES (or --data), --classifier, --weights, --tag or --tags. Actors and actions by
+    classifiers that pyws masks classify trained: --data, --actor-classifier, --action-classifier.
+
     Args:
-        frames: Folders of jpg or png frames, or video files.
+        frames: Folders of jpg or png frames, or video files; none where --data is given.
         out: Folder to write: pa/v0 (masks), init, overlays, slic, manifest.json.
         classifier: efficientnet-lite0, or an image classifier of torchvision such as resnet50.
         weights: Its state dict, a local file.
@@ -35,36 +49,80 @@ def init(
         tags: A CSV file with the columns video and tag, instead of --tag.
         labels: A text file with the names of the classes, one a line; ImageNet's where it is left out.
         layer: Dotted name of the last feature map, where the classifier is an unusual one.
+        data: Folder of a data set of tagged videos: A2D, YouTube-Objects, or videos/ and tags.csv.
+        layout: Of the data set; auto finds out.
+        data_tags: Of A2D: all tags of a video, or the main one of videoset.csv alone.
+        subset: Subsets of the data set to annotate, e.g. train val; all where it is left out.
+        actor_classifier: Of frames or clips, written by pyws masks classify.
+        action_classifier: Of clips, written by pyws masks classify.
         on_error: What an unreadable video does: stop the run, or be noted in the manifest and skipped.
         settings: How masks are made.
+        pairs: How maps of clips become masks.
         common: Options of every command.
     """
     import torch
 
-    from pyws.masks.initial import Task, annotate
-    from pyws.masks.tags import read_tags, resolve_tag
-    from pyws.models.classifiers import load_classifier
+    from pyws.masks.initial import annotate
 
-    if not frames:
-        raise ValueError("FRAMES: at least one folder of frames or video file is needed")
+    torch.manual_seed(common.seed)
+    if bool(frames) == bool(data):
+        raise ValueError("FRAMES: folders of frames or video files are needed, or a data set as --data, not both")
+    found = _data_set(data, layout, data_tags, subset) if data else None
+    annotator: Annotator
+    names: tuple[str, ...]
+    if actor_classifier or action_classifier:
+        if found is None or classifier or weights or tag or tags:
+            raise ValueError("--actor-classifier, --action-classifier: need --data, and no other classifier or tags")
+        device = common.torch_device
+        annotator = PairAnnotator(found.space, actor_classifier, action_classifier, settings, pairs, device)
+        videos, names = found.videos, ()
+    elif classifier is None or weights is None:
+        raise ValueError("--classifier and --weights are needed, or classifiers of pyws masks classify")
+    else:
+        network = load_classifier(classifier, weights, labels, layer, settings.output_stride)
+        network.model.to(common.torch_device)
+        videos, named = _tagged(frames, tag, tags) if found is None else (found.videos, found.space.names[1:])
+        annotator = ObjectAnnotator(network, weights, _resolve(named, network.labels), settings, common.torch_device)
+        names = network.labels
+    manifest = annotate(annotator, videos, out, on_error, quiet=common.quiet or common.json)
+    _draw(manifest, out, {video.name for video in videos})
+    common.say(_table(manifest, names))
+    return manifest
+
+
+def _data_set(root: Path, layout: Any, tags: Any, subset: tuple[str, ...]) -> MaskSet:
+    from pyws.data.mask_sets import open_mask_set
+
+    data = open_mask_set(root, layout, tags)
+    return data.part(*subset) if subset else data
+
+
+def _tagged(
+    frames: tuple[Path, ...], tag: tuple[str, ...], tags: Path | None
+) -> tuple[tuple[TaggedVideo, ...], tuple[str, ...]]:
+    """Videos with the ids of their tags, and the tags as they were written, in the order of the ids."""
+    from pyws.masks.tags import read_tags
+
     if bool(tag) == bool(tags):
         raise ValueError("tags: either --tag NAME or --tags FILE must be given")
-    torch.manual_seed(common.seed)
-    network = load_classifier(classifier, weights, labels, layer, settings.output_stride)
-    network.model.to(common.torch_device)
     by_video = read_tags(tags) if tags else {}
-    written = list(dict.fromkeys(one for several in by_video.values() for one in several) if tags else tag)
-    resolved = {one: resolve_tag(one, network.labels) for one in written}
-    table = dict(resolved.values())
-    if len(table) != len(resolved) or len(table) > MAX_TAGS:
+    written = tuple(dict.fromkeys(one for several in by_video.values() for one in several) if tags else tag)
+    videos = []
+    for path in frames:
+        name = path.resolve().name if path.is_dir() else path.stem
+        ids = (written.index(one) + 1 for one in (by_video.get(name, []) if tags else dict.fromkeys(tag)))
+        videos.append(TaggedVideo(name, path, tuple(ids)))
+    return tuple(videos), written
+
+
+def _resolve(written: tuple[str, ...], labels: tuple[str, ...]) -> dict[str, list[int]]:
+    """Classes of each tag by its name."""
+    from pyws.masks.tags import resolve_tag
+
+    table = dict(resolve_tag(one, labels) for one in written)
+    if len(table) != len(written) or len(table) > MAX_TAGS:
         raise ValueError(f"tags: must be different names, at most {MAX_TAGS}, got {', '.join(written)}")
-    names = {path: path.resolve().name if path.is_dir() else path.stem for path in frames}
-    tags_of = {name: [resolved[one][0] for one in (by_video.get(name, []) if tags else tag)] for name in names.values()}
-    task = Task(network, weights, table, settings, common.torch_device)
-    manifest = annotate(task, frames, tags_of, out, on_error, quiet=common.quiet or common.json)
-    _draw(manifest, out, set(names.values()))
-    common.say(_table(manifest, network.labels))
-    return manifest
+    return table
 
 
 def evaluate(
@@ -109,14 +167,16 @@ def _draw(manifest: dict[str, Any], out: Path, names: set[str]) -> None:
 def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:
     from rich.table import Table
 
-    table = Table("video", "tag (class)", "frames", "initial area", "refined area", "without mask", "status")
+    table = Table(
+        "video", "tags (class)" if labels else "tags", "masks", "initial area", "refined area", "without mask", "status"
+    )
     for name, video in manifest["videos"].items():
         report = video.get("report")
         if report is None:
             table.add_row(name, "", "", "", "", "", video.get("error", video["status"]))
             continue
         areas = [f"{report[key]:.1%}" for key in ("init_area", "refined_area")]
-        tags = [f"{tag} ({labels[index].split(',')[0]})" for tag, index in video["classes"].items()]
-        empty = str(report["refined_empty"])
-        table.add_row(name, ", ".join(tags), str(video["frames"]), *areas, empty, video["status"])
+        empty, masks = str(report["refined_empty"]), str(len(video["sampled"]))
+        tags = [f"{tag} ({labels[video['classes'][tag]].split(',')[0]})" if labels else tag for tag in video["tags"]]
+        table.add_row(name, ", ".join(tags), masks, *areas, empty, video["status"])
     return table

@@ -1,43 +1,42 @@
 """The first stage of WS^2 over a set of videos: frames and tags to PA.v0, resumable and safe to interrupt.
 
-What is written under the output folder::
+What is written under the output folder, and read by the second stage::
 
-    manifest.json                      parameters, versions, and what became of each video
+    manifest.json                      parameters, versions, label space, and what became of each video
     init/<video>/<frame>.png           M_init, before superpixels
     pa/v0/<video>/<frame>.png          M_refine, the pseudo-annotation
     slic/<parameters>/<video>/<frame>.png   superpixels, for the stages to come
 
-Masks are palette PNGs: 0 is background, k the k-th tag of ``parameters["tags"]``. Every file appears whole or not at
-all, so that its presence means that it is done.
+Masks are palette PNGs of the ids of ``manifest["label_space"]``; 0 is background. A video's entry has its ``source``,
+``tags`` by name and as ``ids``, and ``sampled``, the indices of the frames that have masks. Every file appears whole or
+not at all, so that its presence means that it is done.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import itertools
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyws.data.clips import stack
 from pyws.data.frames import FrameFolder, Pixels, VideoFile, open_frames, read_mask, write_mask
+from pyws.data.label_space import LabelSpace
+from pyws.data.mask_sets import TaggedVideo
 from pyws.errors import DataError
 from pyws.files import read_json, write_json
-from pyws.masks.cam import GradCAM
-from pyws.masks.pseudo import Superpixels, initial_masks, refine_masks
-from pyws.models.classifiers import Classifier
+from pyws.masks.pseudo import Superpixels
 from pyws.progress import track
 
-FORMAT = "pyws masks init 1"
-CHOOSING_FRAMES = 32
+FORMAT = "pyws masks init 2"
 MAX_TAGS = 254  # ids 1..254 of an 8-bit mask; 255 is left for "ignore"
 
 
@@ -46,7 +45,8 @@ class Settings:
     """How masks are made; a folder holds masks of one setting."""
 
     short_side: int = 384
-    """Pixels of the short side of the frames that the classifier sees."""
+    """Pixels of the short side of the frames that an image classifier sees; a classifier of pyws masks classify sees
+    what it was trained on."""
     output_stride: int = 32
     """Input pixels between two positions of the last feature map: 32, or 16 with dilated kernels."""
     region_area: int = 768
@@ -62,7 +62,9 @@ class Settings:
     overlap: Literal["superpixel", "iou", "min"] = "superpixel"
     """What alpha bounds: the share of the superpixel, the IoU of superpixel and mask, or the share of the smaller."""
     batch: int = 8
-    """Frames that go through the classifier together."""
+    """Frames that go through an image classifier together."""
+    most_frames: int = 0
+    """Frames of a video that get masks, spread evenly over those that could; 0 for all."""
 
     def __post_init__(self) -> None:
         for name in ("short_side", "batch"):
@@ -72,6 +74,8 @@ class Settings:
             raise ValueError(f"masks init: alpha must be in [0, 1], got {self.alpha}")
         if not self.beta >= 0:
             raise ValueError(f"masks init: beta must be >= 0, got {self.beta}")
+        if self.most_frames < 0:
+            raise ValueError(f"masks init: most_frames must be >= 0, got {self.most_frames}")
         self.superpixels(Path())
 
     def superpixels(self, out: Path) -> Superpixels:
@@ -79,38 +83,51 @@ class Settings:
         return Superpixels(out / "slic", self.region_area, self.compactness, self.iterations)
 
 
-@dataclass(frozen=True)
-class Task:
-    """Everything that the masks of a run depend on, beside the frames."""
+class Chunk(NamedTuple):
+    """Frames of a video that are worked on together: those to read, and those of them that get masks."""
 
-    classifier: Classifier
-    weights: Path
-    tags: dict[str, list[int]]
-    """Classes of each tag, in the order of the ids in the masks."""
-    settings: Settings = Settings()
-    device: torch.device | None = None
-    """Where the classifier is; None for the CPU."""
+    read: list[int]
+    sampled: list[int]
+
+
+class FirstMasks(NamedTuple):
+    """M_init of the sampled frames of a chunk (B, H, W) int64, 0 or k + 1 for the k-th tag of the video; and how
+    superpixels (B, H, W) turn it into M_refine, of the same ids."""
+
+    masks: Tensor
+    refine: Callable[[Tensor], Tensor]
+
+
+class Annotator(Protocol):
+    """Makes first masks of the frames of a tagged video: objects.py from images, actor_action.py from clips."""
+
+    @property
+    def settings(self) -> Settings:
+        """Of superpixels and refinement."""
+
+    @property
+    def space(self) -> LabelSpace:
+        """What the ids of tags and masks mean."""
 
     def parameters(self) -> dict[str, Any]:
-        """What must agree for a folder to be continued."""
-        labels = "\n".join(self.classifier.labels).encode()
-        return {
-            "classifier": self.classifier.name,
-            "layer": self.classifier.layer,
-            "weights_sha256": hashlib.sha256(self.weights.read_bytes()).hexdigest(),
-            "labels_sha256": hashlib.sha256(labels).hexdigest(),
-            "tags": [
-                {"id": index, "tag": tag, "classes": classes}
-                for index, (tag, classes) in enumerate(self.tags.items(), start=1)
-            ],
-            **asdict(self.settings),
-        }
+        """Everything that the masks depend on beside the frames; what must agree for a folder to be continued."""
+
+    def kept_tags(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """The tags of a video that are annotated; none means that the video is left out."""
+
+    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...]) -> dict[str, Any]:
+        """What is chosen once for a video and kept in the manifest."""
+
+    def chunks(self, length: int) -> list[Chunk]:
+        """The parts of a video of so many frames, whatever is done already."""
+
+    def first_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> FirstMasks:
+        """From the frames ``chunk.read`` (N, H, W, 3) uint8."""
 
 
 def annotate(
-    task: Task,
-    videos: Sequence[str | os.PathLike[str]],
-    tags_of: dict[str, list[str]],
+    annotator: Annotator,
+    videos: Sequence[TaggedVideo],
     out: Path,
     on_error: Literal["error", "skip"] = "error",
     quiet: bool = False,
@@ -119,9 +136,8 @@ def annotate(
 
     Parameters
     ----------
-    task : classifier, tags and settings
-    videos : folders of frames or video files, of different names
-    tags_of : tags of each video, by its name; all of them in ``task.tags``
+    annotator : how first masks are made
+    videos : of different names, with tags in the annotator's label space
     out : the folder to write
     on_error : "error" stops at the first bad video, "skip" notes the error in the manifest and goes on
 
@@ -131,21 +147,24 @@ def annotate(
 
     Raises
     ------
-    DataError : a bad video (see ``on_error``), two videos of one name, a video without a tag, or ``out`` holds masks of
-        other parameters
+    DataError : a bad video (see ``on_error``), two videos of one name, a video without a tag or with one outside the
+        label space, or ``out`` holds masks of other parameters
     """
-    names = [_video_name(video) for video in videos]
-    for name in names:
-        if names.count(name) > 1:
-            raise DataError(name, "two videos have this name, and so would their masks")
-        if not tags_of.get(name):
-            raise DataError(name, "has no tag")
-    manifest = _open_manifest(out, task.parameters())
-    for name, path in zip(names, videos, strict=True):
+    names = [video.name for video in videos]
+    for video in videos:
+        if names.count(video.name) > 1:
+            raise DataError(video.name, "two videos have this name, and so would their masks")
+        if not video.tags:
+            raise DataError(video.name, "has no tag")
+        if not 0 < min(video.tags) <= max(video.tags) < len(annotator.space):
+            raise DataError(video.name, f"tags must be among the {len(annotator.space) - 1} labels, got {video.tags}")
+    manifest = _open_manifest(out, annotator)
+    for video in videos:
         try:
-            manifest["videos"][name] = _annotate_video(task, open_frames(path), tags_of[name], out, manifest, quiet)
+            manifest["videos"][video.name] = _annotate_video(annotator, video, out, manifest, quiet)
         except DataError as error:
-            manifest["videos"][name] = {"source": str(path), "status": "failed", "error": str(error)}
+            state = {"source": str(video.source), "status": "failed", "error": str(error)}
+            manifest["videos"][video.name] = state
             if on_error == "error":
                 raise
         finally:
@@ -154,71 +173,86 @@ def annotate(
 
 
 def _annotate_video(
-    task: Task, frames: FrameFolder | VideoFile, tags: list[str], out: Path, manifest: dict[str, Any], quiet: bool
+    annotator: Annotator, video: TaggedVideo, out: Path, manifest: dict[str, Any], quiet: bool
 ) -> dict[str, Any]:
-    name = frames.name
+    ids = annotator.kept_tags(video.tags)
     state: dict[str, Any] = {
-        "source": str(frames.path),
-        "fingerprint": frames.fingerprint(),
-        "tags": tags,
-        "frames": len(frames),
-        "status": "started",
+        "source": str(video.source),
+        "tags": [annotator.space.names[index] for index in ids or video.tags],
+        "ids": list(ids or video.tags),
     }
-    files = [(out / "init" / name / f"{stem}.png", out / "pa/v0" / name / f"{stem}.png") for stem in frames.stems]
+    if not ids:
+        return {**state, "status": "left out", "error": f"shows {len(video.tags)} tags"}
+    frames = open_frames(video.source)
+    chunks = _thinned(annotator.chunks(len(frames)), annotator.settings.most_frames)
+    sampled = [index for chunk in chunks for index in chunk.sampled]
+    state |= {"fingerprint": frames.fingerprint(), "frames": len(frames), "sampled": sampled, "status": "started"}
+    name = video.name
+    files = {
+        index: (out / "init" / name / f"{frames.stems[index]}.png", out / "pa/v0" / name / f"{frames.stems[index]}.png")
+        for index in sampled
+    }
     before = manifest["videos"].get(name, {})
-    if any(before.get(key) != state[key] for key in ("fingerprint", "tags")):
-        for path in itertools.chain(*files):
+    if any(before.get(key) != state[key] for key in ("fingerprint", "ids")):
+        for path in itertools.chain(*files.values()):
             path.unlink(missing_ok=True)
         before = {}
-    elif before.get("status") == "done" and all(path.is_file() for path in itertools.chain(*files)):
+    elif before.get("status") == "done" and all(path.is_file() for path in itertools.chain(*files.values())):
         return before
-    state["classes"] = before.get("classes") or _choose_classes(task, frames, tags)
+    about = annotator.describe(frames, ids)
+    state |= about
     manifest["videos"][name] = state
     write_json(out / "manifest.json", manifest)
-
-    # Whole batches of the same frames as in an uninterrupted run: a resumed run writes the same bytes.
-    step = task.settings.batch
-    batches = [range(start, min(start + step, len(frames))) for start in range(0, len(frames), step)]
-    open_batches = [batch for batch in batches if not all(p.is_file() for i in batch for p in files[i])]
-    pictures = frames.read([index for batch in open_batches for index in batch])
-    ids = torch.tensor([0, *(list(task.tags).index(tag) + 1 for tag in tags)])
-    classes = [state["classes"][tag] for tag in tags]
-    superpixels = task.settings.superpixels(out)
-    with GradCAM(task.classifier.model, task.classifier.layer) as cam:
-        for batch in track(open_batches, name, quiet=quiet):
-            images = _stack(list(itertools.islice(pictures, len(batch))), frames)
-            first = _first_masks(task, cam, images, classes)
-            labels = _superpixels(superpixels, images, name, [frames.stems[index] for index in batch])
-            refined = refine_masks(
-                labels.to(first.device), first, task.settings.alpha, task.settings.beta, task.settings.overlap
-            )
-            for kind, masks in enumerate((first, refined)):
-                for index, mask in zip(batch, ids[masks.cpu()].to(torch.uint8).numpy(), strict=True):
-                    write_mask(files[index][kind], mask)
-    return {**state, "status": "done", "report": _report(files)}
+    _write_masks(annotator, frames, name, ids, about, chunks, files, out, quiet)
+    return {**state, "status": "done", "report": _report(list(files.values()))}
 
 
-@torch.no_grad()
-def _choose_classes(task: Task, frames: FrameFolder | VideoFile, tags: list[str]) -> dict[str, int]:
-    """The class that stands for each tag: where several show it ("dog"), the one with the highest mean score.
+def _write_masks(
+    annotator: Annotator,
+    frames: FrameFolder | VideoFile,
+    name: str,
+    ids: tuple[int, ...],
+    about: dict[str, Any],
+    chunks: list[Chunk],
+    files: dict[int, tuple[Path, Path]],
+    out: Path,
+    quiet: bool,
+) -> None:
+    """Whole chunks of the same frames as in an uninterrupted run: a resumed run writes the same bytes."""
+    superpixels = annotator.settings.superpixels(out)
+    table = torch.tensor([0, *ids])
+    left = [chunk for chunk in chunks if not all(path.is_file() for index in chunk.sampled for path in files[index])]
+    for chunk, pictures in zip(track(left, name, quiet=quiet), _in_one_pass(frames, left), strict=True):
+        images = stack(pictures, frames.path)
+        first = annotator.first_masks(images, chunk, ids, about)
+        shown = images[[chunk.read.index(index) for index in chunk.sampled]]
+        labels = _superpixels(superpixels, shown, name, [frames.stems[index] for index in chunk.sampled])
+        refined = first.refine(labels.to(first.masks.device))
+        for kind, masks in enumerate((first.masks, refined)):
+            for index, mask in zip(chunk.sampled, table[masks.cpu()].to(torch.uint8).numpy(), strict=True):
+                write_mask(files[index][kind], mask)
 
-    One map of many classes is worse: those that score low add their own mistakes. The mean is over at most
-    CHOOSING_FRAMES frames spread over the video.
-    """
-    count = min(len(frames), CHOOSING_FRAMES)
-    chosen = [int((k + 0.5) * len(frames) / count) for k in range(count)]
-    total = torch.zeros(len(task.classifier.labels), dtype=torch.float64)
-    if any(len(task.tags[tag]) > 1 for tag in tags):
-        for picture in frames.read(chosen):
-            inputs = task.classifier.prepare(torch.tensor(picture[None], device=task.device), task.settings.short_side)
-            total += task.classifier.model(inputs)[0].double().cpu()
-    return {tag: task.tags[tag][int(total[task.tags[tag]].argmax())] for tag in tags}
+
+def _in_one_pass(frames: FrameFolder | VideoFile, chunks: list[Chunk]) -> Iterator[list[Pixels]]:
+    """The pictures of each chunk; chunks may overlap, but a later one starts no earlier."""
+    wanted = sorted({index for chunk in chunks for index in chunk.read})
+    incoming = zip(wanted, frames.read(wanted), strict=True)
+    held: dict[int, Pixels] = {}
+    for chunk in chunks:
+        while chunk.read[-1] not in held:
+            held.update([next(incoming)])
+        held = {index: picture for index, picture in held.items() if index >= chunk.read[0]}
+        yield [held[index] for index in chunk.read]
 
 
-def _first_masks(task: Task, cam: GradCAM, images: Tensor, classes: list[int]) -> Tensor:
-    """M_init (B, H, W): 0, or k + 1 for the k-th of ``classes``."""
-    inputs = task.classifier.prepare(images.to(task.device), task.settings.short_side)
-    return initial_masks(cam(inputs, [classes]), (images.shape[1], images.shape[2]))[0]
+def _thinned(chunks: list[Chunk], most: int) -> list[Chunk]:
+    """Chunks of which at most ``most`` frames are sampled, spread evenly; 0 for all."""
+    sampled = [index for chunk in chunks for index in chunk.sampled]
+    if not 0 < most < len(sampled):
+        return chunks
+    kept = {sampled[(2 * k + 1) * len(sampled) // (2 * most)] for k in range(most)}
+    thinned = [Chunk(chunk.read, [index for index in chunk.sampled if index in kept]) for chunk in chunks]
+    return [chunk for chunk in thinned if chunk.sampled]
 
 
 def _superpixels(superpixels: Superpixels, images: Tensor, video: str, stems: list[str]) -> Tensor:
@@ -227,13 +261,6 @@ def _superpixels(superpixels: Superpixels, images: Tensor, video: str, stems: li
         frames = (image.numpy() for image in images)
         labels = pool.map(lambda frame, stem: superpixels(frame, video, stem), frames, stems)
         return torch.from_numpy(np.stack(list(labels)))
-
-
-def _stack(pictures: list[Pixels], frames: FrameFolder | VideoFile) -> Tensor:
-    sizes = sorted({f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures})
-    if len(sizes) > 1:
-        raise DataError(frames.path, f"frames must have one size, got {' and '.join(sizes)}")
-    return torch.from_numpy(np.stack(pictures))
 
 
 def _report(files: list[tuple[Path, Path]]) -> dict[str, Any]:
@@ -246,15 +273,17 @@ def _report(files: list[tuple[Path, Path]]) -> dict[str, Any]:
     return report
 
 
-def _video_name(path: str | os.PathLike[str]) -> str:
-    return Path(path).resolve().name if Path(path).is_dir() else Path(path).stem
-
-
-def _open_manifest(out: Path, parameters: dict[str, Any]) -> dict[str, Any]:
+def _open_manifest(out: Path, annotator: Annotator) -> dict[str, Any]:
     """The manifest of a run that is continued, or a new one."""
     path = out / "manifest.json"
     versions = {name: importlib.metadata.version(name) for name in ("torch", "scikit-image", "numpy", "pillow")}
-    fresh = {"format": FORMAT, "parameters": json.loads(json.dumps(parameters)), "versions": versions, "videos": {}}
+    fresh: dict[str, Any] = {
+        "format": FORMAT,
+        "label_space": annotator.space.document(),
+        "parameters": json.loads(json.dumps(annotator.parameters())),
+        "versions": versions,
+        "videos": {},
+    }
     if not path.is_file():
         if any((out / folder).exists() for folder in ("init", "pa")):
             raise DataError(out, "holds masks but no manifest.json; choose another folder")
@@ -264,6 +293,8 @@ def _open_manifest(out: Path, parameters: dict[str, Any]) -> dict[str, Any]:
     fits = isinstance(manifest, dict) and isinstance(manifest.get("videos"), dict)
     if not fits or manifest.get("format") != FORMAT or not isinstance(manifest.get("parameters"), dict):
         raise DataError(path, f"must be a manifest of format {FORMAT!r}; choose another folder")
+    if manifest.get("label_space") != fresh["label_space"]:
+        raise DataError(out, "holds masks of another label space; choose another folder")
     for key, value in fresh["parameters"].items():
         if manifest["parameters"].get(key) != value:
             was = manifest["parameters"].get(key)

@@ -7,6 +7,7 @@ import importlib.metadata
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from torch.nn import functional
 
 from pyws import ops
 from pyws.files import atomic_write
+
+Scope = Literal["frame", "clip"]
 
 
 def initial_masks(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -43,16 +46,39 @@ def initial_masks(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     >>> masks
     tensor([[[2, 0, 0, 1]]])
     """
-    if maps.ndim != 4 or not maps.is_floating_point():
-        raise ValueError(f"initial_masks: maps must be (B, K, h, w) float, got {tuple(maps.shape)} {maps.dtype}")
-    scores = functional.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
-    low, high = scores.amin((2, 3), keepdim=True), scores.amax((2, 3), keepdim=True)
-    scores = (scores - low) / torch.where(high > low, high - low, 1)
-    flat = scores.flatten(0, 1)
-    foreground = (flat > ops.otsu(flat)[:, None, None]).reshape(scores.shape)
+    scores = scaled_maps(maps, size)
+    foreground = claimed(scores)
     claims = torch.where(foreground, scores, -1)
     best, tag = claims.max(1)
     return torch.where(best >= 0, tag + 1, 0), scores
+
+
+def scaled_maps(maps: Tensor, size: tuple[int, int], scope: Scope = "frame") -> Tensor:
+    """Maps (B, K, h, w) scaled to frames of ``size`` (bilinear, ``align_corners=False``), then to [0, 1].
+
+    Parameters
+    ----------
+    scope : the range that becomes [0, 1] is that of each map ("frame"), or that of a class over all B ("clip")
+
+    Returns
+    -------
+    (B, K, H, W) float; a constant map becomes 0
+    """
+    if maps.ndim != 4 or not maps.is_floating_point():
+        raise ValueError(f"initial_masks: maps must be (B, K, h, w) float, got {tuple(maps.shape)} {maps.dtype}")
+    scores = functional.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
+    axes = (2, 3) if scope == "frame" else (0, 2, 3)
+    low, high = scores.amin(axes, keepdim=True), scores.amax(axes, keepdim=True)
+    return (scores - low) / torch.where(high > low, high - low, 1)
+
+
+def claimed(scores: Tensor, scope: Scope = "frame") -> Tensor:
+    """Where scaled maps (B, K, H, W) exceed Otsu's threshold of the frame, or of all B frames of a clip; bool."""
+    if scope == "clip":
+        of_class = scores.transpose(0, 1).flatten(1, 2)
+        return (of_class > ops.otsu(of_class)[:, None, None]).reshape(scores.transpose(0, 1).shape).transpose(0, 1)
+    flat = scores.flatten(0, 1)
+    return (flat > ops.otsu(flat)[:, None, None]).reshape(scores.shape)
 
 
 def refine_masks(

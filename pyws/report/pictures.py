@@ -94,15 +94,20 @@ def draw_masks(
     Parameters
     ----------
     frames : a folder of frames or a video file
-    folders : caption and folder of each kind of mask, ``<frame>.png`` for every frame
+    folders : caption and folder of each kind of mask, ``<frame>.png`` for some or all frames
     out : path of the pictures, without a suffix
-    count : number of frames, spread evenly over the video
+    count : number of frames, spread evenly over those that have every kind of mask
     """
     source, out = open_frames(frames), Path(out)
-    chosen = sorted({int((k + 0.5) * len(source) / count) for k in range(count)})
+    masked = [
+        index
+        for index, stem in enumerate(source.stems)
+        if all((folder / f"{stem}.png").is_file() for folder in folders.values())
+    ]
+    chosen = sorted({masked[int((k + 0.5) * len(masked) / count)] for k in range(count) if masked})
     rows = []
     for index, picture in zip(chosen, source.read(chosen), strict=True):
         stem = source.stems[index]
         rows.append([picture, *(overlay(picture, read_mask(folder / f"{stem}.png")) for folder in folders.values())])
         write_picture(out / f"{stem}.jpg", rows[-1][-1])
-    write_picture(out.with_name(out.name + ".jpg"), contact_sheet(rows, [f"{source.name}: frame", *folders]))
+    write_picture(out.with_name(out.name + ".jpg"), contact_sheet(rows, [f"{out.name}: frame", *folders]))

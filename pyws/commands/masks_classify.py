@@ -1,0 +1,64 @@
+"""pyws masks classify: classifiers of actors and actions from the tags of videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from pyws.commands.common import Common, CommonOptions
+from pyws.masks.classify import ClassifySettings
+
+
+def classify(
+    data: tyro.conf.Positional[Path],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    what: Literal["actor", "action"],
+    weights: Path | None = None,
+    layout: Literal["auto", "a2d", "youtube-objects", "plain"] = "auto",
+    tags: Literal["all", "main"] = "all",
+    train: tuple[str, ...] = ("train",),
+    test: tuple[str, ...] = ("test",),
+    on_error: Literal["error", "skip"] = "error",
+    settings: Annotated[ClassifySettings, tyro.conf.arg(name="")] = ClassifySettings(),  # noqa: B008
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Train a classifier of actors or actions from tags, for pyws masks init. An interrupted training goes on.
+
+    Args:
+        data: Folder of a data set of tagged videos: A2D, YouTube-Objects, or videos/ and tags.csv.
+        out: File to write, ending in .safetensors.
+        what: Which part of the tags; objects without actions are actors.
+        weights: State dict to begin with, such as ImageNet's or Kinetics' of the network; its last layer is replaced.
+        layout: Of the data set; auto finds out.
+        tags: Of A2D: all tags of a video, or the main one of videoset.csv alone.
+        train: Subsets to learn from; those that a data set without subsets has are named "".
+        test: Subsets on which right answers are counted.
+        on_error: What an unreadable video does: stop the run, or be left out and reported.
+        settings: How it is trained.
+        common: Options of every command.
+    """
+    from pyws.data.mask_sets import open_mask_set
+    from pyws.masks.classify import train_classifier
+
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out: must end in .safetensors, got {out}")
+    report = train_classifier(
+        open_mask_set(data, layout, tags),
+        what,
+        out,
+        settings,
+        weights,
+        train,
+        test,
+        on_error,
+        common.seed,
+        common.torch_device,
+        quiet=common.quiet or common.json,
+    )
+    right = "" if report["accuracy"] is None else f", right on {report['accuracy']:.1%} of {report['test_videos']}"
+    common.say(f"{out}: {report['network']} of {len(report['labels'])} {what}s, {report['train_videos']} videos{right}")
+    for name, error in report["failed"].items():
+        common.say(f"left out {name}: {error}")
+    return report

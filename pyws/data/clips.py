@@ -1,0 +1,163 @@
+"""Clips of a video: which frames each has, and which frame each activation map of a clip belongs to."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from pyws.data.frames import FrameFolder, VideoFile, open_frames
+from pyws.errors import DataError
+
+MapRule = Literal["centre", "start", "linspace"]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames ``start`` to ``start + real`` of a video, the last repeated until there are ``frames``."""
+
+    start: int
+    real: int
+    frames: int
+
+    def indices(self) -> list[int]:
+        """The frame of the video at each place of the clip."""
+        return [self.start + min(place, self.real - 1) for place in range(self.frames)]
+
+    def of_maps(self, maps: int, rule: MapRule = "centre") -> list[tuple[int, int]]:
+        """(map, frame of the video) of every map that belongs to a real frame.
+
+        A clip of which only repeated frames would be mapped keeps its first map, for its middle real frame.
+
+        Examples
+        --------
+        >>> Clip(start=10, real=16, frames=16).of_maps(2)
+        [(0, 14), (1, 22)]
+        >>> Clip(start=0, real=3, frames=16).of_maps(2)
+        [(0, 1)]
+        """
+        places = enumerate(map_places(self.frames, maps, rule))
+        found = [(index, self.start + place) for index, place in places if place < self.real]
+        return found or [(0, self.start + self.real // 2)]
+
+
+def map_places(frames: int, maps: int, rule: MapRule = "centre") -> list[int]:
+    """The place in a clip of ``frames`` that each of its ``maps`` activation maps belongs to.
+
+    Parameters
+    ----------
+    rule : "centre": the middle of the k-th of equal parts, floor((k + 1/2) frames / maps);
+        "start": its beginning, floor(k frames / maps); "linspace": evenly from the first frame to the last
+
+    Examples
+    --------
+    >>> map_places(64, 8)
+    [4, 12, 20, 28, 36, 44, 52, 60]
+    >>> map_places(64, 8, "start")[:3], map_places(64, 8, "linspace")
+    ([0, 8, 16], [0, 9, 18, 27, 36, 45, 54, 63])
+    """
+    if frames < 1 or maps < 1:
+        raise ValueError(f"map_places: frames and maps must be >= 1, got {frames} and {maps}")
+    if rule == "linspace":
+        return [k * (frames - 1) // (maps - 1) if maps > 1 else 0 for k in range(maps)]
+    return [((2 * k + (rule == "centre")) * frames) // (2 * maps) for k in range(maps)]
+
+
+def clips_of(length: int, frames: int) -> list[Clip]:
+    """Clips that follow one another and cover a video; the last ends where the video ends, a short video makes one.
+
+    Examples
+    --------
+    >>> clips_of(40, 16)
+    [Clip(start=0, real=16, frames=16), Clip(start=16, real=16, frames=16), Clip(start=24, real=16, frames=16)]
+    >>> clips_of(5, 16)
+    [Clip(start=0, real=5, frames=16)]
+    """
+    if length < 1 or frames < 1:
+        raise ValueError(f"clips_of: length and frames must be >= 1, got {length} and {frames}")
+    if length <= frames:
+        return [Clip(0, length, frames)]
+    starts = list(range(0, length - frames + 1, frames))
+    if starts[-1] + frames < length:
+        starts.append(length - frames)
+    return [Clip(start, frames, frames) for start in starts]
+
+
+class FrameStore:
+    """Frames of many videos, made smaller, with the whole of recent videos kept in memory.
+
+    Parameters
+    ----------
+    short_side : frames with a larger short side are made smaller, antialiased
+    limit : bytes that are kept
+    """
+
+    def __init__(self, short_side: int, limit: int = 1 << 30) -> None:
+        self.short_side, self.limit = short_side, limit
+        self._open: dict[str, FrameFolder | VideoFile] = {}
+        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+
+    def length(self, path: str | os.PathLike[str]) -> int:
+        """Frames of a video."""
+        return len(self._video(path))
+
+    def frames(self, path: str | os.PathLike[str], indices: Sequence[int]) -> Tensor:
+        """(N, H, W, 3) uint8 RGB of the given indices, which may repeat but not fall.
+
+        Raises
+        ------
+        DataError : unreadable, or frames of different sizes
+        """
+        key = str(path)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key][list(indices)]
+        video = self._video(path)
+        wanted = sorted(set(indices))
+        pictures = self._read(video, wanted)
+        if len(video) * pictures[0].numel() <= self.limit // 4:
+            pictures = pictures if len(wanted) == len(video) else self._read(video, range(len(video)))
+            self._keep(key, pictures)
+            return pictures[list(indices)]
+        return pictures[[wanted.index(index) for index in indices]]
+
+    def _video(self, path: str | os.PathLike[str]) -> FrameFolder | VideoFile:
+        key = str(path)
+        if key not in self._open:
+            self._open[key] = open_frames(path)
+        return self._open[key]
+
+    def _read(self, video: FrameFolder | VideoFile, indices: Sequence[int]) -> Tensor:
+        return stack([shrunk(frame, self.short_side) for frame in video.read(indices)], video.path)
+
+    def _keep(self, key: str, pictures: Tensor) -> None:
+        self._kept[key] = pictures
+        while len(self._kept) > 1 and sum(one.numel() for one in self._kept.values()) > self.limit:
+            self._kept.popitem(last=False)
+
+
+def shrunk(frame: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+    """A frame (H, W, 3) whose short side is at most ``short_side``, antialiased."""
+    height, width = frame.shape[:2]
+    if min(height, width) <= short_side:
+        return frame
+    size = [max(1, round(side * short_side / min(height, width))) for side in (height, width)]
+    pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None]
+    small = functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+    return small[0].permute(1, 2, 0).numpy()
+
+
+def stack(pictures: Sequence[NDArray[np.uint8]], path: str | os.PathLike[str]) -> Tensor:
+    """(N, H, W, 3) of pictures of one size; DataError names ``path`` where they differ."""
+    sizes = sorted({f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures})
+    if len(sizes) > 1:
+        raise DataError(path, f"frames must have one size, got {' and '.join(sizes)}")
+    return torch.from_numpy(np.stack(pictures))

@@ -1,0 +1,263 @@
+"""First masks of actors that do something: 2D and 3D Grad-CAM, Otsu, and their union (WS^2 section 3.1, eq. 4-5).
+
+An actor classifier of frames and an action classifier of clips, both trained from tags, give one map for each tagged
+actor and action. A pixel that either map claims is part of the pair (Fig. 3 of the paper); of several pairs in a video
+the maps decide which one a superpixel belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pyws import ops
+from pyws.data.clips import Clip, MapRule, clips_of
+from pyws.data.frames import FrameFolder, VideoFile
+from pyws.data.label_space import LabelSpace
+from pyws.masks.cam import GradCAM
+from pyws.masks.initial import Chunk, FirstMasks, Settings
+from pyws.masks.pseudo import Scope, claimed, refine_masks, scaled_maps
+from pyws.models.classifiers import Classifier, open_classifier
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """How maps of clips become masks; of classifiers that pyws masks classify wrote."""
+
+    map_rule: MapRule = "centre"
+    """The frame that a map of a clip belongs to: the middle of the part it stands for, that part's start, or evenly
+    from the first frame to the last."""
+    otsu_scope: Scope = "frame"
+    """Scale and threshold each map by itself, or all maps of a clip together: then an actor may leave the view."""
+    multi_label: Literal["pairwise", "skip", "single"] = "pairwise"
+    """Videos of several tags: maps decide for each superpixel, the video is left out, or its main tag alone counts."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A classifier, and the class of it that stands for each train id (-1 for none)."""
+
+    classifier: Classifier
+    weights: Path
+    classes: tuple[int, ...]
+
+    @staticmethod
+    def open(path: Path, names: tuple[str, ...], part: tuple[int, ...], output_stride: int, device: Any) -> Branch:
+        """A classifier of pyws masks classify for ``names[part[id]]``.
+
+        Raises
+        ------
+        ValueError : it does not know a name that is needed
+        """
+        classifier = open_classifier(path, output_stride)
+        classifier.model.to(device)
+        missing = sorted({names[index] for index in part if index} - set(classifier.labels))
+        if missing:
+            raise ValueError(f"{path}: must know {', '.join(missing)}; it knows {', '.join(classifier.labels)}")
+        return Branch(classifier, path, tuple(classifier.labels.index(names[k]) if k else -1 for k in part))
+
+    def maps(self, images: Tensor, sampled: list[int], clip: Clip, rule: MapRule, ids: tuple[int, ...]) -> Tensor:
+        """Maps (B, K, h, w) of the sampled frames of a clip and the classes of ``ids``.
+
+        Parameters
+        ----------
+        images : (N, H, W, 3) uint8, the real frames of the clip
+        sampled : frames of the video, each one that a map of the clip belongs to
+        """
+        classes = [[self.classes[index] for index in ids]]
+        classifier = self.classifier
+        with GradCAM(classifier.model, classifier.layer) as cam:
+            if not classifier.frames:
+                shown = images[[index - clip.start for index in sampled]]
+                return cam(classifier.prepare(shown, classifier.short_side), classes)
+            places = [index - clip.start for index in clip.indices()]
+            inputs = classifier.prepare(images[places][None], classifier.short_side)
+            maps = cam(inputs, classes)[0].transpose(0, 1)  # (t', K, h, w)
+        of_frame = {frame: index for index, frame in clip.of_maps(len(maps), rule)}
+        return maps[[of_frame[index] for index in sampled]]
+
+
+class PairAnnotator:
+    """Masks of actors and actions from tags; an ``Annotator`` of initial.py.
+
+    Parameters
+    ----------
+    space : what tags and masks mean
+    actor, action : files of pyws masks classify; one of them may be None. A classifier of clips decides which frames
+        are sampled; with one of images alone all frames are
+    settings, pairs : how masks are made
+
+    Raises
+    ------
+    ValueError, DataError : no classifier, two of clips of different lengths, or one that misses a label
+    """
+
+    def __init__(
+        self,
+        space: LabelSpace,
+        actor: Path | None,
+        action: Path | None,
+        settings: Settings,
+        pairs: PairSettings = PairSettings(),
+        device: torch.device | None = None,
+    ) -> None:
+        if actor is None and action is None:
+            raise ValueError("masks init: an actor classifier, an action classifier or both are needed")
+        if action is not None and not space.has_actions:
+            raise ValueError("masks init: an action classifier needs tags of actions, these are objects alone")
+        self.space, self.settings, self.pairs, self.device = space, settings, pairs, device
+        stride = settings.output_stride
+        self.actor = Branch.open(actor, space.actors, space.actor, stride, device) if actor else None
+        self.action = Branch.open(action, space.actions, space.action, 32, device) if action else None
+        of_clips = [one for one in (self.action, self.actor) if one and one.classifier.frames]
+        sizes = {(one.classifier.frames, _maps_of(one.classifier, device)) for one in of_clips}
+        if len(sizes) > 1:
+            raise ValueError(f"masks init: classifiers of clips must agree in (frames, maps) of a clip, got {sizes}")
+        self.frames, self.maps = sizes.pop() if sizes else (0, 0)
+
+    def parameters(self) -> dict[str, Any]:
+        """See ``Annotator``."""
+        first = self.actor or self.action
+        assert first is not None
+        return {
+            "classifier": first.classifier.name,
+            "layer": first.classifier.layer,
+            "weights_sha256": _sha256(first.weights),
+            "action_classifier": self.action.classifier.name if self.action else None,
+            "action_weights_sha256": _sha256(self.action.weights) if self.action else None,
+            "clip_frames": self.frames,
+            "tags": [
+                {"id": index, "tag": name, "classes": [first.classes[index]]}
+                for index, name in enumerate(self.space.names)
+                if index
+            ],
+            **asdict(self.settings),
+            **asdict(self.pairs),
+        }
+
+    def kept_tags(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """By ``multi_label``."""
+        if len(ids) > 1 and self.pairs.multi_label != "pairwise":
+            return ids[:1] if self.pairs.multi_label == "single" else ()
+        return ids
+
+    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...]) -> dict[str, Any]:
+        """The clips, so that it can be seen which frames a mask was made from."""
+        starts = [[clip.start, clip.real] for clip in clips_of(len(frames), self.frames)] if self.frames else []
+        return {"clips": starts}
+
+    def chunks(self, length: int) -> list[Chunk]:
+        """Clip by clip; a frame of two clips belongs to the first that has a map of it."""
+        if not self.frames:
+            step = self.settings.batch
+            batches = [list(range(start, min(start + step, length))) for start in range(0, length, step)]
+            return [Chunk(batch, batch) for batch in batches]
+        chunks, seen = [], set[int]()
+        for clip in clips_of(length, self.frames):
+            sampled = [frame for _, frame in clip.of_maps(self.maps, self.pairs.map_rule) if frame not in seen]
+            seen |= set(sampled)
+            if sampled:
+                chunks.append(Chunk(list(range(clip.start, clip.start + clip.real)), sampled))
+        return chunks
+
+    def first_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> FirstMasks:
+        """See ``Annotator``."""
+        size = (images.shape[1], images.shape[2])
+        clip = Clip(chunk.read[0], len(chunk.read), max(self.frames, len(chunk.read)))
+        found = []
+        for branch in (self.actor, self.action):
+            if branch:
+                maps = branch.maps(images.to(self.device), chunk.sampled, clip, self.pairs.map_rule, ids)
+                scores = scaled_maps(maps, size, self.pairs.otsu_scope)
+                found.append((scores, claimed(scores, self.pairs.otsu_scope)))
+        claims, scores = join_branches(found, [self.space.actor[k] for k in ids], [self.space.action[k] for k in ids])
+        best, tag = torch.where(claims, scores, -1).max(1)
+        masks = torch.where(best >= 0, tag + 1, 0)
+        rule = (self.settings.alpha, self.settings.beta, self.settings.overlap)
+        return FirstMasks(masks, lambda superpixels: refine_claims(superpixels, claims, scores, *rule))
+
+
+def join_branches(
+    branches: list[tuple[Tensor, Tensor]], actors: list[int], actions: list[int]
+) -> tuple[Tensor, Tensor]:
+    """The union of the masks of both branches, and the score of each pair.
+
+    Parameters
+    ----------
+    branches : (scores, claims) of the actor branch, then of the action branch, or of one alone; (B, K, H, W) each, one
+        map for each of the K pairs of the video
+    actors, actions : (K,) of the pairs
+
+    Returns
+    -------
+    claims (B, K, H, W) bool and scores (B, K, H, W). The score is the larger of both; where all pairs have one actor
+    it is that of the action, and where all have one action that of the actor: the map that differs decides.
+    """
+    if len(branches) == 1:
+        scores, claims = branches[0]
+        return claims, scores
+    (actor_scores, actor_claims), (action_scores, action_claims) = branches
+    scores = torch.maximum(actor_scores, action_scores)
+    if len(actors) > 1 and len(set(actors)) == 1:
+        scores = action_scores
+    elif len(actions) > 1 and len(set(actions)) == 1:
+        scores = actor_scores
+    return actor_claims | action_claims, scores
+
+
+def refine_claims(
+    superpixels: Tensor, claims: Tensor, scores: Tensor, alpha: float, beta: float, overlap: str
+) -> Tensor:
+    """Superpixels that a pair's mask covers go to that pair; of several, to the one with the highest mean score.
+
+    Parameters
+    ----------
+    superpixels : (B, H, W) int32 or int64 labels from 0
+    claims, scores : (B, K, H, W) bool and float
+    alpha, beta, overlap : see :func:`pyws.ops.superpixel_select`
+
+    Returns
+    -------
+    (B, H, W) int64, 0 for background, k + 1 for pair k; ties go to the first pair
+
+    Examples
+    --------
+    >>> superpixels = torch.tensor([[[0, 0, 0, 1, 1, 1]]])
+    >>> claims = torch.tensor([[[[1, 1, 0, 1, 1, 1]], [[0, 1, 1, 0, 0, 0]]]]).bool()
+    >>> scores = torch.tensor([[[[0.6, 0.6, 0.1, 0.9, 0.9, 0.9]], [[0.1, 0.9, 0.9, 0.2, 0.2, 0.2]]]])
+    >>> refine_claims(superpixels, claims, scores, 0.5, 1.1, "superpixel")
+    tensor([[[2, 2, 2, 1, 1, 1]]])
+    """
+    count = claims.shape[1]
+    if count == 1:
+        return refine_masks(superpixels, claims[:, 0].long(), alpha, beta, overlap)
+    batch, pixels = len(superpixels), superpixels[0].numel()
+    labels = superpixels.long().flatten(1)
+    sizes = labels.amax(1) + 1
+    starts = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+    frames = torch.arange(batch + 1, device=labels.device) * pixels
+    rows = scores.double().flatten(2).transpose(1, 2).reshape(batch * pixels, count)
+    means = ops.class_mean(rows, (labels + starts[:-1, None]).flatten(), starts, frames)
+    means = means.view(batch, *superpixels.shape[1:], count)
+    chosen = [
+        ops.superpixel_select(superpixels, claims[:, k], alpha=alpha, beta=beta, overlap=overlap).mask
+        for k in range(count)
+    ]
+    best, pair = torch.where(torch.stack(chosen, -1), means, -1).max(-1)
+    return torch.where(best >= 0, pair + 1, 0)
+
+
+def _maps_of(classifier: Classifier, device: torch.device | None) -> int:
+    """How many maps a clip has."""
+    clip = torch.zeros(1, classifier.frames, classifier.stride, classifier.stride, 3, dtype=torch.uint8, device=device)
+    with GradCAM(classifier.model, classifier.layer) as cam:
+        return cam(classifier.prepare(clip, classifier.stride), 0).shape[1]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,334 @@
+"""Classifiers of actors and actions, trained from the tags of videos (WS^2 section 3.1): no mask is read.
+
+An actor classifier sees single frames, an action classifier clips; both learn from videos of one actor, or of one
+action, alone, since only there every frame must show what the tag says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pyws.data.clips import Clip, FrameStore, clips_of
+from pyws.data.label_space import LabelSpace
+from pyws.data.mask_sets import MaskSet, TaggedVideo
+from pyws.errors import DataError
+from pyws.files import atomic_write
+from pyws.models.classifiers import Classifier, build_classifier, load_weights, read_state, save_classifier
+from pyws.models.video_networks import head_of, replace_head
+from pyws.progress import track
+
+What = Literal["actor", "action"]
+TESTED_FRAMES = 8  # of a video, when frames are classified
+
+
+@dataclass(frozen=True)
+class ClassifySettings:
+    """How a classifier is trained."""
+
+    network: str = "resnet50"
+    """An image classifier of torchvision, efficientnet-lite0, i3d, s3d, r3d_18, mc3_18, r2plus1d_18 or small3d."""
+    epochs: int = 20
+    """Passes over the videos."""
+    batch: int = 16
+    """Frames or clips of a step."""
+    samples: int = 1
+    """Frames or clips that are drawn from each video in an epoch."""
+    frames: int = 0
+    """Of a clip; 0 for what the network was made for (i3d 64, r3d_18 16)."""
+    short_side: int = 0
+    """Of the frames, in pixels; 0 for what the network was made for."""
+    crop: int = 0
+    """Side of a square that is cut out at a random place; 0 for whole frames."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD has momentum 0.9."""
+    lr: float = 1e-3
+    """Learning rate of the pretrained layers."""
+    head_lr: float = 1e-2
+    """Learning rate of the last layer; of all layers where no weights are given."""
+    weight_decay: float | None = None
+    """1e-4 for frames and 1e-7 for clips where it is left out."""
+    schedule: Literal["step", "one-cycle"] = "step"
+    """step: a tenth of the rate after two thirds of the epochs; one-cycle: up and down, its peak the rate."""
+    loss: Literal["ce", "bce"] = "ce"
+    """ce: videos of one tag, softmax; bce: all videos, each class for itself."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "samples", "lr", "head_lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"masks classify: {name} must be > 0, got {getattr(self, name)}")
+        for name in ("frames", "short_side", "crop"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"masks classify: {name} must be >= 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A video and the classes that it shows, from 0."""
+
+    video: TaggedVideo
+    classes: tuple[int, ...]
+
+
+def train_classifier(
+    data: MaskSet,
+    what: What,
+    out: Path,
+    settings: ClassifySettings = ClassifySettings(),
+    weights: Path | None = None,
+    train: Sequence[str] = ("train",),
+    test: Sequence[str] = ("test",),
+    on_error: Literal["error", "skip"] = "error",
+    seed: int = 0,
+    device: torch.device | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train a classifier of actors or actions and write it to ``out``; an interrupted training goes on.
+
+    Parameters
+    ----------
+    data : videos and tags
+    what : the actor or the action of the tags
+    out : .safetensors file to write; ``<out>.training`` keeps the state after each epoch until it is done
+    weights : state dict to begin with, of any number of classes; random weights where it is left out
+    train, test : subsets to learn from and to count right answers on ("" is a data set without subsets)
+    on_error : "error" stops at an unreadable video, "skip" leaves it out and reports it
+
+    Returns
+    -------
+    Losses of the epochs, share of right answers, numbers of videos, videos left out.
+
+    Raises
+    ------
+    DataError : no video to learn from, unreadable videos, or a state of a training with other settings
+    """
+    device = device or torch.device("cpu")
+    labels = names_of(data.space, what)
+    classifier, head = _network(settings, labels, weights, seed)
+    store = FrameStore(classifier.short_side)
+    failed: dict[str, str] = {}
+    learned = _readable(examples_of(data, what, train, settings.loss), store, on_error, failed)
+    if not learned:
+        kind = "with tags" if settings.loss == "bce" else f"of one {what}"
+        raise DataError(data.root, f"has no video {kind} to learn from in {' and '.join(train) or 'it'}")
+    model = classifier.model.to(device)
+    training = _Training(classifier, head, settings, learned, seed, device, weights is None)
+    losses = training.run(store, out.with_name(out.name + ".training"), quiet)
+    save_classifier(classifier, out)
+    tested = _readable(examples_of(data, what, test, "ce"), store, on_error, failed)
+    right = [_is_right(classifier, store, one, device) for one in track(tested, "testing", quiet=quiet or not tested)]
+    model.cpu()
+    out.with_name(out.name + ".training").unlink(missing_ok=True)
+    return {
+        "out": str(out),
+        "what": what,
+        "network": classifier.name,
+        "labels": list(labels),
+        "losses": [round(loss, 6) for loss in losses],
+        "train_videos": len(learned),
+        "test_videos": len(tested),
+        "accuracy": round(sum(right) / len(right), 6) if right else None,
+        "failed": failed,
+    }
+
+
+def names_of(space: LabelSpace, what: What) -> tuple[str, ...]:
+    """The classes of a classifier: all actors or all actions, without the background."""
+    names = space.view(what)[1:]
+    if not names:
+        raise ValueError(f"masks classify: the labels have no {what}s, only {', '.join(space.names[1:4])}, ...")
+    return names
+
+
+def examples_of(data: MaskSet, what: What, subsets: Sequence[str], loss: str = "ce") -> list[Example]:
+    """Videos of the subsets and their classes; with ``loss="ce"`` those of one class alone."""
+    part = data.space.actor if what == "actor" else data.space.action
+    examples = []
+    for video in data.videos:
+        classes = tuple(dict.fromkeys(part[tag] - 1 for tag in video.tags))
+        if video.subset in subsets and (loss == "bce" or len(classes) == 1):
+            examples.append(Example(video, classes))
+    return examples
+
+
+class _Training:
+    """One training run, whose every random draw is a function of the seed and the epoch."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        head: list[Tensor],
+        settings: ClassifySettings,
+        examples: list[Example],
+        seed: int,
+        device: torch.device,
+        fresh: bool,
+    ) -> None:
+        self.classifier, self.settings, self.examples = classifier, settings, examples
+        self.seed, self.device = seed, device
+        body_lr = settings.head_lr if fresh else settings.lr
+        ids = {id(parameter) for parameter in head}
+        body = [parameter for parameter in classifier.model.parameters() if id(parameter) not in ids]
+        groups = [{"params": body, "lr": body_lr}, {"params": head, "lr": settings.head_lr}]
+        decay = settings.weight_decay
+        if decay is None:
+            decay = 1e-7 if classifier.frames else 1e-4
+        self.optimizer: torch.optim.Optimizer = (
+            torch.optim.SGD(groups, momentum=0.9, weight_decay=decay)
+            if settings.optimizer == "sgd"
+            else torch.optim.AdamW(groups, weight_decay=decay)
+        )
+        draws = len(examples) * settings.samples
+        self.steps = -(-draws // settings.batch)
+        self.schedule: Any = (
+            torch.optim.lr_scheduler.StepLR(self.optimizer, max(1, self.steps * settings.epochs * 2 // 3))
+            if settings.schedule == "step"
+            else torch.optim.lr_scheduler.OneCycleLR(
+                self.optimizer, [body_lr, settings.head_lr], total_steps=self.steps * settings.epochs
+            )
+        )
+
+    def run(self, store: FrameStore, state: Path, quiet: bool) -> list[float]:
+        """Train all epochs, or those that are left; returns the mean loss of each."""
+        losses = self._resume(state)
+        self.classifier.model.train()
+        for epoch in track(range(len(losses), self.settings.epochs), "training from tags", quiet=quiet):
+            losses.append(self._epoch(store, epoch))
+            self._keep(state, losses)
+        self.classifier.model.eval()
+        return losses
+
+    def _epoch(self, store: FrameStore, epoch: int) -> float:
+        random = np.random.default_rng([self.seed, 5, epoch])
+        torch.manual_seed(int(random.integers(1 << 62)))
+        order = random.permutation(np.repeat(np.arange(len(self.examples)), self.settings.samples))
+        total = 0.0
+        for start in range(0, len(order), self.settings.batch):
+            chosen = [self.examples[index] for index in order[start : start + self.settings.batch]]
+            self.optimizer.zero_grad()
+            for inputs, targets in self._groups(store, chosen, random):
+                loss = self._loss(self.classifier.model(inputs.to(self.device)), targets.to(self.device))
+                (loss / len(chosen)).backward()
+                total += loss.item()
+            self.optimizer.step()
+            self.schedule.step()
+        return total / len(order)
+
+    def _groups(
+        self, store: FrameStore, chosen: list[Example], random: np.random.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batch, parted by the size of its frames: inputs, and targets (B, classes)."""
+        by_shape: dict[tuple[int, ...], list[tuple[Tensor, Example]]] = {}
+        for example in chosen:
+            inputs = self._draw(store, example, random)
+            by_shape.setdefault(tuple(inputs.shape), []).append((inputs, example))
+        for group in by_shape.values():
+            targets = torch.zeros(len(group), len(self.classifier.labels))
+            for row, (_, example) in enumerate(group):
+                targets[row, list(example.classes)] = 1
+            yield torch.cat([inputs for inputs, _ in group]), targets
+
+    def _draw(self, store: FrameStore, example: Example, random: np.random.Generator) -> Tensor:
+        """A random frame or clip of the video as the network takes it, cut and mirrored at random: (1, 3, ...)."""
+        classifier, length = self.classifier, store.length(example.video.source)
+        if classifier.frames:
+            real = min(length, classifier.frames)
+            start = int(random.integers(length - real + 1))
+            indices = Clip(start, real, classifier.frames).indices()
+            pictures = store.frames(example.video.source, indices)[None]
+        else:
+            pictures = store.frames(example.video.source, [int(random.integers(length))])
+        inputs = classifier.prepare(pictures, classifier.short_side)
+        if self.settings.crop:
+            top, left = (int(random.integers(max(side - self.settings.crop, 0) + 1)) for side in inputs.shape[-2:])
+            inputs = inputs[..., top : top + self.settings.crop, left : left + self.settings.crop]
+        return inputs.flip(-1) if random.random() < 0.5 else inputs
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.settings.loss == "bce":
+            return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / targets.shape[1]
+        return functional.cross_entropy(logits, targets, reduction="sum")
+
+    def _about(self) -> dict[str, Any]:
+        videos = [example.video.name for example in self.examples]
+        return {**asdict(self.settings), "labels": list(self.classifier.labels), "seed": self.seed, "videos": videos}
+
+    def _keep(self, path: Path, losses: list[float]) -> None:
+        parts = {"model": self.classifier.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        states = {name: part.state_dict() for name, part in parts.items()}
+        with atomic_write(path, "wb") as file:
+            torch.save({"about": self._about(), "losses": losses, **states}, file)
+
+    def _resume(self, path: Path) -> list[float]:
+        if not path.is_file():
+            return []
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            about, losses = state["about"], list(state["losses"])
+        except Exception as error:  # on arbitrary bytes torch's reader raises whatever its parsing meets
+            raise DataError(path, f"cannot be read as the state of a training, remove it: {error}") from error
+        if about != self._about():
+            raise DataError(path, "is the state of a training with other settings or videos; remove it or choose --out")
+        self.classifier.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        return losses
+
+
+def _network(
+    settings: ClassifySettings, labels: tuple[str, ...], weights: Path | None, seed: int
+) -> tuple[Classifier, list[Tensor]]:
+    """The network with a last layer for the labels, and the parameters of that layer."""
+    torch.manual_seed(seed)
+    if weights is None:
+        classifier = build_classifier(settings.network, len(labels))
+        head = head_of(classifier.model, len(labels))
+    else:
+        state = read_state(weights)
+        classes = len(state[next(reversed(state))])
+        classifier = build_classifier(settings.network, classes)
+        load_weights(classifier.model, state, settings.network, weights)
+        head = list(replace_head(classifier.model, classes, len(labels)).parameters())
+    frames = (settings.frames or classifier.frames) if classifier.frames else 0
+    short_side = settings.short_side or classifier.short_side or 224
+    return replace(classifier, labels=labels, frames=frames, short_side=short_side), head
+
+
+def _readable(
+    examples: list[Example], store: FrameStore, on_error: Literal["error", "skip"], failed: dict[str, str]
+) -> list[Example]:
+    """Examples whose video can be opened; the errors of the others are put into ``failed``."""
+    readable = []
+    for example in examples:
+        try:
+            store.length(example.video.source)
+            readable.append(example)
+        except DataError as error:
+            if on_error == "error":
+                raise
+            failed[example.video.name] = str(error)
+    return readable
+
+
+@torch.inference_mode()
+def _is_right(classifier: Classifier, store: FrameStore, example: Example, device: torch.device) -> bool:
+    """Whether the class with the highest mean score, over frames or clips, is that of the video."""
+    length = store.length(example.video.source)
+    if classifier.frames:
+        parts = [clip.indices() for clip in clips_of(length, classifier.frames)]
+    else:
+        count = min(length, TESTED_FRAMES)
+        parts = [[(2 * k + 1) * length // (2 * count)] for k in range(count)]
+    total = torch.zeros(len(classifier.labels))
+    for indices in parts:
+        pictures = store.frames(example.video.source, indices)
+        inputs = classifier.prepare(pictures[None] if classifier.frames else pictures, classifier.short_side)
+        total += classifier.model(inputs.to(device))[0].cpu()
+    return int(total.argmax()) == example.classes[0]

@@ -1,0 +1,327 @@
+"""Classifiers from tags, and first masks of actors and actions: the pieces, the commands, resuming, bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+
+from pyws import DataError
+from pyws.cli import main
+from pyws.data.clips import Clip, FrameStore, clips_of, map_places, shrunk
+from pyws.data.frames import read_mask, write_picture
+from pyws.data.generated_a2d import GeneratedConfig, write_generated_a2d
+from pyws.data.label_space import LabelSpace
+from pyws.data.mask_sets import open_mask_set
+from pyws.masks.actor_action import join_branches, refine_claims
+from pyws.masks.classify import examples_of, names_of
+from pyws.masks.pseudo import Scope, claimed, refine_masks, scaled_maps
+
+pytest.importorskip("h5py")
+NETWORK = {"network": "small3d", "epochs": 2, "batch": 4, "frames": 8, "short-side": 24, "head-lr": 0.01}
+CLASSIFY = [
+    *(word for key, value in NETWORK.items() for word in (f"--{key}", str(value))),
+    "--device",
+    "cpu",
+    "--quiet",
+]
+INIT = ["--region-area", "64", "--device", "cpu", "--quiet"]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def classify(data: Path, out: Path, what: str, *words: Any) -> list[str]:
+    return [str(word) for word in ("masks", "classify", data, "-o", out, "--what", what, *CLASSIFY, *words)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny synthetic set, and classifiers of it that have hardly learned."""
+    folder = tmp_path_factory.mktemp("world")
+    sizes: dict[str, Any] = {"frames": 10, "height": 24, "width": 32, "actor_size": (12.0, 16.0), "pan": 1.0}
+    config = GeneratedConfig(**sizes, train=6, validation=0, test=2, pairs=(35, 39, 55, 59), several=0.5)
+    write_generated_a2d(folder / "set", seed=1, config=config, quiet=True)
+    for what in ("actor", "action"):
+        assert main(classify(folder / "set", folder / f"{what}.safetensors", what)) == 0
+    return folder
+
+
+def init(world: Path, out: Path, *words: Any) -> list[str]:
+    files = ["--actor-classifier", world / "actor.safetensors", "--action-classifier", world / "action.safetensors"]
+    return [str(word) for word in ("masks", "init", "--data", world / "set", "-o", out, *files, *INIT, *words)]
+
+
+# Clips
+
+
+def test_places_of_maps() -> None:
+    assert map_places(64, 8) == [4, 12, 20, 28, 36, 44, 52, 60]
+    assert map_places(16, 2) == [4, 12]
+    assert map_places(20, 3) == [3, 10, 16]
+    assert map_places(20, 3, "start") == [0, 6, 13]
+    assert map_places(20, 3, "linspace") == [0, 9, 19]
+    assert map_places(1, 1, "linspace") == [0]
+    with pytest.raises(ValueError, match="frames and maps must be >= 1"):
+        map_places(0, 1)
+
+
+def test_clips_cover_a_video() -> None:
+    for length in range(1, 40):
+        clips = clips_of(length, 8)
+        assert {index for clip in clips for index in clip.indices()} == set(range(length))
+        assert all(len(clip.indices()) == 8 for clip in clips)
+        assert len(clips) == -(-length // 8)
+
+
+def test_maps_of_repeated_frames_are_dropped() -> None:
+    assert Clip(0, 5, 8).indices() == [0, 1, 2, 3, 4, 4, 4, 4]
+    assert Clip(0, 5, 8).of_maps(4) == [(0, 1), (1, 3)]
+    assert Clip(7, 1, 64).of_maps(8) == [(0, 7)]
+
+
+def test_frames_in_memory_are_frames_on_disk(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        for index in range(3):
+            write_picture(tmp_path / name / f"{index}.png", rng.integers(0, 255, (12, 16, 3), dtype=np.uint8))
+    kept, none = FrameStore(6), FrameStore(6, limit=0)
+    for name in ("a", "b", "a"):
+        one, two = (store.frames(tmp_path / name, [0, 2, 2]) for store in (kept, none))
+        assert one.shape == (3, 6, 8, 3)
+        assert (one == two).all()
+    assert not none._kept
+    assert shrunk(np.zeros((5, 9, 3), np.uint8), 6).shape == (5, 9, 3)
+    write_picture(tmp_path / "a" / "3.png", np.zeros((12, 12, 3), np.uint8))
+    with pytest.raises(DataError, match="frames must have one size, got 6x6 and 8x6"):
+        FrameStore(6).frames(tmp_path / "a", [0, 3])
+
+
+# Union and assignment
+
+
+def test_union_of_both_branches() -> None:
+    actor = (torch.tensor([[[[0.9, 0.2]]]]), torch.tensor([[[[True, False]]]]))
+    action = (torch.tensor([[[[0.1, 0.7]]]]), torch.tensor([[[[False, True]]]]))
+    claims, scores = join_branches([actor, action], [1], [1])
+    assert claims.all()
+    assert scores.flatten().tolist() == pytest.approx([0.9, 0.7])
+    claims, scores = join_branches([action], [1], [1])
+    assert claims.flatten().tolist() == [False, True]
+
+
+def test_the_map_that_differs_decides() -> None:
+    torch.manual_seed(0)
+    scores = [torch.rand(1, 2, 3, 3) for _ in range(2)]
+    branches = [(one, one > 0.5) for one in scores]
+    assert join_branches(branches, [1, 1], [1, 2])[1] is scores[1]
+    assert join_branches(branches, [1, 2], [1, 1])[1] is scores[0]
+    assert (join_branches(branches, [1, 2], [1, 2])[1] == torch.maximum(*scores)).all()
+
+
+def test_superpixels_go_to_the_pair_with_the_highest_mean() -> None:
+    rng = np.random.default_rng(0)
+    superpixels = torch.tensor(rng.integers(0, 9, (2, 8, 8)))
+    claims, scores = torch.tensor(rng.random((2, 3, 8, 8)) < 0.6), torch.tensor(rng.random((2, 3, 8, 8)))
+    found = refine_claims(superpixels, claims, scores, 0.5, 0.4, "superpixel")
+    for frame in range(2):
+        for label in range(9):
+            inside = superpixels[frame] == label
+            best, owner = -1.0, 0
+            for pair in range(3):
+                covered = claims[frame, pair][inside].double().mean() > 0.5 and inside.double().mean() < 0.4
+                mean = float(scores[frame, pair][inside].mean())
+                if covered and mean > best:
+                    best, owner = mean, pair + 1
+            assert set(found[frame][inside].tolist()) <= {owner}
+    one = refine_claims(superpixels, claims[:, :1], scores[:, :1], 0.5, 0.4, "superpixel")
+    assert (one == refine_masks(superpixels, claims[:, 0].long())).all()
+
+
+def test_scope_of_otsu() -> None:
+    """An actor that has left: its map is faint in the second frame, and claims nothing when the clip is one whole."""
+    maps = torch.zeros(2, 1, 4, 4)
+    maps[0, 0, :2, :2], maps[1, 0, 2:, 2:] = 8.0, 0.1
+    found = [claimed(scaled_maps(maps, (8, 8), scope), scope).flatten(1).any(1).tolist() for scope in get_args(Scope)]
+    frame, clip = found
+    assert frame == [True, True]
+    assert clip == [True, False]
+    assert (
+        claimed(scaled_maps(maps[:1], (8, 8)), "frame") == claimed(scaled_maps(maps[:1], (8, 8), "clip"), "clip")
+    ).all()
+
+
+# Classifiers
+
+
+def test_classifiers_learn_from_videos_of_one_tag(world: Path) -> None:
+    data = open_mask_set(world / "set")
+    both = {len(video.tags) for video in data.videos}
+    assert both == {1, 2}
+    assert names_of(data.space, "actor") == ("ball", "car")
+    examples = examples_of(data, "actor", ("train",))
+    of_one = [v for v in data.part("train").videos if len({data.space.actor[tag] for tag in v.tags}) == 1]
+    assert [example.video for example in examples] == of_one
+    assert len(examples_of(data, "action", ("train",), "bce")) == 6
+    assert len(examples_of(data, "action", ("train",))) < 6
+
+
+def test_killed_training_goes_on_to_the_same_file(world: Path, tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys, pyws.masks.classify as c, pyws.cli\n"
+        "keep = c._Training._keep\n"
+        "def dying(self, path, losses):\n"
+        "    keep(self, path, losses); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "c._Training._keep = dying\n"
+        "pyws.cli.main(sys.argv[1:])\n"
+    )
+    words = classify(world / "set", tmp_path / "a.safetensors", "actor")
+    assert subprocess.run([sys.executable, "-c", program, *words], check=False).returncode == -9
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors.training"]
+    assert main([*words, "--seed", "1"]) == 1
+    assert main(words) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+    assert (tmp_path / "a.safetensors").read_bytes() == (world / "actor.safetensors").read_bytes()
+
+
+def test_classifier_of_frames_from_other_weights(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torchvision.models import shufflenet_v2_x0_5
+
+    torch.manual_seed(0)
+    torch.save(shufflenet_v2_x0_5(weights=None, num_classes=5).state_dict(), tmp_path / "w.pth")
+    words = ["masks", "classify", world / "set", "-o", tmp_path / "f.safetensors", "--what", "actor", "--loss", "bce"]
+    rest = ["--network", "shufflenet_v2_x0_5", "--weights", tmp_path / "w.pth", "--short-side", 32, "--crop", 32]
+    steps = ["--epochs", 2, "--schedule", "one-cycle", "--optimizer", "adamw", "--device", "cpu", "--json"]
+    assert main([str(word) for word in words + rest + steps]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["labels"] == ["ball", "car"]
+    assert report["train_videos"] == 6
+    assert 0 <= report["accuracy"] <= 1
+    out = tmp_path / "out"
+    alone = ["masks", "init", "--data", world / "set", "-o", out, "--actor-classifier", tmp_path / "f.safetensors"]
+    assert main([str(word) for word in [*alone, "--subset", "test", *INIT, "--most-frames", 3]]) == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert [video["sampled"] for video in manifest["videos"].values()] == [[1, 5, 8]] * 2
+
+
+def test_bad_classifiers(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in (
+        (classify(world / "set", tmp_path / "a.pth", "actor"), "--out: must end in .safetensors"),
+        (classify(world / "set", tmp_path / "a.safetensors", "actor", "--train", "dev"), "has no video of one actor"),
+        (classify(world / "set", tmp_path / "a.safetensors", "actor", "--lr", "0"), "lr must be > 0"),
+    ):
+        assert main(words) == 1
+        assert message in capsys.readouterr().err
+    write_picture(tmp_path / "plain/videos/v/0.png", np.zeros((24, 24, 3), np.uint8))
+    (tmp_path / "plain/tags.csv").write_text("video,tag\nv,cat\n")
+    (tmp_path / "plain/videos/bad.mp4").write_bytes(b"junk")
+    (tmp_path / "plain/tags.csv").write_text("video,tag\nv,cat\nbad,dog\n")
+    words = classify(tmp_path / "plain", tmp_path / "b.safetensors", "actor", "--train", "", "--test")
+    assert main(words) == 1
+    assert "bad.mp4: cannot be decoded" in capsys.readouterr().err
+    assert main([*(word for word in words if word != "--quiet"), "--on-error", "skip"]) == 0
+    assert "left out bad" in capsys.readouterr().out
+    assert main(classify(tmp_path / "plain", tmp_path / "c.safetensors", "action", "--train", "")) == 1
+    assert "the labels have no actions" in capsys.readouterr().err
+
+
+# Masks
+
+
+def test_masks_of_a_data_set(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(init(world, out, "--subset", "train")) == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    data = open_mask_set(world / "set")
+    assert LabelSpace.read(manifest["label_space"], "manifest") == data.space
+    train = data.part("train").videos
+    assert list(manifest["videos"]) == [video.name for video in train]
+    for video in train:
+        entry = manifest["videos"][video.name]
+        assert entry["ids"] == list(video.tags)
+        assert entry["tags"] == [data.space.names[tag] for tag in video.tags]
+        assert entry["sampled"] == [2, 6, 4, 8]  # of two clips of eight, the second from frame 2
+        assert entry["clips"] == [[0, 8], [2, 8]]
+        for kind in ("init", "pa/v0"):
+            masks = sorted((out / kind / video.name).iterdir())
+            assert [path.stem for path in masks] == ["00003", "00005", "00007", "00009"]
+            assert set(np.unique([read_mask(path) for path in masks])) <= {0, *video.tags}
+    assert any(read_mask(path).any() for path in (out / "init").rglob("*.png"))
+    assert manifest["parameters"]["tags"][0] == {"id": 1, "tag": "ball-jumping", "classes": [0]}
+    before = files_of(out)
+    assert main(init(world, out, "--subset", "train")) == 0
+    assert files_of(out) == before
+    assert main(init(world, out, "--otsu-scope", "clip")) == 1
+
+
+def test_killed_masks_go_on_to_the_same_bytes(world: Path, tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys, pyws.masks.initial as initial, pyws.cli\n"
+        "write, done = initial.write_mask, []\n"
+        "def dying(path, ids):\n"
+        "    write(path, ids); done.append(path)\n"
+        "    if len(done) == 11: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "initial.write_mask = dying\n"
+        "pyws.cli.main(sys.argv[1:])\n"
+    )
+    killed = init(world, tmp_path / "killed", "--subset", "test")
+    assert subprocess.run([sys.executable, "-c", program, *killed], check=False).returncode == -9
+    assert main(killed) == 0
+    assert main(init(world, tmp_path / "whole", "--subset", "test")) == 0
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("rule", ["skip", "single"])
+def test_videos_of_several_tags(world: Path, tmp_path: Path, rule: str) -> None:
+    assert main(init(world, tmp_path, "--subset", "train", "--multi-label", rule, "--map-rule", "start")) == 0
+    videos = json.loads((tmp_path / "manifest.json").read_text())["videos"]
+    for video in open_mask_set(world / "set").part("train").videos:
+        entry = videos[video.name]
+        if len(video.tags) > 1 and rule == "skip":
+            assert entry["status"] == "left out"
+            assert entry["error"] == "shows 2 tags"
+            assert not (tmp_path / "pa/v0" / video.name).exists()
+        else:
+            assert entry["ids"] == [video.tags[0]]
+            assert entry["sampled"] == [0, 4, 2, 6]
+
+
+def test_bad_use(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    actor = ["--actor-classifier", world / "actor.safetensors"]
+    out = ["-o", tmp_path / "out"]
+    write_picture(tmp_path / "plain/videos/v/0.png", np.zeros((24, 24, 3), np.uint8))
+    (tmp_path / "plain/tags.csv").write_text("video,tag\nv,zebra\n")
+    for words, message in (
+        ([tmp_path, *out, *actor], "need --data, and no other classifier or tags"),
+        (["--data", world / "set", tmp_path, *out, *actor], "or a data set as --data, not both"),
+        (["--data", world / "set", *out], "--classifier and --weights are needed"),
+        (["--data", tmp_path / "plain", *out, *actor], "must know zebra; it knows ball, car"),
+        (["--data", tmp_path / "plain", *out, "--action-classifier", world / "action.safetensors"], "objects alone"),
+    ):
+        assert main(["masks", "init", *(str(word) for word in words)]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_frame_and_odd_sizes(world: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, count, size in (("one", 1, (25, 33)), ("few", 3, (31, 17))):
+        for index in range(count):
+            picture = rng.integers(0, 255, (*size, 3), dtype=np.uint8)
+            write_picture(tmp_path / "plain/videos" / name / f"{index}.png", picture)
+    rows = "one,ball,none\nfew,car,jumping\nfew,ball,jumping\n"
+    (tmp_path / "plain/tags.csv").write_text("video,actor,action\n" + rows)
+    words = [word if word != str(world / "set") else str(tmp_path / "plain") for word in init(world, tmp_path / "out")]
+    assert main(words) == 0
+    videos = json.loads((tmp_path / "out" / "manifest.json").read_text())["videos"]
+    assert (videos["one"]["sampled"], videos["few"]["sampled"]) == ([0], [2])
+    assert read_mask(tmp_path / "out/pa/v0/few/2.png").shape == (31, 17)
