@@ -31,6 +31,8 @@ COMMANDS = {
     "segments evaluate": "pyws.commands.segments:evaluate",
     "masks classify": "pyws.commands.masks_classify:classify",
     "masks init": "pyws.commands.masks:init",
+    "masks train": "pyws.commands.masks_training:train",
+    "masks predict": "pyws.commands.masks_training:predict",
     "masks evaluate": "pyws.commands.masks:evaluate",
 }
 

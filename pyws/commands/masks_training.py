@@ -1,0 +1,132 @@
+"""pyws masks train, predict: the second stage of WS^2, and what it learned applied to videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from pyws.commands.common import Common, CommonOptions
+from pyws.masks.align import AlignSettings
+from pyws.masks.convergence import LoopSettings
+from pyws.masks.evolve import RunSettings, Variant
+from pyws.masks.judge import JudgeSettings
+from pyws.masks.selection import SelectionSettings
+from pyws.masks.training import TrainingSettings
+
+
+def train(
+    init: tyro.conf.Positional[Path],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    variant: Variant = "ws2",
+    weights: Path | None = None,
+    classifier_weights: Path | None = None,
+    labels: Path | None = None,
+    selection: Annotated[SelectionSettings, tyro.conf.arg(name="")] = SelectionSettings(),  # noqa: B008
+    training: Annotated[TrainingSettings, tyro.conf.arg(name="")] = TrainingSettings(),  # noqa: B008
+    loop: Annotated[LoopSettings, tyro.conf.arg(name="")] = LoopSettings(),  # noqa: B008
+    disc: JudgeSettings = JudgeSettings(),  # noqa: B008
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Train on the masks of pyws masks init, version by version. An interrupted run is continued by the same command.
+
+    Args:
+        init: Folder that pyws masks init wrote.
+        out: Folder of the run: manifest.json, select, models, pa, model.safetensors, report.html.
+        variant: ws2: train on selected frames, choose by RIC; model-s: choose by mIoU_PA; baseline: so, on all frames.
+        weights: State dict of the classifier that the backbone is taken from; random weights where it is left out.
+        classifier_weights: State dict of the classifier of pyws masks init, which selection rules ask.
+        labels: Its labels, where pyws masks init was given a file of them.
+        selection: Which frames are trained on.
+        training: How the network is trained.
+        loop: How versions follow one another.
+        disc: The discriminator of composites.
+        common: Options of every command.
+    """
+    from pyws.masks.evolve import Evolution, as_variant
+
+    settings = as_variant(RunSettings(selection, disc, training, loop, common.seed), variant)
+    classifier = None
+    if settings.selection.uses_classifier:
+        classifier = _classifier(init, classifier_weights, labels)
+        classifier.model.to(common.torch_device)
+    quiet = common.quiet or common.json
+    run = Evolution(init, out, settings, classifier, weights, common.torch_device, quiet)
+    manifest = run.run()
+    common.say(_table(manifest))
+    common.say(f"stopped: {manifest['stopped']}; model of version {manifest['returned']}: {out / 'model.safetensors'}")
+    return manifest
+
+
+def predict(
+    run: tyro.conf.Positional[Path],
+    frames: tyro.conf.Positional[tuple[Path, ...]],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    tags: Path | None = None,
+    every: int = 1,
+    on_error: Literal["error", "skip"] = "error",
+    align: AlignSettings = AlignSettings(),  # noqa: B008
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Masks and tracked instances of videos, by the model of pyws masks train.
+
+    Args:
+        run: Folder that pyws masks train wrote.
+        frames: Folders of jpg or png frames, or video files.
+        out: Folder to write: masks (palette PNG), instances (COCO JSON), manifest.json.
+        tags: A CSV file with the columns video and tag: a video shows nothing but its tags. All ids where left out.
+        every: Frames from one that is segmented to the next.
+        on_error: What an unreadable video does: stop, or be noted in the manifest and skipped.
+        align: How instances are linked, and how their actions are voted.
+        common: Options of every command.
+    """
+    from rich.table import Table
+
+    from pyws.masks.inference import load_model, predict_videos
+    from pyws.masks.tags import read_tags
+
+    if not frames:
+        raise ValueError("FRAMES: at least one folder of frames or video file is needed")
+    model = load_model(run, common.torch_device)
+    allowed = None
+    if tags is not None:
+        allowed = {video: [model.space.id_of(tag) for tag in several] for video, several in read_tags(tags).items()}
+    manifest = predict_videos(model, frames, out, allowed, every, align, on_error, common.quiet or common.json)
+    table = Table("video", "frames", "without mask", "instances", "tracks")
+    for name, video in manifest["videos"].items():
+        counts = [str(video[key]) for key in ("frames", "empty", "instances", "tracks") if key in video]
+        table.add_row(name, *(counts or [video["error"]]))
+    common.say(table)
+    return manifest
+
+
+def _classifier(init: Path, weights: Path | None, labels: Path | None) -> Any:
+    """The classifier of the first stage, which its manifest names."""
+    import hashlib
+
+    from pyws.files import read_json
+    from pyws.models.classifiers import load_classifier
+
+    parameters = read_json(init / "manifest.json")["parameters"]
+    if weights is None:
+        raise ValueError("classifier_weights: the selection rule asks the classifier of pyws masks init; give its file")
+    classifier = load_classifier(parameters["classifier"], weights, labels, parameters["layer"])
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != parameters["weights_sha256"]:
+        raise ValueError(f"classifier_weights: must be the file that pyws masks init was given, got another: {weights}")
+    return classifier
+
+
+def _table(manifest: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table("version", "frames", "selected", "epochs", "best epoch", "RII", "mIoU_PA", "RIC", "mIoU_PA.v0")
+    for version in manifest["versions"]:
+        counts = version.get("selection", {"frames": 0, "selected": 0})
+        row = [str(version["version"]), str(counts["frames"]), str(counts["selected"])]
+        if "curve" in version:
+            best = version["curve"][version["best_epoch"]]
+            row += [str(len(version["curve"])), str(version["best_epoch"])]
+            row += [f"{best[key]:.3f}" for key in ("rii", "miou_pa", "ric", "miou_pa_v0")]
+        table.add_row(*row)
+    return table

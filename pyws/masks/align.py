@@ -1,0 +1,185 @@
+"""Actions of whole actors: instances, their tracks, and a vote along each (WS^2, inference).
+
+A frame says who is there far more surely than what they do. Each instance of an actor therefore takes the action that
+most frames around it see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyws.data.frames import Pixels
+from pyws.data.label_space import LabelSpace
+
+EIGHT = np.ones((3, 3), bool)  # neighbours that belong together
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """How instances are found and linked, and who votes."""
+
+    radius: int = 5
+    """Frames before and after that vote."""
+    vote: Literal["frame", "pixel"] = "frame"
+    """One vote for each frame of the track, or one for each pixel."""
+    least_area: int = 64
+    """Pixels of an instance, at least."""
+    least_share: float = 0.001
+    """Of the frame that an instance covers, at least."""
+    least_iou: float = 0.3
+    """Of the masks of an instance in two frames."""
+    far: int = 4
+    """Frames of the video between two sampled ones, beyond which boxes are compared instead of masks."""
+    least_box_iou: float = 0.2
+    """Of those boxes."""
+    bridge: int = 1
+    """Sampled frames that an instance may be missing from."""
+
+
+@dataclass
+class Instance:
+    """A connected piece of one actor in one frame."""
+
+    frame: int
+    actor: int
+    mask: NDArray[np.bool_]  # (H, W)
+    pixels: NDArray[np.int64]  # (actions,) pixels of each action inside
+    track: int = -1
+    action: int = 0
+
+    @property
+    def area(self) -> int:
+        return int(self.pixels.sum())
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Top, left, bottom, right; the last two outside."""
+        rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
+        return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+@dataclass
+class Aligned:
+    """What :func:`align_actions` returns."""
+
+    masks: list[Pixels]
+    """(H, W) train ids of each frame."""
+    instances: list[Instance] = field(default_factory=list)
+    """In the order of the frames; ``track`` is the same along a chain."""
+
+
+def align_actions(
+    masks: Sequence[Pixels],
+    space: LabelSpace,
+    settings: AlignSettings = AlignSettings(),
+    gap: int = 1,
+) -> Aligned:
+    """Give each instance of an actor the action that the frames around it see most often.
+
+    Parameters
+    ----------
+    masks : (H, W) uint8 train ids of the sampled frames of one video, in order
+    space : what the ids mean; only pairs that it has can come out
+    settings : see :class:`AlignSettings`
+    gap : frames of the video from one sampled frame to the next
+
+    Returns
+    -------
+    Aligned. The background and the actors are as they were; pieces too small for an instance keep their action. Ties
+    go to the action that the instance's own frame sees, then to the one with more pixels, then to the lower one.
+
+    Examples
+    --------
+    >>> from pyws.data.label_space import actor_actions
+    >>> space = actor_actions([("cat", "running"), ("cat", "eating")])
+    >>> frames = [np.full((10, 10), action, np.uint8) for action in (1, 2, 1)]
+    >>> [int(mask[0, 0]) for mask in align_actions(frames, space).masks]
+    [1, 1, 1]
+    """
+    instances = [one for index, mask in enumerate(masks) for one in _instances(index, mask, space, settings)]
+    _link(instances, len(masks), settings, gap)
+    pairs = space.pairs()
+    result = [mask.copy() for mask in masks]
+    for one in instances:
+        near = [
+            other for other in instances if other.track == one.track and abs(other.frame - one.frame) <= settings.radius
+        ]
+        one.action = _winner(one, near, pairs[one.actor] > 0, settings.vote)
+        result[one.frame][one.mask] = pairs[one.actor, one.action]
+    return Aligned(result, instances)
+
+
+def _instances(index: int, mask: Pixels, space: LabelSpace, settings: AlignSettings) -> list[Instance]:
+    """Connected components of each actor, large enough, row by row from the top."""
+    from scipy import ndimage
+
+    actors, actions = space.merge(mask, "actor"), space.merge(mask, "action")
+    found = []
+    for actor in range(1, len(space.actors)):
+        labels, count = ndimage.label(actors == actor, EIGHT)
+        for number in range(1, count + 1):
+            inside = labels == number
+            pixels = np.bincount(actions[inside], minlength=len(space.actions))
+            if pixels.sum() >= max(settings.least_area, settings.least_share * mask.size):
+                found.append(Instance(index, actor, inside, pixels))
+    return found
+
+
+def _link(instances: list[Instance], frames: int, settings: AlignSettings, gap: int) -> None:
+    """Number the tracks: each instance goes on the track of the one that overlaps it best in a frame shortly before."""
+    tracks = 0
+    by_frame = [[one for one in instances if one.frame == index] for index in range(frames)]
+    for index, current in enumerate(by_frame):
+        for back in range(1, settings.bridge + 2):
+            if index >= back:
+                taken = {one.track for recent in by_frame[index - back + 1 : index + 1] for one in recent}
+                _match([one for one in by_frame[index - back] if one.track not in taken], current, settings, gap * back)
+        for one in current:
+            if one.track < 0:
+                one.track, tracks = tracks, tracks + 1
+
+
+def _match(before: list[Instance], current: list[Instance], settings: AlignSettings, distance: int) -> None:
+    """One to one, the best overlap first; ties by the order of the instances."""
+    far = distance > settings.far
+    overlap, least = (_box_iou, settings.least_box_iou) if far else (_mask_iou, settings.least_iou)
+    scored = [
+        (-score, i, j)
+        for i, one in enumerate(before)
+        for j, other in enumerate(current)
+        if one.actor == other.actor and other.track < 0 and (score := overlap(one, other)) >= least
+    ]
+    used: set[int] = set()
+    for _, i, j in sorted(scored):
+        if i not in used and current[j].track < 0:
+            used.add(i)
+            current[j].track = before[i].track
+
+
+def _mask_iou(one: Instance, other: Instance) -> float:
+    both = int(np.count_nonzero(one.mask & other.mask))
+    return both / (one.area + other.area - both)
+
+
+def _box_iou(one: Instance, other: Instance) -> float:
+    a, b = one.box, other.box
+    sides = [max(min(a[2 + k], b[2 + k]) - max(a[k], b[k]), 0) for k in (0, 1)]
+    both = sides[0] * sides[1]
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return both / (sum(areas) - both)
+
+
+def _winner(one: Instance, near: list[Instance], valid: NDArray[np.bool_], vote: str) -> int:
+    """The action with most votes among those that go with the actor."""
+    pixels = np.sum([other.pixels for other in near], 0)
+    votes = pixels
+    if vote == "frame":
+        votes = np.bincount([int(other.pixels.argmax()) for other in near], minlength=len(pixels))
+    own = int(one.pixels.argmax())
+    candidates = np.flatnonzero(valid)
+    return int(max(candidates, key=lambda action: (votes[action], action == own, pixels[action], -action)))

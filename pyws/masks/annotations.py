@@ -1,0 +1,159 @@
+"""What the second stage of WS^2 reads: the folder of ``pyws masks init``, with frames, tags and pseudo-annotations."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from pyws.data.frames import FrameFolder, Pixels, VideoFile, open_frames, read_image, read_mask
+from pyws.data.label_space import IGNORE, objects
+from pyws.errors import DataError
+from pyws.files import atomic_write, read_json
+from pyws.masks.pseudo import Superpixels
+
+CACHED_BYTES = 1 << 30
+
+
+class Frame(NamedTuple):
+    """A sampled frame, one that has a pseudo-annotation."""
+
+    video: str
+    stem: str
+
+    def png(self, folder: Path) -> Path:
+        return folder / self.video / f"{self.stem}.png"
+
+
+class Annotations:
+    """Sampled frames of tagged videos. Videos that failed in the first stage are left out.
+
+    Parameters
+    ----------
+    folder : what ``pyws masks init`` wrote
+    work : a folder where the sampled frames of video files are put, which can only be read in order
+    cached_bytes : decoded frames are kept in memory up to this size
+
+    Raises
+    ------
+    DataError : not such a folder, no video in it is done, or a mask is missing
+    """
+
+    def __init__(self, folder: Path, work: Path, cached_bytes: int = CACHED_BYTES) -> None:
+        self.folder = folder
+        self._work = work
+        self.manifest = _read_manifest(folder / "manifest.json")
+        self.parameters = parameters = self.manifest["parameters"]
+        table = {entry["tag"]: entry for entry in parameters["tags"]}
+        self.space = objects(table)
+        """What the ids in the masks mean."""
+        self.classes = {entry["id"]: tuple(entry["classes"]) for entry in table.values()}
+        """Classes of the first stage's classifier that stand for an id."""
+        done = {name: video for name, video in self.manifest["videos"].items() if video["status"] == "done"}
+        if not done:
+            raise DataError(folder, "must hold masks of at least one video, found none that is done")
+        self.tags = {name: tuple(sorted(table[tag]["id"] for tag in video["tags"])) for name, video in done.items()}
+        """Ids that each video may show."""
+        self.sources = {name: Path(video["source"]) for name, video in done.items()}
+        self.frames = tuple(
+            Frame(name, path.stem) for name in done for path in sorted((folder / "pa/v0" / name).glob("*.png"))
+        )
+        self.superpixels = Superpixels(
+            folder / "slic", *(parameters[key] for key in ("region_area", "compactness", "iterations"))
+        )
+        self._open: dict[str, Any] = {}
+        self._cached: OrderedDict[tuple[Frame, int | None], Pixels] = OrderedDict()
+        self._room = cached_bytes
+
+    def picture(self, frame: Frame, short_side: int | None = None) -> Pixels:
+        """The frame (H, W, 3) uint8 RGB, scaled so that its short side is ``short_side`` if that makes it smaller."""
+        key = (frame, short_side)
+        if key in self._cached:
+            self._cached.move_to_end(key)
+            return self._cached[key]
+        picture = shrink(self._read(frame), short_side)
+        self._cached[key] = picture
+        self._room -= picture.nbytes
+        while self._room < 0 and len(self._cached) > 1:
+            self._room += self._cached.popitem(last=False)[1].nbytes
+        return picture
+
+    def labels(self, frame: Frame) -> Tensor:
+        """Superpixels (H, W) int32 of the frame."""
+        return torch.from_numpy(self.superpixels(self.picture(frame), *frame))
+
+    def mask(self, folder: Path, frame: Frame) -> Pixels:
+        """The pseudo-annotation (H, W) uint8 of a frame, from a folder of one version."""
+        mask = read_mask(frame.png(folder))
+        unknown = mask[(mask >= len(self.space)) & (mask != IGNORE)]
+        if unknown.size:
+            raise DataError(frame.png(folder), f"must have ids below {len(self.space)}, got {unknown.max()}")
+        return mask
+
+    def digest(self, folder: Path) -> str:
+        """SHA-256 over all pseudo-annotations of a version, in the order of the frames."""
+        return digest(frame.png(folder) for frame in self.frames)
+
+    def _read(self, frame: Frame) -> Pixels:
+        if frame.video not in self._open:
+            source = open_frames(self.sources[frame.video])
+            if source.fingerprint() != self.manifest["videos"][frame.video]["fingerprint"]:
+                raise DataError(source.path, "changed since its masks were made; run pyws masks init again")
+            self._open[frame.video] = source
+        source = self._open[frame.video]
+        if isinstance(source, FrameFolder):
+            return next(source.read([source.stems.index(frame.stem)]))
+        if not frame.png(self._work).is_file():
+            self._extract(source)
+        return read_image(frame.png(self._work))
+
+    def _extract(self, source: VideoFile) -> None:
+        """Put the sampled frames of a video file where any of them can be read."""
+        sampled = [frame for frame in self.frames if frame.video == source.name]
+        pictures = source.read([source.stems.index(frame.stem) for frame in sampled])
+        for frame, picture in zip(sampled, pictures, strict=True):
+            with atomic_write(frame.png(self._work), "wb") as file:
+                Image.fromarray(picture).save(file, format="PNG")
+
+
+def shrink(picture: Pixels, short_side: int | None) -> Pixels:
+    """A picture (H, W, 3) uint8 made smaller, antialiased, so that its short side is ``short_side``."""
+    height, width = picture.shape[:2]
+    if short_side is None or min(height, width) <= short_side:
+        return picture
+    scale = short_side / min(height, width)
+    size = [max(1, round(side * scale)) for side in (height, width)]
+    pixels = torch.tensor(picture).permute(2, 0, 1)[None].float()
+    small = functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+    return small[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def as_images(pictures: Iterable[Pixels]) -> Tensor:
+    """Pictures of one size to what a network takes: (B, 3, H, W) float in [0, 1]."""
+    return torch.from_numpy(np.stack(list(pictures))).permute(0, 3, 1, 2).float() / 255
+
+
+def digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the contents of files, one after the other."""
+    total = hashlib.sha256()
+    for file in files:
+        try:
+            total.update(hashlib.sha256(file.read_bytes()).digest())
+        except OSError as error:
+            raise DataError(file, f"cannot be read: {error.strerror or error}") from error
+    return total.hexdigest()
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or not str(manifest.get("format", "")).startswith("pyws masks init "):
+        raise DataError(path, "must be the manifest of a folder of pyws masks init")
+    return manifest

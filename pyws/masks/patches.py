@@ -1,0 +1,176 @@
+"""Patches of frames around pseudo-annotations, and cut-and-paste composites of them (WS^2 section 3.2).
+
+A good mask, cut out and pasted over another part of the same video, gives a patch that looks like a real one. A bad
+mask brings a piece of its own background along, or leaves a piece of the object behind, and the seam shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from pyws.data.frames import Pixels
+from pyws.masks.annotations import as_images
+
+SEAM = 1.0  # pixels, standard deviation of the blur of a mask's edge
+RELAXED = 0.01  # share of a background patch that may be foreground, where no patch without any exists
+
+
+class Square(NamedTuple):
+    """A square of a frame, in pixels."""
+
+    top: int
+    left: int
+    side: int
+
+    def of(self, picture: NDArray[Any]) -> NDArray[Any]:
+        return picture[self.top : self.top + self.side, self.left : self.left + self.side]
+
+
+def foreground_square(mask: NDArray[np.bool_], context: float = 0.25) -> Square | None:
+    """The square around a mask, with a margin.
+
+    Without surroundings, a mask that fills its patch would make the composite equal to the original, and pass.
+
+    Parameters
+    ----------
+    mask : (H, W) bool
+    context : the side is (1 + context) times the larger side of the mask's box, at most the frame's short side; the
+        square is moved to lie inside the frame
+
+    Returns
+    -------
+    The square; None where the mask is empty.
+
+    Examples
+    --------
+    >>> mask = np.zeros((20, 30), bool)
+    >>> mask[0:4, 10:18] = True
+    >>> foreground_square(mask)
+    Square(top=0, left=9, side=10)
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not rows.size:
+        return None
+    height, width = mask.shape
+    box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    side = min(math.ceil((1 + context) * max(box[1] - box[0], box[3] - box[2])), height, width)
+    top = min(max((box[0] + box[1] - side) // 2, 0), height - side)
+    left = min(max((box[2] + box[3] - side) // 2, 0), width - side)
+    return Square(top, left, side)
+
+
+class Backgrounds:
+    """Where patches without foreground lie in the frames of one video.
+
+    Parameters
+    ----------
+    masks : (H, W) integers of each frame, 0 for background; any pixel of any label is foreground
+    """
+
+    def __init__(self, masks: Sequence[NDArray[np.integer]]) -> None:
+        self._sums = [np.pad(np.cumsum(np.cumsum(mask > 0, 0), 1, dtype=np.int64), ((1, 0), (1, 0))) for mask in masks]
+
+    def draw(self, side: int, rng: np.random.Generator) -> tuple[int, Square, bool] | None:
+        """A patch drawn at random: its frame, its square, and whether foreground up to RELAXED had to be allowed.
+
+        Frames are tried in random order; in the first that has room, all places are equally likely. None where no
+        frame has room.
+        """
+        order = rng.permutation(len(self._sums))
+        for allowed in (0, int(RELAXED * side * side)):
+            for index in order:
+                found = np.argwhere(_box_sums(self._sums[index], side) <= allowed)
+                if len(found):
+                    top, left = found[rng.integers(len(found))]
+                    return int(index), Square(int(top), int(left), side), allowed > 0
+        return None
+
+
+def _box_sums(sums: NDArray[np.int64], side: int) -> NDArray[np.int64]:
+    """Foreground pixels in each square of a side, by its top left corner; empty where none fits."""
+    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+
+
+def composite(foreground: Tensor, mask: Tensor, background: Tensor, seam: float = SEAM) -> Tensor:
+    """Paste what a mask covers over another patch, at the same place, with a soft edge.
+
+    Parameters
+    ----------
+    foreground, background : (B, 3, S, S) float
+    mask : (B, S, S) bool
+    seam : pixels, standard deviation of the Gaussian blur of the mask
+
+    Returns
+    -------
+    (B, 3, S, S) float. Equal to ``foreground`` where that equals ``background``.
+    """
+    weight = _blur(mask[:, None].to(foreground.dtype), seam)
+    return background + weight * (foreground - background)
+
+
+def _blur(values: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (B, 1, H, W); beyond the border the border goes on."""
+    radius = math.ceil(3 * sigma)
+    if radius == 0:
+        return values
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=values.dtype) / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = functional.pad(values, (radius,) * 4, mode="replicate")
+    return functional.conv2d(functional.conv2d(padded, kernel[None, None, None]), kernel[None, None, :, None])
+
+
+def resample(patches: Tensor, size: int) -> Tensor:
+    """Patches (B, 3, S, S) at another size, antialiased. Real patches and composites must both come through here:
+    else a discriminator learns the traces of resampling."""
+    return functional.interpolate(patches, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A pseudo-annotation of one label in one frame, ready to be judged."""
+
+    real: Tensor  # (3, S, S) float in [0, 1], untouched
+    pasted: Tensor | None  # (3, S, S), the composite; None where the video has no room for a background
+    mask: Tensor  # (S, S) bool
+    relaxed: bool = False  # the background has a little foreground
+
+
+def cut(
+    pictures: Sequence[Pixels],
+    masks: Sequence[Pixels],
+    index: int,
+    label: int,
+    backgrounds: Backgrounds,
+    rng: np.random.Generator,
+    context: float = 0.25,
+) -> Sample:
+    """Cut out the patch of a label in a frame and paste it over a background of the same video.
+
+    Parameters
+    ----------
+    pictures, masks : (H, W, 3) uint8 and (H, W) uint8 of each frame of the video
+    index : the frame
+    label : an id that its mask has
+    backgrounds : of ``masks``
+    rng : draws the background
+    context : see :func:`foreground_square`
+    """
+    chosen = masks[index] == label
+    square = foreground_square(chosen, context)
+    if square is None:
+        raise ValueError(f"cut: label must be in the mask of the frame, got {label}")
+    real, mask = as_images([square.of(pictures[index])]), torch.from_numpy(square.of(chosen).copy())
+    drawn = backgrounds.draw(square.side, rng)
+    if drawn is None:
+        return Sample(real[0], None, mask)
+    other, place, relaxed = drawn
+    return Sample(real[0], composite(real, mask[None], as_images([place.of(pictures[other])]))[0], mask, relaxed)

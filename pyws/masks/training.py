@@ -1,0 +1,225 @@
+"""Training DeepLab-v2 on one version of the pseudo-annotations: samples, one epoch, predictions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pyws.data.frames import Pixels
+from pyws.data.label_space import IGNORE
+from pyws.masks.annotations import Annotations, Frame, as_images, shrink
+from pyws.masks.judge import seed_of
+from pyws.models.deeplab import DeepLabV2
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the segmentation network is trained; defaults are the paper's, and its lab's where the paper is silent."""
+
+    backbone: str = "resnet101"
+    """resnet101, resnet50, resnet18 or efficientnet-lite0."""
+    output_stride: int = 8
+    """Pixels between two positions of its features: 8 or 16."""
+    frozen_norm: bool = True
+    """Batch norm keeps the statistics and the scale that it came with."""
+    short_side: int | None = None
+    """Frames are made so small that their short side is this many pixels before the network sees them."""
+    crop: int = 224
+    """Side of the square that a step trains on."""
+    batch: int = 12
+    """Crops of a step."""
+    max_epoch: int = 96
+    """Epochs that the learning rate is planned for; fewer are run where the criterion stops rising."""
+    lr: float = 7e-4
+    """Of SGD, at the first step; it falls to 0 as (1 - step / steps) ** power."""
+    power: float = 0.9
+    """Of that fall."""
+    momentum: float = 0.9
+    """Of SGD."""
+    weight_decay: float = 4e-5
+    """Of SGD."""
+    head_lr: float = 1.0
+    """Times lr for the dilated convolutions; 10 is DeepLab's own protocol."""
+    bias_lr: float = 1.0
+    """Times head_lr for their biases; 2 is DeepLab's own protocol."""
+    scale: tuple[float, float] = (0.5, 2.0)
+    """Range of random scaling."""
+    rotation: float = 10.0
+    """Largest random rotation, in degrees."""
+    blur: float = 1.0
+    """Largest standard deviation of the random blur of every second crop, in pixels."""
+    flip: bool = True
+    """Mirror every second crop."""
+
+    def __post_init__(self) -> None:
+        for name in ("crop", "batch", "max_epoch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training: {name} must be >= 1, got {getattr(self, name)}")
+        if not 0 < self.scale[0] <= self.scale[1] or not self.lr > 0:
+            raise ValueError(f"training: scale must be a range above 0 and lr > 0, got {self.scale} and {self.lr}")
+
+
+def make_optimizer(model: DeepLabV2, settings: TrainingSettings) -> torch.optim.SGD:
+    """SGD over what is not frozen."""
+    head = settings.lr * settings.head_lr
+    groups = [
+        {"params": [p for p in model.body.parameters() if p.requires_grad], "base_lr": settings.lr},
+        {"params": [branch.weight for branch in model.branches], "base_lr": head},
+        {"params": [branch.bias for branch in model.branches], "base_lr": head * settings.bias_lr},
+    ]
+    for group in groups:
+        group["lr"] = group["base_lr"]
+    return torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+
+def train_epoch(
+    model: DeepLabV2,
+    optimizer: torch.optim.SGD,
+    data: Annotations,
+    folder: Path,
+    frames: Sequence[Frame],
+    settings: TrainingSettings,
+    epoch: int,
+    seed: int,
+    device: torch.device,
+) -> float:
+    """Every frame once, as a random crop; the mean cross entropy.
+
+    The order depends on the seed and the epoch, each crop on the seed, the epoch and the frame: an epoch that is
+    repeated after an interruption is the same, and so are its results on a CPU.
+    """
+    model.train()
+    steps = math.ceil(len(frames) / settings.batch)
+    generator = torch.Generator().manual_seed(seed_of(seed, "order", epoch))
+    total = 0.0
+    for step, chosen in enumerate(torch.randperm(len(frames), generator=generator).split(settings.batch)):
+        done = (epoch * steps + step) / (settings.max_epoch * steps)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * (1 - done) ** settings.power
+        crops = [_crop(data, folder, frames[index], settings, seed_of(seed, epoch, *frames[index])) for index in chosen]
+        images, targets = (torch.stack(parts).to(device) for parts in zip(*crops, strict=True))
+        loss = cross_entropy(model(images), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += float(loss.detach()) * len(chosen)
+    return total / len(frames)
+
+
+def cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the pixels that are not 255; 0 where there is none."""
+    total = functional.cross_entropy(scores, targets, ignore_index=IGNORE, reduction="sum")
+    return total / (targets != IGNORE).sum().clamp(min=1)
+
+
+def _crop(
+    data: Annotations, folder: Path, frame: Frame, settings: TrainingSettings, seed: int
+) -> tuple[Tensor, Tensor]:
+    picture = data.picture(frame, settings.short_side)
+    mask = torch.from_numpy(data.mask(folder, frame).astype(np.int64))[None]
+    mask = functional.interpolate(mask[None].float(), size=picture.shape[:2], mode="nearest")[0].long()
+    return random_crop(as_images([picture])[0], mask[0], settings, torch.Generator().manual_seed(seed))
+
+
+def random_crop(
+    image: Tensor, mask: Tensor, settings: TrainingSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Scale, rotate, mirror, cut out and blur, in one resampling.
+
+    Parameters
+    ----------
+    image : (3, H, W) float in [0, 1]
+    mask : (H, W) int64
+    settings : the size of the crop and the ranges
+    generator : of everything random
+
+    Returns
+    -------
+    image (3, S, S) and mask (S, S); outside the frame the image is black and the mask 255
+    """
+    scale, angle, mirrored, down, right, blurred, sigma = torch.rand(7, generator=generator, dtype=torch.float64)
+    low, high = settings.scale
+    zoom = float(low + (high - low) * scale)
+    theta = math.radians(settings.rotation) * float(2 * angle - 1)
+    sign = -1.0 if settings.flip and mirrored < 0.5 else 1.0
+    size = settings.crop
+    # The middle of the crop in the frame: anywhere where the crop lies inside; if it never does, the frame's middle.
+    middle = [
+        side / 2 + (float(place) - 0.5) * max(side - size / zoom, 0.0)
+        for side, place in zip(image.shape[1:], (down, right), strict=True)
+    ]
+    steps = (torch.arange(size, dtype=torch.float64) + 0.5 - size / 2) / zoom
+    y, x = torch.meshgrid(steps, steps * sign, indexing="ij")
+    cos, sin = math.cos(theta), math.sin(theta)
+    rows, columns = middle[0] + cos * y - sin * x, middle[1] + sin * y + cos * x
+    grid = torch.stack([2 * columns / image.shape[2] - 1, 2 * rows / image.shape[1] - 1], -1)[None].float()
+    cut = functional.grid_sample(image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    # 0 is what lies outside; ids are moved up by one to tell the background from it.
+    ids = functional.grid_sample((mask[None, None] + 1).float(), grid, mode="nearest", align_corners=False)[0, 0]
+    target = torch.where(ids > 0, ids.round().long() - 1, IGNORE)
+    if blurred < 0.5 and settings.blur > 0:
+        cut = _blur(cut, float(sigma) * settings.blur)
+    return cut[0], target
+
+
+def _blur(images: Tensor, sigma: float) -> Tensor:
+    radius = max(1, math.ceil(3 * sigma))
+    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (offsets / max(sigma, 1e-3)) ** 2)
+    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
+    padded = functional.pad(images, (radius,) * 4, mode="replicate")
+    return functional.conv2d(functional.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    pictures: Sequence[Pixels],
+    allowed: Sequence[int] | None,
+    short_side: int | None,
+    device: torch.device,
+) -> Tensor:
+    """Masks of frames of one size, at their full size.
+
+    Parameters
+    ----------
+    model : images (B, 3, H, W) to scores (B, classes, H, W), in eval mode
+    pictures : (H, W, 3) uint8 each
+    allowed : ids that may appear beside the background, e.g. the video's tags; None for all
+    short_side : what the network sees is made so small
+    device : where the model is
+
+    Returns
+    -------
+    (B, H, W) uint8 ids, on the CPU; the lower id of equals
+    """
+    images = as_images([shrink(picture, short_side) for picture in pictures]).to(device)
+    scores = model(images)
+    ids = torch.arange(scores.shape[1]) if allowed is None else torch.tensor([0, *sorted(allowed)])
+    scores = scores[:, ids.to(device)]
+    size = pictures[0].shape[:2]
+    if scores.shape[2:] != size:
+        scores = functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+    return ids[scores.argmax(1).cpu()].to(torch.uint8)
+
+
+def predict_frames(
+    model: nn.Module,
+    data: Annotations,
+    frames: Sequence[Frame],
+    constrain: bool,
+    short_side: int | None,
+    device: torch.device,
+) -> Iterator[tuple[Frame, Tensor]]:
+    """Each frame with its predicted mask (H, W) uint8; ``constrain`` keeps to the tags of the video."""
+    model.eval()
+    for frame in frames:
+        allowed = data.tags[frame.video] if constrain else None
+        yield frame, predict(model, [data.picture(frame)], allowed, short_side, device)[0]

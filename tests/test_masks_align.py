@@ -1,0 +1,145 @@
+"""Instances, tracks and the vote on actions; masks as run lengths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pyws.data.label_space import a2d, actor_actions, objects
+from pyws.data.rle import decode_mask, encode_mask
+from pyws.masks.align import AlignSettings, align_actions
+from pyws.masks.inference import as_coco
+
+# Ids 1 cat-running, 2 cat-eating, 3 dog-running, 4 dog-walking.
+SPACE = actor_actions([("cat", "running"), ("cat", "eating"), ("dog", "running"), ("dog", "walking")])
+SMALL = AlignSettings(least_area=4)
+
+
+def frame(*boxes: tuple[int, int, int, int, int]) -> np.ndarray:
+    """Ids of boxes (id, top, left, bottom, right) on a frame of 30x40."""
+    mask = np.zeros((30, 40), np.uint8)
+    for label, top, left, bottom, right in boxes:
+        mask[top:bottom, left:right] = label
+    return mask
+
+
+def test_one_wrong_frame_is_mended() -> None:
+    masks = [frame((label, 5, 5 + k, 20, 20 + k)) for k, label in enumerate((1, 1, 2, 1, 1))]
+    aligned = align_actions(masks, SPACE, SMALL)
+    assert [int(mask.max()) for mask in aligned.masks] == [1] * 5
+    assert all(np.array_equal(new > 0, old > 0) for new, old in zip(aligned.masks, masks, strict=True))
+    assert {one.track for one in aligned.instances} == {0}
+
+
+def test_the_radius_bounds_the_vote() -> None:
+    masks = [frame((label, 5, 5, 20, 20)) for label in (1, 1, 2, 2, 2, 2)]
+    near = align_actions(masks, SPACE, replace(SMALL, radius=1)).masks
+    assert [int(mask.max()) for mask in near] == [1, 1, 2, 2, 2, 2]
+    assert [int(mask.max()) for mask in align_actions(masks, SPACE, SMALL).masks] == [2] * 6
+
+
+def test_ties_go_to_the_own_frame_then_to_pixels() -> None:
+    masks = [frame((label, 5, 5, 20, 20)) for label in (1, 2)]
+    assert [int(mask.max()) for mask in align_actions(masks, SPACE, SMALL).masks] == [1, 2]
+    mixed = frame((2, 5, 5, 20, 20), (1, 5, 5, 10, 20))  # 150 pixels eat, 75 run
+    assert set(np.unique(align_actions([mixed], SPACE, SMALL).masks[0])) == {0, 2}
+
+
+def test_pixels_may_vote() -> None:
+    masks = [frame((1, 5, 5, 25, 25)), frame((2, 5, 5, 18, 18)), frame((2, 5, 5, 18, 18))]
+    assert [int(mask.max()) for mask in align_actions(masks, SPACE, SMALL).masks] == [2] * 3
+    by_pixel = align_actions(masks, SPACE, replace(SMALL, vote="pixel")).masks
+    assert [int(mask.max()) for mask in by_pixel] == [1] * 3
+
+
+def test_actors_stay_and_pairs_are_valid() -> None:
+    """A dog never eats here, whatever its neighbours do."""
+    masks = [frame((2, 2, 2, 12, 12), (3, 15, 20, 28, 38)), frame((1, 2, 3, 12, 13), (4, 15, 20, 28, 38))]
+    aligned = align_actions(masks, SPACE, SMALL)
+    for new, old in zip(aligned.masks, masks, strict=True):
+        assert np.array_equal(SPACE.merge(new, "actor"), SPACE.merge(old, "actor"))
+    assert len({one.track for one in aligned.instances}) == 2
+
+
+def test_two_cats_keep_their_tracks() -> None:
+    masks = [frame((1, 2, 2 + k, 12, 12 + k), (2, 15, 25 - k, 25, 35 - k)) for k in range(3)]
+    masks.append(frame((2, 2, 5, 12, 15), (2, 15, 22, 25, 32)))
+    aligned = align_actions(masks, SPACE, SMALL).masks
+    assert [int(mask[5, 8]) for mask in aligned] == [1] * 4
+    assert [int(mask[20, 28]) for mask in aligned] == [2] * 4
+
+
+def test_a_missed_frame_is_bridged() -> None:
+    masks = [frame((1, 5, 5, 20, 20)), frame(), frame((2, 5, 5, 20, 20)), frame((1, 5, 5, 20, 20))]
+    assert [int(mask.max()) for mask in align_actions(masks, SPACE, SMALL).masks] == [1, 0, 1, 1]
+    apart = align_actions(masks, SPACE, replace(SMALL, bridge=0))
+    assert [one.track for one in apart.instances] == [0, 1, 1]
+
+
+def test_far_frames_are_linked_by_boxes() -> None:
+    ring = frame((1, 5, 5, 25, 25), (0, 8, 8, 22, 22))
+    moved = frame((2, 8, 8, 28, 28), (0, 11, 11, 25, 25))
+    for gap, tracks in ((1, 2), (5, 1)):
+        aligned = align_actions([ring, moved], SPACE, SMALL, gap)
+        assert len({one.track for one in aligned.instances}) == tracks
+
+
+def test_small_pieces_and_plain_objects() -> None:
+    masks = [frame((1, 5, 5, 20, 20), (2, 25, 30, 26, 31))]
+    assert align_actions(masks, SPACE, SMALL).masks[0][25, 30] == 2
+    aligned = align_actions(masks, objects(["cat", "dog"]), SMALL)
+    assert np.array_equal(aligned.masks[0], masks[0])
+    assert align_actions([], SPACE).masks == []
+
+
+@given(arrays(np.uint8, (3, 12, 15), elements=st.sampled_from([0, 1, 12, 40, 255])))
+@settings(max_examples=30, deadline=None)
+def test_any_masks(masks: np.ndarray) -> None:
+    space = a2d()
+    for new, old in zip(align_actions(list(masks), space, SMALL).masks, masks, strict=True):
+        assert np.array_equal(space.merge(new, "actor"), space.merge(old, "actor"))
+
+
+def test_coco() -> None:
+    masks = [frame((1, 5, 5, 20, 20)), frame((1, 5, 6, 20, 21), (3, 22, 30, 28, 38))]
+    found = as_coco(align_actions(masks, SPACE, SMALL), SPACE, "v", ["00001", "00002"])
+    assert [image["file_name"] for image in found["images"]] == ["v/00001.png", "v/00002.png"]
+    assert [row["category_id"] for row in found["annotations"]] == [1, 1, 3]
+    assert found["annotations"][0]["track_id"] == found["annotations"][1]["track_id"]
+    assert found["annotations"][2]["bbox"] == [30, 22, 8, 6]
+    for row in found["annotations"]:
+        mask = decode_mask(row["segmentation"])
+        assert mask.sum() == row["area"]
+        assert np.array_equal(mask, masks[row["image_id"]] == row["category_id"])
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 30), st.integers(1, 30))))
+@settings(max_examples=60, deadline=None)
+def test_run_lengths(mask: np.ndarray) -> None:
+    assert np.array_equal(decode_mask(encode_mask(mask)), mask)
+
+
+def test_run_lengths_by_hand() -> None:
+    """40 needs two letters; 1, the fourth, is written as 1 - 40."""
+    flat = np.repeat([False, True, False, True], [3, 40, 5, 1])
+    assert encode_mask(flat.reshape(7, 7).T)["counts"] == "3X15iN"
+    assert encode_mask(np.zeros((2, 2), bool)) == {"size": [2, 2], "counts": "4"}
+    assert encode_mask(np.ones((2, 2), bool)) == {"size": [2, 2], "counts": "04"}
+    with pytest.raises(ValueError, match="runs must fill 2x3 pixels, got 4"):
+        decode_mask({"size": [2, 3], "counts": "4"})
+    with pytest.raises(ValueError, match="mask must be"):
+        encode_mask(np.zeros(3, bool))
+
+
+def test_pycocotools_reads_it() -> None:
+    coco = pytest.importorskip("pycocotools.mask")
+    rng = np.random.default_rng(0)
+    for density in (0.01, 0.5, 0.99):
+        mask = rng.random((37, 53)) < density
+        expected = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+        assert encode_mask(mask)["counts"] == expected["counts"].decode()

@@ -1,0 +1,205 @@
+"""Patches, composites and the judgement of pseudo-annotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pyws import DataError
+from pyws.masks.judge import JudgeSettings, judge
+from pyws.masks.patches import Backgrounds, composite, cut, foreground_square, resample
+from pyws.masks.selection import SelectionSettings, _fill_classes, _passes, read_selection, summary, write_selection
+
+SMALL = JudgeSettings(patch_size=36, width=4, epochs=3, batch=8)
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))), st.sampled_from([0.0, 0.25, 0.5]))
+@settings(max_examples=40, deadline=None)
+def test_foreground_square(mask: np.ndarray, context: float) -> None:
+    square = foreground_square(mask, context)
+    if square is None:
+        assert not mask.any()
+        return
+    rows, columns = np.nonzero(mask)
+    extent = max(np.ptp(rows), np.ptp(columns)) + 1
+    assert 0 <= square.top <= mask.shape[0] - square.side
+    assert 0 <= square.left <= mask.shape[1] - square.side
+    assert square.side == min(int(np.ceil(extent * (1 + context))), *mask.shape)
+    if extent <= min(mask.shape):
+        assert square.of(mask).sum() == mask.sum()
+
+
+@given(st.lists(arrays(bool, (12, 17)), min_size=1, max_size=3), st.integers(1, 12), st.integers(0, 5))
+@settings(max_examples=40, deadline=None)
+def test_background_patches_have_no_foreground(masks: list[np.ndarray], side: int, seed: int) -> None:
+    masks = [mask & (np.arange(17) < 9) for mask in masks]
+    drawn = Backgrounds([mask.astype(np.uint8) for mask in masks]).draw(side, np.random.default_rng(seed))
+    places = [
+        mask[top : top + side, left : left + side].sum()
+        for mask in masks
+        for top in range(13 - side)
+        for left in range(18 - side)
+    ]
+    if drawn is None:
+        assert min(places) > 0.01 * side * side
+        return
+    index, square, relaxed = drawn
+    covered = square.of(masks[index])
+    assert covered.shape == (side, side)
+    assert relaxed == (min(places) > 0)
+    assert covered.sum() <= (0.01 * side * side if relaxed else 0)
+
+
+def test_all_places_are_drawn() -> None:
+    mask = np.zeros((4, 6), np.uint8)
+    mask[:, 2] = 1
+    backgrounds, rng = Backgrounds([mask]), np.random.default_rng(0)
+    places = {backgrounds.draw(2, rng)[1][:2] for _ in range(200)}
+    assert places == {(top, left) for top in range(3) for left in (0, 3, 4)}
+    assert backgrounds.draw(4, rng) is None
+
+
+def test_composite() -> None:
+    torch.manual_seed(0)
+    one, other = torch.rand(2, 1, 3, 20, 20)
+    mask = torch.zeros(1, 20, 20, dtype=torch.bool)
+    mask[:, 6:14, 6:14] = True
+    pasted = composite(one, mask, other)
+    torch.testing.assert_close(pasted[..., 10, 10], one[..., 10, 10])
+    assert torch.equal(pasted[..., 1, 1], other[..., 1, 1])
+    edge = (pasted - other)[..., 6, 10] / (one - other)[..., 6, 10]
+    assert ((edge > 0.5) & (edge < 0.9)).all()  # the blur of a step, half a pixel inside
+    assert torch.equal(composite(one, mask, one), one)
+    torch.testing.assert_close(composite(one, torch.ones_like(mask), other), one)
+    assert torch.equal(composite(one, mask, other, seam=0), torch.where(mask, one, other))
+
+
+def test_cut_takes_the_background_of_another_frame() -> None:
+    pictures = [np.full((20, 20, 3), value, np.uint8) for value in (50, 200)]
+    masks = [np.zeros((20, 20), np.uint8) for _ in range(2)]
+    masks[0][5:13, 5:13] = 3
+    masks[0][0, :] = 1  # no place for a patch of 10 in the first frame: rows 1..19 left and right are too narrow
+    masks[0][10, :] = 1
+    sample = cut(pictures, masks, 0, 3, Backgrounds(masks), np.random.default_rng(0))
+    assert sample.real.shape == (3, 10, 10)
+    assert sample.mask.sum() == 56
+    assert (sample.real == 50 / 255).all()
+    assert sample.pasted is not None
+    assert sample.pasted.max() > 180 / 255
+    assert sample.pasted[:, 2, 5].tolist() == pytest.approx([50 / 255] * 3, abs=0.05)
+    with pytest.raises(ValueError, match="label must be in the mask of the frame, got 2"):
+        cut(pictures, masks, 0, 2, Backgrounds(masks), np.random.default_rng(0))
+
+
+def samples(count: int, good: bool, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Striped patches of a square on noise; a bad mask pastes a bright halo along."""
+    generator = torch.Generator().manual_seed(seed)
+    real = torch.rand(count, 3, 36, 36, generator=generator) * 0.3
+    real[:, :, 12:24, 12:24] = 0.6
+    pasted = torch.rand(count, 3, 36, 36, generator=generator) * 0.3
+    pasted[:, :, 12:24, 12:24] = 0.6
+    if not good:
+        pasted[:, :, 6:12] = 0.9
+    return (real * 255).to(torch.uint8), (pasted * 255).to(torch.uint8)
+
+
+def test_composites_with_a_seam_are_found_out() -> None:
+    bad, good = samples(12, False, 0), samples(6, True, 1)
+    real, pasted = (torch.cat(pair) for pair in zip(bad, good, strict=True))
+    videos = [f"v{index % 6}" for index in range(18)]
+    few = JudgeSettings(patch_size=36, width=4, epochs=6, batch=6, lr=5e-3)
+    scores = judge(real, pasted, videos, few, 0, torch.device("cpu"))
+    assert scores[:12].mean() < 0.2
+    assert scores[12:].min() > scores[:12].max()
+
+
+def test_judging_is_seeded_and_takes_one_video() -> None:
+    real, pasted = samples(6, True, 0)
+    for videos, folds in (("aaabbb", 2), ("aaaaaa", 2), ("abcdef", 1), ("aaabbb", 1)):
+        chosen = JudgeSettings(patch_size=36, width=2, epochs=1, batch=4, folds=folds)
+        scores = [judge(real, pasted, list(videos), chosen, seed, torch.device("cpu")) for seed in (1, 1, 2)]
+        assert torch.equal(scores[0], scores[1])
+        assert not torch.equal(scores[0], scores[2])
+        assert ((scores[0] > 0) & (scores[0] < 1)).all()
+
+
+def test_a_sample_is_never_judged_by_what_saw_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, asked = [], []
+
+    def remember(real: torch.Tensor, *rest: object) -> None:
+        seen.append(set(real[:, 0, 0, 0].tolist()))
+
+    def ask(model: None, pasted: torch.Tensor, *rest: object) -> torch.Tensor:
+        asked.append(set(pasted[:, 0, 0, 0].tolist()))
+        return torch.zeros(len(pasted))
+
+    monkeypatch.setattr("pyws.masks.judge._train", remember)
+    monkeypatch.setattr("pyws.masks.judge._scores", ask)
+    real = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 3, 36, 36)
+    judge(real, real, [f"v{index // 2}" for index in range(10)], SMALL, 0, torch.device("cpu"))
+    assert [one & other for one, other in zip(seen, asked, strict=True)] == [set(), set()]
+    assert asked[0] | asked[1] == set(range(10))
+
+
+def test_resampling_keeps_the_mean() -> None:
+    patches = torch.rand(1, 3, 100, 100)
+    assert resample(patches, 50).mean().item() == pytest.approx(patches.mean().item(), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("disc", "cls", "passes"),
+    [(True, True, "either both disc cls none"), (True, False, "either disc none"), (False, True, "either cls none"),
+     (False, False, "none")],
+)  # fmt: skip
+def test_rules(disc: bool, cls: bool, passes: str) -> None:
+    about = {"disc_pass": disc, "cls_pass": cls}
+    rules = ("either", "both", "disc", "cls", "none")
+    assert [rule for rule in rules if _passes(about, rule)] == passes.split()
+    assert not _passes({}, "either")
+
+
+def rows() -> list[dict]:
+    def row(frame: str, label: int, disc: float, selected: bool) -> dict:
+        about = {"label": label, "disc": disc, "cls": None, "disc_pass": selected}
+        return {"video": "v", "frame": frame, "labels": [about], "selected": selected}
+
+    return [row("a", 1, 0.9, True), row("b", 1, 0.2, False), row("c", 2, 0.1, False), row("d", 2, 0.3, False)]
+
+
+def test_starved_classes_are_filled() -> None:
+    table = rows()
+    _fill_classes(table, 0)
+    assert [row["selected"] for row in table] == [True, False, False, False]
+    _fill_classes(table, 1)
+    assert [row["selected"] for row in table] == [True, False, False, True]
+    assert summary(table, ("background", "cat", "dog"))["classes"] == {
+        "cat": {"frames": 2, "selected": 1},
+        "dog": {"frames": 2, "selected": 1},
+    }
+
+
+def test_selection_files(tmp_path: Path) -> None:
+    path = tmp_path / "select" / "v0.jsonl"
+    write_selection(path, rows())
+    assert read_selection(path) == rows()
+    path.write_text(path.read_text() + '{"video": "v"}\n')
+    with pytest.raises(DataError, match=r"v0.jsonl: line 5: must be a row of a selection"):
+        read_selection(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_selection(tmp_path / "none.jsonl")
+
+
+def test_bad_settings() -> None:
+    for make, message in (
+        (lambda: SelectionSettings(least_share=0.9, most_share=0.5), "least_share < most_share"),
+        (lambda: SelectionSettings(disc_quantile=0.0), "disc_quantile must be in"),
+        (lambda: JudgeSettings(folds=3), "folds: must be 1 or 2, got 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()

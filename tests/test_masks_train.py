@@ -1,0 +1,439 @@
+"""The second stage: crops, convergence, the loop over versions, and runs that were killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pyws.masks.evolve as evolve
+from pyws import DataError
+from pyws.cli import main
+from pyws.data.frames import read_mask, write_mask
+from pyws.masks.annotations import Annotations, Frame, shrink
+from pyws.masks.checkpoint import load_checkpoint, save_checkpoint
+from pyws.masks.convergence import LoopSettings, best_epoch, epochs_are_enough, returned_version, why_stop
+from pyws.masks.evolve import Evolution, RunSettings, as_variant, split
+from pyws.masks.judge import JudgeSettings
+from pyws.masks.selection import SelectionSettings
+from pyws.masks.training import TrainingSettings, cross_entropy, make_optimizer, predict, random_crop
+from pyws.models.deeplab import DeepLabV2
+from pyws.models.efficientnet_lite import EfficientNetLite0
+
+SIZE = (40, 88)
+VIDEOS = {"fox_a": "fox", "fox_b": "fox", "swan_a": "swan", "swan_b": "swan"}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random classifier whose batch norm fits its features: as it comes, they vanish from block to block."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("classifier") / "weights.pth"
+    model = EfficientNetLite0(classes=3)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    with torch.no_grad():
+        model(torch.rand(4, 3, 64, 64))
+    torch.save(model.state_dict(), path)
+    (path.parent / "labels.txt").write_text("fox\nswan\ntabby\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def init(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What masks init writes of four tiny videos, with the squares that move there for masks."""
+    folder = tmp_path_factory.mktemp("stage1")
+    rng = np.random.default_rng(0)
+    for video in VIDEOS:
+        (folder / "frames" / video).mkdir(parents=True)
+        for index in range(3):
+            frame = rng.integers(0, 60, (*SIZE, 3), dtype=np.uint8)
+            frame[4:36, 4 * index : 4 * index + 32] = (220, 90, 30) if "fox" in video else (40, 90, 220)
+            Image.fromarray(frame).save(folder / "frames" / video / f"{index}.png")
+    (folder / "tags.csv").write_text("video,tag\n" + "".join(f"{video},{tag}\n" for video, tag in VIDEOS.items()))
+    words = ["masks", "init", *(folder / "frames" / video for video in VIDEOS), "-o", folder / "init", "--tags"]
+    words += [folder / "tags.csv", "--classifier", "efficientnet-lite0", "--weights", weights, "--short-side", 32]
+    words += ["--labels", weights.parent / "labels.txt", "--region-area", 64, "--device", "cpu", "--quiet"]
+    assert main([str(word) for word in words]) == 0
+    for path in (folder / "init" / "pa/v0").rglob("*.png"):
+        mask, start = np.zeros(SIZE, np.uint8), 4 * int(path.stem)
+        mask[4:36, start : start + 32] = 1 + ("swan" in path.parent.name)
+        write_mask(path, mask)
+    return folder / "init"
+
+
+def small(backbone: str = "", classes: int = 3, *rest: Any) -> DeepLabV2:
+    """A network that learns the squares' colours in a moment."""
+    nn = torch.nn
+    layers = (nn.Conv2d(3, 16, 3, 4, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU())
+    return DeepLabV2(nn.Sequential(*layers), 16, classes)
+
+
+def tiny(**loop: Any) -> RunSettings:
+    """Two versions of two epochs, in a second."""
+    return RunSettings(
+        SelectionSettings(rule="disc", disc_threshold=0.0, min_per_class=2),
+        JudgeSettings(patch_size=36, width=2, epochs=1),
+        TrainingSettings(crop=40, batch=3, max_epoch=2, lr=0.2),
+        LoopSettings(**{"max_versions": 2, "outer_tolerance": 0.0, "validation": "frames", "empty": "keep", **loop}),
+    )
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# Crops
+
+
+def test_crop_by_hand() -> None:
+    """Without anything random a crop of the frame's size is the frame."""
+    still = TrainingSettings(crop=8, scale=(1.0, 1.0), rotation=0.0, blur=0.0, flip=False)
+    image, mask = torch.rand(3, 8, 8), torch.randint(0, 3, (8, 8))
+    cut, ids = random_crop(image, mask, still, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(cut, image)
+    assert torch.equal(ids, mask)
+    cut, ids = random_crop(image, mask, replace(still, crop=12), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(cut[:, 2:10, 2:10], image)
+    assert torch.equal(ids[2:10, 2:10], mask)
+    assert (ids[:2] == 255).all()
+    assert not cut[:, :2].any()
+
+
+def test_crops_keep_image_and_mask_together() -> None:
+    mask = torch.zeros(40, 60, dtype=torch.long)
+    mask[10:30, 20:45] = 2
+    mask[:, :5] = 255
+    image = torch.where(mask == 2, 1.0, 0.0).expand(3, -1, -1)
+    settings, seen = TrainingSettings(crop=32), set()
+    for seed in range(20):
+        cut, ids = random_crop(image, mask, settings, torch.Generator().manual_seed(seed))
+        again = random_crop(image, mask, settings, torch.Generator().manual_seed(seed))
+        assert torch.equal(cut, again[0])
+        assert torch.equal(ids, again[1])
+        inside = ids != 255
+        agree = (cut[0] > 0.5) == (ids == 2)
+        assert agree[inside].float().mean() > 0.93
+        seen |= set(ids.unique().tolist())
+    assert seen == {0, 2, 255}
+
+
+def test_cross_entropy_ignores() -> None:
+    scores = torch.randn(1, 3, 2, 2)
+    targets = torch.tensor([[[1, 255], [255, 255]]])
+    torch.testing.assert_close(cross_entropy(scores, targets), -scores.log_softmax(1)[0, 1, 0, 0])
+    assert cross_entropy(scores, torch.full_like(targets, 255)) == 0
+
+
+def test_prediction_keeps_to_the_tags() -> None:
+    class Fixed(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            scores = torch.zeros(len(images), 4, *images.shape[2:])
+            scores[:, 3], scores[:, 2, :, :2] = 2.0, 1.0
+            return scores
+
+    frame = np.zeros((6, 8, 3), np.uint8)
+    device = torch.device("cpu")
+    assert predict(Fixed(), [frame], None, None, device).unique().tolist() == [3]
+    assert predict(Fixed(), [frame], [2], None, device)[0, 0].tolist() == [2, 2, 0, 0, 0, 0, 0, 0]
+    assert predict(Fixed(), [frame], [], 3, device).shape == (1, 6, 8)
+    assert shrink(frame, 3).shape == (3, 4, 3)
+    assert shrink(frame, 7) is frame
+
+
+# When to stop
+
+
+def test_inner_convergence() -> None:
+    rising = [0.1, 0.2, 0.2005, 0.2009, 0.25]
+    assert best_epoch(rising) == 4
+    assert best_epoch([0.3, 0.3, 0.1]) == 0
+    assert not epochs_are_enough(rising, patience=3, tolerance=0.001)
+    assert epochs_are_enough(rising[:4], patience=2, tolerance=0.001)
+    assert not epochs_are_enough(rising[:4], patience=2, tolerance=0.0)
+    assert not epochs_are_enough([], patience=1, tolerance=0.0)
+
+
+def test_outer_convergence() -> None:
+    def versions(*scores: float, foreground: bool = True) -> list[dict[str, Any]]:
+        return [{"best_score": score, "foreground": foreground} for score in scores]
+
+    loop = LoopSettings()
+    assert why_stop(versions(0.1), loop) is None
+    assert why_stop(versions(0.1, 0.2, 0.3), loop) is None
+    assert why_stop(versions(0.1, 0.2, 0.3, 0.4), loop) == "4 versions are done"
+    assert why_stop(versions(0.3, 0.304), loop) == "the best ric rose by no more than 0.005"
+    assert why_stop(versions(0.3, 0.1, 0.302), loop) == "the best ric rose by no more than 0.005"
+    assert why_stop(versions(0.0, foreground=False), loop) == "version 0 predicts background only"
+    assert returned_version(versions(0.1, 0.4, 0.3), "best") == 1
+    assert returned_version(versions(0.1, 0.4, 0.3), "last") == 2
+
+
+def test_variants() -> None:
+    assert as_variant(RunSettings(), "ws2") == RunSettings()
+    assert as_variant(RunSettings(), "model-s").loop.criterion == "miou_pa"
+    assert as_variant(RunSettings(), "model-s").selection.rule == "either"
+    assert as_variant(RunSettings(), "baseline").selection.rule == "none"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LoopSettings(patience=0), "patience and max_versions must be >= 1"),
+        (lambda: LoopSettings(validation_share=1.0), "validation_share must be in"),
+        (lambda: LoopSettings(tolerance=-1.0), "must be >= 0"),
+        (lambda: TrainingSettings(crop=0), "crop must be >= 1, got 0"),
+        (lambda: TrainingSettings(scale=(2.0, 0.5)), "scale must be a range above 0"),
+    ],
+)
+def test_bad_settings(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# Checkpoints and what is held out
+
+
+def test_checkpoints(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = small(classes=2).train()
+    optimizer = make_optimizer(model, TrainingSettings())
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.rand(1, 3, 32, 32)).square().sum().backward()
+        optimizer.step()
+    save_checkpoint(tmp_path / "a.safetensors", model, optimizer, {"epoch": 1})
+    other = small(classes=2).train()
+    resumed = make_optimizer(other, TrainingSettings())
+    assert load_checkpoint(tmp_path / "a.safetensors", other, resumed) == {"epoch": 1}
+    images = torch.rand(1, 3, 32, 32)
+    for network, sgd in ((model, optimizer), (other, resumed)):
+        sgd.zero_grad()
+        network(images).square().sum().backward()
+        sgd.step()
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), other.parameters(), strict=True))
+    whole = (tmp_path / "a.safetensors").read_bytes()
+    for damaged in (whole[:1000], b"", whole[:8] + b"x" + whole[9:]):
+        (tmp_path / "a.safetensors").write_bytes(damaged)
+        with pytest.raises(DataError, match="a.safetensors: cannot be read as a checkpoint"):
+            load_checkpoint(tmp_path / "a.safetensors", other)
+
+
+def test_what_is_held_out(init: Path, tmp_path: Path) -> None:
+    data = Annotations(init, tmp_path)
+    training, held_out = split(data, LoopSettings(), 0)
+    assert len({frame.video for frame in held_out}) == 1
+    assert not {frame.video for frame in held_out} & {frame.video for frame in training}
+    assert len({split(data, LoopSettings(), seed)[1] for seed in range(8)}) > 1
+    training, held_out = split(data, LoopSettings(validation_share=0.9), 0)
+    assert {VIDEOS[frame.video] for frame in training} == {"fox", "swan"}
+    training, held_out = split(data, LoopSettings(validation="frames"), 0)
+    assert held_out == tuple(Frame(video, "1") for video in VIDEOS)
+    assert len(training) == 8
+
+
+def test_damaged_first_stages_are_named(init: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"manifest.json: cannot be read"):
+        Annotations(tmp_path, tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(DataError, match="must be the manifest of a folder of pyws masks init"):
+        Annotations(tmp_path, tmp_path)
+    copy = shutil.copytree(init, tmp_path / "init")
+    data = Annotations(copy, tmp_path)
+    path = copy / "pa/v0/fox_a/0.png"
+    write_mask(path, np.full(SIZE, 7, np.uint8))
+    with pytest.raises(DataError, match=r"0.png: must have ids below 3, got 7"):
+        data.mask(copy / "pa/v0", Frame("fox_a", "0"))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match=r"0.png: cannot be read"):
+        data.mask(copy / "pa/v0", Frame("fox_a", "0"))
+
+
+# The loop
+
+
+@pytest.fixture
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evolve, "build_deeplab", small)
+
+
+@pytest.fixture(scope="module")
+def whole(init: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evolve, "build_deeplab", small)
+        Evolution(init, out, tiny(), quiet=True).run()
+    return out
+
+
+def test_a_run(init: Path, whole: Path) -> None:
+    manifest = json.loads((whole / "manifest.json").read_text())
+    assert [version["state"] for version in manifest["versions"]] == ["done", "done"]
+    assert manifest["stopped"]
+    first = manifest["versions"][0]
+    assert [row["epoch"] for row in first["curve"]] == [0, 1]
+    assert all(row["ric"] == row["miou_pa"] + 0.5 * row["rii"] for row in first["curve"])
+    assert first["best_score"] == max(row["ric"] for row in first["curve"])
+    assert first["selection"]["selected"] == 8
+    frames = {str(path.relative_to(init / "pa/v0")) for path in (init / "pa/v0").rglob("*.png")}
+    assert {str(path.relative_to(whole / "pa/v1")) for path in (whole / "pa/v1").rglob("*.png")} == frames
+    for path in (whole / "pa/v1").rglob("*.png"):
+        assert set(np.unique(read_mask(path))) <= {0, 1 + ("swan" in path.parent.name)}
+    returned = whole / "models" / f"v{manifest['returned']}.safetensors"
+    assert (whole / "model.safetensors").read_bytes() == returned.read_bytes()
+    assert not list(whole.rglob("*-last*"))
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing that runs afterwards may write."""
+
+
+# After the selection; a best model; an epoch; two states; the second version's selection and its epoch; the
+# model that is returned.
+KILLS = (
+    ("write_selection", 1), ("save_checkpoint", 1), ("save_checkpoint", 2), ("write_json", 3), ("write_json", 4),
+    ("write_selection", 2), ("save_checkpoint", 6), ("atomic_write", 1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "number"), KILLS)
+def test_killed_run_goes_on_to_the_same_files(
+    init: Path,
+    small_networks: None,
+    whole: Path,
+    tmp_path: Path,
+    name: str,
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = 0
+    real = getattr(evolve, name)
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        nonlocal count
+        result = real(*arguments, **options)
+        count += 1
+        if count == number:
+            raise Killed
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evolve, name, dying)
+        with pytest.raises(Killed):
+            Evolution(init, tmp_path, tiny(), quiet=True).run()
+    Evolution(init, tmp_path, tiny(), quiet=True).run()
+    assert files_of(tmp_path) == files_of(whole)
+
+
+def test_kill_9(init: Path, small_networks: None, whole: Path, tmp_path: Path) -> None:
+    """The real signal, in the middle of the second version's masks."""
+    program = (
+        "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import test_masks_train as t; from pathlib import Path; write, done = t.evolve.write_mask, []\n"
+        "def dying(path, ids):\n"
+        "    write(path, ids); done.append(path)\n"
+        "    if len(done) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "t.evolve.write_mask, t.evolve.build_deeplab = dying, t.small\n"
+        "t.Evolution(Path(sys.argv[2]), Path(sys.argv[3]), t.tiny(), quiet=True).run()\n"
+    )
+    words = [sys.executable, "-c", program, str(Path(__file__).parent), str(init), str(tmp_path)]
+    assert subprocess.run(words, check=False).returncode == -9
+    assert len(list((tmp_path / "pa").rglob("*.png"))) == 3
+    Evolution(init, tmp_path, tiny(), quiet=True).run()
+    assert files_of(tmp_path) == files_of(whole)
+
+
+def test_other_parameters_and_damage_are_refused(init: Path, small_networks: None, whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds a run with loop.patience 5, not 4; choose another folder"):
+        Evolution(init, whole, tiny(patience=4), quiet=True)
+    copy = shutil.copytree(whole, tmp_path / "run")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["versions"][1]["state"] = "training"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    write_mask(copy / "pa/v1/fox_a/0.png", np.zeros(SIZE, np.uint8))
+    with pytest.raises(DataError, match="pa/v1: changed since version 1 began"):
+        Evolution(init, copy, tiny(), quiet=True).run()
+    (copy / "manifest.json").unlink()
+    with pytest.raises(DataError, match="holds models but no manifest.json"):
+        Evolution(init, copy, tiny(), quiet=True)
+
+
+def test_nothing_is_selected(init: Path, small_networks: None, tmp_path: Path) -> None:
+    settings = tiny()
+    none = replace(settings, selection=SelectionSettings(rule="disc", disc_threshold=1.0))
+    with pytest.raises(DataError, match=r"v0.jsonl: no frame passes the selection rule 'disc'"):
+        Evolution(init, tmp_path, none, quiet=True).run()
+
+
+def test_background_only(init: Path, small_networks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collapsed model has score 0, and its version is the last."""
+    monkeypatch.setattr(evolve, "train_epoch", lambda *arguments: 0.0)
+    monkeypatch.setattr(
+        evolve, "predict_frames", lambda model, data, frames, *rest: ((f, torch.zeros(SIZE).byte()) for f in frames)
+    )
+    manifest = Evolution(init, tmp_path, tiny(), quiet=True).run()
+    assert manifest["stopped"] == "version 0 predicts background only"
+    assert manifest["versions"][0]["best_score"] == 0
+
+
+@pytest.mark.parametrize("empty", ["keep", "drop"])
+def test_frames_without_a_prediction(
+    init: Path, small_networks: None, whole: Path, tmp_path: Path, empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Evolution(init, tmp_path, tiny(empty=empty), quiet=True)
+    (tmp_path / "models").mkdir()
+    shutil.copy(whole / "models/v0.safetensors", tmp_path / "models")
+    monkeypatch.setattr(
+        evolve, "predict_frames", lambda model, data, frames, *rest: ((f, torch.zeros(SIZE).byte()) for f in frames)
+    )
+    run._predict(run.manifest["versions"][0])
+    assert read_mask(tmp_path / "pa/v1/fox_a/0.png").any() == (empty == "keep")
+
+
+def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Train and predict as a user does, with the classifier asked and taken for the backbone."""
+    words = ["masks", "train", init, "-o", tmp_path / "run", "--weights", weights]
+    words += ["--labels", weights.parent / "labels.txt", "--classifier-weights", weights, "--output-stride", 16]
+    words += [
+        "--backbone",
+        "efficientnet-lite0",
+        "--short-side",
+        24,
+        "--crop",
+        24,
+        "--max-epoch",
+        1,
+        "--max-versions",
+        1,
+        "--min-per-class",
+        1,
+    ]
+    words += ["--disc.patch-size", 36, "--disc.width", 2, "--disc.epochs", 1, "--device", "cpu", "--json"]
+    assert main([str(word) for word in words]) == 0
+    manifest = json.loads(capsys.readouterr().out)
+    assert manifest["returned"] == 0
+    assert manifest["versions"][0]["selection"]["selected"] >= 2
+    frames = init.parent / "frames/fox_a"
+    words = ["masks", "predict", tmp_path / "run", frames, "-o", tmp_path / "out", "--device", "cpu", "--json"]
+    assert main([str(word) for word in words]) == 0
+    video = json.loads(capsys.readouterr().out)["videos"]["fox_a"]
+    assert video["frames"] == 3
+    found = json.loads((tmp_path / "out/instances/fox_a.json").read_text())
+    assert len(found["annotations"]) == video["instances"]
+    for path in (tmp_path / "out/masks/fox_a").iterdir():
+        assert read_mask(path).shape == SIZE
+    missing = [word for word in words if word != frames]
+    assert main([str(word) for word in [*missing, tmp_path / "none"]]) == 1
+    assert "must be a folder of frames or a video file, found neither" in capsys.readouterr().err
