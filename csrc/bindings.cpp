@@ -7,14 +7,17 @@
 #include <string>
 #include <vector>
 
+#include "background_patches.h"
 #include "class_mean.h"
 #include "fuse_segments.h"
 #include "gradcam3d.h"
 #include "linpro.h"
 #include "match_segments.h"
 #include "otsu.h"
+#include "otsu_masks.h"
 #include "propose_segments.h"
 #include "simd.h"
+#include "superpixel_confusion.h"
 #include "superpixel_select.h"
 
 namespace py = pybind11;
@@ -67,6 +70,7 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND_CPU(linpro_rows);
   PYWS_BIND_CPU(match_segments);
   PYWS_BIND(otsu);
+  PYWS_BIND(otsu_masks);
   PYWS_BIND(fuse_segments);
   PYWS_BIND(suppress_segments);
   PYWS_BIND(pack_segments);
@@ -77,6 +81,10 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND(class_mean);
   PYWS_BIND(superpixel_select);
   PYWS_BIND(superpixel_vote);
+  PYWS_BIND(superpixel_confusion);
+  PYWS_BIND(integral_image);
+  PYWS_BIND(count_patches);
+  PYWS_BIND(find_patches);
 
   module.def("cpu_paths", cpu_paths);
   module.def("cpu_path", [] { return std::string(pyws::cpu_path_name(pyws::cpu_path())); });

@@ -43,8 +43,8 @@ class Criterion:
     Parameters
     ----------
     num_classes : C, background 0 included
-    alpha, beta : refinement, see :func:`pyws.ops.superpixel_vote`; a superpixel that covers the share beta of the frame
-        or more becomes background
+    alpha, beta : refinement, see :func:`pyws.ops.superpixel_confusion`; a superpixel that covers the share beta of the
+        frame or more becomes background
     weight : of RII in RIC
     include_background : count class 0 in the means. Its IoU is near 1 for almost any model
     binary : compare foreground with background; classes are merged before refinement
@@ -97,11 +97,11 @@ class Criterion:
         if self.binary:
             prediction = (prediction > 0).to(torch.uint8)
             annotation = torch.where(annotation == IGNORED, IGNORED, annotation > 0).to(torch.uint8)
-        consistency, agreement = _confusion(
-            superpixels, prediction, annotation, self.num_classes, self.alpha, self.beta
+        counts = ops.superpixel_confusion(
+            superpixels, prediction, annotation, self.num_classes, self.alpha, self.beta, IGNORED
         )
-        self.consistency += consistency.cpu()
-        self.agreement += agreement.cpu()
+        self.consistency += counts.consistency.sum(0).cpu()
+        self.agreement += counts.agreement.sum(0).cpu()
 
     def scores(self) -> Scores:
         """The scores of all frames so far. Without any foreground, annotated or predicted, all are 0."""
@@ -120,16 +120,3 @@ def _iou(histogram: Tensor) -> Tensor:
     both = histogram.diagonal()
     either = histogram.sum(0) + histogram.sum(1) - both
     return both.double() / either.clamp(min=1)
-
-
-def _confusion(
-    superpixels: Tensor, prediction: Tensor, annotation: Tensor, num_classes: int, alpha: float, beta: float
-) -> tuple[Tensor, Tensor]:
-    """Histograms (prediction, refined) and (refined, annotation) of a batch, from the tables of its superpixels."""
-    vote = ops.superpixel_vote(superpixels, prediction, num_classes, alpha, ignore_index=-1)
-    annotated = ops.superpixel_vote(superpixels, annotation, num_classes, alpha, ignore_index=IGNORED)
-    pixels = superpixels.shape[1] * superpixels.shape[2]
-    refined = torch.where(vote.area < beta * pixels, vote.winner, 0).flatten()
-    empty = refined.new_zeros(num_classes, num_classes)
-    consistency = empty.index_add(0, refined, vote.table.flatten(0, 1)).T
-    return consistency, empty.index_add(0, refined, annotated.table.flatten(0, 1))

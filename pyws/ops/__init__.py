@@ -1,24 +1,34 @@
 """The operations: one file a family, CPU and CUDA behind one function."""
 
+from pyws.ops.background_patches import count_patches, find_patches, integral_image
 from pyws.ops.class_mean import SnippetClasses, class_mean, snippet_classes
 from pyws.ops.fuse_segments import fuse_segments, suppress_segments
 from pyws.ops.gradcam3d import gradcam3d, gradcam3d_from_head
 from pyws.ops.match_segments import MatchedSegments, match_segments
 from pyws.ops.otsu import otsu
+from pyws.ops.otsu_masks import OtsuMasks, otsu_masks
 from pyws.ops.propose_segments import propose_segments
+from pyws.ops.superpixel_confusion import SuperpixelConfusion, superpixel_confusion
 from pyws.ops.superpixel_select import superpixel_select, superpixel_vote
 
 __all__ = [
     "MatchedSegments",
+    "OtsuMasks",
     "SnippetClasses",
+    "SuperpixelConfusion",
     "class_mean",
+    "count_patches",
+    "find_patches",
     "fuse_segments",
     "gradcam3d",
     "gradcam3d_from_head",
+    "integral_image",
     "match_segments",
     "otsu",
+    "otsu_masks",
     "propose_segments",
     "snippet_classes",
+    "superpixel_confusion",
     "superpixel_select",
     "superpixel_vote",
     "suppress_segments",

@@ -137,6 +137,14 @@ def check_range(op: str, name: str, value: Any, rule: str, holds: bool) -> None:
         raise ValueError(f"{op}: {name} must be {rule}, got {value}")
 
 
+def check_count(op: str, name: str, value: Any, least: int, most: int) -> None:
+    """Raise unless ``value`` is an integer in ``least..most``."""
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
+    if not least <= value <= most:
+        raise ValueError(f"{op}: {name} must be in {least}..{most}, got {value}")
+
+
 def refuse_grad(op: str, **tensors: Tensor) -> None:
     """Raise where a gradient is asked for through an operation that has none."""
     if torch.is_grad_enabled():

@@ -234,3 +234,59 @@ def class_mean(values: Tensor, class_ids: Tensor, num_classes: int) -> Tensor:
     return (share @ (share.T @ values.double() / share.sum(0).clamp(min=1).reshape(-1, *[1] * (values.ndim - 1)))).to(
         values.dtype
     )
+
+
+def superpixel_confusion(
+    labels: Tensor, prediction: Tensor, annotation: Tensor, num_classes: int, alpha: float = 0.5, beta: float = 0.4
+) -> tuple[Tensor, Tensor]:
+    """Predicted against refined and refined against annotated, see :func:`pyws.ops.superpixel_confusion`."""
+    refined = superpixel_vote(labels, prediction.long(), num_classes, alpha)
+    for frame, kinds in zip(labels, refined, strict=True):
+        for p in frame.unique():
+            if int((frame == p).sum()) / frame.numel() >= beta:
+                kinds[frame == p] = 0
+    histograms = torch.zeros(2, len(labels), num_classes, num_classes, dtype=torch.int64)
+    for histogram, ones, others in zip(histograms, (prediction, refined), (refined, annotation), strict=True):
+        for b in range(len(labels)):
+            for one, other in zip(ones[b].flatten().tolist(), others[b].flatten().tolist(), strict=True):
+                if other != 255:
+                    histogram[b, one, other] += 1
+    return histograms[0], histograms[1]
+
+
+def scale_map(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation of one map, rounded after each step, see csrc/otsu_masks.h."""
+    x = values.double().numpy() if values.dtype == torch.float64 else values.float().numpy()
+    real = x.dtype.type
+
+    def between(inputs: int, outputs: int) -> tuple[Array, Array, Array]:
+        at = np.maximum(real(inputs) / real(outputs) * (np.arange(outputs, dtype=real) + real(0.5)) - real(0.5), 0)
+        near = np.minimum(at.astype(np.int64), inputs - 1)
+        return near, np.minimum(near + 1, inputs - 1), np.minimum(at - near.astype(real), real(1))
+
+    top, bottom, down = between(x.shape[0], size[0])
+    left, right, along = between(x.shape[1], size[1])
+    rows = x[:, left] * (1 - along) + x[:, right] * along
+    return torch.from_numpy(rows[top] * (1 - down[:, None]) + rows[bottom] * down[:, None])
+
+
+def otsu_masks(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Maps (B, h, w) scaled and cut, see :func:`pyws.ops.otsu_masks`."""
+    with np.errstate(invalid="ignore"):
+        scaled = torch.stack([scale_map(one, size) for one in maps])
+    thresholds = otsu(scaled)
+    return scaled > thresholds[:, None, None], thresholds
+
+
+def background_squares(masks: Tensor, side: int, share: float = 0.0) -> list[list[tuple[int, int]]]:
+    """The squares of each frame (B, H, W) in the order of their ranks, see :func:`pyws.ops.find_patches`."""
+    height, width = masks.shape[1:]
+    return [
+        [
+            (y, x)
+            for y in range(height - side + 1)
+            for x in range(width - side + 1)
+            if int(mask[y : y + side, x : x + side].sum()) <= int(share * side**2)
+        ]
+        for mask in masks
+    ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_choice, check_range, check_tensor, launch, register
+from pyws.ops._library import check_choice, check_count, check_range, check_tensor, launch, register
 
 _LABELS = (torch.int32, torch.int64)
 _CLASSES = (torch.uint8, torch.int32, torch.int64)
@@ -157,8 +157,8 @@ def superpixel_vote(
     check_tensor(op, "labels", labels, _LABELS, ndim=3)
     check_tensor(op, "classes", classes, _CLASSES, shape=tuple(labels.shape), device=labels.device)
     _check_pixels(op, labels)
-    _check_count(op, "num_classes", num_classes, 1, torch.iinfo(classes.dtype).max + 1)
-    _check_count(op, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
+    check_count(op, "num_classes", num_classes, 1, torch.iinfo(classes.dtype).max + 1)
+    check_count(op, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
     check_range(op, "alpha", alpha, "in [0, 1]", 0 <= alpha <= 1)
 
     def count(capacity: int) -> tuple[Tensor, ...]:
@@ -179,13 +179,6 @@ def _check_pixels(op: str, labels: Tensor) -> None:
         raise ValueError(f"{op}: labels must have less than 2**31 pixels a frame, got shape {tuple(labels.shape)}")
 
 
-def _check_count(op: str, name: str, value: Any, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
-        raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
-    if not least <= value <= most:
-        raise ValueError(f"{op}: {name} must be in {least}..{most}, got {value}")
-
-
 def _with_capacity(
     op: str, labels: Tensor, num_superpixels: int | None, count: Callable[[int], tuple[Tensor, ...]]
 ) -> tuple[tuple[Tensor, ...], int]:
@@ -193,7 +186,7 @@ def _with_capacity(
     pixels = labels.shape[1] * labels.shape[2]
     compiling = torch.compiler.is_compiling()
     if num_superpixels is not None:
-        _check_count(op, "num_superpixels", num_superpixels, 0, 2**31 - 1)
+        check_count(op, "num_superpixels", num_superpixels, 0, 2**31 - 1)
     elif compiling:
         raise ValueError(f"{op}: num_superpixels must be a number under torch.compile, got None")
     capacity = _FIRST_CAPACITY if num_superpixels is None else num_superpixels

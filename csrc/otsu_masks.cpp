@@ -1,0 +1,134 @@
+#include "otsu_masks.h"
+
+#include <memory>
+
+#include "otsu_masks_simd.h"
+#include "otsu_simd.h"
+#include "parallel.h"
+
+namespace pyws {
+namespace {
+
+constexpr std::int64_t kAtOnce = 8192;  // scaled values that are held at a time, in whole rows: they stay in L1
+
+struct Size {
+  std::int64_t height, width, rows, columns;
+  std::int64_t strip() const { return max64(1, kAtOnce / columns); }
+};
+
+// The interpolation of all columns, the same for every map of a call.
+template <class A>
+class ColumnTable {
+ public:
+  explicit ColumnTable(const Size& size)
+      : indices_(new std::int32_t[2 * size.columns]), weights_(new A[2 * size.columns]) {
+    for (std::int64_t x = 0; x < size.columns; ++x) {
+      const Between<A> at = between<A>(x, size.width, size.columns);
+      indices_[x] = static_cast<std::int32_t>(at.near);
+      indices_[size.columns + x] = static_cast<std::int32_t>(at.far);
+      weights_[x] = at.rest;
+      weights_[size.columns + x] = at.share;
+    }
+    columns_ = {indices_.get(), indices_.get() + size.columns, weights_.get(), weights_.get() + size.columns};
+  }
+  const Columns<A>* get() const { return &columns_; }
+
+ private:
+  std::unique_ptr<std::int32_t[]> indices_;
+  std::unique_ptr<A[]> weights_;
+  Columns<A> columns_;
+};
+
+// Makes the scaled rows of a map again for every walk over them: two rows of the map are held at the frame's width, and
+// one strip of the frame.
+template <class T, class A = typename Accumulator<T>::type>
+class Scaled {
+ public:
+  Scaled(const ScaleRow<T>& row, const ScaleMap<A>& map, const ColumnTable<A>& columns, const Size& size)
+      : row_(row), map_(map), columns_(columns), size_(size), buffer_(new A[(2 + size.strip()) * size.columns]) {}
+
+  // body(values, count, first) for every strip, from pixel `first` of the frame on.
+  template <class Body>
+  void walk(const T* map, const Body& body) {
+    std::int64_t held[2] = {-1, -1};
+    const auto at_frame_width = [&](std::int64_t y) -> const A* {
+      A* slot = buffer_.get() + y % 2 * size_.columns;  // neighbouring rows lie in different slots
+      if (held[y % 2] != y) row_.along(map + y * size_.width, columns_.get(), size_.columns, slot);
+      held[y % 2] = y;
+      return slot;
+    };
+    A* strip = buffer_.get() + 2 * size_.columns;
+    for (std::int64_t begin = 0; begin < size_.rows; begin += size_.strip()) {
+      const std::int64_t end = min64(begin + size_.strip(), size_.rows);
+      for (std::int64_t y = begin; y < end; ++y) {
+        const Between<A> at = between<A>(y, size_.height, size_.rows);
+        const A *near = at_frame_width(at.near), *far = at_frame_width(at.far);
+        map_.across(near, far, at.rest, at.share, size_.columns, strip + (y - begin) * size_.columns);
+      }
+      body(strip, (end - begin) * size_.columns, begin * size_.columns);
+    }
+  }
+
+ private:
+  ScaleRow<T> row_;
+  ScaleMap<A> map_;
+  const ColumnTable<A>& columns_;
+  Size size_;
+  std::unique_ptr<A[]> buffer_;
+};
+
+template <class T, class A = typename Accumulator<T>::type>
+A threshold(const OtsuMap<A>& loops, Scaled<T>& scaled, const T* map) {
+  A low = std::numeric_limits<A>::infinity(), high = -low, poison = 0;
+  scaled.walk(map, [&](const A* x, std::int64_t n, std::int64_t) {
+    A least, greatest;
+    loops.extremes(x, n, &least, &greatest);
+    poison += least * A(0);  // NaN where a value is not finite
+    low = least < low ? least : low;
+    high = greatest > high ? greatest : high;
+  });
+  if (!otsu_in_range(low + poison, high)) return std::numeric_limits<A>::quiet_NaN();
+  const OtsuBins<A> bins = otsu_bins(low, high);
+  if (!distinct_edges(bins)) return high;
+  std::uint32_t counts[kOtsuBins] = {};
+  scaled.walk(map, [&](const A* x, std::int64_t n, std::int64_t) { loops.count(x, n, bins, counts); });
+  return loops.split(counts, bins);
+}
+
+template <class T, class A = typename Accumulator<T>::type>
+void run(const OtsuMap<A>& loops, const ScaleRow<T>& row, const ScaleMap<A>& map, const void* maps, std::int64_t batch,
+         const Size& size, std::uint8_t* masks, void* thresholds, int threads) {
+  const ColumnTable<A> columns(size);
+  const std::int64_t pixels = size.rows * size.columns;
+  parallel_for(batch, 1000.0 + 3.0 * static_cast<double>(pixels), threads, [&](std::int64_t begin, std::int64_t end) {
+    Scaled<T> scaled(row, map, columns, size);
+    for (std::int64_t b = begin; b < end; ++b) {
+      const T* one = static_cast<const T*>(maps) + b * size.height * size.width;
+      const A t = threshold(loops, scaled, one);
+      static_cast<A*>(thresholds)[b] = t;
+      scaled.walk(
+          one, [&](const A* x, std::int64_t n, std::int64_t first) { map.above(x, n, t, masks + b * pixels + first); });
+    }
+  });
+}
+
+}  // namespace
+
+void otsu_masks_cpu(int dtype, const void* maps, std::int64_t batch, std::int64_t height, std::int64_t width,
+                    std::int64_t rows, std::int64_t columns, std::uint8_t* masks, void* thresholds, int threads) {
+  const OtsuLoops& otsu = otsu_loops();
+  const ScaleLoops& scale = scale_loops();
+  const Size size = {height, width, rows, columns};
+  switch (dtype) {
+    case kFloat32:
+      return run(otsu.f32, scale.f32, scale.single, maps, batch, size, masks, thresholds, threads);
+    case kFloat64:
+      return run(otsu.f64, scale.f64, scale.wide, maps, batch, size, masks, thresholds, threads);
+    case kFloat16:
+      return run(otsu.f32, scale.f16, scale.single, maps, batch, size, masks, thresholds, threads);
+    case kBFloat16:
+      return run(otsu.f32, scale.bf16, scale.single, maps, batch, size, masks, thresholds, threads);
+  }
+}
+
+}  // namespace pyws

@@ -1,0 +1,168 @@
+"""background_patches: squares of frames without foreground, counted and found by integral images (WS^2 section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyws.ops._library import check_range, check_tensor, launch, register
+
+
+def integral_image(masks: Tensor) -> Tensor:
+    """Foreground pixels above and left of each pixel: what :func:`count_patches` and :func:`find_patches` read.
+
+    Parameters
+    ----------
+    masks : (B, H, W) bool; H * W < 2^31
+
+    Returns
+    -------
+    (B, H + 1, W + 1) int32: entry (y, x) is ``masks[:y, :x].sum()``. Not differentiable.
+
+    Raises
+    ------
+    TypeError, ValueError : a wrong type, dtype, rank or size
+
+    Examples
+    --------
+    >>> integral_image(torch.tensor([[[True, False], [True, True]]]))
+    tensor([[[0, 0, 0],
+             [0, 1, 1],
+             [0, 2, 3]]], dtype=torch.int32)
+    """
+    check_tensor("integral_image", "masks", masks, (torch.bool,), ndim=3)
+    if masks.shape[1] * masks.shape[2] >= 2**31:
+        raise ValueError(f"integral_image: masks must have less than 2^31 pixels each, got {tuple(masks.shape)}")
+    return _integrate(masks)
+
+
+def count_patches(integral: Tensor, sides: Tensor, share: float = 0.0) -> Tensor:
+    """How many squares of each side lie in each frame and hold no foreground, or little.
+
+    Equivalent to counting, over all places where the square lies in the frame,
+    ``masks[y : y + side, x : x + side].sum() <= int(share * side**2)``.
+
+    Parameters
+    ----------
+    integral : (B, H + 1, W + 1) int32, see :func:`integral_image`
+    sides : (N,) int64, pixels, >= 1; a side beyond the frame's fits nowhere
+    share : of the square that may be foreground, in [0, 1]
+
+    Returns
+    -------
+    (B, N) int64. Not differentiable.
+
+    Raises
+    ------
+    TypeError, ValueError : a wrong type, dtype, rank, device or parameter; a side below 1 (under ``torch.compile`` it
+        fits nowhere)
+
+    Examples
+    --------
+    >>> masks = torch.tensor([[[False, False, False], [False, False, True]]])
+    >>> count_patches(integral_image(masks), torch.tensor([1, 2, 3]))
+    tensor([[5, 1, 0]])
+    """
+    op = "count_patches"
+    _check(op, integral, sides, share)
+    return _count(integral, sides, share)
+
+
+def find_patches(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, share: float = 0.0) -> Tensor:
+    """The squares that :func:`count_patches` counts, by their rank: rows from the top, columns from the left.
+
+    A rank drawn at random below the count gives a square drawn at random, all places equally likely.
+
+    Parameters
+    ----------
+    integral : (B, H + 1, W + 1) int32, see :func:`integral_image`
+    frames, sides, ranks : (N,) int64, the frame, side and rank of each square
+    share : as for :func:`count_patches`
+
+    Returns
+    -------
+    (N, 2) int64: top row and left column, -1 where the frame has no square of that rank. Not differentiable.
+
+    Raises
+    ------
+    TypeError, ValueError : as :func:`count_patches`; a frame outside 0..B-1 (under ``torch.compile`` it has no squares)
+
+    Examples
+    --------
+    >>> masks = torch.tensor([[[False, False, False], [False, False, True]]])
+    >>> frames, sides, ranks = torch.tensor([[0, 0, 0], [1, 2, 2], [4, 0, 1]])
+    >>> find_patches(integral_image(masks), frames, sides, ranks)
+    tensor([[ 1,  1],
+            [ 0,  0],
+            [-1, -1]])
+    """
+    op = "find_patches"
+    _check(op, integral, sides, share)
+    for name, values in (("frames", frames), ("ranks", ranks)):
+        check_tensor(op, name, values, (torch.int64,), shape=tuple(sides.shape), device=integral.device)
+    if not torch.compiler.is_compiling() and len(frames):
+        lowest, highest = (int(frame) for frame in frames.aminmax())
+        if lowest < 0 or highest >= len(integral):
+            wrong = lowest if lowest < 0 else highest
+            raise ValueError(f"{op}: frames must be in 0..{len(integral) - 1}, got {wrong}")
+    return _find(integral, frames, sides, ranks, share)
+
+
+def _check(op: str, integral: Tensor, sides: Tensor, share: float) -> None:
+    check_tensor(op, "integral", integral, (torch.int32,), ndim=3)
+    if 0 in integral.shape[1:] or integral.shape[1] * integral.shape[2] >= 2**31:
+        raise ValueError(f"{op}: integral must have shape (B, H + 1, W + 1), got {tuple(integral.shape)}")
+    check_tensor(op, "sides", sides, (torch.int64,), ndim=1, device=integral.device)
+    check_range(op, "share", share, "in [0, 1]", 0 <= share <= 1)
+    if not torch.compiler.is_compiling() and len(sides) and int(sides.min()) < 1:
+        raise ValueError(f"{op}: sides must be >= 1, got {int(sides.min())}")
+
+
+def _frame(integral: Tensor) -> tuple[int, int, int]:
+    return integral.shape[0], integral.shape[1] - 1, integral.shape[2] - 1
+
+
+def _integrate_kernel(masks: Tensor) -> Tensor:
+    integral = _integrate_fake(masks)
+    launch("integral_image", masks.device, masks.contiguous(), *masks.shape, integral)
+    return integral
+
+
+def _integrate_fake(masks: Tensor) -> Tensor:
+    batch, height, width = masks.shape
+    return masks.new_empty((batch, height + 1, width + 1), dtype=torch.int32)
+
+
+def _count_kernel(integral: Tensor, sides: Tensor, share: float) -> Tensor:
+    counts = _count_fake(integral, sides, share)
+    launch(
+        "count_patches", integral.device, integral.contiguous(), *_frame(integral), sides.contiguous(), len(sides),
+        share, counts,
+    )  # fmt: skip
+    return counts
+
+
+def _count_fake(integral: Tensor, sides: Tensor, share: float) -> Tensor:
+    return integral.new_zeros((integral.shape[0], sides.shape[0]), dtype=torch.int64)
+
+
+def _find_kernel(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, share: float) -> Tensor:
+    corners = _find_fake(integral, frames, sides, ranks, share)
+    launch(
+        "find_patches", integral.device, integral.contiguous(), *_frame(integral), frames.contiguous(),
+        sides.contiguous(), ranks.contiguous(), len(sides), share, corners,
+    )  # fmt: skip
+    return corners
+
+
+def _find_fake(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, share: float) -> Tensor:
+    return integral.new_empty((sides.shape[0], 2), dtype=torch.int64)
+
+
+_integrate = register("integral_image(Tensor masks) -> Tensor", _integrate_kernel, _integrate_fake)
+_count = register("count_patches(Tensor integral, Tensor sides, float share) -> Tensor", _count_kernel, _count_fake)
+_find = register(
+    "find_patches(Tensor integral, Tensor frames, Tensor sides, Tensor ranks, float share) -> Tensor",
+    _find_kernel,
+    _find_fake,
+)

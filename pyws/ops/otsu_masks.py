@@ -1,0 +1,98 @@
+"""otsu_masks: maps at the size of the frame, cut by Otsu's threshold, in one pass that keeps only the masks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyws.ops._library import DTYPE_CODES, check_count, check_tensor, launch, refuse_grad, register
+
+_OP = "otsu_masks"
+_FLOATS = tuple(DTYPE_CODES)
+_LARGEST = 2**31 - 1
+
+
+class OtsuMasks(NamedTuple):
+    """What :func:`otsu_masks` returns."""
+
+    masks: Tensor  # (..., H, W) bool
+    thresholds: Tensor  # (...) in the unit of the maps
+
+
+def otsu_masks(maps: Tensor, size: tuple[int, int], check_finite: bool = True) -> OtsuMasks:
+    """Scale maps to the frame and cut each by Otsu's threshold of its scaled values.
+
+    Equivalent to ``scaled = interpolate(maps, size, mode="bilinear", align_corners=False)`` and
+    ``scaled > otsu(scaled)``, without the scaled maps. Scaling them to [0, 1] in between would change nothing, as the
+    threshold moves along. Values are those of PyTorch's formulas rounded step by step; its own kernels may fuse a
+    product and a sum, so that pixels within a last bit of the threshold, and rarely the threshold, can differ.
+
+    Parameters
+    ----------
+    maps : (..., h, w) float32, float64, float16 or bfloat16, at least one map dimension in front; narrow types count as
+        float32
+    size : (H, W) of the frame
+    check_finite : look for NaN and infinities and raise. On CUDA the check waits for the kernel; without it, and
+        under ``torch.compile``, the threshold of such a map is NaN and its mask empty.
+
+    Returns
+    -------
+    OtsuMasks with ``.masks`` (..., H, W) bool and ``.thresholds`` (...) float32, float64 for float64 maps. A constant
+    map has an empty mask. Not differentiable.
+
+    Raises
+    ------
+    TypeError, ValueError : a wrong type, dtype, rank or device, an empty map or frame, a frame of 2^31 pixels or more,
+        values that are not finite or exceed half the largest float
+    RuntimeError : ``maps`` requires grad
+
+    Notes
+    -----
+    The same bits on CPU and CUDA, for any number of threads and any batch composition. Source: Chen et al., CVPR 2020,
+    section 3.1; Otsu 1979, see :func:`otsu`.
+
+    Examples
+    --------
+    >>> maps = torch.tensor([[[0.0, 1.0]], [[2.0, 2.0]]])
+    >>> masks, thresholds = otsu_masks(maps, (1, 6))
+    >>> masks
+    tensor([[[False, False, False,  True,  True,  True]],
+    <BLANKLINE>
+            [[False, False, False, False, False, False]]])
+    """
+    check_tensor(_OP, "maps", maps, _FLOATS)
+    if maps.ndim < 3 or 0 in maps.shape[-2:] or maps.shape[-2] * maps.shape[-1] > _LARGEST:
+        raise ValueError(f"{_OP}: maps must have shape (..., h, w) with 1 to 2^31 - 1 values, got {tuple(maps.shape)}")
+    if not isinstance(size, tuple | list | torch.Size) or len(size) != 2:
+        raise TypeError(f"{_OP}: size must be (H, W), got {size!r}")
+    for name, side in zip(("size[0]", "size[1]"), size, strict=True):
+        check_count(_OP, name, side, 1, _LARGEST)
+    if size[0] * size[1] > _LARGEST:
+        raise ValueError(f"{_OP}: size must have less than 2^31 pixels, got {tuple(size)}")
+    refuse_grad(_OP, maps=maps)
+    masks, thresholds = _cut(maps, *size)
+    if check_finite and not torch.compiler.is_compiling() and thresholds.isnan().any():
+        limit = torch.finfo(thresholds.dtype).max / 2
+        value = maps.flatten()[maps.abs().nan_to_num(nan=torch.inf).argmax()].item()
+        raise ValueError(f"{_OP}: maps must be finite and at most {limit:.3g} in magnitude, got {value}")
+    return OtsuMasks(masks, thresholds)
+
+
+def _kernel(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    masks, thresholds = _fake(maps, height, width)
+    launch(
+        _OP, maps.device, DTYPE_CODES[maps.dtype], maps.contiguous(), thresholds.numel(), *maps.shape[-2:], height,
+        width, masks, thresholds,
+    )  # fmt: skip
+    return masks, thresholds
+
+
+def _fake(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    batch = maps.shape[:-2]
+    dtype = torch.float64 if maps.dtype == torch.float64 else torch.float32
+    return maps.new_empty((*batch, height, width), dtype=torch.bool), maps.new_empty(batch, dtype=dtype)
+
+
+_cut = register("otsu_masks(Tensor maps, SymInt height, SymInt width) -> (Tensor, Tensor)", _kernel, _fake)
