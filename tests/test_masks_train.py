@@ -20,7 +20,7 @@ import pyws.masks.evolve as evolve
 from pyws import DataError
 from pyws.cli import main
 from pyws.data.frames import read_mask, write_mask
-from pyws.masks.annotations import Annotations, Frame, shrink
+from pyws.masks.annotations import Annotations, Frame
 from pyws.masks.checkpoint import load_checkpoint, save_checkpoint
 from pyws.masks.convergence import LoopSettings, best_epoch, epochs_are_enough, returned_version, why_stop
 from pyws.masks.evolve import Evolution, RunSettings, as_variant, split
@@ -148,8 +148,6 @@ def test_prediction_keeps_to_the_tags() -> None:
     assert predict(Fixed(), [frame], None, None, device).unique().tolist() == [3]
     assert predict(Fixed(), [frame], [2], None, device)[0, 0].tolist() == [2, 2, 0, 0, 0, 0, 0, 0]
     assert predict(Fixed(), [frame], [], 3, device).shape == (1, 6, 8)
-    assert shrink(frame, 3).shape == (3, 4, 3)
-    assert shrink(frame, 7) is frame
 
 
 # When to stop

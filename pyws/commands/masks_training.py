@@ -36,7 +36,7 @@ def train(
         out: Folder of the run: manifest.json, select, models, pa, model.safetensors, report.html.
         variant: ws2: train on selected frames, choose by RIC; model-s: choose by mIoU_PA; baseline: so, on all frames.
         weights: State dict of the classifier that the backbone is taken from; random weights where it is left out.
-        classifier_weights: State dict of the classifier of pyws masks init, which selection rules ask.
+        classifier_weights: The classifier of pyws masks init (the one of actors), which selection rules ask.
         labels: Its labels, where pyws masks init was given a file of them.
         selection: Which frames are trained on.
         training: How the network is trained.
@@ -114,6 +114,8 @@ def _classifier(init: Path, weights: Path | None, labels: Path | None) -> Any:
     classifier = load_classifier(parameters["classifier"], weights, labels, parameters["layer"])
     if hashlib.sha256(weights.read_bytes()).hexdigest() != parameters["weights_sha256"]:
         raise ValueError(f"classifier_weights: must be the file that pyws masks init was given, got another: {weights}")
+    if classifier.frames:
+        raise ValueError(f"classifier_weights: must be a classifier of images, got {classifier.name}, of clips")
     return classifier
 
 

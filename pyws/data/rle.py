@@ -12,7 +12,7 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """A mask as ``{"size": [H, W], "counts": text}``.
 
     Runs go down the columns, background first. Each length, from the fourth on as a difference to the one two
-    before, is written in groups of five bits, lowest first; a sixth bit says that more follow, and 48 makes it a letter.
+    before, is written in groups of five bits, lowest first; a sixth bit says that more follow; 48 makes it a letter.
 
     Parameters
     ----------

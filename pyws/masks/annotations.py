@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
+from pyws.data.clips import shrunk
 from pyws.data.frames import FrameFolder, Pixels, VideoFile, open_frames, read_image, read_mask
-from pyws.data.label_space import IGNORE, objects
+from pyws.data.label_space import IGNORE, LabelSpace
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json
+from pyws.masks.initial import FORMAT
 from pyws.masks.pseudo import Superpixels
 
 CACHED_BYTES = 1 << 30
@@ -52,15 +53,14 @@ class Annotations:
         self._work = work
         self.manifest = _read_manifest(folder / "manifest.json")
         self.parameters = parameters = self.manifest["parameters"]
-        table = {entry["tag"]: entry for entry in parameters["tags"]}
-        self.space = objects(table)
+        self.space = LabelSpace.read(self.manifest.get("label_space"), folder / "manifest.json")
         """What the ids in the masks mean."""
-        self.classes = {entry["id"]: tuple(entry["classes"]) for entry in table.values()}
+        self.classes = {entry["id"]: tuple(entry["classes"]) for entry in parameters["tags"]}
         """Classes of the first stage's classifier that stand for an id."""
         done = {name: video for name, video in self.manifest["videos"].items() if video["status"] == "done"}
         if not done:
             raise DataError(folder, "must hold masks of at least one video, found none that is done")
-        self.tags = {name: tuple(sorted(table[tag]["id"] for tag in video["tags"])) for name, video in done.items()}
+        self.tags = {name: tuple(sorted(video["ids"])) for name, video in done.items()}
         """Ids that each video may show."""
         self.sources = {name: Path(video["source"]) for name, video in done.items()}
         self.frames = tuple(
@@ -79,7 +79,8 @@ class Annotations:
         if key in self._cached:
             self._cached.move_to_end(key)
             return self._cached[key]
-        picture = shrink(self._read(frame), short_side)
+        picture = self._read(frame)
+        picture = picture if short_side is None else shrunk(picture, short_side)
         self._cached[key] = picture
         self._room -= picture.nbytes
         while self._room < 0 and len(self._cached) > 1:
@@ -124,18 +125,6 @@ class Annotations:
                 Image.fromarray(picture).save(file, format="PNG")
 
 
-def shrink(picture: Pixels, short_side: int | None) -> Pixels:
-    """A picture (H, W, 3) uint8 made smaller, antialiased, so that its short side is ``short_side``."""
-    height, width = picture.shape[:2]
-    if short_side is None or min(height, width) <= short_side:
-        return picture
-    scale = short_side / min(height, width)
-    size = [max(1, round(side * scale)) for side in (height, width)]
-    pixels = torch.tensor(picture).permute(2, 0, 1)[None].float()
-    small = functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
-    return small[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-
-
 def as_images(pictures: Iterable[Pixels]) -> Tensor:
     """Pictures of one size to what a network takes: (B, 3, H, W) float in [0, 1]."""
     return torch.from_numpy(np.stack(list(pictures))).permute(0, 3, 1, 2).float() / 255
@@ -154,6 +143,6 @@ def digest(files: Iterable[Path]) -> str:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     manifest = read_json(path)
-    if not isinstance(manifest, dict) or not str(manifest.get("format", "")).startswith("pyws masks init "):
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(path, "must be the manifest of a folder of pyws masks init")
     return manifest

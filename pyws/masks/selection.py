@@ -26,7 +26,6 @@ from pyws.masks.judge import JudgeSettings, judge, seed_of
 from pyws.masks.patches import Backgrounds, Sample, cut, resample
 from pyws.models.classifiers import Classifier
 
-CLASSIFIER_SIZE = 224  # pixels, the side of a patch that the classifier sees
 CLASSIFIER_BATCH = 16
 
 
@@ -52,6 +51,8 @@ class SelectionSettings:
     """Least softmax of the label's own class for the classifier to pass it."""
     cls_input: Literal["composite", "masked"] = "composite"
     """What the classifier sees: the composite, or the mask's pixels over grey."""
+    cls_size: int = 224
+    """Side of what the classifier sees, in pixels."""
     min_per_class: int = 0
     """Frames of a class that are selected at least: the best scored of those that failed are added."""
 
@@ -62,8 +63,8 @@ class SelectionSettings:
             )
         if self.disc_quantile is not None and not 0 < self.disc_quantile <= 1:
             raise ValueError(f"selection: disc_quantile must be in (0, 1], got {self.disc_quantile}")
-        if self.context < 0 or self.min_per_class < 0:
-            raise ValueError("selection: context and min_per_class must be >= 0")
+        if self.context < 0 or self.min_per_class < 0 or self.cls_size < 1:
+            raise ValueError("selection: context and min_per_class must be >= 0, and cls_size >= 1")
 
     @property
     def uses_discriminator(self) -> bool:
@@ -193,7 +194,7 @@ def _prepare(
         both = resample(torch.stack([sample.real, sample.pasted]), size)
         real, pasted = (both * 255).round().clamp(0, 255).to(torch.uint8)
         patches = (real, pasted)
-    pictured = resample(_for_classifier(sample, settings.cls_input)[None], CLASSIFIER_SIZE)[0]
+    pictured = resample(_for_classifier(sample, settings.cls_input)[None], settings.cls_size)[0]
     return _Judgement(label, about, patches, pictured if settings.uses_classifier else None)
 
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pyws.data.clips import shrunk
 from pyws.data.frames import Pixels
 from pyws.data.label_space import IGNORE
-from pyws.masks.annotations import Annotations, Frame, as_images, shrink
+from pyws.masks.annotations import Annotations, Frame, as_images
 from pyws.masks.judge import seed_of
 from pyws.models.deeplab import DeepLabV2
 
@@ -200,7 +201,8 @@ def predict(
     -------
     (B, H, W) uint8 ids, on the CPU; the lower id of equals
     """
-    images = as_images([shrink(picture, short_side) for picture in pictures]).to(device)
+    shown = pictures if short_side is None else [shrunk(picture, short_side) for picture in pictures]
+    images = as_images(shown).to(device)
     scores = model(images)
     ids = torch.arange(scores.shape[1]) if allowed is None else torch.tensor([0, *sorted(allowed)])
     scores = scores[:, ids.to(device)]
