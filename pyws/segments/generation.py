@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from pyws.distributed import Group
 from pyws.models import Backbone, Recipe
 from pyws.segments.batches import Videos
 from pyws.segments.config import Labelling
 from pyws.segments.detections import GRID
-from pyws.segments.inference import activation_maps, merged
+from pyws.segments.inference import Maps, activation_maps, merged
 from pyws.segments.linpro import linpro
 from pyws.segments.pseudo import Column, PseudoLabels, collect
 
@@ -37,18 +38,22 @@ def generate(
     snippets : positions of a padded batch
     noise : (seed, epoch) of the dropout of ``rules.noise``
     """
-    merging = replace(rules.merging, temperature=temperature)
+    rules = replace(rules, merging=replace(rules.merging, temperature=temperature))
     columns: list[Column] = []
     model.train(rules.noise)
     for maps in activation_maps(model, videos, snippets, group, noise if rules.noise else None):
-        tags = videos.tags[maps.videos] if rules.only_tags else None
-        segments, keys = merged(maps, recipe, merging, tags)
-        on_grid = replace(segments, start=segments.start.round(decimals=GRID), end=segments.end.round(decimals=GRID))
-        row, label = keys // maps.scores.shape[1], keys % maps.scores.shape[1]
-        solved = linpro(on_grid, maps.lengths[row], rules.program)
-        values = solved.labels.float().split(solved.offsets.diff().tolist())
-        facts = (solved.status, solved.residual, segments.offsets.diff())
-        owners = np.array(maps.videos, dtype=np.int64)[row.numpy()].tolist()
-        columns += map(Column, owners, label.tolist(), values, *(fact.tolist() for fact in facts))
+        columns += label(maps, recipe, rules, videos.tags[maps.videos])
     model.eval()
     return collect(group.gather(columns))
+
+
+def label(maps: Maps, recipe: Recipe, rules: Labelling, tags: Tensor) -> list[Column]:
+    """Activation maps of B videos to their columns of pseudo labels; ``tags`` is (B, K) bool."""
+    segments, keys = merged(maps, recipe, rules.merging, tags if rules.only_tags else None)
+    on_grid = replace(segments, start=segments.start.round(decimals=GRID), end=segments.end.round(decimals=GRID))
+    row, column = keys // maps.scores.shape[1], keys % maps.scores.shape[1]
+    solved = linpro(on_grid, maps.lengths[row], rules.program)
+    values = solved.labels.float().split(solved.offsets.diff().tolist())
+    owner = torch.tensor(maps.videos, dtype=torch.int64)[row]
+    facts = (solved.status, solved.residual, segments.offsets.diff())
+    return list(map(Column, owner.tolist(), column.tolist(), values, *(fact.tolist() for fact in facts)))
