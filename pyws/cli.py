@@ -28,7 +28,7 @@ COMMANDS = {
     "segments predict": "pyws.commands.segments_training:predict",
     "segments fuse": "pyws.commands.segments:fuse",
     "segments labels": "pyws.commands.segments:labels",
-    "segments evaluate": "pyws.commands.segments:evaluate",
+    "segments evaluate": "pyws.commands.segments_evaluation:evaluate",
     "masks classify": "pyws.commands.masks_classify:classify",
     "masks init": "pyws.commands.masks:init",
     "masks train": "pyws.commands.masks_training:train",

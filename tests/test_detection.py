@@ -203,7 +203,7 @@ BAD = [
     (bad(lambda r, d: r.clear()), "results must not be empty"),
     (bad(lambda r, d: d["v"].update(annotations=[])), "subset 'test' must have annotations, got none"),
     (bad(lambda r, d: None, subset="val"), "subset must be one of test, got 'val'"),
-    (bad(lambda r, d: None, protocol="coco"), "protocol must be one of thumos14, activitynet, got 'coco'"),
+    (bad(lambda r, d: None, protocol="coco"), "protocol must be one of thumos14, activitynet, wtalc, got 'coco'"),
     (bad(lambda r, d: None, missing_class="nan"), "missing_class must be one of zero, released, got 'nan'"),
     (bad(lambda r, d: None, tious=[0.5, 1.5]), r"tious must be one or more numbers in .0, 1., got .0.5, 1.5."),
     (bad(lambda r, d: None, tious=[]), "tious must be one or more numbers"),

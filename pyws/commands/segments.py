@@ -1,18 +1,15 @@
-"""pyws segments ...: proposals to detections, detections to labels, detections to scores."""
+"""pyws segments fuse and labels: proposals to detections and to snippet labels."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.files import atomic_write, write_json
-
-if TYPE_CHECKING:
-    from pyws.evaluation import DetectionScores
 
 Method = Literal["none", "nms", "soft-nms", "gaussian", "uniform", "exponential", "t"]
 
@@ -112,61 +109,3 @@ def labels(
     counts = ", ".join(f"{count} {name}" for name, count in statuses.items())
     common.say(f"{out}: {len(videos)} videos, {len(classes)} classes each: {counts}")
     return report
-
-
-def evaluate(
-    predictions: Positional[Path],
-    truth: Positional[Path],
-    protocol: Literal["thumos14", "activitynet"] = "thumos14",
-    subset: str | None = None,
-    tious: tuple[float, ...] | None = None,
-    ambiguous: Path | None = None,
-    missing_class: Literal["zero", "released"] = "zero",
-    snippets_per_second: float = 25 / 16,
-    common: CommonOptions = Common(),  # noqa: B008
-) -> dict[str, Any]:
-    """Score detections against ground truth: mean average precision.
-
-    Args:
-        predictions: detections in ActivityNet form, .json or .json.gz
-        truth: ground truth in ActivityNet form (`pyws data convert` makes it of the THUMOS14 files)
-        protocol: thumos14 (snippet grid, ambiguous stretches) or activitynet (seconds)
-        subset: of the ground truth; thumos14: test, activitynet: validation
-        tious: IoU thresholds; thumos14: 0.1 to 0.7, activitynet: 0.5 to 0.95
-        ambiguous: file of VIDEO START END lines; if not given, what the ground truth lists
-        missing_class: AP 0 for a class without predictions, or as released every mAP 0
-        snippets_per_second: of thumos14
-    """
-    from pyws.evaluation import detection_map
-
-    scores = detection_map(predictions, truth, protocol, tious, subset, ambiguous, missing_class, snippets_per_second)
-    common.say(_table(scores))
-    for name, rule in scores.rules.items():
-        common.say(f"{name}: {rule}")
-    common.say(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in scores.counts.items()))
-    ignored = f", ignored {', '.join(scores.ignored_videos)}" if scores.ignored_videos else ""
-    common.say(f"videos: SHA-256 of their sorted names {scores.video_hash}{ignored}")
-    return scores.to_dict()
-
-
-def _table(scores: DetectionScores) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    names = max(len(name) for name in (*scores.classes, "class"))
-    table = Table(
-        title=f"AP (%), {scores.protocol}, subset {scores.subset}",
-        title_justify="left",
-        box=box.SIMPLE,
-        width=names + 9 * len(scores.tious) + 15,  # whole, however narrow the terminal
-    )
-    table.add_column("class", no_wrap=True)
-    for tiou in scores.tious:
-        table.add_column(f"{tiou:g}", justify="right")
-    table.add_column("mean", justify="right")
-    rows = [*zip(scores.classes, scores.ap, strict=True), ("mAP", scores.map)]
-    for name, values in rows:
-        if name == "mAP":
-            table.add_section()
-        table.add_row(name, *(f"{value:.2f}" for value in values), f"{values.mean():.2f}")
-    return table

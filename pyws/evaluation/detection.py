@@ -1,26 +1,75 @@
-"""Mean average precision of temporal detections, by the rules of THUMOS14 and of ActivityNet."""
+"""Mean average precision of temporal detections, by the rules of THUMOS14, of ActivityNet and of W-TALC."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from pyws.data.feature_listing import SNIPPETS_PER_SECOND
 from pyws.data.temporal import Instances, Intervals, Source, Truth, read_ambiguous, read_detections, read_truth
 from pyws.errors import DataError
+from pyws.evaluation.precision import class_sums, first_match, precision_of_hits
 from pyws.ops import match_segments
 from pyws.ragged import Segments
 
 THUMOS14_TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 ACTIVITYNET_TIOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-PROTOCOLS = {"thumos14": ("test", THUMOS14_TIOUS), "activitynet": ("validation", ACTIVITYNET_TIOUS)}
+WTALC_TIOUS = THUMOS14_TIOUS[:5]
 MISSING_CLASS = ("zero", "released")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Every rule in which evaluations of temporal detections differ.
+
+    Parameters
+    ----------
+    subset : of the ground truth
+    unannotated : videos without annotations count too: what is predicted in them is wrong
+    grid : snippets a second, on which segments are sets of snippets; None compares seconds
+    ambiguous : predictions that touch an ambiguous stretch do not count
+    matching : a prediction takes the free truth segment of largest IoU ("best"), or the first that passes ("first")
+    precision : of a true positive, the largest from its rank on ("envelope"), or at its rank ("plain")
+    missing_class : AP of a class without predictions is 0 ("zero"), or makes every mAP 0 ("released")
+    tious : IoU thresholds, each in (0, 1]
+    """
+
+    subset: str
+    unannotated: bool
+    grid: float | None
+    ambiguous: bool
+    matching: str
+    precision: str
+    missing_class: str
+    tious: tuple[float, ...]
+
+    def describe(self) -> dict[str, str]:
+        """What is done, for the record that goes with the numbers."""
+        grid = f"snippet sets at {self.grid:g} a second, truth rounded, predictions truncated" if self.grid else None
+        return {
+            "IoU": grid or "intervals in seconds",
+            "videos": "of the subset" if self.unannotated else "of the subset, with annotations",
+            "ambiguous segments": "predictions that touch one do not count" if self.ambiguous else "not looked at",
+            "ranking": "falling score, equal scores in file order",
+            "matching": "the free truth segment of largest IoU" if self.matching == "best" else "the first that passes",
+            "AP": "under the precision envelope" if self.precision == "envelope" else "precision at each true positive",
+            "class without predictions": "AP 0 for that class" if self.missing_class == "zero" else _RELEASED,
+        }
+
+
+_RELEASED = "every mAP 0, as released"
+_THUMOS14 = Rules("test", False, SNIPPETS_PER_SECOND, True, "best", "envelope", "zero", THUMOS14_TIOUS)
+PROTOCOLS = {
+    "thumos14": _THUMOS14,
+    "activitynet": Rules("validation", True, None, False, "best", "envelope", "zero", ACTIVITYNET_TIOUS),
+    "wtalc": replace(_THUMOS14, matching="first", precision="plain", tious=WTALC_TIOUS),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +123,12 @@ def detection_map(
     subset: str | None = None,
     ambiguous: str | os.PathLike[str] | Intervals | None = None,
     missing_class: str = "zero",
-    snippets_per_second: float = 25 / 16,
+    snippets_per_second: float = SNIPPETS_PER_SECOND,
 ) -> DetectionScores:
     """Mean average precision of temporal detections.
 
-    Both protocols match greedily by falling score (:func:`pyws.ops.match_segments`) and take the area under the
-    precision envelope. Equal scores rank in the order of the videos in the ground truth, then of the predictions.
+    All protocols match greedily by falling score. Equal scores rank in the order of the videos in the ground truth,
+    then of the predictions.
 
     ================== ==================================================== ========================================
     rule               ``"thumos14"``                                       ``"activitynet"``
@@ -89,9 +138,15 @@ def detection_map(
     videos             of the subset, with at least one annotation          of the subset
     classes            annotated in the subset, by name                     annotated in the subset, as they come
     ambiguous          predictions that touch such a segment do not count   -
+    matching           free truth segment of largest IoU                    free truth segment of largest IoU
+    AP                 under the precision envelope                         under the precision envelope
     default subset     ``test``                                             ``validation``
     default thresholds 0.1:0.1:0.7                                          0.5:0.05:0.95
     ================== ==================================================== ========================================
+
+    ``"wtalc"`` is the older evaluation of W-TALC: as ``"thumos14"``, but a prediction takes the first free truth
+    segment that passes the threshold, AP is the mean over the truth of the precision at each true positive, and the
+    thresholds are 0.1:0.1:0.5.
 
     Predictions in other videos do not count, and the videos are listed; a class of the ground truth file that is not
     annotated in the subset does not count either. A label that the ground truth does not know is an error. Two empty
@@ -101,13 +156,14 @@ def detection_map(
     ----------
     predictions : detections in ActivityNet form, see :func:`pyws.data.temporal.read_detections`
     truth : ground truth in ActivityNet form, see :func:`pyws.data.temporal.read_truth`
-    protocol : "thumos14" or "activitynet"
+    protocol : "thumos14", "activitynet" or "wtalc"
     tious : IoU thresholds, each in (0, 1]
     subset : which subset of the ground truth to evaluate
-    ambiguous : of "thumos14": a file of ``VIDEO START END`` lines or a mapping; if not given, what ``truth`` lists
+    ambiguous : of "thumos14" and "wtalc": a file of ``VIDEO START END`` lines or a mapping; if not given, what
+        ``truth`` lists
     missing_class : AP of a class without predictions is 0 ("zero"), or makes every mAP 0, as the code does that most
         work on THUMOS14 reports from ("released")
-    snippets_per_second : of "thumos14": frames a second / frames a snippet
+    snippets_per_second : of "thumos14" and "wtalc": frames a second / frames a snippet
 
     Raises
     ------
@@ -123,21 +179,16 @@ def detection_map(
     >>> scores.map.tolist(), scores.average
     ([100.0, 0.0], 50.0)
     """
-    _check_arguments(protocol, tious, ambiguous, missing_class, snippets_per_second)
-    subset = PROTOCOLS[protocol][0] if subset is None else subset
-    thresholds = PROTOCOLS[protocol][1] if tious is None else tuple(map(float, tious))
+    rules = rules_of(protocol, tious, subset, missing_class, snippets_per_second)
+    if ambiguous is not None and not rules.ambiguous:
+        raise ValueError(f"detection_map: ambiguous segments are a rule of thumos14, got protocol {protocol!r}")
     known, found = read_truth(truth), read_detections(predictions)
-    wanted = _evaluated(known, subset, protocol)
-    counted, ignored_videos = _counted(found, known, wanted)
-    kept = counted
-    if protocol == "thumos14":
-        stretches = known.ambiguous if ambiguous is None else read_ambiguous(ambiguous)
-        wanted = _on_snippets(wanted, np.rint, snippets_per_second)
-        kept = _on_snippets(counted, np.trunc, snippets_per_second)
-        kept = _unambiguous(kept, stretches, snippets_per_second)
-    ap = 100 * _average_precision(kept, wanted, thresholds)
-    without = len(wanted.labels) - len(np.flatnonzero(np.bincount(kept.label)))
-    zero = missing_class == "released" and without > 0
+    stretches = known.ambiguous if ambiguous is None else read_ambiguous(ambiguous)
+    matched = match_detections(found, known, rules, stretches)
+    wanted, counted, kept = matched.truth, matched.counted, matched.predictions
+    ap = 100 * matched.ap
+    names_hash = hashlib.sha256("\n".join(sorted(wanted.videos)).encode()).hexdigest()
+    without = matched.classes_without_predictions
     counts = {
         "videos": len(wanted.videos),
         "videos_without_predictions": len(wanted.videos) - len(np.flatnonzero(np.bincount(counted.video))),
@@ -148,15 +199,18 @@ def detection_map(
         "predictions_ignored": len(found) - len(counted),
         "predictions_ambiguous": len(counted) - len(kept),
     }
-    names_hash = hashlib.sha256("\n".join(sorted(wanted.videos)).encode()).hexdigest()
-    rules = _rules(protocol, missing_class, snippets_per_second)
-    return DetectionScores(protocol, subset, thresholds, wanted.labels, ap, 0 * ap.mean(0) if zero else ap.mean(0),
-                           names_hash, ignored_videos, counts, rules)  # fmt: skip
+    return DetectionScores(protocol, rules.subset, rules.tious, wanted.labels, ap, matched.factor * ap.mean(0),
+                           names_hash, matched.ignored_videos, counts, rules.describe())  # fmt: skip
 
 
-def _check_arguments(
-    protocol: str, tious: Sequence[float] | None, ambiguous: Any, missing_class: str, snippets_per_second: float
-) -> None:
+def rules_of(
+    protocol: str,
+    tious: Sequence[float] | None = None,
+    subset: str | None = None,
+    missing_class: str = "zero",
+    snippets_per_second: float = SNIPPETS_PER_SECOND,
+) -> Rules:
+    """The rules of a protocol with those that :func:`detection_map` lets one choose."""
     for name, value, choices in (("protocol", protocol, PROTOCOLS), ("missing_class", missing_class, MISSING_CLASS)):
         if value not in choices:
             raise ValueError(f"detection_map: {name} must be one of {', '.join(choices)}, got {value!r}")
@@ -164,22 +218,62 @@ def _check_arguments(
         raise ValueError(f"detection_map: snippets_per_second must be > 0, got {snippets_per_second}")
     if tious is not None and not (len(tious) and all(0 < tiou <= 1 for tiou in tious)):
         raise ValueError(f"detection_map: tious must be one or more numbers in (0, 1], got {list(tious)}")
-    if ambiguous is not None and protocol != "thumos14":
-        raise ValueError(f"detection_map: ambiguous segments are a rule of thumos14, got protocol {protocol!r}")
+    rules = PROTOCOLS[protocol]
+    return replace(
+        rules,
+        subset=rules.subset if subset is None else subset,
+        grid=None if rules.grid is None else float(snippets_per_second),
+        missing_class=missing_class,
+        tious=rules.tious if tious is None else tuple(map(float, tious)),
+    )
 
 
-def _rules(protocol: str, missing_class: str, snippets_per_second: float) -> dict[str, str]:
-    """What was done, for the record that goes with the numbers."""
-    zero = "AP 0 for that class" if missing_class == "zero" else "every mAP 0, as released"
-    rules = {"ranking": "falling score, equal scores in file order", "class without predictions": zero}
-    if protocol == "thumos14":
-        return {
-            "IoU": f"snippet sets at {snippets_per_second:g} a second, truth rounded, predictions truncated",
-            "ambiguous segments": "predictions that touch one do not count",
-            "videos": "of the subset, with annotations",
-            **rules,
-        }
-    return {"IoU": "intervals in seconds", "videos": "of the subset", **rules}
+@dataclass(frozen=True, eq=False)
+class MatchedDetections:
+    """Predictions matched with the truth by some rules."""
+
+    truth: Instances
+    """Of the evaluated videos and classes, on the grid of the rules."""
+    counted: Instances
+    """The predictions in them."""
+    predictions: Instances
+    """Those that do not touch an ambiguous stretch, on the grid."""
+    ignored_videos: tuple[str, ...]
+    rows: np.ndarray
+    """(P,) the row of ``predictions`` at each rank: class 0 by falling score, then class 1, and so on."""
+    hit: np.ndarray
+    """(P, tious) bool, by rank."""
+    ap: np.ndarray
+    """(classes, tious) in [0, 1]."""
+    rules: Rules
+
+    @property
+    def classes_without_predictions(self) -> int:
+        return len(self.truth.labels) - len(np.flatnonzero(np.bincount(self.predictions.label)))
+
+    @property
+    def factor(self) -> float:
+        """0 where the released rule makes every mAP 0."""
+        return 0.0 if self.rules.missing_class == "released" and self.classes_without_predictions else 1.0
+
+
+def match_detections(found: Instances, known: Truth, rules: Rules, stretches: Intervals) -> MatchedDetections:
+    """Match predictions with ground truth by any rules; ``stretches`` are the ambiguous ones, in seconds.
+
+    Raises
+    ------
+    DataError : as :func:`detection_map`
+    """
+    wanted = _evaluated(known, rules)
+    counted, ignored_videos = _counted(found, known, wanted)
+    kept = counted
+    if rules.grid is not None:
+        wanted = _on_snippets(wanted, np.rint, rules.grid)
+        kept = _on_snippets(counted, np.trunc, rules.grid)
+    if rules.ambiguous:
+        kept = _unambiguous(kept, stretches, rules.grid)
+    rows, hit, ap = _match(kept, wanted, rules)
+    return MatchedDetections(wanted, counted, kept, ignored_videos, rows, hit, ap, rules)
 
 
 def _select(rows: Instances, videos: Sequence[str], labels: Sequence[str]) -> Instances:
@@ -196,20 +290,20 @@ def _select(rows: Instances, videos: Sequence[str], labels: Sequence[str]) -> In
     return Instances(tuple(videos), tuple(labels), video[chosen], label[chosen], *columns)
 
 
-def _evaluated(known: Truth, subset: str, protocol: str) -> Instances:
-    """The ground truth of the videos and classes that the protocol evaluates."""
-    rows = known.instances
+def _evaluated(known: Truth, rules: Rules) -> Instances:
+    """The ground truth of the videos and classes that the rules evaluate."""
+    rows, subset = known.instances, rules.subset
     if subset not in known.subset:
         raise DataError("ground truth", f"subset must be one of {', '.join(sorted(set(known.subset)))}, got {subset!r}")
     inside = np.array([name == subset for name in known.subset])
     annotated = np.bincount(rows.video, minlength=len(inside)) > 0
     if not (inside & annotated).any():
         raise DataError("ground truth", f"subset {subset!r} must have annotations, got none")
-    kept = inside & annotated if protocol == "thumos14" else inside
+    kept = inside if rules.unannotated else inside & annotated
     present, first = np.unique(rows.label[inside[rows.video]], return_index=True)
     labels = [rows.labels[label] for label in present[np.argsort(first)]]
     videos = [rows.videos[index] for index in np.flatnonzero(kept)]
-    return _select(rows, videos, sorted(labels) if protocol == "thumos14" else labels)
+    return _select(rows, videos, labels if rules.unannotated else sorted(labels))
 
 
 def _counted(found: Instances, known: Truth, wanted: Instances) -> tuple[Instances, tuple[str, ...]]:
@@ -229,34 +323,44 @@ def _counted(found: Instances, known: Truth, wanted: Instances) -> tuple[Instanc
 
 def _on_snippets(rows: Instances, rounding: Any, snippets_per_second: float) -> Instances:
     start, end = (rounding(seconds * snippets_per_second) for seconds in (rows.start, rows.end))
-    return dataclasses.replace(rows, start=start, end=end)
+    return replace(rows, start=start, end=end)
 
 
-def _unambiguous(rows: Instances, stretches: Intervals, snippets_per_second: float) -> Instances:
-    """The rows that share no snippet with an ambiguous stretch of their video."""
+def _unambiguous(rows: Instances, stretches: Intervals, grid: float | None) -> Instances:
+    """The rows that share a snippet (or time) with no ambiguous stretch of their video."""
     clear = np.ones(len(rows), dtype=bool)
     for index, video in enumerate(rows.videos):
         if video not in stretches:
             continue
-        for start, end in np.rint(np.array(stretches[video], dtype=np.float64).reshape(-1, 2) * snippets_per_second):
+        pairs = np.array(stretches[video], dtype=np.float64).reshape(-1, 2)
+        for start, end in pairs if grid is None else np.rint(pairs * grid):
             touches = np.minimum(rows.end, end) > np.maximum(rows.start, start)
             clear &= ~(touches & (rows.video == index))
     return rows.where(clear)
 
 
-def _average_precision(predictions: Instances, truth: Instances, tious: Sequence[float]) -> np.ndarray:
-    """AP in [0, 1] of every class at every threshold; a group is a pair of a class and a video that occurs."""
+def _match(predictions: Instances, truth: Instances, rules: Rules) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows by rank, hits by rank and AP; a group is a pair of a class and a video that occurs."""
     keys = [rows.label * len(truth.videos) + rows.video for rows in (predictions, truth)]
     occurs = np.zeros(len(truth.labels) * len(truth.videos), dtype=bool)
     for key in keys:
         occurs[key] = True
     groups = np.flatnonzero(occurs)
-    ragged = []
+    ragged, orders = [], []
     for rows, key in zip((predictions, truth), keys, strict=True):
         order = np.argsort(key, kind="stable")
         start, end, score = (torch.from_numpy(column[order]) for column in (rows.start, rows.end, rows.score))
         offsets = torch.from_numpy(np.append(np.searchsorted(key[order], groups), len(rows)))
         ragged.append(Segments(start, end, score, score, offsets))
+        orders.append(order)
     firsts = np.arange(len(truth.labels) + 1) * len(truth.videos)
-    class_offsets = torch.from_numpy(np.searchsorted(groups, firsts))
-    return match_segments(ragged[0], ragged[1], class_offsets, tious).ap.numpy()
+    class_offsets = np.searchsorted(groups, firsts)
+    matched = match_segments(ragged[0], ragged[1], torch.from_numpy(class_offsets), rules.tious)
+    ranked, ap = matched.order.numpy(), matched.ap.numpy()
+    rows_by_rank = orders[0][ranked]
+    hit = matched.hit.numpy() if rules.matching == "best" else first_match(ragged[0], ragged[1], ranked, rules.tious)
+    if rules.matching != "best" or rules.precision != "envelope":
+        carried = precision_of_hits(hit[ranked], predictions.label[rows_by_rank], len(truth.labels), rules.precision)
+        positives = np.bincount(truth.label, minlength=len(truth.labels))
+        ap = class_sums(carried, predictions.label[rows_by_rank], len(truth.labels)) / positives[:, None]
+    return rows_by_rank, hit[ranked], ap

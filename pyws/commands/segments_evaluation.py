@@ -1,0 +1,142 @@
+"""pyws segments evaluate: detections to scores, and what makes two scores differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tyro.conf import Positional
+
+from pyws.commands.common import Common, CommonOptions
+
+if TYPE_CHECKING:
+    from pyws.evaluation import DetectionScores
+    from pyws.evaluation.attribution import Attribution
+
+_SHOWN = 12  # classes and videos in a table; the others are one row
+
+
+def evaluate(
+    predictions: Positional[Path],
+    truth: Positional[Path],
+    protocol: Literal["thumos14", "activitynet", "wtalc"] = "thumos14",
+    subset: str | None = None,
+    tious: tuple[float, ...] | None = None,
+    ambiguous: Path | None = None,
+    missing_class: Literal["zero", "released"] = "zero",
+    snippets_per_second: float = 25 / 16,
+    explain: tuple[str, ...] = (),
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Score detections against ground truth: mean average precision.
+
+    Args:
+        predictions: detections in ActivityNet form, .json or .json.gz
+        truth: ground truth in ActivityNet form (`pyws data convert` makes it of the THUMOS14 files)
+        protocol: thumos14 (snippet grid, ambiguous stretches), activitynet (seconds), or wtalc (as thumos14, but the
+            first truth segment that passes is taken, and AP has no envelope)
+        subset: of the ground truth; thumos14, wtalc: test, activitynet: validation
+        tious: IoU thresholds; thumos14: 0.1 to 0.7, activitynet: 0.5 to 0.95, wtalc: 0.1 to 0.5
+        ambiguous: file of VIDEO START END lines; if not given, what the ground truth lists
+        missing_class: AP 0 for a class without predictions, or as released every mAP 0
+        snippets_per_second: of thumos14 and wtalc
+        explain: what to compare with: other detections (a file), another protocol, and zero or released, one or more
+            of these; prints what the difference is made of, by rules, classes and videos
+    """
+    from pyws.evaluation import detection_map
+
+    scores = detection_map(predictions, truth, protocol, tious, subset, ambiguous, missing_class, snippets_per_second)
+    common.say(_table(scores))
+    for name, rule in scores.rules.items():
+        common.say(f"{name}: {rule}")
+    common.say(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in scores.counts.items()))
+    ignored = f", ignored {', '.join(scores.ignored_videos)}" if scores.ignored_videos else ""
+    common.say(f"videos: SHA-256 of their sorted names {scores.video_hash}{ignored}")
+    document = scores.to_dict()
+    if explain:
+        from pyws.evaluation.attribution import explain_difference
+        from pyws.evaluation.detection import rules_of
+
+        other, other_protocol, other_missing = _other(explain, protocol, missing_class)
+        this_rules = rules_of(protocol, tious, subset, missing_class, snippets_per_second)
+        rules = rules_of(other_protocol, tious, subset, other_missing, snippets_per_second)
+        why = explain_difference(truth, predictions, this_rules, other, rules, ambiguous)
+        for table in _explanation(why):
+            common.say(table)
+        document["explanation"] = why.to_dict()
+    return document
+
+
+def _other(words: tuple[str, ...], protocol: str, missing_class: str) -> tuple[Path | None, str, str]:
+    """The other file, protocol and rule of missing classes that the words name."""
+    from pyws.evaluation.detection import MISSING_CLASS, PROTOCOLS
+
+    other: Path | None = None
+    for word in words:
+        if word in PROTOCOLS:
+            protocol = word
+        elif word in MISSING_CLASS:
+            missing_class = word
+        elif other is None:
+            other = Path(word)
+        else:
+            raise ValueError(f"--explain: must name one file, got {other} and {word}")
+    return other, protocol, missing_class
+
+
+def _explanation(why: Attribution) -> Iterator[Any]:
+    """Three tables whose changes add up to the same difference."""
+    rows = [(step.what, f"{step.before} -> {step.after}", step.average, step.change) for step in why.steps]
+    total = ("together", "", why.other, why.difference)
+    yield _changes("rules and predictions, one after the other", ("change", "", "average mAP"), rows, total)
+    for kind, pairs in (("class", why.classes), ("video", why.videos)):
+        items = list(pairs.items())
+        rows = [(name, f"{this:.3f}", other, other - this) for name, (this, other) in items[:_SHOWN]]
+        if len(items) > _SHOWN:
+            this, other = (sum(pair[side] for _, pair in items[_SHOWN:]) for side in (0, 1))
+            rows.append((f"{len(items) - _SHOWN} others", f"{this:.3f}", other, other - this))
+        total = ("together", f"{why.this:.3f}", why.other, why.difference)
+        yield _changes(f"share of the average mAP by {kind}", (kind, "this", "other"), rows, total)
+
+
+def _changes(
+    title: str,
+    names: tuple[str, str, str],
+    rows: list[tuple[str, str, float, float]],
+    total: tuple[str, str, float, float],
+) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    for index, name in enumerate((*names, "difference")):
+        table.add_column(name, justify="left" if index < 2 else "right")
+    for name, text, number, change in (*rows, total):
+        if (name, text, number, change) == total:
+            table.add_section()
+        table.add_row(name, text, f"{number:.3f}", f"{change:+.3f}")
+    return table
+
+
+def _table(scores: DetectionScores) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    names = max(len(name) for name in (*scores.classes, "class"))
+    table = Table(
+        title=f"AP (%), {scores.protocol}, subset {scores.subset}",
+        title_justify="left",
+        box=box.SIMPLE,
+        width=names + 9 * len(scores.tious) + 15,  # whole, however narrow the terminal
+    )
+    table.add_column("class", no_wrap=True)
+    for tiou in scores.tious:
+        table.add_column(f"{tiou:g}", justify="right")
+    table.add_column("mean", justify="right")
+    rows = [*zip(scores.classes, scores.ap, strict=True), ("mAP", scores.map)]
+    for name, values in rows:
+        if name == "mAP":
+            table.add_section()
+        table.add_row(name, *(f"{value:.2f}" for value in values), f"{values.mean():.2f}")
+    return table
