@@ -423,6 +423,9 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
     manifest = json.loads(capsys.readouterr().out)
     assert manifest["returned"] == 0
     assert manifest["versions"][0]["selection"]["selected"] >= 2
+    report = (tmp_path / "run/report.html").read_text()
+    assert "the model of version 0 is returned" in report
+    assert report.count("<img") == 2 + len(VIDEOS)
     frames = init.parent / "frames/fox_a"
     words = ["masks", "predict", tmp_path / "run", frames, "-o", tmp_path / "out", "--device", "cpu", "--json"]
     assert main([str(word) for word in words]) == 0

@@ -45,6 +45,7 @@ def train(
         common: Options of every command.
     """
     from pyws.masks.evolve import Evolution, as_variant
+    from pyws.report.training import write_training_report
 
     settings = as_variant(RunSettings(selection, disc, training, loop, common.seed), variant)
     classifier = None
@@ -54,6 +55,7 @@ def train(
     quiet = common.quiet or common.json
     run = Evolution(init, out, settings, classifier, weights, common.torch_device, quiet)
     manifest = run.run()
+    write_training_report(out)
     common.say(_table(manifest))
     common.say(f"stopped: {manifest['stopped']}; model of version {manifest['returned']}: {out / 'model.safetensors'}")
     return manifest

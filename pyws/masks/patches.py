@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from pyws import ops
 from pyws.data.frames import Pixels
 from pyws.masks.annotations import as_images
 
@@ -73,31 +74,27 @@ class Backgrounds:
 
     Parameters
     ----------
-    masks : (H, W) integers of each frame, 0 for background; any pixel of any label is foreground
+    masks : (H, W) integers of each frame, of one size, 0 for background; any pixel of any label is foreground
     """
 
     def __init__(self, masks: Sequence[NDArray[np.integer]]) -> None:
-        self._sums = [np.pad(np.cumsum(np.cumsum(mask > 0, 0), 1, dtype=np.int64), ((1, 0), (1, 0))) for mask in masks]
+        self._integral = ops.integral_image(torch.from_numpy(np.stack(masks) > 0))
 
     def draw(self, side: int, rng: np.random.Generator) -> tuple[int, Square, bool] | None:
         """A patch drawn at random: its frame, its square, and whether foreground up to RELAXED had to be allowed.
 
-        Frames are tried in random order; in the first that has room, all places are equally likely. None where no
-        frame has room.
+        A frame with room is drawn first, then one of its places, all equally likely. None where no frame has room.
         """
-        order = rng.permutation(len(self._sums))
-        for allowed in (0, int(RELAXED * side * side)):
-            for index in order:
-                found = np.argwhere(_box_sums(self._sums[index], side) <= allowed)
-                if len(found):
-                    top, left = found[rng.integers(len(found))]
-                    return int(index), Square(int(top), int(left), side), allowed > 0
+        sides = torch.tensor([side])
+        for share in (0.0, RELAXED):
+            counts = ops.count_patches(self._integral, sides, share)[:, 0].numpy()
+            roomy = np.flatnonzero(counts)
+            if len(roomy):
+                index = int(rng.choice(roomy))
+                rank = torch.tensor([int(rng.integers(counts[index]))])
+                place = ops.find_patches(self._integral, torch.tensor([index]), sides, rank, share)[0].tolist()
+                return index, Square(place[0], place[1], side), share > 0
         return None
-
-
-def _box_sums(sums: NDArray[np.int64], side: int) -> NDArray[np.int64]:
-    """Foreground pixels in each square of a side, by its top left corner; empty where none fits."""
-    return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
 
 
 def composite(foreground: Tensor, mask: Tensor, background: Tensor, seam: float = SEAM) -> Tensor:

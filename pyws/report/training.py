@@ -1,89 +1,126 @@
-"""The report of a training run: its curves and what became of its pseudo labels, from the files of its folder."""
+"""The report of a run of pyws masks train: counts, curves, and masks from version to version."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyws.errors import DataError
+from pyws.data.frames import open_frames, read_mask
+from pyws.files import read_json
 from pyws.report.html import Picture, Section, Table, write_html
+from pyws.report.pictures import contact_sheet, overlay, write_picture
 from pyws.report.timelines import draw_lines
 
-Record = Mapping[str, Any]
-CURVES = {"losses": ("loss", "distribution_loss"), "mAP (%)": ("mAP",), "learning rate": ("lr",)}
-SECTIONS = "Training", "Generations of pseudo labels"
+VIDEOS = 12  # of which a picture is made
+FRAMES = 3  # of each
 
 
-def write_training_report(folder: str | os.PathLike[str]) -> Path:
-    """Draw the curves of ``history.jsonl`` and write ``report.html``; returns its path.
+def write_training_report(run: str | os.PathLike[str]) -> None:
+    """Write ``report.html`` and the pictures in ``report/`` of a run, from its files and those of its first stage.
 
     Raises
     ------
-    DataError : no history, or one that cannot be read
+    DataError : a manifest, mask or frame is missing or damaged
     """
-    root = Path(folder)
-    history = read_history(root / "history.jsonl")
-    sections = [Section(SECTIONS[0], tables=[_summary(history)], pictures=list(_curves(root, history)))]
-    renewals = [record for record in history if "labels" in record]
-    if renewals:
-        sections.append(_generations(renewals))
-    write_html(root / "report.html", f"pyws segments train: {root.resolve().name}", _LEAD, sections)
-    return root / "report.html"
-
-
-_LEAD = (
-    "A network that learns from video tags when things happen. The loss is the host's own; from the first generation "
-    "on the distribution loss of its pseudo labels joins it."
-)
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The records of a run, one for each epoch."""
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise DataError(path, f"cannot be read: {error}") from error
-
-
-def _curves(root: Path, history: Sequence[Record]) -> list[Picture]:
-    pictures = []
-    for caption, names in CURVES.items():
-        lines = {}
-        for name in names:
-            records = [record for record in history if name in record]
-            if records and any(record[name] for record in records):
-                lines[name] = ([record["epoch"] for record in records], [record[name] for record in records])
-        if lines:
-            path = root / "pictures" / f"{names[0]}.png"
-            draw_lines(path, lines, "epoch", caption)
-            pictures.append(Picture(path, caption))
-    return pictures
-
-
-def _summary(history: Sequence[Record]) -> Table:
-    seconds = [record["seconds"] for record in history]
-    rows: list[list[object]] = [
-        ["epochs", len(history)],
-        ["seconds an epoch", sum(seconds) / len(seconds)],
-        ["last loss", history[-1]["loss"]],
+    run = Path(run)
+    manifest = read_json(run / "manifest.json")
+    trained = [version for version in manifest["versions"] if "curve" in version]
+    _draw_curves(run, trained)
+    sections = [
+        _versions(manifest),
+        _curves(run),
+        _selection(manifest),
+        _masks(run, manifest),
     ]
-    evaluated = [record for record in history if "mAP" in record]
-    if evaluated:
-        best = max(evaluated, key=lambda record: record["mAP"])
-        rows += [[f"best average mAP (%), epoch {best['epoch']}", best["mAP"]]]
-        rows += [[f"last average mAP (%), epoch {evaluated[-1]['epoch']}", evaluated[-1]["mAP"]]]
-    return Table(("of the run", "value"), rows)
+    lead = f"{manifest['frames']['training']} frames to train on, {manifest['frames']['validation']} held out. "
+    if "stopped" in manifest:
+        lead += f"Ended because {manifest['stopped']}; the model of version {manifest['returned']} is returned."
+    write_html(run / "report.html", "Masks from tags: the second stage", lead, sections)
 
 
-def _generations(renewals: Sequence[Record]) -> Section:
+def _versions(manifest: dict[str, Any]) -> Section:
+    columns = ("version", "frames", "selected", "epochs", "best epoch", "RII", "mIoU_PA", "RIC", "mIoU_PA of v0")
+    rows = []
+    for version in manifest["versions"]:
+        counts = version.get("selection", {})
+        row: list[object] = [f"v{version['version']}", counts.get("frames"), counts.get("selected")]
+        if "curve" in version:
+            best = version["curve"][version["best_epoch"]]
+            row += [len(version["curve"]), version["best_epoch"]]
+            row += [float(best[key]) for key in ("rii", "miou_pa", "ric", "miou_pa_v0")]
+        rows.append(row + [None] * (len(columns) - len(row)))
     text = (
-        "Each row is a renewal of the pseudo labels; optimal and relaxed count the linear programs of a video and a "
-        "class. A relaxed one has segments whose scores contradict each other, and labels of the least residual. "
-        "labels/ holds the labels of each generation."
+        "RII: do predictions follow superpixels; mIoU_PA: do they, refined by superpixels, agree with the "
+        "pseudo-annotations of the frames held out; RIC is the sum, RII at its weight. No true mask is read."
     )
-    names = tuple(renewals[0]["labels"])
-    rows = [[record["epoch"], *record["labels"].values()] for record in renewals]
-    return Section(SECTIONS[1], [text], [Table(("before epoch", *names), rows)])
+    return Section("Versions", [text], [Table(columns, rows, "scores of the best epoch of each version")])
+
+
+def _curves(run: Path) -> Section:
+    pictures = [
+        Picture(run / "report" / "score.png", "score that chooses the epoch"),
+        Picture(run / "report" / "loss.png", "cross entropy of the crops trained on"),
+    ]
+    return Section("Epochs", pictures=[picture for picture in pictures if Path(picture.path).is_file()])
+
+
+def _selection(manifest: dict[str, Any]) -> Section:
+    columns = ("version", "labels", "by discriminator alone", "by classifier alone", "by both", "not tested", "empty")
+    keys = ("labels", "by_disc_only", "by_cls_only", "by_both", "untested", "empty")
+    selected = [version for version in manifest["versions"] if "selection" in version]
+    rows = [[f"v{version['version']}", *(version["selection"][key] for key in keys)] for version in selected]
+    names = list(dict.fromkeys(name for version in selected for name in version["selection"]["classes"]))
+    by_class = [
+        [name, *(_share(version["selection"]["classes"].get(name)) for version in selected)] for name in sorted(names)
+    ]
+    heads = ("class", *(f"v{version['version']}" for version in selected))
+    tables = [
+        Table(columns, rows, "labels of frames, by the test that they passed"),
+        Table(heads, by_class, "frames selected of those that show the class"),
+    ]
+    return Section("Selection", tables=tables)
+
+
+def _share(counts: dict[str, int] | None) -> str:
+    return "-" if counts is None else f"{counts['selected']} / {counts['frames']}"
+
+
+def _masks(run: Path, manifest: dict[str, Any]) -> Section:
+    init = Path(manifest["init"])
+    folders = [init / "pa/v0", *(run / "pa" / f"v{version['version']}" for version in manifest["versions"][1:])]
+    videos = read_json(init / "manifest.json")["videos"]
+    shown = [name for name in videos if (folders[0] / name).is_dir()][:VIDEOS]
+    pictures = []
+    for name in shown:
+        sheet = run / "report" / f"{name}.jpg"
+        rows = list(_rows(videos[name]["source"], name, folders))
+        captions = ["frame", *(f"PA.v{number}" for number in range(len(folders)))]
+        write_picture(sheet, contact_sheet(rows, captions, width=256))
+        pictures.append(Picture(sheet, name, wide=True))
+    return Section("Pseudo-annotations by version", pictures=pictures)
+
+
+def _rows(source: str, video: str, folders: Sequence[Path]) -> Iterator[list[Any]]:
+    """A few sampled frames of a video, each beside its masks."""
+    frames = open_frames(source)
+    stems = sorted(path.stem for path in (folders[0] / video).glob("*.png"))
+    count = min(FRAMES, len(stems))
+    chosen = sorted(frames.stems.index(stems[int((k + 0.5) * len(stems) / count)]) for k in range(count))
+    for index, picture in zip(chosen, frames.read(chosen), strict=True):
+        stem = f"{frames.stems[index]}.png"
+        yield [picture, *(overlay(picture, read_mask(folder / video / stem)) for folder in folders)]
+
+
+def _draw_curves(run: Path, trained: Sequence[dict[str, Any]]) -> None:
+    if not trained:
+        return
+    epochs = {f"v{version['version']}": [row["epoch"] for row in version["curve"]] for version in trained}
+    for name, keys in (("score", ("ric", "miou_pa", "rii")), ("loss", ("loss",))):
+        lines = {}
+        for version, (caption, x) in zip(trained, epochs.items(), strict=True):
+            for key in keys:
+                label = f"{caption} {key}" if len(keys) > 1 else caption
+                lines[label] = (x, [float(row[key]) for row in version["curve"]])
+        draw_lines(run / "report" / f"{name}.png", lines, "epoch", name)
