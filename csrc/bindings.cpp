@@ -17,6 +17,7 @@
 #include "otsu_masks.h"
 #include "propose_segments.h"
 #include "simd.h"
+#include "slic.h"
 #include "superpixel_confusion.h"
 #include "superpixel_select.h"
 
@@ -79,6 +80,8 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND(snippet_classes);
   PYWS_BIND(class_rows);
   PYWS_BIND(class_mean);
+  PYWS_BIND_CPU(slic);
+  bind(module, "slic_scratch", pyws::slic_scratch);
   PYWS_BIND(superpixel_select);
   PYWS_BIND(superpixel_vote);
   PYWS_BIND(superpixel_confusion);

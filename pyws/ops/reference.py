@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyws.ops.slic import grid_of, tables
 from pyws.ragged import Segments
 
 Array = np.ndarray[Any, Any]
@@ -290,3 +291,91 @@ def background_squares(masks: Tensor, side: int, share: float = 0.0) -> list[lis
         ]
         for mask in masks
     ]
+
+
+def slic(
+    images: Tensor, n_segments: float = 200, compactness: float = 10.0, iterations: int = 10,
+    min_size_factor: float = 0.5, mask: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """SLIC in integers, one image after the other, see :func:`pyws.ops.slic`."""
+    masks = torch.ones(len(images), *images.shape[2:], dtype=torch.bool) if mask is None else mask
+    labels = np.zeros(masks.shape, dtype=np.int32)
+    for out, image, inside in zip(labels, images, masks.numpy(), strict=True):
+        height, width = inside.shape
+        rows, columns = grid_of(height, width, n_segments)
+        unit, step = min(32, 1024 / compactness), max(height / rows, width / columns)
+        lab = _lab_of_one(image, unit)
+        clusters = _clusters_of_one(
+            lab, inside, (rows, columns), int(compactness * unit / step * 2**20 + 0.5), iterations
+        )
+        out[:] = _joined_components(clusters, lab, math.floor(min_size_factor * inside.size / (rows * columns)))
+    return torch.from_numpy(labels)
+
+
+def _lab_of_one(image: Tensor, unit: float) -> Array:
+    """(H, W, 3) int64 colours, ``unit`` to one of CIELAB."""
+    levels = image.long() * 16 if image.dtype == torch.uint8 else (image.float().clamp(0, 1) * 4080 + 0.5).long()
+    gamma, roots = tables().split([4081, 1025])
+    matrix = torch.tensor([[14220, 12328, 6220], [6969, 23434, 2365], [582, 3587, 28599]])
+    t = torch.einsum("ij,jyx->iyx", matrix, gamma[levels].long()) + 2**14 >> 15
+    x, y, z = ((roots[t >> 5] >> 8) + ((roots[t >> 5] & 255) * (t & 31) + 16 >> 5)).numpy().astype(np.int64)
+    light, green, blue = (int(factor * unit + 0.5) for factor in (116, 500, 200))
+    lightness = (y * light - (int(16 * unit * 32768) - 16384)) >> 15
+    return np.stack([lightness, (x - y) * green + 16384 >> 15, (y - z) * blue + 16384 >> 15], -1)
+
+
+def _clusters_of_one(lab: Array, inside: Array, grid: tuple[int, int], scale: int, iterations: int) -> Array:
+    """(H, W) the cluster of each pixel, -1 outside."""
+    axes = [np.arange(size) for size in inside.shape]
+    y, x = np.meshgrid(*axes, indexing="ij")
+    starts = [np.arange(cells) * size // cells for cells, size in zip(grid, inside.shape, strict=True)]
+    row, column = (np.searchsorted(start, at, "right") - 1 for start, at in zip(starts, (y, x), strict=True))
+    clusters = np.where(inside, row * grid[1] + column, -1)
+    points = np.concatenate([lab, np.stack([x, y], -1) * scale // 2**20], -1)
+    centers = np.full((grid[0] * grid[1], 5), -1)
+    for _ in range(1, iterations):
+        for k in np.unique(clusters[inside]):
+            here, n = clusters == k, int((clusters == k).sum())
+            centers[k, :3] = (2 * lab[here].sum(0) + n) // (2 * n)
+            centers[k, 3:] = [(int(at[here].sum()) * 256 + n // 2) // n * scale >> 28 for at in (x, y)]
+        best = np.full(inside.shape, np.iinfo(np.int64).max)
+        for dy, dx in np.ndindex(3, 3):
+            r, c = row + dy - 1, column + dx - 1
+            k = np.clip(r, 0, grid[0] - 1) * grid[1] + np.clip(c, 0, grid[1] - 1)
+            there = (r >= 0) & (r < grid[0]) & (c >= 0) & (c < grid[1]) & (centers[k, 3] >= 0)
+            distance = np.where(there, ((points - centers[k]) ** 2).sum(-1), np.iinfo(np.int64).max)
+            clusters = np.where(inside & (distance < best), k, clusters)
+            best = np.minimum(best, distance)
+    return clusters
+
+
+def _joined_components(clusters: Array, lab: Array, min_size: int) -> Array:
+    """Connected parts in raster order, after the small ones have joined the neighbour of the nearest mean colour."""
+    height, width = clusters.shape
+    parts = np.full((height, width), -1)
+    for seed in zip(*np.nonzero(clusters >= 0), strict=True):
+        stack = [seed] if parts[seed] < 0 else []
+        number = parts.max() + 1
+        while stack:
+            y, x = stack.pop()
+            inside = 0 <= y < height and 0 <= x < width
+            if inside and parts[y, x] < 0 and clusters[y, x] == clusters[seed]:
+                parts[y, x] = number
+                stack += [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
+    while True:
+        mean = {int(p): lab[parts == p].sum(0) // (parts == p).sum() for p in np.unique(parts[parts >= 0])}
+        beside = np.concatenate([np.stack([parts[:-1], parts[1:]], -1).reshape(-1, 2),
+                                 np.stack([parts[:, :-1], parts[:, 1:]], -1).reshape(-1, 2)])  # fmt: skip
+        pairs = {(int(p), int(q)) for a, b in beside if a != b and min(a, b) >= 0 for p, q in ((a, b), (b, a))}
+        small = {p for p in mean if (parts == p).sum() < min_size}
+        chosen = {}
+        for p in sorted({p for p, _ in pairs} & small):
+            chosen[p] = min((int(((mean[p] - mean[q]) ** 2).sum()), q) for o, q in pairs if o == p)[1]
+        if not chosen:
+            break
+        joined = parts.copy()
+        for p, q in chosen.items():
+            ends = sorted({int(joined[parts == p][0]), int(joined[parts == q][0])})
+            joined[joined == ends[-1]] = ends[0]
+        parts = joined
+    return np.unique(parts, return_inverse=True)[1].reshape(parts.shape) - int((parts < 0).any())
