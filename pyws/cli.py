@@ -32,6 +32,7 @@ COMMANDS = {
     "masks classify": "pyws.commands.masks_classify:classify",
     "masks init": "pyws.commands.masks:init",
     "masks train": "pyws.commands.masks_training:train",
+    "masks ablate": "pyws.commands.masks_ablate:ablate",
     "masks predict": "pyws.commands.masks_training:predict",
     "masks evaluate": "pyws.commands.masks:evaluate",
 }

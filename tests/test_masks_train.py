@@ -19,7 +19,9 @@ from PIL import Image
 import pyws.masks.evolve as evolve
 from pyws import DataError
 from pyws.cli import main
+from pyws.commands.masks_ablate import scores_of
 from pyws.data.frames import read_mask, write_mask
+from pyws.data.label_space import actor_actions
 from pyws.masks.annotations import Annotations, Frame
 from pyws.masks.checkpoint import load_checkpoint, save_checkpoint
 from pyws.masks.convergence import LoopSettings, best_epoch, epochs_are_enough, returned_version, why_stop
@@ -56,13 +58,13 @@ def init(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stage1")
     rng = np.random.default_rng(0)
     for video in VIDEOS:
-        (folder / "frames" / video).mkdir(parents=True)
+        (folder / "videos" / video).mkdir(parents=True)
         for index in range(3):
             frame = rng.integers(0, 60, (*SIZE, 3), dtype=np.uint8)
             frame[4:36, 4 * index : 4 * index + 32] = (220, 90, 30) if "fox" in video else (40, 90, 220)
-            Image.fromarray(frame).save(folder / "frames" / video / f"{index}.png")
+            Image.fromarray(frame).save(folder / "videos" / video / f"{index}.png")
     (folder / "tags.csv").write_text("video,tag\n" + "".join(f"{video},{tag}\n" for video, tag in VIDEOS.items()))
-    words = ["masks", "init", *(folder / "frames" / video for video in VIDEOS), "-o", folder / "init", "--tags"]
+    words = ["masks", "init", *(folder / "videos" / video for video in VIDEOS), "-o", folder / "init", "--tags"]
     words += [folder / "tags.csv", "--classifier", "efficientnet-lite0", "--weights", weights, "--short-side", 32]
     words += ["--labels", weights.parent / "labels.txt", "--region-area", 64, "--device", "cpu", "--quiet"]
     assert main([str(word) for word in words]) == 0
@@ -70,6 +72,7 @@ def init(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         mask, start = np.zeros(SIZE, np.uint8), 4 * int(path.stem)
         mask[4:36, start : start + 32] = 1 + ("swan" in path.parent.name)
         write_mask(path, mask)
+        write_mask(folder / "truth" / path.parent.name / path.name, mask)
     return folder / "init"
 
 
@@ -426,7 +429,7 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
     report = (tmp_path / "run/report.html").read_text()
     assert "the model of version 0 is returned" in report
     assert report.count("<img") == 2 + len(VIDEOS)
-    frames = init.parent / "frames/fox_a"
+    frames = init.parent / "videos/fox_a"
     words = ["masks", "predict", tmp_path / "run", frames, "-o", tmp_path / "out", "--device", "cpu", "--json"]
     assert main([str(word) for word in words]) == 0
     video = json.loads(capsys.readouterr().out)["videos"]["fox_a"]
@@ -438,3 +441,34 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
     missing = [word for word in words if word != frames]
     assert main([str(word) for word in [*missing, tmp_path / "none"]]) == 1
     assert "must be a folder of frames or a video file, found neither" in capsys.readouterr().err
+
+
+def test_ablation(init: Path, small_networks: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first pseudo-annotations are the truth here: 100 percent, full and selected."""
+    words = ["masks", "ablate", init.parent, init, "-o", tmp_path, "--variants", "baseline", "ws2", "--seeds", 0, 1]
+    words += ["--rule", "disc", "--disc-threshold", 0, "--disc.patch-size", 36, "--disc.width", 2, "--disc.epochs", 1]
+    words += ["--crop", 40, "--batch", 3, "--max-epoch", 1, "--lr", 0.2, "--max-versions", 1, "--json"]
+    assert main([str(word) for word in words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(run["variant"], run["seed"]) for run in found["runs"]] == [
+        ("baseline", 0), ("baseline", 1), ("ws2", 0), ("ws2", 1),
+    ]  # fmt: skip
+    first = found["runs"][2]["versions"][0]
+    assert first["full"] == {"frames": 9, "joint": 100.0}
+    assert first["selected"]["joint"] == 100.0
+    assert 0 < found["runs"][2]["validation"]["joint"] < 100
+    assert [row[0] for row in found["tables"][0]["rows"]] == ["Baseline", "WS2"]
+    assert "± 0.0" in found["tables"][1]["rows"][0][2]
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_scores_by_hand() -> None:
+    """Of eight pixels of two pairs of one actor: a wrong action is right for the actor."""
+    space = actor_actions([("cat", "running"), ("cat", "eating")])
+    true = np.array([[0, 0, 1, 1, 2, 2, 255, 255]], np.uint8)
+    mask = np.array([[0, 1, 1, 1, 1, 2, 0, 2]], np.uint8)
+    scores = scores_of([(mask, true)], space)
+    assert scores["joint"] == pytest.approx(100 * (1 / 2 + 2 / 4 + 1 / 2) / 3)
+    assert scores["actor"] == pytest.approx(100 * (1 / 2 + 4 / 5) / 2)
+    assert scores["action"] == scores["joint"]
+    assert scores_of([], space)["joint"] is None

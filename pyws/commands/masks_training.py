@@ -50,7 +50,7 @@ def train(
     settings = as_variant(RunSettings(selection, disc, training, loop, common.seed), variant)
     classifier = None
     if settings.selection.uses_classifier:
-        classifier = _classifier(init, classifier_weights, labels)
+        classifier = open_first_classifier(init, classifier_weights, labels)
         classifier.model.to(common.torch_device)
     quiet = common.quiet or common.json
     run = Evolution(init, out, settings, classifier, weights, common.torch_device, quiet)
@@ -103,7 +103,7 @@ def predict(
     return manifest
 
 
-def _classifier(init: Path, weights: Path | None, labels: Path | None) -> Any:
+def open_first_classifier(init: Path, weights: Path | None, labels: Path | None) -> Any:
     """The classifier of the first stage, which its manifest names."""
     import hashlib
 

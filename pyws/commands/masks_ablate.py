@@ -1,0 +1,243 @@
+"""pyws masks ablate: the tables of the paper on a data set with true masks, which only this command reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from pyws.commands.common import Common, CommonOptions
+from pyws.commands.masks_training import open_first_classifier
+from pyws.data.label_space import IGNORE, LabelSpace, View
+from pyws.data.mask_sets import MaskSet
+from pyws.masks.annotations import Frame
+from pyws.masks.convergence import LoopSettings
+from pyws.masks.evolve import Evolution, RunSettings, Variant, as_variant
+from pyws.masks.judge import JudgeSettings
+from pyws.masks.selection import SelectionSettings, read_selection
+from pyws.masks.training import TrainingSettings, predict, predict_frames
+from pyws.models.deeplab import DeepLabV2
+
+VIEWS: tuple[View, ...] = ("joint", "actor", "action")
+TITLES: dict[Variant, str] = {"baseline": "Baseline", "model-s": "Model-S", "ws2": "WS2"}
+
+
+def ablate(
+    data: tyro.conf.Positional[Path],
+    init: tyro.conf.Positional[Path],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    weights: Path | None = None,
+    classifier_weights: Path | None = None,
+    labels: Path | None = None,
+    variants: tuple[Variant, ...] = ("baseline", "model-s", "ws2"),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    every: int = 4,
+    selection: Annotated[SelectionSettings, tyro.conf.arg(name="")] = SelectionSettings(),  # noqa: B008
+    training: Annotated[TrainingSettings, tyro.conf.arg(name="")] = TrainingSettings(),  # noqa: B008
+    loop: Annotated[LoopSettings, tyro.conf.arg(name="")] = LoopSettings(),  # noqa: B008
+    disc: JudgeSettings = JudgeSettings(),  # noqa: B008
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Tables 1, 2 and 3 of WS^2: variants, versions and test scores, mean and spread over seeds. Runs are continued.
+
+    Args:
+        data: Folder of the data set with true masks: A2D, YouTube-Objects, or videos/, tags.csv and truth/.
+        init: Folder that pyws masks init wrote of its videos.
+        out: Folder to write: a run of each variant and seed, results.json, report.html.
+        weights: State dict of the classifier that the backbone is taken from.
+        classifier_weights: The classifier of pyws masks init (the one of actors), which selection rules ask.
+        labels: Its labels, where pyws masks init was given a file of them.
+        variants: Rows of Table 1.
+        seeds: Of the runs.
+        every: Annotated frames of test videos from one that is scored to the next.
+        selection: Which frames are trained on.
+        training: How the network is trained.
+        loop: How versions follow one another.
+        disc: The discriminator of composites.
+        common: Options of every command.
+    """
+    from pyws.data.mask_sets import open_mask_set
+    from pyws.files import write_json
+
+    truth = open_mask_set(data)
+    device = common.torch_device
+    asked = [one for one in variants if as_variant(RunSettings(selection), one).selection.uses_classifier]
+    classifier = open_first_classifier(init, classifier_weights, labels) if asked else None
+    if classifier is not None:
+        classifier.model.to(device)
+    runs: list[dict[str, Any]] = []
+    for variant in variants:
+        for seed in seeds:
+            settings = as_variant(RunSettings(selection, disc, training, loop, seed), variant)
+            chosen = classifier if variant in asked else None
+            folder = out / f"{variant}-{seed}"
+            run = Evolution(init, folder, settings, chosen, weights, device, common.quiet or common.json)
+            run.run()
+            runs.append({"variant": variant, "seed": seed, **measure(run, truth, every)})
+            write_json(out / "results.json", {"runs": runs})
+    tables = [_variants(runs), _versions(runs), _tests(runs)]
+    results = {"runs": runs, "tables": [table for table in tables if table["rows"]]}
+    write_json(out / "results.json", results)
+    _write_report(out, results)
+    for table in results["tables"]:
+        common.say(_rich(table))
+    return results
+
+
+def measure(run: Evolution, truth: MaskSet, every: int = 1) -> dict[str, Any]:
+    """Scores of a run against true masks.
+
+    Returns
+    -------
+    ``versions``: for each, mIoU of its pseudo-annotations over all frames and over the selected ones, with their
+    number, and of its model on test videos; ``validation`` and ``test``: mIoU of the model that is returned.
+    """
+    manifest, space = run.manifest, run.data.space
+    versions = []
+    for version in manifest["versions"]:
+        number = version["version"]
+        row: dict[str, Any] = {"version": number}
+        marked = (run.out / "select" / f"v{number}.jsonl").is_file()
+        rows = read_selection(run.out / "select" / f"v{number}.jsonl") if marked else []
+        chosen = {Frame(one["video"], one["frame"]) for one in rows if one["selected"]}
+        for name, frames in (("full", run.training), ("selected", [one for one in run.training if one in chosen])):
+            masks = (run.data.mask(run.annotations(number), frame) for frame in frames)
+            row[name] = {"frames": len(frames), **scores_of(_with_truth(frames, masks, truth), space)}
+        if "curve" in version:
+            row["test"] = scores_of(_test_masks(run, run.model(number), truth, every), space)
+        versions.append(row)
+    predicted = predict_frames(
+        run.model(manifest["returned"]), run.data, run.validation, True, run.settings.training.short_side, run.device
+    )
+    masks = (mask.numpy() for _, mask in predicted)
+    return {
+        "versions": versions,
+        "returned": manifest["returned"],
+        "stopped": manifest["stopped"],
+        "validation": scores_of(_with_truth(run.validation, masks, truth), space),
+        "test": versions[manifest["returned"]]["test"],
+    }
+
+
+def _with_truth(
+    frames: Sequence[Frame], masks: Iterable[NDArray[np.uint8]], truth: MaskSet
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Masks beside the true ones, of the frames that have one."""
+    videos = {video.name: video for video in truth.videos}
+    for frame, mask in zip(frames, masks, strict=True):
+        if frame.stem in videos[frame.video].truth:
+            yield mask, truth.truth(videos[frame.video], frame.stem)
+
+
+def _test_masks(
+    run: Evolution, model: DeepLabV2, truth: MaskSet, every: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Predictions of annotated frames of the subset test, all labels allowed, and their true masks."""
+    from pyws.data.frames import open_frames
+
+    for video in truth.videos:
+        if video.subset != "test":
+            continue
+        frames = open_frames(video.source)
+        indices = [index for index, stem in enumerate(frames.stems) if stem in video.truth][::every]
+        for index, picture in zip(indices, frames.read(indices), strict=True):
+            mask = predict(model, [picture], None, run.settings.training.short_side, run.device)[0].numpy()
+            yield mask, truth.truth(video, frames.stems[index])
+
+
+def scores_of(pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], space: LabelSpace) -> dict[str, Any]:
+    """mIoU in percent of masks and true masks, background included, of labels, their actors and their actions.
+
+    One histogram over all frames; the mean is over classes that are predicted or true somewhere. None without frames.
+    """
+    joint = np.zeros((len(space), len(space)), np.int64)
+    for mask, true in pairs:
+        known = (true != IGNORE) & (mask != IGNORE)
+        joint += np.bincount(mask[known].astype(np.int64) * len(space) + true[known], minlength=joint.size).reshape(
+            joint.shape
+        )
+    found: dict[str, Any] = {}
+    for view in VIEWS if space.has_actions else VIEWS[:1]:
+        merged = np.zeros((len(space.view(view)),) * 2, np.int64)
+        parts = space.merge(np.arange(len(space)), view)
+        np.add.at(merged, (parts[:, None], parts[None]), joint)
+        both = merged.diagonal()
+        either = merged.sum(0) + merged.sum(1) - both
+        found[view] = float(100 * np.mean(both[either > 0] / either[either > 0])) if merged.any() else None
+    return found
+
+
+def _variants(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = []
+    for variant in dict.fromkeys(run["variant"] for run in runs):
+        own = [run for run in runs if run["variant"] == variant]
+        rows.append([TITLES[variant], *(_mean([run[part]["joint"] for run in own]) for part in ("validation", "test"))])
+    return {"title": "Table 1: mIoU of labels, variants", "columns": ["variant", "held out", "test"], "rows": rows}
+
+
+def _versions(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Pseudo-annotations of the variants that choose by RIC and by mIoU_PA."""
+    rows = []
+    for variant, number in _variant_versions(runs):
+        own = _of(runs, variant, number)
+        for part in ("full", "selected"):
+            if part == "selected" and variant == "baseline":
+                continue
+            frames = round(sum(version[part]["frames"] for version in own) / len(own))
+            views = [_mean([version[part].get(view) for version in own]) for view in VIEWS if view in own[0][part]]
+            rows.append([f"PA.v{number} {TITLES[variant]} {part}", f"{frames} ({len(own)})", *views])
+    columns = ["masks", "frames (seeds)", *(VIEWS if rows and len(rows[0]) > 3 else VIEWS[:1])]
+    return {"title": "Table 2: mIoU of pseudo-annotations by version", "columns": columns, "rows": rows}
+
+
+def _tests(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = []
+    for variant, number in _variant_versions(runs):
+        own = [version["test"] for version in _of(runs, variant, number) if version.get("test", {}).get("joint")]
+        if own:
+            views = [_mean([scores[view] for scores in own]) for view in VIEWS if view in own[0]]
+            rows.append([f"{TITLES[variant]} v{number}", str(len(own)), *views])
+    columns = ["model", "seeds", *(VIEWS if rows and len(rows[0]) > 3 else VIEWS[:1])]
+    return {"title": "Table 3: mIoU of test videos by version", "columns": columns, "rows": rows}
+
+
+def _variant_versions(runs: list[dict[str, Any]]) -> list[tuple[Variant, int]]:
+    return sorted({(run["variant"], version["version"]) for run in runs for version in run["versions"]},
+                  key=lambda pair: (list(TITLES).index(pair[0]), pair[1]))  # fmt: skip
+
+
+def _of(runs: list[dict[str, Any]], variant: str, number: int) -> list[dict[str, Any]]:
+    return [run["versions"][number] for run in runs if run["variant"] == variant and number < len(run["versions"])]
+
+
+def _mean(values: list[float | None]) -> str:
+    """Mean and sample standard deviation."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    spread = f" ± {np.std(known, ddof=1):.1f}" if len(known) > 1 else ""
+    return f"{np.mean(known):.1f}{spread}"
+
+
+def _write_report(out: Path, results: dict[str, Any]) -> None:
+    from pyws.report.html import Section, Table, write_html
+
+    sections = [Section(table["title"], tables=[Table(table["columns"], table["rows"])]) for table in results["tables"]]
+    lead = (
+        "mIoU in percent, background included, mean and standard deviation over seeds; true masks are read for this "
+        "report alone."
+    )
+    write_html(out / "report.html", "Variants and versions", lead, sections)
+
+
+def _rich(table: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    made = Table(*table["columns"], title=table["title"])
+    for row in table["rows"]:
+        made.add_row(*map(str, row))
+    return made
