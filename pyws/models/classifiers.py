@@ -130,8 +130,9 @@ def save_classifier(classifier: Classifier, path: str | os.PathLike[str]) -> Non
 
     state = classifier.model.state_dict()
     about = {key: getattr(classifier, key) for key in ("name", "layer", "labels", "frames", "short_side")}
-    # The format keeps no order of its own, and the number of classes is read off the last entry.
-    kept = {"order": json.dumps(list(state)), "classifier": json.dumps(about)}
+    # The format keeps no order of its own, and the number of classes is read off the last entry. One note, since
+    # several would be written in any order.
+    kept = {"pyws": json.dumps({"classifier": about, "order": list(state)})}
     with atomic_write(path, "wb") as file:
         file.write(save({key: value.detach().cpu().contiguous() for key, value in state.items()}, kept))
 
@@ -179,9 +180,9 @@ def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         with safe_open(path, "pt") as file:
             keys = list(file.keys())
-            order = json.loads((file.metadata() or {}).get("order", "null")) or keys
-            return {key: file.get_tensor(key) for key in order}
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+            note = json.loads((file.metadata() or {}).get("pyws", "{}"))
+            return {key: file.get_tensor(key) for key in note.get("order", keys)}
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(path, f"cannot be read as safetensors: {error}") from error
 
 
@@ -192,7 +193,7 @@ def _about(path: str | os.PathLike[str]) -> dict[str, Any]:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
-        about = json.loads((file.metadata() or {}).get("classifier", "{}"))
+        about = json.loads((file.metadata() or {}).get("pyws", "{}")).get("classifier", {})
     if not isinstance(about, dict):
         raise DataError(path, "says nothing sensible about its classifier")
     return about
