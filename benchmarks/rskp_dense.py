@@ -44,8 +44,8 @@ def nce(probabilities: Tensor, labels: Tensor, background: float) -> Tensor:
 def loss(model: RSKP, video: Tensor, labels: Tensor, epoch: int, seed: int) -> Tensor:
     """(L, D) features and (K,) tags -> the loss of this video, with the dropout that ``seed`` stands for."""
     features = functional.linear(video, model.embedding.weight, model.embedding.bias).relu()
-    keep = torch.empty_like(features).bernoulli_(1 - model.dropout, generator=torch.Generator().manual_seed(seed))
-    features = features * keep / (1 - model.dropout)
+    drawn = torch.empty_like(features).uniform_(generator=torch.Generator().manual_seed(seed))
+    features = features * (drawn < 1 - model.dropout) / (1 - model.dropout)
     rows = model.representatives
     for _ in range(2):
         rows = membership(features, rows)[1] @ features
@@ -54,7 +54,7 @@ def loss(model: RSKP, video: Tensor, labels: Tensor, epoch: int, seed: int) -> T
     total = 0.1 * _contrast(plain[2])
     for weight, branch in ((1, plain), (1, own), (0.5, recalled)):
         total = total + weight * (nce(branch[0], labels, 0) + 0.2 * nce(branch[1], labels, 1))
-    teacher = ((0.2 * recalled[3] + 0.8 * plain[3]) / 0.2).softmax(1).detach()
+    teacher = ((0.2 * recalled[3] + 0.8 * own[3]) / 0.2).softmax(1).detach()
     taught = -(teacher * (plain[3] / 0.2).log_softmax(1)).sum(1).mean()
     return total + model.consistency_weight(epoch) * taught
 

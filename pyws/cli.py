@@ -29,6 +29,7 @@ COMMANDS = {
     "segments fuse": "pyws.commands.segments:fuse",
     "segments labels": "pyws.commands.segments:labels",
     "segments evaluate": "pyws.commands.segments_evaluation:evaluate",
+    "segments ablate": "pyws.commands.segments_ablation:ablate",
     "masks classify": "pyws.commands.masks_classify:classify",
     "masks init": "pyws.commands.masks:init",
     "masks train": "pyws.commands.masks_training:train",

@@ -162,8 +162,8 @@ class VideoBatch:
             return functional.dropout(rows, p)
         keep = rows.new_empty(rows.shape)  # in rows' order, whatever the strides of ``rows``
         for part, generator in zip(keep.split(self.sizes), self.generators, strict=True):
-            part.bernoulli_(1 - p, generator=generator)
-        return rows * keep.div_(1 - p)
+            part.uniform_(generator=generator)  # three times as fast as bernoulli_
+        return rows * keep.lt_(1 - p).div_(1 - p)
 
 
 class Backbone(nn.Module):

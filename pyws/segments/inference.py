@@ -13,7 +13,7 @@ from pyws.data.features import FeatureSet
 from pyws.data.temporal import Instances
 from pyws.distributed import Group
 from pyws.errors import DataError
-from pyws.evaluation import detection_map
+from pyws.evaluation import DetectionScores, detection_map
 from pyws.models import Backbone, Recipe
 from pyws.ops import fuse_segments
 from pyws.progress import track
@@ -155,12 +155,25 @@ def average_map(found: Instances, data: FeatureSet, protocol: str, tious: Sequen
     ------
     DataError : the data set has no annotated segments
     """
+    scores = score(found, data, protocol, tious)
+    return 0.0 if scores is None else scores.average
+
+
+def score(
+    found: Instances, data: FeatureSet, protocol: str, tious: Sequence[float] | None = None
+) -> DetectionScores | None:
+    """Scores of segments found in a data set; None where nothing was found.
+
+    Raises
+    ------
+    DataError : the data set has no annotated segments
+    """
     if data.truth is None:
         raise DataError("data set", "must have annotated segments to evaluate on")
     place = {label: index for index, label in enumerate(data.truth.instances.labels)}
     label = np.array([place.get(label, -1) for label in found.labels], dtype=np.int64)[found.label]
     known = replace(found, labels=tuple(place), label=label).where(label >= 0)
     if not len(known):
-        return 0.0
+        return None
     rate = data.snippets_per_second
-    return detection_map(known, data.truth, protocol, tious, data.subset, snippets_per_second=rate).average
+    return detection_map(known, data.truth, protocol, tious, data.subset, snippets_per_second=rate)

@@ -76,22 +76,30 @@ def train(
     schedule = run.config.schedule
     for epoch in track(range(run.epoch, schedule.epochs), f"training {backbone}", quiet=quiet or not group.first):
         began = time.perf_counter()
-        record: Record = {"epoch": epoch, "lr": run.lr * schedule.rate(epoch)}
-        temperature = schedule.temperature(epoch)
-        if temperature is not None:
-            run.previous, run.latest = run.latest, renew(run, videos, epoch, temperature, group)
-            record["labels"] = {"temperature": temperature, **run.latest.statuses()}
+        record = run_epoch(run, videos, epoch, group)
+        if run.latest is not None and "labels" in record:
             folder.write_labels(run.latest, epoch, record["labels"])
-        record.update(train_epoch(run, videos, epoch, group))
-        if run.fills_memory(epoch):
-            fill_memory(run, videos, group)
-        run.epoch = epoch + 1
         if tests is not None and (run.epoch % config.evaluate_every == 0 or run.epoch == schedule.epochs):
             record["mAP"] = evaluate(run, tests, group)
         record["seconds"] = time.perf_counter() - began
         folder.write_epoch(run, record)
     run.host.model.eval()
     return run
+
+
+def run_epoch(run: Run, videos: Videos, epoch: int, group: Group = Group()) -> Record:  # noqa: B008
+    """Everything that belongs to an epoch: new pseudo labels where they are due, all videos once, the memory bank."""
+    schedule = run.config.schedule
+    record: Record = {"epoch": epoch, "lr": run.lr * schedule.rate(epoch)}
+    temperature = schedule.temperature(epoch)
+    if temperature is not None:
+        run.previous, run.latest = run.latest, renew(run, videos, epoch, temperature, group)
+        record["labels"] = {"temperature": temperature, **run.latest.statuses()}
+    record.update(train_epoch(run, videos, epoch, group))
+    if run.fills_memory(epoch):
+        fill_memory(run, videos, group)
+    run.epoch = epoch + 1
+    return record
 
 
 def renew(run: Run, videos: Videos, epoch: int, temperature: float, group: Group) -> PseudoLabels:

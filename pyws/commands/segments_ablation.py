@@ -1,0 +1,48 @@
+"""pyws segments ablate: what each part of training with pseudo labels gains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from pyws.commands.common import Common, CommonOptions
+
+
+def ablate(
+    out: Positional[Path],
+    data: Path | None = None,
+    preset: Literal["pyws", "paper", "released"] = "pyws",
+    backbones: tuple[Literal["rskp", "stpn", "bm", "wum", "facnet"], ...] = ("rskp", "stpn", "bm", "wum", "facnet"),
+    seeds: int = 5,
+    epochs: int = 49,
+    lr: float = 3e-3,
+    difficulty: float = 0.5,
+    videos: int = 60,
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Train with and without each part of GauFuse, over several seeds; the same command continues what was interrupted.
+
+    Args:
+        out: folder to write: cells/*.json (a result each), settings.json, report.html, report.md
+        data: folder of features with the subsets training and test; without it synthetic videos are drawn for each seed
+        preset: which rules and schedule the parts are taken from
+        backbones: the first goes through all parts, the others with and without all of them
+        seeds: runs from the seeds 0, 1, ...
+        epochs: of every run, over which the preset's schedule is stretched
+        lr: learning rate of every run
+        difficulty: of synthetic videos, from 0 to 1
+        videos: synthetic training videos; half as many are drawn for the test
+    """
+    from pyws.report.ablation import write_ablation_report
+    from pyws.segments.ablation import Ablation
+    from pyws.segments.ablation import ablate as run_ablation
+
+    source = None if data is None else str(data)
+    ablation = Ablation(preset, backbones, seeds, epochs, lr, source, difficulty, videos)
+    count = run_ablation(ablation, out, common.torch_device, quiet=common.quiet or common.json)
+    tables = write_ablation_report(out)
+    common.say(tables)
+    common.say(f"{out}: {count} results; report.html and report.md")
+    return {"out": str(out), "results": count}

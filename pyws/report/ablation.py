@@ -1,0 +1,190 @@
+"""Tables of an ablation, in the order of the paper's tables 3, 4 and 5, from the files of its folder."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyws.files import atomic_write, read_json
+from pyws.report.html import Section, Table, write_html
+
+METRICS = ("0.3", "0.5", "0.7", "average")
+DISTRIBUTIONS = ("uniform", "exponential", "t", "gaussian")
+Setting = tuple[str, str]  # course of training, method of merging at test
+BASELINE: Setting = ("warm-up", "nms")
+LONGER: Setting = ("longer", "nms")
+OURS: Setting = ("delta", "gaussian")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table.
+
+    Parameters
+    ----------
+    label : what it says
+    setting : what it shows
+    against : what its gain is over, None for none
+    paper : average mAP on THUMOS14 that the paper gives for it
+    """
+
+    label: str
+    setting: Setting
+    against: Setting | None = None
+    paper: float | None = None
+
+
+PARTS = (  # the paper's table 4, and two rows that tell its parts from longer training
+    Row("baseline: the host's own recipe", BASELINE, None, 45.1),
+    Row("trained as long as the rows below, without pseudo labels", LONGER, BASELINE),
+    Row("+ fusion at test alone", ("longer", "gaussian"), LONGER),
+    Row("+ LinPro on segments of NMS", ("nms", "nms"), LONGER, 44.9),
+    Row("+ Gaussian fusion", ("gaussian", "nms"), ("nms", "nms"), 45.6),
+    Row("+ delta pseudo labels", ("delta", "nms"), ("gaussian", "nms"), 46.2),
+    Row("+ Gaussian fusion at test", OURS, ("delta", "nms"), 48.3),
+)
+_PAPER_TRAINING = {"uniform": 31.2, "exponential": 45.3, "t": 45.6, "gaussian": 45.6}
+_PAPER_TEST = {"uniform": 41.5, "exponential": 47.1, "t": 47.1, "gaussian": 47.1}
+TRAINING = (
+    Row("NMS", ("nms", "nms"), None, 44.9),
+    *(Row(name, (name, "nms"), ("nms", "nms"), _PAPER_TRAINING[name]) for name in DISTRIBUTIONS),
+)
+AT_TEST = (
+    Row("NMS", BASELINE, None, 44.9),
+    *(Row(name, ("warm-up", name), BASELINE, _PAPER_TEST[name]) for name in DISTRIBUTIONS),
+)
+_PAPER_HOSTS = {"rskp": (45.1, 48.3), "stpn": (28.4, 31.6), "bm": (35.3, 37.3), "wum": (40.4, 42.3)}
+_PAPER_HOSTS["facnet"] = (42.9, 44.8)
+
+
+def write_ablation_report(folder: str | os.PathLike[str]) -> str:
+    """Write ``report.html`` and ``report.md`` from the results that are there; returns the latter's text.
+
+    A gain is the mean over seeds of the difference within a seed, with the number of seeds in which it was positive.
+
+    Raises
+    ------
+    DataError : a result cannot be read
+    """
+    root = Path(folder)
+    settings = read_json(root / "settings.json")
+    results = Results(read_json(path) for path in sorted((root / "cells").glob("*.json")))
+    first = settings["backbones"][0]
+    sections = [
+        Section(f"Parts ({first}; table 4)", [_PARTS_NOTE], [results.table(first, PARTS)]),
+        Section(
+            f"Distributions ({first}; table 3)",
+            [_LABELS_NOTE],
+            [results.table(first, TRAINING, "In training, NMS at test"), results.table(first, AT_TEST, "At test")],
+        ),
+        Section("Backbones (table 5)", [_HOSTS_NOTE], [results.hosts(settings["backbones"])]),
+    ]
+    lead = _lead(settings)
+    write_html(root / "report.html", "pyws segments ablate", lead, sections)
+    text = "\n".join([lead, "", *(_markdown(section) for section in sections)])
+    with atomic_write(root / "report.md") as file:
+        file.write(text)
+    return text
+
+
+class Results:
+    """Results by backbone, seed and course."""
+
+    def __init__(self, cells: Any) -> None:
+        self.cells = {(cell["backbone"], cell["seed"], cell["course"]): cell for cell in cells}
+
+    def scores(self, backbone: str, setting: Setting, metric: str) -> dict[int, float]:
+        """By seed."""
+        course, method = setting
+        return {
+            seed: cell["mAP"][method][metric]
+            for (host, seed, trained), cell in sorted(self.cells.items())
+            if (host, trained) == (backbone, course)
+        }
+
+    def gain(self, backbone: str, setting: Setting, against: Setting) -> str:
+        """Mean and spread of the average mAP's difference, and in how many seeds it was a gain."""
+        ours, theirs = (self.scores(backbone, each, "average") for each in (setting, against))
+        differences = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+        if not differences:
+            return ""
+        wins = sum(difference > 0 for difference in differences)
+        return f"{statistics.mean(differences):+.1f} ± {_spread(differences):.1f} ({wins}/{len(differences)})"
+
+    def label_worth(self, backbone: str, course: str) -> str:
+        """Percentage of the mass of the last pseudo labels that lies inside true segments."""
+        cells = [cell for (host, _, name), cell in self.cells.items() if (host, name) == (backbone, course)]
+        inside = [cell["labels"]["inside"] for cell in cells if cell["labels"]]
+        return f"{statistics.mean(inside):.0f} %" if inside else ""
+
+    def table(self, backbone: str, rows: Sequence[Row], caption: str = "") -> Table:
+        lines = []
+        for row in rows:
+            numbers = [_mean_spread(self.scores(backbone, row.setting, metric)) for metric in METRICS]
+            gain = self.gain(backbone, row.setting, row.against) if row.against else ""
+            over = _name(rows, row.against)
+            worth = self.label_worth(backbone, row.setting[0])
+            paper = "" if row.paper is None else f"{row.paper:.1f}"
+            lines.append([row.label, *numbers, gain, over, worth, paper])
+        head = ["", *METRICS[:-1], "average", "gain (seeds)", "over", "labels inside", "paper"]
+        return Table(head, lines, caption)
+
+    def hosts(self, backbones: Sequence[str]) -> Table:
+        lines = []
+        for name in backbones:
+            averages = [_mean_spread(self.scores(name, each, "average")) for each in (BASELINE, LONGER, OURS)]
+            before, after = _PAPER_HOSTS[name]
+            paper = f"{before:.1f} to {after:.1f}"
+            lines.append([name, *averages, self.gain(name, OURS, BASELINE), self.gain(name, OURS, LONGER), paper])
+        return Table(["", "host", "longer", "all parts", "gain over host", "gain over longer", "paper"], lines)
+
+
+def _name(rows: Sequence[Row], setting: Setting | None) -> str:
+    return next((f"row {number}" for number, row in enumerate(rows, 1) if row.setting == setting), "")
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _mean_spread(scores: dict[int, float]) -> str:
+    values = list(scores.values())
+    return f"{statistics.mean(values):.1f} ± {_spread(values):.1f}" if values else ""
+
+
+def _lead(settings: dict[str, Any]) -> str:
+    videos = (
+        "videos of " + Path(settings["data"]).name if settings["data"] else "SYNTHETIC videos, drawn anew for a seed"
+    )
+    rules = f"preset {settings['preset']}, {settings['epochs']} epochs at learning rate {settings['lr']:g}"
+    return (
+        f"mAP in percent at IoU 0.3, 0.5, 0.7 and on average over 0.1 to 0.7, mean ± standard deviation over "
+        f"{settings['seeds']} seeds; {videos}; {rules}. The last column is the paper's average on THUMOS14."
+    )
+
+
+_PARTS_NOTE = (
+    "All rows go on from the same warmed-up network of a seed. 'Labels inside' is the share of the mass of the last "
+    "pseudo labels that lies inside true segments of their class."
+)
+_LABELS_NOTE = (
+    "In training: networks trained on LinPro's labels of segments merged by each distribution, without differences of "
+    "generations. At test: the baseline's proposals merged by each."
+)
+_HOSTS_NOTE = "Every backbone with and without all parts; 'longer' is trained as long as all parts are, without them."
+
+
+def _markdown(section: Section) -> str:
+    lines = [f"## {section.title}", "", *section.text, ""]
+    for table in section.tables:
+        if table.caption:
+            lines += [f"{table.caption}:", ""]
+        lines.append("| " + " | ".join(map(str, table.columns)) + " |")
+        lines.append("|---|" + "--:|" * (len(table.columns) - 1))
+        lines += ["| " + " | ".join(map(str, row)) + " |" for row in table.rows]
+        lines.append("")
+    return "\n".join(lines)

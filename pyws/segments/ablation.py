@@ -1,0 +1,228 @@
+"""Which part of training with pseudo labels gains what: networks that differ in one thing, over several seeds.
+
+For each seed a backbone is warmed up once by its own recipe; every course of training goes on from a copy of that
+network, so that courses differ in what follows and in nothing else. Each result is a JSON file: what is there is not
+computed again.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyws.data.features import FeatureSet, open_features
+from pyws.data.synthetic_features import SyntheticSettings, write_synthetic
+from pyws.errors import DataError
+from pyws.files import read_json, write_json
+from pyws.progress import track
+from pyws.segments.batches import Videos
+from pyws.segments.config import PRESETS, Merging, TrainConfig
+from pyws.segments.inference import detect, score
+from pyws.segments.pseudo import PseudoLabels
+from pyws.segments.run import Run
+from pyws.segments.schedule import Schedule
+from pyws.segments.train import begin, run_epoch
+
+METHODS = ("nms", "uniform", "exponential", "t", "gaussian")  # at test
+TIOUS = (0.3, 0.5, 0.7)  # shown beside the average over the protocol's thresholds
+
+
+@dataclass(frozen=True)
+class Course:
+    """What follows the warm-up.
+
+    Parameters
+    ----------
+    labels : how proposals become the segments that LinPro labels; None for no pseudo labels
+    delta : train on differences of generations where the preset does, or on the latest labels throughout
+    """
+
+    labels: str | None = None
+    delta: bool = False
+
+    def of(self, preset: TrainConfig, schedule: Schedule) -> TrainConfig:
+        """The preset with this course and a stretched schedule."""
+        if self.labels is None:
+            return replace(preset, schedule=replace(schedule, generations=(), temperatures=(), targets=()))
+        labelling = preset.labelling
+        labelling = replace(labelling, merging=replace(labelling.merging, method=self.labels))
+        if not self.delta:
+            schedule = replace(schedule, targets=schedule.targets[:1])
+        return replace(preset, schedule=schedule, labelling=labelling)
+
+
+COURSES = {
+    "warm-up": None,  # the network that all others go on from
+    "longer": Course(),
+    **{method: Course(method) for method in METHODS},
+    "delta": Course("gaussian", delta=True),
+}
+SHORT = ("warm-up", "longer", "delta")  # of backbones other than the first
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What is compared.
+
+    Parameters
+    ----------
+    preset : of :data:`pyws.segments.config.PRESETS`, one with pseudo labels
+    backbones : the first goes through all courses, the others through the warm-up, no labels, and all parts together
+    seeds : 0, 1, ..., of networks, and of the videos where they are synthetic
+    epochs, lr : of every run
+    data : a folder of features with the subsets ``training`` and ``test``; None for synthetic videos
+    difficulty : of synthetic videos
+    videos : synthetic training videos; half as many are drawn for the test
+    """
+
+    preset: str = "pyws"
+    backbones: tuple[str, ...] = ("rskp", "stpn", "bm", "wum", "facnet")
+    seeds: int = 5
+    epochs: int = 49
+    lr: float = 3e-3
+    data: str | None = None
+    difficulty: float = 0.5
+    videos: int = 60
+
+    def courses(self, backbone: str) -> tuple[str, ...]:
+        """Names in :data:`COURSES`."""
+        return tuple(COURSES) if backbone == self.backbones[0] else SHORT
+
+
+def ablate(ablation: Ablation, out: Path, device: torch.device | str = "cpu", quiet: bool = True) -> int:
+    """Compute every result that ``out`` lacks: ``cells/BACKBONE-SEED-COURSE.json``; returns how many there are.
+
+    A result has mAP in percent on the test videos after the last epoch by every method of merging, and what the last
+    pseudo labels were worth. Annotated segments of training videos serve that measurement alone.
+
+    Raises
+    ------
+    DataError : ``out`` holds results of another ablation; the data set lacks a subset
+    """
+    _claim(out, asdict(ablation))
+    units = list(product(range(ablation.seeds), ablation.backbones))
+    for seed, backbone in track(units, "ablation", quiet=quiet):
+        missing = [name for name in ablation.courses(backbone) if not cell_path(out, backbone, seed, name).exists()]
+        if missing:
+            training, test = _videos(ablation, out, seed)
+            for name, result in _results(ablation, backbone, seed, missing, training, test, torch.device(device)):
+                where = {"backbone": backbone, "seed": seed, "course": name}
+                write_json(cell_path(out, backbone, seed, name), {**where, **result})
+    return sum(len(ablation.courses(backbone)) for _, backbone in units)
+
+
+def cell_path(out: Path, backbone: str, seed: int, course: str) -> Path:
+    """Where a result lies."""
+    return out / "cells" / f"{backbone}-{seed}-{course}.json"
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Make sure that what is in the folder belongs to these settings."""
+    path = out / "settings.json"
+    settings = {**settings, "backbones": list(settings["backbones"])}
+    if path.exists():
+        found = read_json(path)
+        for name, value in settings.items():
+            if found.get(name) != value:
+                rule = f"is of another ablation: {name} was {found.get(name)!r}, now {value!r}; choose another folder"
+                raise DataError(path, rule)
+    (out / "cells").mkdir(parents=True, exist_ok=True)
+    write_json(path, settings)
+
+
+def _videos(ablation: Ablation, out: Path, seed: int) -> tuple[FeatureSet, FeatureSet]:
+    """Training and test videos of a seed."""
+    folder = Path(ablation.data) if ablation.data is not None else out / "data" / f"seed-{seed}"
+    if ablation.data is None and not folder.exists():
+        settings = SyntheticSettings(difficulty=ablation.difficulty, seed=seed)
+        write_synthetic(folder, settings, ablation.videos, (ablation.videos + 1) // 2)
+    return open_features(folder, "training", need_tags=True), open_features(folder, "test")
+
+
+def _results(
+    ablation: Ablation,
+    backbone: str,
+    seed: int,
+    names: list[str],
+    training: FeatureSet,
+    test: FeatureSet,
+    device: torch.device,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    preset = replace(PRESETS[ablation.preset], epochs=ablation.epochs, lr=ablation.lr, seed=seed)
+    videos, tests = Videos(training, device), Videos(test, device)
+    warm = begin(backbone, preset, training, device)
+    schedule = warm.config.schedule
+    began = time.perf_counter()
+    _advance(warm, videos, schedule.generations[0])
+    for name in names:
+        course, run = COURSES[name], warm
+        if course is not None:
+            run = copy.deepcopy(warm)
+            run.config = course.of(preset, schedule)
+            _advance(run, videos, schedule.epochs)
+        scores = {method: _scores(run, tests, method) for method in METHODS}
+        worth = None if run.latest is None else label_worth(run.latest, training)
+        seconds, began = time.perf_counter() - began, time.perf_counter()
+        yield name, {"epochs": run.epoch, "mAP": scores, "labels": worth, "seconds": seconds}
+
+
+def _advance(run: Run, videos: Videos, until: int) -> None:
+    for epoch in range(run.epoch, until):
+        run_epoch(run, videos, epoch)
+
+
+def _scores(run: Run, tests: Videos, method: str) -> dict[str, float]:
+    """mAP in percent at single thresholds, and on average, with the preset's rules of merging."""
+    merging: Merging = replace(run.config.detection, method=method)
+    found = detect(run.host.model, run.host.recipe, tests, merging, run.config.batch_snippets)
+    scores = score(found, tests.data, run.config.protocol)
+    if scores is None:
+        return {**{f"{tiou:g}": 0.0 for tiou in TIOUS}, "average": 0.0}
+    single = dict(zip(scores.tious, scores.map.tolist(), strict=True))
+    return {**{f"{tiou:g}": single[tiou] for tiou in TIOUS}, "average": scores.average}
+
+
+def label_worth(labels: PseudoLabels, data: FeatureSet) -> dict[str, Any]:
+    """Of all mass that pseudo labels put anywhere, the percentage inside true segments of their class, and how many
+    percent of the snippets of those segments got any.
+
+    Raises
+    ------
+    DataError : the data set has no annotated segments
+    """
+    if data.truth is None:
+        raise DataError("data set", "must have annotated segments to measure pseudo labels by")
+    inside = _truth_masks(data)
+    mass = np.zeros(2)
+    covered = np.zeros(2)
+    for video in range(len(data)):
+        dense = labels.dense(video, (int(data.lengths[video]), len(data.classes))).numpy()
+        mass += dense[inside[video]].sum(), dense.sum()
+        covered += (dense[inside[video]] > 0).sum(), inside[video].sum()
+    return {
+        "inside": 100 * float(mass[0] / max(mass[1], 1e-12)),
+        "covered": 100 * float(covered[0] / max(covered[1], 1)),
+        **labels.statuses(),
+    }
+
+
+def _truth_masks(data: FeatureSet) -> list[np.ndarray]:
+    """For each video (snippets, classes) bool, whether the class is annotated there."""
+    assert data.truth is not None
+    masks = [np.zeros((length, len(data.classes)), dtype=bool) for length in data.lengths]
+    place = {name: index for index, name in enumerate(data.names)}
+    rows = data.truth.instances
+    for video, label, start, end in zip(rows.video, rows.label, rows.start, rows.end, strict=True):
+        row = place.get(rows.videos[video])
+        if row is not None:
+            first, last = (round(second * data.snippets_per_second) for second in (start, end))
+            masks[row][first:last, data.classes.index(rows.labels[label])] = True
+    return masks

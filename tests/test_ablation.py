@@ -1,0 +1,105 @@
+"""pyws segments ablate: what courses share and what they change, results that are kept, tables."""
+
+import json
+from dataclasses import replace
+
+import feature_sets
+import numpy as np
+import pytest
+import torch
+
+from pyws import cli
+from pyws.data.features import open_features
+from pyws.segments.ablation import COURSES, METHODS, SHORT, Course, label_worth
+from pyws.segments.config import PRESETS
+from pyws.segments.pseudo import PseudoLabels
+from pyws.segments.train import train
+
+WORDS = ("--epochs", "7", "--lr", "0.01", "--seeds", "1", "--backbones", "stpn", "bm", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    return feature_sets.write(root, feature_sets.draw(6), feature_sets.draw(4, "test", seed=1))
+
+
+@pytest.fixture(scope="module")
+def out(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ablation") / "out"
+    assert cli.main(["segments", "ablate", str(path), "--data", str(folder), *WORDS]) == 0
+    return path
+
+
+def cell(out, backbone, course):
+    return json.loads((out / "cells" / f"{backbone}-0-{course}.json").read_text())
+
+
+def test_all_courses_of_the_first_backbone(out):
+    names = {path.stem for path in (out / "cells").glob("*.json")}
+    assert names == {f"stpn-0-{course}" for course in COURSES} | {f"bm-0-{course}" for course in SHORT}
+    assert cell(out, "stpn", "warm-up")["epochs"] == 4
+    assert cell(out, "stpn", "delta")["epochs"] == 7
+    assert set(cell(out, "bm", "longer")["mAP"]) == set(METHODS)
+    assert cell(out, "stpn", "longer")["labels"] is None
+    assert cell(out, "stpn", "gaussian")["labels"]["optimal"] > 0
+
+
+def test_a_course_is_a_run_of_its_own(out, folder):
+    """The copy of the warmed-up network goes on exactly as a run that trains like this from the start."""
+    preset = replace(PRESETS["pyws"], epochs=7, lr=0.01)
+    run = train("stpn", preset, open_features(folder, "training"), open_features(folder, "test"))
+    assert run.history[-1]["mAP"] == cell(out, "stpn", "delta")["mAP"]["gaussian"]["average"]
+
+
+def test_what_courses_change():
+    preset = PRESETS["pyws"]
+    plain = Course().of(preset, preset.schedule)
+    assert plain.schedule.target(300) is None
+    assert plain.schedule.rates == preset.schedule.rates
+    nms = Course("nms").of(preset, preset.schedule)
+    assert nms.labelling.merging == replace(preset.labelling.merging, method="nms")
+    assert not nms.schedule.target(349).delta
+    assert Course("gaussian", delta=True).of(preset, preset.schedule) == preset
+
+
+def test_results_are_kept(out, folder, capsys):
+    path = out / "cells" / "stpn-0-gaussian.json"
+    before, other = path.read_text(), out / "cells" / "stpn-0-warm-up.json"
+    stamp = other.stat().st_mtime_ns
+    path.unlink()
+    assert cli.main(["segments", "ablate", str(out), "--data", str(folder), *WORDS]) == 0
+    again, kept = json.loads(path.read_text()), json.loads(before)
+    assert {**again, "seconds": 0} == {**kept, "seconds": 0}
+    assert other.stat().st_mtime_ns == stamp
+    assert cli.main(["segments", "ablate", str(out), "--data", str(folder), *WORDS, "--lr", "0.02"]) == 1
+    assert "is of another ablation: lr was 0.01, now 0.02" in capsys.readouterr().err
+
+
+def test_tables(out):
+    text = (out / "report.md").read_text()
+    assert "| + delta pseudo labels |" in text
+    assert "bm" in text
+    assert (out / "report.html").read_text().count("<table") == 4
+    score = cell(out, "stpn", "delta")["mAP"]["gaussian"]["average"]
+    assert f"{score:.1f}" in text
+
+
+def test_synthetic_videos_are_drawn_and_named(tmp_path):
+    words = ["--epochs", "3", "--lr", "0.01", "--seeds", "1", "--backbones", "bm", "--quiet", "--videos", "6"]
+    assert cli.main(["segments", "ablate", str(tmp_path / "out"), *words]) == 0
+    assert len(open_features(tmp_path / "out/data/seed-0", "training")) == 6
+    assert "SYNTHETIC" in (tmp_path / "out/report.md").read_text()
+
+
+def test_worth_of_labels(folder):
+    data = open_features(folder, "training")
+    truth = data.truth.instances
+    first = np.flatnonzero(truth.video == list(truth.videos).index(data.names[0]))[0]
+    label = data.classes.index(truth.labels[truth.label[first]])
+    start, end = (round(s * data.snippets_per_second) for s in (truth.start[first], truth.end[first]))
+    values = torch.zeros(int(data.lengths[0]))
+    values[start:end] = 0.5
+    assert label_worth(PseudoLabels.of({(0, label): values}), data)["inside"] == pytest.approx(100)
+    values[:] = 1.0
+    assert 0 < label_worth(PseudoLabels.of({(0, label): values}), data)["inside"] < 100
