@@ -56,7 +56,7 @@ def train(
     """
     from pyws.data.features import open_features
     from pyws.distributed import own_device, processes
-    from pyws.report.training import write_training_report
+    from pyws.report.segments_training import write_training_report
     from pyws.segments.config import PRESETS
     from pyws.segments.train import train as run_training
 

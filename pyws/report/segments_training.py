@@ -1,0 +1,89 @@
+"""The report of a training run: its curves and what became of its pseudo labels, from the files of its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pyws.errors import DataError
+from pyws.report.html import Picture, Section, Table, write_html
+from pyws.report.timelines import draw_lines
+
+Record = Mapping[str, Any]
+CURVES = {"losses": ("loss", "distribution_loss"), "mAP (%)": ("mAP",), "learning rate": ("lr",)}
+SECTIONS = "Training", "Generations of pseudo labels"
+
+
+def write_training_report(folder: str | os.PathLike[str]) -> Path:
+    """Draw the curves of ``history.jsonl`` and write ``report.html``; returns its path.
+
+    Raises
+    ------
+    DataError : no history, or one that cannot be read
+    """
+    root = Path(folder)
+    history = read_history(root / "history.jsonl")
+    sections = [Section(SECTIONS[0], tables=[_summary(history)], pictures=list(_curves(root, history)))]
+    renewals = [record for record in history if "labels" in record]
+    if renewals:
+        sections.append(_generations(renewals))
+    write_html(root / "report.html", f"pyws segments train: {root.resolve().name}", _LEAD, sections)
+    return root / "report.html"
+
+
+_LEAD = (
+    "A network that learns from video tags when things happen. The loss is the host's own; from the first generation "
+    "on the distribution loss of its pseudo labels joins it."
+)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The records of a run, one for each epoch."""
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"cannot be read: {error}") from error
+
+
+def _curves(root: Path, history: Sequence[Record]) -> list[Picture]:
+    pictures = []
+    for caption, names in CURVES.items():
+        lines = {}
+        for name in names:
+            records = [record for record in history if name in record]
+            if records and any(record[name] for record in records):
+                lines[name] = ([record["epoch"] for record in records], [record[name] for record in records])
+        if lines:
+            path = root / "pictures" / f"{names[0]}.png"
+            draw_lines(path, lines, "epoch", caption)
+            pictures.append(Picture(path, caption))
+    return pictures
+
+
+def _summary(history: Sequence[Record]) -> Table:
+    seconds = [record["seconds"] for record in history]
+    rows: list[list[object]] = [
+        ["epochs", len(history)],
+        ["seconds an epoch", sum(seconds) / len(seconds)],
+        ["last loss", history[-1]["loss"]],
+    ]
+    evaluated = [record for record in history if "mAP" in record]
+    if evaluated:
+        best = max(evaluated, key=lambda record: record["mAP"])
+        rows += [[f"best average mAP (%), epoch {best['epoch']}", best["mAP"]]]
+        rows += [[f"last average mAP (%), epoch {evaluated[-1]['epoch']}", evaluated[-1]["mAP"]]]
+    return Table(("of the run", "value"), rows)
+
+
+def _generations(renewals: Sequence[Record]) -> Section:
+    text = (
+        "Each row is a renewal of the pseudo labels; optimal and relaxed count the linear programs of a video and a "
+        "class. A relaxed one has segments whose scores contradict each other, and labels of the least residual. "
+        "labels/ holds the labels of each generation."
+    )
+    names = tuple(renewals[0]["labels"])
+    rows = [[record["epoch"], *record["labels"].values()] for record in renewals]
+    return Section(SECTIONS[1], [text], [Table(("before epoch", *names), rows)])
