@@ -256,6 +256,9 @@ def test_damaged_first_stages_are_named(init: Path, tmp_path: Path) -> None:
     write_mask(path, np.full(SIZE, 7, np.uint8))
     with pytest.raises(DataError, match=r"0.png: must have ids below 3, got 7"):
         data.mask(copy / "pa/v0", Frame("fox_a", "0"))
+    write_mask(path, np.zeros((40, 44), np.uint8))
+    with pytest.raises(DataError, match=r"0.png: must have the size of its frame \(40, 88\), got \(40, 44\)"):
+        data.mask(copy / "pa/v0", Frame("fox_a", "0"))
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match=r"0.png: cannot be read"):
         data.mask(copy / "pa/v0", Frame("fox_a", "0"))
@@ -438,7 +441,11 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
     assert len(found["annotations"]) == video["instances"]
     for path in (tmp_path / "out/masks/fox_a").iterdir():
         assert read_mask(path).shape == SIZE
+    odd = shutil.copytree(frames, tmp_path / "odd")
+    Image.new("RGB", (60, 50)).save(odd / "9.png")
     missing = [word for word in words if word != frames]
+    assert main([str(word) for word in [*missing, odd]]) == 1
+    assert "odd: frames must have one size, got (40, 88) and (50, 60)" in capsys.readouterr().err
     assert main([str(word) for word in [*missing, tmp_path / "none"]]) == 1
     assert "must be a folder of frames or a video file, found neither" in capsys.readouterr().err
 

@@ -70,6 +70,7 @@ class Annotations:
             folder / "slic", *(parameters[key] for key in ("region_area", "compactness", "iterations"))
         )
         self._open: dict[str, Any] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
         self._cached: OrderedDict[tuple[Frame, int | None], Pixels] = OrderedDict()
         self._room = cached_bytes
 
@@ -94,6 +95,8 @@ class Annotations:
     def mask(self, folder: Path, frame: Frame) -> Pixels:
         """The pseudo-annotation (H, W) uint8 of a frame, from a folder of one version."""
         mask = read_mask(frame.png(folder))
+        if mask.shape != self._size(frame):
+            raise DataError(frame.png(folder), f"must have the size of its frame {self._size(frame)}, got {mask.shape}")
         unknown = mask[(mask >= len(self.space)) & (mask != IGNORE)]
         if unknown.size:
             raise DataError(frame.png(folder), f"must have ids below {len(self.space)}, got {unknown.max()}")
@@ -102,6 +105,13 @@ class Annotations:
     def digest(self, folder: Path) -> str:
         """SHA-256 over all pseudo-annotations of a version, in the order of the frames."""
         return digest(frame.png(folder) for frame in self.frames)
+
+    def _size(self, frame: Frame) -> tuple[int, int]:
+        """(H, W) of the frames of a video, which all have one size."""
+        if frame.video not in self._sizes:
+            height, width = self.picture(frame).shape[:2]
+            self._sizes[frame.video] = (height, width)
+        return self._sizes[frame.video]
 
     def _read(self, frame: Frame) -> Pixels:
         if frame.video not in self._open:

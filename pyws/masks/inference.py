@@ -127,6 +127,8 @@ def _predict_video(
     masks: list[Pixels] = []
     for picture in track(frames.read(indices), frames.name, len(indices), quiet):
         masks.append(predict(model.network, [picture], allowed, model.short_side, model.device)[0].numpy())
+        if masks[-1].shape != masks[0].shape:
+            raise DataError(frames.path, f"frames must have one size, got {masks[0].shape} and {masks[-1].shape}")
     aligned = align_actions(masks, model.space, align, every)
     stems = [frames.stems[index] for index in indices]
     for stem, mask in zip(stems, aligned.masks, strict=True):

@@ -1,0 +1,106 @@
+"""WS^2 on real videos: five DAVIS-2016 sequences, each tagged with its object. Prints the tables of docs/masks.md.
+
+python benchmarks/davis_masks.py prepare DAVIS WORK        frames and truth at 427x240, every fifth
+pyws masks init WORK/videos/* -o WORK/init --tags WORK/tags.csv ...
+pyws masks train WORK/init -o WORK/run ...
+python benchmarks/davis_masks.py score DAVIS WORK WORK/run
+python benchmarks/davis_masks.py rank DAVIS WORK           RII and RIC of two methods' masks against their true IoU
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from pyws.data.frames import write_mask, write_picture
+from pyws.evaluation.segmentation import mask_iou
+from pyws.masks.annotations import Annotations, Frame
+from pyws.masks.criterion import Criterion, Scores
+
+TAGS = {"blackswan": "swan", "car-shadow": "car", "dog": "dog", "horsejump-high": "horse", "scooter-black": "scooter"}
+SIZE, EVERY = (427, 240), 5
+METHODS = ("semi-supervised/osvos", "unsupervised/rvos")
+
+
+def small(path: Path) -> NDArray[np.uint8]:
+    """A mask file at the size of the experiment, 0 or 1: whatever is not background is the object."""
+    return (np.asarray(Image.open(path).resize(SIZE, Image.Resampling.NEAREST)) > 0).astype(np.uint8)
+
+
+def prepare(davis: Path, work: Path) -> None:
+    """Write videos/, truth/ and tags.csv."""
+    for video in TAGS:
+        for path in sorted((davis / "JPEGImages/480p" / video).glob("*.jpg"))[::EVERY]:
+            picture = Image.open(path).convert("RGB").resize(SIZE, Image.Resampling.LANCZOS)
+            write_picture(work / "videos" / video / f"{path.stem}.png", np.asarray(picture))
+            write_mask(
+                work / "truth" / video / f"{path.stem}.png",
+                small(davis / "Annotations/480p" / video / f"{path.stem}.png"),
+            )
+    (work / "tags.csv").write_text("video,tag\n" + "".join(f"{video},{tag}\n" for video, tag in TAGS.items()))
+
+
+def score(davis: Path, work: Path, run: Path) -> None:
+    """Mean IoU of each video: M_init, each version of the pseudo-annotations, and the masks of pyws masks predict."""
+    folders = {"M_init": work / "init/init", "PA.v0": work / "init/pa/v0"}
+    folders |= {f"PA.{path.name}": path for path in sorted((run / "pa").iterdir())}
+    folders |= {"final": run / "final/masks"}
+    data = Annotations(work / "init", run / "frames")
+    print("| video |", " | ".join(folders), "|")
+    means = []
+    for video in TAGS:
+        frames = [frame for frame in data.frames if frame.video == video]
+        truth = np.stack([small(frame.png(davis / "Annotations/480p")) for frame in frames])
+        rows = [
+            mask_iou(np.stack([small(frame.png(folder)) for frame in frames]), truth) for folder in folders.values()
+        ]
+        means.append([float(row.mean()) for row in rows])
+        print(f"| {video} |", " | ".join(f"{value:.3f}" for value in means[-1]), "|")
+    print("| mean |", " | ".join(f"{value:.3f}" for value in np.mean(means, 0)), "|")
+
+
+def rank(davis: Path, work: Path) -> None:
+    """Spearman's correlation of RII, mIoU_PA and RIC with the true IoU, over ten results of two methods."""
+    from scipy.stats import spearmanr
+
+    data = Annotations(work / "init", work / "frames")
+    ious, found = [], []
+    for method in METHODS:
+        for video in TAGS:
+            iou, scores = judged(data, davis, method, video)
+            ious.append(iou)
+            found.append((scores.rii, scores.miou_pa, scores.ric))
+            print(f"| {method} | {video} | {iou:.3f} |", " | ".join(f"{value:.3f}" for value in found[-1]), "|")
+    for name, values in zip(("RII", "mIoU_PA", "RIC"), zip(*found, strict=True), strict=True):
+        print(f"{name}: rank correlation {spearmanr(ious, values).statistic:.2f}")
+
+
+def judged(data: Annotations, davis: Path, method: str, video: str) -> tuple[float, Scores]:
+    """The mean IoU of a method on a video, and what is known without the truth."""
+    criterion, ious = Criterion(2), []
+    for frame, mask, truth in results(data, davis, method, video):
+        annotation = (data.mask(data.folder / "pa/v0", frame) > 0).astype(np.uint8)
+        tensors = (torch.from_numpy(one)[None] for one in (mask, annotation))
+        criterion.add(*tensors, data.labels(frame)[None])
+        ious.append(float(mask_iou(mask, truth)))
+    return float(np.mean(ious)), criterion.scores()
+
+
+def results(
+    data: Annotations, davis: Path, method: str, video: str
+) -> Iterator[tuple[Frame, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Frames of a video with a method's mask and the true one."""
+    for frame in data.frames:
+        if frame.video == video:
+            yield frame, small(frame.png(davis / "results" / method)), small(frame.png(davis / "Annotations/480p"))
+
+
+if __name__ == "__main__":
+    command = {"prepare": prepare, "score": score, "rank": rank}[sys.argv[1]]
+    command(*map(Path, sys.argv[2:]))
