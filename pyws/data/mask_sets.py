@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,24 +102,28 @@ def open_mask_set(
     ------
     DataError : none of the layouts, or something in it is not as it must be; the file is named
     """
-    from pyws.data import a2d, plain, youtube_objects
-
-    readers = {"a2d": a2d.read, "youtube-objects": youtube_objects.read, "plain": plain.read}
-    root = Path(root)
+    readers, root = _readers(), Path(root)
     if not root.is_dir():
         raise DataError(root, "must be the folder of a data set, found none")
-    if layout == "auto":
-        for name, module in (("a2d", a2d), ("plain", plain), ("youtube-objects", youtube_objects)):
-            if module.fits(root):
-                layout = name  # type: ignore[assignment]
-                break
-        else:
-            wanted = "Release/videoset.csv (A2D), <class>/data (YouTube-Objects) or videos/ and tags.csv"
-            raise DataError(root, f"is no data set that is known: it must hold {wanted}")
-    found = readers[layout](root, tags)
+    fitting = [name for name in readers if layout in ("auto", name) and (layout != "auto" or readers[name].fits(root))]
+    if not fitting:
+        wanted = "Release/videoset.csv (A2D), <class>/data (YouTube-Objects) or videos/ and tags.csv"
+        raise DataError(root, f"is no data set that is known: it must hold {wanted}")
+    found = readers[fitting[0]].read(root, tags)
     if validation and not any(video.subset == "val" for video in found.videos):
         found = with_validation(found, validation, seed)
     return found
+
+
+def is_mask_set(root: str | os.PathLike[str]) -> bool:
+    """Whether a folder has one of the layouts that :func:`open_mask_set` knows."""
+    return Path(root).is_dir() and any(module.fits(Path(root)) for module in _readers().values())
+
+
+def _readers() -> dict[str, Any]:
+    from pyws.data import a2d, plain, youtube_objects
+
+    return {"a2d": a2d, "plain": plain, "youtube-objects": youtube_objects}
 
 
 def with_validation(data: MaskSet, count: int, seed: int) -> MaskSet:

@@ -1,0 +1,135 @@
+"""mIoU and accuracies over classes, the protocols of YouTube-Objects, and the command that prints them."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyws import DataError
+from pyws.cli import main
+from pyws.data.frames import write_mask, write_picture
+from pyws.data.mask_sets import open_mask_set
+from pyws.evaluation.objects import evaluate_objects
+from pyws.evaluation.semantic import Confusion, evaluate_classes
+
+NAMES = ("background", "cat", "dog", "cow")
+TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 255])
+GUESS = np.array([0, 0, 0, 1, 1, 1, 2, 2, 0, 3])  # cow is neither true nor, where truth is known, predicted
+
+
+def test_three_classes_by_hand():
+    """IoU: background 3/5, cat 2/4, dog 1/3. Accuracy: 3/4, 2/3, 1/2."""
+    confusion = Confusion(NAMES)
+    confusion.add(GUESS, TRUTH)
+    scores = confusion.scores()
+    assert scores["classes"] == "background and cat, dog"
+    assert scores["iou"] == pytest.approx({"background": 3 / 5, "cat": 2 / 4, "dog": 1 / 3})
+    assert scores["miou"] == pytest.approx((3 / 5 + 2 / 4 + 1 / 3) / 3)
+    assert scores["cls_acc"] == pytest.approx((3 / 4 + 2 / 3 + 1 / 2) / 3)
+    assert scores["glo_acc"] == pytest.approx(6 / 9)
+    alone = confusion.scores(include_background=False)
+    assert alone["classes"] == "cat, dog"
+    assert alone["miou"] == pytest.approx((2 / 4 + 1 / 3) / 2)
+    assert alone["cls_acc"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert alone["glo_acc"] == pytest.approx(3 / 5)
+
+
+def test_absent_classes():
+    confusion = Confusion(NAMES)
+    confusion.add(GUESS, TRUTH)
+    known = 3 / 5 + 2 / 4 + 1 / 3
+    assert confusion.scores(absent="zero")["miou"] == pytest.approx(known / 4)
+    assert confusion.scores(absent="gt_only")["miou"] == pytest.approx(known / 3)
+    confusion.add(np.array([3]), np.array([1]))  # a cow where none is: cat 2/5
+    known = 3 / 5 + 2 / 5 + 1 / 3
+    assert confusion.scores(absent="skip")["miou"] == pytest.approx(known / 4)
+    assert confusion.scores(absent="gt_only")["miou"] == pytest.approx(known / 3)
+    assert confusion.scores()["iou"]["cow"] == 0
+    with pytest.raises(ValueError, match="absent must be one of skip, zero, gt_only, got 'no'"):
+        confusion.scores(absent="no")
+
+
+def test_predictions_that_are_no_class_are_wrong():
+    confusion = Confusion(NAMES)
+    confusion.add(np.array([255, 9, 1]), np.array([1, 1, 1]))
+    assert confusion.scores()["accuracy"] == {"cat": pytest.approx(1 / 3)}
+    assert Confusion(NAMES).scores(include_background=False)["miou"] is None
+    with pytest.raises(ValueError, match="masks must have one shape"):
+        confusion.add(np.zeros(2), np.zeros(3))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0, 1, 2, 3, 255])), min_size=1), st.booleans())
+def test_accuracy_is_never_below_iou(pixels, background):
+    confusion = Confusion(NAMES)
+    confusion.add(*np.array(pixels).T)
+    scores = confusion.scores(background, "gt_only")
+    assert scores["iou"].keys() == scores["accuracy"].keys()
+    assert all(scores["accuracy"][name] >= iou for name, iou in scores["iou"].items())
+    if scores["iou"]:
+        assert scores["cls_acc"] >= scores["miou"] - 1e-12
+
+
+def plain_set(root):
+    """Two labels of one actor: what merges to the right actor may be the wrong action."""
+    write_picture(root / "videos/a/0.png", np.zeros((1, 4, 3), np.uint8))
+    write_picture(root / "videos/a/1.png", np.zeros((1, 4, 3), np.uint8))
+    (root / "tags.csv").write_text("video,actor,action\na,cat,eating\na,cat,running\n")
+    write_mask(root / "truth/a/0.png", np.array([[0, 1, 1, 255]], np.uint8))
+    return root
+
+
+def test_merged_views(tmp_path, capsys):
+    data = open_mask_set(plain_set(tmp_path / "set"))
+    with pytest.raises(DataError, match=r"has no mask <video>/<frame>.png of the 1 annotated frames"):
+        evaluate_classes(tmp_path / "guess", data)
+    write_mask(tmp_path / "guess/a/0.png", np.array([[0, 2, 1, 1]], np.uint8))
+    views = evaluate_classes(tmp_path / "guess", data)["views"]
+    assert views["joint"]["with background"]["iou"] == {"background": 1, "cat-eating": 0.5, "cat-running": 0}
+    assert views["actor"]["without background"]["miou"] == 1
+    assert views["action"]["without background"]["cls_acc"] == 0.5
+    words = ["masks", "evaluate", str(tmp_path / "guess"), str(tmp_path / "set")]
+    assert main([*words, "--json", "--absent", "gt_only"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["views"]["joint"]["without background"]["miou"] == 0.5
+    assert (scores["frames"], scores["missing"]) == (1, 0)
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "background and cat-eating, cat-running" in said
+    write_mask(tmp_path / "guess/a/0.png", np.array([[0, 7, 1, 1]], np.uint8))
+    assert main(words) == 1
+    assert "ids must be 0..2 or 255, got 7" in capsys.readouterr().err
+    write_mask(tmp_path / "guess/a/0.png", np.zeros((3, 4), np.uint8))
+    assert main(words) == 1
+    assert "0.png: must have the shape of the frame 3x4, got 1x4" in capsys.readouterr().err
+
+
+def youtube_set(root):
+    for shot, frames in (("motorbike/data/0007/shots/001", [1]), ("dog/data/0001/shots/002", [1, 11])):
+        for frame in frames:
+            write_picture(root / shot / "images" / f"frame{frame:04d}.png", np.zeros((2, 4, 3), np.uint8))
+            label = np.zeros((2, 4, 3), np.uint8)
+            label[:, :2] = 255 if frame == 1 else 0
+            write_picture(root / shot / "labels" / f"{frame:05d}.png", label)
+    return root
+
+
+def test_protocols_of_youtube_objects(tmp_path, capsys):
+    data = open_mask_set(youtube_set(tmp_path / "yto"))
+    dog, bike = data.space.id_of("dog"), data.space.id_of("motorbike")
+    half = np.zeros((2, 4), np.uint8)
+    half[:, 0] = dog
+    half[:, 1] = bike
+    write_mask(tmp_path / "guess/dog_0001_002/frame0001.png", half)
+    scores = evaluate_objects(tmp_path / "guess", data)
+    assert scores["classes"]["dog"] == {"frames": 2, "iou": 0.75, "pooled": 0.5}  # 1/2, and 1 for empty of empty
+    assert scores["classes"]["motorbike"] == {"frames": 1, "iou": 0, "pooled": 0}
+    assert scores["mean_iou"] == 0.375
+    assert scores["missing"] == 2
+    assert evaluate_objects(tmp_path / "guess", data, foreground="any")["classes"]["dog"]["iou"] == 1
+    semi = evaluate_objects(tmp_path / "guess", data, semi_protocol=True)
+    assert semi["classes"] == {"dog": {"frames": 1, "iou": 1, "pooled": 1}}
+    assert main(["masks", "evaluate", str(tmp_path / "guess"), str(tmp_path / "yto"), "--semi-protocol"]) == 0
+    assert "semi-supervised: without first frames" in capsys.readouterr().out
