@@ -32,6 +32,14 @@ class Squares {
   std::int32_t limit_;
 };
 
+Squares squares_of(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
+                   std::int64_t frame, std::int64_t side, double share) {
+  const bool known = frame >= 0 && frame < batch;
+  return Squares(integral, known ? frame : 0, height, width, known ? side : 0, share);
+}
+
+double walk_nanoseconds(std::int64_t height, std::int64_t width) { return 0.3 * static_cast<double>(height * width); }
+
 void find(const PatchLoops& loops, const Squares& squares, std::int64_t rank, std::int64_t* corner) {
   corner[0] = corner[1] = -1;
   for (std::int64_t y = 0; rank >= 0 && y < squares.corners().rows; ++y) {
@@ -67,13 +75,12 @@ void integral_image_cpu(const std::uint8_t* masks, std::int64_t batch, std::int6
 }
 
 void count_patches_cpu(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                       const std::int64_t* sides, std::int64_t queries, double share, std::int64_t* counts,
-                       int threads) {
+                       const std::int64_t* frames, const std::int64_t* sides, std::int64_t queries, double share,
+                       std::int64_t* counts, int threads) {
   const PatchLoops& loops = patch_loops();
-  const double nanoseconds = 0.3 * static_cast<double>(height * width);
-  parallel_for(batch * queries, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(queries, walk_nanoseconds(height, width), threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const Squares squares(integral, i / queries, height, width, sides[i % queries], share);
+      const Squares squares = squares_of(integral, batch, height, width, frames[i], sides[i], share);
       for (std::int64_t y = 0; y < squares.corners().rows; ++y) counts[i] += squares.count(loops, y);
     }
   });
@@ -83,11 +90,9 @@ void find_patches_cpu(const std::int32_t* integral, std::int64_t batch, std::int
                       const std::int64_t* frames, const std::int64_t* sides, const std::int64_t* ranks,
                       std::int64_t queries, double share, std::int64_t* corners, int threads) {
   const PatchLoops& loops = patch_loops();
-  const double nanoseconds = 0.3 * static_cast<double>(height * width);
-  parallel_for(queries, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(queries, walk_nanoseconds(height, width), threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const bool known = frames[i] >= 0 && frames[i] < batch;
-      const Squares squares(integral, known ? frames[i] : 0, height, width, known ? sides[i] : 0, share);
+      const Squares squares = squares_of(integral, batch, height, width, frames[i], sides[i], share);
       find(loops, squares, ranks[i], corners + 2 * i);
     }
   });

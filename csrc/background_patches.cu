@@ -51,21 +51,26 @@ struct Squares {
   }
 };
 
-__device__ __forceinline__ Squares squares_of(const std::int32_t* integral, std::int64_t frame, std::int64_t height,
-                                              std::int64_t width, std::int64_t side, double share) {
-  const Corners corners = corners_of(side, height, width);
+__device__ __forceinline__ Squares squares_of(const std::int32_t* integral, std::int64_t batch, std::int64_t height,
+                                              std::int64_t width, std::int64_t frame, std::int64_t side, double share) {
+  const bool known = frame >= 0 && frame < batch;
+  const Corners corners = corners_of(known ? side : 0, height, width);
   const std::int64_t stride = width + 1, count = corners.rows * corners.columns;
-  return {integral + frame * (height + 1) * stride, stride, side, corners.columns, count,
+  return {integral + (known ? frame : 0) * (height + 1) * stride,
+          stride,
+          side,
+          corners.columns,
+          count,
           count > 0 ? patch_limit(side, share) : 0};
 }
 
 // Traffic: four values of the integral image a square, coalesced and shared with its neighbours in L1 and L2; one
 // atomic addition a warp. Ownership: a block counts 8192 neighbouring squares of one side and frame.
-__global__ void count_squares(const std::int32_t* integral, std::int64_t strips, std::int64_t height,
-                              std::int64_t width, const std::int64_t* sides, std::int64_t queries, double share,
-                              Counter* counts) {
+__global__ void count_squares(const std::int32_t* integral, std::int64_t strips, std::int64_t batch,
+                              std::int64_t height, std::int64_t width, const std::int64_t* frames,
+                              const std::int64_t* sides, double share, Counter* counts) {
   const std::int64_t i = blockIdx.x / strips, from = blockIdx.x % strips * kStrip;
-  const Squares squares = squares_of(integral, i / queries, height, width, sides[i % queries], share);
+  const Squares squares = squares_of(integral, batch, height, width, frames[i], sides[i], share);
   const std::int64_t to = min64(from + kStrip, squares.count);
   unsigned fitting = 0;
   for (std::int64_t first = from; first < to; first += kThreads) {
@@ -81,9 +86,8 @@ __global__ void find_squares(const std::int32_t* integral, std::int64_t batch, s
                              const std::int64_t* frames, const std::int64_t* sides, const std::int64_t* ranks,
                              double share, std::int64_t* corners) {
   PYWS_SHARED(int, fitting, kWarps);
-  const std::int64_t q = blockIdx.x, frame = frames[q];
-  const bool known = frame >= 0 && frame < batch;
-  const Squares squares = squares_of(integral, known ? frame : 0, height, width, known ? sides[q] : 0, share);
+  const std::int64_t q = blockIdx.x;
+  const Squares squares = squares_of(integral, batch, height, width, frames[q], sides[q], share);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   std::int64_t rank = ranks[q];
   bool found = false;
@@ -122,12 +126,12 @@ void integral_image_cuda(const std::uint8_t* masks, std::int64_t batch, std::int
 }
 
 void count_patches_cuda(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                        const std::int64_t* sides, std::int64_t queries, double share, std::int64_t* counts,
-                        void* stream) {
+                        const std::int64_t* frames, const std::int64_t* sides, std::int64_t queries, double share,
+                        std::int64_t* counts, void* stream) {
   const char* op = "count_patches";
   const std::int64_t strips = ceil_div(height * width, kStrip);
-  launch(op, count_squares, grid_1d(op, batch * queries * strips), dim3(kThreads), 0, stream, integral, strips, height,
-         width, sides, queries, share, reinterpret_cast<Counter*>(counts));
+  launch(op, count_squares, grid_1d(op, queries * strips), dim3(kThreads), 0, stream, integral, strips, batch, height,
+         width, frames, sides, share, reinterpret_cast<Counter*>(counts));
 }
 
 void find_patches_cuda(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,

@@ -7,12 +7,13 @@
 // masks         (batch, height, width) bytes, zero or not
 // integral      (batch, height + 1, width + 1) int32; count and find take any contents
 // sides         (queries) int64, any values; a side below 1 or above the frame's fits nowhere
-// counts        (batch, queries) int64, zeroed by the caller
-// frames, ranks (queries) int64, any values; a frame outside the batch or a rank outside 0 .. count - 1 finds nothing
+// counts        (queries) int64, zeroed by the caller
+// frames, ranks (queries) int64, any values; a frame outside the batch counts and finds nothing, nor does a rank
+//               outside 0 .. count - 1
 // corners       (queries, 2) int64: row and column of the first pixel, or -1 and -1
 // share         of the square that may be foreground, in [0, 1]
 // Decisions     on integers: the same for any number of threads, batch composition, instruction set and device
-// Empty         batch, queries, height or width = 0 write zeros, or -1. height * width < 2^31
+// Empty         queries = 0 writes nothing; without pixels, counts are 0 and corners -1. height * width < 2^31
 #pragma once
 
 #include <cstdint>
@@ -27,11 +28,11 @@ void integral_image_cuda(const std::uint8_t* masks, std::int64_t batch, std::int
                          std::int32_t* integral, void* stream);
 
 void count_patches_cpu(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                       const std::int64_t* sides, std::int64_t queries, double share, std::int64_t* counts,
-                       int threads);
+                       const std::int64_t* frames, const std::int64_t* sides, std::int64_t queries, double share,
+                       std::int64_t* counts, int threads);
 void count_patches_cuda(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                        const std::int64_t* sides, std::int64_t queries, double share, std::int64_t* counts,
-                        void* stream);
+                        const std::int64_t* frames, const std::int64_t* sides, std::int64_t queries, double share,
+                        std::int64_t* counts, void* stream);
 
 void find_patches_cpu(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
                       const std::int64_t* frames, const std::int64_t* sides, const std::int64_t* ranks,

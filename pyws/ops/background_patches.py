@@ -36,36 +36,36 @@ def integral_image(masks: Tensor) -> Tensor:
     return _integrate(masks)
 
 
-def count_patches(integral: Tensor, sides: Tensor, share: float = 0.0) -> Tensor:
-    """How many squares of each side lie in each frame and hold no foreground, or little.
+def count_patches(integral: Tensor, frames: Tensor, sides: Tensor, share: float = 0.0) -> Tensor:
+    """How many squares of a side lie in a frame and hold no foreground, or little.
 
     Equivalent to counting, over all places where the square lies in the frame,
-    ``masks[y : y + side, x : x + side].sum() <= int(share * side**2)``.
+    ``masks[frame, y : y + side, x : x + side].sum() <= int(share * side**2)``.
 
     Parameters
     ----------
     integral : (B, H + 1, W + 1) int32, see :func:`integral_image`
-    sides : (N,) int64, pixels, >= 1; a side beyond the frame's fits nowhere
+    frames : (N,) int64, the frame of each query, 0..B-1
+    sides : (N,) int64, its side in pixels, >= 1; one beyond the frame's fits nowhere
     share : of the square that may be foreground, in [0, 1]
 
     Returns
     -------
-    (B, N) int64. Not differentiable.
+    (N,) int64. Not differentiable.
 
     Raises
     ------
-    TypeError, ValueError : a wrong type, dtype, rank, device or parameter; a side below 1 (under ``torch.compile`` it
-        fits nowhere)
+    TypeError, ValueError : a wrong type, dtype, rank, shape, device or parameter; a frame or side out of range (under
+        ``torch.compile`` it has no squares)
 
     Examples
     --------
     >>> masks = torch.tensor([[[False, False, False], [False, False, True]]])
-    >>> count_patches(integral_image(masks), torch.tensor([1, 2, 3]))
-    tensor([[5, 1, 0]])
+    >>> count_patches(integral_image(masks), torch.tensor([0, 0, 0]), torch.tensor([1, 2, 3]))
+    tensor([5, 1, 0])
     """
-    op = "count_patches"
-    _check(op, integral, sides, share)
-    return _count(integral, sides, share)
+    _check("count_patches", integral, frames, sides, share)
+    return _count(integral, frames, sides, share)
 
 
 def find_patches(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, share: float = 0.0) -> Tensor:
@@ -75,9 +75,8 @@ def find_patches(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor,
 
     Parameters
     ----------
-    integral : (B, H + 1, W + 1) int32, see :func:`integral_image`
-    frames, sides, ranks : (N,) int64, the frame, side and rank of each square
-    share : as for :func:`count_patches`
+    integral, frames, sides, share : as for :func:`count_patches`
+    ranks : (N,) int64
 
     Returns
     -------
@@ -85,7 +84,7 @@ def find_patches(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor,
 
     Raises
     ------
-    TypeError, ValueError : as :func:`count_patches`; a frame outside 0..B-1 (under ``torch.compile`` it has no squares)
+    TypeError, ValueError : as :func:`count_patches`
 
     Examples
     --------
@@ -97,25 +96,26 @@ def find_patches(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor,
             [-1, -1]])
     """
     op = "find_patches"
-    _check(op, integral, sides, share)
-    for name, values in (("frames", frames), ("ranks", ranks)):
-        check_tensor(op, name, values, (torch.int64,), shape=tuple(sides.shape), device=integral.device)
-    if not torch.compiler.is_compiling() and len(frames):
-        lowest, highest = (int(frame) for frame in frames.aminmax())
-        if lowest < 0 or highest >= len(integral):
-            wrong = lowest if lowest < 0 else highest
-            raise ValueError(f"{op}: frames must be in 0..{len(integral) - 1}, got {wrong}")
+    _check(op, integral, frames, sides, share)
+    check_tensor(op, "ranks", ranks, (torch.int64,), shape=tuple(frames.shape), device=integral.device)
     return _find(integral, frames, sides, ranks, share)
 
 
-def _check(op: str, integral: Tensor, sides: Tensor, share: float) -> None:
+def _check(op: str, integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> None:
     check_tensor(op, "integral", integral, (torch.int32,), ndim=3)
     if 0 in integral.shape[1:] or integral.shape[1] * integral.shape[2] >= 2**31:
         raise ValueError(f"{op}: integral must have shape (B, H + 1, W + 1), got {tuple(integral.shape)}")
-    check_tensor(op, "sides", sides, (torch.int64,), ndim=1, device=integral.device)
+    check_tensor(op, "frames", frames, (torch.int64,), ndim=1, device=integral.device)
+    check_tensor(op, "sides", sides, (torch.int64,), shape=tuple(frames.shape), device=integral.device)
     check_range(op, "share", share, "in [0, 1]", 0 <= share <= 1)
-    if not torch.compiler.is_compiling() and len(sides) and int(sides.min()) < 1:
-        raise ValueError(f"{op}: sides must be >= 1, got {int(sides.min())}")
+    if torch.compiler.is_compiling() or not len(frames):
+        return
+    lowest, highest, least = (int(x) for x in (*frames.aminmax(), sides.min()))
+    if lowest < 0 or highest >= len(integral):
+        wrong = lowest if lowest < 0 else highest
+        raise ValueError(f"{op}: frames must be in 0..{len(integral) - 1}, got {wrong}")
+    if least < 1:
+        raise ValueError(f"{op}: sides must be >= 1, got {least}")
 
 
 def _frame(integral: Tensor) -> tuple[int, int, int]:
@@ -133,34 +133,36 @@ def _integrate_fake(masks: Tensor) -> Tensor:
     return masks.new_empty((batch, height + 1, width + 1), dtype=torch.int32)
 
 
-def _count_kernel(integral: Tensor, sides: Tensor, share: float) -> Tensor:
-    counts = _count_fake(integral, sides, share)
+def _count_kernel(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> Tensor:
+    counts = _count_fake(integral, frames, sides, share)
     launch(
-        "count_patches", integral.device, integral.contiguous(), *_frame(integral), sides.contiguous(), len(sides),
-        share, counts,
+        "count_patches", integral.device, integral.contiguous(), *_frame(integral), frames.contiguous(),
+        sides.contiguous(), len(frames), share, counts,
     )  # fmt: skip
     return counts
 
 
-def _count_fake(integral: Tensor, sides: Tensor, share: float) -> Tensor:
-    return integral.new_zeros((integral.shape[0], sides.shape[0]), dtype=torch.int64)
+def _count_fake(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> Tensor:
+    return integral.new_zeros(frames.shape, dtype=torch.int64)
 
 
 def _find_kernel(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, share: float) -> Tensor:
     corners = _find_fake(integral, frames, sides, ranks, share)
     launch(
         "find_patches", integral.device, integral.contiguous(), *_frame(integral), frames.contiguous(),
-        sides.contiguous(), ranks.contiguous(), len(sides), share, corners,
+        sides.contiguous(), ranks.contiguous(), len(frames), share, corners,
     )  # fmt: skip
     return corners
 
 
 def _find_fake(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, share: float) -> Tensor:
-    return integral.new_empty((sides.shape[0], 2), dtype=torch.int64)
+    return integral.new_empty((frames.shape[0], 2), dtype=torch.int64)
 
 
 _integrate = register("integral_image(Tensor masks) -> Tensor", _integrate_kernel, _integrate_fake)
-_count = register("count_patches(Tensor integral, Tensor sides, float share) -> Tensor", _count_kernel, _count_fake)
+_count = register(
+    "count_patches(Tensor integral, Tensor frames, Tensor sides, float share) -> Tensor", _count_kernel, _count_fake
+)
 _find = register(
     "find_patches(Tensor integral, Tensor frames, Tensor sides, Tensor ranks, float share) -> Tensor",
     _find_kernel,
