@@ -68,14 +68,14 @@ __device__ void otsu_accumulate(const A* values, bool backwards, A* sums) {
   }
 }
 
-// The threshold of a map, in every thread of a block of kOtsuBins threads. visit(body) calls body(value) for the values
-// of the map that belong to this thread, at each call the same; `some` is any value of the map.
+// The threshold of a map whose bins can be told apart, in every thread of a block of kOtsuBins threads. visit(body)
+// calls body(value) for the values of the map that belong to this thread.
 //
-//   all threads   extremes -> 8 shared histograms (integer atomics) -> count and moment of bin threadIdx.x
+//   all threads   8 shared histograms (integer atomics) -> count and moment of bin threadIdx.x
 //   warps 0..3    lane 0: one running sum of 256 each (count and moment, upwards and downwards)
 //   all threads   separation after bin threadIdx.x -> best by (value, lowest bin) in a shared tree -> centre
 template <class A, class Visit>
-__device__ A block_otsu(const Visit& visit, A some) {
+__device__ A block_split(const Visit& visit, const OtsuBins<A>& bins) {
   PYWS_SHARED(float, counts, kOtsuBins);
   PYWS_SHARED(float, weight1, kOtsuBins);
   PYWS_SHARED(float, weight2, kOtsuBins);
@@ -84,16 +84,7 @@ __device__ A block_otsu(const Visit& visit, A some) {
   PYWS_SHARED(A, moment2, kOtsuBins);
   PYWS_SHARED(A, separation, kOtsuBins);
   PYWS_SHARED(int, winner, kOtsuBins);
-  PYWS_SHARED(int, touching, 1);
   const int bin = static_cast<int>(threadIdx.x);
-  if (bin == 0) touching[0] = 0;
-  A low, high;
-  otsu_extremes(visit, some, &low, &high);
-  if (!otsu_in_range(low, high)) return std::numeric_limits<A>::quiet_NaN();  // in all threads, here and below
-  const OtsuBins<A> bins = otsu_bins(low, high);
-  if (!(otsu_edge(bins, bin) < otsu_edge(bins, bin + 1))) atomicOr(touching, 1);
-  __syncthreads();
-  if (touching[0]) return high;
   counts[bin] = static_cast<float>(otsu_count(visit, bins));
   moments[bin] = A(counts[bin]) * otsu_center(bins, bin);
   __syncthreads();
@@ -116,6 +107,22 @@ __device__ A block_otsu(const Visit& visit, A some) {
     __syncthreads();
   }
   return otsu_center(bins, winner[0]);
+}
+
+// The threshold of a map, in every thread, as in otsu.h; `some` is any value of the map.
+template <class A, class Visit>
+__device__ A block_otsu(const Visit& visit, A some) {
+  PYWS_SHARED(int, touching, 1);
+  const int bin = static_cast<int>(threadIdx.x);
+  if (bin == 0) touching[0] = 0;
+  A low, high;
+  otsu_extremes(visit, some, &low, &high);
+  if (!otsu_in_range(low, high)) return std::numeric_limits<A>::quiet_NaN();  // in all threads, here and below
+  const OtsuBins<A> bins = otsu_bins(low, high);
+  if (!(otsu_edge(bins, bin) < otsu_edge(bins, bin + 1))) atomicOr(touching, 1);
+  __syncthreads();
+  if (touching[0]) return high;
+  return block_split(visit, bins);
 }
 
 }  // namespace pyws

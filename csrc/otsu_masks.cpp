@@ -1,5 +1,6 @@
 #include "otsu_masks.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "otsu_masks_simd.h"
@@ -62,7 +63,8 @@ class Scaled {
       const std::int64_t end = min64(begin + size_.strip(), size_.rows);
       for (std::int64_t y = begin; y < end; ++y) {
         const Between<A> at = between<A>(y, size_.height, size_.rows);
-        const A *near = at_frame_width(at.near), *far = at_frame_width(at.far);
+        const A* near = at_frame_width(at.near);
+        const A* far = at_frame_width(at.far);
         map_.across(near, far, at.rest, at.share, size_.columns, strip + (y - begin) * size_.columns);
       }
       body(strip, (end - begin) * size_.columns, begin * size_.columns);
@@ -77,26 +79,39 @@ class Scaled {
   std::unique_ptr<A[]> buffer_;
 };
 
+// Cuts one map and returns its threshold.
 template <class T, class A = typename Accumulator<T>::type>
-A threshold(const OtsuMap<A>& loops, Scaled<T>& scaled, const T* map) {
+A cut(const OtsuMap<A>& otsu, const ScaleMap<A>& loops, Scaled<T>& scaled, const T* map, std::int64_t pixels,
+      std::uint8_t* mask) {
   A low = std::numeric_limits<A>::infinity(), high = -low, poison = 0;
-  scaled.walk(map, [&](const A* x, std::int64_t n, std::int64_t) {
+  scaled.walk(map, [&](A* x, std::int64_t n, std::int64_t) {
     A least, greatest;
-    loops.extremes(x, n, &least, &greatest);
+    otsu.extremes(x, n, &least, &greatest);
     poison += least * A(0);  // NaN where a value is not finite
     low = least < low ? least : low;
     high = greatest > high ? greatest : high;
   });
-  if (!otsu_in_range(low + poison, high)) return std::numeric_limits<A>::quiet_NaN();
-  const OtsuBins<A> bins = otsu_bins(low, high);
-  if (!distinct_edges(bins)) return high;
+  const bool usable = otsu_in_range(low + poison, high);
+  if (!usable || low == high) {
+    std::fill(mask, mask + pixels, std::uint8_t{0});
+    return usable ? A(0) : std::numeric_limits<A>::quiet_NaN();
+  }
+  const OtsuBins<A> bins = otsu_bins(A(0), A(1));
   std::uint32_t counts[kOtsuBins] = {};
-  scaled.walk(map, [&](const A* x, std::int64_t n, std::int64_t) { loops.count(x, n, bins, counts); });
-  return loops.split(counts, bins);
+  scaled.walk(map, [&](A* x, std::int64_t n, std::int64_t) {
+    loops.to_unit(x, n, low, high - low);
+    otsu.count(x, n, bins, counts);
+  });
+  const A threshold = otsu.split(counts, bins);
+  scaled.walk(map, [&](A* x, std::int64_t n, std::int64_t first) {
+    loops.to_unit(x, n, low, high - low);
+    loops.above(x, n, threshold, mask + first);
+  });
+  return threshold;
 }
 
 template <class T, class A = typename Accumulator<T>::type>
-void run(const OtsuMap<A>& loops, const ScaleRow<T>& row, const ScaleMap<A>& map, const void* maps, std::int64_t batch,
+void run(const OtsuMap<A>& otsu, const ScaleRow<T>& row, const ScaleMap<A>& map, const void* maps, std::int64_t batch,
          const Size& size, std::uint8_t* masks, void* thresholds, int threads) {
   const ColumnTable<A> columns(size);
   const std::int64_t pixels = size.rows * size.columns;
@@ -104,10 +119,7 @@ void run(const OtsuMap<A>& loops, const ScaleRow<T>& row, const ScaleMap<A>& map
     Scaled<T> scaled(row, map, columns, size);
     for (std::int64_t b = begin; b < end; ++b) {
       const T* one = static_cast<const T*>(maps) + b * size.height * size.width;
-      const A t = threshold(loops, scaled, one);
-      static_cast<A*>(thresholds)[b] = t;
-      scaled.walk(
-          one, [&](const A* x, std::int64_t n, std::int64_t first) { map.above(x, n, t, masks + b * pixels + first); });
+      static_cast<A*>(thresholds)[b] = cut(otsu, map, scaled, one, pixels, masks + b * pixels);
     }
   });
 }

@@ -28,12 +28,21 @@ __global__ void cut_maps(const T* maps, int height, int width, int rows, unsigne
       body(i, scaled_value(map, width, y, x));
     }
   };
-  const Between<A> corner_y = between<A>(0, height, rows), corner_x = between<A>(0, width, columns);
-  const A threshold = block_otsu<A>([&](const auto& body) { each([&](unsigned, A value) { body(value); }); },
-                                    scaled_value(map, width, corner_y, corner_x));
+  const Between<A> top = between<A>(0, height, rows), left = between<A>(0, width, columns);
+  A low, high, threshold = 0;
+  otsu_extremes([&](const auto& body) { each([&](unsigned, A value) { body(value); }); },
+                scaled_value(map, width, top, left), &low, &high);
+  const A range = high - low;
+  if (!otsu_in_range(low, high)) {  // the whole block takes the same way
+    threshold = std::numeric_limits<A>::quiet_NaN();
+  } else if (range > A(0)) {
+    threshold =
+        block_split([&](const auto& body) { each([&](unsigned, A value) { body(in_unit(value, low, range)); }); },
+                    otsu_bins(A(0), A(1)));
+  }
   if (threadIdx.x == 0) thresholds[blockIdx.x] = threshold;
   std::uint8_t* mask = masks + static_cast<std::int64_t>(blockIdx.x) * pixels;
-  each([&](unsigned i, A value) { mask[i] = value > threshold ? 1 : 0; });
+  each([&](unsigned i, A value) { mask[i] = range > A(0) && in_unit(value, low, range) > threshold ? 1 : 0; });
 }
 
 template <class T, class A = typename Accumulator<T>::type>

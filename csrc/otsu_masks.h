@@ -1,7 +1,8 @@
 // otsu_masks: maps scaled to the frame, cut by Otsu's threshold of what results. Only the masks are written.
 //
 //   scaled = bilinear interpolation of the map, align_corners=False, as stated below
-//   threshold = that of otsu.h over all scaled values;  mask = scaled > threshold
+//   unit = (scaled - least) / (greatest - least), over the scaled map
+//   threshold = that of otsu.h over all unit values;  mask = unit > threshold
 //
 // shape       maps (batch, height, width), contiguous; masks (batch, rows, columns) bytes 0 or 1; thresholds (batch)
 // dtype       DType of the maps; thresholds and all arithmetic are float32, for float64 maps float64
@@ -10,10 +11,8 @@
 //             near * (1 - d) + far * d of the values before and after it. First along rows, then across them; every
 //             step is rounded, none is fused. These are PyTorch's formulas in its order; its vectorised kernels may
 //             fuse a product and a sum, and then differ in the last bit.
-// Constant    a constant map, or rounding noise around one value, has an empty mask (see otsu.h). Scaling a map to [0,
-// 1]
-//             before or after changes no mask but where it moves a value by rounding: Otsu's threshold moves along.
-// NaN, inf    in a map: NaN as threshold, an empty mask
+// Constant    a map whose scaled values are all equal has the threshold 0 and an empty mask
+// NaN, inf    in a map, or a value beyond half the largest float: NaN as threshold, an empty mask
 // Agreement   the same bits on CPU and CUDA, for any number of threads and any batch composition
 // Empty       batch = 0 writes nothing; height, width, rows, columns >= 1; rows * columns < 2^31
 #pragma once
@@ -43,6 +42,12 @@ PYWS_HD Between<A> between(std::int64_t i, std::int64_t inputs, std::int64_t out
   const A offset = inside - static_cast<A>(near);
   const A share = offset > A(1) ? A(1) : offset;
   return {near, min64(near + 1, inputs - 1), A(1) - share, share};
+}
+
+// A scaled value on the way from the least to the greatest of its map.
+template <class A>
+PYWS_HD A in_unit(A x, A least, A range) {
+  return (x - least) / range;
 }
 
 template <class A>

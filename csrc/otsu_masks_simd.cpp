@@ -17,20 +17,23 @@ void across(const A* near, const A* far, A rest, A share, std::int64_t n, A* __r
 }
 
 template <class A>
+void to_unit(A* x, std::int64_t n, A least, A range) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] = in_unit(x[i], least, range);
+}
+
+template <class A>
 void above(const A* x, std::int64_t n, A threshold, std::uint8_t* __restrict mask) {
   for (std::int64_t i = 0; i < n; ++i) mask[i] = x[i] > threshold ? 1 : 0;
 }
 
 }  // namespace
 
-const ScaleLoops scale_loops = {
-    {along<float>},
-    {along<double>},
-    {along<half_t>},
-    {along<bfloat16_t>},
-    {across<float>, above<float>},
-    {across<double>, above<double>},
-};
+const ScaleLoops scale_loops = {{along<float>},
+                                {along<double>},
+                                {along<half_t>},
+                                {along<bfloat16_t>},
+                                {across<float>, to_unit<float>, above<float>},
+                                {across<double>, to_unit<double>, above<double>}};
 
 }  // namespace PYWS_ISA
 }  // namespace pyws

@@ -25,6 +25,8 @@ template <class A>
 struct ScaleMap {
   // out[i] = blend(near[i], far[i], rest, share)
   void (*across)(const A* near, const A* far, A rest, A share, std::int64_t n, A* out);
+  // x[i] = in_unit(x[i], least, range)
+  void (*to_unit)(A* x, std::int64_t n, A least, A range);
   // mask[i] = x[i] > threshold
   void (*above)(const A* x, std::int64_t n, A threshold, std::uint8_t* mask);
 };

@@ -17,7 +17,7 @@ from pyws import DataError
 from pyws.cli import main
 from pyws.data.frames import open_frames, read_image, read_mask, write_mask
 from pyws.evaluation.segmentation import evaluate_masks, mask_iou
-from pyws.masks.pseudo import Superpixels, initial_masks, refine_masks
+from pyws.masks.pseudo import Superpixels, initial_masks, refine_masks, scaled_maps
 from pyws.masks.tags import IMAGENET_TAGS, read_tags, resolve_tag
 from pyws.models.classifiers import load_classifier
 from pyws.models.efficientnet_lite import EfficientNetLite0
@@ -64,7 +64,7 @@ def test_initial_masks_by_hand() -> None:
     """Two tags in one row of eight pixels: 0 and 1 at four times the size, and a map that says nothing."""
     maps = torch.zeros(2, 2, 1, 2)
     maps[0, 0, 0, 1] = 3.0  # the right half, by bilinear interpolation rising from pixel 2 to 5
-    masks, scores = initial_masks(maps, (1, 8))
+    masks, scores = initial_masks(maps, (1, 8)), scaled_maps(maps, (1, 8))
     assert masks[0].tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]
     assert scores[0, 0, 0].tolist() == [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1]
     assert masks[1].sum() == 0
@@ -73,17 +73,16 @@ def test_initial_masks_by_hand() -> None:
 
 def test_pixels_of_several_tags_go_to_the_stronger() -> None:
     maps = torch.tensor([[[[1.0, 0.8, 0.0, 0.0]], [[0.0, 0.9, 1.0, 0.0]]]])
-    masks, _ = initial_masks(maps, (1, 4))
-    assert masks.tolist() == [[[1, 2, 2, 0]]]
+    assert initial_masks(maps, (1, 4)).tolist() == [[[1, 2, 2, 0]]]
     equal = maps[:, :1].expand(1, 2, 1, 4)
-    assert initial_masks(equal, (1, 4))[0].tolist() == [[[1, 1, 0, 0]]]
+    assert initial_masks(equal, (1, 4)).tolist() == [[[1, 1, 0, 0]]]
 
 
 def test_initial_masks_agree_with_scikit_image() -> None:
     filters = pytest.importorskip("skimage.filters")
     torch.manual_seed(0)
     maps = torch.rand(3, 1, 5, 7)
-    masks, scores = initial_masks(maps, (33, 40))
+    masks, scores = initial_masks(maps, (33, 40)), scaled_maps(maps, (33, 40))
     for mask, score in zip(masks, scores[:, 0].numpy(), strict=True):
         np.testing.assert_array_equal(mask.numpy(), score > filters.threshold_otsu(score))
 

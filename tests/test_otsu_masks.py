@@ -39,7 +39,7 @@ def test_by_hand(backend):
     # One row of 0 and 4 at four times its width: 0 0 .5 1.5 2.5 3.5 4 4. Otsu parts it in the middle.
     masks, thresholds = otsu_masks(torch.tensor([[[0.0, 4.0]]]), (2, 8))
     assert masks.tolist() == [[[False] * 4 + [True] * 4] * 2]
-    assert 1.5 <= thresholds.item() < 2.5
+    assert 1.5 / 4 <= thresholds.item() < 2.5 / 4
 
 
 def test_agrees_with_the_steps_one_by_one():
@@ -49,7 +49,8 @@ def test_agrees_with_the_steps_one_by_one():
     scaled = torch.nn.functional.interpolate(maps[:, None], (40, 61), mode="bilinear", align_corners=False)[:, 0]
     torch.testing.assert_close(torch.stack([reference.scale_map(one, (40, 61)) for one in maps]), scaled)
     low, high = scaled.amin((1, 2), keepdim=True), scaled.amax((1, 2), keepdim=True)
-    for mask, one in zip(masks, (scaled - low) / (high - low), strict=True):
+    scaled = (scaled - low) / (high - low)
+    for mask, one in zip(masks, scaled, strict=True):
         expected = one.numpy() > threshold_otsu(one.numpy())
         np.testing.assert_array_equal(mask.numpy(), expected)
         assert 0 < expected.mean() < 1
@@ -60,7 +61,7 @@ def test_agrees_with_the_steps_one_by_one():
 def test_a_constant_map_has_an_empty_mask(backend, value):
     masks, thresholds = otsu_masks(torch.full((2, 3, 4), value), (9, 11))
     assert not masks.any()
-    torch.testing.assert_close(thresholds, torch.full((2,), value))
+    assert not thresholds.any()
 
 
 def test_leading_dimensions_strides_and_empty_batches(backend):

@@ -85,7 +85,7 @@ class ObjectAnnotator:
         shown = images[[chunk.read.index(index) for index in chunk.sampled]]
         inputs = self.classifier.prepare(shown.to(self.device), self.short_side)
         with GradCAM(self.classifier.model, self.classifier.layer) as cam:
-            masks, _ = initial_masks(cam(inputs, [classes]), (images.shape[1], images.shape[2]))
+            masks = initial_masks(cam(inputs, [classes]), (images.shape[1], images.shape[2]))
         rule = (self.settings.alpha, self.settings.beta, self.settings.overlap)
         return FirstMasks(masks, lambda superpixels: refine_masks(superpixels, masks, *rule))
 

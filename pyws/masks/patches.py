@@ -85,14 +85,15 @@ class Backgrounds:
 
         A frame with room is drawn first, then one of its places, all equally likely. None where no frame has room.
         """
-        sides = torch.tensor([side])
+        frames = torch.arange(len(self._integral))
         for share in (0.0, RELAXED):
-            counts = ops.count_patches(self._integral, sides, share)[:, 0].numpy()
+            counts = ops.count_patches(self._integral, frames, torch.full_like(frames, side), share).numpy()
             roomy = np.flatnonzero(counts)
             if len(roomy):
                 index = int(rng.choice(roomy))
                 rank = torch.tensor([int(rng.integers(counts[index]))])
-                place = ops.find_patches(self._integral, torch.tensor([index]), sides, rank, share)[0].tolist()
+                query = torch.tensor([index]), torch.tensor([side]), rank
+                place = ops.find_patches(self._integral, *query, share)[0].tolist()
                 return index, Square(place[0], place[1], side), share > 0
         return None
 

@@ -23,11 +23,11 @@ from pyws.files import atomic_write
 Scope = Literal["frame", "clip"]
 
 
-def initial_masks(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def initial_masks(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Maps of the tags of a video to the pixels of each tag.
 
-    Each map is scaled to the frame (bilinear, ``align_corners=False``), then to [0, 1], and cut by Otsu's threshold of
-    the frame. Pixels that several tags claim go to the one with the larger scaled map, the first of equals.
+    Each map is scaled to the frame (bilinear, ``align_corners=False``) and cut by Otsu's threshold of the frame. Pixels
+    that several tags claim go to the one whose map, scaled to [0, 1], is larger there, the first of equals.
 
     Parameters
     ----------
@@ -36,21 +36,20 @@ def initial_masks(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    masks : (B, H, W) int64, 0 for background, k + 1 for tag k; a constant map claims nothing
-    scores : (B, K, H, W) float, the scaled maps
+    (B, H, W) int64, 0 for background, k + 1 for tag k; a constant map claims nothing
 
     Examples
     --------
     >>> maps = torch.tensor([[[[0.0, 0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0, 0.0]]]])
-    >>> masks, scores = initial_masks(maps, (1, 4))
-    >>> masks
+    >>> initial_masks(maps, (1, 4))
     tensor([[[2, 0, 0, 1]]])
     """
-    scores = scaled_maps(maps, size)
-    foreground = claimed(scores)
-    claims = torch.where(foreground, scores, -1)
-    best, tag = claims.max(1)
-    return torch.where(best >= 0, tag + 1, 0), scores
+    _check_maps("initial_masks", maps)
+    foreground = ops.otsu_masks(maps, size).masks
+    if maps.shape[1] == 1:
+        return foreground[:, 0].long()
+    best, tag = torch.where(foreground, scaled_maps(maps, size), -1).max(1)
+    return torch.where(best >= 0, tag + 1, 0)
 
 
 def scaled_maps(maps: Tensor, size: tuple[int, int], scope: Scope = "frame") -> Tensor:
@@ -64,12 +63,16 @@ def scaled_maps(maps: Tensor, size: tuple[int, int], scope: Scope = "frame") -> 
     -------
     (B, K, H, W) float; a constant map becomes 0
     """
-    if maps.ndim != 4 or not maps.is_floating_point():
-        raise ValueError(f"initial_masks: maps must be (B, K, h, w) float, got {tuple(maps.shape)} {maps.dtype}")
+    _check_maps("scaled_maps", maps)
     scores = functional.interpolate(maps.float(), size=size, mode="bilinear", align_corners=False)
     axes = (2, 3) if scope == "frame" else (0, 2, 3)
     low, high = scores.amin(axes, keepdim=True), scores.amax(axes, keepdim=True)
     return (scores - low) / torch.where(high > low, high - low, 1)
+
+
+def _check_maps(name: str, maps: Tensor) -> None:
+    if maps.ndim != 4 or not maps.is_floating_point():
+        raise ValueError(f"{name}: maps must be (B, K, h, w) float, got {tuple(maps.shape)} {maps.dtype}")
 
 
 def claimed(scores: Tensor, scope: Scope = "frame") -> Tensor:

@@ -18,16 +18,16 @@ class OtsuMasks(NamedTuple):
     """What :func:`otsu_masks` returns."""
 
     masks: Tensor  # (..., H, W) bool
-    thresholds: Tensor  # (...) in the unit of the maps
+    thresholds: Tensor  # (...) in [0, 1], on the way from the least to the greatest value of the scaled map
 
 
 def otsu_masks(maps: Tensor, size: tuple[int, int], check_finite: bool = True) -> OtsuMasks:
     """Scale maps to the frame and cut each by Otsu's threshold of its scaled values.
 
-    Equivalent to ``scaled = interpolate(maps, size, mode="bilinear", align_corners=False)`` and
-    ``scaled > otsu(scaled)``, without the scaled maps. Scaling them to [0, 1] in between would change nothing, as the
-    threshold moves along. Values are those of PyTorch's formulas rounded step by step; its own kernels may fuse a
-    product and a sum, so that pixels within a last bit of the threshold, and rarely the threshold, can differ.
+    Equivalent to ``scaled = interpolate(maps, size, mode="bilinear", align_corners=False)``, its min-max scaling to
+    [0, 1], and ``scaled > otsu(scaled)``, without the scaled maps. Values are those of PyTorch's formulas rounded step
+    by step; its own kernels may fuse a product and a sum, so that pixels within a last bit of the threshold, and rarely
+    the threshold, can differ.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def otsu_masks(maps: Tensor, size: tuple[int, int], check_finite: bool = True) -
     Returns
     -------
     OtsuMasks with ``.masks`` (..., H, W) bool and ``.thresholds`` (...) float32, float64 for float64 maps. A constant
-    map has an empty mask. Not differentiable.
+    map has the threshold 0 and an empty mask. Not differentiable.
 
     Raises
     ------

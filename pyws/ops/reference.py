@@ -273,10 +273,15 @@ def scale_map(values: Tensor, size: tuple[int, int]) -> Tensor:
 
 def otsu_masks(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Maps (B, h, w) scaled and cut, see :func:`pyws.ops.otsu_masks`."""
-    with np.errstate(invalid="ignore"):
-        scaled = torch.stack([scale_map(one, size) for one in maps])
-    thresholds = otsu(scaled)
-    return scaled > thresholds[:, None, None], thresholds
+    units = []
+    for one in maps:
+        with np.errstate(invalid="ignore"):
+            scaled = scale_map(one, size)
+        low, high = scaled.amin(), scaled.amax()
+        unit = (scaled - low) / (high - low) if low != high else torch.zeros_like(scaled)
+        units.append(unit if (scaled + scaled).isfinite().all() else torch.full_like(scaled, torch.nan))
+    thresholds = otsu(torch.stack(units))
+    return torch.stack(units) > thresholds[:, None, None], thresholds
 
 
 def background_squares(masks: Tensor, side: int, share: float = 0.0) -> list[list[tuple[int, int]]]:

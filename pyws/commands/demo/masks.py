@@ -54,7 +54,7 @@ def _initial(cam: GradCAM, clip: Clip, device: torch.device) -> tuple[list[int],
     """The frames that the activation maps stand for, and M_init (t', H, W), 0 or 1 + the index of the actor."""
     actor = ACTORS.index(clip.actor)
     maps = cam(as_input(clip.frames[None], device), actor)[0].cpu()  # (t', h, w)
-    found, _ = initial_masks(maps[:, None], clip.frames.shape[1:3])
+    found = initial_masks(maps[:, None], clip.frames.shape[1:3])
     indices = [int((k + 0.5) * len(clip.frames) / len(maps)) for k in range(len(maps))]  # the middle of what a map sees
     return indices, found * (actor + 1)
 
