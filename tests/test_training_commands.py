@@ -1,7 +1,9 @@
 """pyws segments train and predict: what they write, what bad input says, and two processes against one."""
 
+import functools
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +52,9 @@ def test_train_writes_a_run(run):
     assert [record["epoch"] for record in history(run) if "mAP" in record] == [1, 3]
     page = (run / "report.html").read_text()
     assert "Generations of pseudo labels" in page
-    assert page.count("<img") >= 3
+    assert page.count("<img") >= 4
+    manifest = json.loads((run / "run.json").read_text())
+    assert (manifest["videos"], manifest["skipped"], manifest["config"]["schedule"]["epochs"]) == (9, {}, 4)
     labels = load_file(next((run / "labels").glob("*.safetensors")))
     assert len(labels) == 9
     assert all(one.shape[1] == len(feature_sets.CLASSES) for one in labels.values())
@@ -151,6 +155,7 @@ def test_one_bad_video_stops_the_run_or_is_left_out(tmp_path, capsys, spoil, mes
     assert document["videos"] == 8
     assert len(document["skipped"]) == 1
     assert "training_03" in document["skipped"][0]
+    assert "training_03" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_subsets_must_be_named(folder, tmp_path, capsys):
@@ -162,7 +167,7 @@ def test_subsets_must_be_named(folder, tmp_path, capsys):
 TWO = """
 import os, socket, sys
 from pyws import cli
-import pyws.segments.train, pyws.report.training, pyws.data.features
+import pyws.segments.train, pyws.report.segments_training, pyws.data.features
 import torch.distributed, torch._dynamo
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
@@ -192,3 +197,25 @@ def test_two_processes_train_as_one(run, folder, tmp_path):
     for one_record, two_record in zip(history(run), history(tmp_path), strict=True):
         assert one_record.get("mAP", 0.0) == pytest.approx(two_record.get("mAP", 0.0), abs=1e-3)
         assert one_record["loss"] == pytest.approx(two_record["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("page", ["training.md"])
+def test_documented_commands_are_understood(page, monkeypatch):
+    """Every `pyws ...` line of the page parses; the commands themselves are not run."""
+    text = (Path(__file__).parents[1] / "docs" / page).read_text()
+    lines = [line for line in text.splitlines() if line.startswith("pyws ")]
+    load, understood = cli._load, []
+
+    def only_parse(where):
+        command = load(where)
+
+        @functools.wraps(command)
+        def parsed(*arguments, **options):
+            understood.append(where)
+            return {}
+
+        return parsed
+
+    monkeypatch.setattr(cli, "_load", only_parse)
+    assert [cli.main(shlex.split(line, comments=True)[1:]) for line in lines] == [0] * len(lines)
+    assert len(understood) == len(lines) >= 4

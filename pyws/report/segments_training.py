@@ -8,13 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pyws.errors import DataError
+from pyws.files import read_json
 from pyws.report.html import Picture, Section, Table, write_html
-from pyws.report.timelines import draw_lines
+from pyws.report.timelines import COLOURS, Timeline, draw_lines, draw_timeline
 
 Record = Mapping[str, Any]
 CURVES = {"losses": ("loss", "distribution_loss"), "mAP (%)": ("mAP",), "learning rate": ("lr",)}
-SECTIONS = "Training", "Generations of pseudo labels"
+SECTIONS = "Training", "Generations of pseudo labels", "What was run"
+_SHOWN = 3  # videos whose labels are drawn
 
 
 def write_training_report(folder: str | os.PathLike[str]) -> Path:
@@ -29,7 +33,8 @@ def write_training_report(folder: str | os.PathLike[str]) -> Path:
     sections = [Section(SECTIONS[0], tables=[_summary(history)], pictures=list(_curves(root, history)))]
     renewals = [record for record in history if "labels" in record]
     if renewals:
-        sections.append(_generations(renewals))
+        sections.append(_generations(renewals, _draw_labels(root)))
+    sections.append(_about(read_json(root / "run.json")))
     write_html(root / "report.html", f"pyws segments train: {root.resolve().name}", _LEAD, sections)
     return root / "report.html"
 
@@ -78,7 +83,36 @@ def _summary(history: Sequence[Record]) -> Table:
     return Table(("of the run", "value"), rows)
 
 
-def _generations(renewals: Sequence[Record]) -> Section:
+def _draw_labels(root: Path) -> list[Picture]:
+    """The labels of the first and the last generation, for a few videos that have any."""
+    from safetensors.numpy import load_file
+
+    paths = sorted((root / "labels").glob("epoch-*.safetensors"))
+    first, last = ((f"before {path.stem.replace('-', ' ')}", load_file(path)) for path in (paths[0], paths[-1]))
+    facts = read_json(f"{paths[-1]}.json")
+    pictures: list[Picture] = []
+    for video, labels in sorted(last[1].items()):
+        columns = np.flatnonzero(labels.any(axis=0))[: len(COLOURS)]
+        if len(columns) and len(pictures) < _SHOWN:
+            curves = {caption: found[video][:, columns] for caption, found in (first, last)}
+            seconds = len(labels) / facts["settings"]["snippets_per_second"]
+            path = root / "pictures" / f"labels-{len(pictures)}.png"
+            draw_timeline(path, Timeline(video, seconds, [facts["classes"][column] for column in columns], curves, {}))
+            pictures.append(Picture(path, f"pseudo labels of {video}", wide=True))
+    return pictures
+
+
+def _about(manifest: Mapping[str, Any]) -> Section:
+    rows = [[name, str(manifest[name])] for name in ("backbone", "subset", "videos", "snippets", "features")]
+    rows += [["classes", str(len(manifest["classes"]))], ["seed", str(manifest["config"]["seed"])]]
+    rows += [[name, version] for name, version in manifest["versions"].items()]
+    tables = [Table(("of", "value"), rows)]
+    if manifest["skipped"]:
+        tables.append(Table(("video left out", "because"), list(manifest["skipped"].items())))
+    return Section(SECTIONS[2], tables=tables)
+
+
+def _generations(renewals: Sequence[Record], pictures: Sequence[Picture]) -> Section:
     text = (
         "Each row is a renewal of the pseudo labels; optimal and relaxed count the linear programs of a video and a "
         "class. A relaxed one has segments whose scores contradict each other, and labels of the least residual. "
@@ -86,4 +120,4 @@ def _generations(renewals: Sequence[Record]) -> Section:
     )
     names = tuple(renewals[0]["labels"])
     rows = [[record["epoch"], *record["labels"].values()] for record in renewals]
-    return Section(SECTIONS[1], [text], [Table(("before epoch", *names), rows)])
+    return Section(SECTIONS[1], [text], [Table(("before epoch", *names), rows)], pictures)

@@ -11,23 +11,27 @@ from torch import Tensor
 from pyws.data.features import FeatureSet
 
 _MASK = (1 << 64) - 1
+_SMALL = 4096  # positions
 
 
 def by_length(videos: Sequence[int], lengths: np.ndarray, snippets: int) -> list[list[int]]:
     """Videos in batches of like length, longest first, equal lengths in the order of their indices.
 
-    A batch has at most ``snippets`` positions, padding included, unless it is one video, and no video is shorter than
-    half of its longest.
+    A batch has at most ``snippets`` positions, padding included, unless it is one video. In a batch of more than 4096
+    positions no video is shorter than half of the longest; below that a batch more costs more than the padding.
 
     Examples
     --------
     >>> by_length([0, 1, 2, 3], np.array([5, 100, 60, 90]), 200)
-    [[1, 3], [2], [0]]
+    [[1, 3], [2, 0]]
+    >>> by_length([0, 1, 2], np.array([2100, 900, 2000]), 10000)
+    [[0, 2], [1]]
     """
     batches: list[list[int]] = []
     for video in sorted(videos, key=lambda video: (-lengths[video], video)):
         longest = lengths[batches[-1][0]] if batches else 0
-        if batches and (len(batches[-1]) + 1) * longest <= snippets and 2 * lengths[video] >= longest:
+        positions = (len(batches[-1]) + 1) * longest if batches else 0
+        if batches and positions <= snippets and (positions <= _SMALL or 2 * lengths[video] >= longest):
             batches[-1].append(video)
         else:
             batches.append([video])

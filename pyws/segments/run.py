@@ -11,17 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyws import __version__
 from pyws.data.features import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
-from pyws.files import atomic_write
+from pyws.files import atomic_write, write_json
 from pyws.segments.checkpoint import Checkpoint, load_into, read_checkpoint, write_checkpoint
 from pyws.segments.config import TrainConfig
 from pyws.segments.hosts import Host
 from pyws.segments.pseudo import PseudoLabels, write_labels
 
 Record = dict[str, Any]
-LAST, BEST, HISTORY = "last.safetensors", "best.safetensors", "history.jsonl"
+LAST, BEST, HISTORY, MANIFEST = "last.safetensors", "best.safetensors", "history.jsonl", "run.json"
 
 
 @dataclass
@@ -72,8 +73,8 @@ class RunFolder:
     """Where a run writes; nowhere if ``path`` is None. Only the first process of a group writes.
 
     ``last.safetensors`` is the whole state after the last epoch, ``best.safetensors`` the network of the best
-    evaluation, ``history.jsonl`` has a line for each epoch, ``labels/`` the generations of pseudo labels, and
-    ``tensorboard/`` the scalars of the history for TensorBoard where wanted.
+    evaluation, ``run.json`` says what was trained on what, ``history.jsonl`` has a line for each epoch, ``labels/`` the
+    generations of pseudo labels, and ``tensorboard/`` the scalars of the history for TensorBoard where wanted.
     """
 
     def __init__(self, path: Path | None, data: FeatureSet, group: Group, tensorboard: bool = False) -> None:
@@ -93,13 +94,15 @@ class RunFolder:
             self._restore(run, read_checkpoint(self.path / LAST))
         self.group.wait()
         if self.group.first:
+            write_json(self.path / MANIFEST, {**self._settings(run), **self._data()})
             with atomic_write(self.path / HISTORY) as file:
                 file.writelines(map(_line, run.history))
 
     def write_labels(self, labels: PseudoLabels, epoch: int, settings: Record) -> None:
         """A generation, as ``labels/epoch-0200.safetensors``."""
         if self.path is not None and self.group.first:
-            write_labels(self.path / "labels" / f"epoch-{epoch:04}.safetensors", labels, self.data, settings)
+            path = self.path / "labels" / f"epoch-{epoch:04}.safetensors"
+            write_labels(path, labels, self.data, {**settings, "snippets_per_second": self.data.snippets_per_second})
 
     def write_epoch(self, run: Run, record: Record) -> None:
         """The state after an epoch; the network too if it is the best so far."""
@@ -127,20 +130,31 @@ class RunFolder:
             self.board.flush()
 
     def _facts(self, run: Run) -> dict[str, Any]:
+        return {**self._settings(run), "epoch": run.epoch, "best": run.best}
+
+    def _settings(self, run: Run) -> dict[str, Any]:
+        """What another run must agree in to go on with this one."""
         digest = sha256(json.dumps([self.data.names, self.data.lengths.tolist(), self.data.width]).encode())
         return {
             **run.host.facts(),
             "config": asdict(run.config),
             "data": digest.hexdigest(),
             "snippets_per_second": self.data.snippets_per_second,
-            "epoch": run.epoch,
-            "best": run.best,
+        }
+
+    def _data(self) -> dict[str, Any]:
+        """What was trained on, and what was wrong with the videos that were not."""
+        return {
+            "videos": len(self.data.names),
+            "snippets": int(self.data.lengths.sum()),
+            "subset": self.data.subset,
+            "skipped": {problem.video: problem.rule for problem in self.data.skipped},
+            "versions": {"pyws": __version__, "torch": torch.__version__},
         }
 
     def _restore(self, run: Run, checkpoint: Checkpoint) -> None:
-        wanted = json.loads(json.dumps(self._facts(run)))
-        for name in wanted.keys() - {"epoch", "best"}:
-            _compare(checkpoint.path, name, wanted[name], checkpoint.facts.get(name))
+        for name, value in json.loads(json.dumps(self._settings(run))).items():
+            _compare(checkpoint.path, name, value, checkpoint.facts.get(name))
         load_into(run.host.model, checkpoint)
         _load_optimizer(run, checkpoint)
         for name in ("latest", "previous"):
