@@ -28,6 +28,7 @@ COMMANDS = {
     "segments predict": "pyws.commands.segments_training:predict",
     "segments fuse": "pyws.commands.segments:fuse",
     "segments labels": "pyws.commands.segments:labels",
+    "segments compare": "pyws.commands.segments_comparison:compare",
     "segments evaluate": "pyws.commands.segments_evaluation:evaluate",
     "segments ablate": "pyws.commands.segments_ablation:ablate",
     "masks classify": "pyws.commands.masks_classify:classify",

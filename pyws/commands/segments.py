@@ -23,6 +23,8 @@ def fuse(
     overlap: Literal["iou", "own"] = "iou",
     sigma: float | None = None,
     sign_weights: bool = False,
+    ranking: Literal["score", "support"] = "score",
+    snap: bool = False,
     snippets_per_second: float = 25 / 16,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
@@ -37,15 +39,19 @@ def fuse(
         overlap: iou, or own (the released rule: over the candidate's own length)
         sigma: of soft-nms; 0.5 if not given
         sign_weights: of gaussian: divide by the signed weights, as the released code does
+        ranking: of the fusions: by the fused score, or by support, the sum of the scores above 0 that were fused
+        snap: of the fusions: move bounds to the nearest snippet
         snippets_per_second: the grid on which proposals overlap
     """
     from pyws.data.temporal import read_detections, write_detections
     from pyws.segments import fuse_detections
 
     settings = {"method": method, "iou": iou, "temperature": temperature, "overlap": overlap, "sigma": sigma,
-                "sign_weights": sign_weights, "snippets_per_second": snippets_per_second}  # fmt: skip
+                "sign_weights": sign_weights, "ranking": ranking, "snap": snap,
+                "snippets_per_second": snippets_per_second}  # fmt: skip
     found = read_detections(proposals)
-    fused = fuse_detections(found, method, iou, temperature, overlap, sigma, snippets_per_second, sign_weights)
+    fused = fuse_detections(found, method, iou, temperature, overlap, sigma, snippets_per_second, sign_weights,
+                            ranking, snap)  # fmt: skip
     write_detections(out, fused, settings)
     common.say(f"{out}: {len(fused)} detections from {len(found)} proposals of {len(found.videos)} videos")
     counts = {"videos": len(found.videos), "proposals": len(found), "detections": len(fused)}
@@ -61,6 +67,7 @@ def labels(
     temperature: float = 0.1,
     overlap: Literal["iou", "own"] = "iou",
     preset: Literal["paper", "released"] = "paper",
+    rows: Literal["sum", "mean"] = "sum",
     only_tags: bool = False,
     snippets_per_second: float = 25 / 16,
     common: CommonOptions = Common(),  # noqa: B008
@@ -79,6 +86,8 @@ def labels(
         temperature: of the fusions
         overlap: iou, or own (the released rule: over the candidate's own length)
         preset: of LinPro: paper, or released (every departure of the released code)
+        rows: of LinPro: what a segment's labels keep of its score, their sum (the paper's), or their mean, which does
+            not crowd short segments
         only_tags: drop proposals of classes that are not tags of their video
         snippets_per_second: of the features that the labels are for
     """
@@ -91,11 +100,11 @@ def labels(
     if out.suffix != ".safetensors":
         raise DataError(out, "labels are written as .safetensors")
     settings = {"method": method, "iou": iou, "temperature": temperature, "overlap": overlap, "preset": preset,
-                "only_tags": only_tags, "snippets_per_second": snippets_per_second}  # fmt: skip
+                "rows": rows, "only_tags": only_tags, "snippets_per_second": snippets_per_second}  # fmt: skip
     found, known = read_detections(proposals), read_truth(truth)
     classes = sorted({*known.instances.labels, *(tag for tags in known.tags for tag in tags)})
     videos = label_videos(found, known, classes, method, iou, temperature, overlap, preset, only_tags,
-                          snippets_per_second)  # fmt: skip
+                          snippets_per_second, rows)  # fmt: skip
     statuses = {status: sum(one.statuses[status] for one in videos) for status in videos[0].statuses}
     records = {
         one.video: {"snippets": len(one.labels), "segments": one.segments, "residual": one.residual, **one.statuses}

@@ -63,19 +63,23 @@ def draw_lines(
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     xlabel: str,
     ylabel: str,
+    from_zero: bool = True,
 ) -> None:
     """Write lines (caption to x and y) as PNG: a training curve, mAP over IoU thresholds."""
-    figure = _figure(5.2, 3.0)
+    crowded = len(lines) > 4  # then the captions stand beside the lines
+    figure = _figure(7.6 if crowded else 5.2, 3.0)
     axis = figure.subplots()
     for index, (caption, (x, y)) in enumerate(lines.items()):
         axis.plot(x, y, color=_colour(index), marker="o", markersize=3.5, linewidth=1.6, label=_plain(caption))
     axis.set_xlabel(_plain(xlabel))
     axis.set_ylabel(_plain(ylabel))
-    axis.set_ylim(bottom=0)
+    if from_zero:
+        axis.set_ylim(bottom=0)
     axis.grid(color="#dddddd", linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     if len(lines) > 1:
-        axis.legend(frameon=False, fontsize=9)
+        beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if crowded else {}
+        axis.legend(frameon=False, fontsize=9, **beside)
     _save(figure, path)
 
 

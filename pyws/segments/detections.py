@@ -17,6 +17,7 @@ from pyws.segments.linpro import Status, linpro
 
 FUSIONS = ("gaussian", "uniform", "exponential", "t")
 METHODS = ("none", "nms", "soft-nms", *FUSIONS)
+RANKINGS = ("score", "support")
 SNIPPETS_PER_SECOND = 25 / 16  # I3D features of the literature: 25 frames a second, 16 frames a snippet
 GRID = 9  # decimals of a snippet: what is closer to a boundary than this is on it
 
@@ -30,6 +31,8 @@ def fuse_detections(
     sigma: float | None = None,
     snippets_per_second: float = SNIPPETS_PER_SECOND,
     sign_weights: bool = False,
+    ranking: str = "score",
+    snap: bool = False,
 ) -> Instances:
     """Suppress or fuse the proposals of each video and class.
 
@@ -42,6 +45,10 @@ def fuse_detections(
     snippets_per_second : grid on which segments overlap; what ``overlap="own"`` adds to each length is one snippet
     sign_weights : of :func:`pyws.ops.fuse_segments`, with "gaussian"; bounds are then left as the released sums give
         them, on snippets up to their last bits
+    ranking : of the fusions: the score is the fused one ("score", eq. 4), or the sum of the members' scores above 0
+        ("support"), which ranks what many proposals agree on first
+    snap : of the fusions: move fused bounds to the nearest snippet (half to even). A rule that cuts to whole snippets,
+        as that of THUMOS14 does, otherwise moves them by half a snippet towards 0 on average
 
     Returns
     -------
@@ -51,8 +58,8 @@ def fuse_detections(
 
     Raises
     ------
-    ValueError : an unknown method or overlap, a number outside its range, ``sigma`` or ``sign_weights`` with another
-        method
+    ValueError : an unknown method, overlap or ranking, a number outside its range, ``sigma``, ``sign_weights``,
+        ``ranking`` or ``snap`` with another method
 
     Examples
     --------
@@ -68,18 +75,30 @@ def fuse_detections(
         raise ValueError(f"fuse_detections: sigma is of the method soft-nms, got it with {method!r}")
     if sign_weights and method != "gaussian":
         raise ValueError(f"fuse_detections: sign_weights is of the method gaussian, got it with {method!r}")
+    if sign_weights and snap:
+        raise ValueError("fuse_detections: sign_weights leaves bounds as the released sums give them, got snap")
+    if ranking not in RANKINGS:
+        raise ValueError(f"fuse_detections: ranking must be one of {', '.join(RANKINGS)}, got {ranking!r}")
+    if method not in FUSIONS and (snap or ranking != "score"):
+        raise ValueError(f"fuse_detections: ranking and snap are of the fusions, got them with {method!r}")
     if method == "none":
         return proposals
     rows, segments, keys = _grouped(proposals, snippets_per_second)
     if method in FUSIONS:
-        fused = fuse_segments(segments, iou_threshold, temperature, overlap, method, sign_weights=sign_weights)
+        fused, taken_by = fuse_segments(
+            segments, iou_threshold, temperature, overlap, method, return_membership=True, sign_weights=sign_weights
+        )
         bounds = [bound.numpy() for bound in (fused.start, fused.end)]
         if not sign_weights:
-            bounds = [np.round(bound, GRID) for bound in bounds]
+            bounds = [np.round(bound, 0 if snap else GRID) for bound in bounds]
         start, end = (to_seconds(bound, snippets_per_second) for bound in bounds)
         group = np.repeat(keys, fused.offsets.diff().numpy())
         video, label = np.divmod(group, len(rows.labels))
-        return Instances(rows.videos, rows.labels, video, label, start, end, fused.score.numpy())
+        found = Instances(rows.videos, rows.labels, video, label, start, end, fused.score.numpy())
+        if ranking == "score":
+            return found
+        support = np.bincount(taken_by.numpy(), np.maximum(rows.score, 0), len(found))
+        return replace(found, score=support).where(np.lexsort((-support, group)))
     softness = 0.5 if method == "soft-nms" and sigma is None else sigma
     kept, indices = suppress_segments(segments, iou_threshold, overlap, softness, return_indices=True)
     return replace(rows.where(indices.numpy()), score=kept.score.numpy())
@@ -135,6 +154,7 @@ def label_videos(
     preset: str = "paper",
     only_tags: bool = False,
     snippets_per_second: float = SNIPPETS_PER_SECOND,
+    rows: str | None = None,
 ) -> list[VideoLabels]:
     """Snippet labels of each video: fusion of its proposals, then :func:`pyws.segments.linpro`, all videos at once.
 
@@ -144,7 +164,7 @@ def label_videos(
     truth : gives the durations, and the tags
     classes : the columns of the labels
     method, iou_threshold, temperature, overlap : of :func:`fuse_detections`
-    preset : of :func:`pyws.segments.linpro`
+    preset, rows : of :func:`pyws.segments.linpro`
     only_tags : drop proposals of classes that are not among the video's tags
     snippets_per_second : a video has ``int(duration * snippets_per_second)`` snippets, at least one
 
@@ -171,7 +191,7 @@ def label_videos(
     segments = replace(segments, start=segments.start.round(decimals=GRID), end=segments.end.round(decimals=GRID))
     lengths = np.maximum(1, np.floor(truth.duration[in_truth] * snippets_per_second)).astype(np.int64)
     owner, label_of = keys // len(proposals.labels), keys % len(proposals.labels)
-    solved = linpro(segments, torch.from_numpy(lengths[owner]), preset)
+    solved = linpro(segments, torch.from_numpy(lengths[owner]), preset, rows=rows)
     columns = np.array([places[label] for label in proposals.labels], dtype=np.int64)[label_of]
     sizes = segments.offsets.diff()
     answer = []

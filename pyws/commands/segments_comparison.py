@@ -1,0 +1,240 @@
+"""pyws segments compare: suppression and fusion of the same proposals, settings chosen on other videos."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from tyro.conf import Positional
+
+from pyws.commands.common import Common, CommonOptions
+from pyws.files import write_json
+from pyws.progress import track
+
+if TYPE_CHECKING:
+    from pyws.data.temporal import Instances, Truth
+
+_SIGMAS = (0.1, 0.2, 0.3, 0.5, 0.8)
+_HALVES = ("first half", "second half")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting, and its mAP (percent) at every IoU threshold on either half of the videos."""
+
+    family: str
+    options: Mapping[str, Any]
+    detections: int
+    maps: tuple[tuple[float, ...], tuple[float, ...]]
+
+    def average(self, half: int) -> float:
+        """Average mAP of a half."""
+        return float(np.mean(self.maps[half]))
+
+    @property
+    def both(self) -> float:
+        """The mean over both halves."""
+        return (self.average(0) + self.average(1)) / 2
+
+
+def compare(
+    proposals: Positional[Path],
+    truth: Positional[Path],
+    out: Positional[Path],
+    protocol: Literal["thumos14", "activitynet", "wtalc"] = "thumos14",
+    subset: str | None = None,
+    tious: tuple[float, ...] | None = None,
+    ious: tuple[float, ...] = (0.1, 0.25, 0.4, 0.5, 0.6),
+    temperatures: tuple[float, ...] = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0),
+    overlap: Literal["iou", "own"] = "iou",
+    snippets_per_second: float = 25 / 16,
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Compare what suppression and fusion make of the same proposals; settings are chosen on one half of the videos.
+
+    The videos are dealt at random into two halves. Of every method the setting with the best average mAP on one half
+    is reported on the other, both ways round.
+
+    Args:
+        proposals: proposals in ActivityNet form, .json or .json.gz
+        truth: ground truth in ActivityNet form
+        out: folder for report.html, pictures and comparison.json
+        protocol: as in `pyws segments evaluate`
+        subset: of the ground truth; the protocol's if not given
+        tious: IoU thresholds of the mAP; the protocol's if not given
+        ious: overlaps above which proposals are one, to try
+        temperatures: of the fusions, to try
+        overlap: iou, or own (the released rule)
+        snippets_per_second: of the features the proposals come from
+    """
+    from pyws.data.temporal import read_detections, read_truth
+    from pyws.evaluation.detection import rules_of
+
+    rules = rules_of(protocol, tious, subset, snippets_per_second=snippets_per_second)
+    halved = halve(read_truth(truth), rules.subset, common.seed)
+    found = read_detections(proposals)
+    settings = list(settings_to_try(ious, temperatures, overlap))
+    trials = [
+        run_trial(found, halved, family, options, protocol, rules.tious, snippets_per_second)
+        for family, options in track(settings, "settings", quiet=common.quiet or common.json)
+    ]
+    rows = [chosen(trials, family) for family in dict.fromkeys(trial.family for trial in trials)]
+    document = {
+        "proposals": len(found),
+        "protocol": protocol,
+        "subset": rules.subset,
+        "tious": list(rules.tious),
+        "seed": common.seed,
+        "methods": rows,
+        "trials": [
+            {"method": one.family, **one.options, "detections": one.detections, "mAP": one.maps} for one in trials
+        ],
+    }
+    write_json(out / "comparison.json", document)
+    _write_report(out, document, trials)
+    common.say(_table(rows, rules.tious))
+    common.say(f"{out / 'report.html'}")
+    return {"out": str(out), **document}
+
+
+def halve(truth: Truth, subset: str, seed: int) -> Truth:
+    """The same truth in which the videos of the subset form two, dealt at random.
+
+    Raises
+    ------
+    DataError : fewer than two videos with annotations
+    """
+    from pyws.errors import DataError
+
+    annotated = set(truth.instances.video.tolist())
+    videos = [index for index, name in enumerate(truth.subset) if name == subset and index in annotated]
+    if len(videos) < 2:
+        raise DataError("ground truth", f"subset {subset!r} must have two videos with annotations, got {len(videos)}")
+    names = ["" for _ in truth.subset]
+    for place, index in enumerate(np.random.default_rng(seed).permutation(videos)):
+        names[index] = _HALVES[place % 2]
+    return replace(truth, subset=tuple(names))
+
+
+def settings_to_try(
+    ious: Sequence[float], temperatures: Sequence[float], overlap: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The family of a setting, and its options of :func:`pyws.segments.fuse_detections`."""
+    from pyws.segments.detections import FUSIONS
+
+    yield "none", {"method": "none"}
+    for iou in ious:
+        yield "nms", {"method": "nms", "iou_threshold": iou, "overlap": overlap}
+    for sigma in _SIGMAS:
+        yield "soft-nms", {"method": "soft-nms", "sigma": sigma, "overlap": overlap}
+    for name, extra in (
+        ("", {}),
+        (", snapped", {"snap": True}),
+        (", by support", {"snap": True, "ranking": "support"}),
+    ):
+        for method in FUSIONS:
+            for iou in ious:
+                for temperature in temperatures[:1] if method == "uniform" else temperatures:
+                    options = {"method": method, "iou_threshold": iou, "temperature": temperature, "overlap": overlap}
+                    yield method + name, {**options, **extra}
+
+
+def run_trial(
+    found: Instances, halved: Truth, family: str, options: Mapping[str, Any], protocol: str, tious: Sequence[float],
+    snippets_per_second: float,
+) -> Trial:  # fmt: skip
+    """Fuse with one setting and evaluate on both halves."""
+    from pyws.evaluation import detection_map
+    from pyws.segments import fuse_detections
+
+    fused = fuse_detections(found, **options, snippets_per_second=snippets_per_second)
+    scores = [
+        detection_map(fused, halved, protocol, tious, half, snippets_per_second=snippets_per_second) for half in _HALVES
+    ]
+    maps = tuple(tuple(score.map.tolist()) for score in scores)
+    return Trial(family, dict(options), len(fused), (maps[0], maps[1]))
+
+
+def chosen(trials: Sequence[Trial], family: str) -> dict[str, Any]:
+    """A row of the table: the setting that each half chooses, and what it gives on the other."""
+    own = [trial for trial in trials if trial.family == family]
+    picks = [max(own, key=lambda trial, half=half: trial.average(half)) for half in (0, 1)]  # type: ignore[misc]
+    held_out = np.mean([picks[0].maps[1], picks[1].maps[0]], axis=0)
+    return {
+        "method": family,
+        "chosen": [{key: value for key, value in pick.options.items() if key != "method"} for pick in picks],
+        "held_out": [picks[0].average(1), picks[1].average(0)],
+        "mAP": held_out.tolist(),
+        "average": float(held_out.mean()),
+        "detections": [pick.detections for pick in picks],
+    }
+
+
+def _said(options: Mapping[str, Any]) -> str:
+    short = {"iou_threshold": "IoU", "temperature": "T", "sigma": "sigma"}
+    return " ".join(f"{name} {options[key]:g}" for key, name in short.items() if key in options) or "-"
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], tious: Sequence[float]) -> tuple[list[str], list[list[str]]]:
+    names = ["method", "chosen on 1st, 2nd half", "on 2nd", "on 1st", *(f"{tiou:g}" for tiou in tious), "mean"]
+    cells = [
+        [
+            row["method"],
+            ", ".join(dict.fromkeys(_said(options) for options in row["chosen"])),
+            *(f"{value:.2f}" for value in (*row["held_out"], *row["mAP"], row["average"])),
+        ]
+        for row in rows
+    ]
+    return names, cells
+
+
+def _table(rows: Sequence[Mapping[str, Any]], tious: Sequence[float]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    names, cells = _columns(rows, tious)
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    table = Table(title="mAP (%) on videos that did not choose the setting", title_justify="left", box=box.SIMPLE,
+                  width=sum(widths) + 3 * len(widths) + 4)  # fmt: skip
+    for index, name in enumerate(names):
+        table.add_column(name, justify="left" if index < 2 else "right", no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    return table
+
+
+def _write_report(out: Path, document: Mapping[str, Any], trials: Sequence[Trial]) -> None:
+    from pyws.report.html import Picture, Section, Table, write_html
+    from pyws.report.timelines import draw_lines
+
+    over = {"iou": ("iou_threshold", "overlap above which proposals are one"),
+            "temperature": ("temperature", "temperature (log10)")}  # fmt: skip
+    for name, (key, label) in over.items():
+        lines = _best_over(trials, key)
+        if name == "temperature":
+            lines = {family: ([math.log10(x) for x in xs], ys) for family, (xs, ys) in lines.items()}
+        draw_lines(out / f"{name}.png", lines, label, "average mAP (%)", from_zero=False)
+    names, cells = _columns(document["methods"], document["tious"])
+    caption = (
+        "Mean AP in percent at each IoU threshold, mean of both halves, each with the setting the other half chose."
+    )
+    pictures = [Picture(out / f"{name}.png", f"Best over the other setting, over the {label}.")
+                for name, (_, label) in over.items()]  # fmt: skip
+    lead = f"{document['proposals']} proposals, protocol {document['protocol']}, subset {document['subset']}."
+    write_html(out / "report.html", "Suppression and fusion of the same proposals", lead,
+               [Section("Held-out mAP", tables=[Table(names, cells, caption)], pictures=pictures)])  # fmt: skip
+
+
+def _best_over(trials: Sequence[Trial], key: str) -> dict[str, tuple[list[float], list[float]]]:
+    """For NMS and each fusion: the values of one setting, and the best mean of both halves at each."""
+    best: dict[str, dict[float, float]] = {}
+    for trial in trials:
+        if key in trial.options and "," not in trial.family.removesuffix(", by support"):
+            values = best.setdefault(trial.family, {})
+            value = float(trial.options[key])
+            values[value] = max(values.get(value, 0.0), trial.both)
+    return {family: (sorted(values), [values[x] for x in sorted(values)]) for family, values in best.items()}
