@@ -80,7 +80,7 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND(snippet_classes);
   PYWS_BIND(class_rows);
   PYWS_BIND(class_mean);
-  PYWS_BIND_CPU(slic);
+  PYWS_BIND(slic);
   bind(module, "slic_scratch", pyws::slic_scratch);
   PYWS_BIND(superpixel_select);
   PYWS_BIND(superpixel_vote);

@@ -129,22 +129,12 @@ void each_cell(const Work& work, const Frame& frame, int64_t row, bool nearest, 
   }
 }
 
-// A cluster's pixels lie in the nine cells around its own; each holds them under another slot. Says whether a centre
-// has moved; one without pixels stays.
+// Says whether a centre has moved; one without pixels stays.
 bool move_centers(const Work& work, const Frame& frame, bool first) {
   const Size& size = work.size;
   bool moved = false;
   for (int64_t k = 0; k < size.rows * size.columns; ++k) {
-    SlicSums total = {};
-    for (int slot = 0; slot < kSlicSlots; ++slot) {
-      const int64_t row = k / size.columns + slot / 3 - 1, column = k % size.columns + slot % 3 - 1;
-      if (row < 0 || row >= size.rows || column < 0 || column >= size.columns) continue;
-      const SlicSums& part = frame.sums[(row * size.columns + column) * kSlicSlots + kSlicSlots - 1 - slot];
-      for (int i = 0; i < 3; ++i) total.color[i] += part.color[i];
-      total.x += part.x;
-      total.y += part.y;
-      total.pixels += part.pixels;
-    }
+    const SlicSums total = slic_cluster(frame.sums, k, size.rows, size.columns);
     if (first) frame.centers[k] = {{0, 0, 0}, kSlicNowhere, 0};
     if (total.pixels == 0) continue;
     const SlicCenter center = slic_center(total, work.scale.position);

@@ -21,8 +21,8 @@
 // compactness positive and finite; iterations >= 1; min_size >= 0
 // tables      kSlicTables numbers: gamma, then cube root (pyws/ops/slic.py makes them)
 // scratch     slots * slic_scratch(height, width, rows, columns) numbers of 64 bits: `slots` frames at a time
-// Determinism all arithmetic that decides is in integers, sums are exact: the same labels for any instruction set,
-// number of threads and batch composition
+// Determinism all arithmetic that decides is in integers, sums are exact: the same labels on CPU and CUDA, for any
+//             instruction set, number of threads and batch composition
 #pragma once
 
 #include <cstdint>
@@ -44,6 +44,10 @@ void slic_cpu(int dtype, const void* images, const std::uint8_t* mask, std::int6
               std::int64_t width, std::int64_t rows, std::int64_t columns, double compactness, std::int64_t iterations,
               std::int64_t min_size, const std::int32_t* tables, std::int64_t slots, std::int64_t* scratch,
               std::int32_t* labels, int threads);
+void slic_cuda(int dtype, const void* images, const std::uint8_t* mask, std::int64_t batch, std::int64_t height,
+               std::int64_t width, std::int64_t rows, std::int64_t columns, double compactness, std::int64_t iterations,
+               std::int64_t min_size, const std::int32_t* tables, std::int64_t slots, std::int64_t* scratch,
+               std::int32_t* labels, void* stream);
 
 // What a slot gives to its cluster.
 struct SlicSums {
@@ -58,7 +62,7 @@ struct SlicCenter {
 };
 
 // Numbers of 64 bits for one frame. The CPU and the CUDA kernels each lay them out in their own way.
-inline std::int64_t slic_scratch(std::int64_t height, std::int64_t width, std::int64_t rows, std::int64_t columns) {
+PYWS_HD std::int64_t slic_scratch(std::int64_t height, std::int64_t width, std::int64_t rows, std::int64_t columns) {
   const std::int64_t clusters = rows * columns, pixels = height * width;
   const std::int64_t sums = clusters * kSlicSlots * static_cast<std::int64_t>(sizeof(SlicSums)) / 8;
   const std::int64_t centers = ceil_div(clusters * static_cast<std::int64_t>(sizeof(SlicCenter)), 8);
@@ -98,6 +102,21 @@ PYWS_HD std::int32_t slic_position(std::int64_t scale, std::int64_t x) {
 
 // Quotients rounded down, also of negative numbers.
 PYWS_HD std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0); }
+
+// The sums of cluster k: its pixels lie in the nine cells around its own, and each holds them under another slot.
+PYWS_HD SlicSums slic_cluster(const SlicSums* sums, std::int64_t k, std::int64_t rows, std::int64_t columns) {
+  SlicSums total = {{0, 0, 0}, 0, 0, 0};
+  for (int slot = 0; slot < kSlicSlots; ++slot) {
+    const std::int64_t row = k / columns + slot / 3 - 1, column = k % columns + slot % 3 - 1;
+    if (row < 0 || row >= rows || column < 0 || column >= columns) continue;
+    const SlicSums& part = sums[(row * columns + column) * kSlicSlots + kSlicSlots - 1 - slot];
+    for (int i = 0; i < 3; ++i) total.color[i] += part.color[i];
+    total.x += part.x;
+    total.y += part.y;
+    total.pixels += part.pixels;
+  }
+  return total;
+}
 
 // Means of colours to the nearest unit, of positions to 1/256 of a pixel.
 PYWS_HD SlicCenter slic_center(const SlicSums& sums, std::int64_t scale) {
