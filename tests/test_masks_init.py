@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pyws import DataError
+from pyws import DataError, ops
 from pyws.cli import main
 from pyws.data.frames import open_frames, read_image, read_mask, write_mask
 from pyws.evaluation.segmentation import evaluate_masks, mask_iou
@@ -96,17 +96,18 @@ def test_refine_masks() -> None:
     assert refine_masks(superpixels, two * 0).sum() == 0
 
 
-def test_superpixels_are_cached_and_checked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["pyws", "skimage"])
+def test_superpixels_are_cached_and_checked(tmp_path: Path, method: str) -> None:
     frame = read_image(next(iter(make_frames(tmp_path / "v", 1).iterdir())))
-    make = Superpixels(tmp_path / "slic", region_area=64)
+    make = Superpixels(tmp_path / "slic", region_area=64, method=method)
     first = make(frame, "v", "00001")
     path = tmp_path / "slic" / make.parameter_hash / "v" / "00001.png"
     assert first.dtype == np.int32
     assert first.min() == 0
     assert 20 < first.max() < 60
 
-    marked = Superpixels(tmp_path / "slic", region_area=64)
-    object.__setattr__(marked, "_compute", lambda frame: pytest.fail("the cache was not used"))
+    marked = Superpixels(tmp_path / "slic", region_area=64, method=method)
+    object.__setattr__(marked, "_compute", lambda *_: pytest.fail("the cache was not used"))
     np.testing.assert_array_equal(marked(frame, "v", "00001"), first)
 
     whole = path.read_bytes()
@@ -118,7 +119,23 @@ def test_superpixels_are_cached_and_checked(tmp_path: Path) -> None:
         assert path.read_bytes() == whole
     other = make(frame[::-1].copy(), "v", "00001")  # another frame under the same name
     assert (other != first).any()
-    assert Superpixels(tmp_path, region_area=65).parameter_hash != make.parameter_hash
+    assert Superpixels(tmp_path, region_area=65, method=method).parameter_hash != make.parameter_hash
+
+
+def test_superpixels_say_who_made_them(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (2, 40, 40, 3), dtype=np.uint8)
+    makers = {method: Superpixels(tmp_path, region_area=100, method=method) for method in ("pyws", "skimage")}
+    hashes = {make.parameter_hash for make in makers.values()}
+    assert len(hashes) == 2
+    for method, make in makers.items():
+        together = make.of_frames(frames, "v", ["0", "1"])
+        np.testing.assert_array_equal(make(frames[1], "v", "1"), together[1])
+        with Image.open(tmp_path / make.parameter_hash / "v" / "1.png") as image:
+            assert image.info["method"] == method
+    labels = ops.slic(torch.from_numpy(frames).permute(0, 3, 1, 2), region_area=100)
+    np.testing.assert_array_equal(makers["pyws"].of_frames(frames, "v", ["0", "1"]), labels.numpy())
+    with pytest.raises(ValueError, match="superpixels: method must be pyws or skimage, got 'cv2'"):
+        Superpixels(tmp_path, method="cv2")
 
 
 def test_superpixels_beyond_eight_bits(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class Annotations:
             Frame(name, path.stem) for name in done for path in sorted((folder / "pa/v0" / name).glob("*.png"))
         )
         self.superpixels = Superpixels(
-            folder / "slic", *(parameters[key] for key in ("region_area", "compactness", "iterations"))
+            folder / "slic", *(parameters[key] for key in ("region_area", "compactness", "iterations", "superpixels"))
         )
         self._open: dict[str, Any] = {}
         self._sizes: dict[str, tuple[int, int]] = {}

@@ -18,12 +18,10 @@ import importlib.metadata
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,6 +47,8 @@ class Settings:
     what it was trained on."""
     output_stride: int = 32
     """Input pixels between two positions of the last feature map: 32, or 16 with dilated kernels."""
+    superpixels: Literal["pyws", "skimage"] = "pyws"
+    """Who computes superpixels: pyws.ops.slic, or scikit-image."""
     region_area: int = 768
     """Frame pixels of a superpixel, on average."""
     compactness: float = 10.0
@@ -76,11 +76,11 @@ class Settings:
             raise ValueError(f"masks init: beta must be >= 0, got {self.beta}")
         if self.most_frames < 0:
             raise ValueError(f"masks init: most_frames must be >= 0, got {self.most_frames}")
-        self.superpixels(Path())
+        self.label_maps(Path())
 
-    def superpixels(self, out: Path) -> Superpixels:
+    def label_maps(self, out: Path) -> Superpixels:
         """The superpixels of these settings, kept under ``out``."""
-        return Superpixels(out / "slic", self.region_area, self.compactness, self.iterations)
+        return Superpixels(out / "slic", self.region_area, self.compactness, self.iterations, self.superpixels)
 
 
 class Chunk(NamedTuple):
@@ -219,15 +219,15 @@ def _write_masks(
     quiet: bool,
 ) -> None:
     """Whole chunks of the same frames as in an uninterrupted run: a resumed run writes the same bytes."""
-    superpixels = annotator.settings.superpixels(out)
+    superpixels = annotator.settings.label_maps(out)
     table = torch.tensor([0, *ids])
     left = [chunk for chunk in chunks if not all(path.is_file() for index in chunk.sampled for path in files[index])]
     for chunk, pictures in zip(track(left, name, quiet=quiet), _in_one_pass(frames, left), strict=True):
         images = stack(pictures, frames.path)
         first = annotator.first_masks(images, chunk, ids, about)
         shown = images[[chunk.read.index(index) for index in chunk.sampled]]
-        labels = _superpixels(superpixels, shown, name, [frames.stems[index] for index in chunk.sampled])
-        refined = first.refine(labels.to(first.masks.device))
+        labels = superpixels.of_frames(shown.numpy(), name, [frames.stems[index] for index in chunk.sampled])
+        refined = first.refine(torch.from_numpy(labels).to(first.masks.device))
         for kind, masks in enumerate((first.masks, refined)):
             for index, mask in zip(chunk.sampled, table[masks.cpu()].to(torch.uint8).numpy(), strict=True):
                 write_mask(files[index][kind], mask)
@@ -253,14 +253,6 @@ def _thinned(chunks: list[Chunk], most: int) -> list[Chunk]:
     kept = {sampled[(2 * k + 1) * len(sampled) // (2 * most)] for k in range(most)}
     thinned = [Chunk(chunk.read, [index for index in chunk.sampled if index in kept]) for chunk in chunks]
     return [chunk for chunk in thinned if chunk.sampled]
-
-
-def _superpixels(superpixels: Superpixels, images: Tensor, video: str, stems: list[str]) -> Tensor:
-    # scikit-image releases the interpreter lock in SLIC.
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        frames = (image.numpy() for image in images)
-        labels = pool.map(lambda frame, stem: superpixels(frame, video, stem), frames, stems)
-        return torch.from_numpy(np.stack(list(labels)))
 
 
 def _report(files: list[tuple[Path, Path]]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def annotate_clips(
     with GradCAM(model, "layers", head=model.head) as cam:
         for number, clip in enumerate(track(chosen, "masks from tags", quiet=quiet)):
             indices, initial = _initial(cam, clip, device)
-            labels = np.stack([superpixels(clip.frames[i], clip.name, f"{i:05d}") for i in indices])
+            labels = superpixels.of_frames(clip.frames[indices], clip.name, [f"{i:05d}" for i in indices])
             refined = refine_masks(torch.from_numpy(labels), initial)
             _write_clip(clip, indices, initial.numpy(), refined.numpy(), out, number < SHEETS)
     scores = {name: evaluate_masks(out / "masks" / name, out / "clips" / "truth") for name in ("init", "pa/v0")}
