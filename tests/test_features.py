@@ -73,6 +73,22 @@ def test_dataset_json_names_rate_and_class_order(native):
             open_features(native)
 
 
+def test_rescaled_features_have_a_rate_for_each_video(native):
+    (native / "dataset.json").write_text('{"rescaled": true}')
+    assert open_features(native).rates.tolist() == [5 / 8, 6 / 8, 7 / 8]
+    (native / "dataset.json").write_text("{}")
+    assert open_features(native).rates.tolist() == [25 / 16] * 3
+    (native / "dataset.json").write_text('{"rescaled": "yes"}')
+    with pytest.raises(DataError, match="rescaled must be true or false, got 'yes'"):
+        open_features(native)
+    (native / "dataset.json").write_text('{"rescaled": true}')
+    document = json.loads((native / "truth.json").read_text())
+    del document["database"]["v2"]["duration"]
+    (native / "truth.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match="video 'v2': must have a duration > 0, as rescaled features need"):
+        open_features(native)
+
+
 def test_own_videos_from_a_table_of_tags(tmp_path):
     (tmp_path / "tags.csv").write_text('video,tag\nb,Diving\n"a","Long, Jump"\nb,Archery\nb,Diving\n\n')
     for name in ("a", "b", "untagged"):

@@ -249,6 +249,20 @@ def test_detections_are_the_same_bits_for_any_number_of_processes(held_out):
     assert found[1] == found[2] == found[3]
 
 
+def test_segments_of_rescaled_features_are_in_seconds_of_their_video(held_out):
+    host = build_host("rskp", held_out.width, held_out.classes)
+    stretch = np.arange(1, len(held_out) + 1)
+    durations = stretch * held_out.lengths / held_out.snippets_per_second
+    recipe = replace(host.recipe, class_threshold=0.0)
+    plain, rescaled = (
+        detect(host.model, recipe, Videos(data, CPU), Merging(), 150)
+        for data in (held_out, replace(held_out, durations=durations))
+    )
+    assert len(plain) == len(rescaled) > 0
+    assert rescaled.start == pytest.approx(plain.start * stretch[plain.video])
+    assert rescaled.end == pytest.approx(plain.end * stretch[plain.video])
+
+
 def test_pseudo_labels_keep_the_tags(data):
     host = build_host("stpn", data.width, data.classes)
     made = generate(host.model, host.recipe, Videos(data, CPU), QUICK.labelling, 0.1)

@@ -92,7 +92,7 @@ def _odd_features(listing: Listing, lengths: dict[str, int], need_tags: bool) ->
             yield Problem(video, "has no tags", fatal=False)
     for name in listing.unlisted:
         yield Problem(name, "has features, but the annotations do not list it", fatal=False)
-    if listing.truth is None:
+    if listing.truth is None or listing.rescaled:
         return
     for video, duration in zip(listing.truth.instances.videos, listing.truth.duration.tolist(), strict=True):
         length, wanted = lengths.get(video), duration * listing.snippets_per_second

@@ -5,7 +5,10 @@ The native layout, which ``pyws data convert`` writes::
     truth.json or truth.json.gz   ActivityNet form with tags; or else
     tags.csv                      video,tag (or video,tag,subset), a line for each tag of a video
     features/VIDEO.npy            (snippets, width), or .safetensors
-    dataset.json                  may be absent: {"snippets_per_second", "classes", "description", "synthetic"}
+    dataset.json                  may be absent: {"snippets_per_second", "classes", "rescaled", "description"}
+
+``"rescaled": true`` says that every video was brought to some number of snippets, as is common for ActivityNet: a
+snippet then lasts the video's duration over its snippets. The layouts of the literature may have ``dataset.json`` too.
 
 :mod:`pyws.data.feature_legacy` has the layouts of the literature.
 """
@@ -14,11 +17,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from pyws.data.feature_files import stored_in
 from pyws.data.feature_legacy import is_split, is_wtalc, list_split, list_wtalc
-from pyws.data.feature_listing import SNIPPETS_PER_SECOND, Listing, annotated, checked_name, safe_truth
+from pyws.data.feature_listing import SNIPPETS_PER_SECOND, Listing, annotated, checked_name, read_about, safe_truth
 from pyws.data.tables import columns_of, read_table
 from pyws.errors import DataError
 from pyws.files import read_json
@@ -46,7 +48,7 @@ def _is_native(folder: Path) -> bool:
 
 
 def _native(folder: Path) -> Listing:
-    about = _about(folder / "dataset.json")
+    about = read_about(folder)
     stored = stored_in(folder / "features")
     for name in ("truth.json", "truth.json.gz"):
         if (folder / name).exists():
@@ -57,6 +59,7 @@ def _native(folder: Path) -> Listing:
     tags = tuple(rows.get(name, ("", ()))[1] for name in videos)
     subset = tuple(rows.get(name, ("", ()))[0] for name in videos)
     classes = about.pop("classes", None) or sorted({tag for names in tags for tag in names})
+    about = {"snippets_per_second": SNIPPETS_PER_SECOND, **about}
     return Listing(folder, "native", videos, subset, tags, tuple(classes), stored, None, **about)
 
 
@@ -78,26 +81,6 @@ def read_tags(path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
             )
         found[video] = subset, tags if not tag or tag in tags else (*tags, tag)
     return found
-
-
-def _about(path: Path) -> dict[str, Any]:
-    """What ``dataset.json`` says, as arguments of a listing."""
-    said = read_json(path) if path.exists() else {}
-    if not isinstance(said, dict):
-        raise DataError(path, f"must be a JSON object, got {type(said).__name__}")
-    about: dict[str, Any] = {"snippets_per_second": said.get("snippets_per_second", SNIPPETS_PER_SECOND)}
-    rate = about["snippets_per_second"]
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
-        raise DataError(path, f"snippets_per_second must be a number > 0, got {rate!r}")
-    about["description"] = str(said.get("description", ""))
-    if "classes" in said:
-        classes = said["classes"]
-        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise DataError(path, f"classes must be a list of strings, got {classes!r}")
-        if len(set(classes)) != len(classes):
-            raise DataError(path, "classes must differ from each other")
-        about["classes"] = tuple(classes)
-    return about
 
 
 _LAYOUTS = [(is_wtalc, list_wtalc), (is_split, list_split), (_is_native, _native)]

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from pyws.data.feature_files import NpyFile, Stored, stored_in
-from pyws.data.feature_listing import SNIPPETS_PER_SECOND, Listing, Problem, annotated, safe_truth
+from pyws.data.feature_listing import SNIPPETS_PER_SECOND, Listing, Problem, annotated, read_about, safe_truth
 from pyws.data.pickle_index import index_npy
 from pyws.data.pickle_safe import load_npy
 from pyws.data.temporal import wtalc_document
@@ -60,7 +60,8 @@ def list_wtalc(folder: Path) -> Listing:
         classes = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in listed)
     rate = _UNT_SNIPPETS_PER_SECOND if "UNT" in files[0].name else SNIPPETS_PER_SECOND
     stored = dict(zip(videos, arrays, strict=True))
-    return annotated(folder, "wtalc", truth, stored, problems, classes, rate)
+    about = {"classes": classes, "snippets_per_second": rate, **read_about(folder)}
+    return annotated(folder, "wtalc", truth, stored, problems, **about)
 
 
 def is_split(folder: Path) -> bool:
@@ -89,7 +90,7 @@ def list_split(folder: Path) -> Listing:
                     database[video] = {**record, "subset": split} if isinstance(record, Mapping) else record
         document = {"database": database, "ambiguous": document.get("ambiguous", {})}
     truth, problems = safe_truth(path, document)
-    return annotated(folder, "split", truth, stored, (*missing, *problems))
+    return annotated(folder, "split", truth, stored, (*missing, *problems), **read_about(folder))
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pyws.data.feature_files import Stored
 from pyws.data.temporal import Truth, read_truth
 from pyws.errors import DataError
+from pyws.files import read_json
 
 SNIPPETS_PER_SECOND = 25 / 16  # I3D features of the literature: 25 frames a second, 16 frames a snippet
 
@@ -44,6 +47,8 @@ class Listing:
     snippets_per_second : of the features
     problems : what the annotations say that cannot be; such videos are not among ``videos``
     description : a line for people
+    unlisted : names of features that belong to no video
+    rescaled : all videos were brought to some number of snippets, however long they last
     """
 
     where: Path
@@ -58,7 +63,12 @@ class Listing:
     problems: tuple[Problem, ...] = ()
     description: str = ""
     unlisted: tuple[str, ...] = ()
-    """Names of features that belong to no video."""
+    rescaled: bool = False
+
+    @property
+    def durations(self) -> np.ndarray:
+        """(videos,) seconds, NaN where they are not given."""
+        return np.full(len(self.videos), np.nan) if self.truth is None else self.truth.duration
 
 
 def safe_truth(where: Path, document: Any) -> tuple[Truth, tuple[Problem, ...]]:
@@ -95,6 +105,7 @@ def annotated(
     classes: tuple[str, ...] | None = None,
     snippets_per_second: float = SNIPPETS_PER_SECOND,
     description: str = "",
+    rescaled: bool = False,
 ) -> Listing:
     """The listing of a data set whose videos are those of its ground truth.
 
@@ -110,4 +121,29 @@ def annotated(
     listed = {*videos, *(problem.video for problem in problems)}
     unlisted = tuple(name for name in stored if name not in listed)
     return Listing(folder, layout, videos, truth.subset, truth.tags, classes, stored, truth, snippets_per_second,
-                   problems, description, unlisted)  # fmt: skip
+                   problems, description, unlisted, rescaled)  # fmt: skip
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What ``dataset.json`` says, where a folder has one, as arguments of :func:`annotated`."""
+    path = folder / "dataset.json"
+    said = read_json(path) if path.exists() else {}
+    if not isinstance(said, dict):
+        raise DataError(path, f"must be a JSON object, got {type(said).__name__}")
+    about: dict[str, Any] = {"description": str(said.get("description", ""))}
+    if "snippets_per_second" in said:
+        rate = about["snippets_per_second"] = said["snippets_per_second"]
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
+            raise DataError(path, f"snippets_per_second must be a number > 0, got {rate!r}")
+    if "rescaled" in said:
+        about["rescaled"] = said["rescaled"]
+        if not isinstance(said["rescaled"], bool):
+            raise DataError(path, f"rescaled must be true or false, got {said['rescaled']!r}")
+    if "classes" in said:
+        classes = said["classes"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise DataError(path, f"classes must be a list of strings, got {classes!r}")
+        if len(set(classes)) != len(classes):
+            raise DataError(path, "classes must differ from each other")
+        about["classes"] = tuple(classes)
+    return about

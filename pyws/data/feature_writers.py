@@ -122,6 +122,7 @@ def convert_features(
         "snippets_per_second": opened.snippets_per_second,
         "classes": list(opened.classes),
         "description": opened.description,
+        "rescaled": opened.durations is not None,
     }
     origin = {"source": str(Path(source).resolve()), "on_error": on_error}
     counts = write_data_set(folder, videos, about, origin, document["ambiguous"], suffix)

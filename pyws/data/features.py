@@ -28,12 +28,13 @@ class FeatureSet:
     tags : (videos, classes) bool
     lengths : (videos,) int64 snippets
     width : of the features
-    snippets_per_second : one over the seconds that a snippet lasts
+    snippets_per_second : one over the seconds that a snippet lasts; of rescaled features a nominal number
     truth : the annotated segments of the whole data set, where it has them
     subset : which one was asked for
     skipped : what was wrong with the videos that were left out
     description : of the data set, a line for people
     stored : where the features lie
+    durations : (videos,) seconds, where features were rescaled; ``rates`` follow from them
     """
 
     names: tuple[str, ...]
@@ -47,9 +48,17 @@ class FeatureSet:
     skipped: tuple[Problem, ...] = ()
     description: str = ""
     stored: tuple[Stored, ...] = field(default=(), repr=False)
+    durations: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def rates(self) -> np.ndarray:
+        """(videos,) snippets a second of each video: the same for all, unless features were rescaled."""
+        if self.durations is None:
+            return np.full(len(self), self.snippets_per_second)
+        return self.lengths / self.durations
 
     def features(self, index: int) -> np.ndarray:
         """The features of one video: (snippets, width) float32, finite.
@@ -125,6 +134,7 @@ def open_features(
         tuple(problem for problem in problems if problem.fatal),
         listing.description,
         tuple(listing.stored[listing.videos[index]] for index in good),
+        listing.durations[good] if listing.rescaled else None,
     )
 
 
@@ -154,6 +164,8 @@ def check_headers(
     problems = list(listing.problems)
     known = set(listing.classes)
     for index in chosen:
+        if listing.rescaled and not listing.durations[index] > 0:
+            problems.append(Problem(listing.videos[index], "must have a duration > 0, as rescaled features need"))
         video = listing.videos[index]
         tags = listing.tags[index]
         if need_tags and not tags:

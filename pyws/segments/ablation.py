@@ -223,6 +223,6 @@ def _truth_masks(data: FeatureSet) -> list[np.ndarray]:
     for video, label, start, end in zip(rows.video, rows.label, rows.start, rows.end, strict=True):
         row = place.get(rows.videos[video])
         if row is not None:
-            first, last = (round(second * data.snippets_per_second) for second in (start, end))
+            first, last = (round(second * data.rates[row]) for second in (start, end))
             masks[row][first:last, data.classes.index(rows.labels[label])] = True
     return masks

@@ -117,7 +117,7 @@ def _grouped(rows: Instances, snippets_per_second: float) -> tuple[Instances, Se
     return rows, Segments(start, end, score, score, torch.from_numpy(np.append(firsts, len(rows)))), keys
 
 
-def to_seconds(snippets: np.ndarray, snippets_per_second: float) -> np.ndarray:
+def to_seconds(snippets: np.ndarray, snippets_per_second: float | np.ndarray) -> np.ndarray:
     """Seconds that convert back to no less than the snippet: int() would cut off a whole one for the last bit."""
     seconds = snippets / snippets_per_second
     return np.where(seconds * snippets_per_second < snippets, np.nextafter(seconds, np.inf), seconds)

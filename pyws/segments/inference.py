@@ -141,7 +141,7 @@ def detect(
     found = sorted(group.gather(found), key=lambda entry: entry[0])
     keys_of = np.repeat(np.array([key for key, _ in found], dtype=np.int64), [len(part) for _, part in found])
     start, end, score = np.concatenate([np.empty((0, 3)), *(part for _, part in found)]).T.copy()
-    rate = videos.data.snippets_per_second
+    rate = videos.data.rates[keys_of // classes]
     return Instances(
         videos.data.names, videos.data.classes, keys_of // classes, keys_of % classes,
         to_seconds(start.round(GRID), rate), to_seconds(end.round(GRID), rate), score,
