@@ -200,6 +200,20 @@ def test_padded_batches_give_the_gradients_of_single_videos(backbone, data):
         torch.testing.assert_close(batched[name], single[name], rtol=1e-6, atol=1e-9, msg=name)
 
 
+@pytest.mark.parametrize(("backbone", "clip"), [("rskp", None), ("stpn", None), ("rskp", 0.5)])
+def test_gradient_of_a_step_is_the_sum_the_mean_or_clipped(backbone, clip, data):
+    run = train.begin(backbone, replace(QUICK, clip_norm=clip), data, CPU)
+    weights = list(run.host.model.parameters())
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    train.join_gradients(run, 4, Group())
+    norm = math.sqrt(sum(weight.numel() for weight in weights))
+    expected = 0.25 if run.host.recipe.average else 1.0 if clip is None else clip / norm
+    assert run.host.recipe.average == (backbone == "stpn")
+    for weight in weights:
+        torch.testing.assert_close(weight.grad, torch.full_like(weight, expected))
+
+
 class _Fixed:
     """Videos whose next batch is given."""
 
@@ -351,6 +365,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
     with pytest.raises(TrainingError, match="training stpn: loss must be finite, got nan .* in epoch 0"):
         train.train("stpn", replace(QUICK, lr=1e30, epochs=3), data, None, tmp_path)
     assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_a_video_without_tags_is_named(data):
+    untagged = replace(data, tags=data.tags & (np.arange(len(data)) != 4)[:, None])
+    with pytest.raises(DataError, match="every video must have a tag, got none for 'training_04'"):
+        train.train("stpn", QUICK, untagged)
 
 
 def test_cache_holds_what_fits(data, monkeypatch):

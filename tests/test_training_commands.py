@@ -18,7 +18,7 @@ from pyws import cli
 from pyws.data.temporal import read_detections
 from pyws.evaluation import detection_map
 
-TRAIN = ("--epochs", "4", "--lr", "0.01", "--batch", "5", "--evaluate-every", "2", "--subset", "training")
+TRAIN = ("--epochs", "4", "--lr", "0.01", "--batch", "4", "--evaluate-every", "2", "--subset", "training")
 
 
 @pytest.fixture(scope="module")

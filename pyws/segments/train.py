@@ -7,12 +7,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyws.data.features import FeatureSet
 from pyws.distributed import Group
-from pyws.errors import TrainingError
+from pyws.errors import DataError, TrainingError
 from pyws.models import Activations, Memory
 from pyws.progress import track
 from pyws.segments.batches import Videos, by_length, noise_seeds, steps
@@ -27,6 +28,9 @@ from pyws.segments.run import Record, Run, RunFolder
 
 def begin(backbone: str, config: TrainConfig, data: FeatureSet, device: torch.device) -> Run:
     """A run before its first epoch: weights from the seed, the schedule stretched to its epochs."""
+    untagged = np.flatnonzero(~data.tags.any(axis=1))
+    if len(untagged):
+        raise DataError("training", f"every video must have a tag, got none for {data.names[untagged[0]]!r}")
     settings = config.hosts.get(backbone, HostSettings())
     host = build_host(backbone, data.width, data.classes, settings, config.seed)
     host.model.to(device)
