@@ -32,6 +32,7 @@ COMMANDS = {
     "segments evaluate": "pyws.commands.segments_evaluation:evaluate",
     "segments ablate": "pyws.commands.segments_ablation:ablate",
     "masks classify": "pyws.commands.masks_classify:classify",
+    "masks maps": "pyws.commands.masks_maps:maps",
     "masks init": "pyws.commands.masks:init",
     "masks train": "pyws.commands.masks_training:train",
     "masks ablate": "pyws.commands.masks_ablate:ablate",

@@ -1,0 +1,87 @@
+"""Activation maps over the frames that they belong to: pictures and videos."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from pyws.data.frames import Pixels
+from pyws.files import atomic_write
+
+_LINE = 16  # pixels of height of a line of text
+
+
+def heat(frame: Pixels, scores: NDArray[np.floating], opacity: float = 0.6) -> Pixels:
+    """A frame with a map laid over it: the higher, the more of it and the warmer.
+
+    Parameters
+    ----------
+    frame : (H, W, 3) uint8 RGB
+    scores : (H, W) in [0, 1]
+    opacity : of the colour where the map is 1
+
+    Examples
+    --------
+    >>> heat(np.full((1, 2, 3), 100, np.uint8), np.array([[0.0, 1.0]])).tolist()[0][0]
+    [100, 100, 100]
+    """
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or scores.shape != frame.shape[:2]:
+        raise ValueError(f"heat: frame must be (H, W, 3) uint8 and scores (H, W), got {frame.shape}, {scores.shape}")
+    level = np.clip(np.nan_to_num(scores), 0, 1)
+    colours = _colours()[(level * 255).astype(np.uint8)]
+    share = (opacity * level)[..., None]
+    return (frame * (1 - share) + colours * share + 0.5).astype(np.uint8)
+
+
+def titled(picture: Pixels, *lines: str) -> Pixels:
+    """A picture under lines of text."""
+    height, width = picture.shape[:2]
+    sheet = Image.new("RGB", (width, height + _LINE * len(lines)), (255, 255, 255))
+    draw = ImageDraw.Draw(sheet)
+    for row, line in enumerate(lines):
+        draw.text((2, 2 + _LINE * row), line, fill=(0, 0, 0))
+    sheet.paste(Image.fromarray(picture), (0, _LINE * len(lines)))
+    return np.asarray(sheet)
+
+
+def write_video(path: str | os.PathLike[str], pictures: Iterable[Pixels], fps: int = 12) -> int:
+    """Write pictures (H, W, 3) uint8 of one size as an mp4 video, whole or not at all; returns their number.
+
+    The last row or column of odd sizes is left out: the format halves colour.
+    """
+    import io
+
+    import av
+
+    memory, count = io.BytesIO(), 0
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    with av.open(memory, "w", format="mp4") as container:
+        stream = container.add_stream(codec, rate=fps)
+        for picture in pictures:
+            even = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
+            if not count:
+                stream.height, stream.width, stream.pix_fmt = even.shape[0], even.shape[1], "yuv420p"
+            for packet in stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")):
+                container.mux(packet)
+            count += 1
+        if not count:
+            raise ValueError(f"write_video: needs pictures, got none for {path}")
+        for packet in stream.encode():
+            container.mux(packet)
+    with atomic_write(Path(path), "wb") as file:
+        file.write(memory.getvalue())
+    return count
+
+
+@cache
+def _colours() -> Pixels:
+    """256 colours from dark blue over green and yellow to red."""
+    from matplotlib import colormaps
+
+    return (colormaps["turbo"](np.arange(256))[:, :3] * 255).astype(np.uint8)
