@@ -91,5 +91,5 @@ def test_real_clips_are_decoded(shared):
     for path in sorted((shared / "data" / "action_clips").glob("*.avi"))[:3]:
         frames = open_frames(path)
         picture = next(frames.read([len(frames) - 1]))
-        assert len(frames) > 60
+        assert len(frames) > 30
         assert picture.shape[0] == 240
