@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.masks_training import open_first_classifier
-from pyws.data.label_space import IGNORE, LabelSpace, View
+from pyws.data.label_space import LabelSpace, View
 from pyws.data.mask_sets import MaskSet
+from pyws.evaluation.semantic import Confusion
 from pyws.masks.annotations import Frame
 from pyws.masks.convergence import LoopSettings
 from pyws.masks.evolve import Evolution, RunSettings, Variant, as_variant
@@ -152,23 +153,14 @@ def _test_masks(
 def scores_of(pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], space: LabelSpace) -> dict[str, Any]:
     """mIoU in percent of masks and true masks, background included, of labels, their actors and their actions.
 
-    One histogram over all frames; the mean is over classes that are predicted or true somewhere. None without frames.
+    The mean is over classes that are predicted or true somewhere; None without frames.
     """
-    joint = np.zeros((len(space), len(space)), np.int64)
+    confusions = {view: Confusion(space.view(view)) for view in (VIEWS if space.has_actions else VIEWS[:1])}
     for mask, true in pairs:
-        known = (true != IGNORE) & (mask != IGNORE)
-        joint += np.bincount(mask[known].astype(np.int64) * len(space) + true[known], minlength=joint.size).reshape(
-            joint.shape
-        )
-    found: dict[str, Any] = {}
-    for view in VIEWS if space.has_actions else VIEWS[:1]:
-        merged = np.zeros((len(space.view(view)),) * 2, np.int64)
-        parts = space.merge(np.arange(len(space)), view)
-        np.add.at(merged, (parts[:, None], parts[None]), joint)
-        both = merged.diagonal()
-        either = merged.sum(0) + merged.sum(1) - both
-        found[view] = float(100 * np.mean(both[either > 0] / either[either > 0])) if merged.any() else None
-    return found
+        for view, confusion in confusions.items():
+            confusion.add(space.merge(mask, view), space.merge(true, view))
+    found = {view: confusion.scores()["miou"] for view, confusion in confusions.items()}
+    return {view: None if miou is None else 100 * miou for view, miou in found.items()}
 
 
 def _variants(runs: list[dict[str, Any]]) -> dict[str, Any]:
