@@ -1,12 +1,15 @@
 """Data sets of features: what is read, and what is said of files that are not what they must be."""
 
+import contextlib
 import json
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from pyws.data.feature_files import write_features
+from pyws.data.feature_files import stored_file, write_features
 from pyws.data.feature_layouts import read_tags
 from pyws.data.features import open_features
 from pyws.errors import DataError
@@ -220,3 +223,20 @@ def test_unknown_layouts(tmp_path):
         open_features(tmp_path)
     with pytest.raises(ValueError, match="on_error must be one of error, skip, got 'ignore'"):
         open_features(tmp_path, on_error="ignore")
+
+
+edits = st.lists(st.tuples(st.integers(0, 250), st.integers(0, 255) | st.sampled_from(list(b"-9(),'"))), max_size=4)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([".npy", ".safetensors"]), edits, st.integers(0, 300))
+def test_arbitrary_bytes_are_an_error_or_an_array(tmp_path, suffix, changes, kept):
+    path = tmp_path / f"v{suffix}"
+    write_features(path, rows(5))
+    damaged = bytearray(path.read_bytes())
+    for place, byte in changes:
+        damaged[place % len(damaged)] = byte
+    path.write_bytes(damaged[: len(damaged) - max(0, kept - 200)])
+    stored = stored_file(path)
+    with contextlib.suppress(DataError):
+        assert stored.read().shape == tuple(stored.shape())

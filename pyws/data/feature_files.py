@@ -75,7 +75,7 @@ class NpyFile:
                 start = file.tell()
         except OSError as error:
             raise DataError(self.path, f"cannot be read: {error.strerror or error}") from error
-        except (ValueError, EOFError) as error:
+        except Exception as error:  # NumPy's parser of headers lets many through that damaged bytes raise
             raise DataError(self.path, f"is not a .npy file: {error}") from error
         return shape, dtype, start
 
@@ -83,7 +83,7 @@ class NpyFile:
         self.shape()
         try:
             array: np.ndarray = np.load(self.path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except Exception as error:
             raise DataError(self.path, f"cannot be read: {error}") from error
         return array
 

@@ -179,7 +179,7 @@ def check_headers(
         except DataError as error:
             problems.append(Problem(video, f"{error.path}: {error.rule}"))
             continue
-        if len(shape) != 2 or not all(shape):
+        if len(shape) != 2 or min(shape) < 1:
             problems.append(Problem(video, f"features must have shape (snippets, width), none of them 0, got {shape}"))
             continue
         shapes[index] = shape
