@@ -367,6 +367,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
     assert not (tmp_path / "last.safetensors").exists()
 
 
+def test_unknown_ways_of_merging():
+    with pytest.raises(ValueError, match="method must be one of none, nms, gaussian, .*, got 'soft-nms'"):
+        Merging("soft-nms")
+    with pytest.raises(ValueError, match="weigh_by must be one of score, inner, got 'outer'"):
+        Merging(weigh_by="outer")
+
+
 def test_a_video_without_tags_is_named(data):
     untagged = replace(data, tags=data.tags & (np.arange(len(data)) != 4)[:, None])
     with pytest.raises(DataError, match="every video must have a tag, got none for 'training_04'"):

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyws.models.rskp import GAUFUSE_CONSISTENCY
 from pyws.ops.propose_segments import RELEASED_THRESHOLDS
+from pyws.segments.detections import FUSIONS
 from pyws.segments.schedule import SCHEDULES, Schedule
 
 Settings = Mapping[str, Any]
@@ -22,6 +23,10 @@ class Merging:
     method : a fusion ("gaussian", "uniform", "exponential", "t"), "nms" (the host's own suppression), or "none"
     temperature, iou_threshold, overlap : of the fusions, see :func:`pyws.ops.fuse_segments`
     weigh_by : "score", the confidence that also orders them (eq. 3), or "inner", the mean activation inside
+
+    Raises
+    ------
+    ValueError : an unknown method, or unknown weights
     """
 
     method: str = "gaussian"
@@ -29,6 +34,11 @@ class Merging:
     iou_threshold: float = 0.25  # released; the paper names none
     overlap: str = "iou"  # paper, eq. 1
     weigh_by: str = "score"  # paper, eq. 3
+
+    def __post_init__(self) -> None:
+        for name, choices in (("method", ("none", "nms", *FUSIONS)), ("weigh_by", ("score", "inner"))):
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 @dataclass(frozen=True)

@@ -70,15 +70,17 @@ def activation_maps(
     """
     batches = by_length(range(len(videos)), videos.data.lengths, snippets)[group.rank :: group.world]
     parts: list[Maps] = []
+    held = 0
     for batch in track(batches, "activation maps", quiet=quiet):
         features, mask = videos.batch(batch)
         seeds = None if noise is None else noise_seeds(*noise, batch)
         with torch.no_grad():
             said = model(features, mask, seeds)
         parts.append(Maps(batch, mask.sum(1).cpu(), said.tcam[mask].cpu(), said.scores.cpu()))
-        if sum(part.tcam.numel() for part in parts) > _AT_ONCE:
+        held += parts[-1].tcam.numel()
+        if held > _AT_ONCE:
             yield _joined(parts)
-            parts = []
+            parts, held = [], 0
     if parts:
         yield _joined(parts)
 
