@@ -203,7 +203,7 @@ def test_two_processes_train_as_one(run, folder, tmp_path):
         assert one_record["loss"] == pytest.approx(two_record["loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("page", ["training.md"])
+@pytest.mark.parametrize("page", ["training.md", "segments.md"])
 def test_documented_commands_are_understood(page, monkeypatch):
     """Every `pyws ...` line of the page parses; the commands themselves are not run."""
     text = (Path(__file__).parents[1] / "docs" / page).read_text()

@@ -112,12 +112,10 @@ def open_features(
     if on_error == "skip":
         for index in list(shapes):
             problems += check_contents(listing, index, shapes[index])
-    else:
-        problems = [problem for problem in problems if problem.fatal]
-    if problems and on_error == "error":
+    elif problems:
         more = f" (and {len(problems) - 1} more; `pyws data check` lists them)" if len(problems) > 1 else ""
         raise DataError(listing.where, f"{problems[0]}{more}")
-    bad = {problem.video for problem in problems if problem.fatal}
+    bad = {problem.video for problem in problems}
     good = [index for index in shapes if listing.videos[index] not in bad]
     if not good:
         rule = f"must have a usable video, got {len(chosen)} of which none is"
@@ -131,7 +129,7 @@ def open_features(
         listing.snippets_per_second,
         listing.truth,
         subset,
-        tuple(problem for problem in problems if problem.fatal),
+        tuple(problems),
         listing.description,
         tuple(listing.stored[listing.videos[index]] for index in good),
         listing.durations[good] if listing.rescaled else None,
