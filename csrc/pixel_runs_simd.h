@@ -83,6 +83,75 @@ inline uint64_t edge_word(const T* x, int64_t first, int n) {
   return bits;
 }
 
+// Pixels of one word: bit i of `edges` where pixel i begins a run, of `set` where it has what is counted.
+struct PixelWord {
+  uint64_t edges, set;
+};
+
+inline int trailing_zeros(uint64_t bits) {
+#if defined(__BMI__)
+  return static_cast<int>(_tzcnt_u64(bits));
+#else
+  return bits == 0 ? 64 : __builtin_ctzll(bits);
+#endif
+}
+
+// The bits below position n, 0 < n <= 64.
+inline uint64_t low_bits(uint64_t bits, int n) {
+#if defined(__BMI2__)
+  return _bzhi_u64(bits, static_cast<unsigned>(n));
+#else
+  return bits & (~uint64_t{0} >> (64 - n));
+#endif
+}
+
+// Calls visit(first pixel, pixels, set pixels) for stretches that cover the frame; none crosses an edge. Runs are cut
+// where a word ends; incoherent words and the frame's last, incomplete one are visited pixel by pixel.
+template <class WordOf, class Visit>
+inline __attribute__((always_inline)) void each_run(int64_t pixels, const WordOf& word_of, const Visit& visit) {
+  constexpr int kCoherent = 24, kAtOnce = 4;
+  for (int64_t first = 0; first < pixels; first += kWordPixels) {
+    const int n = static_cast<int>(min64(kWordPixels, pixels - first));
+    const PixelWord word = word_of(first, n);
+    uint64_t later = word.edges & ~uint64_t{1};
+    const int runs = __builtin_popcountll(later) + 1;
+    if (n < kWordPixels || runs > kCoherent) {
+      for (int i = 0; i < n; ++i) visit(first + i, 1, word.set >> i & 1);
+      continue;
+    }
+    int from = 0;
+    uint64_t before = 0;
+    // Four at a time, surplus ones empty: the branch is far easier to predict than the end of each word.
+    for (int done = 0; done < runs; done += kAtOnce)
+      for (int k = 0; k < kAtOnce; ++k, later &= later - 1) {
+        const int to = trailing_zeros(later);
+        const uint64_t upto = static_cast<uint64_t>(__builtin_popcountll(low_bits(word.set, to)));
+        visit(first + (from & 63), static_cast<uint64_t>(to - from), upto - before);
+        from = to;
+        before = upto;
+      }
+  }
+}
+
+// Bit i: is mask[first + i] set?
+inline uint64_t set_word(const uint8_t* mask, int64_t first, int n) {
+#if defined(__AVX512BW__)
+  const __m512i bytes = _mm512_maskz_loadu_epi8(n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1, mask + first);
+  return _mm512_test_epi8_mask(bytes, bytes);
+#else
+  uint64_t bits = 0;
+#if defined(__AVX2__)
+  for (int i = 0; n == kWordPixels && i < n; i += 32) {
+    const __m256i zero = _mm256_cmpeq_epi8(load_32(mask + first + i), _mm256_setzero_si256());
+    bits |= static_cast<uint64_t>(~static_cast<uint32_t>(_mm256_movemask_epi8(zero))) << i;
+  }
+  if (n == kWordPixels) return bits;
+#endif
+  for (int i = 0; i < n; ++i) bits |= static_cast<uint64_t>(mask[first + i] != 0) << i;
+  return bits;
+#endif
+}
+
 // Appends the position of each bit, counted from `first`. Returns how many there are.
 inline int append_bits(uint64_t bits, uint32_t first, uint32_t* positions) {
   const int count = __builtin_popcountll(bits);

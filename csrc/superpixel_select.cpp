@@ -1,7 +1,5 @@
 #include "superpixel_select.h"
 
-#include <memory>
-
 #include "parallel.h"
 #include "superpixel_select_simd.h"
 
@@ -13,15 +11,11 @@ std::int64_t labels_used(const std::int64_t* area, std::int64_t superpixels) {
   return superpixels;
 }
 
-// Runs body(frame, starts, flips) for every frame, with room for its runs and for one bit a pixel, not cleared.
 template <class Body>
-void for_each_frame(std::int64_t batch, std::int64_t pixels, double nanoseconds_per_pixel, int threads,
-                    const Body& body) {
+void each_frame(std::int64_t batch, std::int64_t pixels, double nanoseconds_per_pixel, int threads, const Body& body) {
   parallel_for(batch, nanoseconds_per_pixel * static_cast<double>(pixels), threads,
                [&](std::int64_t begin, std::int64_t end) {
-                 const std::unique_ptr<std::uint32_t[]> starts(new std::uint32_t[start_capacity(pixels)]);
-                 const std::unique_ptr<std::uint64_t[]> flips(new std::uint64_t[ceil_div(pixels, kWordPixels)]);
-                 for (std::int64_t b = begin; b < end; ++b) body(b, starts.get(), flips.get());
+                 for (std::int64_t b = begin; b < end; ++b) body(b);
                });
 }
 
@@ -29,12 +23,12 @@ template <class Label>
 void select(const SelectLoops<Label>& loops, const void* labels, const std::uint8_t* mask, std::int64_t batch,
             std::int64_t pixels, std::int64_t superpixels, double alpha, double beta, int overlap, std::int64_t* counts,
             std::uint8_t* passes, std::uint8_t* refined, std::int64_t* summary, int threads) {
-  for_each_frame(batch, pixels, 0.4, threads, [&](std::int64_t b, std::uint32_t* starts, std::uint64_t* flips) {
+  each_frame(batch, pixels, 0.8, threads, [&](std::int64_t b) {
     const Label* frame = static_cast<const Label*>(labels) + b * pixels;
-    std::int64_t *area = counts + b * superpixels, *intersection = area + batch * superpixels, outside;
+    std::int64_t *area = counts + b * superpixels, *intersection = area + batch * superpixels;
     std::uint8_t* passed = passes + b * superpixels;
     std::uint64_t* packed = reinterpret_cast<std::uint64_t*>(area);  // both counters in one until they are split
-    const std::int64_t runs = loops.count(frame, mask + b * pixels, pixels, superpixels, starts, packed, &outside);
+    summary[b * kSummary + 1] = loops.count(frame, mask + b * pixels, pixels, superpixels, packed);
     std::int64_t mask_area = 0;
     for (std::int64_t p = 0; p < superpixels; ++p) {
       intersection[p] = static_cast<std::int64_t>(packed[p] >> 32);
@@ -43,9 +37,8 @@ void select(const SelectLoops<Label>& loops, const void* labels, const std::uint
     }
     for (std::int64_t p = 0; p < superpixels; ++p)
       passed[p] = superpixel_passes(area[p], intersection[p], mask_area, pixels, alpha, beta, overlap);
-    loops.paint(frame, pixels, superpixels, starts, runs, flips, passed, refined + b * pixels);
+    loops.paint(frame, pixels, superpixels, passed, refined + b * pixels);
     summary[b * kSummary] = labels_used(area, superpixels);
-    summary[b * kSummary + 1] = outside;
   });
 }
 
@@ -54,18 +47,18 @@ void vote(const VoteLoops<Label, Class>& loops, const void* labels, const void* 
           std::int64_t pixels, std::int64_t superpixels, std::int64_t num_classes, std::int64_t ignored, double alpha,
           std::int64_t* area, std::int64_t* table, std::int64_t* winner, void* refined, std::int64_t* summary,
           int threads) {
-  for_each_frame(batch, pixels, 0.8, threads, [&](std::int64_t b, std::uint32_t* starts, std::uint64_t*) {
+  each_frame(batch, pixels, 2.0, threads, [&](std::int64_t b) {
     const Label* frame = static_cast<const Label*>(labels) + b * pixels;
     std::int64_t *areas = area + b * superpixels, *rows = table + b * superpixels * num_classes;
     std::int64_t *taken = winner + b * superpixels, outside[2];
-    const std::int64_t runs = loops.count(frame, static_cast<const Class*>(classes) + b * pixels, pixels, superpixels,
-                                          num_classes, ignored, starts, areas, rows, outside);
+    loops.count(frame, static_cast<const Class*>(classes) + b * pixels, pixels, superpixels, num_classes, ignored,
+                areas, rows, outside);
     for (std::int64_t p = 0; p < superpixels; ++p) {
       Votes best{0, 0};
       for (std::int64_t c = 1; c < num_classes; ++c) best = most_votes(best, {rows[p * num_classes + c], c});
       taken[p] = accepted_class(best, areas[p], alpha);
     }
-    loops.paint(frame, pixels, superpixels, starts, runs, taken, static_cast<Class*>(refined) + b * pixels);
+    loops.paint(frame, pixels, superpixels, taken, static_cast<Class*>(refined) + b * pixels);
     summary[b * kSummary] = labels_used(areas, superpixels);
     summary[b * kSummary + 1] = outside[0];
     summary[b * kSummary + 2] = outside[1];

@@ -2,118 +2,120 @@
 
 #include "pixel_runs_simd.h"
 
+// GCC 12 takes the undefined operands inside its own AVX-512 header for mistakes of ours (its bug 105593).
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 namespace pyws {
 namespace PYWS_ISA {
 namespace {
 
-// 64 bits to 64 bytes of 0 or 1.
+// passes[label], 0 for labels outside [0, superpixels).
+template <class Label>
+inline uint8_t passed(Label label, uint64_t superpixels, const uint8_t* passes) {
+  return index_of(label) < superpixels ? passes[index_of(label)] : 0;
+}
+
 #if defined(__AVX512BW__)
-inline void store_64(uint64_t bits, uint8_t* out) { _mm512_storeu_si512(out, _mm512_maskz_set1_epi8(bits, 1)); }
-#elif defined(__AVX2__)
-inline void store_64(uint64_t bits, uint8_t* out) {
-  const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-  const __m256i bit_of = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201u));
-  for (int i = 0; i < 64; i += 32) {
-    const __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int>(bits >> i)), byte_of);
-    const __m256i ones = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit_of), bit_of);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), _mm256_and_si256(ones, _mm256_set1_epi8(1)));
+// What passes, one bit a superpixel: so few are looked up without touching memory.
+struct PassBits {
+  static constexpr uint64_t kMost = 1024;
+  __m512i low, high;
+
+  PassBits(const uint8_t* passes, uint64_t superpixels) {
+    uint64_t words[kMost / 64];
+    for (uint64_t w = 0; w < kMost / 64; ++w) {
+      const uint64_t left = superpixels > 64 * w ? superpixels - 64 * w : 0;
+      const __mmask64 there = left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
+      const __m512i bytes = _mm512_maskz_loadu_epi8(there, passes + (left > 0 ? 64 * w : 0));
+      words[w] = _mm512_test_epi8_mask(bytes, bytes);
+    }
+    low = _mm512_loadu_si512(words);
+    high = _mm512_loadu_si512(words + 8);
   }
-}
-#else
-inline void store_64(uint64_t bits, uint8_t* out) {
-  for (int i = 0; i < 64; ++i) out[i] = (bits >> i) & 1;
-}
+
+  uint64_t of_16(__m512i labels, __mmask16 inside) const {
+    const __m512i words = _mm512_permutex2var_epi32(low, _mm512_srli_epi32(labels, 5), high);
+    const __m512i bits = _mm512_srlv_epi32(words, _mm512_and_si512(labels, _mm512_set1_epi32(31)));
+    return _mm512_mask_test_epi32_mask(inside, bits, _mm512_set1_epi32(1));
+  }
+  uint64_t of_64(const int32_t* labels) const {
+    uint64_t bits = 0;
+    for (int i = 0; i < 64; i += 16) {
+      const __m512i l = _mm512_loadu_si512(labels + i);
+      bits |= of_16(l, _mm512_cmplt_epu32_mask(l, _mm512_set1_epi32(kMost))) << i;
+    }
+    return bits;
+  }
+  uint64_t of_64(const int64_t* labels) const {
+    const __m512i most = _mm512_set1_epi64(kMost);
+    uint64_t bits = 0;
+    for (int i = 0; i < 64; i += 16) {
+      const __m512i a = _mm512_loadu_si512(labels + i), b = _mm512_loadu_si512(labels + i + 8);
+      const __m512i l =
+          _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi64_epi32(a)), _mm512_cvtepi64_epi32(b), 1);
+      const unsigned inside = _mm512_cmplt_epu64_mask(a, most) | _mm512_cmplt_epu64_mask(b, most) << 8;
+      bits |= of_16(l, static_cast<__mmask16>(inside)) << i;
+    }
+    return bits;
+  }
+};
 #endif
 
-// ---- select
-
 template <class Label>
-int64_t count_pixels(const Label* labels, const uint8_t* mask, int64_t pixels, uint64_t superpixels, uint32_t* starts,
-                     uint64_t* counts, int64_t* outside) {
-  const int64_t runs = find_runs(
-      pixels, starts, [=](int64_t first, int n) { return edge_word(labels, first, n) | edge_word(mask, first, n); });
+int64_t count_pixels(const Label* labels, const uint8_t* mask, int64_t pixels, uint64_t superpixels, uint64_t* counts) {
   uint64_t lost = 0;
-  const auto add = [&](int64_t at, uint64_t count) {
-    const uint64_t label = index_of(labels[at]), inside = mask[at] != 0 ? count : 0;
-    if (label < superpixels)
-      counts[label] += count | inside << 32;
-    else
-      lost += count;
-  };
-  for (int64_t r = 0; r < runs; ++r) add(starts[r], starts[r + 1] - starts[r]);
-  for (int64_t i = 0; runs < 0 && i < pixels; ++i) add(i, 1);
-  *outside = static_cast<int64_t>(lost);
-  return runs;
+  each_run(
+      pixels, [=](int64_t first, int n) { return PixelWord{edge_word(labels, first, n), set_word(mask, first, n)}; },
+      [&](int64_t at, uint64_t count, uint64_t inside) {
+        const uint64_t label = index_of(labels[at]);
+        if (label < superpixels)
+          counts[label] += count | inside << 32;
+        else
+          lost += count;
+      });
+  return static_cast<int64_t>(lost);
 }
 
 template <class Label>
-void paint_mask(const Label* labels, int64_t pixels, uint64_t superpixels, const uint32_t* starts, int64_t runs,
-                uint64_t* flips, const uint8_t* passes, uint8_t* refined) {
-  const auto passed = [&](int64_t at) -> uint64_t {
-    const uint64_t label = index_of(labels[at]);
-    return label < superpixels ? passes[label] : 0;
-  };
-  if (runs < 0) {
-    for (int64_t i = 0; i < pixels; ++i) refined[i] = static_cast<uint8_t>(passed(i));
-    return;
+void paint_mask(const Label* labels, int64_t pixels, uint64_t superpixels, const uint8_t* passes, uint8_t* refined) {
+  int64_t i = 0;
+#if defined(__AVX512BW__)
+  if (superpixels <= PassBits::kMost) {
+    const PassBits bits(passes, superpixels);
+    for (; i + kWordPixels <= pixels; i += kWordPixels)
+      _mm512_storeu_si512(refined + i, _mm512_maskz_set1_epi8(bits.of_64(labels + i), 1));
   }
-  const int64_t words = ceil_div(pixels, kWordPixels);
-  for (int64_t w = 0; w < words; ++w) flips[w] = 0;
-  uint64_t before = 0;
-  for (int64_t r = 0; r < runs; ++r) {
-    const uint64_t now = passed(starts[r]);
-    flips[starts[r] / kWordPixels] |= (now ^ before) << (starts[r] % kWordPixels);
-    before = now;
-  }
-  uint64_t carry = 0;
-  for (int64_t first = 0; first < pixels; first += kWordPixels) {
-    uint64_t bits = flips[first / kWordPixels];
-    for (int shift = 1; shift < kWordPixels; shift *= 2) bits ^= bits << shift;  // each flip turns all later bits
-    bits ^= carry;
-    carry = 0 - (bits >> 63);
-    if (pixels - first >= kWordPixels)
-      store_64(bits, refined + first);
-    else
-      for (int64_t i = first; i < pixels; ++i) refined[i] = (bits >> (i - first)) & 1;
-  }
+#endif
+  for (; i < pixels; ++i) refined[i] = passed(labels[i], superpixels, passes);
 }
 
-// ---- vote
-
 template <class Label, class Class>
-int64_t count_classes(const Label* labels, const Class* classes, int64_t pixels, uint64_t superpixels,
-                      uint64_t num_classes, int64_t ignored, uint32_t* starts, int64_t* area, int64_t* table,
-                      int64_t* outside) {
+void count_classes(const Label* labels, const Class* classes, int64_t pixels, uint64_t superpixels,
+                   uint64_t num_classes, int64_t ignored, int64_t* area, int64_t* table, int64_t* outside) {
   outside[0] = outside[1] = 0;
-  const auto add = [&](int64_t at, int64_t count) {
-    const uint64_t label = index_of(labels[at]), kind = index_of(classes[at]);
-    if (kind >= num_classes && kind != index_of(ignored)) outside[1] += count;
-    if (label >= superpixels) {
-      outside[0] += count;
-    } else {
-      area[label] += count;
-      if (kind < num_classes) table[label * num_classes + kind] += count;
-    }
-  };
-  const int64_t runs = find_runs(
-      pixels, starts, [=](int64_t first, int n) { return edge_word(labels, first, n) | edge_word(classes, first, n); });
-  for (int64_t r = 0; r < runs; ++r) add(starts[r], starts[r + 1] - starts[r]);
-  for (int64_t i = 0; runs < 0 && i < pixels; ++i) add(i, 1);
-  return runs;
+  each_run(
+      pixels,
+      [=](int64_t first, int n) { return PixelWord{edge_word(labels, first, n) | edge_word(classes, first, n), 0}; },
+      [&](int64_t at, uint64_t count, uint64_t) {
+        const uint64_t label = index_of(labels[at]), kind = index_of(classes[at]);
+        if (kind >= num_classes && kind != index_of(ignored)) outside[1] += count;
+        if (label >= superpixels) {
+          outside[0] += count;
+        } else {
+          area[label] += count;
+          if (kind < num_classes) table[label * num_classes + kind] += count;
+        }
+      });
 }
 
 template <class Label, class Class>
-void paint_classes(const Label* labels, int64_t pixels, uint64_t superpixels, const uint32_t* starts, int64_t runs,
-                   const int64_t* winner, Class* refined) {
-  const auto taken = [&](int64_t at) {
-    const uint64_t label = index_of(labels[at]);
-    return static_cast<Class>(label < superpixels ? winner[label] : 0);
-  };
-  for (int64_t r = 0; r < runs; ++r) {
-    const Class kind = taken(starts[r]);
-    for (int64_t i = starts[r]; i < starts[r + 1]; ++i) refined[i] = kind;
+void paint_classes(const Label* labels, int64_t pixels, uint64_t superpixels, const int64_t* winner, Class* refined) {
+  for (int64_t i = 0; i < pixels; ++i) {
+    const uint64_t label = index_of(labels[i]);
+    refined[i] = static_cast<Class>(label < superpixels ? winner[label] : 0);
   }
-  for (int64_t i = 0; runs < 0 && i < pixels; ++i) refined[i] = taken(i);
 }
 
 }  // namespace

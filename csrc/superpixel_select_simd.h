@@ -1,6 +1,5 @@
 // The leaf loops of superpixel_select, one table an instruction set. Each walks one frame by runs: stretches of pixels
-// of one label and one mask value or class, found 64 pixels at a time. A frame of incoherent labels, with more than
-// run_limit() runs, is taken pixel by pixel.
+// of one label or of one label and class, found 64 pixels at a time.
 #pragma once
 
 #include "pixel_runs.h"
@@ -11,26 +10,25 @@ namespace pyws {
 
 template <class Label>
 struct SelectLoops {
-  // counts[label] += 1 for every pixel, + 2^32 where the mask is set; *outside = pixels whose label is outside
-  // [0, superpixels). Fills `starts` with the first pixel of each run and the frame's end, and returns the number of
-  // runs, or -1 where there are too many.
+  // counts[label] += 1 for every pixel, + 2^32 where the mask is set. Returns the pixels whose label is outside
+  // [0, superpixels).
   std::int64_t (*count)(const Label* labels, const std::uint8_t* mask, std::int64_t pixels, std::uint64_t superpixels,
-                        std::uint32_t* starts, std::uint64_t* counts, std::int64_t* outside);
-  // refined[i] = passes[labels[i]], 0 for labels outside. `flips` is room for one bit a pixel.
-  void (*paint)(const Label* labels, std::int64_t pixels, std::uint64_t superpixels, const std::uint32_t* starts,
-                std::int64_t runs, std::uint64_t* flips, const std::uint8_t* passes, std::uint8_t* refined);
+                        std::uint64_t* counts);
+  // refined[i] = passes[labels[i]], 0 for labels outside.
+  void (*paint)(const Label* labels, std::int64_t pixels, std::uint64_t superpixels, const std::uint8_t* passes,
+                std::uint8_t* refined);
 };
 
 template <class Label, class Class>
 struct VoteLoops {
   // Adds every pixel to area[label] and to table[label, class]. outside[0] = pixels whose label, outside[1] = pixels
-  // whose class is outside its range; the latter not where the class is `ignored`. Starts and result as above.
-  std::int64_t (*count)(const Label* labels, const Class* classes, std::int64_t pixels, std::uint64_t superpixels,
-                        std::uint64_t num_classes, std::int64_t ignored, std::uint32_t* starts, std::int64_t* area,
-                        std::int64_t* table, std::int64_t* outside);
+  // whose class is outside its range; the latter not where the class is `ignored`.
+  void (*count)(const Label* labels, const Class* classes, std::int64_t pixels, std::uint64_t superpixels,
+                std::uint64_t num_classes, std::int64_t ignored, std::int64_t* area, std::int64_t* table,
+                std::int64_t* outside);
   // refined[i] = winner[labels[i]], 0 for labels outside.
-  void (*paint)(const Label* labels, std::int64_t pixels, std::uint64_t superpixels, const std::uint32_t* starts,
-                std::int64_t runs, const std::int64_t* winner, Class* refined);
+  void (*paint)(const Label* labels, std::int64_t pixels, std::uint64_t superpixels, const std::int64_t* winner,
+                Class* refined);
 };
 
 template <class Label>

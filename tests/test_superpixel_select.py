@@ -183,6 +183,27 @@ def test_large_labels_and_a_given_number_of_superpixels() -> None:
 # ---- torch
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_tables_of_every_size(dtype: torch.dtype) -> None:
+    # Runs of 1 to 9 pixels over several words of 64, labels on both sides of what a table of bits holds.
+    generator = torch.Generator().manual_seed(1)
+    for superpixels in (1, 31, 64, 65, 1024, 1025):
+        lengths = torch.randint(1, 10, (60,), generator=generator)
+        names = torch.randint(-2, superpixels + 2, (60,), generator=generator)
+        labels = torch.repeat_interleave(names, lengths)[:192].to(dtype)
+        mask = torch.repeat_interleave(torch.rand(60, generator=generator) < 0.6, lengths)[:192]
+        known = (labels >= 0) & (labels < superpixels)
+        area = torch.bincount(labels[known].long(), minlength=superpixels)
+        inside = torch.bincount(labels[known & mask].long(), minlength=superpixels)
+        passes = inside / area.clamp(min=1) > 0.5
+        expected = torch.where(known, passes[labels.long().clamp(0, superpixels - 1)], False)
+        refined, counts, summary = torch.ops.pyws.superpixel_select(labels[None, None], mask[None, None], 0.5, 2.0, 0,
+                                                                    superpixels)  # fmt: skip
+        assert torch.equal(counts, torch.stack([area[None], inside[None]]))
+        assert torch.equal(refined[0, 0], expected)
+        assert summary[0, 1] == int((~known).sum())
+
+
 def test_opcheck() -> None:
     labels, mask = blocks(2, 6, 9, 2), disc(2, 6, 9)
     torch.library.opcheck(torch.ops.pyws.superpixel_select, (labels, mask, 0.5, 0.4, 0, 20))
