@@ -37,7 +37,7 @@ enum Distribution : int { kGaussian = 0, kUniform = 1, kExponential = 2, kStuden
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-constexpr int kFuseScratch = 11;
+constexpr int kFuseScratch = 12;
 constexpr std::int64_t kFuseBlock = 16;  // candidates that the CPU's walk tests together
 constexpr int kFuseLanes = 8;
 constexpr int kFuseRows = 4;  // start, end, score, weight

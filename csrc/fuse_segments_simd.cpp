@@ -35,10 +35,19 @@ std::int64_t best(const Candidates* left) {
   double highest = lanes[0];
   for (int lane = 1; lane < kLanes; ++lane) highest = higher(lanes[lane], highest);
   if (highest == -kInfinity) return -1;
-  for (block = 0; left->best[block] != highest;) ++block;
-  std::int64_t i = block * kFuseBlock;
-  while (left->score[i] != highest) ++i;
-  return i;
+  std::int64_t found = -1;
+  for (std::int64_t first = 0; first < left->blocks; first += kLanes) {
+    const std::int64_t last = min64(first + kLanes, left->blocks);
+    std::int64_t any = last - first < kLanes ? 1 : 0;
+    for (int lane = 0; lane < kLanes && last - first == kLanes; ++lane)
+      any |= left->best[first + lane] == highest ? 1 : 0;
+    for (block = first; any != 0 && block < last; ++block) {
+      if (left->best[block] != highest) continue;
+      for (std::int64_t i = block * kFuseBlock; i < (block + 1) * kFuseBlock; ++i)
+        if (left->score[i] == highest && (found < 0 || left->index[i] < left->index[found])) found = i;
+    }
+  }
+  return found;
 }
 
 inline __attribute__((always_inline)) void take_out(const Candidates& left, std::int64_t i) {
@@ -94,7 +103,7 @@ std::int64_t split_by(const Candidates& left, Seed seed, double threshold, std::
         if (passes[k] == 0) continue;
         if (!(overlap_with(kRule, left.start[i], left.end[i], seed.start, seed.end) > threshold)) continue;
       }
-      members[taken++] = i;
+      members[taken++] = left.index[i];
       take_out(left, i);
     }
     if (taken != before) summarize_block(left, block);

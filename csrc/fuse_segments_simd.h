@@ -6,16 +6,17 @@
 
 namespace pyws {
 
-// The candidates of a group in rising index order, in blocks of kFuseBlock. Who has left, and what fills up the last
-// block, has a score of -inf and NaN for bounds: it meets nothing and is never the best. Proposals come sorted by start
-// within a threshold, so that a block lies close together and most blocks are passed over by their bounds.
+// The candidates of a group, about by rising start, in blocks of kFuseBlock: a block lies close together, so that most
+// are passed over by their bounds. Who has left, and what fills up the last block, has a score of -inf and NaN for
+// bounds: it meets nothing and is never the best.
 struct Candidates {
   double* start;
   double* end;
   double* score;
-  double* low;   // of a block: its least start,
-  double* high;  // its greatest end
-  double* best;  // and its highest score
+  std::int64_t* index;  // in the group
+  double* low;          // of a block: its least start,
+  double* high;         // its greatest end
+  double* best;         // and its highest score
   std::int64_t blocks;
 };
 
@@ -27,10 +28,10 @@ struct Seed {
 struct FuseLoops {
   // Bounds and best of all blocks.
   void (*summarize)(const Candidates* all);
-  // Position of the highest score, the first of equals; -1 where none is left.
+  // Position of the highest score, of equals that of the lowest index; -1 where none is left.
   std::int64_t (*best)(const Candidates* left);
-  // Takes the seed and what overlaps it by more than the threshold out of left, lists it in members in rising order
-  // and returns its number.
+  // Takes the seed and what overlaps it by more than the threshold out of left, lists their indices in members and
+  // returns their number.
   std::int64_t (*split)(const Candidates* left, Seed seed, int overlap, double threshold, std::int64_t* members);
   // Takes the seed out and lowers scores by exp(-overlap^2 / sigma).
   void (*decay)(const Candidates* left, Seed seed, int overlap, double sigma);

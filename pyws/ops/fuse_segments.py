@@ -14,7 +14,7 @@ from pyws.ragged import Segments
 OVERLAPS = {"iou": 0, "own": 1}  # csrc/fuse_segments.h: Overlap
 DISTRIBUTIONS = {"gaussian": 0, "uniform": 1, "exponential": 2, "t": 3}  # csrc/fuse_segments.h: Distribution
 _SIGNED = 4  # csrc/fuse_segments.h: kSigned
-_SCRATCH_ROWS, _BLOCK = 11, 16  # csrc/fuse_segments.h: kFuseScratch, kFuseBlock
+_SCRATCH_ROWS, _BLOCK = 12, 16  # csrc/fuse_segments.h: kFuseScratch, kFuseBlock
 
 
 @overload
