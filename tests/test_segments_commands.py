@@ -8,11 +8,14 @@ import re
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from pyws import cli
 from pyws.data.temporal import read_detections, read_truth
+from pyws.errors import DataError
 from pyws.evaluation import detection_map
+from pyws.report.labels import draw_labels
 from pyws.segments import fuse_detections, label_videos
 
 PROPOSALS = {
@@ -127,6 +130,25 @@ def test_labels_keep_the_scores_of_the_segments(files, capsys):
     assert b[:10].tolist() == pytest.approx([0.02] * 10)
     assert (float(a.sum()), float(b.sum())) == pytest.approx((1.4, 0.2))
     assert not labels["v2"].any()
+
+
+def test_labels_are_drawn(files, capsys):
+    document(capsys, "segments", "labels", files / "proposals.json", files / "truth.json", files / "labels.safetensors",
+             "--plot", files / "pictures")  # fmt: skip
+    assert [path.name for path in (files / "pictures").iterdir()] == ["v1.png"]  # v2 has no labels
+    assert (files / "pictures" / "v1.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_pictures_of_labels_stay_in_their_folder(files):
+    save_file({"../up": np.ones((4, 1), np.float32)}, files / "one")
+    facts = {"classes": ["a"], "settings": {}, "videos": {"../up": {"seconds": 2.0}}}
+    (files / "one.json").write_text(json.dumps(facts))
+    drawn = draw_labels({"labels": files / "one"}, files / "pictures")
+    assert drawn == {"../up": files / "pictures" / ".._up.png"}
+    assert draw_labels({"labels": files / "one"}, files / "pictures", limit=0) == {}
+    (files / "one").write_bytes(b"no")
+    with pytest.raises(DataError, match="one: is missing, truncated or not safetensors"):
+        draw_labels({"labels": files / "one"}, files / "pictures")
 
 
 def test_labels_of_tags_only(files, capsys):

@@ -70,6 +70,7 @@ def labels(
     rows: Literal["sum", "mean"] = "sum",
     only_tags: bool = False,
     snippets_per_second: float = 25 / 16,
+    plot: Path | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Turn proposals into snippet labels: fusion, then LinPro.
@@ -90,6 +91,7 @@ def labels(
             not crowd short segments
         only_tags: drop proposals of classes that are not tags of their video
         snippets_per_second: of the features that the labels are for
+        plot: folder of pictures to write, a timeline of labels and segments for each video that has any
     """
     from safetensors.torch import save
 
@@ -117,4 +119,10 @@ def labels(
     write_json(f"{out}.json", report)
     counts = ", ".join(f"{count} {name}" for name, count in statuses.items())
     common.say(f"{out}: {len(videos)} videos, {len(classes)} classes each: {counts}")
+    if plot is not None:
+        from pyws.report.labels import draw_labels
+        from pyws.segments import fuse_detections
+
+        fused = fuse_detections(found, method, iou, temperature, overlap, snippets_per_second=snippets_per_second)
+        draw_labels({"labels": out}, plot, {"truth": known.instances, "segments": fused})
     return report

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pyws.errors import DataError
 from pyws.files import read_json
 from pyws.report.html import Picture, Section, Table, write_html
-from pyws.report.timelines import COLOURS, Timeline, draw_lines, draw_timeline
+from pyws.report.labels import draw_labels
+from pyws.report.timelines import draw_lines
 
 Record = Mapping[str, Any]
 CURVES = {"losses": ("loss", "distribution_loss"), "mAP (%)": ("mAP",), "learning rate": ("lr",)}
@@ -85,21 +84,10 @@ def _summary(history: Sequence[Record]) -> Table:
 
 def _draw_labels(root: Path) -> list[Picture]:
     """The labels of the first and the last generation, for a few videos that have any."""
-    from safetensors.numpy import load_file
-
     paths = sorted((root / "labels").glob("epoch-*.safetensors"))
-    first, last = ((f"before {path.stem.replace('-', ' ')}", load_file(path)) for path in (paths[0], paths[-1]))
-    facts = read_json(f"{paths[-1]}.json")
-    pictures: list[Picture] = []
-    for video, labels in sorted(last[1].items()):
-        columns = np.flatnonzero(labels.any(axis=0))[: len(COLOURS)]
-        if len(columns) and len(pictures) < _SHOWN:
-            curves = {caption: found[video][:, columns] for caption, found in (first, last)}
-            seconds = len(labels) / facts["settings"]["snippets_per_second"]
-            path = root / "pictures" / f"labels-{len(pictures)}.png"
-            draw_timeline(path, Timeline(video, seconds, [facts["classes"][column] for column in columns], curves, {}))
-            pictures.append(Picture(path, f"pseudo labels of {video}", wide=True))
-    return pictures
+    files = {f"before {path.stem.replace('-', ' ')}": path for path in (paths[0], paths[-1])}
+    drawn = draw_labels(files, root / "pictures" / "labels", limit=_SHOWN)
+    return [Picture(path, f"pseudo labels of {video}", wide=True) for video, path in drawn.items()]
 
 
 def _about(manifest: Mapping[str, Any]) -> Section:

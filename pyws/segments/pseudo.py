@@ -115,7 +115,8 @@ def write_labels(
         counts = {status.name.lower(): int((labels.status[mine] == status).sum()) for status in Status}
         counts["empty"] += len(data.classes) - len(mine)
         missed = float(labels.residual[mine].sum())
-        records[name] = {"snippets": length, "segments": int(labels.segments[mine].sum()), "residual": missed, **counts}
+        segments, seconds = int(labels.segments[mine].sum()), length / float(data.rates[video])
+        records[name] = {"snippets": length, "seconds": seconds, "segments": segments, "residual": missed, **counts}
     report = {
         "out": str(path), "classes": list(data.classes), "settings": dict(settings),
         "statuses": {name: sum(record[name] for record in records.values()) for name in counts}, "videos": records,

@@ -102,7 +102,7 @@ class RunFolder:
         """A generation, as ``labels/epoch-0200.safetensors``."""
         if self.path is not None and self.group.first:
             path = self.path / "labels" / f"epoch-{epoch:04}.safetensors"
-            write_labels(path, labels, self.data, {**settings, "snippets_per_second": self.data.snippets_per_second})
+            write_labels(path, labels, self.data, settings)
 
     def write_epoch(self, run: Run, record: Record) -> None:
         """The state after an epoch; the network too if it is the best so far."""

@@ -1,0 +1,79 @@
+"""Pictures of pseudo labels: a timeline for each video, from files of labels."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pyws.data.temporal import Instances
+from pyws.errors import DataError
+from pyws.files import read_json
+from pyws.report.timelines import COLOURS, Bar, Timeline, draw_timeline
+
+
+def draw_labels(
+    files: Mapping[str, str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    segments: Mapping[str, Instances] | None = None,
+    limit: int | None = None,
+) -> dict[str, Path]:
+    """Write ``out/VIDEO.png`` for each video that has labels: a curve for each class, and bars of segments.
+
+    Parameters
+    ----------
+    files : caption to a ``.safetensors`` file of labels with its ``.json``, as ``pyws segments labels`` and ``train``
+        write them; a panel each. The last one decides which videos and classes are drawn
+    out : the folder of the pictures
+    segments : caption to segments, a row of bars each
+    limit : number of pictures, None for all
+
+    Returns
+    -------
+    Video to picture.
+
+    Raises
+    ------
+    DataError : a file is missing or damaged, or does not have the video
+    """
+    facts = [read_json(f"{path}.json") for path in files.values()]
+    labels = [_read(path) for path in files.values()]
+    pictures: dict[str, Path] = {}
+    for video, values in sorted(labels[-1].items()):
+        columns = np.flatnonzero(values.any(axis=0))[: len(COLOURS)]
+        if not len(columns) or (limit is not None and len(pictures) >= limit):
+            continue
+        for path, found in zip(files.values(), labels, strict=True):
+            if video not in found:
+                raise DataError(path, f"must have labels of video {video!r}")
+        names = [facts[-1]["classes"][column] for column in columns]
+        record = facts[-1]["videos"][video]
+        seconds = record.get("seconds") or len(values) / facts[-1]["settings"]["snippets_per_second"]
+        curves = {caption: found[video][:, columns] for caption, found in zip(files, labels, strict=True)}
+        bars = {caption: _bars(rows, video, names) for caption, rows in (segments or {}).items()}
+        pictures[video] = Path(out) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', video)}.png"
+        draw_timeline(pictures[video], Timeline(video, seconds, names, curves, bars))
+    return pictures
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(path, f"is missing, truncated or not safetensors: {error}") from error
+
+
+def _bars(rows: Instances, video: str, names: list[str]) -> list[Bar]:
+    """The segments of one video that are of these classes."""
+    if video not in rows.videos:
+        return []
+    chosen = rows.where(rows.video == rows.videos.index(video))
+    columns = (chosen.start.tolist(), chosen.end.tolist(), chosen.label.tolist(), chosen.score.tolist())
+    bars = [(start, end, chosen.labels[label], score) for start, end, label, score in zip(*columns, strict=True)]
+    return [bar for bar in bars if bar[2] in names]
