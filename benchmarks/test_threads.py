@@ -23,6 +23,17 @@ def superpixel_select():
     return lambda: pyws.ops.superpixel_select(labels, mask).mask
 
 
+def slic():
+    images = torch.rand(8, 3, 40, 60)
+    images = torch.nn.functional.interpolate(images, (320, 480), mode="bilinear")
+    return lambda: pyws.ops.slic(images)
+
+
+def slic_of_one_frame():
+    images = torch.nn.functional.interpolate(torch.rand(1, 3, 60, 100), (480, 854), mode="bilinear")
+    return lambda: pyws.ops.slic(images)
+
+
 def propose_segments():
     tcam, offsets = torch.rand(16 * 750, 20) * 0.06, torch.arange(17) * 750
     return lambda: pyws.ops.propose_segments(tcam, offsets).score
@@ -49,7 +60,7 @@ def small_gradcam3d():
     return lambda: pyws.ops.gradcam3d(activations, gradients)
 
 
-LARGE = [gradcam3d, otsu, superpixel_select, propose_segments, fuse_segments, linpro]
+LARGE = [gradcam3d, otsu, slic, slic_of_one_frame, superpixel_select, propose_segments, fuse_segments, linpro]
 
 
 @pytest.mark.parametrize("build", [*LARGE, small_gradcam3d], ids=lambda build: build.__name__)

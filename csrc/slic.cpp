@@ -29,19 +29,19 @@ struct Edge {
   int32_t a, b;
 };
 
-// The scratch memory of a frame. Components are found when features and sums of rows have been used, so that edges and
-// preferences take their places. Most of what is sized by pixels for the worst case is never touched.
+// The scratch memory of a frame. Preferences take the place of the features, which have been used by then. Most of what
+// is sized by pixels for the worst case is never touched.
 struct Frame {
   SlicSums* sums;                 // (cells, slots)
   SlicCenter* centers;            // (clusters)
   uint32_t *la, *bx;              // (pixels + tail)
-  int32_t (*before)[4];           // (height, width + 1)
+  Edge* edges_of_rows;            // (height, 2 width)
   Component* components;          // (runs)
   int32_t *parent, *start;        // (runs)
   int32_t* left;                  // (width)
   int64_t *first_run, *edges_of;  // (height + 1), (bands)
 
-  Edge* edges(int64_t y, int64_t width) const { return reinterpret_cast<Edge*>(before + y * (width + 1)); }
+  Edge* edges(int64_t y, int64_t width) const { return edges_of_rows + 2 * y * width; }
   uint64_t* preference() const { return reinterpret_cast<uint64_t*>(la); }
 };
 
@@ -60,7 +60,7 @@ Frame lay_out(const Size& size, int64_t* scratch) {
   frame.left = reinterpret_cast<int32_t*>(take(4 * size.width));
   frame.la = reinterpret_cast<uint32_t*>(take(4 * (pixels + kSlicTail)));
   frame.bx = reinterpret_cast<uint32_t*>(take(4 * (pixels + kSlicTail)));
-  frame.before = reinterpret_cast<int32_t (*)[4]>(take(16 * (pixels + size.height)));
+  frame.edges_of_rows = reinterpret_cast<Edge*>(take(16 * pixels));
   frame.components = reinterpret_cast<Component*>(take(40 * pixels));
   frame.parent = reinterpret_cast<int32_t*>(take(4 * pixels));
   frame.start = reinterpret_cast<int32_t*>(take(4 * pixels));
@@ -100,7 +100,7 @@ void find_colors(const Work& work, const Frame& frame, int dtype, const char* im
   work.split(size.height, [&](int64_t y) {
     const char* red = image + y * size.width * bytes;
     work.loops.colors(dtype, red, red + plane, red + 2 * plane, size.width, tables, work.scale, frame.left,
-                      frame.la + y * size.width, frame.bx + y * size.width, frame.before + y * (size.width + 1));
+                      frame.la + y * size.width, frame.bx + y * size.width);
   });
 }
 
@@ -117,9 +117,9 @@ void each_cell(const Work& work, const Frame& frame, int64_t row, bool nearest, 
                      slot, &candidates);
     const SlicCell cell = {frame.la + first,
                            frame.bx + first,
-                           frame.before + top * (size.width + 1) + left,
                            work.mask ? work.mask + first : nullptr,
                            size.width,
+                           left,
                            size.left(column + 1) - left,
                            top,
                            size.top(row + 1),
@@ -231,12 +231,11 @@ void find_components(const Work& work, const Frame& frame) {
     for (int64_t y = top; y < bottom; ++y) {
       const int64_t first = frame.first_run[y], end = frame.first_run[y + 1];
       work.loops.runs(work.labels + y * width, width, frame.start + first);
-      const int32_t (*before)[4] = frame.before + y * (width + 1);
       for (int64_t run = first; run < end; ++run) {
         const int64_t from = frame.start[run], to = run + 1 < end ? frame.start[run + 1] : width;
         frame.parent[run] = static_cast<int32_t>(run);
         Component& component = frame.components[run];
-        for (int i = 0; i < 3; ++i) component.color[i] = before[to][i] - before[from][i];
+        work.loops.color(frame.la + y * width + from, frame.bx + y * width + from, to - from, component.color);
         component.pixels = static_cast<int32_t>(to - from);
       }
       if (y > top) join_row_above(work, frame, y);

@@ -23,9 +23,8 @@ constexpr int64_t kChunk = 64;  // pixels whose slots are found before they are 
 
 template <class T>
 void colors(const T* red, const T* green, const T* blue, int64_t width, const int32_t* tables, SlicScale scale,
-            const int32_t* left, uint32_t* la, uint32_t* bx, int32_t (*before)[4]) {
-  int32_t l[kChunk], a[kChunk], b[kChunk], sum[4] = {0, 0, 0, 0};
-  for (int lane = 0; lane < 4; ++lane) before[0][lane] = 0;
+            const int32_t* left, uint32_t* la, uint32_t* bx) {
+  int32_t l[kChunk], a[kChunk], b[kChunk];
   for (int64_t begin = 0; begin < width; begin += kChunk) {
     const int64_t size = min64(kChunk, width - begin);
     const T *r = red + begin, *g = green + begin, *u = blue + begin;
@@ -35,19 +34,15 @@ void colors(const T* red, const T* green, const T* blue, int64_t width, const in
       la[begin + i] = slic_pack(4 * l[i], 4 * a[i]);
       bx[begin + i] = slic_pack(4 * b[i], left[begin + i]);
     }
-    for (int64_t i = 0; i < size; ++i) {
-      const int32_t next[4] = {l[i], a[i], b[i], static_cast<int32_t>(begin + i)};
-      for (int lane = 0; lane < 4; ++lane) before[begin + i + 1][lane] = sum[lane] += next[lane];
-    }
   }
 }
 
 void colors_of(int dtype, const void* red, const void* green, const void* blue, int64_t width, const int32_t* tables,
-               SlicScale scale, const int32_t* left, uint32_t* la, uint32_t* bx, int32_t (*before)[4]) {
+               SlicScale scale, const int32_t* left, uint32_t* la, uint32_t* bx) {
   const auto run = [&](auto type) {
     using T = decltype(type);
     colors(static_cast<const T*>(red), static_cast<const T*>(green), static_cast<const T*>(blue), width, tables, scale,
-           left, la, bx, before);
+           left, la, bx);
   };
   switch (dtype) {
     case kFloat32:
@@ -164,6 +159,11 @@ inline void each_run(const SlicCell& cell, const Body& body) {
   if (!cell.candidates)
     for (int64_t i = 0; i < kChunk; ++i) slots[i] = kSlicOwn;
   for (int64_t y = 0; y < cell.bottom - cell.top; ++y) {
+    // Cells are too narrow for the hardware to guess where the next row is.
+    for (int64_t x = 0; x < cell.width && cell.top + y + 2 < cell.bottom; x += 16) {
+      __builtin_prefetch(cell.la + (y + 2) * cell.stride + x);
+      __builtin_prefetch(cell.bx + (y + 2) * cell.stride + x);
+    }
     if (cell.candidates) {
       const int32_t position = slic_position(cell.scale, cell.top + y);
       for (int s = 0; s < kSlicSlots; ++s) row_part[s] = slic_row_part(*cell.candidates, s, position);
@@ -186,16 +186,86 @@ inline void each_run(const SlicCell& cell, const Body& body) {
   }
 }
 
+// Sums of the colours of a slot in 32 bits a lane, to be emptied every kRunsToEmpty runs of up to 64 pixels.
+constexpr int kRunsToEmpty = 4096;
+
+#if defined(__AVX512BW__)
+struct Colors {
+  __m512i l, a, b;
+};
+inline void add(Colors* to, const uint32_t* la, const uint32_t* bx, int64_t size) {
+  for (int64_t i = 0; i < size; i += 16) {
+    const __mmask16 here = static_cast<__mmask16>(size - i < 16 ? (1u << (size - i)) - 1 : 0xffffu);
+    const __m512i pixel_la = _mm512_maskz_loadu_epi32(here, la + i), pixel_bx = _mm512_maskz_loadu_epi32(here, bx + i);
+    to->l = _mm512_add_epi32(to->l, _mm512_madd_epi16(pixel_la, _mm512_set1_epi32(1)));
+    to->a = _mm512_add_epi32(to->a, _mm512_madd_epi16(pixel_la, _mm512_set1_epi32(0x10000)));
+    to->b = _mm512_add_epi32(to->b, _mm512_madd_epi16(pixel_bx, _mm512_set1_epi32(1)));
+  }
+}
+#elif defined(__AVX2__)
+struct Colors {
+  __m256i l, a, b;
+};
+inline void add(Colors* to, const uint32_t* la, const uint32_t* bx, int64_t size) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  for (int64_t i = 0; i < size; i += 8) {
+    const __m256i here = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(size - i)), lane);
+    const __m256i pixel_la = _mm256_maskload_epi32(reinterpret_cast<const int*>(la + i), here);
+    const __m256i pixel_bx = _mm256_maskload_epi32(reinterpret_cast<const int*>(bx + i), here);
+    to->l = _mm256_add_epi32(to->l, _mm256_madd_epi16(pixel_la, _mm256_set1_epi32(1)));
+    to->a = _mm256_add_epi32(to->a, _mm256_madd_epi16(pixel_la, _mm256_set1_epi32(0x10000)));
+    to->b = _mm256_add_epi32(to->b, _mm256_madd_epi16(pixel_bx, _mm256_set1_epi32(1)));
+  }
+}
+#else
+struct Colors {
+  int32_t l, a, b;
+};
+inline void add(Colors* to, const uint32_t* la, const uint32_t* bx, int64_t size) {
+  for (int64_t i = 0; i < size; ++i) {
+    to->l += slic_low(la[i]);
+    to->a += slic_high(la[i]);
+    to->b += slic_low(bx[i]);
+  }
+}
+#endif
+
+inline void empty(Colors* from, int64_t color[3]) {
+  constexpr int kLanes = sizeof(Colors) / 12;
+  int32_t lanes[3 * kLanes];
+  __builtin_memcpy(lanes, from, sizeof(lanes));
+  for (int i = 0; i < 3 * kLanes; ++i) color[i / kLanes] += lanes[i];
+  *from = Colors{};
+}
+
 void sum(const SlicCell* cell, SlicSums sums[kSlicSlots]) {
-  int64_t total[kSlicSlots + 1][4] = {}, y_total[kSlicSlots + 1] = {}, pixels[kSlicSlots + 1] = {};
+  Colors colors[kSlicSlots] = {};
+  SlicSums total[kSlicSlots] = {};
+  int runs = 0;
   each_run(*cell, [&](int slot, int64_t y, int64_t begin, int64_t end) {
-    const int32_t (*before)[4] = cell->before + y * (cell->stride + 1);
-    for (int lane = 0; lane < 4; ++lane) total[slot][lane] += before[end][lane] - before[begin][lane];
-    y_total[slot] += (end - begin) * (cell->top + y);
-    pixels[slot] += end - begin;
+    if (slot == kSlicOutside) return;
+    const int64_t first = y * cell->stride + begin, size = end - begin;
+    add(colors + slot, cell->la + first, cell->bx + first, size);
+    total[slot].x += (2 * (cell->left + begin) + size - 1) * size / 2;
+    total[slot].y += (cell->top + y) * size;
+    total[slot].pixels += size;
+    if (++runs % kRunsToEmpty == 0)
+      for (int s = 0; s < kSlicSlots; ++s) empty(colors + s, total[s].color);
   });
-  for (int s = 0; s < kSlicSlots; ++s)
-    sums[s] = {{total[s][0], total[s][1], total[s][2]}, total[s][3], y_total[s], pixels[s]};
+  for (int s = 0; s < kSlicSlots; ++s) {
+    empty(colors + s, total[s].color);
+    for (int64_t& color : total[s].color) color /= 4;
+    sums[s] = total[s];
+  }
+}
+
+// Sums of the colours of n pixels.
+void color(const uint32_t* la, const uint32_t* bx, int64_t n, int64_t sums[3]) {
+  Colors colors = {};
+  sums[0] = sums[1] = sums[2] = 0;
+  add(&colors, la, bx, n);
+  empty(&colors, sums);
+  for (int i = 0; i < 3; ++i) sums[i] /= 4;
 }
 
 void label(const SlicCell* cell, const int32_t label[kSlicSlots + 1], int32_t* labels) {
@@ -223,7 +293,7 @@ int64_t runs(const int32_t* labels, int64_t width, int32_t* starts) {
 
 }  // namespace
 
-const SlicLoops slic_loops = {colors_of, sum, label, runs};
+const SlicLoops slic_loops = {colors_of, sum, label, runs, color};
 
 }  // namespace PYWS_ISA
 }  // namespace pyws
