@@ -33,6 +33,7 @@ COMMANDS = {
     "segments ablate": "pyws.commands.segments_ablation:ablate",
     "masks classify": "pyws.commands.masks_classify:classify",
     "masks maps": "pyws.commands.masks_maps:maps",
+    "masks attention": "pyws.commands.masks_attention:attention",
     "masks init": "pyws.commands.masks:init",
     "masks train": "pyws.commands.masks_training:train",
     "masks ablate": "pyws.commands.masks_ablate:ablate",

@@ -39,7 +39,7 @@ def read(root: Path, tags: Tags = "all") -> MaskSet:
     columns = PAIR if pairs else ("tag",)
     rows = list(read_table(path, ("video", *columns), ("subset",)))
     space = _space(root / "labels.csv", columns, [tuple(row[column] for column in columns) for _, row in rows])
-    sources = _sources(root / "videos")
+    sources = video_sources(root / "videos")
     found: dict[str, list[int]] = {}
     subsets: dict[str, str] = {}
     for line, row in rows:
@@ -87,7 +87,7 @@ def _space(path: Path, columns: tuple[str, ...], used: list[tuple[str, ...]]) ->
         raise DataError(path if path.exists() else path.parent / "tags.csv", str(error)) from error
 
 
-def _sources(folder: Path) -> dict[str, Path]:
+def video_sources(folder: Path) -> dict[str, Path]:
     """Folders and video files by the name of the video."""
     sources: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
