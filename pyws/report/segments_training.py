@@ -85,7 +85,7 @@ def _summary(history: Sequence[Record]) -> Table:
 def _draw_labels(root: Path) -> list[Picture]:
     """The labels of the first and the last generation, for a few videos that have any."""
     paths = sorted((root / "labels").glob("epoch-*.safetensors"))
-    files = {f"before {path.stem.replace('-', ' ')}": path for path in (paths[0], paths[-1])}
+    files = {f"epoch {int(path.stem.removeprefix('epoch-'))}": path for path in (paths[0], paths[-1])}
     drawn = draw_labels(files, root / "pictures" / "labels", limit=_SHOWN)
     return [Picture(path, f"pseudo labels of {video}", wide=True) for video, path in drawn.items()]
 
