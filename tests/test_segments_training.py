@@ -367,6 +367,23 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
     assert not (tmp_path / "last.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs must be 1 or more, got 0"),
+        ({"batch": 0}, "batch must be 1 or more, got 0"),
+        ({"evaluate_every": 0}, "evaluate_every must be 1 or more, got 0"),
+        ({"batch_snippets": -1}, "batch_snippets must be 1 or more, got -1"),
+        ({"lr": -1.0}, "lr must be > 0, got -1.0"),
+        ({"lr": math.nan}, "lr must be > 0, got nan"),
+        ({"clip_norm": 0.0}, "clip_norm must be > 0, got 0.0"),
+    ],
+)
+def test_bad_settings(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(QUICK, **changes)
+
+
 def test_unknown_ways_of_merging():
     with pytest.raises(ValueError, match="method must be one of none, nms, gaussian, .*, got 'soft-nms'"):
         Merging("soft-nms")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -94,6 +95,10 @@ class TrainConfig:
     batch_snippets : positions of a padded batch; decides speed and memory, not results beyond rounding
     evaluate_every : epochs between evaluations; the last epoch always is
     protocol, tious : of the evaluation, see :func:`pyws.evaluation.detection_map`
+
+    Raises
+    ------
+    ValueError : a count below 1, or a rate or norm that is not above 0
     """
 
     schedule: Schedule = SCHEDULES["pyws"]
@@ -110,6 +115,14 @@ class TrainConfig:
     evaluate_every: int = 10
     protocol: str = "thumos14"
     tious: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "batch_snippets", "evaluate_every"):
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise ValueError(f"{name} must be 1 or more, got {count}")
+        for name in ("lr", "clip_norm"):
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be > 0, got {value}")
 
 
 # GauFuse's code on RSKP: mixes of the two maps, the teaching loss back to 1 after epoch 200, class threshold 0.16.
