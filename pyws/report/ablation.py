@@ -137,8 +137,7 @@ class Results:
         lines = []
         for name in backbones:
             averages = [_mean_spread(self.scores(name, each, "average")) for each in (BASELINE, LONGER, OURS)]
-            before, after = _PAPER_HOSTS[name]
-            paper = f"{before:.1f} to {after:.1f}"
+            paper = "{:.1f} to {:.1f}".format(*_PAPER_HOSTS[name]) if name in _PAPER_HOSTS else ""
             lines.append([name, *averages, self.gain(name, OURS, BASELINE), self.gain(name, OURS, LONGER), paper])
         return Table(["", "host", "longer", "all parts", "gain over host", "gain over longer", "paper"], lines)
 
