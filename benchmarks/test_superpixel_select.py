@@ -37,7 +37,7 @@ def bincount(labels, mask):
 def region_properties(labels, mask):
     refined = np.zeros_like(mask)
     for region in regionprops(labels + 1, intensity_image=mask):
-        if region.mean_intensity > 0.5 and region.area < 0.4 * mask.size:
+        if region.intensity_mean > 0.5 and region.area < 0.4 * mask.size:
             refined[tuple(region.coords.T)] = True
     return refined
 
