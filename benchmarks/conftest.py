@@ -1,9 +1,10 @@
-"""pytest benchmarks/ [--device cuda] [--threads N] [--ratios FILE.json] [--table FILE.md]"""
+"""pytest benchmarks/ [--device cuda] [--threads N] [--clock cpu] [--ratios FILE.json] [--table FILE.md]"""
 
 from __future__ import annotations
 
 import json
 import platform
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +15,14 @@ import pytest
 import torch
 
 RESULTS: list[harness.Result] = []
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pyws")
     group.addoption("--device", default="cpu", help="cpu or cuda; cuda times with CUDA events")
     group.addoption("--threads", type=int, default=1, help="threads of torch and pyws")
+    group.addoption("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, on a busy machine")
     group.addoption("--ratios", help="write the results as JSON")
     group.addoption("--table", help="write the ratio table as Markdown")
 
@@ -38,7 +41,8 @@ def race(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -
 
     def run(operation: str, case: str, competitors: dict[str, Callable[[], Any]], **options: Any) -> harness.Result:
         with harness.threads(request.config.getoption("--threads")):
-            result = harness.race(operation, case, competitors, device=device, **options)
+            clock = CLOCKS[request.config.getoption("--clock")]
+            result = harness.race(operation, case, competitors, device=device, clock=clock, **options)
             RESULTS.append(result)
             benchmark.extra_info.setdefault("races", []).append(asdict(result))
             if benchmark.stats is None:
@@ -68,7 +72,7 @@ HEAD = ["operation", "case", "pyws, us", "times faster than: median [quartiles]"
 def _machine(config: pytest.Config) -> str:
     return (
         f"{platform.machine()}, torch {torch.__version__}, {config.getoption('--threads')} thread(s), "
-        f"device {config.getoption('--device')}"
+        f"device {config.getoption('--device')}, {config.getoption('--clock')} time"
     )
 
 

@@ -55,7 +55,9 @@ def with_threads(count: int, function: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
-def _time_once(function: Callable[[], Any], repeat: int, device: torch.device) -> float:
+def _time_once(
+    function: Callable[[], Any], repeat: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> float:
     if device.type == "cuda":
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()
@@ -64,17 +66,17 @@ def _time_once(function: Callable[[], Any], repeat: int, device: torch.device) -
         end.record()
         end.synchronize()
         return start.elapsed_time(end) * 1e-3 / repeat
-    begin = time.perf_counter()
+    begin = clock()
     for _ in range(repeat):
         function()
-    return (time.perf_counter() - begin) / repeat
+    return (clock() - begin) / repeat
 
 
-def copy_rate(device: torch.device, size: int) -> float:
+def copy_rate(device: torch.device, size: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """Bytes a second that a plain copy moves (read and write together), the limit of this run."""
     source = torch.ones(max(size // 8, 1024), dtype=torch.float32, device=device)
     target = torch.empty_like(source)
-    times = [_time_once(lambda: target.copy_(source), 3, device) for _ in range(7)]
+    times = [_time_once(lambda: target.copy_(source), 3, device, clock) for _ in range(7)]
     return 2 * source.nbytes / statistics.median(times)
 
 
@@ -89,6 +91,7 @@ def race(
     reason: str = "",
     rounds: int = 15,
     longest: float = 8.0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Result:
     """Race the competitors; the first is pyws.
 
@@ -102,6 +105,7 @@ def race(
     bytes_moved : input read once plus output written once; gives the fraction of the copy rate
     reason : printed where a goal is missed
     rounds, longest : rounds to run, and seconds after which no further round is started (three always run)
+    clock : seconds; ``time.process_time`` leaves out what other processes take on a busy machine, for one thread
     """
     device = torch.device(device)
     own = next(iter(competitors))
@@ -109,7 +113,7 @@ def race(
     for name, function in competitors.items():
         if name != own and agree is not None:
             agree(answer, function())
-    once = {name: _time_once(function, 1, device) for name, function in competitors.items()}
+    once = {name: _time_once(function, 1, device, clock) for name, function in competitors.items()}
     repeat = {name: max(1, int(SHORTEST / max(seconds, 1e-7))) for name, seconds in once.items()}
     taken: dict[str, list[float]] = {name: [] for name in competitors}
     begin = time.perf_counter()
@@ -117,7 +121,7 @@ def race(
         if done >= 3 and time.perf_counter() - begin > longest:
             break
         for name, function in competitors.items():
-            taken[name].append(_time_once(function, repeat[name], device))
+            taken[name].append(_time_once(function, repeat[name], device, clock))
     seconds = {name: statistics.median(times) for name, times in taken.items()}
     result = Result(operation, case, str(device), seconds, {}, {}, goals or {}, reason=reason)
     for name in list(competitors)[1:]:
@@ -126,6 +130,6 @@ def race(
         low, _, high = statistics.quantiles(each, n=4)
         result.quartiles[name] = (low, high)
     if bytes_moved is not None:
-        result.copy_fraction = bytes_moved / seconds[own] / copy_rate(device, bytes_moved)
+        result.copy_fraction = bytes_moved / seconds[own] / copy_rate(device, bytes_moved, clock)
     result.short = [name for name, goal in result.goals.items() if result.ratios.get(name, goal) < goal]
     return result
