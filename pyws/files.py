@@ -54,6 +54,34 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         raise
 
 
+@contextmanager
+def only_writer(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold ``folder``, made where it does not exist, so that two runs never write into it at once.
+
+    Raises
+    ------
+    DataError : another process, or this one, holds it; a run that was killed holds nothing
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with only_writer(tempfile.mkdtemp()):
+    ...     pass
+    """
+    import fcntl
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(folder, "is being written by another run; wait for it or choose another folder") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path: str | os.PathLike[str], document: Any, indent: int | None = 1) -> None:
     """Write ``document`` as JSON, whole or not at all; NaN and infinities are refused. ``.gz`` files are compressed.
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from pyws import DataError
-from pyws.files import atomic_write, read_json, write_json
+from pyws.files import atomic_write, only_writer, read_json, write_json
 
 
 def test_an_error_leaves_the_old_file(tmp_path):
@@ -67,3 +67,13 @@ def test_missing_file_and_folder(tmp_path):
         read_json(tmp_path / "no.json")
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read_json(tmp_path)
+
+
+def test_one_writer_a_folder(tmp_path):
+    with only_writer(tmp_path / "masks"):
+        with pytest.raises(DataError, match=r"masks: is being written by another run"), only_writer(tmp_path / "masks"):
+            pass
+        with only_writer(tmp_path / "others"):
+            pass
+    with only_writer(tmp_path / "masks"):
+        assert not list((tmp_path / "masks").iterdir())

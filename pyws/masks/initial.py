@@ -30,7 +30,7 @@ from pyws.data.frames import FrameFolder, Pixels, VideoFile, open_frames, read_m
 from pyws.data.label_space import LabelSpace
 from pyws.data.mask_sets import TaggedVideo
 from pyws.errors import DataError
-from pyws.files import read_json, write_json
+from pyws.files import only_writer, read_json, write_json
 from pyws.masks.pseudo import Superpixels
 from pyws.progress import track
 
@@ -148,7 +148,7 @@ def annotate(
     Raises
     ------
     DataError : a bad video (see ``on_error``), two videos of one name, a video without a tag or with one outside the
-        label space, or ``out`` holds masks of other parameters
+        label space, or ``out`` holds masks of other parameters or is being written by another run
     """
     names = [video.name for video in videos]
     for video in videos:
@@ -158,17 +158,18 @@ def annotate(
             raise DataError(video.name, "has no tag")
         if not 0 < min(video.tags) <= max(video.tags) < len(annotator.space):
             raise DataError(video.name, f"tags must be among the {len(annotator.space) - 1} labels, got {video.tags}")
-    manifest = _open_manifest(out, annotator)
-    for video in videos:
-        try:
-            manifest["videos"][video.name] = _annotate_video(annotator, video, out, manifest, quiet)
-        except DataError as error:
-            state = {"source": str(video.source), "status": "failed", "error": str(error)}
-            manifest["videos"][video.name] = state
-            if on_error == "error":
-                raise
-        finally:
-            write_json(out / "manifest.json", manifest)
+    with only_writer(out):
+        manifest = _open_manifest(out, annotator)
+        for video in videos:
+            try:
+                manifest["videos"][video.name] = _annotate_video(annotator, video, out, manifest, quiet)
+            except DataError as error:
+                state = {"source": str(video.source), "status": "failed", "error": str(error)}
+                manifest["videos"][video.name] = state
+                if on_error == "error":
+                    raise
+            finally:
+                write_json(out / "manifest.json", manifest)
     return manifest
 
 
