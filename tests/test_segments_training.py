@@ -377,6 +377,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
         ({"lr": -1.0}, "lr must be > 0, got -1.0"),
         ({"lr": math.nan}, "lr must be > 0, got nan"),
         ({"clip_norm": 0.0}, "clip_norm must be > 0, got 0.0"),
+        ({"tious": (0.5, 1.5)}, r"tious must be one or more numbers in \(0, 1\], got \[0.5, 1.5\]"),
     ],
 )
 def test_bad_settings(changes, message):
@@ -395,6 +396,11 @@ def test_a_video_without_tags_is_named(data):
     untagged = replace(data, tags=data.tags & (np.arange(len(data)) != 4)[:, None])
     with pytest.raises(DataError, match="every video must have a tag, got none for 'training_04'"):
         train.train("stpn", QUICK, untagged)
+
+
+def test_evaluation_needs_segments(data, held_out):
+    with pytest.raises(DataError, match="videos such as 'test_00' must have annotated segments, got none"):
+        train.train("stpn", QUICK, data, replace(held_out, truth=None))
 
 
 def test_cache_holds_what_fits(data, monkeypatch):

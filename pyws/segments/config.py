@@ -98,7 +98,7 @@ class TrainConfig:
 
     Raises
     ------
-    ValueError : a count below 1, or a rate or norm that is not above 0
+    ValueError : a count below 1, a rate or norm that is not above 0, IoU thresholds outside (0, 1]
     """
 
     schedule: Schedule = SCHEDULES["pyws"]
@@ -123,6 +123,8 @@ class TrainConfig:
         for name in ("lr", "clip_norm"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be > 0, got {value}")
+        if self.tious is not None and not (self.tious and all(0 < tiou <= 1 for tiou in self.tious)):
+            raise ValueError(f"tious must be one or more numbers in (0, 1], got {list(self.tious)}")
 
 
 # GauFuse's code on RSKP: mixes of the two maps, the teaching loss back to 1 after epoch 200, class threshold 0.16.

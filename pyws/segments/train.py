@@ -68,11 +68,14 @@ def train(
 
     Raises
     ------
-    DataError : a video without tags, features that cannot be read, a folder of another run
+    DataError : a video without tags, videos to evaluate on without segments, features that cannot be read, a folder of
+        another run
     TrainingError : the loss is no longer finite
     """
     device = torch.device(device)
     videos = Videos(data, device)
+    if held_out is not None and held_out.truth is None:
+        raise DataError("evaluation", f"videos such as {held_out.names[0]!r} must have annotated segments, got none")
     tests = None if held_out is None else Videos(held_out, device)
     run = begin(backbone, config, data, device)
     folder = RunFolder(out, data, group, tensorboard)
