@@ -403,6 +403,13 @@ def test_evaluation_needs_segments(data, held_out):
         train.train("stpn", QUICK, data, replace(held_out, truth=None))
 
 
+def test_scalars_for_tensorboard(data, tmp_path):
+    pytest.importorskip("tensorboard")
+    train.train("stpn", replace(QUICK, epochs=1), data, out=tmp_path, tensorboard=True)
+    [events] = (tmp_path / "tensorboard").iterdir()
+    assert all(name in events.read_bytes() for name in (b"loss", b"distribution_loss", b"lr"))
+
+
 def test_cache_holds_what_fits(data, monkeypatch):
     videos = Videos(data, CPU, cache_mib=data.features(0).nbytes / 2**20)
     videos.batch([0])
