@@ -304,11 +304,11 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing that runs afterwards may write."""
 
 
-# After the selection; a best model; an epoch; two states; the second version's selection and its epoch; the
+# After the selection; a best model; an epoch; deciding; the second version's selection and its epoch; the
 # model that is returned.
 KILLS = (
-    ("write_selection", 1), ("save_checkpoint", 1), ("save_checkpoint", 2), ("write_json", 3), ("write_json", 4),
-    ("write_selection", 2), ("save_checkpoint", 6), ("atomic_write", 1),
+    ("write_selection", 1), ("save_checkpoint", 1), ("save_checkpoint", 2), ("write_json", 3), ("write_selection", 2),
+    ("save_checkpoint", 6), ("atomic_write", 1),
 )  # fmt: skip
 
 
