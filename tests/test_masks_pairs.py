@@ -325,3 +325,25 @@ def test_one_frame_and_odd_sizes(world: Path, tmp_path: Path) -> None:
     videos = json.loads((tmp_path / "out" / "manifest.json").read_text())["videos"]
     assert (videos["one"]["sampled"], videos["few"]["sampled"]) == ([0], [2])
     assert read_mask(tmp_path / "out/pa/v0/few/2.png").shape == (31, 17)
+
+
+def test_a_video_of_varying_rate_and_odd_size(world: Path, tmp_path: Path) -> None:
+    """Frames count in their order, however long each is shown."""
+    av = pytest.importorskip("av")
+    (tmp_path / "plain/videos").mkdir(parents=True)
+    with av.open(str(tmp_path / "plain/videos/odd.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 33, 25, "bgr0"
+        for index, shown_at in enumerate((0, 1, 7, 8, 20, 41, 42, 43, 90)):
+            frame = av.VideoFrame.from_ndarray(np.full((25, 33, 3), 20 * index, np.uint8), format="rgb24")
+            frame.pts = shown_at
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    (tmp_path / "plain/tags.csv").write_text("video,actor,action\nodd,ball,none\n")
+    words = [word if word != str(world / "set") else str(tmp_path / "plain") for word in init(world, tmp_path / "out")]
+    assert main(words) == 0
+    entry = json.loads((tmp_path / "out/manifest.json").read_text())["videos"]["odd"]
+    assert (entry["frames"], entry["sampled"]) == (9, [2, 6, 3, 7])
+    assert read_mask(tmp_path / "out/pa/v0/odd/00007.png").shape == (25, 33)
+    frames = FrameStore(99).frames(tmp_path / "plain/videos/odd.mkv", list(range(9)))
+    assert frames[:, 0, 0, 0].tolist() == [20 * index for index in range(9)]

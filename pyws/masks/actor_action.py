@@ -21,7 +21,7 @@ from pyws.data.frames import FrameFolder, VideoFile
 from pyws.data.label_space import LabelSpace
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial import Chunk, FirstMasks, Settings
-from pyws.masks.pseudo import Scope, claimed, refine_masks, scaled_maps
+from pyws.masks.pseudo import Scope, claimed, scaled_maps
 from pyws.models.classifiers import Classifier, open_classifier
 
 
@@ -173,13 +173,23 @@ class PairAnnotator:
         for branch in (self.actor, self.action):
             if branch:
                 maps = branch.maps(images.to(self.device), chunk.sampled, clip, self.pairs.map_rule, ids)
-                scores = scaled_maps(maps, size, self.pairs.otsu_scope)
-                found.append((scores, claimed(scores, self.pairs.otsu_scope)))
+                found.append(self._claims(maps, size))
         claims, scores = join_branches(found, [self.space.actor[k] for k in ids], [self.space.action[k] for k in ids])
-        best, tag = torch.where(claims, scores, -1).max(1)
-        masks = torch.where(best >= 0, tag + 1, 0)
+        if len(ids) == 1:
+            masks = claims[:, 0].long()
+        else:
+            best, tag = torch.where(claims, scores, -1).max(1)
+            masks = torch.where(best >= 0, tag + 1, 0)
         rule = (self.settings.alpha, self.settings.beta, self.settings.overlap)
         return FirstMasks(masks, lambda superpixels: refine_claims(superpixels, claims, scores, *rule))
+
+    def _claims(self, maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Scores in [0, 1] and claimed pixels (B, K, H, W) of one branch; a lone pair has no use for its scores."""
+        if self.pairs.otsu_scope == "clip":
+            scores = scaled_maps(maps, size, "clip")
+            return scores, claimed(scores, "clip")
+        claims = ops.otsu_masks(maps, size).masks
+        return (claims if maps.shape[1] == 1 else scaled_maps(maps, size)), claims
 
 
 def join_branches(
@@ -234,8 +244,12 @@ def refine_claims(
     tensor([[[2, 2, 2, 1, 1, 1]]])
     """
     count = claims.shape[1]
+    chosen = [
+        ops.superpixel_select(superpixels, claims[:, k], alpha=alpha, beta=beta, overlap=overlap).mask
+        for k in range(count)
+    ]
     if count == 1:
-        return refine_masks(superpixels, claims[:, 0].long(), alpha, beta, overlap)
+        return chosen[0].long()
     batch, pixels = len(superpixels), superpixels[0].numel()
     labels = superpixels.long().flatten(1)
     sizes = labels.amax(1) + 1
@@ -244,10 +258,6 @@ def refine_claims(
     rows = scores.double().flatten(2).transpose(1, 2).reshape(batch * pixels, count)
     means = ops.class_mean(rows, (labels + starts[:-1, None]).flatten(), starts, frames)
     means = means.view(batch, *superpixels.shape[1:], count)
-    chosen = [
-        ops.superpixel_select(superpixels, claims[:, k], alpha=alpha, beta=beta, overlap=overlap).mask
-        for k in range(count)
-    ]
     best, pair = torch.where(torch.stack(chosen, -1), means, -1).max(-1)
     return torch.where(best >= 0, pair + 1, 0)
 

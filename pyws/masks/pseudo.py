@@ -82,8 +82,7 @@ def _check_maps(name: str, maps: Tensor) -> None:
 def claimed(scores: Tensor, scope: Scope = "frame") -> Tensor:
     """Where scaled maps (B, K, H, W) exceed Otsu's threshold of the frame, or of all B frames of a clip; bool."""
     if scope == "clip":
-        of_class = scores.transpose(0, 1).flatten(1, 2)
-        return (of_class > ops.otsu(of_class)[:, None, None]).reshape(scores.transpose(0, 1).shape).transpose(0, 1)
+        return claimed(scores.transpose(0, 1).flatten(1, 2)[None]).view(scores.transpose(0, 1).shape).transpose(0, 1)
     flat = scores.flatten(0, 1)
     return (flat > ops.otsu(flat)[:, None, None]).reshape(scores.shape)
 
