@@ -152,35 +152,6 @@ inline uint64_t set_word(const uint8_t* mask, int64_t first, int n) {
 #endif
 }
 
-// Appends the position of each bit, counted from `first`. Returns how many there are.
-inline int append_bits(uint64_t bits, uint32_t first, uint32_t* positions) {
-  const int count = __builtin_popcountll(bits);
-#if defined(__BMI__)
-  // Eight at a time, surplus ones overwritten later: the branch is far easier to predict than the end of each word.
-  for (int done = 0; done < count; done += 8)
-    for (int k = 0; k < 8; ++k, bits = _blsr_u64(bits))
-      positions[done + k] = first + static_cast<uint32_t>(_tzcnt_u64(bits));
-#else
-  for (int k = 0; k < count; ++k, bits &= bits - 1) positions[k] = first + __builtin_ctzll(bits);
-#endif
-  return count;
-}
-
-// The first pixel of each run, and the frame's end. Returns the number of runs, or -1 if there are more than
-// run_limit(pixels). edges(first, n) gives the edges among n pixels of the frame.
-template <class Edges>
-inline int64_t find_runs(int64_t pixels, uint32_t* starts, const Edges& edges) {
-  const int64_t limit = run_limit(pixels);
-  int64_t runs = 0;
-  for (int64_t first = 0; first < pixels; first += kWordPixels) {
-    const int n = static_cast<int>(min64(kWordPixels, pixels - first));
-    runs += append_bits(edges(first, n), static_cast<uint32_t>(first), starts + runs);
-    if (runs > limit) return -1;
-  }
-  starts[runs] = static_cast<uint32_t>(pixels);
-  return runs;
-}
-
 }  // namespace
 }  // namespace PYWS_ISA
 }  // namespace pyws

@@ -1,7 +1,5 @@
 #include "superpixel_confusion.h"
 
-#include <memory>
-
 #include "parallel.h"
 #include "superpixel_confusion_simd.h"
 
@@ -35,11 +33,10 @@ void compare(const Counters& k, std::int64_t b) {
 }
 
 template <class Label, class Class>
-void run(void (*count)(const ConfusionFrame<Label, Class>*, std::uint32_t*), const void* labels, const void* prediction,
+void run(void (*count)(const ConfusionFrame<Label, Class>*), const void* labels, const void* prediction,
          const void* annotation, std::int64_t batch, const Counters& k, int threads) {
   const double nanoseconds = 1.0 * static_cast<double>(k.pixels) + 1.0 * static_cast<double>(k.superpixels);
   parallel_for(batch, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
-    const std::unique_ptr<std::uint32_t[]> starts(new std::uint32_t[start_capacity(k.pixels)]);
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t row = b * k.superpixels;
       const ConfusionFrame<Label, Class> frame = {static_cast<const Label*>(labels) + b * k.pixels,
@@ -53,7 +50,7 @@ void run(void (*count)(const ConfusionFrame<Label, Class>*, std::uint32_t*), con
                                                   k.votes + row * k.num_classes,
                                                   k.annotated + row * k.num_classes,
                                                   k.invalid + b * kInvalidKinds};
-      count(&frame, starts.get());
+      count(&frame);
       compare(k, b);
     }
   });

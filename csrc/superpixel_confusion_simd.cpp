@@ -7,9 +7,10 @@ namespace PYWS_ISA {
 namespace {
 
 template <class Label, class Class>
-void count(const ConfusionFrame<Label, Class>* frame, uint32_t* starts) {
+void count(const ConfusionFrame<Label, Class>* frame) {
   const ConfusionFrame<Label, Class> f = *frame;
-  const auto add = [&](int64_t at, uint32_t n) {
+  const auto add = [&](int64_t at, uint64_t pixels, uint64_t) {
+    const uint32_t n = static_cast<uint32_t>(pixels);
     const uint64_t label = index_of(f.labels[at]);
     const uint64_t predicted = index_of(f.prediction[at]), noted = index_of(f.annotation[at]);
     if (predicted >= f.num_classes) f.invalid[kInvalidPrediction] += n;
@@ -22,11 +23,11 @@ void count(const ConfusionFrame<Label, Class>* frame, uint32_t* starts) {
     if (predicted < f.num_classes) f.votes[label * f.num_classes + predicted] += n;
     if (noted < f.num_classes) f.annotated[label * f.num_classes + noted] += n;
   };
-  const int64_t runs = find_runs(f.pixels, starts, [&](int64_t first, int n) {
-    return edge_word(f.labels, first, n) | edge_word(f.prediction, first, n) | edge_word(f.annotation, first, n);
-  });
-  for (int64_t r = 0; r < runs; ++r) add(starts[r], starts[r + 1] - starts[r]);
-  for (int64_t i = 0; runs < 0 && i < f.pixels; ++i) add(i, 1);
+  const auto word_of = [&](int64_t first, int n) {
+    return PixelWord{
+        edge_word(f.labels, first, n) | edge_word(f.prediction, first, n) | edge_word(f.annotation, first, n), 0};
+  };
+  each_run(f.pixels, word_of, add);
 }
 
 template <class Label>

@@ -23,10 +23,10 @@ struct ConfusionFrame {
 
 template <class Label>
 struct ConfusionRow {
-  // Adds every pixel to the counters. `starts` is room for start_capacity(pixels) runs.
-  void (*u8)(const ConfusionFrame<Label, std::uint8_t>* frame, std::uint32_t* starts);
-  void (*i32)(const ConfusionFrame<Label, std::int32_t>* frame, std::uint32_t* starts);
-  void (*i64)(const ConfusionFrame<Label, std::int64_t>* frame, std::uint32_t* starts);
+  // Adds every pixel to the counters.
+  void (*u8)(const ConfusionFrame<Label, std::uint8_t>* frame);
+  void (*i32)(const ConfusionFrame<Label, std::int32_t>* frame);
+  void (*i64)(const ConfusionFrame<Label, std::int64_t>* frame);
 };
 
 struct ConfusionLoops {
