@@ -98,6 +98,16 @@ def test_merged_views(tmp_path, capsys):
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "background and cat-eating, cat-running" in said
+    write_mask(tmp_path / "set/truth/a/1.png", np.array([[1, 1, 1, 1]], np.uint8))  # without a prediction
+    data = open_mask_set(tmp_path / "set")
+    joint = {
+        rule: evaluate_classes(tmp_path / "guess", data, missing=rule)["views"]["joint"]["with background"]["accuracy"]
+        for rule in ("background", "skip")
+    }
+    assert joint == {
+        "background": {"background": 1, "cat-eating": pytest.approx(1 / 6)},
+        "skip": {"background": 1, "cat-eating": 0.5},
+    }
     write_mask(tmp_path / "guess/a/0.png", np.array([[0, 7, 1, 1]], np.uint8))
     assert main(words) == 1
     assert "ids must be 0..2 or 255, got 7" in capsys.readouterr().err

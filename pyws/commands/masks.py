@@ -131,6 +131,7 @@ def evaluate(
     layout: Literal["auto", "a2d", "youtube-objects", "plain"] = "auto",
     subset: tuple[str, ...] = (),
     absent: Literal["skip", "zero", "gt_only"] = "skip",
+    missing: Literal["background", "skip"] = "background",
     semi_protocol: bool = False,
     foreground: Literal["category", "any"] = "category",
     common: CommonOptions = Common(),  # noqa: B008
@@ -148,6 +149,8 @@ def evaluate(
         subset: Subsets of the data set, e.g. test; all where it is left out.
         absent: A class that is not in the truth counts only if it is predicted (skip), always as 0 (zero), or never
             (gt_only).
+        missing: Of a data set with classes: a frame without a prediction counts as background, or is skipped, as suits
+            PA.v0, which has masks of sampled frames alone.
         semi_protocol: YouTube-Objects: leave out first annotated frames, as semi-supervised methods do.
         foreground: YouTube-Objects: predicted pixels of the video's class are the object, or those of any class.
         common: Options of every command.
@@ -167,7 +170,7 @@ def evaluate(
         scores = evaluate_objects(predictions, data, semi_protocol, foreground)
         common.say(_table_of_objects(scores))
         return scores
-    scores = evaluate_classes(predictions, data, absent, quiet=common.quiet or common.json)
+    scores = evaluate_classes(predictions, data, absent, missing, quiet=common.quiet or common.json)
     common.say(_lines_of_classes(scores))
     return scores
 
@@ -195,7 +198,9 @@ def _table_of_objects(scores: dict[str, Any]) -> Any:
 
 def _lines_of_classes(scores: dict[str, Any]) -> str:
     """Every figure beside the classes that it is a mean over."""
-    lines = [f"{scores['frames']} frames, {scores['missing']} of them without a prediction"]
+    lines = [
+        f"{scores['frames']} frames, {scores['missing']} of them without a prediction ({scores['missing_frames']})"
+    ]
     for view, both in scores["views"].items():
         for title, row in both.items():
             figures = ", ".join(

@@ -15,6 +15,7 @@ from pyws.errors import DataError
 from pyws.progress import track
 
 Absent = Literal["skip", "zero", "gt_only"]
+Missing = Literal["background", "skip"]
 
 
 class Confusion:
@@ -84,16 +85,22 @@ class Confusion:
         }
 
 
-def evaluate_classes(predictions: Path, data: MaskSet, absent: Absent = "skip", quiet: bool = True) -> dict[str, Any]:
+def evaluate_classes(
+    predictions: Path, data: MaskSet, absent: Absent = "skip", missing: Missing = "background", quiet: bool = True
+) -> dict[str, Any]:
     """Scores of ``predictions/<video>/<frame>.png`` over all annotated frames of a data set.
 
     Masks of actors and of actions alone come from merging predicted and true ids, not from scores.
 
+    Parameters
+    ----------
+    missing : a frame without a prediction counts as background, or is skipped, as suits pseudo-annotations, which are
+        made of sampled frames alone
+
     Returns
     -------
     ``{"frames", "missing", "views": {view: {"with background": ..., "without background": ...}}}``; a view is "joint",
-    "actor" or "action" (objects have the first alone). A frame without a prediction counts as background and is
-    reported as missing.
+    "actor" or "action" (objects have the first alone); ``missing`` is the number of frames without a prediction.
 
     Raises
     ------
@@ -102,20 +109,23 @@ def evaluate_classes(predictions: Path, data: MaskSet, absent: Absent = "skip", 
     space = data.space
     views: tuple[View, ...] = ("joint", "actor", "action") if space.has_actions else ("joint",)
     confusions = {view: Confusion(space.view(view)) for view in views}
-    frames = missing = 0
+    frames = without = 0
     for video, frame in track(list(annotated_frames(data)), "comparing masks", quiet=quiet):
         guess, truth = read_pair(predictions, data, video, frame)
         frames += 1
-        missing += guess is None
+        without += guess is None
+        if guess is None and missing == "skip":
+            continue
         ids = np.zeros_like(truth) if guess is None else guess
         for view, confusion in confusions.items():
             confusion.add(space.merge(ids, view), space.merge(truth, view))
-    if missing == frames:
+    if without == frames:
         raise DataError(predictions, f"has no mask <video>/<frame>.png of the {frames} annotated frames")
     titles = {True: "with background", False: "without background"}
     return {
         "frames": frames,
-        "missing": missing,
+        "missing": without,
+        "missing_frames": missing,
         "absent": absent,
         "views": {
             view: {title: confusion.scores(include, absent) for include, title in titles.items()}
