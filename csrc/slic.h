@@ -100,8 +100,12 @@ PYWS_HD std::int32_t slic_position(std::int64_t scale, std::int64_t x) {
   return static_cast<std::int32_t>((x * scale) >> 20) * 4;
 }
 
-// Quotients rounded down, also of negative numbers.
-PYWS_HD std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0); }
+// Quotients rounded down, also of negative numbers; b > 0. Division of 32 bits takes a third of the time.
+PYWS_HD std::int64_t floor_div(std::int64_t a, std::int64_t b) {
+  const std::int32_t short_a = static_cast<std::int32_t>(a), short_b = static_cast<std::int32_t>(b);
+  if (short_a == a && short_b == b) return short_a / short_b - (short_a % short_b < 0);
+  return a / b - (a % b < 0);
+}
 
 // The sums of cluster k: its pixels lie in the nine cells around its own, and each holds them under another slot.
 PYWS_HD SlicSums slic_cluster(const SlicSums* sums, std::int64_t k, std::int64_t rows, std::int64_t columns) {
@@ -134,7 +138,10 @@ PYWS_HD std::uint32_t slic_pack(std::int32_t low, std::int32_t high) {
 PYWS_HD std::int32_t slic_low(std::uint32_t pair) { return static_cast<std::int16_t>(pair & 0xffffu); }
 PYWS_HD std::int32_t slic_high(std::uint32_t pair) { return static_cast<std::int16_t>(pair >> 16); }
 
-PYWS_HD std::uint32_t slic_square(std::int32_t x) { return static_cast<std::uint32_t>(x * x); }
+// Unsigned: beside an empty cell a difference may be of any size, and is not used.
+PYWS_HD std::uint32_t slic_square(std::int32_t x) {
+  return static_cast<std::uint32_t>(x) * static_cast<std::uint32_t>(x);
+}
 
 // (L, a) and (b, x) of a pixel against those of a centre; `row` is what does not depend on the column: dy^2 + slot.
 PYWS_HD std::uint32_t slic_distance(std::uint32_t la, std::uint32_t bx, std::uint32_t center_la,

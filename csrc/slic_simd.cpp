@@ -234,7 +234,11 @@ inline void empty(Colors* from, int64_t color[3]) {
   constexpr int kLanes = sizeof(Colors) / 12;
   int32_t lanes[3 * kLanes];
   __builtin_memcpy(lanes, from, sizeof(lanes));
-  for (int i = 0; i < 3 * kLanes; ++i) color[i / kLanes] += lanes[i];
+  for (int c = 0; c < 3; ++c) {
+    int64_t total = 0;
+    for (int lane = 0; lane < kLanes; ++lane) total += lanes[c * kLanes + lane];
+    color[c] += total;
+  }
   *from = Colors{};
 }
 
