@@ -115,7 +115,7 @@ def labels(
     report = {"out": str(out), "classes": classes, "settings": settings, "statuses": statuses, "videos": records}
     tensors = {one.video: one.labels for one in videos}
     with atomic_write(out, "wb") as file:
-        file.write(save(tensors, {"classes": json.dumps(classes), "settings": json.dumps(settings)}))
+        file.write(save(tensors, {"classes": json.dumps(classes)}))  # of several keys the order would vary
     write_json(f"{out}.json", report)
     counts = ", ".join(f"{count} {name}" for name, count in statuses.items())
     common.say(f"{out}: {len(videos)} videos, {len(classes)} classes each: {counts}")
