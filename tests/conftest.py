@@ -21,6 +21,9 @@ REQUIRE_CUDA = os.environ.get("PYWS_REQUIRE_CUDA") == "1"
 HAVE_CUDA = bool(_library._C.cuda) and torch.cuda.is_available()
 GPU = [pytest.param("cuda", marks=pytest.mark.cuda)] if HAVE_CUDA or REQUIRE_CUDA else []
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the workers are as many as the cores
+
 
 class GpuHost(_library.Host):
     """Runs the CUDA kernels for CPU tensors: on copies of their storages, which are copied back."""
