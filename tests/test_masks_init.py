@@ -232,10 +232,13 @@ def test_mask_iou(tmp_path: Path) -> None:
 # The command
 
 
-def test_masks_of_a_folder(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_masks_of_a_folder(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_frames(tmp_path / "fox")
     out = tmp_path / "out"
-    words = command(weights, out, tmp_path / "fox", "--tag", "fox", "--tag", "scooter", "--json")
+    monkeypatch.chdir(tmp_path)
+    words = command(weights, out, Path("fox"), "--tag", "fox", "--tag", "scooter", "--json")
     assert main(words) == 0
     manifest = json.loads(capsys.readouterr().out)
     assert manifest == json.loads((out / "manifest.json").read_text())
@@ -244,6 +247,7 @@ def test_masks_of_a_folder(weights: Path, tmp_path: Path, capsys: pytest.Capture
         {"id": 2, "tag": "scooter", "classes": [1]},
     ]
     assert manifest["videos"]["fox"]["status"] == "done"
+    assert manifest["videos"]["fox"]["source"] == str(tmp_path / "fox")
     assert manifest["videos"]["fox"]["classes"] == {"fox": 0, "scooter": 1}
     stems = [f"{index:05d}" for index in range(1, 6)]
     for kind in ("init", "pa/v0"):

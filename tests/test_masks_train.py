@@ -250,6 +250,13 @@ def test_damaged_first_stages_are_named(init: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(DataError, match="must be the manifest of a folder of pyws masks init"):
         Annotations(tmp_path, tmp_path)
+    manifest = json.loads((init / "manifest.json").read_text())
+    del manifest["parameters"]["iterations"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        DataError, match="manifest.json: must have the parameters iterations; run pyws masks init again"
+    ):
+        Annotations(tmp_path, tmp_path)
     copy = shutil.copytree(init, tmp_path / "init")
     data = Annotations(copy, tmp_path)
     path = copy / "pa/v0/fox_a/0.png"

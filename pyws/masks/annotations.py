@@ -22,6 +22,7 @@ from pyws.masks.initial import FORMAT
 from pyws.masks.pseudo import Superpixels
 
 CACHED_BYTES = 1 << 30
+_SUPERPIXELS = ("region_area", "compactness", "iterations", "superpixels")
 
 
 class Frame(NamedTuple):
@@ -66,9 +67,7 @@ class Annotations:
         self.frames = tuple(
             Frame(name, path.stem) for name in done for path in sorted((folder / "pa/v0" / name).glob("*.png"))
         )
-        self.superpixels = Superpixels(
-            folder / "slic", *(parameters[key] for key in ("region_area", "compactness", "iterations", "superpixels"))
-        )
+        self.superpixels = Superpixels(folder / "slic", *(parameters[key] for key in _SUPERPIXELS))
         self._open: dict[str, Any] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._cached: OrderedDict[tuple[Frame, int | None], Pixels] = OrderedDict()
@@ -155,4 +154,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     manifest = read_json(path)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(path, "must be the manifest of a folder of pyws masks init")
+    missing = {*_SUPERPIXELS, "tags"} - set(manifest.get("parameters", ()))
+    if missing:
+        raise DataError(path, f"must have the parameters {', '.join(sorted(missing))}; run pyws masks init again")
     return manifest

@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +165,7 @@ def annotate(
             try:
                 manifest["videos"][video.name] = _annotate_video(annotator, video, out, manifest, quiet)
             except DataError as error:
-                state = {"source": str(video.source), "status": "failed", "error": str(error)}
+                state = {"source": os.path.abspath(video.source), "status": "failed", "error": str(error)}
                 manifest["videos"][video.name] = state
                 if on_error == "error":
                     raise
@@ -178,7 +179,7 @@ def _annotate_video(
 ) -> dict[str, Any]:
     ids = annotator.kept_tags(video.tags)
     state: dict[str, Any] = {
-        "source": str(video.source),
+        "source": os.path.abspath(video.source),  # masks train may run elsewhere
         "tags": [annotator.space.names[index] for index in ids or video.tags],
         "ids": list(ids or video.tags),
     }
