@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # as many workers as cores; set before torch loads, and inherited by children
+
 import emulation
 import pytest
 import torch
@@ -20,9 +23,6 @@ EMULATED = [f"emulated-{seed}" for seed in range(int(os.environ.get("PYWS_EMULAT
 REQUIRE_CUDA = os.environ.get("PYWS_REQUIRE_CUDA") == "1"
 HAVE_CUDA = bool(_library._C.cuda) and torch.cuda.is_available()
 GPU = [pytest.param("cuda", marks=pytest.mark.cuda)] if HAVE_CUDA or REQUIRE_CUDA else []
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)  # the workers are as many as the cores
 
 
 class GpuHost(_library.Host):
