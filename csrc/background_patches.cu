@@ -17,13 +17,13 @@ __global__ void sum_rows(const std::uint8_t* masks, std::int64_t rows, std::int6
   if (row >= rows) return;  // whole warps leave together
   const int lane = threadIdx.x % kWarp;
   const std::int64_t b = row / (height + 1), y = row % (height + 1);
-  const std::uint8_t* mask = masks + (b * height + y - 1) * width;
+  const std::int64_t mask = (b * height + y - 1) * width;  // an index: before the first row no pointer may point
   std::int32_t* out = integral + row * (width + 1);
   if (lane == 0) out[0] = 0;
   std::int32_t before = 0;
   for (std::int64_t first = 0; first < width; first += kWarp) {
     const std::int64_t x = first + lane;
-    const unsigned set = __ballot_sync(kAll, y > 0 && x < width && mask[x] != 0);
+    const unsigned set = __ballot_sync(kAll, y > 0 && x < width && masks[mask + x] != 0);
     if (x < width) out[x + 1] = before + __popc(set & (kAll >> (kWarp - 1 - lane)));
     before += __popc(set);
   }
