@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.files import atomic_write, write_json
 
 Method = Literal["none", "nms", "soft-nms", "gaussian", "uniform", "exponential", "t"]
 
@@ -93,11 +91,11 @@ def labels(
         snippets_per_second: of the features that the labels are for
         plot: folder of pictures to write, a timeline of labels and segments for each video that has any
     """
-    from safetensors.torch import save
 
     from pyws.data.temporal import read_detections, read_truth
     from pyws.errors import DataError
     from pyws.segments import label_videos
+    from pyws.segments.pseudo import save_labels
 
     if out.suffix != ".safetensors":
         raise DataError(out, "labels are written as .safetensors")
@@ -107,17 +105,12 @@ def labels(
     classes = sorted({*known.instances.labels, *(tag for tags in known.tags for tag in tags)})
     videos = label_videos(found, known, classes, method, iou, temperature, overlap, preset, only_tags,
                           snippets_per_second, rows)  # fmt: skip
-    statuses = {status: sum(one.statuses[status] for one in videos) for status in videos[0].statuses}
     records = {
         one.video: {"snippets": len(one.labels), "segments": one.segments, "residual": one.residual, **one.statuses}
         for one in videos
     }
-    report = {"out": str(out), "classes": classes, "settings": settings, "statuses": statuses, "videos": records}
-    tensors = {one.video: one.labels for one in videos}
-    with atomic_write(out, "wb") as file:
-        file.write(save(tensors, {"classes": json.dumps(classes)}))  # of several keys the order would vary
-    write_json(f"{out}.json", report)
-    counts = ", ".join(f"{count} {name}" for name, count in statuses.items())
+    report = save_labels(out, {one.video: one.labels for one in videos}, classes, settings, records)
+    counts = ", ".join(f"{count} {name}" for name, count in report["statuses"].items())
     common.say(f"{out}: {len(videos)} videos, {len(classes)} classes each: {counts}")
     if plot is not None:
         from pyws.report.labels import draw_labels

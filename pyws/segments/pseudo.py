@@ -106,8 +106,6 @@ def write_labels(
 ) -> None:
     """Write a generation as ``pyws segments labels`` does: a (snippets, classes) float32 tensor for each video in a
     safetensors file, and beside it ``PATH.json`` with the classes, the settings and what became of each video."""
-    from safetensors.torch import save
-
     tensors, records = {}, {}
     for video, (name, length) in enumerate(zip(data.names, data.lengths.tolist(), strict=True)):
         mine = (labels.video == video).nonzero().squeeze(1)
@@ -117,10 +115,38 @@ def write_labels(
         missed = float(labels.residual[mine].sum())
         segments, seconds = int(labels.segments[mine].sum()), length / float(data.rates[video])
         records[name] = {"snippets": length, "seconds": seconds, "segments": segments, "residual": missed, **counts}
+    save_labels(path, tensors, data.classes, settings, records)
+
+
+def save_labels(
+    path: str | os.PathLike[str],
+    labels: Mapping[str, Tensor],
+    classes: Sequence[str],
+    settings: Mapping[str, Any],
+    videos: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Write the labels of videos to a safetensors file and what became of each video to ``PATH.json``.
+
+    Parameters
+    ----------
+    path : the safetensors file
+    labels : (snippets, classes) float32 of each video
+    classes : names of the columns
+    settings : how the labels were made
+    videos : of each video the counts of each :class:`pyws.segments.Status`, by its name in lower case, and more
+
+    Returns
+    -------
+    What ``PATH.json`` holds.
+    """
+    from safetensors.torch import save
+
+    names = [status.name.lower() for status in Status]
     report = {
-        "out": str(path), "classes": list(data.classes), "settings": dict(settings),
-        "statuses": {name: sum(record[name] for record in records.values()) for name in counts}, "videos": records,
+        "out": str(path), "classes": list(classes), "settings": dict(settings),
+        "statuses": {name: sum(record[name] for record in videos.values()) for name in names}, "videos": dict(videos),
     }  # fmt: skip
     with atomic_write(path, "wb") as file:
-        file.write(save(tensors, {"classes": json.dumps(data.classes)}))  # of several keys the order would vary
+        file.write(save(dict(labels), {"classes": json.dumps(classes)}))  # of several keys the order would vary
     write_json(f"{path}.json", report)
+    return report
