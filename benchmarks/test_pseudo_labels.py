@@ -71,7 +71,8 @@ def thumos14_maps() -> tuple[Maps, torch.Tensor]:
     for video, length in enumerate(sizes):
         tags[video, rng.choice(20, 1 + (video % 8 == 0), replace=False)] = True
         maps.append(released.activation_map(int(length), 20, seed=video))
-    return Maps(list(range(200)), torch.as_tensor(sizes), torch.cat(maps), tags.float()), tags
+    maps_of = torch.cat(maps)
+    return Maps(list(range(200)), torch.as_tensor(sizes), maps_of, tags.float(), torch.empty(0)), tags
 
 
 def test_generation_of_thumos14(race):

@@ -1,5 +1,7 @@
 """Backbones: what they share (padding, batches, noise, bad input), and each host's values by hand."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -266,3 +268,45 @@ def test_a_recipe_proposes_and_suppresses():
     np.testing.assert_allclose(found.score, [0.8 - 0.6 * 0.2 + 0.2 * 0.5, 0.7 + 0.2 * 0.25], rtol=1e-6)
     assert (found.start.tolist(), found.end.tolist()) == ([1, 0], [3, 2])
     assert recipe.suppress(found).score.tolist() == found.score.tolist()
+
+
+def test_runs_of_the_actionness_are_proposed_for_every_wanted_class():
+    recipe = Recipe(lr=1.0, class_threshold=0.3, thresholds=(0.5,), actionness_thresholds=(0.4, 0.8), margin=0.5,
+                    min_length=2, outer_weight=0.5)  # fmt: skip
+    tcam = torch.tensor([[0.5, 0.25], [0.0, 0.5], [0.25, 1.0], [0.0, 0.25], [0.9, 0.0], [0.7, 0.0]])
+    actionness = torch.tensor([0.3, 0.5, 0.9, 0.0, 0.9, 0.9])
+    scores = torch.tensor([[0.5, 0.4], [0.6, 0.2]])
+    found = recipe.propose(tcam, torch.tensor([0, 4, 6]), scores, actionness)
+    assert found.offsets.tolist() == [0, 1, 2, 5, 5]  # the map's own run of the second video comes first
+    assert list(zip(found.start.tolist(), found.end.tolist(), strict=True)) == [(1, 3), (1, 3), (0, 2), (0, 2), (0, 2)]
+    np.testing.assert_allclose(found.weight, [0.125, 0.75, 0.8, 0.8, 0.8], rtol=1e-6)
+    outside = torch.tensor([0.25, 0.25, 0, 0, 0])
+    torch.testing.assert_close(found.score, found.weight - 0.5 * outside)
+
+
+def test_scores_of_actionness_runs_do_not_depend_on_the_batch():
+    generator = torch.Generator().manual_seed(3)
+    tcam, actionness = torch.rand(90, K, generator=generator), torch.rand(90, generator=generator)
+    recipe = Recipe(lr=1.0, class_threshold=0.0, thresholds=(2.0,), actionness_thresholds=(0.2, 0.5), margin=0.3)
+    scores, cuts = torch.ones(3, K), [0, 40, 55, 90]
+    together = recipe.propose(tcam, torch.tensor(cuts), scores, actionness).score
+    apart = [
+        recipe.propose(tcam[a:b], torch.tensor([0, b - a]), scores[:1], actionness[a:b]).score
+        for a, b in pairwise(cuts)
+    ]
+    assert len(together) > 60
+    assert torch.equal(together, torch.cat(apart))
+
+
+@pytest.mark.parametrize("name", ["rskp", "wum"])
+def test_hosts_with_an_actionness(name):
+    activations = build(name).eval()(*padded(extra=2))
+    assert activations.actionness.shape == (3, 13)
+    assert 0 <= activations.actionness.min() <= activations.actionness.max() <= 1
+    assert not activations.actionness[1, 1:].any()
+
+
+@pytest.mark.parametrize("name", ["rskp", "facnet"])
+def test_classes_and_background_share_the_score(name):
+    activations = build(name).eval()(*padded())
+    torch.testing.assert_close(activations.scores.sum(1) + activations.background, torch.ones(3).double())

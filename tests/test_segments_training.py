@@ -287,6 +287,19 @@ def test_pseudo_labels_keep_the_tags(data):
     assert set(made.status.tolist()) <= {Status.OPTIMAL, Status.RELAXED}
 
 
+def test_released_labels_include_background_where_the_video_scores_it(data):
+    host = build_host("rskp", data.width, data.classes, PRESETS["released"].hosts["rskp"])
+    recipe, videos, background = replace(host.recipe, class_threshold=0.0), Videos(data, CPU), len(data.classes)
+    for rules, expected in (("released", True), ("paper", False)):
+        made = generate(host.model, recipe, videos, PRESETS[rules].labelling, 0.1)
+        assert bool((made.label == background).any()) == expected
+        goals = targets(Target(0), made, None, [0], (int(data.lengths[0]), background + 1))
+        assert bool(goals[..., -1].any()) == expected
+    nowhere = generate(host.model, host.recipe, videos, PRESETS["released"].labelling, 0.1)
+    scores = [host.model.eval()(*videos.batch([video])).background.item() for video in range(len(videos))]
+    assert set(nowhere.video[nowhere.label == background].tolist()) <= {v for v, s in enumerate(scores) if s >= 0.16}
+
+
 def test_training_lowers_the_loss_and_finds_segments(data, held_out):
     run = train.train("rskp", replace(QUICK, epochs=10), data, held_out)
     losses = [record["loss"] for record in run.history]

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from pyws import cli
 from pyws.data.temporal import read_detections
 from pyws.evaluation import detection_map
+from pyws.files import only_writer
 
 TRAIN = ("--epochs", "4", "--lr", "0.01", "--batch", "4", "--evaluate-every", "2", "--subset", "training")
 
@@ -91,7 +92,7 @@ BAD = [
     (lambda path: path.write_bytes(path.read_bytes()[:-9]), "is missing, truncated or not safetensors"),
     (lambda path: path.unlink(), "is missing, truncated or not safetensors"),
     (lambda path: save_file({"a": torch.zeros(1)}, path), "is not a pyws segments checkpoint"),
-    (lambda path: spoil_header(path, version=0), "must be a pyws segments checkpoint of version 1, got .* version 0"),
+    (lambda path: spoil_header(path, version=0), "must be a pyws segments checkpoint of version 2, got .* version 0"),
     (lambda path: spoil_header(path, backbone="bm"), "is of another model: .* unexpected keyword argument 'mix'"),
     (lambda path: spoil_header(path, backbone="bm", options={}, recipe={}), "it has an unknown weight 'actions'"),
     (lambda path: spoil_header(path, backbone="lstm"), "backbone must be one of rskp, stpn, bm, wum, facnet"),
@@ -165,6 +166,48 @@ def test_one_bad_video_is_left_out(tmp_path, capsys):
 def test_subsets_must_be_named(folder, tmp_path, capsys):
     assert cli.main(["segments", "train", str(folder), "-o", str(tmp_path)]) == 1
     assert_one_line(capsys, "has the subsets test, training: name one with --subset")
+
+
+def test_the_recipe_of_activitynet(tmp_path, capsys):
+    """One option sets everything that the answer of RSKP's author names, and the run says so."""
+    data = feature_sets.write(tmp_path / "data", feature_sets.draw(9), feature_sets.draw(4, "test", seed=1))
+    words = ("--recipe", "activitynet", "--epochs", "2", "--subset", "training", "--evaluate", "test", "--quiet")
+    assert cli.main(["segments", "train", str(data), "-o", str(tmp_path / "run"), *words]) == 0
+    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    recipe, options = manifest["recipe"], manifest["options"]
+    assert (recipe["lr"], recipe["weight_decay"], recipe["batch"], recipe["class_threshold"]) == (2e-5, 1e-3, 128, 0.1)
+    assert (options["dropout"], options["scale"], options["mix"], options["background"]) == (0.7, 10.0, 0.8, 0.1)
+    assert options["consistency"] == [[0, 1.0]]
+    assert manifest["config"]["protocol"] == "activitynet"
+    out = tmp_path / "found.json"
+    assert predict(data, tmp_path / "run" / "last.safetensors", out, "--method", "nms", "--quiet") == 0
+    assert len(read_detections(out))
+    assert train(data, tmp_path / "other", "--recipe", "activitynet", "--backbone", "bm") == 1
+    assert_one_line(capsys, "recipe of bm must be one of thumos14, got 'activitynet'")
+
+
+def test_a_network_for_each_stream(folder, tmp_path, capsys):
+    words = ("--two-streams", "--backbone", "bm", "--quiet")
+    assert train(folder, tmp_path / "run", *words) == 0
+    weights = load_file(tmp_path / "run" / "last.safetensors")
+    assert weights["model.rgb.classifier.weight"].shape == weights["model.flow.classifier.weight"].shape == (4, 4)
+    assert predict(folder, tmp_path / "run" / "last.safetensors", tmp_path / "found.json", "--quiet") == 0
+    assert train(folder, tmp_path / "run", "--backbone", "bm") == 1
+    assert_one_line(capsys, "two_streams was True, now False")
+    assert train(folder, tmp_path / "other", "--two-streams") == 1
+    assert_one_line(capsys, "two streams are for stpn, bm, facnet; rskp takes joint features")
+    odd = feature_sets.write(tmp_path / "odd", feature_sets.draw(3, width=9))
+    assert train(odd, tmp_path / "other", *words) == 1
+    assert_one_line(capsys, "two streams need an even number of feature columns, got 9")
+
+
+def test_a_folder_has_one_run_at_a_time(folder, tmp_path, capsys):
+    with only_writer(tmp_path):
+        assert train(folder, tmp_path, "--backbone", "stpn", "--quiet") == 1
+        assert_one_line(capsys, f"{tmp_path}: is being written by another run")
+        assert cli.main(["segments", "ablate", str(tmp_path), "--quiet"]) == 1
+        assert_one_line(capsys, f"{tmp_path}: is being written by another run")
+    assert not list(tmp_path.iterdir())
 
 
 # Two processes as torchrun starts them, forked from one that has everything imported.

@@ -23,13 +23,15 @@ def train(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     backbone: Literal["rskp", "stpn", "bm", "wum", "facnet"] = "rskp",
     preset: Literal["pyws", "paper", "released", "host"] = "pyws",
+    recipe: Literal["thumos14", "activitynet"] = "thumos14",
+    two_streams: bool = False,
     subset: str | None = None,
     evaluate: str | None = None,
     epochs: int | None = None,
     lr: float | None = None,
     batch: int | None = None,
     evaluate_every: int = 10,
-    protocol: Protocol = "thumos14",
+    protocol: Protocol | None = None,
     tious: tuple[float, ...] | None = None,
     on_error: OnError = "error",
     tensorboard: bool = False,
@@ -43,13 +45,17 @@ def train(
         out: folder to write: last.safetensors, best.safetensors, history.jsonl, labels, report.html
         backbone: the network
         preset: pyws (recommended), paper, released (every departure of the released code), host (no pseudo labels)
+        recipe: the data set that the host is set up for: its optimiser, losses, proposals and protocol; activitynet is
+            for rskp
+        two_streams: a network for the first half of the feature columns (RGB) and one for the second (flow), as stpn,
+            bm and facnet were published
         subset: videos to train on; may be left out where the data set has one subset
         evaluate: subset with annotated segments to evaluate on; best.safetensors is the best on it
         epochs: of the run, over which the preset's schedule is stretched; the host's own if not given
         lr: learning rate; the host's own if not given
         batch: videos of an optimiser step; the host's own if not given
         evaluate_every: epochs between evaluations
-        protocol: of the evaluation, as in `pyws segments evaluate`
+        protocol: of the evaluation, as in `pyws segments evaluate`; the recipe's if not given
         tious: IoU thresholds of the evaluation; the protocol's if not given
         on_error: what a video that cannot be used does: stop the run, or be named and left out
         tensorboard: also write scalars for TensorBoard
@@ -57,12 +63,12 @@ def train(
     from pyws.data.features import open_features
     from pyws.distributed import own_device, processes
     from pyws.report.segments_training import write_training_report
-    from pyws.segments.config import PRESETS
+    from pyws.segments.config import PRESETS, adapted
     from pyws.segments.train import train as run_training
 
     config = replace(
-        PRESETS[preset], epochs=epochs, lr=lr, batch=batch, seed=common.seed, evaluate_every=evaluate_every,
-        protocol=protocol, tious=tious,
+        adapted(PRESETS[preset], backbone, recipe, two_streams), epochs=epochs, lr=lr, batch=batch, seed=common.seed,
+        evaluate_every=evaluate_every, protocol=protocol or recipe, tious=tious,
     )  # fmt: skip
     videos = open_features(data, one_subset(data, subset), on_error, need_tags=True)
     held_out = open_features(data, evaluate, on_error) if evaluate else None

@@ -25,12 +25,16 @@ class Activations:
     tcam : (B, L, C) in [0, 1], 0 at padding: temporal class activation map. C is K, or K+1 with background last
     logits : (weight, (B, L, K+1)) pairs, 0 at padding: the columns that pseudo labels train, background last. A host
         without a background class has zeros there, so that its softmax is not forced onto the actions
+    background : None, or (B,) in [0, 1]: how surely the video shows background, of hosts whose tcam has that column
+    actionness : None, or (B, L) in [0, 1], 0 at padding: whether anything happens, of whatever class
     memory : None, or what a memory bank may keep: (B, R, D) rows and (B, R, K+1) their class scores, detached
     """
 
     scores: Tensor
     tcam: Tensor
     logits: tuple[tuple[float, Tensor], ...]
+    background: Tensor | None = None
+    actionness: Tensor | None = None
     memory: tuple[Tensor, Tensor] | None = None
 
 
@@ -45,7 +49,12 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A host's own settings: how it is optimised, and how its maps become segments."""
+    """A host's own settings: how it is optimised, and how its maps become segments.
+
+    Raises
+    ------
+    ValueError : thresholds of the actionness with "released" scoring, which is of a map's own runs
+    """
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)  #: of Adam
@@ -57,6 +66,7 @@ class Recipe:
     class_threshold: float = 0.1  #: a class is proposed in a video whose score reaches this
     or_best: bool = False  #: where no class does, propose the best one
     thresholds: tuple[float, ...] = (0.5,)
+    actionness_thresholds: tuple[float, ...] = ()  #: runs of the actionness above these are proposed for each class too
     min_length: int = 1  #: of a run, in snippets
     scoring: str = "paper"  #: where a segment's outside lies, as in :func:`pyws.ops.propose_segments`
     margin: float = 0.25  #: of a segment's outside on either side, in lengths of the segment; of "paper"
@@ -64,6 +74,10 @@ class Recipe:
     video_weight: float = 0.0
     overlap: str = "iou"  #: of suppression, as in :func:`pyws.ops.suppress_segments`
     iou_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.actionness_thresholds and self.scoring != "paper":
+            raise ValueError(f"recipe: actionness_thresholds need scoring 'paper', got {self.scoring!r}")
 
     def wanted(self, scores: Tensor) -> Tensor:
         """(B, K) scores -> (B, K) bool, the classes whose segments are proposed."""
@@ -73,24 +87,31 @@ class Recipe:
             wanted = wanted | (best & ~wanted.any(1, keepdim=True))
         return wanted
 
-    def propose(self, tcam: Tensor, offsets: Tensor, scores: Tensor) -> Segments:
+    def propose(self, tcam: Tensor, offsets: Tensor, scores: Tensor, actionness: Tensor | None = None) -> Segments:
         """The host's candidate segments.
 
         Parameters
         ----------
-        tcam : (sum of lengths, K or K+1): the maps of B videos, one after another; background is not proposed
+        tcam : (sum of lengths, K or K+1): the maps of B videos, one after another
         offsets : (B+1,) int64: video b owns the rows offsets[b] .. offsets[b+1]-1
-        scores : (B, K)
+        scores : (B, C) with C up to the columns of tcam: with C = K background is not proposed
+        actionness : (sum of lengths,), where the recipe has thresholds for it
 
         Returns
         -------
-        Segments in snippets, group ``video * K + class``; ``weight`` is the mean activation inside.
+        Segments in snippets, group ``video * C + column``; ``weight`` is the mean activation inside.
         """
-        classes = scores.shape[1]
+        classes, wanted = scores.shape[1], self.wanted(scores)
+        maps = tcam[:, :classes].detach().contiguous()
         found = propose_segments(
-            tcam[:, :classes].detach().contiguous(), offsets, self.thresholds, self.scoring, self.min_length,
-            self.margin, self.wanted(scores),
+            maps, offsets, self.thresholds, self.scoring, self.min_length, self.margin, wanted
         )  # fmt: skip
+        if self.actionness_thresholds and actionness is not None:
+            runs = propose_segments(
+                actionness[:, None].detach().contiguous(), offsets, self.actionness_thresholds, "paper",
+                self.min_length, 0.0,
+            )  # fmt: skip
+            found = _joined(found, _scored_by_class(runs, maps, offsets, wanted, self.margin))
         outside = found.weight - found.score
         score = found.weight - self.outer_weight * outside
         if self.video_weight:
@@ -291,7 +312,50 @@ class TwoStream(Backbone):
         a, b = self.weights
         logits = [(a * weight, columns) for weight, columns in rgb.logits]
         logits += [(b * weight, columns) for weight, columns in flow.logits]
-        return Activations(a * rgb.scores + b * flow.scores, a * rgb.tcam + b * flow.tcam, tuple(logits))
+
+        def mean(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+            return None if one is None or other is None else a * one + b * other
+
+        return Activations(
+            a * rgb.scores + b * flow.scores, a * rgb.tcam + b * flow.tcam, tuple(logits),
+            mean(rgb.background, flow.background), mean(rgb.actionness, flow.actionness),
+        )  # fmt: skip
+
+
+def _scored_by_class(runs: Segments, maps: Tensor, offsets: Tensor, wanted: Tensor, margin: float) -> Segments:
+    """The runs of each video (a group each) as segments of its wanted classes, scored as "paper" does by their maps.
+
+    Sums are of maps rounded to 2^-36, which integers add exactly: no composition of the batch changes a bit.
+    """
+    classes = wanted.shape[1]
+    keys = wanted.flatten().nonzero().squeeze(1)
+    counts = runs.offsets.diff()[keys // classes]
+    pair = torch.repeat_interleave(torch.arange(len(keys), device=keys.device), counts)
+    place = torch.arange(len(pair), device=keys.device) - (counts.cumsum(0) - counts)[pair]
+    video, label = keys[pair] // classes, keys[pair] % classes
+    row = runs.offsets[video] + place
+    start, end = runs.start[row].long(), runs.end[row].long()
+    width = (margin * (end - start).double() - 1e-9).ceil().long()
+    left = (start - width).clamp_min(0)
+    right = torch.minimum(end + width, offsets.diff()[video])
+    sums = functional.pad((maps.double() * 2.0**36).round().long().cumsum(0), (0, 0, 1, 0))
+    low, start_at, end_at, high = (sums[offsets[video] + bound, label] for bound in (left, start, end, right))
+    inside = (end_at - start_at).double() / 2.0**36 / (end - start)
+    around = (high - low - (end_at - start_at)).double() / 2.0**36
+    outside = around / (right - left - (end - start)).clamp_min(1)
+    sizes = torch.zeros_like(wanted.flatten(), dtype=torch.int64).index_put((keys,), counts)
+    group_offsets = functional.pad(sizes.cumsum(0), (1, 0))
+    return Segments(start.double(), end.double(), inside - outside, inside, group_offsets)
+
+
+def _joined(first: Segments, second: Segments) -> Segments:
+    """The segments of two sets of the same groups, in each group the first set's before the second's."""
+    groups = torch.arange(first.groups, device=first.offsets.device)
+    owner = torch.cat([torch.repeat_interleave(groups, part.offsets.diff()) for part in (first, second)])
+    order = owner.argsort(stable=True)
+    names = ("start", "end", "score", "weight")
+    start, end, score, weight = (torch.cat([getattr(first, name), getattr(second, name)])[order] for name in names)
+    return Segments(start, end, score, weight, first.offsets + second.offsets)
 
 
 def without_background(logits: Tensor) -> Tensor:

@@ -65,5 +65,6 @@ class FACNet(Backbone):
         wise, agnostic = (2 * _SCALE * torch.stack(cosines).mean(0)).log_softmax(2)
         instances = (2 * torch.stack(sums).mean(0)).log_softmax(1)
         tcam = logits.softmax(2) * batch.mask.unsqueeze(2)
-        activations = Activations(agnostic[:, :-1].exp(), tcam, ((1.0, logits),))
+        scores = agnostic.exp()
+        activations = Activations(scores[:, :-1], tcam, ((1.0, logits),), background=scores[:, -1])
         return activations, wise, agnostic, instances

@@ -258,7 +258,8 @@ class RSKP(Backbone):
         kept = rows.detach()
         memory = kept, (self.scale * _unit(kept) @ _unit(self.actions.detach()).mT).softmax(2)
         logits = ((0.8, plain.logits), (0.2, own.logits))
-        return Activations(scores[:, :-1], mixed * plain.attention.unsqueeze(2), logits, memory)
+        tcam = mixed * plain.attention.unsqueeze(2)
+        return Activations(scores[:, :-1], tcam, logits, scores[:, -1], plain.attention, memory)
 
 
 def attention_contrast(attention: Tensor, batch: VideoBatch) -> Tensor:

@@ -23,7 +23,9 @@ class WUM(Backbone):
 
     recipe = Recipe(
         lr=1e-4, weight_decay=5e-4, batch=16, average=True, epochs=800, class_threshold=0.2, or_best=True,
-        thresholds=tuple(round(0.025 * i, 3) for i in range(10)), margin=0.25, video_weight=0.2, iou_threshold=0.6,
+        thresholds=tuple(round(0.025 * i, 3) for i in range(10)),
+        actionness_thresholds=tuple(round(0.4 + 0.025 * i, 3) for i in range(9)), min_length=2, margin=0.25,
+        video_weight=0.2, iou_threshold=0.6,
     )  # fmt: skip
 
     def __init__(
@@ -79,7 +81,8 @@ class WUM(Backbone):
         low, high = ((weights * magnitude).sum(1, keepdim=True) for weights in (rest, action))
         quality = ((magnitude - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
         tcam = _stretch(logits.softmax(2) * quality.unsqueeze(2), batch.mask)
-        return Activations(scores, tcam, ((1.0, without_background(logits)),))
+        columns = without_background(logits)
+        return Activations(scores, tcam, ((1.0, columns),), actionness=quality * batch.mask)
 
 
 def _highest(values: Tensor, part: int, batch: VideoBatch) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from pyws.data.features import FeatureSet, open_features
 from pyws.data.synthetic_features import SyntheticSettings, write_synthetic
 from pyws.errors import DataError
-from pyws.files import read_json, write_json
+from pyws.files import only_writer, read_json, write_json
 from pyws.progress import track
 from pyws.segments.batches import Videos
 from pyws.segments.config import PRESETS, Merging, TrainConfig
@@ -105,17 +105,18 @@ def ablate(ablation: Ablation, out: Path, device: torch.device | str = "cpu", qu
 
     Raises
     ------
-    DataError : ``out`` holds results of another ablation; the data set lacks a subset
+    DataError : ``out`` holds results of another ablation, or another run writes there; the data set lacks a subset
     """
-    _claim(out, asdict(ablation))
     units = list(product(range(ablation.seeds), ablation.backbones))
-    for seed, backbone in track(units, "ablation", quiet=quiet):
-        missing = [name for name in ablation.courses(backbone) if not cell_path(out, backbone, seed, name).exists()]
-        if missing:
-            training, test = _videos(ablation, out, seed)
-            for name, result in _results(ablation, backbone, seed, missing, training, test, torch.device(device)):
-                where = {"backbone": backbone, "seed": seed, "course": name}
-                write_json(cell_path(out, backbone, seed, name), {**where, **result})
+    with only_writer(out):
+        _claim(out, asdict(ablation))
+        for seed, backbone in track(units, "ablation", quiet=quiet):
+            missing = [name for name in ablation.courses(backbone) if not cell_path(out, backbone, seed, name).exists()]
+            if missing:
+                training, test = _videos(ablation, out, seed)
+                for name, result in _results(ablation, backbone, seed, missing, training, test, torch.device(device)):
+                    where = {"backbone": backbone, "seed": seed, "course": name}
+                    write_json(cell_path(out, backbone, seed, name), {**where, **result})
     return sum(len(ablation.courses(backbone)) for _, backbone in units)
 
 
@@ -204,7 +205,7 @@ def label_worth(labels: PseudoLabels, data: FeatureSet) -> dict[str, Any]:
     mass = np.zeros(2)
     covered = np.zeros(2)
     for video in range(len(data)):
-        dense = labels.dense(video, (int(data.lengths[video]), len(data.classes))).numpy()
+        dense = labels.dense(video, (int(data.lengths[video]), len(data.classes) + 1))[:, :-1].numpy()
         mass += dense[inside[video]].sum(), dense.sum()
         covered += (dense[inside[video]] > 0).sum(), inside[video].sum()
     return {

@@ -16,8 +16,18 @@ from pyws.errors import DataError
 from pyws.files import atomic_write
 
 FORMAT = "pyws segments checkpoint"
-VERSION = 1
-_FACTS = ("backbone", "options", "recipe", "features", "classes", "config", "snippets_per_second", "epoch")
+VERSION = 2
+_FACTS = (
+    "backbone",
+    "options",
+    "recipe",
+    "two_streams",
+    "features",
+    "classes",
+    "config",
+    "snippets_per_second",
+    "epoch",
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,6 +51,7 @@ class Labelling:
     merging : its temperature is replaced by the schedule's
     program : preset of :func:`pyws.segments.linpro`
     only_tags : no labels for classes that are not tags of the video
+    background : label the background too, in videos whose score of it reaches the class threshold
     noise : the network keeps its dropout while it labels
     forget : empty the host's memory bank at each renewal
     """
@@ -58,6 +59,7 @@ class Labelling:
     merging: Merging = Merging()
     program: str = "paper"  # the least labels, the most uniform of them
     only_tags: bool = True
+    background: bool = False
     noise: bool = False
     forget: bool = False
 
@@ -71,11 +73,20 @@ class HostSettings:
     options : arguments of the backbone
     recipe : fields of its :class:`pyws.models.Recipe`
     labelling : attributes of the backbone that have these values while it makes pseudo labels
+    two_streams : one network for the first half of the feature columns (RGB) and one for the second (flow)
     """
 
     options: Settings = field(default_factory=dict)
     recipe: Settings = field(default_factory=dict)
     labelling: Settings = field(default_factory=dict)
+    two_streams: bool = False
+
+    def over(self, below: HostSettings) -> HostSettings:
+        """These changes on top of others."""
+        return HostSettings(
+            {**below.options, **self.options}, {**below.recipe, **self.recipe}, {**below.labelling, **self.labelling},
+            self.two_streams or below.two_streams,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,62 @@ _RSKP = HostSettings(
 )
 _RELEASED_RSKP = replace(_RSKP, options={**_RSKP.options, "memory_class_bug": True})
 
+# RSKP on ActivityNet 1.3, as its author answered: ACM-Net's training and post-processing around RSKP's network. The
+# batch is GauFuse's; that a step's gradient is the mean over it is an assumption.
+_ACTIVITYNET_RSKP = HostSettings(
+    {"dropout": 0.7, "scale": 10.0, "mix": 0.8, "background": 0.1, "consistency": ((0, 1.0),)},
+    {
+        "lr": 2e-5, "weight_decay": 1e-3, "batch": 128, "average": True, "class_threshold": 0.1,
+        "thresholds": (0.005, 0.01, 0.015, 0.02), "actionness_thresholds": (0.005, 0.01, 0.015, 0.02),
+        "min_length": 1, "scoring": "paper", "margin": 0.15, "overlap": "iou", "iou_threshold": 0.9,
+    },
+    {"mix": 0.8},
+)  # fmt: skip
+
+RECIPES: dict[str, dict[str, HostSettings]] = {
+    "thumos14": {},  # what the hosts come with
+    "activitynet": {"rskp": _ACTIVITYNET_RSKP},
+}
+
+# Hosts that were published as a network for each stream, with what those differ in from the joint one.
+TWO_STREAMS = {
+    "stpn": HostSettings({"embedding": False}, two_streams=True),
+    "bm": HostSettings(two_streams=True),
+    "facnet": HostSettings(two_streams=True),
+}
+
+
+def adapted(config: TrainConfig, backbone: str, recipe: str = "thumos14", two_streams: bool = False) -> TrainConfig:
+    """The settings with a backbone's recipe for another data set, or with a network for each stream.
+
+    Parameters
+    ----------
+    config : one of :data:`PRESETS`, or changed from it
+    backbone : a name in :data:`pyws.segments.hosts.HOSTS`
+    recipe : a name in :data:`RECIPES`; goes before what the preset changes in the host
+    two_streams : a network for RGB and one for flow, as ``stpn``, ``bm`` and ``facnet`` were published
+
+    Raises
+    ------
+    ValueError : no such recipe of this backbone, or one that was published for joint features
+
+    Examples
+    --------
+    >>> adapted(PRESETS["pyws"], "rskp", "activitynet").hosts["rskp"].recipe["lr"]
+    2e-05
+    """
+    if recipe not in RECIPES or (RECIPES[recipe] and backbone not in RECIPES[recipe]):
+        known = [name for name, hosts in RECIPES.items() if not hosts or backbone in hosts]
+        raise ValueError(f"recipe of {backbone} must be one of {', '.join(known)}, got {recipe!r}")
+    if two_streams and backbone not in TWO_STREAMS:
+        raise ValueError(f"two streams are for {', '.join(TWO_STREAMS)}; {backbone} takes joint features")
+    settings = config.hosts.get(backbone, HostSettings())
+    settings = RECIPES[recipe].get(backbone, HostSettings()).over(settings)
+    if two_streams:
+        settings = TWO_STREAMS[backbone].over(settings)
+    return replace(config, hosts={**config.hosts, backbone: settings})
+
+
 PRESETS = {
     # The host alone, by its own recipe: the baseline.
     "host": TrainConfig(SCHEDULES["host"], detection=Merging("nms")),
@@ -144,7 +211,12 @@ PRESETS = {
     "released": TrainConfig(
         SCHEDULES["released"],
         Labelling(
-            Merging(overlap="own", weigh_by="inner"), program="released", only_tags=False, noise=True, forget=True
+            Merging(overlap="own", weigh_by="inner"),
+            program="released",
+            only_tags=False,
+            background=True,
+            noise=True,
+            forget=True,
         ),
         Merging(temperature=0.2, overlap="own", weigh_by="inner"),
         {"rskp": _RELEASED_RSKP},

@@ -26,7 +26,7 @@ def targets(
 
     Returns
     -------
-    (B, L, C) float32, 0 at padding and in columns without labels (background)
+    (B, L, C) float32, 0 at padding and in columns without labels
 
     Examples
     --------

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pyws.distributed import Group
 from pyws.models import Backbone, Recipe
@@ -49,9 +50,11 @@ def generate(
 
 def label(maps: Maps, recipe: Recipe, rules: Labelling, tags: Tensor) -> list[Column]:
     """Activation maps of B videos to their columns of pseudo labels; ``tags`` is (B, K) bool."""
-    segments, keys = merged(maps, recipe, rules.merging, tags if rules.only_tags else None)
+    columns = maps.scores.shape[1] if rules.background else tags.shape[1]
+    wanted = functional.pad(tags, (0, columns - tags.shape[1]), value=True) if rules.only_tags else None
+    segments, keys = merged(maps, recipe, rules.merging, columns, wanted)
     on_grid = replace(segments, start=segments.start.round(decimals=GRID), end=segments.end.round(decimals=GRID))
-    row, column = keys // maps.scores.shape[1], keys % maps.scores.shape[1]
+    row, column = keys // columns, keys % columns
     solved = linpro(on_grid, maps.lengths[row], rules.program)
     values = solved.labels.float().split(solved.offsets.diff().tolist())
     owner = torch.tensor(maps.videos, dtype=torch.int64)[row]

@@ -11,11 +11,12 @@ import torch
 
 from pyws.data.features import FeatureSet
 from pyws.errors import DataError
-from pyws.models import BM, RSKP, STPN, WUM, Backbone, FACNet, Recipe
+from pyws.models import BM, RSKP, STPN, WUM, Backbone, FACNet, Recipe, TwoStream
 from pyws.segments.checkpoint import Checkpoint, load_into
 from pyws.segments.config import HostSettings
 
 HOSTS: dict[str, type[Backbone]] = {"rskp": RSKP, "stpn": STPN, "bm": BM, "wum": WUM, "facnet": FACNet}
+STREAM_WEIGHTS = {"bm": (0.35, 0.65)}  # of RGB and flow, where they differ (DGAM's)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,7 @@ class Host:
             "backbone": self.name,
             "options": dict(self.settings.options),
             "recipe": dict(self.settings.recipe),
+            "two_streams": self.settings.two_streams,
             "features": self.model.features,
             "classes": list(self.classes),
         }
@@ -58,14 +60,20 @@ def build_host(
 
     Raises
     ------
-    ValueError : an unknown name
+    ValueError : an unknown name, or two streams of features that do not halve
     """
     if name not in HOSTS:
         raise ValueError(f"backbone must be one of {', '.join(HOSTS)}, got {name!r}")
     settings = settings or HostSettings()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = HOSTS[name](features, len(classes), **settings.options)
+        if settings.two_streams:
+            if features % 2:
+                raise ValueError(f"two streams need an even number of feature columns, got {features}")
+            rgb, flow = (HOSTS[name](features // 2, len(classes), **settings.options) for _ in range(2))
+            model: Backbone = TwoStream(rgb, flow, STREAM_WEIGHTS.get(name, (0.5, 0.5)))
+        else:
+            model = HOSTS[name](features, len(classes), **settings.options)
     recipe = replace(model.recipe, **settings.recipe)
     return Host(name, model, recipe, settings, classes)
 
@@ -78,7 +86,7 @@ def load_host(checkpoint: Checkpoint) -> Host:
     DataError : an unknown backbone, other options, weights of another model
     """
     facts = checkpoint.facts
-    settings = HostSettings(facts["options"], facts["recipe"])
+    settings = HostSettings(facts["options"], facts["recipe"], two_streams=facts["two_streams"])
     try:
         host = build_host(facts["backbone"], int(facts["features"]), tuple(facts["classes"]), settings)
     except (TypeError, ValueError) as error:

@@ -34,13 +34,15 @@ class Maps:
     videos : their indices
     lengths : (B,) int64 snippets
     tcam : (sum of lengths, K or K+1)
-    scores : (B, K)
+    scores : (B, K), or (B, K+1) where the host has a score of background
+    actionness : (sum of lengths,); of hosts without one, empty
     """
 
     videos: list[int]
     lengths: Tensor
     tcam: Tensor
     scores: Tensor
+    actionness: Tensor
 
     @property
     def offsets(self) -> Tensor:
@@ -76,7 +78,9 @@ def activation_maps(
         seeds = None if noise is None else noise_seeds(*noise, batch)
         with torch.no_grad():
             said = model(features, mask, seeds)
-        parts.append(Maps(batch, mask.sum(1).cpu(), said.tcam[mask].cpu(), said.scores.cpu()))
+        scores = said.scores if said.background is None else torch.cat([said.scores, said.background[:, None]], 1)
+        actionness = torch.empty(0) if said.actionness is None else said.actionness[mask].cpu()
+        parts.append(Maps(batch, mask.sum(1).cpu(), said.tcam[mask].cpu(), scores.cpu(), actionness))
         held += parts[-1].tcam.numel()
         if held > _AT_ONCE:
             yield _joined(parts)
@@ -88,22 +92,26 @@ def activation_maps(
 def _joined(parts: Sequence[Maps]) -> Maps:
     return Maps(
         [video for part in parts for video in part.videos],
-        *(torch.cat([getattr(part, name) for part in parts]) for name in ("lengths", "tcam", "scores")),
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("lengths", "tcam", "scores", "actionness")),
     )
 
 
-def merged(maps: Maps, recipe: Recipe, merging: Merging, tags: Tensor | None = None) -> tuple[Segments, Tensor]:
-    """Segments of the videos, and the group ``row * K + class`` of each that has any.
+def merged(
+    maps: Maps, recipe: Recipe, merging: Merging, columns: int, tags: Tensor | None = None
+) -> tuple[Segments, Tensor]:
+    """Segments of the videos, and the group ``row * columns + column`` of each that has any.
 
     Parameters
     ----------
     maps : of B videos
     recipe : proposes, and suppresses where ``merging.method`` is "nms"
     merging : how proposals become segments
-    tags : (B, K) bool, propose these classes only
+    columns : how many of the scores' columns are proposed: K, or K+1 with background
+    tags : (B, columns) bool, propose these only
     """
-    scores = maps.scores if tags is None else maps.scores.masked_fill(~tags, -1.0)
-    found = recipe.propose(maps.tcam, maps.offsets, scores)
+    scores = maps.scores[:, :columns]
+    scores = scores if tags is None else scores.masked_fill(~tags, -1.0)
+    found = recipe.propose(maps.tcam, maps.offsets, scores, maps.actionness if len(maps.actionness) else None)
     if merging.method == "nms":
         found = recipe.suppress(found)
     elif merging.method in FUSIONS:
@@ -135,7 +143,7 @@ def detect(
     classes = len(videos.data.classes)
     found: list[tuple[int, np.ndarray]] = []  # (video * K + class, rows of start, end, score)
     for maps in activation_maps(model, videos, snippets, group, quiet=quiet):
-        segments, keys = merged(maps, recipe, merging)
+        segments, keys = merged(maps, recipe, merging, classes)
         rows = torch.stack([segments.start, segments.end, segments.score], 1).numpy()
         parts = np.split(rows, segments.offsets[1:-1].numpy())
         for key, part in zip(keys.tolist(), parts, strict=False):

@@ -23,7 +23,8 @@ class PseudoLabels:
 
     Parameters
     ----------
-    video, label : (G,) int64, which column each is; sorted by both, no pair twice
+    video, label : (G,) int64, which column each is, a class or after the last one background; sorted by both, no pair
+        twice
     offsets : (G+1,) int64
     values : (sum of lengths,) float32; column g is values[offsets[g] : offsets[g+1]], a value for each snippet
     status : (G,) int64, :class:`pyws.segments.Status` of each column
@@ -105,17 +106,19 @@ def write_labels(
     path: str | os.PathLike[str], labels: PseudoLabels, data: FeatureSet, settings: Mapping[str, Any]
 ) -> None:
     """Write a generation as ``pyws segments labels`` does: a (snippets, classes) float32 tensor for each video in a
-    safetensors file, and beside it ``PATH.json`` with the classes, the settings and what became of each video."""
+    safetensors file, and beside it ``PATH.json`` with the classes, the settings and what became of each video. Labels
+    of background are one column more, after the classes."""
     tensors, records = {}, {}
+    columns = [*data.classes, "background"] if len(data.classes) in labels.label else list(data.classes)
     for video, (name, length) in enumerate(zip(data.names, data.lengths.tolist(), strict=True)):
         mine = (labels.video == video).nonzero().squeeze(1)
-        tensors[name] = labels.dense(video, (length, len(data.classes)))
+        tensors[name] = labels.dense(video, (length, len(columns)))
         counts = {status.name.lower(): int((labels.status[mine] == status).sum()) for status in Status}
-        counts["empty"] += len(data.classes) - len(mine)
+        counts["empty"] += len(columns) - len(mine)
         missed = float(labels.residual[mine].sum())
         segments, seconds = int(labels.segments[mine].sum()), length / float(data.rates[video])
         records[name] = {"snippets": length, "seconds": seconds, "segments": segments, "residual": missed, **counts}
-    save_labels(path, tensors, data.classes, settings, records)
+    save_labels(path, tensors, columns, settings, records)
 
 
 def save_labels(

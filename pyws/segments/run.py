@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +17,7 @@ from pyws import __version__
 from pyws.data.features import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
-from pyws.files import atomic_write, write_json
+from pyws.files import atomic_write, only_writer, write_json
 from pyws.segments.checkpoint import Checkpoint, load_into, read_checkpoint, write_checkpoint
 from pyws.segments.config import TrainConfig
 from pyws.segments.hosts import Host
@@ -77,9 +79,24 @@ class RunFolder:
     generations of pseudo labels, and ``tensorboard/`` the scalars of the history for TensorBoard where wanted.
     """
 
-    def __init__(self, path: Path | None, data: FeatureSet, group: Group, tensorboard: bool = False) -> None:
+    def __init__(self, path: Path | None, data: FeatureSet, group: Group) -> None:
         self.path, self.data, self.group = path, data, group
-        self.board = _board(path) if tensorboard and path is not None and group.first else None
+        self.board: Any = None
+
+    @contextmanager
+    def held(self, tensorboard: bool = False) -> Iterator[RunFolder]:
+        """The folder, in which nobody else writes meanwhile; with scalars for TensorBoard where wanted.
+
+        Raises
+        ------
+        DataError : another run writes there
+        """
+        if self.path is None or not self.group.first:
+            yield self
+            return
+        with only_writer(self.path):
+            self.board = _board(self.path) if tensorboard else None
+            yield self
 
     def resume(self, run: Run) -> None:
         """Go on with the run that is here, if there is one.

@@ -69,7 +69,7 @@ def train(
     Raises
     ------
     DataError : a video without tags, videos to evaluate on without segments, features that cannot be read, a folder of
-        another run
+        another run, or one that a run is writing to
     TrainingError : the loss is no longer finite
     """
     device = torch.device(device)
@@ -78,18 +78,18 @@ def train(
         raise DataError("evaluation", f"videos such as {held_out.names[0]!r} must have annotated segments, got none")
     tests = None if held_out is None else Videos(held_out, device)
     run = begin(backbone, config, data, device)
-    folder = RunFolder(out, data, group, tensorboard)
-    folder.resume(run)
     schedule = run.config.schedule
-    for epoch in track(range(run.epoch, schedule.epochs), f"training {backbone}", quiet=quiet or not group.first):
-        began = time.perf_counter()
-        record = run_epoch(run, videos, epoch, group)
-        if run.latest is not None and "labels" in record:
-            folder.write_labels(run.latest, epoch, record["labels"])
-        if tests is not None and (run.epoch % config.evaluate_every == 0 or run.epoch == schedule.epochs):
-            record["mAP"] = evaluate(run, tests, group)
-        record["seconds"] = time.perf_counter() - began
-        folder.write_epoch(run, record)
+    with RunFolder(out, data, group).held(tensorboard) as folder:
+        folder.resume(run)
+        for epoch in track(range(run.epoch, schedule.epochs), f"training {backbone}", quiet=quiet or not group.first):
+            began = time.perf_counter()
+            record = run_epoch(run, videos, epoch, group)
+            if run.latest is not None and "labels" in record:
+                folder.write_labels(run.latest, epoch, record["labels"])
+            if tests is not None and (run.epoch % config.evaluate_every == 0 or run.epoch == schedule.epochs):
+                record["mAP"] = evaluate(run, tests, group)
+            record["seconds"] = time.perf_counter() - began
+            folder.write_epoch(run, record)
     run.host.model.eval()
     return run
 
