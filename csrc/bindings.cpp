@@ -9,6 +9,7 @@
 
 #include "background_patches.h"
 #include "class_mean.h"
+#include "drop_components.h"
 #include "fuse_segments.h"
 #include "gradcam3d.h"
 #include "linpro.h"
@@ -84,6 +85,7 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   bind(module, "slic_scratch", pyws::slic_scratch);
   PYWS_BIND(superpixel_select);
   PYWS_BIND(superpixel_vote);
+  PYWS_BIND(drop_components);
   PYWS_BIND(superpixel_confusion);
   PYWS_BIND(integral_image);
   PYWS_BIND(count_patches);

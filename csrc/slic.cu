@@ -1,3 +1,4 @@
+#include "components_cuda.h"
 #include "launch.h"
 #include "slic.h"
 
@@ -147,30 +148,7 @@ __global__ void move_centers(Size size, bool first) {
     frame.centers[k] = {{0, 0, 0}, kSlicNowhere, 0};
 }
 
-// ---- components: a forest in which every pixel leads to an earlier one, the first of its component to itself
-
-__device__ __forceinline__ int32_t root(const int32_t* parent, int32_t i) {
-  while (parent[i] != i) i = parent[i];
-  return i;
-}
-
-// While others join: reads where the atomics of all blocks take place.
-__device__ __forceinline__ int32_t root_now(int32_t* parent, int32_t i) {
-  for (int32_t next; (next = atomicAdd(parent + i, 0)) != i;) i = next;
-  return i;
-}
-
-// The later root is led to the earlier one; where somebody else led it elsewhere meanwhile, that one is joined too.
-// Whatever the order, the end is the same forest of components and first pixels.
-__device__ void join(int32_t* parent, int32_t a, int32_t b) {
-  while ((a = root_now(parent, a)) != (b = root_now(parent, b))) {
-    const int32_t later = a > b ? a : b, first = a > b ? b : a;
-    const int32_t before = atomicMin(parent + later, first);
-    if (before == later) return;
-    a = before;
-    b = first;
-  }
-}
+// ---- components
 
 // Traffic: 4 bytes a pixel are read, twice where lanes meet; 48 written. One thread a pixel: within a warp the runs of
 // a row are joined by a vote, without memory.
@@ -181,9 +159,9 @@ __global__ void start_components(Size size, const int32_t* labels) {
   const int lane = threadIdx.x % kWarp;
   const bool there = i < pixels;
   const bool head = !there || lane == 0 || i % size.width == 0 || labels[i] != labels[i - 1];
-  const unsigned heads = __ballot_sync(kAll, head) & (kAll >> (kWarp - 1 - lane));
+  const int first = first_of_run(head);
   if (!there) return;
-  frame.parent[i] = static_cast<int32_t>(i) - (lane - (kWarp - 1 - __clz(static_cast<int>(heads))));
+  frame.parent[i] = static_cast<int32_t>(i) - (lane - first);
   frame.size[i] = 0;
   frame.preference[i] = kNone;
   for (int c = 0; c < 3; ++c) frame.color[c * pixels + i] = 0;

@@ -94,6 +94,7 @@ def test_refine_masks() -> None:
     two = torch.tensor([[[0, 1, 2, 2, 2, 0, 2, 2]]])  # the union covers each; ties go to the lower tag
     assert refine_masks(superpixels, two).tolist() == [[[1, 1, 1, 2, 2, 2, 2, 2]]]
     assert refine_masks(superpixels, two * 0).sum() == 0
+    assert refine_masks(superpixels, one, beta=0.3, beta_on="component").tolist() == [[[0, 0, 0, 0, 0, 0, 1, 1]]]
 
 
 @pytest.mark.parametrize("method", ["pyws", "skimage"])

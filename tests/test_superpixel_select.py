@@ -180,6 +180,51 @@ def test_large_labels_and_a_given_number_of_superpixels() -> None:
     assert superpixel_vote(labels, mask.to(torch.uint8), 2).winner[0, 1500] == 1
 
 
+# ---- beta of connected parts
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 9, 70), (3, 8, 8), (1, 33, 7), (1, 40, 1), (2, 1, 45)])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_dropped_components_equal_the_definition(shape: tuple[int, int, int], share: float) -> None:
+    masks = torch.rand(shape, generator=torch.Generator().manual_seed(3)) < share
+    for beta in (0.0, 0.1, 0.4, math.inf):
+        same(torch.ops.pyws.drop_components(masks, beta), reference.drop_components(masks, beta))
+
+
+def test_a_spiral_is_one_component() -> None:
+    rows = [
+        "#########",
+        "........#",
+        "#######.#",
+        "#.....#.#",
+        "#.###.#.#",
+        "#.#...#.#",
+        "#.#####.#",
+        "#.......#",
+        "#########",
+    ]
+    mask = torch.tensor([[[cell == "#" for cell in row] for row in rows]])
+    share = mask.sum().item() / mask.numel()
+    assert not torch.ops.pyws.drop_components(mask, share).any()
+    same(torch.ops.pyws.drop_components(mask, math.nextafter(share, 1)), mask)
+
+
+def test_beta_on_components_leaves_out_large_objects() -> None:
+    # Superpixels of 4 pixels: three that meet at corners cover 12 of 64, a fourth one is alone.
+    labels, mask = blocks(1, 8, 8, 2), torch.zeros(1, 8, 8, dtype=torch.bool)
+    for y, x in ((0, 0), (2, 2), (4, 0), (6, 6)):
+        mask[:, y : y + 2, x : x + 2] = True
+    same(superpixel_select(labels, mask, beta=12 / 64).mask, mask)
+    refined = superpixel_select(labels, mask, beta=12 / 64, beta_on="component")
+    assert refined.mask.sum() == 4
+    assert refined.mask[:, 6:, 6:].all()
+    same(refined.intersection, superpixel_select(labels, mask).intersection)
+    same(superpixel_select(labels, mask, beta=0.2, beta_on="component").mask, mask)
+    single = torch.zeros_like(labels)
+    assert not superpixel_select(single, torch.ones_like(mask), beta=1, beta_on="component").mask.any()
+    assert superpixel_select(labels[:0], mask[:0], beta_on="component").mask.shape == (0, 8, 8)
+
+
 # ---- torch
 
 
@@ -208,13 +253,14 @@ def test_opcheck() -> None:
     labels, mask = blocks(2, 6, 9, 2), disc(2, 6, 9)
     torch.library.opcheck(torch.ops.pyws.superpixel_select, (labels, mask, 0.5, 0.4, 0, 20))
     torch.library.opcheck(torch.ops.pyws.superpixel_vote, (labels.int(), mask.long(), 3, 0.5, 255, 20))
+    torch.library.opcheck(torch.ops.pyws.drop_components, (mask, 0.4))
 
 
 def test_compile() -> None:
     labels, mask = blocks(2, 6, 9, 2), disc(2, 6, 9)
 
     def both(labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        refined = superpixel_select(labels, mask, num_superpixels=15)
+        refined = superpixel_select(labels, mask, num_superpixels=15, beta_on="component")
         return refined.mask, superpixel_vote(labels, refined.mask.long(), 2, num_superpixels=15).classes
 
     compiled = torch.compile(both, backend="aot_eager", fullgraph=True)
@@ -240,6 +286,7 @@ MASK = torch.zeros(1, 2, 2, dtype=torch.bool)
         ((LABELS, MASK, math.nan), ValueError, r"superpixel_select: alpha must be in \[0, 1\], got nan"),
         ((LABELS, MASK, 0.5, -0.1), ValueError, "superpixel_select: beta must be >= 0, got -0.1"),
         ((LABELS, MASK, 0.5, 0.4, "dice"), ValueError, "superpixel_select: overlap must be one of 'superpixel'"),
+        ((LABELS, MASK, 0.5, 0.4, "min", None, "all"), ValueError, "beta_on must be one of 'superpixel', 'component'"),
         ((LABELS, MASK, 0.5, 0.4, "min", 2.0), TypeError, "num_superpixels must be an integer, got float"),
         ((LABELS, MASK, 0.5, 0.4, "min", -1), ValueError, "num_superpixels must be in 0..2147483647, got -1"),
         ((LABELS - 3, MASK), ValueError, "superpixel_select: labels must be in 0..1048575, got -3"),
@@ -293,6 +340,8 @@ def test_any_contents_are_safe(values: list[int], shape: tuple, seed: int, capac
     assert not refined[~known].any()
     assert summary[:, 1].sum() == (~known).sum()
     assert counts[0].sum() == known.sum()
+    dropped = torch.ops.pyws.drop_components(refined, 0.2)
+    same(dropped, reference.drop_components(refined, 0.2))
     classes = torch.tensor([0, 1, 2, *values])[torch.randint(0, len(values) + 3, shape, generator=generator)]
     vote, area, table, winner, _ = torch.ops.pyws.superpixel_vote(labels, classes, 3, 0.5, 255, capacity)
     same(area, counts[0])

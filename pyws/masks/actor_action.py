@@ -180,7 +180,7 @@ class PairAnnotator:
         else:
             best, tag = torch.where(claims, scores, -1).max(1)
             masks = torch.where(best >= 0, tag + 1, 0)
-        rule = (self.settings.alpha, self.settings.beta, self.settings.overlap)
+        rule = self.settings.rule
         return FirstMasks(masks, lambda superpixels: refine_claims(superpixels, claims, scores, *rule))
 
     def _claims(self, maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -221,7 +221,13 @@ def join_branches(
 
 
 def refine_claims(
-    superpixels: Tensor, claims: Tensor, scores: Tensor, alpha: float, beta: float, overlap: str
+    superpixels: Tensor,
+    claims: Tensor,
+    scores: Tensor,
+    alpha: float,
+    beta: float,
+    overlap: str,
+    beta_on: str = "superpixel",
 ) -> Tensor:
     """Superpixels that a pair's mask covers go to that pair; of several, to the one with the highest mean score.
 
@@ -229,7 +235,7 @@ def refine_claims(
     ----------
     superpixels : (B, H, W) int32 or int64 labels from 0
     claims, scores : (B, K, H, W) bool and float
-    alpha, beta, overlap : see :func:`pyws.ops.superpixel_select`
+    alpha, beta, overlap, beta_on : see :func:`pyws.ops.superpixel_select`
 
     Returns
     -------
@@ -245,7 +251,7 @@ def refine_claims(
     """
     count = claims.shape[1]
     chosen = [
-        ops.superpixel_select(superpixels, claims[:, k], alpha=alpha, beta=beta, overlap=overlap).mask
+        ops.superpixel_select(superpixels, claims[:, k], alpha, beta, overlap, beta_on=beta_on).mask
         for k in range(count)
     ]
     if count == 1:

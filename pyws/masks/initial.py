@@ -59,7 +59,9 @@ class Settings:
     alpha: float = 0.5
     """Least share of a superpixel that the initial mask must cover."""
     beta: float = 0.4
-    """Bound on the share of the frame that one superpixel may cover."""
+    """Bound on the share of the frame that one superpixel, or what --beta-on names, may cover."""
+    beta_on: Literal["superpixel", "component"] = "superpixel"
+    """What beta bounds: each superpixel, or each connected part of a refined mask."""
     overlap: Literal["superpixel", "iou", "min"] = "superpixel"
     """What alpha bounds: the share of the superpixel, the IoU of superpixel and mask, or the share of the smaller."""
     batch: int = 8
@@ -78,6 +80,11 @@ class Settings:
         if self.most_frames < 0:
             raise ValueError(f"masks init: most_frames must be >= 0, got {self.most_frames}")
         self.label_maps(Path())
+
+    @property
+    def rule(self) -> tuple[float, float, str, str]:
+        """How superpixels are selected: alpha, beta, overlap and beta_on of :func:`pyws.ops.superpixel_select`."""
+        return self.alpha, self.beta, self.overlap, self.beta_on
 
     def label_maps(self, out: Path) -> Superpixels:
         """The superpixels of these settings, kept under ``out``."""

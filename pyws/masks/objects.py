@@ -86,7 +86,7 @@ class ObjectAnnotator:
         inputs = self.classifier.prepare(shown.to(self.device), self.short_side)
         with GradCAM(self.classifier.model, self.classifier.layer) as cam:
             masks = initial_masks(cam(inputs, [classes]), (images.shape[1], images.shape[2]))
-        rule = (self.settings.alpha, self.settings.beta, self.settings.overlap)
+        rule = self.settings.rule
         return FirstMasks(masks, lambda superpixels: refine_masks(superpixels, masks, *rule))
 
     @property

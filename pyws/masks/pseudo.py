@@ -88,7 +88,12 @@ def claimed(scores: Tensor, scope: Scope = "frame") -> Tensor:
 
 
 def refine_masks(
-    superpixels: Tensor, masks: Tensor, alpha: float = 0.5, beta: float = 0.4, overlap: str = "superpixel"
+    superpixels: Tensor,
+    masks: Tensor,
+    alpha: float = 0.5,
+    beta: float = 0.4,
+    overlap: str = "superpixel",
+    beta_on: str = "superpixel",
 ) -> Tensor:
     """Replace masks by the superpixels that their union covers (Alg. 2); each takes the tag with most of its pixels.
 
@@ -96,13 +101,13 @@ def refine_masks(
     ----------
     superpixels : (B, H, W) int32 or int64 labels
     masks : (B, H, W) integers, 0 for background
-    alpha, beta, overlap : see :func:`pyws.ops.superpixel_select`
+    alpha, beta, overlap, beta_on : see :func:`pyws.ops.superpixel_select`
 
     Returns
     -------
     (B, H, W) of the dtype of ``masks``
     """
-    selected = ops.superpixel_select(superpixels, masks > 0, alpha=alpha, beta=beta, overlap=overlap).mask
+    selected = ops.superpixel_select(superpixels, masks > 0, alpha, beta, overlap, beta_on=beta_on).mask
     tags = int(masks.max()) if masks.numel() else 0
     if tags > 1:
         masks = ops.superpixel_vote(superpixels, masks, num_classes=tags + 1, alpha=0.0).classes

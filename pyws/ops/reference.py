@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pyws.ops.slic import grid_of, tables
 from pyws.ragged import Segments
@@ -196,6 +197,21 @@ def superpixel_select(
             if both > 0 and both / whole > alpha and size / frame.numel() < beta:
                 out |= here
     return refined
+
+
+def drop_components(masks: Tensor, beta: float) -> Tensor:
+    """Masks (B, H, W) without the connected parts that cover beta of the frame or more (8 neighbours)."""
+    kept = masks.clone()
+    for mask in kept:
+        parts = torch.where(mask, torch.arange(1, mask.numel() + 1).view(mask.shape), 0).double()
+        while parts.numel() and not torch.equal(
+            parts, spread := torch.where(mask, functional.max_pool2d(parts[None], 3, 1, 1)[0], 0)
+        ):
+            parts = spread
+        for part in parts[mask].unique():
+            if int((parts == part).sum()) / mask.numel() >= beta:
+                mask[parts == part] = False
+    return kept
 
 
 def superpixel_vote(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,6 +16,7 @@ _LABELS = (torch.int32, torch.int64)
 _CLASSES = (torch.uint8, torch.int32, torch.int64)
 _TYPES = {torch.uint8: 0, torch.int32: 1, torch.int64: 2}  # csrc/superpixel_select.h: LabelType
 _OVERLAPS = ("superpixel", "iou", "min")  # in the order of csrc/superpixel_select.h: MaskOverlap
+_BOUNDED = ("superpixel", "component")
 
 # Without num_superpixels the counters hold this many labels a frame, and the kernel says whether they were enough.
 # Looking for the largest label first would read all labels once more.
@@ -46,6 +48,7 @@ def superpixel_select(
     beta: float = 0.4,
     overlap: str = "superpixel",
     num_superpixels: int | None = None,
+    beta_on: str = "superpixel",
 ) -> SuperpixelSelection:
     """Replace masks by the superpixels that they cover: p is selected iff its overlap > alpha and |p|/(H W) < beta.
 
@@ -57,7 +60,7 @@ def superpixel_select(
     labels : (B, H, W) int32 or int64 superpixel labels, from 0; some may be missing. A batch dimension is required
     mask : (B, H, W) bool, the initial masks M
     alpha : least overlap, in [0, 1]; the comparison is strict
-    beta : bound on the part of the frame that one superpixel may cover, >= 0; strict, ``math.inf`` for no bound
+    beta : bound on the share of the frame that what ``beta_on`` names may cover, >= 0; strict, ``math.inf`` for none
     overlap : "superpixel": |p & M| / |p|, the share of the superpixel that the mask covers.
         "iou": |p & M| / |p | M|, the words of the paper; superpixels are far smaller than objects, so that this
         selects nothing on ordinary frames, and then warns.
@@ -65,6 +68,9 @@ def superpixel_select(
     num_superpixels : K of the statistics. None finds the largest label, which must then be below max(H*W, 2**20), and
         waits for the device. A number is needed under ``torch.compile``, where labels outside 0..K-1 are not reported
         but belong to no superpixel.
+    beta_on : "superpixel": each superpixel, the words of the paper, which ordinary superpixels never reach.
+        "component": each connected part (8 neighbours) of the selected superpixels together; parts that cover beta or
+        more are dropped. That leaves out overly large objects, the paper's reason for beta.
 
     Returns
     -------
@@ -97,20 +103,21 @@ def superpixel_select(
     check_range(op, "alpha", alpha, "in [0, 1]", 0 <= alpha <= 1)
     check_range(op, "beta", beta, ">= 0", beta >= 0)
     check_choice(op, "overlap", overlap, _OVERLAPS)
+    check_choice(op, "beta_on", beta_on, _BOUNDED)
     _check_pixels(op, labels)
     rule = _OVERLAPS.index(overlap)
+    bound = beta if beta_on == "superpixel" else math.inf
     (refined, counts, _), k = _with_capacity(
-        op, labels, num_superpixels, lambda capacity: _select(labels, mask, alpha, beta, rule, capacity)
+        op, labels, num_superpixels, lambda capacity: _select(labels, mask, alpha, bound, rule, capacity)
     )
     area, intersection = counts[:, :, :k].contiguous().unbind()
-    selection = SuperpixelSelection(refined, area, intersection)
-    if overlap == "iou" and not torch.compiler.is_compiling() and mask.any() and not selection.mask.any():
+    if overlap == "iou" and not torch.compiler.is_compiling() and mask.any() and not refined.any():
         warnings.warn(
             f'superpixel_select: overlap="iou" selected nothing at alpha={alpha}; superpixels are far smaller than '
             'masks, see overlap="superpixel"',
             stacklevel=2,
         )
-    return selection
+    return SuperpixelSelection(refined if beta_on == "superpixel" else _drop(refined, beta), area, intersection)
 
 
 def superpixel_vote(
@@ -257,6 +264,17 @@ def _vote_fake(
     return classes.new_empty(classes.shape), area, table, winner, summary
 
 
+def _drop_kernel(masks: Tensor, beta: float) -> Tensor:
+    kept = masks.clone(memory_format=torch.contiguous_format)
+    parent, size = torch.empty((2, *masks.shape), dtype=torch.int32, device=masks.device)
+    launch("drop_components", masks.device, kept, *masks.shape, beta, parent, size)
+    return kept
+
+
+def _drop_fake(masks: Tensor, beta: float) -> Tensor:
+    return masks.new_empty(masks.shape)
+
+
 _select = register(
     "superpixel_select(Tensor labels, Tensor mask, float alpha, float beta, int overlap, SymInt num_superpixels) -> "
     "(Tensor, Tensor, Tensor)",
@@ -269,3 +287,4 @@ _vote = register(
     _vote_kernel,
     _vote_fake,
 )
+_drop = register("drop_components(Tensor masks, float beta) -> Tensor", _drop_kernel, _drop_fake)
