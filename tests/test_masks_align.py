@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from pyws.data.label_space import a2d, actor_actions, objects
 from pyws.data.rle import decode_mask, encode_mask
-from pyws.masks.align import AlignSettings, align_actions
+from pyws.masks.align import AlignSettings, Belief, align_actions, find_instances
 from pyws.masks.inference import as_coco
 
 # Ids 1 cat-running, 2 cat-eating, 3 dog-running, 4 dog-walking.
@@ -55,6 +55,23 @@ def test_pixels_may_vote() -> None:
     assert [int(mask.max()) for mask in align_actions(masks, SPACE, SMALL).masks] == [2] * 3
     by_pixel = align_actions(masks, SPACE, replace(SMALL, vote="pixel")).masks
     assert [int(mask.max()) for mask in by_pixel] == [1] * 3
+
+
+def test_probabilities_may_vote() -> None:
+    """Two frames barely see running, one is sure of eating; probabilities outside the instance do not count."""
+    masks = [frame((label, 5, 5, 20, 20)) for label in (1, 1, 2)]
+    instances = []
+    for index, (mask, running) in enumerate(zip(masks, (0.5, 0.5, 0.0), strict=True)):
+        probabilities = np.zeros((3, 30, 40), np.float32)
+        probabilities[1], probabilities[2] = running, 0.9 - running
+        probabilities[1, mask == 0] = 1
+        instances += find_instances(index, mask, SPACE, SMALL, Belief(np.array([0, 1, 2]), probabilities))
+    assert instances[0].belief == pytest.approx([0, 0.5 * 225, 0.4 * 225, 0])
+    by_belief = replace(SMALL, vote="prob")
+    assert [int(mask.max()) for mask in align_actions(masks, SPACE, SMALL).masks] == [1, 1, 1]
+    assert [int(mask.max()) for mask in align_actions(masks, SPACE, by_belief, 1, instances).masks] == [2, 2, 2]
+    with pytest.raises(ValueError, match="vote 'prob' needs instances that were found with a belief"):
+        align_actions(masks, SPACE, by_belief)
 
 
 def test_actors_stay_and_pairs_are_valid() -> None:

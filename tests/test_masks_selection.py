@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from pyws import DataError
 from pyws.masks.judge import JudgeSettings, judge
-from pyws.masks.patches import Backgrounds, composite, cut, foreground_square, resample
+from pyws.masks.patches import Backgrounds, composite, cut, foreground_square, parts_of, resample
 from pyws.masks.selection import SelectionSettings, _fill_classes, _passes, read_selection, summary, write_selection
 
 SMALL = JudgeSettings(patch_size=36, width=4, epochs=3, batch=8)
@@ -86,15 +86,25 @@ def test_cut_takes_the_background_of_another_frame() -> None:
     masks[0][5:13, 5:13] = 3
     masks[0][0, :] = 1  # no place for a patch of 10 in the first frame: rows 1..19 left and right are too narrow
     masks[0][10, :] = 1
-    sample = cut(pictures, masks, 0, 3, Backgrounds(masks), np.random.default_rng(0))
+    sample = cut(pictures, 0, masks[0] == 3, Backgrounds(masks), np.random.default_rng(0))
     assert sample.real.shape == (3, 10, 10)
     assert sample.mask.sum() == 56
     assert (sample.real == 50 / 255).all()
     assert sample.pasted is not None
     assert sample.pasted.max() > 180 / 255
     assert sample.pasted[:, 2, 5].tolist() == pytest.approx([50 / 255] * 3, abs=0.05)
-    with pytest.raises(ValueError, match="label must be in the mask of the frame, got 2"):
-        cut(pictures, masks, 0, 2, Backgrounds(masks), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="chosen must have at least one pixel, got none"):
+        cut(pictures, 0, masks[0] == 2, Backgrounds(masks), np.random.default_rng(0))
+
+
+def test_parts_of_a_mask() -> None:
+    """Specks are no parts, and corners connect."""
+    mask = np.zeros((20, 30), bool)
+    mask[2:8, 2:8] = mask[8:12, 8:12] = mask[2:8, 20:28] = True
+    mask[18, 0] = True
+    assert [part.sum() for part in parts_of(mask)] == [36 + 16, 48]
+    assert (parts_of(mask)[0] | parts_of(mask)[1] == (mask & (np.arange(20) < 18)[:, None])).all()
+    assert parts_of(np.zeros((3, 3), bool)) == []
 
 
 def samples(count: int, good: bool, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

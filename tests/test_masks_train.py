@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 import pyws.masks.evolve as evolve
+import pyws.masks.training as training
 from pyws import DataError
 from pyws.cli import main
 from pyws.commands.masks_ablate import scores_of
@@ -233,15 +234,15 @@ def test_checkpoints(tmp_path: Path) -> None:
 
 def test_what_is_held_out(init: Path, tmp_path: Path) -> None:
     data = Annotations(init, tmp_path)
-    training, held_out = split(data, LoopSettings(), 0)
+    learned, held_out = split(data, LoopSettings(), 0)
     assert len({frame.video for frame in held_out}) == 1
-    assert not {frame.video for frame in held_out} & {frame.video for frame in training}
+    assert not {frame.video for frame in held_out} & {frame.video for frame in learned}
     assert len({split(data, LoopSettings(), seed)[1] for seed in range(8)}) > 1
-    training, held_out = split(data, LoopSettings(validation_share=0.9), 0)
-    assert {VIDEOS[frame.video] for frame in training} == {"fox", "swan"}
-    training, held_out = split(data, LoopSettings(validation="frames"), 0)
+    learned, held_out = split(data, LoopSettings(validation_share=0.9), 0)
+    assert {VIDEOS[frame.video] for frame in learned} == {"fox", "swan"}
+    learned, held_out = split(data, LoopSettings(validation="frames"), 0)
     assert held_out == tuple(Frame(video, "1") for video in VIDEOS)
-    assert len(training) == 8
+    assert len(learned) == 8
 
 
 def test_damaged_first_stages_are_named(init: Path, tmp_path: Path) -> None:
@@ -276,7 +277,7 @@ def test_damaged_first_stages_are_named(init: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evolve, "build_deeplab", small)
+    monkeypatch.setattr(training, "build_deeplab", small)
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +285,7 @@ def whole(init: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing disturbed."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evolve, "build_deeplab", small)
+        patch.setattr(training, "build_deeplab", small)
         Evolution(init, out, tiny(), quiet=True).run()
     return out
 
@@ -356,7 +357,7 @@ def test_kill_9(init: Path, small_networks: None, whole: Path, tmp_path: Path) -
         "def dying(path, ids):\n"
         "    write(path, ids); done.append(path)\n"
         "    if len(done) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "t.evolve.write_mask, t.evolve.build_deeplab = dying, t.small\n"
+        "t.evolve.write_mask, t.training.build_deeplab = dying, t.small\n"
         "t.Evolution(Path(sys.argv[2]), Path(sys.argv[3]), t.tiny(), quiet=True).run()\n"
     )
     words = [sys.executable, "-c", program, str(Path(__file__).parent), str(init), str(tmp_path)]
@@ -465,13 +466,14 @@ def test_ablation(init: Path, small_networks: None, tmp_path: Path, capsys: pyte
     assert main([str(word) for word in words]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(run["variant"], run["seed"]) for run in found["runs"]] == [
-        ("baseline", 0), ("baseline", 1), ("ws2", 0), ("ws2", 1),
+        ("baseline", 0), ("ws2", 0), ("baseline", 1), ("ws2", 1),
     ]  # fmt: skip
-    first = found["runs"][2]["versions"][0]
+    first = found["runs"][1]["versions"][0]
     assert first["full"] == {"frames": 9, "joint": 100.0}
     assert first["selected"]["joint"] == 100.0
-    assert 0 < found["runs"][2]["validation"]["joint"] < 100
-    assert [row[0] for row in found["tables"][0]["rows"]] == ["Baseline", "WS2"]
+    assert 0 < found["runs"][1]["validation"]["joint"] < 100
+    assert found["tables"][0]["columns"] == ["variant", "seeds", "held out, joint", "test, joint"]
+    assert [row[:2] for row in found["tables"][0]["rows"]] == [["Baseline", "2"], ["WS2", "2"]]
     assert "± 0.0" in found["tables"][1]["rows"][0][2]
     assert (tmp_path / "report.html").is_file()
 

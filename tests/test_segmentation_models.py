@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ import torch
 from torch import nn
 
 from pyws import DataError
-from pyws.models.classifiers import LITE0
+from pyws.data.label_space import objects
+from pyws.masks.training import TrainingSettings, segmentation_network
+from pyws.models.classifiers import LITE0, build_classifier, open_classifier, save_classifier
 from pyws.models.deeplab import BACKBONES, build_deeplab
 from pyws.models.discriminator import Discriminator
+from pyws.models.small2d import Small2D
 
 
 @pytest.mark.parametrize(("backbone", "stride"), [*((name, 8) for name in BACKBONES), ("resnet18", 16), (LITE0, 16)])
@@ -78,6 +82,52 @@ def test_weights_of_a_classifier(tmp_path: Path) -> None:
         build_deeplab("vgg", 3)
     with pytest.raises(ValueError, match="output_stride: must be 8 or 16, got 4"):
         build_deeplab("resnet18", 3, output_stride=4)
+
+
+def test_factorised_heads() -> None:
+    """A class has the score of its actor and the score of its action, the background its own two."""
+    torch.manual_seed(0)
+    joint = build_deeplab("small2d", 5).eval()
+    model = build_deeplab("small2d", 5, factors=((0, 1, 1, 2, 2), (0, 1, 2, 1, 3))).eval()
+    assert joint.branches[0].weight.shape[0] == 5
+    assert model.branches[0].weight.shape[0] == 3 + 4
+    images = torch.rand(1, 3, 32, 48)
+    parts = torch.stack([branch(model.body(images)) for branch in model.branches]).sum(0)
+    scores = model.coarse(images)
+    for index, (actor, action) in enumerate(zip((0, 1, 1, 2, 2), (0, 1, 2, 1, 3), strict=True)):
+        torch.testing.assert_close(scores[:, index], parts[:, actor] + parts[:, 3 + action])
+    assert model.state_dict().keys() == joint.state_dict().keys()
+    with pytest.raises(ValueError, match="heads: factorised heads need pairs of actors and actions"):
+        segmentation_network(TrainingSettings("small2d", heads="factorised"), objects(["cat"]))
+
+
+def test_small2d(tmp_path: Path) -> None:
+    """Its classifier's weights start the segmentation network, whose features do not depend on the rest of a batch."""
+    torch.manual_seed(0)
+    classifier = replace(build_classifier("small2d", 3), labels=("ball", "car", "cat"))
+    save_classifier(classifier, tmp_path / "w.safetensors")
+    model = build_deeplab("small2d", 4, tmp_path / "w.safetensors").train()
+    images = torch.rand(2, 3, 33, 50)
+    torch.testing.assert_close(model.body(images), classifier.model.layers(images))
+    torch.testing.assert_close(model(images)[:1], model(images[:1]))
+    assert open_classifier(tmp_path / "w.safetensors").stride == 8
+    with pytest.raises(ValueError, match="output_stride must be 8 or 16, got 4"):
+        Small2D(3, output_stride=4)
+
+
+@pytest.mark.parametrize("size", [36, 66])
+def test_norms_of_the_discriminator(size: int) -> None:
+    torch.manual_seed(0)
+    patches = torch.rand(2, 3, size, size)
+    spectral = Discriminator(size, 4, "spectral").train()
+    for _ in range(20):
+        spectral(patches)
+    kernel = spectral.eval().features.conv3.weight
+    assert torch.linalg.matrix_norm(kernel.flatten(1), 2).item() == pytest.approx(1, abs=0.05)
+    instance = Discriminator(size, 4, "instance").eval()
+    dimmed = patches * torch.tensor([0.5, 0.5, 0.5])[:, None, None] + 0.25
+    torch.testing.assert_close(instance(patches), instance(dimmed), rtol=1e-2, atol=1e-3)
+    assert (Discriminator(size, 4)(patches) - Discriminator(size, 4)(dimmed)).abs().max() > 1e-4
 
 
 def test_discriminator() -> None:

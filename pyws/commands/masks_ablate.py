@@ -71,8 +71,8 @@ def ablate(
     if classifier is not None:
         classifier.model.to(device)
     runs: list[dict[str, Any]] = []
-    for variant in variants:
-        for seed in seeds:
+    for seed in seeds:
+        for variant in variants:
             settings = as_variant(RunSettings(selection, disc, training, loop, seed), variant)
             chosen = classifier if variant in asked else None
             folder = out / f"{variant}-{seed}"
@@ -165,10 +165,13 @@ def scores_of(pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], spac
 
 def _variants(runs: list[dict[str, Any]]) -> dict[str, Any]:
     rows = []
+    views = [view for view in VIEWS if view in runs[0]["test"]]
     for variant in dict.fromkeys(run["variant"] for run in runs):
         own = [run for run in runs if run["variant"] == variant]
-        rows.append([TITLES[variant], *(_mean([run[part]["joint"] for run in own]) for part in ("validation", "test"))])
-    return {"title": "Table 1: mIoU of labels, variants", "columns": ["variant", "held out", "test"], "rows": rows}
+        scores = (_mean([run[part][view] for run in own]) for part in ("validation", "test") for view in views)
+        rows.append([TITLES[variant], str(len(own)), *scores])
+    columns = ["variant", "seeds", *(f"{part}, {view}" for part in ("held out", "test") for view in views)]
+    return {"title": "Table 1: mIoU of variants", "columns": columns, "rows": rows}
 
 
 def _versions(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,8 @@ class AlignSettings:
 
     radius: int = 5
     """Frames before and after that vote."""
-    vote: Literal["frame", "pixel"] = "frame"
-    """One vote for each frame of the track, or one for each pixel."""
+    vote: Literal["frame", "pixel", "prob"] = "frame"
+    """One vote for each frame of the track, one for each pixel, or each pixel's probabilities."""
     least_area: int = 64
     """Pixels of an instance, at least."""
     least_share: float = 0.001
@@ -41,6 +41,15 @@ class AlignSettings:
     """Sampled frames that an instance may be missing from."""
 
 
+class Belief(NamedTuple):
+    """What a network thinks of each pixel of a frame."""
+
+    ids: NDArray[np.int64]
+    """(K,) train ids."""
+    probabilities: NDArray[np.float32]
+    """(K, H, W) of them."""
+
+
 @dataclass
 class Instance:
     """A connected piece of one actor in one frame."""
@@ -49,6 +58,7 @@ class Instance:
     actor: int
     mask: NDArray[np.bool_]  # (H, W)
     pixels: NDArray[np.int64]  # (actions,) pixels of each action inside
+    belief: NDArray[np.float64] | None = None  # (actions,) probability of each with this actor, summed over the pixels
     track: int = -1
     action: int = 0
 
@@ -78,6 +88,7 @@ def align_actions(
     space: LabelSpace,
     settings: AlignSettings = AlignSettings(),
     gap: int = 1,
+    instances: list[Instance] | None = None,
 ) -> Aligned:
     """Give each instance of an actor the action that the frames around it see most often.
 
@@ -87,6 +98,8 @@ def align_actions(
     space : what the ids mean; only pairs that it has can come out
     settings : see :class:`AlignSettings`
     gap : frames of the video from one sampled frame to the next
+    instances : of :func:`find_instances` for each frame in turn, where they are known already; ``vote="prob"`` needs
+        them, found with the network's belief
 
     Returns
     -------
@@ -101,7 +114,10 @@ def align_actions(
     >>> [int(mask[0, 0]) for mask in align_actions(frames, space).masks]
     [1, 1, 1]
     """
-    instances = [one for index, mask in enumerate(masks) for one in _instances(index, mask, space, settings)]
+    if instances is None:
+        instances = [one for index, mask in enumerate(masks) for one in find_instances(index, mask, space, settings)]
+    if settings.vote == "prob" and any(one.belief is None for one in instances):
+        raise ValueError("align_actions: vote 'prob' needs instances that were found with a belief")
     _link(instances, len(masks), settings, gap)
     pairs = space.pairs()
     result = [mask.copy() for mask in masks]
@@ -114,8 +130,10 @@ def align_actions(
     return Aligned(result, instances)
 
 
-def _instances(index: int, mask: Pixels, space: LabelSpace, settings: AlignSettings) -> list[Instance]:
-    """Connected components of each actor, large enough, row by row from the top."""
+def find_instances(
+    index: int, mask: Pixels, space: LabelSpace, settings: AlignSettings, belief: Belief | None = None
+) -> list[Instance]:
+    """Connected components of each actor in frame ``index``, large enough, row by row from the top."""
     from scipy import ndimage
 
     actors, actions = space.merge(mask, "actor"), space.merge(mask, "action")
@@ -126,8 +144,19 @@ def _instances(index: int, mask: Pixels, space: LabelSpace, settings: AlignSetti
             inside = labels == number
             pixels = np.bincount(actions[inside], minlength=len(space.actions))
             if pixels.sum() >= max(settings.least_area, settings.least_share * mask.size):
-                found.append(Instance(index, actor, inside, pixels))
+                found.append(Instance(index, actor, inside, pixels, _believed(actor, inside, space, belief)))
     return found
+
+
+def _believed(
+    actor: int, inside: NDArray[np.bool_], space: LabelSpace, belief: Belief | None
+) -> NDArray[np.float64] | None:
+    """(actions,) probability of the actor's pairs, summed over the pixels inside."""
+    if belief is None:
+        return None
+    own = np.asarray(space.actor)[belief.ids] == actor
+    total = belief.probabilities[own][:, inside].sum(1, dtype=np.float64)
+    return np.bincount(np.asarray(space.action)[belief.ids[own]], total, len(space.actions)).astype(np.float64)
 
 
 def _link(instances: list[Instance], frames: int, settings: AlignSettings, gap: int) -> None:
@@ -177,9 +206,11 @@ def _box_iou(one: Instance, other: Instance) -> float:
 def _winner(one: Instance, near: list[Instance], valid: NDArray[np.bool_], vote: str) -> int:
     """The action with most votes among those that go with the actor."""
     pixels = np.sum([other.pixels for other in near], 0)
-    votes = pixels
+    votes: NDArray[Any] = pixels
     if vote == "frame":
         votes = np.bincount([int(other.pixels.argmax()) for other in near], minlength=len(pixels))
+    elif vote == "prob":
+        votes = np.sum([other.belief for other in near if other.belief is not None], 0)
     own = int(one.pixels.argmax())
     candidates = np.flatnonzero(valid)
     return int(max(candidates, key=lambda action: (votes[action], action == own, pixels[action], -action)))

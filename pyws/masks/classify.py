@@ -34,7 +34,8 @@ class ClassifySettings:
     """How a classifier is trained."""
 
     network: str = "resnet50"
-    """An image classifier of torchvision, efficientnet-lite0, i3d, s3d, r3d_18, mc3_18, r2plus1d_18 or small3d."""
+    """An image classifier of torchvision, efficientnet-lite0, small2d, i3d, s3d, r3d_18, mc3_18, r2plus1d_18 or
+    small3d."""
     epochs: int = 20
     """Passes over the videos."""
     batch: int = 16

@@ -37,9 +37,9 @@ from pyws.masks.convergence import LoopSettings, best_epoch, epochs_are_enough, 
 from pyws.masks.criterion import Criterion
 from pyws.masks.judge import JudgeSettings, seed_of
 from pyws.masks.selection import SelectionSettings, read_selection, select, summary, write_selection
-from pyws.masks.training import TrainingSettings, make_optimizer, predict_frames, train_epoch
+from pyws.masks.training import TrainingSettings, make_optimizer, predict_frames, segmentation_network, train_epoch
 from pyws.models.classifiers import Classifier
-from pyws.models.deeplab import DeepLabV2, build_deeplab
+from pyws.models.deeplab import DeepLabV2
 from pyws.progress import track
 
 Variant = Literal["ws2", "model-s", "baseline"]
@@ -232,10 +232,7 @@ class Evolution:
         return model.to(self.device).eval()
 
     def _untrained(self, weights: Path | None = None) -> DeepLabV2:
-        training = self.settings.training
-        return build_deeplab(
-            training.backbone, len(self.data.space), weights, training.output_stride, training.frozen_norm
-        )
+        return segmentation_network(self.settings.training, self.data.space, weights)
 
     def _start(self, number: int, seed: int) -> tuple[DeepLabV2, torch.optim.SGD, list[dict[str, Any]]]:
         """The network, its optimizer and the scores of the epochs that are done."""

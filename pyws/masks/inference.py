@@ -23,12 +23,12 @@ from pyws.data.label_space import LabelSpace
 from pyws.data.rle import encode_mask
 from pyws.errors import DataError
 from pyws.files import read_json, write_json
-from pyws.masks.align import Aligned, AlignSettings, align_actions
+from pyws.masks.align import Aligned, AlignSettings, Belief, Instance, align_actions, find_instances
 from pyws.masks.annotations import digest
 from pyws.masks.checkpoint import load_checkpoint
 from pyws.masks.evolve import read_run
-from pyws.masks.training import predict
-from pyws.models.deeplab import DeepLabV2, build_deeplab
+from pyws.masks.training import TrainingSettings, predict_scores, segmentation_network
+from pyws.models.deeplab import DeepLabV2
 from pyws.progress import track
 
 FORMAT = "pyws masks predict 1"
@@ -59,9 +59,7 @@ def load_model(run: Path, device: torch.device | None = None) -> Model:
         raise DataError(run / "model.safetensors", "is not the model that the manifest of its run names")
     space = LabelSpace.read(manifest["label_space"], run / "manifest.json")
     training = manifest["parameters"]["training"]
-    network = build_deeplab(
-        training["backbone"], len(space), None, training["output_stride"], training["frozen_norm"]
-    ).eval()
+    network = segmentation_network(TrainingSettings(**training), space).eval()
     load_checkpoint(run / "model.safetensors", network)
     place = device or torch.device("cpu")
     return Model(network.to(place), space, training["short_side"], manifest["model_sha256"], place)
@@ -125,11 +123,15 @@ def _predict_video(
 ) -> dict[str, Any]:
     indices = list(range(0, len(frames), every))
     masks: list[Pixels] = []
+    instances: list[Instance] = []
     for picture in track(frames.read(indices), frames.name, len(indices), quiet):
-        masks.append(predict(model.network, [picture], allowed, model.short_side, model.device)[0].numpy())
+        ids, scores = predict_scores(model.network, [picture], allowed, model.short_side, model.device)
+        masks.append(ids[scores[0].argmax(0).cpu()].to(torch.uint8).numpy())
+        belief = Belief(ids.numpy(), scores[0].softmax(0).cpu().numpy()) if align.vote == "prob" else None
+        instances += find_instances(len(masks) - 1, masks[-1], model.space, align, belief)
         if masks[-1].shape != masks[0].shape:
             raise DataError(frames.path, f"frames must have one size, got {masks[0].shape} and {masks[-1].shape}")
-    aligned = align_actions(masks, model.space, align, every)
+    aligned = align_actions(masks, model.space, align, every, instances)
     stems = [frames.stems[index] for index in indices]
     for stem, mask in zip(stems, aligned.masks, strict=True):
         write_mask(out / "masks" / frames.name / f"{stem}.png", mask)

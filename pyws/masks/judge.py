@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pyws.models.discriminator import Discriminator
+from pyws.models.discriminator import Discriminator, Norm
 
 PATIENCE = 2  # epochs without a lower held-out loss, after which training ends
 HELD_OUT = 10  # one in so many videos of a fold measures that loss
@@ -25,6 +25,8 @@ class JudgeSettings:
     """Side of its input in pixels."""
     width: int = 64
     """Channels of its first layer."""
+    norm: Norm = "none"
+    """Normalisation of its layers: none, spectral (weights) or instance (features of a patch)."""
     folds: int = 2
     """1, or 2: each half of the videos is judged by a discriminator of the other half."""
     epochs: int = 10
@@ -95,7 +97,7 @@ def _train(
     """The discriminator at its lowest held-out loss; the last one where there is a single unit to hold out."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Discriminator(settings.patch_size, settings.width).to(device)
+        model = Discriminator(settings.patch_size, settings.width, settings.norm).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, betas=(0.5, 0.999))
     numbers = units.unique()
     held = torch.isin(units, numbers[-max(1, len(numbers) // HELD_OUT) :]) & (len(numbers) > 1)
@@ -128,6 +130,7 @@ def _epoch(
     device: torch.device,
 ) -> None:
     """Every sample once, as it is and pasted."""
+    model.train()
     for chosen in torch.randperm(len(real), generator=generator).split(settings.batch // 2):
         patches = _augment(torch.cat([real[chosen], pasted[chosen]]).float() / 255, generator)
         target = torch.cat([torch.full((len(chosen),), 1 - settings.smoothing), torch.zeros(len(chosen))])
@@ -148,6 +151,7 @@ def _augment(patches: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def _held_out_loss(model: Discriminator, real: Tensor, pasted: Tensor, batch: int, device: torch.device) -> float:
+    model.eval()
     scores = torch.cat([_scores(model, real, batch, device), -_scores(model, pasted, batch, device)])
     return float(functional.softplus(-scores).mean())
 

@@ -142,30 +142,45 @@ class Sample:
     relaxed: bool = False  # the background has a little foreground
 
 
+def parts_of(mask: NDArray[np.bool_], least: float = 0.1) -> list[NDArray[np.bool_]]:
+    """The connected parts (8 neighbours) of a mask (H, W), row by row, but those below ``least`` of its pixels.
+
+    Examples
+    --------
+    >>> mask = np.zeros((4, 9), bool)
+    >>> mask[:, :3], mask[:2, 5:8] = True, True
+    >>> [int(part.sum()) for part in parts_of(mask)]
+    [12, 6]
+    """
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask, np.ones((3, 3), bool))
+    parts = [labels == number for number in range(1, count + 1)]
+    return [part for part in parts if part.sum() >= least * mask.sum()]
+
+
 def cut(
     pictures: Sequence[Pixels],
-    masks: Sequence[Pixels],
     index: int,
-    label: int,
+    chosen: NDArray[np.bool_],
     backgrounds: Backgrounds,
     rng: np.random.Generator,
     context: float = 0.25,
 ) -> Sample:
-    """Cut out the patch of a label in a frame and paste it over a background of the same video.
+    """Cut out the patch of a mask in a frame and paste it over a background of the same video.
 
     Parameters
     ----------
-    pictures, masks : (H, W, 3) uint8 and (H, W) uint8 of each frame of the video
+    pictures : (H, W, 3) uint8 of each frame of the video
     index : the frame
-    label : an id that its mask has
-    backgrounds : of ``masks``
+    chosen : (H, W), the pixels of a label in it, or a part of them
+    backgrounds : of all masks of the video
     rng : draws the background
     context : see :func:`foreground_square`
     """
-    chosen = masks[index] == label
     square = foreground_square(chosen, context)
     if square is None:
-        raise ValueError(f"cut: label must be in the mask of the frame, got {label}")
+        raise ValueError("cut: chosen must have at least one pixel, got none")
     real, mask = as_images([square.of(pictures[index])]), torch.from_numpy(square.of(chosen).copy())
     drawn = backgrounds.draw(square.side, rng)
     if drawn is None:

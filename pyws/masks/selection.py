@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyws.data.frames import Pixels
@@ -23,7 +24,7 @@ from pyws.errors import DataError
 from pyws.files import atomic_write
 from pyws.masks.annotations import Annotations, Frame
 from pyws.masks.judge import JudgeSettings, judge, seed_of
-from pyws.masks.patches import Backgrounds, Sample, cut, resample
+from pyws.masks.patches import Backgrounds, Sample, cut, parts_of, resample
 from pyws.models.classifiers import Classifier
 
 CLASSIFIER_BATCH = 16
@@ -37,6 +38,8 @@ class SelectionSettings:
     """What a label must pass: discriminator or classifier, both, one of them alone; none selects every frame."""
     frame_rule: Literal["all", "any"] = "all"
     """How many labels of a frame must pass."""
+    per_component: bool = False
+    """Judge each connected part of a label by itself, in a patch of its own; all of them must pass."""
     context: float = 0.25
     """Margin of a patch around the box of its mask."""
     least_share: float = 0.02
@@ -106,8 +109,9 @@ def select(
 
     Returns
     -------
-    One row a frame, in the order of ``frames``: ``{"video", "frame", "selected", "labels": [...]}``; each label has its
-    scores ``disc`` and ``cls`` (None where it was not tested), what it passed, and why it was not tested.
+    One row a frame, in the order of ``frames``: ``{"video", "frame", "selected", "labels": [...]}``; each label, or
+    each ``part`` of it, has its scores ``disc`` and ``cls`` (None where it was not tested), what it passed, and why it
+    was not tested.
     """
     if settings.uses_classifier and classifier is None:
         raise ValueError(f"select: rule {settings.rule!r} needs the classifier of the first stage")
@@ -146,10 +150,11 @@ def _judgements(
         pictures = _Pictures(data, several)
         found = [
             [
-                _prepare(pictures, masks, i, label, backgrounds, settings, judging.patch_size, seed_of(seed, video, i))
+                _prepare(pictures, i, one, chosen, backgrounds, settings, judging.patch_size, seed_of(seed, video, i))
                 for label in labels
+                for one, chosen in _pieces(label, mask == label, settings.per_component)
             ]
-            for i, labels in enumerate(present)
+            for i, (mask, labels) in enumerate(zip(masks, present, strict=True))
         ]
         if classifier is not None and settings.uses_classifier:
             _ask_classifier([one for labels in found for one in labels], data, settings, classifier)
@@ -169,20 +174,29 @@ class _Pictures(Sequence[Pixels]):
         return self._data.picture(self._frames[index])
 
 
+def _pieces(label: int, mask: NDArray[np.bool_], per_component: bool) -> list[tuple[dict[str, int], NDArray[np.bool_]]]:
+    """What is judged of a label: all its pixels, or its parts one by one."""
+    if not per_component:
+        return [({"label": label}, mask)]
+    return [({"label": label, "part": number}, part) for number, part in enumerate(parts_of(mask))]
+
+
 def _prepare(
     pictures: Sequence[Pixels],
-    masks: Sequence[Pixels],
     index: int,
-    label: int,
+    one: dict[str, int],
+    chosen: NDArray[np.bool_],
     backgrounds: Backgrounds,
     settings: SelectionSettings,
     size: int,
     seed: int,
 ) -> _Judgement:
-    rng = np.random.default_rng([seed, label])
-    sample = cut(pictures, masks, index, label, backgrounds, rng, settings.context)
+    """Cut out the pixels ``chosen`` of what ``one`` names."""
+    label = one["label"]
+    rng = np.random.default_rng([seed, *one.values()])
+    sample = cut(pictures, index, chosen, backgrounds, rng, settings.context)
     share = float(sample.mask.double().mean())
-    about: dict[str, Any] = {"label": label, "share": round(share, 6), "disc": None, "cls": None}
+    about: dict[str, Any] = {**one, "share": round(share, 6), "disc": None, "cls": None}
     if not settings.least_share <= share <= settings.most_share:
         return _Judgement(label, {**about, "untested": "small" if share < settings.least_share else "large"})
     if sample.pasted is None:
@@ -265,8 +279,7 @@ def _fill_classes(rows: list[dict[str, Any]], least: int) -> None:
 
 
 def _score(row: dict[str, Any], label: int) -> float:
-    about = next(about for about in row["labels"] if about["label"] == label)
-    return (about["disc"] or 0.0) + (about["cls"] or 0.0)
+    return max((about["disc"] or 0.0) + (about["cls"] or 0.0) for about in row["labels"] if about["label"] == label)
 
 
 def summary(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
@@ -274,8 +287,8 @@ def summary(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, A
     labels = [about for row in rows for about in row["labels"]]
     of_class: dict[str, dict[str, int]] = {}
     for row in rows:
-        for about in row["labels"]:
-            counts = of_class.setdefault(names[about["label"]], {"frames": 0, "selected": 0})
+        for label in dict.fromkeys(about["label"] for about in row["labels"]):
+            counts = of_class.setdefault(names[label], {"frames": 0, "selected": 0})
             counts["frames"] += 1
             counts["selected"] += row["selected"]
     passed = [(about.get("disc_pass", False), about.get("cls_pass", False)) for about in labels]

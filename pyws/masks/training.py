@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,10 +15,10 @@ from torch.nn import functional
 
 from pyws.data.clips import shrunk
 from pyws.data.frames import Pixels
-from pyws.data.label_space import IGNORE
+from pyws.data.label_space import IGNORE, LabelSpace
 from pyws.masks.annotations import Annotations, Frame, as_images
 from pyws.masks.judge import seed_of
-from pyws.models.deeplab import DeepLabV2
+from pyws.models.deeplab import DeepLabV2, build_deeplab
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,11 @@ class TrainingSettings:
     """How the segmentation network is trained; defaults are the paper's, and its lab's where the paper is silent."""
 
     backbone: str = "resnet101"
-    """resnet101, resnet50, resnet18 or efficientnet-lite0."""
+    """resnet101, resnet50, resnet18, efficientnet-lite0 or small2d."""
     output_stride: int = 8
     """Pixels between two positions of its features: 8 or 16."""
+    heads: Literal["joint", "factorised"] = "joint"
+    """Score each pair of an actor and an action by itself, or as the sum of its actor's and its action's score."""
     frozen_norm: bool = True
     """Batch norm keeps the statistics and the scale that it came with."""
     short_side: int | None = None
@@ -65,6 +68,21 @@ class TrainingSettings:
                 raise ValueError(f"training: {name} must be >= 1, got {getattr(self, name)}")
         if not 0 < self.scale[0] <= self.scale[1] or not self.lr > 0:
             raise ValueError(f"training: scale must be a range above 0 and lr > 0, got {self.scale} and {self.lr}")
+
+
+def segmentation_network(settings: TrainingSettings, space: LabelSpace, weights: Path | None = None) -> DeepLabV2:
+    """The network of the settings for the labels; random weights where none are given.
+
+    Raises
+    ------
+    ValueError : factorised heads, but labels without actions
+    """
+    factors = None
+    if settings.heads == "factorised":
+        if not space.has_actions:
+            raise ValueError("heads: factorised heads need pairs of actors and actions, these labels are objects alone")
+        factors = (space.actor, space.action)
+    return build_deeplab(settings.backbone, len(space), weights, settings.output_stride, settings.frozen_norm, factors)
 
 
 def make_optimizer(model: DeepLabV2, settings: TrainingSettings) -> torch.optim.SGD:
@@ -187,7 +205,25 @@ def predict(
     short_side: int | None,
     device: torch.device,
 ) -> Tensor:
-    """Masks of frames of one size, at their full size.
+    """Masks of frames of one size, at their full size, by :func:`predict_scores`.
+
+    Returns
+    -------
+    (B, H, W) uint8 ids, on the CPU; the lower id of equals
+    """
+    ids, scores = predict_scores(model, pictures, allowed, short_side, device)
+    return ids[scores.argmax(1).cpu()].to(torch.uint8)
+
+
+@torch.no_grad()
+def predict_scores(
+    model: nn.Module,
+    pictures: Sequence[Pixels],
+    allowed: Sequence[int] | None,
+    short_side: int | None,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Scores of frames of one size, at their full size.
 
     Parameters
     ----------
@@ -199,7 +235,7 @@ def predict(
 
     Returns
     -------
-    (B, H, W) uint8 ids, on the CPU; the lower id of equals
+    The ids that may appear (K,) int64, on the CPU, and their scores (B, K, H, W), before any softmax.
     """
     shown = pictures if short_side is None else [shrunk(picture, short_side) for picture in pictures]
     images = as_images(shown).to(device)
@@ -209,7 +245,7 @@ def predict(
     size = pictures[0].shape[:2]
     if scores.shape[2:] != size:
         scores = functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
-    return ids[scores.argmax(1).cpu()].to(torch.uint8)
+    return ids, scores
 
 
 def predict_frames(

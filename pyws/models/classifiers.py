@@ -19,9 +19,11 @@ from torch.nn import functional
 from pyws.errors import DataError
 from pyws.files import atomic_write
 from pyws.models.efficientnet_lite import EfficientNetLite0
+from pyws.models.small2d import Small2D
 from pyws.models.video_networks import VIDEO_NETWORKS, video_network
 
 LITE0 = "efficientnet-lite0"
+SMALL2D = "small2d"
 
 # The last feature map before the global pool, by the start of torchvision's name of the model.
 _LAST_LAYERS = {
@@ -81,8 +83,8 @@ def load_classifier(
 
     Parameters
     ----------
-    name : "efficientnet-lite0", the name of an image classifier in torchvision.models, e.g. "resnet50", or one of
-        :data:`~pyws.models.video_networks.VIDEO_NETWORKS`
+    name : "efficientnet-lite0", "small2d", the name of an image classifier in torchvision.models, e.g. "resnet50", or
+        one of :data:`~pyws.models.video_networks.VIDEO_NETWORKS`
     weights : a state dict saved by torch.save, read with ``weights_only=True``: no code in it is run; or a safetensors
         file. It must have exactly the parameters of the model; the number of classes is taken from it
     labels : a text file, one class a line, in the order of the scores; one line more than classes means that the first
@@ -120,6 +122,9 @@ def build_classifier(name: str, classes: int, layer: str | None = None, output_s
     if name == LITE0:
         mean, std = (127 / 255,) * 3, (128 / 255,) * 3
         return Classifier(name, EfficientNetLite0(classes, output_stride), layer or _last_layer(name), mean, std, ())
+    if name == SMALL2D:
+        # Its own stride is 8, finer than any that is asked for.
+        return Classifier(name, Small2D(classes), layer or "layers", (0.5,) * 3, (0.25,) * 3, (), stride=8)
     model = _torchvision_model(name, classes, output_stride)
     return Classifier(name, model, layer or _last_layer(name), IMAGENET_MEAN, IMAGENET_STD, ())
 
@@ -214,7 +219,7 @@ def _torchvision_model(name: str, classes: int, output_stride: int) -> nn.Module
 
     known = models.list_models(module=models)
     if name not in known:
-        near = difflib.get_close_matches(name, [LITE0, *VIDEO_NETWORKS, *known], n=3, cutoff=0.4)
+        near = difflib.get_close_matches(name, [LITE0, SMALL2D, *VIDEO_NETWORKS, *known], n=3, cutoff=0.4)
         raise ValueError(f"classifier: must be {LITE0} or a classifier of torchvision, got {name!r} (near: {near})")
     options = {}
     if output_stride != 32:

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyws.models.classifiers import IMAGENET_MEAN, IMAGENET_STD, LITE0, load_weights, read_state
+from pyws.models.classifiers import IMAGENET_MEAN, IMAGENET_STD, LITE0, SMALL2D, load_weights, read_state
 from pyws.models.efficientnet_lite import EfficientNetLite0
+from pyws.models.small2d import Small2D
 
-BACKBONES = ("resnet101", "resnet50", "resnet18", LITE0)
+BACKBONES = ("resnet101", "resnet50", "resnet18", LITE0, SMALL2D)
 RATES = (6, 12, 18, 24)
+
+Factors = tuple[Sequence[int], Sequence[int]]  # the actor and the action of each class
 
 
 class DeepLabV2(nn.Module):
@@ -34,6 +37,9 @@ class DeepLabV2(nn.Module):
     rates : dilations of the summed 3x3 convolutions
     frozen_norm : batch norm keeps its statistics and its scale, in train mode too: batches of crops are too small to
         estimate them
+    factors : the actor and the action of each class, (classes,) each from 0: actors and actions are scored instead of
+        classes, and a class has the sum of its two scores, so that what is learned of an actor holds for all its
+        actions; None scores each class by itself
 
     Examples
     --------
@@ -41,6 +47,8 @@ class DeepLabV2(nn.Module):
     >>> model(torch.rand(1, 3, 30, 45)).shape
     torch.Size([1, 4, 30, 45])
     """
+
+    factors: Tensor | None
 
     def __init__(
         self,
@@ -52,14 +60,20 @@ class DeepLabV2(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
         rates: Sequence[int] = RATES,
         frozen_norm: bool = True,
+        factors: Factors | None = None,
     ) -> None:
         super().__init__()
         self.body = body
+        pairs = None if factors is None else torch.tensor(factors)
+        outputs = classes if pairs is None else int((pairs.amax(1) + 1).sum())
+        if pairs is not None:  # actions come after actors
+            pairs[1] += pairs[0].max() + 1
+        self.register_buffer("factors", pairs, persistent=False)
         # Each keeps the size of the features.
-        branches = [nn.Conv2d(channels, classes, 3, padding=rate, dilation=rate) for rate in rates]
+        branches = [nn.Conv2d(channels, outputs, 3, padding=rate, dilation=rate) for rate in rates]
         for branch in branches:
             nn.init.normal_(branch.weight, std=0.01)
-            branch.bias = nn.Parameter(torch.zeros(classes))
+            branch.bias = nn.Parameter(torch.zeros(outputs))
         self.branches = nn.ModuleList(branches)
         self.output_stride = output_stride
         self.frozen_norm = frozen_norm
@@ -95,7 +109,7 @@ class DeepLabV2(nn.Module):
         scores = self.branches[0](features)
         for branch in self.branches[1:]:
             scores = scores + branch(features)
-        return scores
+        return scores if self.factors is None else scores[:, self.factors].sum(1)
 
 
 def build_deeplab(
@@ -104,16 +118,18 @@ def build_deeplab(
     weights: str | os.PathLike[str] | None = None,
     output_stride: int = 8,
     frozen_norm: bool = True,
+    factors: Factors | None = None,
 ) -> DeepLabV2:
     """DeepLab-v2 over a known classifier.
 
     Parameters
     ----------
-    backbone : one of BACKBONES: "resnet101" (the paper's family), "resnet50", "resnet18", "efficientnet-lite0"
+    backbone : one of BACKBONES: "resnet101" (the paper's family), "resnet50", "resnet18", "efficientnet-lite0",
+        "small2d" (learns a small set on a CPU)
     classes : background included
     weights : state dict of the classifier, a local file; its last layer is left out. None: random weights
     output_stride : 8 or 16; strides beyond it become dilations
-    frozen_norm : see :class:`DeepLabV2`
+    frozen_norm, factors : see :class:`DeepLabV2`
 
     Raises
     ------
@@ -130,6 +146,8 @@ def build_deeplab(
     if backbone == LITE0:
         classifier: nn.Module = EfficientNetLite0(labels, output_stride)
         mean, std = (127 / 255,) * 3, (128 / 255,) * 3
+    elif backbone == SMALL2D:
+        classifier, mean, std = Small2D(labels, output_stride=output_stride), (0.5,) * 3, (0.25,) * 3
     else:
         from torchvision import models
 
@@ -137,7 +155,7 @@ def build_deeplab(
     if state is not None and weights is not None:
         load_weights(classifier, state, backbone, weights)
     body, channels = _body(classifier, output_stride)
-    return DeepLabV2(body, channels, classes, output_stride, mean, std, frozen_norm=frozen_norm)
+    return DeepLabV2(body, channels, classes, output_stride, mean, std, frozen_norm=frozen_norm, factors=factors)
 
 
 def _body(classifier: Any, output_stride: int) -> tuple[nn.Module, int]:
@@ -146,6 +164,8 @@ def _body(classifier: Any, output_stride: int) -> tuple[nn.Module, int]:
         stem = (classifier._conv_stem, classifier._bn0, nn.ReLU6())
         top = (classifier._conv_head, classifier._bn1, classifier.features)
         return nn.Sequential(*stem, classifier._blocks, *top), classifier._fc.in_features
+    if isinstance(classifier, Small2D):
+        return classifier.layers, classifier.fc.in_features
     if output_stride == 8:
         _dilate(classifier.layer3, 1)
     _dilate(classifier.layer4, 16 // output_stride)

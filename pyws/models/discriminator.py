@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Literal
 
 from torch import Tensor, nn
+
+Norm = Literal["none", "spectral", "instance"]
 
 CHANNELS = (1, 2, 4, 8, 8)  # of each layer, in units of the first
 STRIDES = (1, 2, 2, 2, 2)
@@ -21,6 +24,9 @@ class Discriminator(nn.Module):
     ----------
     size : side of a patch in pixels, at least 36
     width : channels of the first layer
+    norm : "none", as the paper; "spectral" bounds each layer's largest singular value by 1, so that a discriminator
+        that is trained long does not saturate; "instance" takes mean and scale of each channel out of each patch, so
+        that colour casts count less than seams
 
     Examples
     --------
@@ -29,18 +35,24 @@ class Discriminator(nn.Module):
     torch.Size([2])
     """
 
-    def __init__(self, size: int = 66, width: int = 64) -> None:
+    def __init__(self, size: int = 66, width: int = 64, norm: Norm = "none") -> None:
         super().__init__()
         if size < 36 or width < 1:
             raise ValueError(f"Discriminator: size must be >= 36 and width >= 1, got {size} and {width}")
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         inputs, side = 3, size
         for number, (channels, stride) in enumerate(zip(CHANNELS, STRIDES, strict=True), start=1):
-            layers[f"conv{number}"] = nn.Conv2d(inputs, width * channels, 3, stride=stride)
-            layers[f"relu{number}"] = nn.LeakyReLU(0.2)
+            layers[f"conv{number}"] = _normed(nn.Conv2d(inputs, width * channels, 3, stride=stride), norm)
             inputs, side = width * channels, (side - 3) // stride + 1
+            if norm == "instance" and side > 1:  # a single position has no scale
+                layers[f"norm{number}"] = nn.InstanceNorm2d(inputs, affine=True)
+            layers[f"relu{number}"] = nn.LeakyReLU(0.2)
         self.features = nn.Sequential(layers)
-        self.score = nn.Linear(inputs * side * side, 1)
+        self.score = _normed(nn.Linear(inputs * side * side, 1), norm)
 
     def forward(self, patches: Tensor) -> Tensor:
         return self.score(self.features(patches * 2 - 1).flatten(1))[:, 0]
+
+
+def _normed(layer: nn.Module, norm: Norm) -> nn.Module:
+    return nn.utils.parametrizations.spectral_norm(layer) if norm == "spectral" else layer
