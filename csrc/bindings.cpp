@@ -26,7 +26,11 @@ namespace py = pybind11;
 
 namespace {
 
-// Pointers travel from Python as integers (Tensor.data_ptr()); everything else as it is. The GIL is released.
+// Pointers travel from Python as tensors (their data_ptr()) or as integers, 0 for none; everything else as it is. The
+// GIL is released.
+struct Address {
+  std::uintptr_t value;
+};
 template <class T>
 struct Argument {
   using type = T;
@@ -34,9 +38,28 @@ struct Argument {
 };
 template <class T>
 struct Argument<T*> {
-  using type = std::uintptr_t;
-  static T* get(std::uintptr_t address) { return reinterpret_cast<T*>(address); }
+  using type = Address;
+  static T* get(Address address) { return reinterpret_cast<T*>(address.value); }
 };
+
+}  // namespace
+
+template <>
+struct py::detail::type_caster<Address> {
+  PYBIND11_TYPE_CASTER(Address, const_name("tensor or address"));
+
+  bool load(handle source, bool) {
+    static PyObject* const data_ptr = PyUnicode_InternFromString("data_ptr");
+    const object address = PyLong_Check(source.ptr())
+                               ? reinterpret_borrow<object>(source)
+                               : reinterpret_steal<object>(PyObject_CallMethodNoArgs(source.ptr(), data_ptr));
+    if (address) value.value = PyLong_AsSize_t(address.ptr());
+    if (PyErr_Occurred()) throw error_already_set();
+    return true;
+  }
+};
+
+namespace {
 
 template <class Result, class... Parameters>
 void bind(py::module_& module, const char* name, Result (*function)(Parameters...)) {
@@ -75,7 +98,6 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_BIND(otsu_masks);
   PYWS_BIND(fuse_segments);
   PYWS_BIND(suppress_segments);
-  PYWS_BIND(pack_segments);
   PYWS_BIND(count_proposals);
   PYWS_BIND(fill_proposals);
   PYWS_BIND(snippet_classes);

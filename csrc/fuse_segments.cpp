@@ -11,50 +11,55 @@ namespace {
 
 constexpr double kNanosecondsPerCandidate = 20.0;
 
-// Indices of a group by rising start, as good as a few buckets can: only speed depends on it. `counts` is scratch.
-void line_up(const double* start, std::int64_t size, std::int64_t* index, std::int64_t* counts) {
+// Sorts 0..size-1 into buckets of about four by rising x. Returns the number of buckets; their ends are left in `ends`.
+std::int64_t line_up(const double* x, std::int64_t size, std::int64_t* index, std::int64_t* ends) {
+  if (size == 0) return 0;
   const std::int64_t buckets = size / 4;
   if (buckets < 8) {
     for (std::int64_t i = 0; i < size; ++i) index[i] = i;
-    return;
+    ends[0] = size;
+    return 1;
   }
-  double low = start[0], high = start[0];
-  for (std::int64_t i = 1; i < size; ++i) low = lower(start[i], low), high = higher(start[i], high);
+  double low = x[0], high = x[0];
+  for (std::int64_t i = 1; i < size; ++i) low = lower(x[i], low), high = higher(x[i], high);
   const double scale = static_cast<double>(buckets) / (high - low);
   const auto bucket = [=](std::int64_t i) {
-    const double at = (start[i] - low) * scale;
+    const double at = (x[i] - low) * scale;
     return at > 0.0 ? static_cast<std::int64_t>(lower(at, static_cast<double>(buckets - 1))) : 0;
   };
-  std::fill(counts, counts + buckets, 0);
-  for (std::int64_t i = 0; i < size; ++i) ++counts[bucket(i)];
-  for (std::int64_t b = 0, before = 0; b < buckets; ++b) before += std::exchange(counts[b], before);
-  for (std::int64_t i = 0; i < size; ++i) index[counts[bucket(i)]++] = i;
+  std::fill(ends, ends + buckets, 0);
+  for (std::int64_t i = 0; i < size; ++i) ++ends[bucket(i)];
+  for (std::int64_t b = 0, before = 0; b < buckets; ++b) before += std::exchange(ends[b], before);
+  for (std::int64_t i = 0; i < size; ++i) index[ends[bucket(i)]++] = i;
+  return buckets;
 }
 
-// Rows of the scratch, as one group sees them.
+// One group's part of the scratch. A thread works on all its groups in the same place, which stays in the caches.
 struct Scratch {
   Candidates left;
   double* member[kFuseRows];  // start, end, score, weight of the members
   double* g;
   std::int64_t* members;
-  std::int64_t* rank;  // of the clusters in the end; an order of members before
+  std::int64_t* by_score;  // positions of the candidates, the best last
+  std::int64_t* rank;      // of the clusters in the end; an order of members before
 
-  Scratch(double* scratch, std::int64_t groups, std::int64_t total, std::int64_t index, Range group) {
-    const std::int64_t row = total + kFuseBlock * groups;
-    double* at = scratch + group.begin + kFuseBlock * index;
-    const std::int64_t blocks = ceil_div(group.end - group.begin, kFuseBlock);
+  // `first`: the place, in the scratch, of the first group of the thread; `whole`: all places.
+  Scratch(double* scratch, std::int64_t first, std::int64_t whole, std::int64_t size) {
+    const std::int64_t blocks = ceil_div(size, kFuseBlock), row = blocks * kFuseBlock;
+    double* at = scratch + kFuseScratch * min64(first, whole - row);  // inside, even where offsets fall
     double* bounds = at + 3 * row;
-    left = {at,     at + row,        at + 2 * row,        reinterpret_cast<std::int64_t*>(at + 11 * row),
+    left = {at,     at + row,        at + 2 * row,        reinterpret_cast<std::int64_t*>(at + 4 * row),
             bounds, bounds + blocks, bounds + 2 * blocks, blocks};
-    for (int k = 0; k < kFuseRows; ++k) member[k] = at + (4 + k) * row;
-    g = at + 8 * row;
-    members = reinterpret_cast<std::int64_t*>(at + 9 * row);
-    rank = reinterpret_cast<std::int64_t*>(at + 10 * row);
+    by_score = reinterpret_cast<std::int64_t*>(at + 5 * row);
+    rank = reinterpret_cast<std::int64_t*>(at + 6 * row);
+    members = reinterpret_cast<std::int64_t*>(at + 7 * row);
+    g = at + 8 * row;  // behind members, which are listed a vector at a time
+    for (int k = 0; k < kFuseRows; ++k) member[k] = at + (9 + k) * row;
   }
 
   void fill(const FuseLoops& loops, const double* start, const double* end, const double* score, Range group) {
     const std::int64_t size = group.end - group.begin, room = left.blocks * kFuseBlock;
-    line_up(start + group.begin, size, left.index, rank);
+    line_up(start + group.begin, size, left.index, rank);  // only speed depends on it
     for (std::int64_t i = 0; i < size; ++i) {
       const std::int64_t from = group.begin + left.index[i];
       left.start[i] = start[from], left.end[i] = end[from], left.score[i] = score[from];
@@ -64,14 +69,26 @@ struct Scratch {
     std::fill(left.score + size, left.score + room, -kInfinity);
     loops.summarize(&left);
   }
+
+  Seed seed_at(std::int64_t position) const { return {left.start[position], left.end[position], position}; }
+
+  // Calls take(seed) for each candidate that is left when its turn comes: the best first, of equals the lowest index.
+  template <class Take>
+  void each_seed(std::int64_t size, const Take& take) {
+    const std::int64_t buckets = line_up(left.score, size, by_score, rank);
+    for (std::int64_t b = 0, begin = 0; b < buckets; begin = rank[b++])
+      std::sort(by_score + begin, by_score + rank[b], [this](std::int64_t a, std::int64_t b) {
+        const std::int64_t key = sort_key(left.score[a]), other = sort_key(left.score[b]);
+        return key < other || (key == other && left.index[a] > left.index[b]);
+      });
+    for (std::int64_t k = size - 1; k >= 0; --k)
+      if (left.start[by_score[k]] == left.start[by_score[k]]) take(seed_at(by_score[k]));
+  }
 };
 
-// The best candidate left; false where there is none.
-bool pick(const FuseLoops& loops, const Candidates& left, Seed* seed) {
-  const std::int64_t position = loops.best(&left);
-  if (position < 0) return false;
-  *seed = {left.start[position], left.end[position], position};
-  return true;
+// Where a thread that works on groups from `group` on has its scratch, and how many such places there are.
+std::int64_t place(const std::int64_t* offsets, std::int64_t group, std::int64_t total) {
+  return group_range(offsets, group, total).begin + kFuseBlock * group;
 }
 
 // The values x with at most half of the weight on either side are an interval: its middle.
@@ -160,17 +177,16 @@ struct Fusion {
       for (int row = 0; row < kFuseRows; ++row) *fused[row] = rows[row][seed];
       return;
     }
-    for (int row = 0; row < kFuseRows; ++row)
+    for (int row = 0; row < kFuseRows; ++row) {
       for (std::int64_t r = 0; r < size; ++r) scratch.member[row][r] = rows[row][scratch.members[r]];
+      for (std::int64_t r = size; r % kFuseLanes != 0; ++r) scratch.member[row][r] = rows[row][seed];
+    }
     if (distribution == kSigned) {
       const std::int64_t first = std::find(scratch.members, scratch.members + size, seed) - scratch.members;
       fuse_signed(scratch, size, within(first, size), temperature, fused);
     } else {
       double whole = 0.0;
-      if (distribution != kUniform) {
-        loops.softmax(scratch.member[3], size, temperature, scratch.g);
-        whole = loops.total(scratch.g, size);
-      }
+      if (distribution != kUniform) whole = loops.softmax(scratch.member[3], size, temperature, scratch.g);
       for (int row = 0; row < kFuseRows; ++row) *fused[row] = locate(scratch, row, size, rows[row][seed], whole);
     }
     *fused[1] = higher(*fused[0], *fused[1]);  // rounding must not turn a segment around
@@ -186,6 +202,18 @@ void sort_clusters(const double* score, std::int64_t clusters, std::int64_t* ord
   }
 }
 
+// Gathers one group's part of the answer.
+void pack(const double* const rows[kFuseRows], const std::int64_t* order, Range from, std::int64_t total,
+          const std::int64_t* packed_offsets, std::int64_t groups, std::int64_t group, double* packed,
+          std::int64_t* index) {
+  const std::int64_t first = packed_offsets[group], stride = packed_offsets[groups];
+  for (std::int64_t at = first; at < packed_offsets[group + 1]; ++at) {
+    const std::int64_t source = within(from.begin + order[from.begin + at - first], total);
+    for (int row = 0; row < kFuseRows; ++row) packed[row * stride + at] = rows[row][source];
+    if (index != nullptr) index[at] = source;
+  }
+}
+
 double mean_size(std::int64_t groups, std::int64_t total) {
   return static_cast<double>(total) / static_cast<double>(max64(groups, 1));
 }
@@ -195,86 +223,87 @@ double mean_size(std::int64_t groups, std::int64_t total) {
 void fuse_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
                        const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
                        double threshold, int distribution, double temperature, double dof, double* scratch,
-                       double* fused, std::int64_t* order, std::int64_t* membership, std::int64_t* fused_offsets,
-                       int threads) {
+                       double* packed, std::int64_t* packed_offsets, std::int64_t* membership, int threads) {
   const Fusion fusion{fuse_loops(), overlap, threshold, distribution, temperature, dof};
+  const FuseKept kept = fuse_kept(scratch, groups, total);
   const double cost = kNanosecondsPerCandidate * mean_size(groups, total);
   parallel_for(groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
     for (std::int64_t group = begin; group < last; ++group) {
       const Range range = group_range(offsets, group, total);
-      Scratch at(scratch, groups, total, group, range);
+      const std::int64_t candidates = range.end - range.begin;
+      Scratch at(scratch, place(offsets, begin, total), total + kFuseBlock * groups, candidates);
       at.fill(fusion.loops, start, end, score, range);
       const double* rows[kFuseRows] = {start + range.begin, end + range.begin, score + range.begin,
                                        weight + range.begin};
       std::fill(membership + range.begin, membership + range.end, 0);
       std::int64_t clusters = 0;
-      for (Seed seed; pick(fusion.loops, at.left, &seed); ++clusters) {
+      at.each_seed(candidates, [&](Seed seed) {
         const std::int64_t size = fusion.loops.split(&at.left, seed, overlap, threshold, at.members);
         std::sort(at.members, at.members + size);
         double* out[kFuseRows];
-        for (int row = 0; row < kFuseRows; ++row) out[row] = fused + row * total + range.begin + clusters;
+        for (int row = 0; row < kFuseRows; ++row) out[row] = kept.fused + row * total + range.begin + clusters;
         fusion.fuse(at, rows, size, at.left.index[seed.position], out);
         for (std::int64_t r = 0; r < size; ++r) membership[range.begin + at.members[r]] = clusters;
-      }
-      sort_clusters(fused + 2 * total + range.begin, clusters, order + range.begin);
-      for (std::int64_t c = 0; c < clusters; ++c) at.rank[within(order[range.begin + c], clusters)] = c;
+        ++clusters;
+      });
+      std::int64_t* order = kept.order + range.begin;
+      sort_clusters(kept.fused + 2 * total + range.begin, clusters, order);
+      for (std::int64_t c = 0; c < clusters; ++c) at.rank[order[c]] = c;
       for (std::int64_t i = range.begin; i < range.end; ++i) membership[i] = at.rank[within(membership[i], clusters)];
-      fused_offsets[group + 1] = clusters;
+      packed_offsets[group + 1] = clusters;
     }
   });
-  scan_counts(fused_offsets, groups);
-  parallel_for(groups, 0.5 * mean_size(groups, total), threads, [&](std::int64_t begin, std::int64_t last) {
+  scan_counts(packed_offsets, groups, total);
+  const double* rows[kFuseRows];
+  for (int row = 0; row < kFuseRows; ++row) rows[row] = kept.fused + row * total;
+  parallel_for(groups, 2.0 * mean_size(groups, total), threads, [&](std::int64_t begin, std::int64_t last) {
     for (std::int64_t group = begin; group < last; ++group) {
       const Range range = group_range(offsets, group, total);
-      for (std::int64_t i = range.begin; i < range.end; ++i) membership[i] += fused_offsets[group];
+      for (std::int64_t i = range.begin; i < range.end; ++i) membership[i] += packed_offsets[group];
+      pack(rows, kept.order, range, total, packed_offsets, groups, group, packed, nullptr);
     }
   });
 }
 
-void suppress_segments_cpu(const double* start, const double* end, const double* score, const std::int64_t* offsets,
-                           std::int64_t groups, std::int64_t total, int overlap, double threshold, double sigma,
-                           double min_score, double* scratch, double* kept_score, std::int64_t* order,
-                           std::int64_t* kept_offsets, int threads) {
+void suppress_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
+                           const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
+                           double threshold, double sigma, double min_score, double* scratch, double* packed,
+                           std::int64_t* packed_offsets, std::int64_t* index, int threads) {
   const FuseLoops& loops = fuse_loops();
+  const FuseKept kept = fuse_kept(scratch, groups, total);
   const double cost = kNanosecondsPerCandidate * mean_size(groups, total);
   parallel_for(groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
     for (std::int64_t group = begin; group < last; ++group) {
       const Range range = group_range(offsets, group, total);
-      Scratch at(scratch, groups, total, group, range);
+      const std::int64_t candidates = range.end - range.begin;
+      Scratch at(scratch, place(offsets, begin, total), total + kFuseBlock * groups, candidates);
       at.fill(loops, start, end, score, range);
-      std::int64_t kept = 0;
-      for (Seed seed; pick(loops, at.left, &seed);) {
-        const double best = at.left.score[seed.position];
-        if (sigma > 0.0 && kept > 0 && !(best > min_score)) break;  // nor are those behind it
-        const std::int64_t index = at.left.index[seed.position];
-        kept_score[range.begin + index] = best;
-        order[range.begin + kept++] = index;
-        if (sigma > 0.0) {
-          loops.decay(&at.left, seed, overlap, sigma);
-        } else {
-          loops.split(&at.left, seed, overlap, threshold, at.members);
+      std::int64_t count = 0;
+      const auto keep = [&](Seed seed) {
+        const std::int64_t candidate = at.left.index[seed.position];
+        kept.fused[range.begin + candidate] = at.left.score[seed.position];
+        kept.order[range.begin + count++] = candidate;
+      };
+      if (sigma > 0.0) {
+        for (std::int64_t best; (best = loops.best(&at.left)) >= 0;) {
+          if (count > 0 && !(at.left.score[best] > min_score)) break;  // nor are those behind it
+          keep(at.seed_at(best));
+          loops.decay(&at.left, at.seed_at(best), overlap, sigma);
         }
+      } else {
+        at.each_seed(candidates, [&](Seed seed) {
+          keep(seed);
+          loops.split(&at.left, seed, overlap, threshold, at.members);
+        });
       }
-      kept_offsets[group + 1] = kept;
+      packed_offsets[group + 1] = count;
     }
   });
-  scan_counts(kept_offsets, groups);
-}
-
-void pack_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
-                       const std::int64_t* order, const std::int64_t* offsets, const std::int64_t* packed_offsets,
-                       std::int64_t groups, std::int64_t total, std::int64_t packed_total, double* packed,
-                       std::int64_t* index, int threads) {
-  const double* rows[kFuseRows] = {start, end, score, weight};
-  parallel_for(groups, 4.0 * mean_size(groups, packed_total), threads, [&](std::int64_t begin, std::int64_t last) {
-    for (std::int64_t group = begin; group < last; ++group) {
-      const std::int64_t from = group_range(offsets, group, total).begin;
-      for (std::int64_t at = packed_offsets[group]; at < packed_offsets[group + 1]; ++at) {
-        const std::int64_t source = within(from + order[from + at - packed_offsets[group]], total);
-        for (int row = 0; row < kFuseRows; ++row) packed[row * packed_total + at] = rows[row][source];
-        if (index != nullptr) index[at] = source;
-      }
-    }
+  scan_counts(packed_offsets, groups, total);
+  const double* rows[kFuseRows] = {start, end, kept.fused, weight};
+  parallel_for(groups, mean_size(groups, total), threads, [&](std::int64_t begin, std::int64_t last) {
+    for (std::int64_t group = begin; group < last; ++group)
+      pack(rows, kept.order, group_range(offsets, group, total), total, packed_offsets, groups, group, packed, index);
   });
 }
 

@@ -360,15 +360,6 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
   if (threadIdx.x == 0) fused_offsets[blockIdx.x + 1] = clusters;
 }
 
-// Traffic: 16 bytes a candidate, coalesced. Ownership: one block a group.
-__global__ void __launch_bounds__(kThreads)
-    shift_membership(const std::int64_t* offsets, std::int64_t total, const std::int64_t* fused_offsets,
-                     std::int64_t* membership) {
-  const Range group = group_range(offsets, blockIdx.x, total);
-  for (std::int64_t i = group.begin + threadIdx.x; i < group.end; i += kThreads)
-    membership[i] += fused_offsets[blockIdx.x];
-}
-
 // Traffic and ownership as in fuse_groups, without the members' part; soft suppression reads and writes all that is
 // left for each segment kept.
 __global__ void __launch_bounds__(kThreads)
@@ -401,20 +392,25 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) kept_offsets[blockIdx.x + 1] = kept;
 }
 
-// Traffic: 40 bytes a row gathered, 32 to 40 written, coalesced. Ownership: one block a group.
+// Traffic: 40 bytes a row gathered, 32 to 40 written, coalesced; of the fusion 16 bytes a candidate more. Ownership:
+// one block a group.
 __global__ void __launch_bounds__(kThreads)
     pack_groups(const double* start, const double* end, const double* score, const double* weight,
                 const std::int64_t* order, const std::int64_t* offsets, const std::int64_t* packed_offsets,
-                std::int64_t total, std::int64_t packed_total, double* packed, std::int64_t* index) {
-  const std::int64_t from = group_range(offsets, blockIdx.x, total).begin, first = packed_offsets[blockIdx.x];
+                std::int64_t groups, std::int64_t total, double* packed, std::int64_t* index,
+                std::int64_t* membership) {
+  const Range group = group_range(offsets, blockIdx.x, total);
+  const std::int64_t first = packed_offsets[blockIdx.x], stride = packed_offsets[groups];
   for (std::int64_t at = first + threadIdx.x; at < packed_offsets[blockIdx.x + 1]; at += kThreads) {
-    const std::int64_t source = within(from + order[from + at - first], total);
+    const std::int64_t source = within(group.begin + order[group.begin + at - first], total);
     packed[at] = start[source];
-    packed[packed_total + at] = end[source];
-    packed[2 * packed_total + at] = score[source];
-    packed[3 * packed_total + at] = weight[source];
+    packed[stride + at] = end[source];
+    packed[2 * stride + at] = score[source];
+    packed[3 * stride + at] = weight[source];
     if (index != nullptr) index[at] = source;
   }
+  if (membership == nullptr) return;
+  for (std::int64_t i = group.begin + threadIdx.x; i < group.end; i += kThreads) membership[i] += first;
 }
 
 }  // namespace
@@ -422,34 +418,30 @@ __global__ void __launch_bounds__(kThreads)
 void fuse_segments_cuda(const double* start, const double* end, const double* score, const double* weight,
                         const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
                         double threshold, int distribution, double temperature, double dof, double* scratch,
-                        double* fused, std::int64_t* order, std::int64_t* membership, std::int64_t* fused_offsets,
-                        void* stream) {
+                        double* packed, std::int64_t* packed_offsets, std::int64_t* membership, void* stream) {
   const char* op = "fuse_segments";
   const dim3 grid = grid_1d(op, groups);
   const Fusion fusion{overlap, threshold, distribution, temperature, dof};
+  const FuseKept kept = fuse_kept(scratch, groups, total);
   launch(op, fuse_groups, grid, dim3(kThreads), 0, stream, start, end, score, weight, offsets, total, fusion, scratch,
-         fused, order, membership, fused_offsets);
-  launch_scan_counts(op, fused_offsets, groups, stream);
-  launch(op, shift_membership, grid, dim3(kThreads), 0, stream, offsets, total, fused_offsets, membership);
+         kept.fused, kept.order, membership, packed_offsets);
+  launch_scan_counts(op, packed_offsets, groups, stream, total);
+  launch(op, pack_groups, grid, dim3(kThreads), 0, stream, kept.fused, kept.fused + total, kept.fused + 2 * total,
+         kept.fused + 3 * total, kept.order, offsets, packed_offsets, groups, total, packed, nullptr, membership);
 }
 
-void suppress_segments_cuda(const double* start, const double* end, const double* score, const std::int64_t* offsets,
-                            std::int64_t groups, std::int64_t total, int overlap, double threshold, double sigma,
-                            double min_score, double* scratch, double* kept_score, std::int64_t* order,
-                            std::int64_t* kept_offsets, void* stream) {
+void suppress_segments_cuda(const double* start, const double* end, const double* score, const double* weight,
+                            const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
+                            double threshold, double sigma, double min_score, double* scratch, double* packed,
+                            std::int64_t* packed_offsets, std::int64_t* index, void* stream) {
   const char* op = "suppress_segments";
-  launch(op, suppress_groups, grid_1d(op, groups), dim3(kThreads), 0, stream, start, end, score, offsets, total,
-         overlap, threshold, sigma, min_score, scratch, kept_score, order, kept_offsets);
-  launch_scan_counts(op, kept_offsets, groups, stream);
-}
-
-void pack_segments_cuda(const double* start, const double* end, const double* score, const double* weight,
-                        const std::int64_t* order, const std::int64_t* offsets, const std::int64_t* packed_offsets,
-                        std::int64_t groups, std::int64_t total, std::int64_t packed_total, double* packed,
-                        std::int64_t* index, void* stream) {
-  const char* op = "pack_segments";
-  launch(op, pack_groups, grid_1d(op, groups), dim3(kThreads), 0, stream, start, end, score, weight, order, offsets,
-         packed_offsets, total, packed_total, packed, index);
+  const dim3 grid = grid_1d(op, groups);
+  const FuseKept kept = fuse_kept(scratch, groups, total);
+  launch(op, suppress_groups, grid, dim3(kThreads), 0, stream, start, end, score, offsets, total, overlap, threshold,
+         sigma, min_score, scratch, kept.fused, kept.order, packed_offsets);
+  launch_scan_counts(op, packed_offsets, groups, stream, total);
+  launch(op, pack_groups, grid, dim3(kThreads), 0, stream, start, end, kept.fused, weight, kept.order, offsets,
+         packed_offsets, groups, total, packed, index, nullptr);
 }
 
 }  // namespace pyws

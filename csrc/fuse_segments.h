@@ -11,13 +11,14 @@
 //
 // start, end, score, weight   (total,) float64 each, finite, end >= start
 // offsets   (groups+1,) int64; group g owns offsets[g] .. offsets[g+1]-1; read clamped to 0..total
-// scratch   (kFuseScratch, total + kFuseBlock * groups) float64
-// fused     (4, total) float64: the clusters of a group from its own offset on, in the order of their seeds
-// order     (total,) int64, from the group's offset on: clusters by falling fused score, or the candidates kept
-// membership     (total,) int64: the fused segment, in the packed order, that took the candidate
-// fused_offsets, kept_offsets   (groups+1,) int64: the packed answer's offsets
-// pack_segments then gathers rows by `order` into packed (4, packed_total), whose size the caller reads in between;
-//           index, where given, gets the input position of each row.
+// scratch   kFuseScratch * (total + kFuseBlock * groups) + kFuseKept * total float64; the last part has, of each group
+//           from its own offset on, the fused rows (or the scores kept) in the order of their seeds, and the order in
+//           which they are packed
+// packed    room for (4, total) float64, of which (4, n) is written without gaps, n = packed_offsets[groups]: the rows
+//           start, end, score, weight of the answer
+// packed_offsets   (groups+1,) int64: the groups of the answer
+// membership       (total,) int64: the fused segment that took the candidate
+// index            room for (total,) int64, of which (n,) is written: where each kept segment stood in the input
 // Ties      equal scores: the lowest index; equal fused scores: the cluster picked first.
 // Sums      (but the signed) over members in rising order, member r in lane r % 8, the lanes in a tree: the same bits
 // on CPU and CUDA. Contents  finite numbers are the contract; anything else gives unspecified values, never a bad
@@ -37,46 +38,47 @@ enum Distribution : int { kGaussian = 0, kUniform = 1, kExponential = 2, kStuden
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-constexpr int kFuseScratch = 12;
+constexpr int kFuseScratch = 13;
 constexpr std::int64_t kFuseBlock = 16;  // candidates that the CPU's walk tests together
 constexpr int kFuseLanes = 8;
 constexpr int kFuseRows = 4;  // start, end, score, weight
+constexpr int kFuseKept = kFuseRows + 1;
 
 void fuse_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
                        const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
                        double threshold, int distribution, double temperature, double dof, double* scratch,
-                       double* fused, std::int64_t* order, std::int64_t* membership, std::int64_t* fused_offsets,
-                       int threads);
+                       double* packed, std::int64_t* packed_offsets, std::int64_t* membership, int threads);
 void fuse_segments_cuda(const double* start, const double* end, const double* score, const double* weight,
                         const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
                         double threshold, int distribution, double temperature, double dof, double* scratch,
-                        double* fused, std::int64_t* order, std::int64_t* membership, std::int64_t* fused_offsets,
-                        void* stream);
+                        double* packed, std::int64_t* packed_offsets, std::int64_t* membership, void* stream);
 
-// kept_score (total,): the score of each candidate when it was picked; sigma = 0 is hard suppression.
-void suppress_segments_cpu(const double* start, const double* end, const double* score, const std::int64_t* offsets,
-                           std::int64_t groups, std::int64_t total, int overlap, double threshold, double sigma,
-                           double min_score, double* scratch, double* kept_score, std::int64_t* order,
-                           std::int64_t* kept_offsets, int threads);
-void suppress_segments_cuda(const double* start, const double* end, const double* score, const std::int64_t* offsets,
-                            std::int64_t groups, std::int64_t total, int overlap, double threshold, double sigma,
-                            double min_score, double* scratch, double* kept_score, std::int64_t* order,
-                            std::int64_t* kept_offsets, void* stream);
-
-void pack_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
-                       const std::int64_t* order, const std::int64_t* offsets, const std::int64_t* packed_offsets,
-                       std::int64_t groups, std::int64_t total, std::int64_t packed_total, double* packed,
-                       std::int64_t* index, int threads);
-void pack_segments_cuda(const double* start, const double* end, const double* score, const double* weight,
-                        const std::int64_t* order, const std::int64_t* offsets, const std::int64_t* packed_offsets,
-                        std::int64_t groups, std::int64_t total, std::int64_t packed_total, double* packed,
-                        std::int64_t* index, void* stream);
+// sigma = 0 is hard suppression. The scores in packed are those at which segments were picked.
+void suppress_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
+                           const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
+                           double threshold, double sigma, double min_score, double* scratch, double* packed,
+                           std::int64_t* packed_offsets, std::int64_t* index, int threads);
+void suppress_segments_cuda(const double* start, const double* end, const double* score, const double* weight,
+                            const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
+                            double threshold, double sigma, double min_score, double* scratch, double* packed,
+                            std::int64_t* packed_offsets, std::int64_t* index, void* stream);
 
 // An index read back from scratch. Where offsets fall, groups overlap and may overwrite each other's: keep it inside.
 PYWS_HD std::int64_t within(std::int64_t index, std::int64_t size) { return max64(0, min64(index, size - 1)); }
 
 PYWS_HD double lower(double a, double b) { return a < b ? a : b; }
 PYWS_HD double higher(double a, double b) { return a > b ? a : b; }
+
+// The last part of the scratch.
+struct FuseKept {
+  double* fused;  // (kFuseRows, total); of suppression the first row alone, the scores kept
+  std::int64_t* order;
+};
+
+PYWS_HD FuseKept fuse_kept(double* scratch, std::int64_t groups, std::int64_t total) {
+  double* fused = scratch + kFuseScratch * (total + kFuseBlock * groups);
+  return {fused, reinterpret_cast<std::int64_t*>(fused + kFuseRows * total)};
+}
 
 // How much of the candidate [start, end) the seed covers: intersection over union, or (the released rule, on inclusive
 // ends) over the candidate's own area. Two empty segments give NaN, which passes no threshold.

@@ -1,112 +1,156 @@
 #include "fuse_segments_simd.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+// Vectors of eight candidates, blocks or members are written out (GCC's and Clang's vector extension).
+#pragma GCC diagnostic ignored "-Wpsabi"  // they are passed to inlined functions only
+
+#define PYWS_INLINE inline __attribute__((always_inline))
+
 namespace pyws {
 namespace PYWS_ISA {
 namespace {
 
-void summarize_block(const Candidates& all, std::int64_t block) {
-  const double* start = all.start + block * kFuseBlock;
-  const double* end = all.end + block * kFuseBlock;
-  const double* score = all.score + block * kFuseBlock;
-  double low[4], high[4], best[4];
-  for (int k = 0; k < 4; ++k) low[k] = kInfinity, high[k] = best[k] = -kInfinity;
-  for (int i = 0; i < kFuseBlock; i += 4) {
-    for (int k = 0; k < 4; ++k) low[k] = lower(start[i + k], low[k]);
-    for (int k = 0; k < 4; ++k) high[k] = higher(end[i + k], high[k]);
-    for (int k = 0; k < 4; ++k) best[k] = higher(score[i + k], best[k]);
-  }
-  all.low[block] = lower(lower(low[0], low[1]), lower(low[2], low[3]));
-  all.high[block] = higher(higher(high[0], high[1]), higher(high[2], high[3]));
-  all.best[block] = higher(higher(best[0], best[1]), higher(best[2], best[3]));
+constexpr int kVector = 8;
+using Numbers = double __attribute__((vector_size(kVector * sizeof(double))));
+using Flags = std::int64_t __attribute__((vector_size(kVector * sizeof(double))));  // 0 or -1
+static_assert(kFuseBlock == 2 * kVector && kFuseLanes == kVector, "a block is two vectors, the lanes of a sum are one");
+
+PYWS_INLINE Numbers load(const double* x) {
+  Numbers loaded;
+  std::memcpy(&loaded, x, sizeof(loaded));
+  return loaded;
+}
+PYWS_INLINE void store(Numbers v, double* x) { std::memcpy(x, &v, sizeof(v)); }
+
+using pyws::higher;
+using pyws::lower;
+PYWS_INLINE Numbers lower(Numbers a, Numbers b) { return a < b ? a : b; }
+PYWS_INLINE Numbers higher(Numbers a, Numbers b) { return a > b ? a : b; }
+PYWS_INLINE Numbers all(double x) { return Numbers{x, x, x, x, x, x, x, x}; }
+
+// Bit k: the flag of lane k.
+PYWS_INLINE unsigned bits_of(Flags flags) {
+#if defined(__AVX512DQ__)
+  return _mm512_movepi64_mask(reinterpret_cast<__m512i>(flags));
+#elif defined(__AVX2__)
+  __m256d halves[2];
+  std::memcpy(halves, &flags, sizeof(flags));
+  return static_cast<unsigned>(_mm256_movemask_pd(halves[0]) | _mm256_movemask_pd(halves[1]) << 4);
+#else
+  unsigned bits = 0;
+  for (int lane = 0; lane < kVector; ++lane) bits |= static_cast<unsigned>(flags[lane] & 1) << lane;
+  return bits;
+#endif
 }
 
-void summarize(const Candidates* all) {
-  for (std::int64_t block = 0; block < all->blocks; ++block) summarize_block(*all, block);
+// Lists the indices whose bits are set, one behind the other, and returns their number; a whole vector may be written.
+PYWS_INLINE std::int64_t list(const std::int64_t* index, unsigned bits, std::int64_t* out) {
+#if defined(__AVX512F__)
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi64(static_cast<__mmask8>(bits), _mm512_loadu_si512(index)));
+#else
+  for (unsigned rest = bits; rest != 0; rest &= rest - 1) *out++ = index[__builtin_ctz(rest)];
+#endif
+  return __builtin_popcount(bits);
+}
+
+// Overwrites the lanes whose bits are set.
+PYWS_INLINE void overwrite(double* x, unsigned bits, double value) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_pd(x, static_cast<__mmask8>(bits), _mm512_set1_pd(value));
+#else
+  for (; bits != 0; bits &= bits - 1) x[__builtin_ctz(bits)] = value;
+#endif
+}
+
+PYWS_INLINE double lowest(Numbers v) {
+  return lower(lower(lower(v[0], v[4]), lower(v[2], v[6])), lower(lower(v[1], v[5]), lower(v[3], v[7])));
+}
+PYWS_INLINE double highest(Numbers v) {
+  return higher(higher(higher(v[0], v[4]), higher(v[2], v[6])), higher(higher(v[1], v[5]), higher(v[3], v[7])));
+}
+PYWS_INLINE double sum(Numbers v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+
+// NaN, of who has left, bounds nothing.
+PYWS_INLINE void bound_block(const Candidates& left, std::int64_t block) {
+  const double *start = left.start + block * kFuseBlock, *end = left.end + block * kFuseBlock;
+  left.low[block] = lowest(lower(load(start), lower(load(start + kVector), all(kInfinity))));
+  left.high[block] = highest(higher(load(end), higher(load(end + kVector), all(-kInfinity))));
+}
+
+PYWS_INLINE void score_block(const Candidates& left, std::int64_t block) {
+  const double* score = left.score + block * kFuseBlock;
+  left.best[block] = highest(higher(load(score), higher(load(score + kVector), all(-kInfinity))));
+}
+
+void summarize(const Candidates* left) {
+  for (std::int64_t block = 0; block < left->blocks; ++block) {
+    bound_block(*left, block);
+    score_block(*left, block);
+  }
 }
 
 std::int64_t best(const Candidates* left) {
-  constexpr int kLanes = 8;
-  double lanes[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = -kInfinity;
-  std::int64_t block = 0;
-  for (; block + kLanes <= left->blocks; block += kLanes)
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = higher(left->best[block + lane], lanes[lane]);
-  for (; block < left->blocks; ++block) lanes[0] = higher(left->best[block], lanes[0]);
-  double highest = lanes[0];
-  for (int lane = 1; lane < kLanes; ++lane) highest = higher(lanes[lane], highest);
-  if (highest == -kInfinity) return -1;
+  const std::int64_t whole = left->blocks / kVector * kVector;
+  Numbers tops = all(-kInfinity);
+  for (std::int64_t block = 0; block < whole; block += kVector) tops = higher(load(left->best + block), tops);
+  double top = highest(tops);
+  for (std::int64_t block = whole; block < left->blocks; ++block) top = higher(left->best[block], top);
   std::int64_t found = -1;
-  for (std::int64_t first = 0; first < left->blocks; first += kLanes) {
-    const std::int64_t last = min64(first + kLanes, left->blocks);
-    std::int64_t any = last - first < kLanes ? 1 : 0;
-    for (int lane = 0; lane < kLanes && last - first == kLanes; ++lane)
-      any |= left->best[first + lane] == highest ? 1 : 0;
-    for (block = first; any != 0 && block < last; ++block) {
-      if (left->best[block] != highest) continue;
-      for (std::int64_t i = block * kFuseBlock; i < (block + 1) * kFuseBlock; ++i)
-        if (left->score[i] == highest && (found < 0 || left->index[i] < left->index[found])) found = i;
-    }
+  for (std::int64_t block = 0; block < left->blocks && top != -kInfinity; ++block) {
+    if (left->best[block] != top) continue;
+    for (std::int64_t i = block * kFuseBlock; i < (block + 1) * kFuseBlock; ++i)
+      if (left->score[i] == top && (found < 0 || left->index[i] < left->index[found])) found = i;
   }
   return found;
 }
 
-inline __attribute__((always_inline)) void take_out(const Candidates& left, std::int64_t i) {
-  left.start[i] = left.end[i] = kNone;
-  left.score[i] = -kInfinity;
-}
-
 // Calls visit(block) for the blocks whose bounds meet the seed, or that hold it.
 template <class Visit>
-inline __attribute__((always_inline)) void each_near_block(const Candidates& left, Seed seed, double one,
-                                                           const Visit& visit) {
-  constexpr int kGroup = 8;
+PYWS_INLINE void each_near_block(const Candidates& left, Seed seed, double one, const Visit& visit) {
   const std::int64_t own = seed.position / kFuseBlock;
-  const auto near = [&](std::int64_t block) {
-    return lower(left.high[block], seed.end) - higher(left.low[block], seed.start) + one > 0.0;
-  };
-  for (std::int64_t first = 0; first < left.blocks; first += kGroup) {
-    const std::int64_t last = min64(first + kGroup, left.blocks);
-    if (last - first == kGroup) {
-      std::int64_t any = 0;
-      for (int k = 0; k < kGroup; ++k) any |= near(first + k) ? 1 : 0;
-      if (any == 0 && (own < first || own >= last)) continue;
+  for (std::int64_t first = 0; first < left.blocks; first += kVector) {
+    const std::int64_t held = own - first, count = min64(left.blocks - first, kVector);
+    unsigned near = held >= 0 && held < kVector ? 1u << held : 0u;
+    if (count == kVector) {
+      const Numbers low = load(left.low + first), high = load(left.high + first);
+      near |= bits_of(lower(high, all(seed.end)) - higher(low, all(seed.start)) + one > 0.0);
+    } else {
+      for (std::int64_t k = 0; k < count; ++k)
+        if (lower(left.high[first + k], seed.end) - higher(left.low[first + k], seed.start) + one > 0.0)
+          near |= 1u << k;
     }
-    for (std::int64_t block = first; block < last; ++block)
-      if (near(block) || block == own) visit(block);
+    for (; near != 0; near &= near - 1) visit(first + __builtin_ctz(near));
   }
+}
+
+// Bit k: does candidate k of eight overlap the seed by more than the threshold? As overlap_with.
+template <int kRule>
+PYWS_INLINE unsigned overlapping(const double* starts, const double* ends, Seed seed, double threshold) {
+  const double one = kRule == kOverlapOwn ? 1.0 : 0.0;
+  const Numbers start = load(starts), end = load(ends);
+  const Numbers shared = higher(all(0.0), lower(end, all(seed.end)) - higher(start, all(seed.start)) + one);
+  const Numbers own = end - start + one;
+  return bits_of(shared / (kRule == kOverlapOwn ? own : own + (seed.end - seed.start) - shared) > threshold);
 }
 
 template <int kRule>
 std::int64_t split_by(const Candidates& left, Seed seed, double threshold, std::int64_t* members) {
-  const double one = kRule == kOverlapOwn ? 1.0 : 0.0;
-  // A product just below the threshold finds who may pass; the quotient decides. Most need no division.
-  const double nearly = threshold * (1.0 - 1e-9);
   std::int64_t taken = 0;
-  each_near_block(left, seed, one, [&](std::int64_t block) {
-    const std::int64_t first = block * kFuseBlock;
-    std::int64_t passes[kFuseBlock], any = 0;  // as wide as a double, so that the loop is vectorised
-    for (int k = 0; k < kFuseBlock; ++k) {
-      const double start = left.start[first + k], end = left.end[first + k];
-      const double shared = lower(end, seed.end) - higher(start, seed.start) + one;
-      const double own = end - start + one;
-      const double area = kRule == kOverlapOwn ? own : own + (seed.end - seed.start) - shared;
-      passes[k] = (shared > 0.0 ? shared : -1.0) >= nearly * area ? 1 : 0;
-      any |= passes[k];
+  each_near_block(left, seed, kRule == kOverlapOwn ? 1.0 : 0.0, [&](std::int64_t block) {
+    unsigned any = 0;
+    for (std::int64_t first = block * kFuseBlock; first < (block + 1) * kFuseBlock; first += kVector) {
+      const std::int64_t held = seed.position - first;
+      unsigned bits = overlapping<kRule>(left.start + first, left.end + first, seed, threshold);
+      if (held >= 0 && held < kVector) bits |= 1u << held;
+      taken += list(left.index + first, bits, members + taken);
+      overwrite(left.start + first, bits, kNone);
+      overwrite(left.end + first, bits, kNone);
+      any |= bits;
     }
-    const std::int64_t seed_at = seed.position - first;
-    const bool holds_seed = seed_at >= 0 && seed_at < kFuseBlock;
-    if (any == 0 && !holds_seed) return;
-    const std::int64_t before = taken;
-    for (int k = 0; k < kFuseBlock; ++k) {
-      const std::int64_t i = first + k;
-      if (k != seed_at) {
-        if (passes[k] == 0) continue;
-        if (!(overlap_with(kRule, left.start[i], left.end[i], seed.start, seed.end) > threshold)) continue;
-      }
-      members[taken++] = left.index[i];
-      take_out(left, i);
-    }
-    if (taken != before) summarize_block(left, block);
+    if (any != 0) bound_block(left, block);
   });
   return taken;
 }
@@ -118,63 +162,63 @@ std::int64_t split(const Candidates* left, Seed seed, int overlap, double thresh
 
 void decay(const Candidates* left, Seed seed, int overlap, double sigma) {
   const double one = overlap == kOverlapOwn ? 1.0 : 0.0;
-  take_out(*left, seed.position);
+  left->start[seed.position] = left->end[seed.position] = kNone;
+  left->score[seed.position] = -kInfinity;
   each_near_block(*left, seed, one, [&](std::int64_t block) {
     for (std::int64_t i = block * kFuseBlock; i < (block + 1) * kFuseBlock; ++i) {
       if (left->score[i] == -kInfinity) continue;
       const double shared = overlap_with(overlap, left->start[i], left->end[i], seed.start, seed.end);
       left->score[i] = decayed(left->score[i], shared, sigma);
     }
-    summarize_block(*left, block);
+    bound_block(*left, block);
+    score_block(*left, block);
   });
 }
 
-void softmax(const double* weight, std::int64_t size, double temperature, double* g) {
-  double highest = weight[0];
-  for (std::int64_t r = 1; r < size; ++r) highest = higher(weight[r], highest);
-  for (std::int64_t r = 0; r < size; ++r) g[r] = exp_nonpositive((weight[r] - highest) / temperature);
-}
-
-inline __attribute__((always_inline)) double add_lanes(const double* lanes) {
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
-
-// The sum of term(r) over members r, in the order that the header promises.
+// The sum of term(r) over members r, in the order that fuse_segments.h promises.
 template <class Term>
-inline __attribute__((always_inline)) double lane_sum(std::int64_t size, const Term& term) {
-  double lanes[kFuseLanes] = {};
-  std::int64_t r = 0;
-  for (; r + kFuseLanes <= size; r += kFuseLanes)
-    for (int lane = 0; lane < kFuseLanes; ++lane) lanes[lane] += term(r + lane);
-  for (; r < size; ++r) lanes[r % kFuseLanes] += term(r);
-  return add_lanes(lanes);
+PYWS_INLINE double lane_sum(std::int64_t size, const Term& term) {
+  Numbers lanes{};
+  for (std::int64_t r = 0; r < size; r += kVector) lanes += term(r);
+  return sum(lanes);
 }
 
-double total(const double* g, std::int64_t size) {
-  return lane_sum(size, [=](std::int64_t r) { return g[r]; });
+double softmax(const double* weight, std::int64_t size, double temperature, double* g) {
+  Numbers tops = load(weight);
+  for (std::int64_t r = kVector; r < size; r += kVector) tops = higher(load(weight + r), tops);
+  const double top = highest(tops);
+  for (std::int64_t r = 0; r < size; r += kVector)
+    for (int lane = 0; lane < kVector; ++lane) g[r + lane] = exp_nonpositive((weight[r + lane] - top) / temperature);
+  for (std::int64_t r = size; r % kVector != 0; ++r) g[r] = 0.0;
+  return lane_sum(size, [=](std::int64_t r) { return load(g + r); });
 }
 
 double moment(const double* x, const double* g, std::int64_t size, double origin) {
-  return lane_sum(size, [=](std::int64_t r) { return g[r] * (x[r] - origin); });
+  return lane_sum(size, [=](std::int64_t r) { return load(g + r) * (load(x + r) - origin); });
+}
+
+PYWS_INLINE Numbers student_shares(const Numbers& x, double m, double variance, double dof) {
+  return (dof + 1.0) / (dof + (x - m) * (x - m) / variance);
 }
 
 void student_mean(const double* x, const double* g, std::int64_t size, double origin, double m, double variance,
                   double dof, double sums[2]) {
-  sums[0] = lane_sum(size, [=](std::int64_t r) { return g[r] * student_share(x[r], m, variance, dof); });
-  sums[1] =
-      lane_sum(size, [=](std::int64_t r) { return g[r] * student_share(x[r], m, variance, dof) * (x[r] - origin); });
+  const auto shares = [=](std::int64_t r) { return load(g + r) * student_shares(load(x + r), m, variance, dof); };
+  sums[0] = lane_sum(size, shares);
+  sums[1] = lane_sum(size, [=](std::int64_t r) { return shares(r) * (load(x + r) - origin); });
 }
 
 double student_square(const double* x, const double* g, std::int64_t size, double centre, double m, double variance,
                       double dof) {
   return lane_sum(size, [=](std::int64_t r) {
-    return g[r] * student_share(x[r], m, variance, dof) * ((x[r] - centre) * (x[r] - centre));
+    const Numbers away = load(x + r) - centre;
+    return load(g + r) * student_shares(load(x + r), m, variance, dof) * (away * away);
   });
 }
 
 }  // namespace
 
-const FuseLoops fuse_loops = {summarize, best, split, decay, softmax, total, moment, student_mean, student_square};
+const FuseLoops fuse_loops = {summarize, split, best, decay, softmax, moment, student_mean, student_square};
 
 }  // namespace PYWS_ISA
 }  // namespace pyws

@@ -7,8 +7,8 @@
 namespace pyws {
 
 // The candidates of a group, about by rising start, in blocks of kFuseBlock: a block lies close together, so that most
-// are passed over by their bounds. Who has left, and what fills up the last block, has a score of -inf and NaN for
-// bounds: it meets nothing and is never the best.
+// are passed over by their bounds. Who has left, and what fills up the last block, has NaN for bounds: it meets
+// nothing.
 struct Candidates {
   double* start;
   double* end;
@@ -16,7 +16,7 @@ struct Candidates {
   std::int64_t* index;  // in the group
   double* low;          // of a block: its least start,
   double* high;         // its greatest end
-  double* best;         // and its highest score
+  double* best;         // and its highest score, of soft suppression
   std::int64_t blocks;
 };
 
@@ -25,20 +25,19 @@ struct Seed {
   std::int64_t position;
 };
 
+// Members and their weights g come filled up to whole vectors of kFuseLanes: g has zeros there.
 struct FuseLoops {
   // Bounds and best of all blocks.
   void (*summarize)(const Candidates* all);
-  // Position of the highest score, of equals that of the lowest index; -1 where none is left.
-  std::int64_t (*best)(const Candidates* left);
-  // Takes the seed and what overlaps it by more than the threshold out of left, lists their indices in members and
-  // returns their number.
+  // Takes the seed and what overlaps it by more than the threshold out of left, lists their indices in members, which
+  // has room for a vector more, and returns their number.
   std::int64_t (*split)(const Candidates* left, Seed seed, int overlap, double threshold, std::int64_t* members);
-  // Takes the seed out and lowers scores by exp(-overlap^2 / sigma).
+  // Soft suppression. Position of the highest score, of equals that of the lowest index; -1 where all are -inf.
+  std::int64_t (*best)(const Candidates* left);
+  // Gives the seed a score of -inf and lowers the others by exp(-overlap^2 / sigma).
   void (*decay)(const Candidates* left, Seed seed, int overlap, double sigma);
-  // g[r] = exp((weight[r] - max) / temperature)
-  void (*softmax)(const double* weight, std::int64_t size, double temperature, double* g);
-  // sum of g
-  double (*total)(const double* g, std::int64_t size);
+  // g[r] = exp((weight[r] - max) / temperature); returns their sum.
+  double (*softmax)(const double* weight, std::int64_t size, double temperature, double* g);
   // sum of g * (x - origin)
   double (*moment)(const double* x, const double* g, std::int64_t size, double origin);
   // One step of Student's t: sums of share * g and of share * g * (x - origin), share at (m, variance)

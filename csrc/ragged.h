@@ -15,10 +15,12 @@ PYWS_HD Range group_range(const std::int64_t* offsets, std::int64_t group, std::
   return {begin, min64(max64(offsets[group + 1], begin), total)};
 }
 
-// Counts in offsets[1..groups] become offsets.
-inline void scan_counts(std::int64_t* offsets, std::int64_t groups) {
+// Counts in offsets[1..groups] become offsets, none beyond `most`: where there is no room for more, since groups whose
+// offsets fall share values.
+inline void scan_counts(std::int64_t* offsets, std::int64_t groups, std::int64_t most = INT64_MAX) {
   offsets[0] = 0;
-  for (std::int64_t group = 0; group < groups; ++group) offsets[group + 1] += offsets[group];
+  for (std::int64_t group = 0; group < groups; ++group)
+    offsets[group + 1] = min64(offsets[group] + offsets[group + 1], most);
 }
 
 }  // namespace pyws

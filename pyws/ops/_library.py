@@ -34,18 +34,14 @@ class Host:
     last_argument: Callable[[], int]
 
     def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        return getattr(self.module, name + self.suffix)(*_raw(arguments), self.last_argument())
+        return getattr(self.module, name + self.suffix)(*arguments, self.last_argument())
 
 
 HOST = Host(_C, "_cpu", torch.get_num_threads)
 
 
-def _raw(arguments: tuple[Any, ...]) -> list[Any]:
-    return [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
-
-
 def launch(name: str, device: torch.device, *arguments: Any) -> Any:
-    """Call the compiled function of ``name`` for ``device``; tensors are passed as their addresses.
+    """Call the compiled function of ``name`` for ``device``; it takes the addresses of tensors, and 0 for none.
 
     The CPU function gets the number of threads as its last argument, the CUDA function the current stream.
     """
@@ -55,7 +51,7 @@ def launch(name: str, device: torch.device, *arguments: Any) -> Any:
     if function is None:
         raise RuntimeError(f"{name}: got CUDA tensors, but pyws was built without CUDA kernels (see `pyws doctor`)")
     with torch.cuda.device(device):
-        return function(*_raw(arguments), torch.cuda.current_stream(device).cuda_stream)
+        return function(*arguments, torch.cuda.current_stream(device).cuda_stream)
 
 
 def register(

@@ -14,7 +14,7 @@ from pyws.ragged import Segments
 OVERLAPS = {"iou": 0, "own": 1}  # csrc/fuse_segments.h: Overlap
 DISTRIBUTIONS = {"gaussian": 0, "uniform": 1, "exponential": 2, "t": 3}  # csrc/fuse_segments.h: Distribution
 _SIGNED = 4  # csrc/fuse_segments.h: kSigned
-_SCRATCH_ROWS, _BLOCK = 12, 16  # csrc/fuse_segments.h: kFuseScratch, kFuseBlock
+_SCRATCH, _BLOCK, _KEPT = 13, 16, 5  # csrc/fuse_segments.h: kFuseScratch, kFuseBlock, kFuseKept
 
 
 @overload
@@ -182,35 +182,31 @@ def suppress_segments(
     return (kept, indices) if return_indices else kept
 
 
-def _pack(rows: tuple[Tensor, ...], order: Tensor, offsets: Tensor, packed_offsets: Tensor, index: bool) -> tuple[
-    Tensor, Tensor | None
-]:  # fmt: skip
-    """The rows that ``order`` names, without gaps. Reads one number back: how many there are."""
-    total = int(packed_offsets[-1])
-    packed = order.new_empty((4, total), dtype=torch.float64)
-    indices = order.new_empty(total) if index else None
+def _walk(
+    op: str, start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor, *options: float
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Launch ``op``: rows and offsets of its answer, the integers it writes beside, and how many segments there are.
+
+    That number is the only one read back: the answer is written without gaps into a room that is cut to it.
+    """
+    total, groups = len(start), len(offsets) - 1
+    scratch = start.new_empty(_SCRATCH * (total + _BLOCK * groups) + _KEPT * total)
+    rows, numbers, packed_offsets = start.new_empty(4 * total), offsets.new_empty(total), offsets.new_empty(groups + 1)
     launch(
-        "pack_segments", order.device, *rows, order, offsets, packed_offsets, len(offsets) - 1, len(order), total,
-        packed, 0 if indices is None else indices,
+        op, start.device, start.contiguous(), end.contiguous(), score.contiguous(), weight.contiguous(),
+        offsets.contiguous(), groups, total, *options, scratch, rows, packed_offsets, numbers,
     )  # fmt: skip
-    return packed, indices
+    found = int(packed_offsets[-1])
+    return rows.resize_(4, found), packed_offsets, numbers, found
 
 
 def _fuse_kernel(
     start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
     overlap: int, iou_threshold: float, distribution: int, temperature: float, dof: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    start, end, score, weight, offsets = (x.contiguous() for x in (start, end, score, weight, offsets))
-    scratch = start.new_empty(_SCRATCH_ROWS * (len(start) + _BLOCK * (len(offsets) - 1)))
-    fused = start.new_empty((4, len(start)))
-    order, membership = torch.empty_like(start, dtype=torch.int64), torch.empty_like(start, dtype=torch.int64)
-    fused_offsets = torch.empty_like(offsets)
-    launch(
-        "fuse_segments", start.device, start, end, score, weight, offsets, len(offsets) - 1, len(start), overlap,
-        iou_threshold, distribution, temperature, dof, scratch, fused, order, membership, fused_offsets,
-    )  # fmt: skip
-    packed, _ = _pack(fused.unbind(), order, offsets, fused_offsets, index=False)
-    return packed, fused_offsets, membership
+    options = (overlap, iou_threshold, distribution, temperature, dof)
+    rows, fused_offsets, membership, _ = _walk("fuse_segments", start, end, score, weight, offsets, *options)
+    return rows, fused_offsets, membership
 
 
 def _fuse_fake(
@@ -225,17 +221,9 @@ def _suppress_kernel(
     start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
     overlap: int, iou_threshold: float, sigma: float, min_score: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    start, end, score, weight, offsets = (x.contiguous() for x in (start, end, score, weight, offsets))
-    scratch = start.new_empty(_SCRATCH_ROWS * (len(start) + _BLOCK * (len(offsets) - 1)))
-    kept_score = torch.empty_like(start)
-    order, kept_offsets = torch.empty_like(start, dtype=torch.int64), torch.empty_like(offsets)
-    launch(
-        "suppress_segments", start.device, start, end, score, offsets, len(offsets) - 1, len(start), overlap,
-        iou_threshold, sigma, min_score, scratch, kept_score, order, kept_offsets,
-    )  # fmt: skip
-    packed, indices = _pack((start, end, kept_score, weight), order, offsets, kept_offsets, index=True)
-    assert indices is not None
-    return packed, kept_offsets, indices
+    options = (overlap, iou_threshold, sigma, min_score)
+    rows, kept_offsets, indices, kept = _walk("suppress_segments", start, end, score, weight, offsets, *options)
+    return rows, kept_offsets, indices.resize_(kept)
 
 
 def _suppress_fake(
