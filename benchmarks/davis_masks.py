@@ -1,9 +1,11 @@
 """WS^2 on real videos: five DAVIS-2016 sequences, each tagged with its object. Prints the tables of docs/masks.md.
 
-python benchmarks/davis_masks.py prepare DAVIS WORK        frames and truth at 427x240, every fifth
+python benchmarks/davis_masks.py prepare DAVIS WORK        tags.csv; frames and truth at 427x240, every fifth
+pyws masks init DAVIS/JPEGImages/480p/* -o WORK/first --tags WORK/tags.csv ...
+pyws masks train WORK/first -o WORK/run ...
+pyws masks predict WORK/run DAVIS/JPEGImages/480p/* -o WORK/final --tags WORK/tags.csv
+python benchmarks/davis_masks.py score DAVIS WORK/first WORK/run WORK/final
 pyws masks init WORK/videos/* -o WORK/init --tags WORK/tags.csv ...
-pyws masks train WORK/init -o WORK/run ...
-python benchmarks/davis_masks.py score DAVIS WORK WORK/run
 python benchmarks/davis_masks.py rank DAVIS WORK           RII and RIC of two methods' masks against their true IoU
 """
 
@@ -18,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyws.data.frames import write_mask, write_picture
+from pyws.data.frames import read_mask, write_mask, write_picture
 from pyws.evaluation.segmentation import mask_iou
 from pyws.masks.annotations import Annotations, Frame
 from pyws.masks.criterion import Criterion, Scores
@@ -46,19 +48,19 @@ def prepare(davis: Path, work: Path) -> None:
     (work / "tags.csv").write_text("video,tag\n" + "".join(f"{video},{tag}\n" for video, tag in TAGS.items()))
 
 
-def score(davis: Path, work: Path, run: Path) -> None:
-    """Mean IoU of each video: M_init, each version of the pseudo-annotations, and the masks of pyws masks predict."""
-    folders = {"M_init": work / "init/init", "PA.v0": work / "init/pa/v0"}
+def score(davis: Path, first: Path, run: Path, final: Path) -> None:
+    """Mean IoU of each video on the frames with pseudo-annotations: M_init, each version of them, the models' masks."""
+    folders = {"M_init": first / "init", "PA.v0": first / "pa/v0"}
     folders |= {f"PA.{path.name}": path for path in sorted((run / "pa").iterdir())}
-    folders |= {"final": run / "final/masks"}
-    data = Annotations(work / "init", run / "frames")
+    folders |= {"final": final / "masks"}
+    data = Annotations(first, run / "frames")
     print("| video |", " | ".join(folders), "|")
     means = []
     for video in TAGS:
         frames = [frame for frame in data.frames if frame.video == video]
-        truth = np.stack([small(frame.png(davis / "Annotations/480p")) for frame in frames])
+        truth = np.stack([read_mask(frame.png(davis / "Annotations/480p")) for frame in frames])
         rows = [
-            mask_iou(np.stack([small(frame.png(folder)) for frame in frames]), truth) for folder in folders.values()
+            mask_iou(np.stack([read_mask(frame.png(folder)) for frame in frames]), truth) for folder in folders.values()
         ]
         means.append([float(row.mean()) for row in rows])
         print(f"| {video} |", " | ".join(f"{value:.3f}" for value in means[-1]), "|")

@@ -17,6 +17,9 @@ from pyws import DataError, ops
 from pyws.cli import main
 from pyws.data.frames import open_frames, read_image, read_mask, write_mask
 from pyws.evaluation.segmentation import evaluate_masks, mask_iou
+from pyws.masks.cam import GradCAM
+from pyws.masks.initial import Settings
+from pyws.masks.objects import ObjectAnnotator
 from pyws.masks.pseudo import Superpixels, initial_masks, refine_masks, scaled_maps
 from pyws.masks.tags import IMAGENET_TAGS, read_tags, resolve_tag
 from pyws.models.classifiers import load_classifier
@@ -85,6 +88,26 @@ def test_initial_masks_agree_with_scikit_image() -> None:
     masks, scores = initial_masks(maps, (33, 40)), scaled_maps(maps, (33, 40))
     for mask, score in zip(masks, scores[:, 0].numpy(), strict=True):
         np.testing.assert_array_equal(mask.numpy(), score > filters.threshold_otsu(score))
+
+
+def test_maps_of_several_scales(weights: Path) -> None:
+    classifier = load_classifier("efficientnet-lite0", weights, weights.parent / "labels.txt")
+    frames = torch.randint(0, 256, (2, 40, 56, 3), dtype=torch.uint8)
+
+    def maps(of: torch.Tensor, **options: Any) -> torch.Tensor:
+        settings = Settings(short_side=64, **options)
+        return ObjectAnnotator(classifier, weights, {"swan": [2]}, settings).maps(of, [2, 0])
+
+    with GradCAM(classifier.model, classifier.layer) as cam:
+        torch.testing.assert_close(maps(frames), cam(classifier.prepare(frames, 64), [[2, 0]]))
+    each = [scaled_maps(maps(frames, scales=(scale,)), (40, 56)) for scale in (1.0, 2.0)]
+    both = maps(frames, scales=(1.0, 2.0), sharpness=2.0)
+    torch.testing.assert_close(both, ((each[0] + each[1]) / 2) ** 2)
+    mirrored = maps(frames, mirror=True)
+    torch.testing.assert_close(maps(frames.flip(2), mirror=True), mirrored.flip(3), rtol=1e-3, atol=1e-4)
+    for bad, message in (({"scales": ()}, "scales must be > 0"), ({"sharpness": 0.0}, "sharpness must be > 0")):
+        with pytest.raises(ValueError, match=message):
+            Settings(**bad)
 
 
 def test_refine_masks() -> None:

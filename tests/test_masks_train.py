@@ -77,11 +77,12 @@ def init(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "init"
 
 
-def small(backbone: str = "", classes: int = 3, *rest: Any) -> DeepLabV2:
+def small(backbone: str = "", classes: int = 3, weights: Any = None, **options: Any) -> DeepLabV2:
     """A network that learns the squares' colours in a moment."""
     nn = torch.nn
     layers = (nn.Conv2d(3, 16, 3, 4, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU())
-    return DeepLabV2(nn.Sequential(*layers), 16, classes)
+    options.pop("output_stride", None)
+    return DeepLabV2(nn.Sequential(*layers), 16, classes, **options)
 
 
 def tiny(**loop: Any) -> RunSettings:
@@ -196,6 +197,7 @@ def test_variants() -> None:
         (lambda: LoopSettings(validation_share=1.0), "validation_share must be in"),
         (lambda: LoopSettings(tolerance=-1.0), "must be >= 0"),
         (lambda: TrainingSettings(crop=0), "crop must be >= 1, got 0"),
+        (lambda: TrainingSettings(rates=(-1,)), "rates must be >= 0"),
         (lambda: TrainingSettings(scale=(2.0, 0.5)), "scale must be a range above 0"),
     ],
 )

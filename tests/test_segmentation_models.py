@@ -38,6 +38,20 @@ def test_the_head_is_the_sum_of_its_branches() -> None:
     torch.testing.assert_close(model.coarse(images), expected)
 
 
+def test_a_frozen_body_and_a_linear_head() -> None:
+    """One 1x1 convolution learns, and nothing else."""
+    model = build_deeplab("resnet18", 3, output_stride=16, frozen_norm=False, frozen_body=True, rates=(0,))
+    images = torch.rand(2, 3, 32, 32)
+    before = {name: value.clone() for name, value in model.train().body.state_dict().items()}
+    model(images).square().sum().backward()
+    assert [name for name, one in model.named_parameters() if one.grad is not None] == [
+        "branches.0.weight",
+        "branches.0.bias",
+    ]
+    assert model.branches[0].weight.shape == (3, 512, 1, 1)
+    assert all(torch.equal(value, before[name]) for name, value in model.body.state_dict().items())
+
+
 @pytest.mark.parametrize(("backbone", "strides"), [("resnet18", (8, 16)), ("resnet50", (8,))])
 def test_dilated_features_contain_the_strided_ones(backbone: str, strides: tuple[int, ...]) -> None:
     """At every fourth (second) position the features are those of the classifier as it was trained."""

@@ -44,7 +44,7 @@ from pyws.progress import track
 
 Variant = Literal["ws2", "model-s", "baseline"]
 
-FORMAT = "pyws masks train 1"
+FORMAT = "pyws masks train 2"
 STATES = ("selecting", "training", "deciding", "predicting", "done")
 
 

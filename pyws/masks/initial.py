@@ -46,6 +46,13 @@ class Settings:
     short_side: int = 384
     """Pixels of the short side of the frames that an image classifier sees; a classifier of pyws masks classify sees
     what it was trained on."""
+    scales: tuple[float, ...] = (1.0,)
+    """An image classifier sees the frame at short_side times each of these, and its maps are averaged: small ones show
+    whole objects, large ones their outline."""
+    mirror: bool = False
+    """Average with the map of the mirrored frame."""
+    sharpness: float = 1.0
+    """Power that the averaged map, in [0, 1], is raised to before its threshold: above 1 masks are tighter."""
     output_stride: int = 32
     """Input pixels between two positions of the last feature map: 32, or 16 with dilated kernels."""
     superpixels: Literal["pyws", "skimage"] = "pyws"
@@ -73,6 +80,10 @@ class Settings:
         for name in ("short_side", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"masks init: {name} must be >= 1, got {getattr(self, name)}")
+        if not self.scales or not min(self.scales) > 0:
+            raise ValueError(f"masks init: scales must be > 0, at least one, got {self.scales}")
+        if not self.sharpness > 0:
+            raise ValueError(f"masks init: sharpness must be > 0, got {self.sharpness}")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"masks init: alpha must be in [0, 1], got {self.alpha}")
         if not self.beta >= 0:

@@ -14,7 +14,7 @@ from pyws.data.frames import FrameFolder, VideoFile
 from pyws.data.label_space import LabelSpace, objects
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial import Chunk, FirstMasks, Settings
-from pyws.masks.pseudo import initial_masks, refine_masks
+from pyws.masks.pseudo import initial_masks, refine_masks, scaled_maps
 from pyws.models.classifiers import Classifier
 
 CHOOSING_FRAMES = 32
@@ -83,11 +83,24 @@ class ObjectAnnotator:
         """See ``Annotator``; each superpixel takes the tag with most of its pixels."""
         classes = [about["classes"][self.space.names[index]] for index in ids]
         shown = images[[chunk.read.index(index) for index in chunk.sampled]]
-        inputs = self.classifier.prepare(shown.to(self.device), self.short_side)
-        with GradCAM(self.classifier.model, self.classifier.layer) as cam:
-            masks = initial_masks(cam(inputs, [classes]), (images.shape[1], images.shape[2]))
+        masks = initial_masks(self.maps(shown, classes), (images.shape[1], images.shape[2]))
         rule = self.settings.rule
         return FirstMasks(masks, lambda superpixels: refine_masks(superpixels, masks, *rule))
+
+    def maps(self, frames: Tensor, classes: list[int]) -> Tensor:
+        """Maps (B, K, h, w) of K classes in frames (B, H, W, 3); of the size of the frames, in [0, 1], where several
+        are averaged."""
+        settings, found = self.settings, []
+        with GradCAM(self.classifier.model, self.classifier.layer) as cam:
+            for scale in settings.scales:
+                inputs = self.classifier.prepare(frames.to(self.device), max(1, round(self.short_side * scale)))
+                found.append(cam(inputs, [classes]))
+                if settings.mirror:
+                    found.append(cam(inputs.flip(3), [classes]).flip(3))
+        if len(found) == 1 and settings.sharpness == 1:
+            return found[0]
+        size = (frames.shape[1], frames.shape[2])
+        return torch.stack([scaled_maps(one, size) for one in found]).mean(0) ** settings.sharpness
 
     @property
     def short_side(self) -> int:

@@ -18,7 +18,7 @@ from pyws.data.frames import Pixels
 from pyws.data.label_space import IGNORE, LabelSpace
 from pyws.masks.annotations import Annotations, Frame, as_images
 from pyws.masks.judge import seed_of
-from pyws.models.deeplab import DeepLabV2, build_deeplab
+from pyws.models.deeplab import RATES, DeepLabV2, build_deeplab
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class TrainingSettings:
     """Score each pair of an actor and an action by itself, or as the sum of its actor's and its action's score."""
     frozen_norm: bool = True
     """Batch norm keeps the statistics and the scale that it came with."""
+    frozen_body: bool = False
+    """The backbone stays as it came and only the dilated convolutions learn: for few frames, and several times
+    faster."""
+    rates: tuple[int, ...] = RATES
+    """Dilations of the summed 3x3 convolutions; 0 is a 1x1 convolution."""
     short_side: int | None = None
     """Frames are made so small that their short side is this many pixels before the network sees them."""
     crop: int = 224
@@ -66,6 +71,8 @@ class TrainingSettings:
         for name in ("crop", "batch", "max_epoch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training: {name} must be >= 1, got {getattr(self, name)}")
+        if not self.rates or min(self.rates) < 0:
+            raise ValueError(f"training: rates must be >= 0, at least one, got {self.rates}")
         if not 0 < self.scale[0] <= self.scale[1] or not self.lr > 0:
             raise ValueError(f"training: scale must be a range above 0 and lr > 0, got {self.scale} and {self.lr}")
 
@@ -82,7 +89,8 @@ def segmentation_network(settings: TrainingSettings, space: LabelSpace, weights:
         if not space.has_actions:
             raise ValueError("heads: factorised heads need pairs of actors and actions, these labels are objects alone")
         factors = (space.actor, space.action)
-    return build_deeplab(settings.backbone, len(space), weights, settings.output_stride, settings.frozen_norm, factors)
+    options = {name: getattr(settings, name) for name in ("output_stride", "frozen_norm", "frozen_body", "rates")}
+    return build_deeplab(settings.backbone, len(space), weights, factors=factors, **options)
 
 
 def make_optimizer(model: DeepLabV2, settings: TrainingSettings) -> torch.optim.SGD:

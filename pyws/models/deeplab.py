@@ -34,12 +34,13 @@ class DeepLabV2(nn.Module):
     classes : background, which is class 0, included
     output_stride : pixels between two positions of the features
     mean, std : subtracted from RGB, then divided by
-    rates : dilations of the summed 3x3 convolutions
+    rates : dilations of the summed 3x3 convolutions; 0 is a 1x1 convolution
     frozen_norm : batch norm keeps its statistics and its scale, in train mode too: batches of crops are too small to
         estimate them
     factors : the actor and the action of each class, (classes,) each from 0: actors and actions are scored instead of
         classes, and a class has the sum of its two scores, so that what is learned of an actor holds for all its
         actions; None scores each class by itself
+    frozen_body : nothing of the body learns
 
     Examples
     --------
@@ -61,6 +62,7 @@ class DeepLabV2(nn.Module):
         rates: Sequence[int] = RATES,
         frozen_norm: bool = True,
         factors: Factors | None = None,
+        frozen_body: bool = False,
     ) -> None:
         super().__init__()
         self.body = body
@@ -70,19 +72,24 @@ class DeepLabV2(nn.Module):
             pairs[1] += pairs[0].max() + 1
         self.register_buffer("factors", pairs, persistent=False)
         # Each keeps the size of the features.
-        branches = [nn.Conv2d(channels, outputs, 3, padding=rate, dilation=rate) for rate in rates]
+        branches = [
+            nn.Conv2d(channels, outputs, 3, padding=rate, dilation=rate) if rate else nn.Conv2d(channels, outputs, 1)
+            for rate in rates
+        ]
         for branch in branches:
             nn.init.normal_(branch.weight, std=0.01)
             branch.bias = nn.Parameter(torch.zeros(outputs))
         self.branches = nn.ModuleList(branches)
         self.output_stride = output_stride
-        self.frozen_norm = frozen_norm
+        self.frozen_norm = frozen_norm or frozen_body
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
         for norm in self._norms():
             norm.requires_grad_(not frozen_norm)
+        if frozen_body:
+            self.body.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> DeepLabV2:
@@ -119,6 +126,8 @@ def build_deeplab(
     output_stride: int = 8,
     frozen_norm: bool = True,
     factors: Factors | None = None,
+    frozen_body: bool = False,
+    rates: Sequence[int] = RATES,
 ) -> DeepLabV2:
     """DeepLab-v2 over a known classifier.
 
@@ -129,7 +138,7 @@ def build_deeplab(
     classes : background included
     weights : state dict of the classifier, a local file; its last layer is left out. None: random weights
     output_stride : 8 or 16; strides beyond it become dilations
-    frozen_norm, factors : see :class:`DeepLabV2`
+    frozen_norm, factors, frozen_body, rates : see :class:`DeepLabV2`
 
     Raises
     ------
@@ -155,7 +164,7 @@ def build_deeplab(
     if state is not None and weights is not None:
         load_weights(classifier, state, backbone, weights)
     body, channels = _body(classifier, output_stride)
-    return DeepLabV2(body, channels, classes, output_stride, mean, std, frozen_norm=frozen_norm, factors=factors)
+    return DeepLabV2(body, channels, classes, output_stride, mean, std, rates, frozen_norm, factors, frozen_body)
 
 
 def _body(classifier: Any, output_stride: int) -> tuple[nn.Module, int]:
