@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +102,39 @@ def write_json(path: str | os.PathLike[str], document: Any, indent: int | None =
     with atomic_write(path) as file:
         json.dump(document, file, indent=indent, allow_nan=False)
         file.write("\n")
+
+
+class SpacedJson:
+    """A JSON document that grows step by step, such as the manifest of many videos, soon after each step.
+
+    Writing all of it after every step takes time that grows with the square of the steps. :meth:`write` leaves the file
+    as it is until twenty times as long has passed as the last writing took; :meth:`flush` always writes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = SpacedJson(Path(tempfile.mkdtemp()) / "a.json")
+    >>> file.write({"videos": 1})
+    >>> file.flush({"videos": 2})
+    >>> read_json(file.path)
+    {'videos': 2}
+    """
+
+    SPACING = 20
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._next = -float("inf")
+
+    def write(self, document: Any) -> None:
+        if time.monotonic() >= self._next:
+            self.flush(document)
+
+    def flush(self, document: Any) -> None:
+        start = time.monotonic()
+        write_json(self.path, document)
+        end = time.monotonic()
+        self._next = end + self.SPACING * (end - start)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import pyws.files as files
 from pyws import DataError
 from pyws.files import atomic_write, only_writer, read_json, write_json
 
@@ -77,3 +78,25 @@ def test_one_writer_a_folder(tmp_path):
             pass
     with only_writer(tmp_path / "masks"):
         assert not list((tmp_path / "masks").iterdir())
+
+
+def test_a_growing_document_is_written_seldom(tmp_path, monkeypatch):
+    """A writing takes a second here, so that the next ones wait for twenty."""
+    now = [0.0]
+    real = files.write_json
+
+    def slow(*arguments):
+        real(*arguments)
+        now[0] += 1
+
+    monkeypatch.setattr(files, "write_json", slow)
+    monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
+    document = files.SpacedJson(tmp_path / "a.json")
+    seen = []
+    for step in range(50):
+        document.write({"steps": step})
+        seen.append(files.read_json(document.path)["steps"])
+        now[0] += 1
+    assert seen == [0] * 20 + [20] * 20 + [40] * 10
+    document.flush({"steps": 50})
+    assert files.read_json(document.path) == {"steps": 50}

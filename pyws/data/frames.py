@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,7 @@ def write_picture(path: str | os.PathLike[str], picture: Pixels) -> None:
         Image.fromarray(picture).save(file, format=kinds[suffix])
 
 
+@cache
 def palette() -> Pixels:
     """The 256 colours of PASCAL VOC and DAVIS, (256, 3): the bits of an id are dealt to red, green, blue from the top.
 
@@ -222,6 +224,7 @@ def palette() -> Pixels:
             place = 3 * bit + channel
             if place < 8:
                 colours[:, channel] |= ((ids >> place & 1) << (7 - bit)).astype(np.uint8)
+    colours.setflags(write=False)
     return colours
 
 

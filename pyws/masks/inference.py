@@ -22,12 +22,12 @@ from pyws.data.frames import FrameFolder, Pixels, VideoFile, open_frames, write_
 from pyws.data.label_space import LabelSpace
 from pyws.data.rle import encode_mask
 from pyws.errors import DataError
-from pyws.files import read_json, write_json
+from pyws.files import SpacedJson, read_json, write_json
 from pyws.masks.align import Aligned, AlignSettings, Belief, Instance, align_actions, find_instances
 from pyws.masks.annotations import digest
 from pyws.masks.checkpoint import load_checkpoint
 from pyws.masks.evolve import read_run
-from pyws.masks.training import TrainingSettings, predict_scores, segmentation_network
+from pyws.masks.training import TrainingSettings, best_ids, predict_scores, segmentation_network
 from pyws.models.deeplab import DeepLabV2
 from pyws.progress import track
 
@@ -95,20 +95,22 @@ def predict_videos(
         raise ValueError(f"every: must be >= 1, got {every}")
     align = align or AlignSettings()
     parameters = {"model_sha256": model.sha256, "every": every, "tags": tags, "align": asdict(align)}
-    manifest = _open_manifest(out, parameters)
-    for path in videos:
-        try:
-            frames = open_frames(path)
-            if manifest["videos"].get(frames.name, {}).get("fingerprint") == frames.fingerprint():
-                continue
-            allowed = None if tags is None else tags.get(frames.name, [])
-            manifest["videos"][frames.name] = _predict_video(model, frames, allowed, out, every, align, quiet)
-        except DataError as error:
-            manifest["videos"][Path(path).name] = {"source": str(path), "error": str(error)}
-            if on_error == "error":
-                raise
-        finally:
-            write_json(out / "manifest.json", manifest)
+    manifest, file = _open_manifest(out, parameters), SpacedJson(out / "manifest.json")
+    try:
+        for path in videos:
+            try:
+                frames = open_frames(path)
+                if manifest["videos"].get(frames.name, {}).get("fingerprint") == frames.fingerprint():
+                    continue
+                allowed = None if tags is None else tags.get(frames.name, [])
+                manifest["videos"][frames.name] = _predict_video(model, frames, allowed, out, every, align, quiet)
+            except DataError as error:
+                manifest["videos"][Path(path).name] = {"source": str(path), "error": str(error)}
+                if on_error == "error":
+                    raise
+            file.write(manifest)
+    finally:
+        file.flush(manifest)
     return manifest
 
 
@@ -126,7 +128,7 @@ def _predict_video(
     instances: list[Instance] = []
     for picture in track(frames.read(indices), frames.name, len(indices), quiet):
         ids, scores = predict_scores(model.network, [picture], allowed, model.short_side, model.device)
-        masks.append(ids[scores[0].argmax(0).cpu()].to(torch.uint8).numpy())
+        masks.append(best_ids(ids, scores)[0].numpy())
         belief = Belief(ids.numpy(), scores[0].softmax(0).cpu().numpy()) if align.vote == "prob" else None
         instances += find_instances(len(masks) - 1, masks[-1], model.space, align, belief)
         if masks[-1].shape != masks[0].shape:

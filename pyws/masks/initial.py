@@ -31,7 +31,7 @@ from pyws.data.frames import FrameFolder, Pixels, VideoFile, open_frames, read_m
 from pyws.data.label_space import LabelSpace
 from pyws.data.mask_sets import TaggedVideo
 from pyws.errors import DataError
-from pyws.files import only_writer, read_json, write_json
+from pyws.files import SpacedJson, only_writer, read_json, write_json
 from pyws.masks.pseudo import Superpixels
 from pyws.progress import track
 
@@ -178,22 +178,24 @@ def annotate(
         if not 0 < min(video.tags) <= max(video.tags) < len(annotator.space):
             raise DataError(video.name, f"tags must be among the {len(annotator.space) - 1} labels, got {video.tags}")
     with only_writer(out):
-        manifest = _open_manifest(out, annotator)
-        for video in videos:
-            try:
-                manifest["videos"][video.name] = _annotate_video(annotator, video, out, manifest, quiet)
-            except DataError as error:
-                state = {"source": os.path.abspath(video.source), "status": "failed", "error": str(error)}
-                manifest["videos"][video.name] = state
-                if on_error == "error":
-                    raise
-            finally:
-                write_json(out / "manifest.json", manifest)
+        manifest, file = _open_manifest(out, annotator), SpacedJson(out / "manifest.json")
+        try:
+            for video in videos:
+                try:
+                    manifest["videos"][video.name] = _annotate_video(annotator, video, out, manifest, file, quiet)
+                except DataError as error:
+                    state = {"source": os.path.abspath(video.source), "status": "failed", "error": str(error)}
+                    manifest["videos"][video.name] = state
+                    if on_error == "error":
+                        raise
+                file.write(manifest)
+        finally:
+            file.flush(manifest)
     return manifest
 
 
 def _annotate_video(
-    annotator: Annotator, video: TaggedVideo, out: Path, manifest: dict[str, Any], quiet: bool
+    annotator: Annotator, video: TaggedVideo, out: Path, manifest: dict[str, Any], file: SpacedJson, quiet: bool
 ) -> dict[str, Any]:
     ids = annotator.kept_tags(video.tags)
     state: dict[str, Any] = {
@@ -222,7 +224,7 @@ def _annotate_video(
     about = annotator.describe(frames, ids)
     state |= about
     manifest["videos"][name] = state
-    write_json(out / "manifest.json", manifest)
+    file.write(manifest)
     _write_masks(annotator, frames, name, ids, about, chunks, files, out, quiet)
     return {**state, "status": "done", "report": _report(list(files.values()))}
 

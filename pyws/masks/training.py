@@ -220,7 +220,12 @@ def predict(
     (B, H, W) uint8 ids, on the CPU; the lower id of equals
     """
     ids, scores = predict_scores(model, pictures, allowed, short_side, device)
-    return ids[scores.argmax(1).cpu()].to(torch.uint8)
+    return best_ids(ids, scores)
+
+
+def best_ids(ids: Tensor, scores: Tensor) -> Tensor:
+    """The id (K,) with the highest score (B, K, H, W), the first of equals: (B, H, W) uint8, on the CPU."""
+    return ids[scores.max(1).indices.cpu()].to(torch.uint8)  # argmax(1) takes 4 to 18 times as long on a CPU
 
 
 @torch.no_grad()
