@@ -68,8 +68,9 @@ __global__ void find_colors(const T* images, Size size, const int32_t* tables) {
   if (i >= pixels) return;
   const T* image = images + blockIdx.y * 3 * pixels;
   int32_t l, a, b;
-  slic_color(tables, size.scale, slic_level(image[i]), slic_level(image[pixels + i]), slic_level(image[2 * pixels + i]),
-             &l, &a, &b);
+  const auto look_up = [tables](int32_t i) { return tables[i]; };
+  slic_color(look_up, size.scale, slic_level(image[i]), slic_level(image[pixels + i]),
+             slic_level(image[2 * pixels + i]), &l, &a, &b);
   const int64_t x = i % size.width, column = ((x + 1) * size.columns - 1) / size.width;
   const int32_t left = slic_position(size.scale.position, cell_start(column, size.width, size.columns));
   frame.la[i] = slic_pack(4 * l, 4 * a);

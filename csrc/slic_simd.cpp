@@ -17,22 +17,117 @@ using std::uint32_t;
 using std::uint64_t;
 using std::uint8_t;
 
-constexpr int64_t kChunk = 64;  // pixels whose slots are found before they are summed
+// ---- lanes: pixels side by side in a row, 32 bits each
+
+#if defined(__AVX512BW__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+using Lanes = uint32_t __attribute__((vector_size(4 * kLanes)));
+using Signed = int32_t __attribute__((vector_size(4 * kLanes)));
+using Bytes = uint8_t __attribute__((vector_size(kLanes)));
+
+template <class Vector>
+inline Vector load(const void* from) {
+  Vector lanes;
+  __builtin_memcpy(&lanes, from, sizeof(lanes));
+  return lanes;
+}
+
+inline Lanes fill(uint32_t x) { return Lanes{} + x; }
+
+inline Lanes shift_signed(Lanes x, int bits) { return reinterpret_cast<Lanes>(reinterpret_cast<Signed>(x) >> bits); }
+
+// Products of both 16-bit numbers, added up.
+#if defined(__AVX512BW__)
+inline Lanes products(Lanes a, Lanes b) {
+  return reinterpret_cast<Lanes>(_mm512_madd_epi16(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
+inline Lanes smaller(Lanes a, Lanes b) {
+  return reinterpret_cast<Lanes>(_mm512_min_epi32(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
+#elif defined(__AVX2__)
+inline Lanes products(Lanes a, Lanes b) {
+  return reinterpret_cast<Lanes>(_mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+}
+inline Lanes smaller(Lanes a, Lanes b) {
+  return reinterpret_cast<Lanes>(_mm256_min_epi32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+}
+#else
+inline Lanes products(Lanes a, Lanes b) {
+  return shift_signed(a << 16, 16) * shift_signed(b << 16, 16) + shift_signed(a, 16) * shift_signed(b, 16);
+}
+inline Lanes smaller(Lanes a, Lanes b) { return reinterpret_cast<Signed>(a) < reinterpret_cast<Signed>(b) ? a : b; }
+#endif
+
+// Where slots equal one slot, and sums of what is there.
+#if defined(__AVX512BW__)
+using Where = __mmask16;
+inline Where where(Lanes slots, uint32_t slot) {
+  return _mm512_cmpeq_epi32_mask(reinterpret_cast<__m512i>(slots), reinterpret_cast<__m512i>(fill(slot)));
+}
+inline void add_where(Where here, Lanes* to, Lanes x) {
+  const __m512i before = reinterpret_cast<__m512i>(*to);
+  *to = reinterpret_cast<Lanes>(_mm512_mask_add_epi32(before, here, before, reinterpret_cast<__m512i>(x)));
+}
+#else
+using Where = Lanes;
+inline Where where(Lanes slots, uint32_t slot) { return reinterpret_cast<Lanes>(slots == slot); }
+inline void add_where(Where here, Lanes* to, Lanes x) { *to += x & here; }
+#endif
+
+// Sum of all lanes, as signed numbers.
+inline int64_t total(const Lanes& lanes) {
+  using Quad = int32_t __attribute__((vector_size(16)));
+  const auto* at = reinterpret_cast<const char*>(&lanes);
+  Quad sum = load<Quad>(at);
+  for (int i = 1; i < kLanes / 4; ++i) sum += load<Quad>(at + 16 * i);
+  return int64_t{sum[0]} + sum[1] + sum[2] + sum[3];
+}
 
 // ---- colours
+
+#if defined(__AVX512BW__)
+inline Signed look_up(const int32_t* table, Signed i) {
+  return reinterpret_cast<Signed>(_mm512_i32gather_epi32(reinterpret_cast<__m512i>(i), table, 4));
+}
+#elif defined(__AVX2__)
+inline Signed look_up(const int32_t* table, Signed i) {
+  return reinterpret_cast<Signed>(_mm256_i32gather_epi32(table, reinterpret_cast<__m256i>(i), 4));
+}
+#else
+inline Signed look_up(const int32_t* table, Signed i) {
+  return Signed{table[i[0]], table[i[1]], table[i[2]], table[i[3]]};
+}
+#endif
 
 template <class T>
 void colors(const T* red, const T* green, const T* blue, int64_t width, const int32_t* tables, SlicScale scale,
             const int32_t* left, uint32_t* la, uint32_t* bx) {
-  int32_t l[kChunk], a[kChunk], b[kChunk];
+  constexpr int64_t kChunk = 64;  // pixels
+  int32_t r[kChunk] = {}, g[kChunk] = {}, u[kChunk] = {};
   for (int64_t begin = 0; begin < width; begin += kChunk) {
     const int64_t size = min64(kChunk, width - begin);
-    const T *r = red + begin, *g = green + begin, *u = blue + begin;
-    for (int64_t i = 0; i < size; ++i)
-      slic_color(tables, scale, slic_level(r[i]), slic_level(g[i]), slic_level(u[i]), l + i, a + i, b + i);
     for (int64_t i = 0; i < size; ++i) {
-      la[begin + i] = slic_pack(4 * l[i], 4 * a[i]);
-      bx[begin + i] = slic_pack(4 * b[i], left[begin + i]);
+      r[i] = slic_level(red[begin + i]);
+      g[i] = slic_level(green[begin + i]);
+      u[i] = slic_level(blue[begin + i]);
+    }
+    uint32_t found[2][kChunk];
+    for (int64_t i = 0; i < size; i += kLanes) {
+      Signed l, a, b;
+      slic_color([tables](Signed at) { return look_up(tables, at); }, scale, load<Signed>(r + i), load<Signed>(g + i),
+                 load<Signed>(u + i), &l, &a, &b);
+      const Signed pairs = (l * 4 & 0xffff) | a << 18;
+      __builtin_memcpy(found[0] + i, &pairs, sizeof(pairs));
+      __builtin_memcpy(found[1] + i, &b, sizeof(b));
+    }
+    for (int64_t i = 0; i < size; ++i) {
+      la[begin + i] = found[0][i];
+      bx[begin + i] = slic_pack(4 * static_cast<int32_t>(found[1][i]), left[begin + i]);
     }
   }
 }
@@ -60,244 +155,174 @@ void colors_of(int dtype, const void* red, const void* green, const void* blue, 
 
 // ---- nearest clusters
 
-// slots[i] of up to 64 pixels of one row; may read and write up to the end of the last vector.
-#if defined(__AVX512BW__)
-struct Centers {
-  __m512i la[kSlicSlots], bx[kSlicSlots];
-  explicit Centers(const SlicCandidates& candidates) {
+// Part of a cell, small enough for sums of 32 bits a lane and for the first-level cache. x and y count from its corner.
+constexpr int64_t kTileRows = 64, kTileColumns = 1024;
+
+class Tile {
+ public:
+  Tile(const SlicCell& cell, int64_t top, int64_t left)
+      : cell_(cell),
+        first_(top * cell.stride + left),
+        rows_(min64(kTileRows, cell.bottom - cell.top - top)),
+        width_(min64(kTileColumns, cell.width - left)) {
+    if (!cell.candidates) return;
+    const SlicCandidates& candidates = *cell.candidates;
+    int32_t position[kTileRows];
+    for (int64_t y = 0; y < rows_; ++y) position[y] = slic_position(cell.scale, cell.top + top + y);
     for (int s = 0; s < kSlicSlots; ++s) {
-      la[s] = _mm512_set1_epi32(static_cast<int32_t>(candidates.la[s]));
-      bx[s] = _mm512_set1_epi32(static_cast<int32_t>(candidates.bx[s]));
+      const uint32_t la = candidates.la[s], bx = candidates.bx[s];
+      la_[s] = fill(slic_pack(-2 * slic_low(la), -2 * slic_high(la)));
+      bx_[s] = fill(slic_pack(-2 * slic_low(bx), -2 * slic_high(bx)));
+      const uint32_t length = slic_distance(0, 0, la, bx, 0);
+      for (int64_t y = 0; y < rows_; ++y) row_part_[s][y] = length + slic_row_part(candidates, s, position[y]);
     }
   }
+
+  int64_t rows() const { return rows_; }
+  int64_t width() const { return width_; }
+  int64_t pixel(int64_t y, int64_t x) const { return first_ + y * cell_.stride + x; }
+
+  // Slots of the pixels from column x on; kSlicOutside or more where there is none. |p - c|^2 is least where
+  // |c|^2 - 2pc is, which takes a third less work and is between -2^30 and 2^31.
+  template <bool kNearest>
+  Lanes slots(int64_t y, int64_t x, Lanes la, Lanes bx) const {
+    const int64_t size = width_ - x;
+    Lanes slots = fill(kSlicOwn);
+    if (kNearest) {
+      Lanes best = products(la, la_[0]) + (products(bx, bx_[0]) + row_part_[0][y]);
+#pragma GCC unroll 8
+      for (int s = 1; s < kSlicSlots; ++s)
+        best = smaller(best, products(la, la_[s]) + (products(bx, bx_[s]) + row_part_[s][y]));
+      slots = best & 15;
+    }
+    if (size < kLanes) slots |= reinterpret_cast<Lanes>(lane_numbers() >= static_cast<uint32_t>(size)) & 15;
+    if (cell_.mask) slots |= reinterpret_cast<Lanes>(inside(y, x, min64(size, kLanes)) == 0) & 15;
+    return slots;
+  }
+
+  static Lanes lane_numbers() {
+    Lanes lanes;
+    for (int i = 0; i < kLanes; ++i) lanes[i] = static_cast<uint32_t>(i);
+    return lanes;
+  }
+
+ private:
+  Lanes inside(int64_t y, int64_t x, int64_t size) const {
+    uint8_t bytes[kLanes] = {};
+    for (int64_t i = 0; i < size; ++i) bytes[i] = cell_.mask[pixel(y, x) + i];
+    return __builtin_convertvector(load<Bytes>(bytes), Lanes);
+  }
+
+  const SlicCell& cell_;
+  int64_t first_, rows_, width_;
+  Lanes la_[kSlicSlots], bx_[kSlicSlots];
+  uint32_t row_part_[kSlicSlots][kTileRows];  // what does not depend on the column
 };
 
-inline void nearest(const Centers& centers, const uint32_t row[kSlicSlots], const uint32_t* la, const uint32_t* bx,
-                    int64_t size, uint8_t* slots) {
-  for (int64_t i = 0; i < size; i += 16) {
-    const __m512i pixel_la = _mm512_loadu_si512(la + i), pixel_bx = _mm512_loadu_si512(bx + i);
-    __m512i best = _mm512_set1_epi32(-1);
-#pragma GCC unroll 9
-    for (int s = 0; s < kSlicSlots; ++s) {
-      const __m512i d_la = _mm512_sub_epi16(pixel_la, centers.la[s]), d_bx = _mm512_sub_epi16(pixel_bx, centers.bx[s]);
-      const __m512i colors_x = _mm512_add_epi32(_mm512_madd_epi16(d_la, d_la), _mm512_madd_epi16(d_bx, d_bx));
-      best = _mm512_min_epu32(best, _mm512_add_epi32(colors_x, _mm512_set1_epi32(static_cast<int32_t>(row[s]))));
-    }
-    const __m512i slot = _mm512_and_si512(best, _mm512_set1_epi32(15));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(slots + i), _mm512_cvtepi32_epi8(slot));
-  }
-}
-#elif defined(__AVX2__)
-struct Centers {
-  __m256i la[kSlicSlots], bx[kSlicSlots];
-  explicit Centers(const SlicCandidates& candidates) {
-    for (int s = 0; s < kSlicSlots; ++s) {
-      la[s] = _mm256_set1_epi32(static_cast<int32_t>(candidates.la[s]));
-      bx[s] = _mm256_set1_epi32(static_cast<int32_t>(candidates.bx[s]));
-    }
-  }
-};
-
-inline void nearest(const Centers& centers, const uint32_t row[kSlicSlots], const uint32_t* la, const uint32_t* bx,
-                    int64_t size, uint8_t* slots) {
-  const __m256i first_bytes = _mm256_set1_epi32(0x0c080400);
-  for (int64_t i = 0; i < size; i += 8) {
-    const __m256i pixel_la = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(la + i));
-    const __m256i pixel_bx = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bx + i));
-    __m256i best = _mm256_set1_epi32(-1);
-#pragma GCC unroll 9
-    for (int s = 0; s < kSlicSlots; ++s) {
-      const __m256i d_la = _mm256_sub_epi16(pixel_la, centers.la[s]), d_bx = _mm256_sub_epi16(pixel_bx, centers.bx[s]);
-      const __m256i colors_x = _mm256_add_epi32(_mm256_madd_epi16(d_la, d_la), _mm256_madd_epi16(d_bx, d_bx));
-      best = _mm256_min_epu32(best, _mm256_add_epi32(colors_x, _mm256_set1_epi32(static_cast<int32_t>(row[s]))));
-    }
-    const __m256i bytes = _mm256_shuffle_epi8(_mm256_and_si256(best, _mm256_set1_epi32(15)), first_bytes);
-    const int32_t low = _mm256_cvtsi256_si32(bytes), high = _mm256_extract_epi32(bytes, 4);
-    __builtin_memcpy(slots + i, &low, 4);
-    __builtin_memcpy(slots + i + 4, &high, 4);
-  }
-}
-#else
-using Centers = SlicCandidates;
-
-inline void nearest(const Centers& centers, const uint32_t row[kSlicSlots], const uint32_t* la, const uint32_t* bx,
-                    int64_t size, uint8_t* slots) {
-  uint32_t best[kChunk];
-  for (int64_t i = 0; i < size; ++i) best[i] = ~0u;
-  for (int s = 0; s < kSlicSlots; ++s)
-    for (int64_t i = 0; i < size; ++i) {
-      const uint32_t d = slic_distance(la[i], bx[i], centers.la[s], centers.bx[s], row[s]);
-      best[i] = d < best[i] ? d : best[i];
-    }
-  for (int64_t i = 0; i < size; ++i) slots[i] = static_cast<uint8_t>(best[i] & 15);
-}
-#endif
-
-// Bit i: slots[i] differs from slots[i - 1]; bit 0 is set. 64 bytes are read.
-inline uint64_t run_starts(const uint8_t* slots) {
-  uint64_t bits = 0;
-#if defined(__AVX512BW__)
-  bits = _mm512_cmpneq_epi8_mask(_mm512_loadu_si512(slots), _mm512_loadu_si512(slots - 1));
-#elif defined(__AVX2__)
-  for (int i = 0; i < 64; i += 32) {
-    const __m256i same = _mm256_cmpeq_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(slots + i)),
-                                           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(slots + i - 1)));
-    bits |= static_cast<uint64_t>(~static_cast<uint32_t>(_mm256_movemask_epi8(same))) << i;
-  }
-#else
-  for (int i = 1; i < 64; ++i) bits |= static_cast<uint64_t>(slots[i] != slots[i - 1]) << i;
-#endif
-  return bits | 1;
-}
-
-// Calls body(slot, row, begin, end) for the runs of one slot in a cell, in chunks of 64 columns.
 template <class Body>
-inline void each_run(const SlicCell& cell, const Body& body) {
-  uint8_t room[1 + kChunk] = {0}, *slots = room + 1;
-  uint32_t row_part[kSlicSlots] = {};
-  const Centers centers(cell.candidates ? *cell.candidates : SlicCandidates{});
-  if (!cell.candidates)
-    for (int64_t i = 0; i < kChunk; ++i) slots[i] = kSlicOwn;
-  for (int64_t y = 0; y < cell.bottom - cell.top; ++y) {
-    // Cells are too narrow for the hardware to guess where the next row is.
-    for (int64_t x = 0; x < cell.width && cell.top + y + 2 < cell.bottom; x += 16) {
-      __builtin_prefetch(cell.la + (y + 2) * cell.stride + x);
-      __builtin_prefetch(cell.bx + (y + 2) * cell.stride + x);
-    }
-    if (cell.candidates) {
-      const int32_t position = slic_position(cell.scale, cell.top + y);
-      for (int s = 0; s < kSlicSlots; ++s) row_part[s] = slic_row_part(*cell.candidates, s, position);
-    }
-    for (int64_t begin = 0; begin < cell.width; begin += kChunk) {
-      const int64_t size = min64(kChunk, cell.width - begin), first = y * cell.stride + begin;
-      if (cell.candidates)
-        nearest(centers, row_part, cell.la + first, cell.bx + first, size, slots);
-      else if (cell.mask)
-        for (int64_t i = 0; i < size; ++i) slots[i] = kSlicOwn;
-      if (cell.mask)
-        for (int64_t i = 0; i < size; ++i) slots[i] = cell.mask[first + i] ? slots[i] : uint8_t{kSlicOutside};
-      uint64_t starts = run_starts(slots) & (~uint64_t{0} >> (kChunk - size));
-      while (starts) {
-        const int64_t from = __builtin_ctzll(starts);
-        starts &= starts - 1;
-        body(slots[from], y, begin + from, begin + (starts ? __builtin_ctzll(starts) : size));
-      }
-    }
-  }
+inline void each_tile(const SlicCell& cell, const Body& body) {
+  for (int64_t top = 0; top < cell.bottom - cell.top; top += kTileRows)
+    for (int64_t left = 0; left < cell.width; left += kTileColumns) body(Tile(cell, top, left), top, left);
 }
 
-// Sums of the colours of a slot in 32 bits a lane, to be emptied every kRunsToEmpty runs of up to 64 pixels.
-constexpr int kRunsToEmpty = 4096;
+// Sums of a tile by slot, lane by lane.
+struct Tally {
+  Lanes l[kSlicSlots], a[kSlicSlots], b[kSlicSlots], x[kSlicSlots], y[kSlicSlots], pixels[kSlicSlots];
+};
 
-#if defined(__AVX512BW__)
-struct Colors {
-  __m512i l, a, b;
-};
-inline void add(Colors* to, const uint32_t* la, const uint32_t* bx, int64_t size) {
-  for (int64_t i = 0; i < size; i += 16) {
-    const __mmask16 here = static_cast<__mmask16>(size - i < 16 ? (1u << (size - i)) - 1 : 0xffffu);
-    const __m512i pixel_la = _mm512_maskz_loadu_epi32(here, la + i), pixel_bx = _mm512_maskz_loadu_epi32(here, bx + i);
-    to->l = _mm512_add_epi32(to->l, _mm512_madd_epi16(pixel_la, _mm512_set1_epi32(1)));
-    to->a = _mm512_add_epi32(to->a, _mm512_madd_epi16(pixel_la, _mm512_set1_epi32(0x10000)));
-    to->b = _mm512_add_epi32(to->b, _mm512_madd_epi16(pixel_bx, _mm512_set1_epi32(1)));
+// A column of vectors of a tile. Slots first, then the sums of one slot after the other, which stay in registers. A
+// lane keeps its column, so that x is known from how many pixels it counts.
+template <bool kNearest>
+inline void tally_strip(const SlicCell& cell, const Tile& tile, int64_t x, Tally* tally) {
+  Lanes slots[kTileRows], l[kTileRows], a[kTileRows], b[kTileRows];
+  uint32_t found = 0;
+  Lanes bits = {};
+  for (int64_t y = 0; y < tile.rows(); ++y) {
+    const int64_t i = tile.pixel(y, x);
+    const Lanes la = load<Lanes>(cell.la + i), bx = load<Lanes>(cell.bx + i);
+    __builtin_prefetch(cell.la + i + 2 * kLanes - 1);  // of the strip to the right, which the hardware does not guess
+    __builtin_prefetch(cell.bx + i + 2 * kLanes - 1);
+    slots[y] = tile.slots<kNearest>(y, x, la, bx);
+    bits |= fill(1) << slots[y];
+    // Numbers of pixels go above L, rows above a.
+    l[y] = shift_signed(la << 16, 18) + (1u << 18);
+    a[y] = shift_signed(la, 18) + (static_cast<uint32_t>(y) << 20);
+    b[y] = shift_signed(bx << 16, 18);
   }
-}
-#elif defined(__AVX2__)
-struct Colors {
-  __m256i l, a, b;
-};
-inline void add(Colors* to, const uint32_t* la, const uint32_t* bx, int64_t size) {
-  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  for (int64_t i = 0; i < size; i += 8) {
-    const __m256i here = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(size - i)), lane);
-    const __m256i pixel_la = _mm256_maskload_epi32(reinterpret_cast<const int*>(la + i), here);
-    const __m256i pixel_bx = _mm256_maskload_epi32(reinterpret_cast<const int*>(bx + i), here);
-    to->l = _mm256_add_epi32(to->l, _mm256_madd_epi16(pixel_la, _mm256_set1_epi32(1)));
-    to->a = _mm256_add_epi32(to->a, _mm256_madd_epi16(pixel_la, _mm256_set1_epi32(0x10000)));
-    to->b = _mm256_add_epi32(to->b, _mm256_madd_epi16(pixel_bx, _mm256_set1_epi32(1)));
+  for (int i = 0; i < kLanes; ++i) found |= bits[i];
+  for (found &= (1u << kSlicOutside) - 1; found; found &= found - 1) {
+    const int s = __builtin_ctz(found);
+    Lanes sum_l = {}, sum_a = {}, sum_b = {};
+    for (int64_t y = 0; y < tile.rows(); ++y) {
+      const Where here = where(slots[y], static_cast<uint32_t>(s));
+      add_where(here, &sum_l, l[y]);
+      add_where(here, &sum_a, a[y]);
+      add_where(here, &sum_b, b[y]);
+    }
+    const Lanes pixels = sum_l >> 18, signed_a = shift_signed(sum_a << 12, 12);
+    tally->l[s] += sum_l & ((1u << 18) - 1);
+    tally->a[s] += signed_a;
+    tally->b[s] += sum_b;
+    tally->x[s] += pixels * (Tile::lane_numbers() + static_cast<uint32_t>(x));
+    tally->y[s] += (sum_a - signed_a) >> 20;
+    tally->pixels[s] += pixels;
   }
-}
-#else
-struct Colors {
-  int32_t l, a, b;
-};
-inline void add(Colors* to, const uint32_t* la, const uint32_t* bx, int64_t size) {
-  for (int64_t i = 0; i < size; ++i) {
-    to->l += slic_low(la[i]);
-    to->a += slic_high(la[i]);
-    to->b += slic_low(bx[i]);
-  }
-}
-#endif
-
-inline void empty(Colors* from, int64_t color[3]) {
-  constexpr int kLanes = sizeof(Colors) / 12;
-  int32_t lanes[3 * kLanes];
-  __builtin_memcpy(lanes, from, sizeof(lanes));
-  for (int c = 0; c < 3; ++c) {
-    int64_t total = 0;
-    for (int lane = 0; lane < kLanes; ++lane) total += lanes[c * kLanes + lane];
-    color[c] += total;
-  }
-  *from = Colors{};
 }
 
 void sum(const SlicCell* cell, SlicSums sums[kSlicSlots]) {
-  Colors colors[kSlicSlots] = {};
-  SlicSums total[kSlicSlots] = {};
-  int runs = 0;
-  each_run(*cell, [&](int slot, int64_t y, int64_t begin, int64_t end) {
-    if (slot == kSlicOutside) return;
-    const int64_t first = y * cell->stride + begin, size = end - begin;
-    add(colors + slot, cell->la + first, cell->bx + first, size);
-    total[slot].x += (2 * (cell->left + begin) + size - 1) * size / 2;
-    total[slot].y += (cell->top + y) * size;
-    total[slot].pixels += size;
-    if (++runs % kRunsToEmpty == 0)
-      for (int s = 0; s < kSlicSlots; ++s) empty(colors + s, total[s].color);
+  for (int s = 0; s < kSlicSlots; ++s) sums[s] = SlicSums{{0, 0, 0}, 0, 0, 0};
+  each_tile(*cell, [&](const Tile& tile, int64_t top, int64_t left) {
+    Tally tally = {};
+    for (int64_t x = 0; x < tile.width(); x += kLanes)
+      cell->candidates ? tally_strip<true>(*cell, tile, x, &tally) : tally_strip<false>(*cell, tile, x, &tally);
+    for (int s = 0; s < kSlicSlots; ++s) {
+      const int64_t pixels = total(tally.pixels[s]);
+      if (pixels == 0) continue;
+      sums[s].color[0] += total(tally.l[s]);
+      sums[s].color[1] += total(tally.a[s]);
+      sums[s].color[2] += total(tally.b[s]);
+      sums[s].x += total(tally.x[s]) + (cell->left + left) * pixels;
+      sums[s].y += total(tally.y[s]) + (cell->top + top) * pixels;
+      sums[s].pixels += pixels;
+    }
   });
-  for (int s = 0; s < kSlicSlots; ++s) {
-    empty(colors + s, total[s].color);
-    for (int64_t& color : total[s].color) color /= 4;
-    sums[s] = total[s];
-  }
 }
 
-// Sums of the colours of n pixels.
-void color(const uint32_t* la, const uint32_t* bx, int64_t n, int64_t sums[3]) {
-  Colors colors = {};
-  sums[0] = sums[1] = sums[2] = 0;
-  add(&colors, la, bx, n);
-  empty(&colors, sums);
-  for (int i = 0; i < 3; ++i) sums[i] /= 4;
+template <bool kNearest>
+inline void label_tile(const SlicCell& cell, const Tile& tile, const int32_t label[kSlicLabels], int32_t* labels) {
+  for (int64_t y = 0; y < tile.rows(); ++y)
+    for (int64_t x = 0; x < tile.width(); x += kLanes) {
+      const int64_t i = tile.pixel(y, x), size = min64(kLanes, tile.width() - x);
+      const Lanes slots = tile.slots<kNearest>(y, x, load<Lanes>(cell.la + i), load<Lanes>(cell.bx + i));
+#if defined(__AVX512BW__)
+      const __m512i found = _mm512_permutexvar_epi32(reinterpret_cast<__m512i>(slots), _mm512_loadu_si512(label));
+      _mm512_mask_storeu_epi32(labels + i, static_cast<__mmask16>(0xffffu >> (kLanes - size)), found);
+#else
+      for (int64_t lane = 0; lane < size; ++lane) labels[i + lane] = label[slots[lane]];
+#endif
+    }
 }
 
-void label(const SlicCell* cell, const int32_t label[kSlicSlots + 1], int32_t* labels) {
-  each_run(*cell, [&](int slot, int64_t y, int64_t begin, int64_t end) {
-    int32_t* row = labels + y * cell->stride;
-    const int32_t value = label[slot];
-    for (int64_t x = begin; x < end; ++x) row[x] = value;
+void label(const SlicCell* cell, const int32_t label[kSlicLabels], int32_t* labels) {
+  each_tile(*cell, [&](const Tile& tile, int64_t, int64_t) {
+    if (cell->candidates)
+      label_tile<true>(*cell, tile, label, labels);
+    else
+      label_tile<false>(*cell, tile, label, labels);
   });
 }
 
 // ---- runs of labels
 
-int64_t runs(const int32_t* labels, int64_t width, int32_t* starts) {
-  int64_t count = 1;
-  if (!starts) {
-    int32_t changes = 0;
-    for (int64_t x = 1; x < width; ++x) changes += labels[x] != labels[x - 1];
-    return count + changes;
-  }
-  starts[0] = 0;
-  for (int64_t x = 1; x < width; ++x)
-    if (labels[x] != labels[x - 1]) starts[count++] = static_cast<int32_t>(x);
-  return count;
+int64_t count_runs(const int32_t* labels, int64_t width) {
+  int32_t changes = 0;
+  for (int64_t x = 1; x < width; ++x) changes += labels[x] != labels[x - 1];
+  return changes + 1;
 }
 
 }  // namespace
 
-const SlicLoops slic_loops = {colors_of, sum, label, runs, color};
+const SlicLoops slic_loops = {colors_of, sum, label, count_runs};
 
 }  // namespace PYWS_ISA
 }  // namespace pyws

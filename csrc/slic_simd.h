@@ -16,6 +16,8 @@ struct SlicCell {
   const SlicCandidates* candidates;  // null: every pixel takes its own cluster
 };
 
+constexpr int kSlicLabels = 16;  // what four bits may say, from kSlicOutside on all the same
+
 struct SlicLoops {
   // A row of a frame to features. left[x]: position of column x in its cell.
   void (*colors)(int dtype, const void* red, const void* green, const void* blue, std::int64_t width,
@@ -23,12 +25,10 @@ struct SlicLoops {
                  std::uint32_t* bx);
   // Nearest clusters, summed up by slot.
   void (*sum)(const SlicCell* cell, SlicSums sums[kSlicSlots]);
-  // Nearest clusters, as labels: label[slot].
-  void (*label)(const SlicCell* cell, const std::int32_t label[kSlicSlots + 1], std::int32_t* labels);
-  // Where runs of one label start in a row; returns their number. `starts` may be null.
-  std::int64_t (*runs)(const std::int32_t* labels, std::int64_t width, std::int32_t* starts);
-  // Sums of the colours of less than 65536 pixels.
-  void (*color)(const std::uint32_t* la, const std::uint32_t* bx, std::int64_t n, std::int64_t sums[3]);
+  // Nearest clusters, as labels: label[slot], the last for all that is outside.
+  void (*label)(const SlicCell* cell, const std::int32_t label[kSlicLabels], std::int32_t* labels);
+  // Runs of one label in a row.
+  std::int64_t (*count_runs)(const std::int32_t* labels, std::int64_t width);
 };
 
 PYWS_DECLARE_LOOPS(SlicLoops, slic_loops)
