@@ -231,15 +231,13 @@ void each_edge(const Parts& parts, const Body& body) {
 }
 
 void find_mean(Component* component) {
-  if (component->known) return;
   for (int i = 0; i < 3; ++i)
     component->mean[i] = static_cast<std::int16_t>(slic_mean(component->color[i], component->pixels));
   component->known = true;
 }
 
-// Edges between today's components, less those that no small one has; false where none is left.
-bool renew_edges(const Parts& parts, int64_t min_size) {
-  int64_t all = 0;
+// Edges between today's components, less those that no small one has.
+void renew_edges(const Parts& parts, int64_t min_size) {
   for (int64_t band = 0; band < parts.bands(); ++band) {
     Edge* edges = parts.edges + 2 * band * kBand * parts.width;
     int64_t kept = 0;
@@ -247,27 +245,31 @@ bool renew_edges(const Parts& parts, int64_t min_size) {
       const int32_t a = root(parts.components, edges[i].a), b = root(parts.components, edges[i].b);
       if (a == b || !(parts.small(a, min_size) || parts.small(b, min_size))) continue;
       edges[kept++] = {a, b};
-      find_mean(parts.components + a);
-      find_mean(parts.components + b);
+      if (!parts.components[a].known) find_mean(parts.components + a);
+      if (!parts.components[b].known) find_mean(parts.components + b);
     }
     parts.edges_of[band] = kept;
-    all += kept;
   }
-  return all > 0;
 }
 
 void join_small(const Parts& parts, int64_t min_size) {
-  for (int32_t a = 0; a < parts.count; ++a) parts.preference[a] = kNone;
+  parts.split(parts.count, [&](int64_t a) {
+    find_mean(parts.components + a);
+    parts.preference[a] = kNone;
+  });
   find_edges(parts, min_size);
-  while (renew_edges(parts, min_size)) {
+  bool any = true;
+  for (; any; renew_edges(parts, min_size)) {
+    any = false;
     each_edge(parts, [&](int32_t a, int32_t b) {
-      if (!parts.small(a, min_size)) return;
-      const uint64_t choice =
-          slic_preference(parts.components[a].mean, parts.components[b].mean, static_cast<uint32_t>(b));
+      const Component &one = parts.components[a], &other = parts.components[b];
+      if (one.pixels >= min_size) return;
+      const uint64_t choice = slic_preference(one.mean, other.mean, static_cast<uint32_t>(b));
       if (choice < parts.preference[a]) parts.preference[a] = choice;
     });
     each_edge(parts, [&](int32_t a, int32_t) {
       if (parts.preference[a] == kNone) return;
+      any = true;
       join(parts, a, static_cast<int32_t>(parts.preference[a] & 0xffffffffu));
       parts.preference[a] = kNone;
     });
