@@ -10,11 +10,12 @@ import torch
 
 from pyws import cli
 from pyws.data.features import open_features
-from pyws.segments.ablation import COURSES, METHODS, SHORT, Course, label_worth
+from pyws.segments.ablation import COURSES, METHODS, Ablation, Course, label_worth
 from pyws.segments.config import PRESETS
 from pyws.segments.pseudo import PseudoLabels
 from pyws.segments.train import train
 
+SHORT = ("warm-up", "longer", "gaussian")  # of backbones other than the first
 WORDS = ("--epochs", "7", "--lr", "0.01", "--seeds", "1", "--backbones", "stpn", "bm", "--quiet")
 
 
@@ -49,18 +50,23 @@ def test_a_course_is_a_run_of_its_own(out, folder):
     """The copy of the warmed-up network goes on exactly as a run that trains like this from the start."""
     preset = replace(PRESETS["pyws"], epochs=7, lr=0.01)
     run = train("stpn", preset, open_features(folder, "training"), open_features(folder, "test"))
-    assert run.history[-1]["mAP"] == cell(out, "stpn", "delta")["mAP"]["gaussian"]["average"]
+    assert run.history[-1]["mAP"] == cell(out, "stpn", "gaussian")["mAP"]["gaussian"]["average"]
 
 
 def test_what_courses_change():
     preset = PRESETS["pyws"]
-    plain = Course().of(preset, preset.schedule)
+    plain = Course().of(preset, 350)
     assert plain.schedule.target(300) is None
     assert plain.schedule.rates == preset.schedule.rates
-    nms = Course("nms").of(preset, preset.schedule)
+    nms = Course("nms").of(preset, 350)
     assert nms.labelling.merging == replace(preset.labelling.merging, method="nms")
-    assert not nms.schedule.target(349).delta
-    assert Course("gaussian", delta=True).of(preset, preset.schedule) == preset
+    assert Course("gaussian").of(preset, 350) == preset
+    delta = Course("gaussian", delta=True)
+    assert [delta.of(preset, 350).schedule.target(epoch).delta for epoch in (250, 251)] == [False, True]
+    assert delta.of(preset, 70).schedule.targets[1].first == 50
+    assert delta.of(PRESETS["paper"], 350) == PRESETS["paper"]
+    assert not Course("gaussian").of(PRESETS["paper"], 350).schedule.target(349).delta
+    assert [Ablation(preset=name).whole for name in ("pyws", "paper", "released")] == ["gaussian", "delta", "delta"]
 
 
 def test_results_are_kept(out, folder, capsys):

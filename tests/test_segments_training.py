@@ -15,9 +15,9 @@ from pyws.segments import batches, train
 from pyws.segments.batches import Videos, by_length, noise_seeds, steps
 from pyws.segments.config import PRESETS, Merging
 from pyws.segments.delta import distribution_loss, targets
-from pyws.segments.generation import generate
+from pyws.segments.generation import generate, label
 from pyws.segments.hosts import HOSTS, build_host
-from pyws.segments.inference import detect
+from pyws.segments.inference import Maps, detect
 from pyws.segments.linpro import Status
 from pyws.segments.pseudo import PseudoLabels
 from pyws.segments.schedule import SCHEDULES, Schedule, Target
@@ -298,6 +298,34 @@ def test_released_labels_include_background_where_the_video_scores_it(data):
     nowhere = generate(host.model, host.recipe, videos, PRESETS["released"].labelling, 0.1)
     scores = [host.model.eval()(*videos.batch([video])).background.item() for video in range(len(videos))]
     assert set(nowhere.video[nowhere.label == background].tolist()) <= {v for v, s in enumerate(scores) if s >= 0.16}
+
+
+def test_labels_of_mean_rows_have_the_height_of_the_score():
+    tcam = torch.zeros(10, 2)
+    tcam[2:6, 1] = 0.5
+    recipe = replace(build_host("stpn", 2, ("a", "b")).recipe, thresholds=(0.1,))
+    maps = Maps([0], torch.tensor([10]), tcam, torch.tensor([[0.0, 0.9]]), torch.empty(0))
+    for rules, height in ((PRESETS["pyws"].labelling, 0.5), (PRESETS["paper"].labelling, 0.125)):
+        [column] = label(maps, recipe, rules, torch.tensor([[False, True]]))
+        assert (column.video, column.label, column.segments) == (0, 1, 1)
+        torch.testing.assert_close(column.values, height * (tcam[:, 1] > 0))
+
+
+@pytest.mark.parametrize(("backbone", "rest"), [("rskp", 0.0), ("stpn", 1.0)])
+def test_what_a_host_is_taught_by(backbone, rest, data):
+    """The weight of the distribution loss, and background where no label is, are settings of the host."""
+    run = train.begin(backbone, QUICK, data, CPU)
+    run.host.model.eval()
+    settings, videos = run.host.settings, Videos(data, CPU)
+    assert settings.rest == rest
+    values = torch.zeros(int(data.lengths[2]))
+    values[:4] = 0.5
+    run.latest = PseudoLabels.of({(2, 0): values})
+    activations, _, loss = train.batch_losses(run, videos, [2], 5)
+    goals = targets(Target(0), run.latest, None, [2], tuple(activations.logits[0][1].shape[1:]), rest)
+    assert goals[0, 4:, -1].tolist() == [0.5 * rest] * (len(values) - 4)
+    plain = distribution_loss(activations.logits, goals, torch.tensor([len(values)]))
+    torch.testing.assert_close(loss, settings.weight * run.config.schedule.loss_weight(5) * plain)
 
 
 def test_training_lowers_the_loss_and_finds_segments(data, held_out):

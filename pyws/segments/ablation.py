@@ -28,7 +28,7 @@ from pyws.segments.config import PRESETS, Merging, TrainConfig
 from pyws.segments.inference import detect, score
 from pyws.segments.pseudo import PseudoLabels
 from pyws.segments.run import Run
-from pyws.segments.schedule import Schedule
+from pyws.segments.schedule import SCHEDULES
 from pyws.segments.train import begin, run_epoch
 
 METHODS = ("nms", "uniform", "exponential", "t", "gaussian")  # at test
@@ -42,21 +42,34 @@ class Course:
     Parameters
     ----------
     labels : how proposals become the segments that LinPro labels; None for no pseudo labels
-    delta : train on differences of generations where the preset does, or on the latest labels throughout
+    delta : train on differences of generations where the preset does, or where the released code does if the preset
+        never does; otherwise on the latest labels throughout
     """
 
     labels: str | None = None
     delta: bool = False
 
-    def of(self, preset: TrainConfig, schedule: Schedule) -> TrainConfig:
-        """The preset with this course and a stretched schedule."""
+    def of(self, preset: TrainConfig, epochs: int) -> TrainConfig:
+        """The preset with this course, its schedule stretched."""
+        schedule = preset.schedule
         if self.labels is None:
-            return replace(preset, schedule=replace(schedule, generations=(), temperatures=(), targets=()))
+            schedule = replace(schedule, generations=(), temperatures=(), targets=())
+            return replace(preset, schedule=schedule.stretched(epochs))
         labelling = preset.labelling
         labelling = replace(labelling, merging=replace(labelling.merging, method=self.labels))
         if not self.delta:
             schedule = replace(schedule, targets=schedule.targets[:1])
-        return replace(preset, schedule=schedule, labelling=labelling)
+        elif not uses_delta(preset):
+            schedule = replace(schedule, targets=(*schedule.targets, _DELTA))
+        return replace(preset, schedule=schedule.stretched(epochs), labelling=labelling)
+
+
+_DELTA = next(target for target in SCHEDULES["released"].targets if target.delta)
+
+
+def uses_delta(preset: TrainConfig) -> bool:
+    """Whether a preset trains on differences of generations."""
+    return any(target.delta for target in preset.schedule.targets)
 
 
 COURSES = {
@@ -65,7 +78,6 @@ COURSES = {
     **{method: Course(method) for method in METHODS},
     "delta": Course("gaussian", delta=True),
 }
-SHORT = ("warm-up", "longer", "delta")  # of backbones other than the first
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ class Ablation:
     Parameters
     ----------
     preset : of :data:`pyws.segments.config.PRESETS`, one with pseudo labels
-    backbones : the first goes through all courses, the others through the warm-up, no labels, and all parts together
+    backbones : the first goes through all courses, the others through the warm-up, no labels, and the preset's own
     seeds : 0, 1, ..., of networks, and of the videos where they are synthetic
     epochs, lr : of every run
     data : a folder of features with the subsets ``training`` and ``test``; None for synthetic videos
@@ -92,9 +104,14 @@ class Ablation:
     difficulty: float = 0.5
     videos: int = 60
 
+    @property
+    def whole(self) -> str:
+        """The course that the preset trains."""
+        return "delta" if uses_delta(PRESETS[self.preset]) else "gaussian"
+
     def courses(self, backbone: str) -> tuple[str, ...]:
         """Names in :data:`COURSES`."""
-        return tuple(COURSES) if backbone == self.backbones[0] else SHORT
+        return tuple(COURSES) if backbone == self.backbones[0] else ("warm-up", "longer", self.whole)
 
 
 def ablate(ablation: Ablation, out: Path, device: torch.device | str = "cpu", quiet: bool = True) -> int:
@@ -109,7 +126,7 @@ def ablate(ablation: Ablation, out: Path, device: torch.device | str = "cpu", qu
     """
     units = list(product(range(ablation.seeds), ablation.backbones))
     with only_writer(out):
-        _claim(out, asdict(ablation))
+        _claim(out, {**asdict(ablation), "whole": ablation.whole})
         for seed, backbone in track(units, "ablation", quiet=quiet):
             missing = [name for name in ablation.courses(backbone) if not cell_path(out, backbone, seed, name).exists()]
             if missing:
@@ -167,7 +184,7 @@ def _results(
         course, run = COURSES[name], warm
         if course is not None:
             run = copy.deepcopy(warm)
-            run.config = course.of(preset, schedule)
+            run.config = course.of(preset, schedule.epochs)
             _advance(run, videos, schedule.epochs)
         scores = {method: _scores(run, tests, method) for method in METHODS}
         worth = None if run.latest is None else label_worth(run.latest, training)

@@ -49,7 +49,7 @@ class Labelling:
     Parameters
     ----------
     merging : its temperature is replaced by the schedule's
-    program : preset of :func:`pyws.segments.linpro`
+    program, rows : preset of :func:`pyws.segments.linpro`, and what its rows keep of a segment's score
     only_tags : no labels for classes that are not tags of the video
     background : label the background too, in videos whose score of it reaches the class threshold
     noise : the network keeps its dropout while it labels
@@ -58,6 +58,7 @@ class Labelling:
 
     merging: Merging = Merging()
     program: str = "paper"  # the least labels, the most uniform of them
+    rows: str = "sum"  # paper, eq. 5
     only_tags: bool = True
     background: bool = False
     noise: bool = False
@@ -74,18 +75,22 @@ class HostSettings:
     recipe : fields of its :class:`pyws.models.Recipe`
     labelling : attributes of the backbone that have these values while it makes pseudo labels
     two_streams : one network for the first half of the feature columns (RGB) and one for the second (flow)
+    weight : factor of the weight of the distribution loss, which is written for RSKP
+    rest : how far snippets without pseudo labels are taught to be background, see :func:`pyws.segments.delta.targets`
     """
 
     options: Settings = field(default_factory=dict)
     recipe: Settings = field(default_factory=dict)
     labelling: Settings = field(default_factory=dict)
     two_streams: bool = False
+    weight: float = 1.0
+    rest: float = 0.0
 
     def over(self, below: HostSettings) -> HostSettings:
         """These changes on top of others."""
         return HostSettings(
             {**below.options, **self.options}, {**below.recipe, **self.recipe}, {**below.labelling, **self.labelling},
-            self.two_streams or below.two_streams,
+            self.two_streams or below.two_streams, self.weight * below.weight, self.rest + below.rest,
         )  # fmt: skip
 
 
@@ -144,6 +149,8 @@ _RSKP = HostSettings(
     {"class_threshold": 0.16, "thresholds": RELEASED_THRESHOLDS, "scoring": "released", "iou_threshold": 0.25},
     {"mix": 0.8},
 )
+# Hosts whose maps pseudo labels only ever make wider: nothing in them pushes a map down where no label is.
+_WIDE = HostSettings(weight=0.3, rest=1.0)
 _RELEASED_RSKP = replace(_RSKP, options={**_RSKP.options, "memory_class_bug": True})
 
 # RSKP on ActivityNet 1.3, as its author answered: ACM-Net's training and post-processing around RSKP's network. The
@@ -222,6 +229,8 @@ PRESETS = {
         {"rskp": _RELEASED_RSKP},
         log_floor=None,
     ),
-    # Recommended: the released course without its faults.
-    "pyws": TrainConfig(hosts={"rskp": _RSKP}),
+    # Recommended; docs/segments.md has the measurements that chose it.
+    "pyws": TrainConfig(
+        labelling=Labelling(rows="mean"), hosts={"rskp": _RSKP, "stpn": _WIDE, "bm": _WIDE, "facnet": _WIDE}
+    ),
 }

@@ -12,7 +12,12 @@ from pyws.segments.schedule import Target
 
 
 def targets(
-    goal: Target, latest: PseudoLabels, previous: PseudoLabels | None, videos: Sequence[int], shape: tuple[int, int]
+    goal: Target,
+    latest: PseudoLabels,
+    previous: PseudoLabels | None,
+    videos: Sequence[int],
+    shape: tuple[int, int],
+    rest: float = 0.0,
 ) -> Tensor:
     """What a batch of videos is trained on.
 
@@ -22,7 +27,9 @@ def targets(
     latest, previous : pseudo labels of the training set; with no previous ones a difference is of nothing, and the
         latest labels stand as they are
     videos : indices in the training set
-    shape : (L, C) of the padded batch
+    shape : (L, C) of the padded batch, background last
+    rest : snippets without a label are background, by this much of what the labelled ones of their video have on
+        average; not of differences
 
     Returns
     -------
@@ -36,11 +43,24 @@ def targets(
     tensor([[[0.0000, 0.5000],
              [2.0000, 1.0000],
              [0.0000, 0.0000]]])
+
+    Snippets without a label as background:
+
+    >>> targets(Target(0), PseudoLabels.of({(0, 0): [0.5, 0.0, 1.0, 0.0]}), None, [0], (5, 2), rest=0.5)
+    tensor([[[0.5000, 0.0000],
+             [0.0000, 0.3750],
+             [1.0000, 0.0000],
+             [0.0000, 0.3750],
+             [0.0000, 0.0000]]])
     """
     goals = torch.zeros(len(videos), *shape)
     for row, video in enumerate(videos):
         for label, values in latest.columns(video):
             goals[row, : len(values), label] += goal.scale * values
+        if rest and not goal.delta and latest.columns(video):
+            labelled = goals[row, : len(values)].sum(1)
+            some = labelled > 0
+            goals[row, : len(values), -1] += rest * labelled.sum() / some.sum().clamp_min(1) * ~some
         if goal.delta and previous is not None:
             for label, values in previous.columns(video):
                 goals[row, : len(values), label] -= goal.scale * values

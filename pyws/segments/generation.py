@@ -55,7 +55,7 @@ def label(maps: Maps, recipe: Recipe, rules: Labelling, tags: Tensor) -> list[Co
     segments, keys = merged(maps, recipe, rules.merging, columns, wanted)
     on_grid = replace(segments, start=segments.start.round(decimals=GRID), end=segments.end.round(decimals=GRID))
     row, column = keys // columns, keys % columns
-    solved = linpro(on_grid, maps.lengths[row], rules.program)
+    solved = linpro(on_grid, maps.lengths[row], rules.program, rows=rules.rows)
     values = solved.labels.float().split(solved.offsets.diff().tolist())
     owner = torch.tensor(maps.videos, dtype=torch.int64)[row]
     facts = (solved.status, solved.residual, segments.offsets.diff())

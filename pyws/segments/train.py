@@ -156,9 +156,10 @@ def batch_losses(run: Run, videos: Videos, batch: list[int], epoch: int) -> tupl
     if goal is None or run.latest is None:
         return activations, own, torch.zeros_like(own)
     shape = activations.logits[0][1].shape
-    goals = targets(goal, run.latest, run.previous, batch, (shape[1], shape[2])).to(own)
+    settings = run.host.settings
+    goals = targets(goal, run.latest, run.previous, batch, (shape[1], shape[2]), settings.rest).to(own)
     loss = distribution_loss(activations.logits, goals, mask.sum(1), config.log_floor)
-    return activations, own, config.schedule.loss_weight(epoch) * loss
+    return activations, own, settings.weight * config.schedule.loss_weight(epoch) * loss
 
 
 def join_gradients(run: Run, videos: int, group: Group) -> None:
