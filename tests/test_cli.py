@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from pyws import cli
+from pyws.commands.common import Common
 
 
 def run(*words, **environment):
@@ -65,3 +66,8 @@ def test_environment_with_an_unknown_path_is_refused():
     done = run("doctor", PYWS_CPU="sse9")
     assert done.returncode != 0
     assert "PYWS_CPU: must be portable, avx2 or avx512, got sse9" in done.stderr
+
+
+def test_what_a_command_says_is_no_markup(capsys):
+    Common().say("segment must be [start, end], got [9.0, 3.0]")
+    assert capsys.readouterr().out == "segment must be [start, end], got [9.0, 3.0]\n"

@@ -26,7 +26,7 @@ class Common:
         if not (self.json or self.quiet):
             from rich.console import Console
 
-            Console(highlight=False, soft_wrap=True).print(text)
+            Console(highlight=False, soft_wrap=True, markup=False).print(text)
 
     @property
     def torch_device(self) -> Any:
