@@ -50,8 +50,8 @@ def find_segments(
         write_detections(out / "segments" / f"{method}.json", found[method], made_by)
         scores[method] = detection_map(found[method], truth, protocol="activitynet", tious=TIOUS, subset="test")
     labels = label_videos(
-        proposals, truth, CLASSES, **METHODS["gaussian"], only_tags=True, snippets_per_second=1 / seconds
-    )  # training videos have tags
+        proposals, truth, CLASSES, **METHODS["gaussian"], only_tags=True, snippets_per_second=1 / seconds, rows="mean"
+    )  # training videos have tags; rows as preset pyws has them
     pseudo = [one.labels for one in labels]
     write_tensors(out / "segments" / "tcam.safetensors", dict(zip(truth.instances.videos, maps, strict=True)))
     write_tensors(out / "segments" / "labels.safetensors", {one.video: one.labels for one in labels})
