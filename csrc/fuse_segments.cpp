@@ -11,27 +11,15 @@ namespace {
 
 constexpr double kNanosecondsPerCandidate = 20.0;
 
-// Sorts 0..size-1 into buckets of about four by rising x. Returns the number of buckets; their ends are left in `ends`.
-std::int64_t line_up(const double* x, std::int64_t size, std::int64_t* index, std::int64_t* ends) {
-  if (size == 0) return 0;
-  const std::int64_t buckets = size / 4;
-  if (buckets < 8) {
-    for (std::int64_t i = 0; i < size; ++i) index[i] = i;
-    ends[0] = size;
-    return 1;
-  }
-  double low = x[0], high = x[0];
-  for (std::int64_t i = 1; i < size; ++i) low = lower(x[i], low), high = higher(x[i], high);
-  const double scale = static_cast<double>(buckets) / (high - low);
-  const auto bucket = [=](std::int64_t i) {
-    const double at = (x[i] - low) * scale;
-    return at > 0.0 ? static_cast<std::int64_t>(lower(at, static_cast<double>(buckets - 1))) : 0;
-  };
+// Sorts 0..size-1 into buckets by rising x; their ends are left in `ends`.
+void line_up(const FuseLoops& loops, const double* x, std::int64_t size, std::int64_t buckets, std::int64_t* index,
+             std::int64_t* ends, std::int64_t* bucket) {
+  if (size == 0) return;
+  loops.buckets(x, size, buckets, bucket);
   std::fill(ends, ends + buckets, 0);
-  for (std::int64_t i = 0; i < size; ++i) ++ends[bucket(i)];
+  for (std::int64_t i = 0; i < size; ++i) ++ends[bucket[i]];
   for (std::int64_t b = 0, before = 0; b < buckets; ++b) before += std::exchange(ends[b], before);
-  for (std::int64_t i = 0; i < size; ++i) index[ends[bucket(i)]++] = i;
-  return buckets;
+  for (std::int64_t i = 0; i < size; ++i) index[ends[bucket[i]]++] = i;
 }
 
 // One group's part of the scratch. A thread works on all its groups in the same place, which stays in the caches.
@@ -59,7 +47,8 @@ struct Scratch {
 
   void fill(const FuseLoops& loops, const double* start, const double* end, const double* score, Range group) {
     const std::int64_t size = group.end - group.begin, room = left.blocks * kFuseBlock;
-    line_up(start + group.begin, size, left.index, rank);  // only speed depends on it
+    line_up(loops, start + group.begin, size, max64(size / 4, 1), left.index, rank,
+            by_score);  // only speed depends on it
     for (std::int64_t i = 0; i < size; ++i) {
       const std::int64_t from = group.begin + left.index[i];
       left.start[i] = start[from], left.end[i] = end[from], left.score[i] = score[from];
@@ -74,13 +63,14 @@ struct Scratch {
 
   // Calls take(seed) for each candidate that is left when its turn comes: the best first, of equals the lowest index.
   template <class Take>
-  void each_seed(std::int64_t size, const Take& take) {
-    const std::int64_t buckets = line_up(left.score, size, by_score, rank);
-    for (std::int64_t b = 0, begin = 0; b < buckets; begin = rank[b++])
-      std::sort(by_score + begin, by_score + rank[b], [this](std::int64_t a, std::int64_t b) {
-        const std::int64_t key = sort_key(left.score[a]), other = sort_key(left.score[b]);
-        return key < other || (key == other && left.index[a] > left.index[b]);
-      });
+  void each_seed(const FuseLoops& loops, std::int64_t size, const Take& take) {
+    line_up(loops, left.score, size, size, by_score, rank, members);
+    const auto worse = [this](std::int64_t a, std::int64_t b) {
+      const std::int64_t key = sort_key(left.score[a]), other = sort_key(left.score[b]);
+      return key < other || (key == other && left.index[a] > left.index[b]);
+    };
+    for (std::int64_t b = 0, begin = 0; b < size; begin = rank[b++])
+      if (rank[b] - begin > 1) std::sort(by_score + begin, by_score + rank[b], worse);
     for (std::int64_t k = size - 1; k >= 0; --k)
       if (left.start[by_score[k]] == left.start[by_score[k]]) take(seed_at(by_score[k]));
   }
@@ -177,10 +167,7 @@ struct Fusion {
       for (int row = 0; row < kFuseRows; ++row) *fused[row] = rows[row][seed];
       return;
     }
-    for (int row = 0; row < kFuseRows; ++row) {
-      for (std::int64_t r = 0; r < size; ++r) scratch.member[row][r] = rows[row][scratch.members[r]];
-      for (std::int64_t r = size; r % kFuseLanes != 0; ++r) scratch.member[row][r] = rows[row][seed];
-    }
+    loops.gather(rows, scratch.members, size, seed, scratch.member);
     if (distribution == kSigned) {
       const std::int64_t first = std::find(scratch.members, scratch.members + size, seed) - scratch.members;
       fuse_signed(scratch, size, within(first, size), temperature, fused);
@@ -237,7 +224,7 @@ void fuse_segments_cpu(const double* start, const double* end, const double* sco
                                        weight + range.begin};
       std::fill(membership + range.begin, membership + range.end, 0);
       std::int64_t clusters = 0;
-      at.each_seed(candidates, [&](Seed seed) {
+      at.each_seed(fusion.loops, candidates, [&](Seed seed) {
         const std::int64_t size = fusion.loops.split(&at.left, seed, overlap, threshold, at.members);
         std::sort(at.members, at.members + size);
         double* out[kFuseRows];
@@ -291,7 +278,7 @@ void suppress_segments_cpu(const double* start, const double* end, const double*
           loops.decay(&at.left, at.seed_at(best), overlap, sigma);
         }
       } else {
-        at.each_seed(candidates, [&](Seed seed) {
+        at.each_seed(loops, candidates, [&](Seed seed) {
           keep(seed);
           loops.split(&at.left, seed, overlap, threshold, at.members);
         });

@@ -65,13 +65,13 @@ PYWS_INLINE void overwrite(double* x, unsigned bits, double value) {
 #endif
 }
 
-PYWS_INLINE double lowest(Numbers v) {
+PYWS_INLINE double lowest(const Numbers& v) {
   return lower(lower(lower(v[0], v[4]), lower(v[2], v[6])), lower(lower(v[1], v[5]), lower(v[3], v[7])));
 }
-PYWS_INLINE double highest(Numbers v) {
+PYWS_INLINE double highest(const Numbers& v) {
   return higher(higher(higher(v[0], v[4]), higher(v[2], v[6])), higher(higher(v[1], v[5]), higher(v[3], v[7])));
 }
-PYWS_INLINE double sum(Numbers v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+PYWS_INLINE double sum(const Numbers& v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
 // NaN, of who has left, bounds nothing.
 PYWS_INLINE void bound_block(const Candidates& left, std::int64_t block) {
@@ -175,6 +175,35 @@ void decay(const Candidates* left, Seed seed, int overlap, double sigma) {
   });
 }
 
+void buckets(const double* x, std::int64_t size, std::int64_t count, std::int64_t* bucket) {
+  const std::int64_t whole = size / kVector * kVector;
+  Numbers lows = all(x[0]), highs = lows;
+  for (std::int64_t i = 0; i < whole; i += kVector) lows = lower(load(x + i), lows), highs = higher(load(x + i), highs);
+  double low = lowest(lows), high = highest(highs);
+  for (std::int64_t i = whole; i < size; ++i) low = lower(x[i], low), high = higher(x[i], high);
+  const double scale = static_cast<double>(count) / (high - low), last = static_cast<double>(count - 1);
+  for (std::int64_t i = 0; i < size; ++i) {
+    const double at = (x[i] - low) * scale;
+    bucket[i] = static_cast<std::int64_t>(at > 0.0 ? lower(at, last) : 0.0);
+  }
+}
+
+void gather(const double* const rows[kFuseRows], const std::int64_t* members, std::int64_t size, std::int64_t seed,
+            double* const out[kFuseRows]) {
+  for (std::int64_t r = 0; r < size; r += kVector) {
+#if defined(__AVX512F__)
+    const auto there = static_cast<__mmask8>(size - r < kVector ? (1u << (size - r)) - 1u : 0xffu);
+    const __m512i index = _mm512_mask_loadu_epi64(_mm512_set1_epi64(seed), there, members + r);
+    for (int row = 0; row < kFuseRows; ++row)
+      _mm512_storeu_pd(out[row] + r,
+                       _mm512_mask_i64gather_pd(_mm512_setzero_pd(), 0xff, index, rows[row], sizeof(double)));
+#else
+    for (std::int64_t lane = r; lane < r + kVector; ++lane)
+      for (int row = 0; row < kFuseRows; ++row) out[row][lane] = rows[row][lane < size ? members[lane] : seed];
+#endif
+  }
+}
+
 // The sum of term(r) over members r, in the order that fuse_segments.h promises.
 template <class Term>
 PYWS_INLINE double lane_sum(std::int64_t size, const Term& term) {
@@ -218,7 +247,8 @@ double student_square(const double* x, const double* g, std::int64_t size, doubl
 
 }  // namespace
 
-const FuseLoops fuse_loops = {summarize, split, best, decay, softmax, moment, student_mean, student_square};
+const FuseLoops fuse_loops = {summarize, split,   best,   decay,        buckets,
+                              gather,    softmax, moment, student_mean, student_square};
 
 }  // namespace PYWS_ISA
 }  // namespace pyws

@@ -25,7 +25,7 @@ struct Seed {
   std::int64_t position;
 };
 
-// Members and their weights g come filled up to whole vectors of kFuseLanes: g has zeros there.
+// Members' rows are filled up to whole vectors of kFuseLanes, where their weights g are 0.
 struct FuseLoops {
   // Bounds and best of all blocks.
   void (*summarize)(const Candidates* all);
@@ -36,6 +36,11 @@ struct FuseLoops {
   std::int64_t (*best)(const Candidates* left);
   // Gives the seed a score of -inf and lowers the others by exp(-overlap^2 / sigma).
   void (*decay)(const Candidates* left, Seed seed, int overlap, double sigma);
+  // The number of the bucket of each x, of `count` equal ones between the least and the greatest.
+  void (*buckets)(const double* x, std::int64_t size, std::int64_t count, std::int64_t* bucket);
+  // Copies the members' rows; the lanes that fill up the last vector get the seed's.
+  void (*gather)(const double* const rows[kFuseRows], const std::int64_t* members, std::int64_t size, std::int64_t seed,
+                 double* const out[kFuseRows]);
   // g[r] = exp((weight[r] - max) / temperature); returns their sum.
   double (*softmax)(const double* weight, std::int64_t size, double temperature, double* g);
   // sum of g * (x - origin)

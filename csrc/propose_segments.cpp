@@ -63,9 +63,9 @@ void lower_to(std::atomic<std::int64_t>* lowest, std::int64_t value) {
 template <class T>
 void count_runs(const T* tcam, const std::int64_t* offsets, std::int64_t videos, std::int64_t classes,
                 std::int64_t snippets, const double* thresholds, std::int64_t count, const bool* wanted,
-                std::int64_t min_length, double* prefix, std::uint8_t* levels, std::int64_t* runs,
-                std::int64_t* first_bad, int threads) {
+                std::int64_t min_length, double* prefix, std::int64_t* runs, int threads) {
   const ProposalLoops& loops = proposal_loops();
+  std::uint8_t* levels = reinterpret_cast<std::uint8_t*>(prefix + proposal_levels(videos, classes, snippets));
   const std::int64_t groups = videos * classes;
   std::atomic<std::int64_t> bad{kAllFinite};
   const double cost = kNanosecondsPerSnippet * static_cast<double>(snippets) / static_cast<double>(max64(videos, 1));
@@ -82,29 +82,31 @@ void count_runs(const T* tcam, const std::int64_t* offsets, std::int64_t videos,
       each_run(levels + at.levels, at.length, min_length, [counts](int t, std::int64_t, std::int64_t) { ++counts[t]; });
     }
   });
-  *first_bad = bad.load();
   scan_counts(runs, groups * count);
+  runs[groups * count + 1] = bad.load();
 }
 
 }  // namespace
 
 void count_proposals_cpu(int dtype, const void* tcam, const std::int64_t* offsets, std::int64_t videos,
                          std::int64_t classes, std::int64_t snippets, const double* thresholds, std::int64_t count,
-                         const bool* wanted, std::int64_t min_length, double* prefix, std::uint8_t* levels,
-                         std::int64_t* runs, std::int64_t* first_bad, int threads) {
+                         const bool* wanted, std::int64_t min_length, double* scratch, std::int64_t* runs,
+                         int threads) {
   if (dtype == kFloat32) {
     count_runs(static_cast<const float*>(tcam), offsets, videos, classes, snippets, thresholds, count, wanted,
-               min_length, prefix, levels, runs, first_bad, threads);
+               min_length, scratch, runs, threads);
   } else {
     count_runs(static_cast<const double*>(tcam), offsets, videos, classes, snippets, thresholds, count, wanted,
-               min_length, prefix, levels, runs, first_bad, threads);
+               min_length, scratch, runs, threads);
   }
 }
 
 void fill_proposals_cpu(const std::int64_t* offsets, std::int64_t videos, std::int64_t classes, std::int64_t snippets,
                         std::int64_t count, std::int64_t min_length, const std::int32_t* margins,
-                        std::int64_t margin_sizes, int past, const double* prefix, const std::uint8_t* levels,
-                        const std::int64_t* runs, std::int64_t total, double* packed, int threads) {
+                        std::int64_t margin_sizes, int past, const double* scratch, const std::int64_t* runs,
+                        std::int64_t total, double* packed, std::int64_t* packed_offsets, int threads) {
+  const auto* levels = reinterpret_cast<const std::uint8_t*>(scratch + proposal_levels(videos, classes, snippets));
+  for (std::int64_t group = 0; group <= videos * classes; ++group) packed_offsets[group] = runs[group * count];
   const double cost = kNanosecondsPerSnippet * static_cast<double>(snippets) / static_cast<double>(max64(videos, 1));
   parallel_for(videos * classes, cost, threads, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t group = first; group < last; ++group) {
@@ -115,7 +117,7 @@ void fill_proposals_cpu(const std::int64_t* offsets, std::int64_t videos, std::i
       for (std::int64_t t = 0; t < count; ++t) next[t] = begins[t];
       each_run(levels + at.levels, at.length, min_length, [&](int t, std::int64_t s, std::int64_t e) {
         if (t >= count || next[t] >= begins[t + 1]) return;
-        score_run(s, e, at.length, prefix + at.prefix, margins, margin_sizes, past, packed, total, next[t]++);
+        score_run(s, e, at.length, scratch + at.prefix, margins, margin_sizes, past, packed, total, next[t]++);
       });
     }
   });

@@ -85,14 +85,20 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // Traffic: the levels are read once a threshold, 4 to 6 running sums a segment from L1 or L2, 32 bytes a segment are
-// written; the segments of 32 snippets lie side by side. Ownership: one block a group, a warp a threshold.
+// written; the segments of 32 snippets lie side by side. Ownership: one block a group, a warp a threshold; where there
+// is no group, one block writes the offset 0.
 __global__ void __launch_bounds__(kThreads)
-    fill_runs(const std::int64_t* offsets, std::int64_t classes, std::int64_t snippets, std::int64_t count,
-              std::int64_t min_length, const std::int32_t* margins, std::int64_t margin_sizes, int past,
-              const double* prefix, const std::uint8_t* levels, const std::int64_t* runs, std::int64_t total,
-              double* packed) {
+    fill_runs(const std::int64_t* offsets, std::int64_t groups, std::int64_t classes, std::int64_t snippets,
+              std::int64_t count, std::int64_t min_length, const std::int32_t* margins, std::int64_t margin_sizes,
+              int past, const double* prefix, const std::uint8_t* levels, const std::int64_t* runs, std::int64_t total,
+              double* packed, std::int64_t* packed_offsets) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const std::int64_t group = blockIdx.x;
+  if (threadIdx.x == 0) {
+    packed_offsets[group] = runs[group * count];
+    if (group + 1 >= groups) packed_offsets[groups] = runs[groups * count];
+  }
+  if (group >= groups) return;
   const ProposalGroup at = proposal_group(offsets, classes, snippets, group);
   for (std::int64_t t = warp; t < count; t += kWarps) {
     std::int64_t next = runs[group * count + t];
@@ -111,28 +117,32 @@ __global__ void __launch_bounds__(kThreads)
 
 void count_proposals_cuda(int dtype, const void* tcam, const std::int64_t* offsets, std::int64_t videos,
                           std::int64_t classes, std::int64_t snippets, const double* thresholds, std::int64_t count,
-                          const bool* wanted, std::int64_t min_length, double* prefix, std::uint8_t* levels,
-                          std::int64_t* runs, std::int64_t* first_bad, void* stream) {
+                          const bool* wanted, std::int64_t min_length, double* scratch, std::int64_t* runs,
+                          void* stream) {
   const char* op = "propose_segments";
+  auto* levels = reinterpret_cast<std::uint8_t*>(scratch + proposal_levels(videos, classes, snippets));
+  std::int64_t* first_bad = runs + videos * classes * count + 1;
   const dim3 grid = grid_1d(op, videos * classes);
   launch(op, no_bad_value, dim3(1), dim3(1), 0, stream, first_bad);
   if (dtype == kFloat32) {
     launch(op, count_runs<float>, grid, dim3(kThreads), 0, stream, static_cast<const float*>(tcam), offsets, classes,
-           snippets, thresholds, count, wanted, min_length, prefix, levels, runs, first_bad);
+           snippets, thresholds, count, wanted, min_length, scratch, levels, runs, first_bad);
   } else {
     launch(op, count_runs<double>, grid, dim3(kThreads), 0, stream, static_cast<const double*>(tcam), offsets, classes,
-           snippets, thresholds, count, wanted, min_length, prefix, levels, runs, first_bad);
+           snippets, thresholds, count, wanted, min_length, scratch, levels, runs, first_bad);
   }
   launch_scan_counts(op, runs, videos * classes * count, stream);
 }
 
 void fill_proposals_cuda(const std::int64_t* offsets, std::int64_t videos, std::int64_t classes, std::int64_t snippets,
                          std::int64_t count, std::int64_t min_length, const std::int32_t* margins,
-                         std::int64_t margin_sizes, int past, const double* prefix, const std::uint8_t* levels,
-                         const std::int64_t* runs, std::int64_t total, double* packed, void* stream) {
+                         std::int64_t margin_sizes, int past, const double* scratch, const std::int64_t* runs,
+                         std::int64_t total, double* packed, std::int64_t* packed_offsets, void* stream) {
   const char* op = "propose_segments";
-  launch(op, fill_runs, grid_1d(op, videos * classes), dim3(kThreads), 0, stream, offsets, classes, snippets, count,
-         min_length, margins, margin_sizes, past, prefix, levels, runs, total, packed);
+  const std::int64_t groups = videos * classes;
+  const auto* levels = reinterpret_cast<const std::uint8_t*>(scratch + proposal_levels(videos, classes, snippets));
+  launch(op, fill_runs, grid_1d(op, max64(groups, 1)), dim3(kThreads), 0, stream, offsets, groups, classes, snippets,
+         count, min_length, margins, margin_sizes, past, scratch, levels, runs, total, packed, packed_offsets);
 }
 
 }  // namespace pyws

@@ -15,11 +15,13 @@
 // thresholds (count,) float64, rising, at most 255; compared in float64
 // wanted     (videos, classes) bool or null: groups to propose for
 // margins    (2, margin_sizes) int32: left and right by run length, made once on the host, so that all devices agree
-// prefix     scratch, (snippets + videos) * classes float64: running sums of each group, contiguous
-// levels     scratch, snippets * classes bytes: how many thresholds each value passes
-// runs       (videos * classes * count + 1,) int64: where the segments of each group and threshold begin
-// first_bad  (1,) int64: the first position snippet * classes + class whose value is not finite, or INT64_MAX
+// scratch    (snippets + videos) * classes float64: running sums of each group, contiguous; then snippets * classes
+//            bytes: how many thresholds each value passes (its level)
+// runs       (videos * classes * count + 2,) int64: where the segments of each group and threshold begin; the last but
+//            one number is their total, the last the first position snippet * classes + class whose value is not
+//            finite, or INT64_MAX
 // packed     (4, total) float64: start, end, score, weight, ordered by group, threshold, start
+// packed_offsets   (videos * classes + 1,) int64: the groups of the answer
 // Sums       running sums over blocks of 32 snippets, the blocks added in rising order: the same bits everywhere.
 // Contents   any; a run is never written outside the room that was counted for it.
 #pragma once
@@ -35,21 +37,25 @@ constexpr std::int64_t kAllFinite = INT64_MAX;
 
 void count_proposals_cpu(int dtype, const void* tcam, const std::int64_t* offsets, std::int64_t videos,
                          std::int64_t classes, std::int64_t snippets, const double* thresholds, std::int64_t count,
-                         const bool* wanted, std::int64_t min_length, double* prefix, std::uint8_t* levels,
-                         std::int64_t* runs, std::int64_t* first_bad, int threads);
+                         const bool* wanted, std::int64_t min_length, double* scratch, std::int64_t* runs, int threads);
 void count_proposals_cuda(int dtype, const void* tcam, const std::int64_t* offsets, std::int64_t videos,
                           std::int64_t classes, std::int64_t snippets, const double* thresholds, std::int64_t count,
-                          const bool* wanted, std::int64_t min_length, double* prefix, std::uint8_t* levels,
-                          std::int64_t* runs, std::int64_t* first_bad, void* stream);
+                          const bool* wanted, std::int64_t min_length, double* scratch, std::int64_t* runs,
+                          void* stream);
 
 void fill_proposals_cpu(const std::int64_t* offsets, std::int64_t videos, std::int64_t classes, std::int64_t snippets,
                         std::int64_t count, std::int64_t min_length, const std::int32_t* margins,
-                        std::int64_t margin_sizes, int past, const double* prefix, const std::uint8_t* levels,
-                        const std::int64_t* runs, std::int64_t total, double* packed, int threads);
+                        std::int64_t margin_sizes, int past, const double* scratch, const std::int64_t* runs,
+                        std::int64_t total, double* packed, std::int64_t* packed_offsets, int threads);
 void fill_proposals_cuda(const std::int64_t* offsets, std::int64_t videos, std::int64_t classes, std::int64_t snippets,
                          std::int64_t count, std::int64_t min_length, const std::int32_t* margins,
-                         std::int64_t margin_sizes, int past, const double* prefix, const std::uint8_t* levels,
-                         const std::int64_t* runs, std::int64_t total, double* packed, void* stream);
+                         std::int64_t margin_sizes, int past, const double* scratch, const std::int64_t* runs,
+                         std::int64_t total, double* packed, std::int64_t* packed_offsets, void* stream);
+
+// Where the levels begin in the scratch, in float64.
+PYWS_HD std::int64_t proposal_levels(std::int64_t videos, std::int64_t classes, std::int64_t snippets) {
+  return (snippets + videos) * classes;
+}
 
 // Where a group lies: its snippets in the video, its running sums (length + 1) and its levels (length) in the scratch.
 struct ProposalGroup {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,17 +25,15 @@ def check_offsets(op: str, name: str, offsets: Tensor, total: int | None = None)
         raise ValueError(
             f"{op}: {name} must be int64 of shape (groups+1,), got {offsets.dtype} of shape {tuple(offsets.shape)}"
         )
-    host = offsets.detach().cpu()
+    host = offsets.cpu().numpy()
     if host[0] != 0:
-        raise ValueError(f"{op}: {name} must start at 0, got {int(host[0])}")
-    fall = (host[1:] < host[:-1]).nonzero()
-    if len(fall):
-        group = int(fall[0])
-        raise ValueError(
-            f"{op}: {name} must never fall, got {int(host[group + 1])} after {int(host[group])} at group {group}"
-        )
+        raise ValueError(f"{op}: {name} must start at 0, got {host[0]}")
+    falls = host[1:] < host[:-1]
+    if falls.any():
+        group = int(falls.argmax())
+        raise ValueError(f"{op}: {name} must never fall, got {host[group + 1]} after {host[group]} at group {group}")
     if total is not None and host[-1] != total:
-        raise ValueError(f"{op}: {name} must end at the number of values {total}, got {int(host[-1])}")
+        raise ValueError(f"{op}: {name} must end at the number of values {total}, got {host[-1]}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +75,9 @@ class Segments:
         check_offsets("Segments", "offsets", self.offsets, total=len(self.start))
         if self.offsets.device != self.start.device:
             raise ValueError(f"Segments: offsets must be on {self.start.device}, got {self.offsets.device}")
-        reversed_at = (self.end < self.start).nonzero()
-        if len(reversed_at):
-            at = int(reversed_at[0])
+        reversed_at = self.end < self.start
+        if reversed_at.any():
+            at = int(reversed_at.nonzero()[0])
             raise ValueError(
                 f"Segments: end must be >= start, got [{float(self.start[at])}, {float(self.end[at])}] at segment {at}"
             )
@@ -95,6 +94,8 @@ class Segments:
                 f"Segments: {name} must match start, {len(self.start)} values on {self.start.device}, "
                 f"got {len(field)} on {field.device}"
             )
+        if math.isfinite(field.detach().sum()):
+            return  # the usual case: a sum hides neither NaN nor infinity, though it may overflow
         bad = (~torch.isfinite(field)).nonzero()
         if len(bad):
             at = int(bad[0, 0])

@@ -183,7 +183,7 @@ def arguments(problem, thresholds):
 
 def test_opcheck_and_compile():
     problem = random_problem(1)
-    torch.library.opcheck(_match_segments, arguments(problem, TIOUS))
+    torch.library.opcheck(torch.ops.pyws.match_segments.default, arguments(problem, TIOUS))
     compiled = torch.compile(lambda *a: _match_segments(*a, TIOUS), fullgraph=True, backend="aot_eager")
     assert_same(match_segments(*problem, TIOUS), compiled(*arguments(problem, TIOUS)[:-1]))
 

@@ -63,7 +63,8 @@ def register(
 ) -> Any:
     """Define ``pyws::<schema>`` for CPU and CUDA with its fake (shapes without data) and its gradient, if any.
 
-    Returns the operator, ``torch.ops.pyws.<name>.default``.
+    Returns what calls it: the operator ``torch.ops.pyws.<name>.default``, or the kernel itself where the dispatcher,
+    which costs more than a small call, would do nothing but hand the arguments through.
     """
     name = schema[: schema.index("(")]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -72,7 +73,35 @@ def register(
     torch.library.register_fake(f"pyws::{name}", fake, lib=_library)
     if backward is not None:
         torch.library.register_autograd(f"pyws::{name}", backward, setup_context=setup_context, lib=_library)
-    return getattr(torch.ops.pyws, name).default
+    operator = getattr(torch.ops.pyws, name).default
+
+    def call(*arguments: Any) -> Any:
+        return (kernel if _nobody_watches(arguments) else operator)(*arguments)
+
+    return call
+
+
+_Keys, _Key = torch._C.DispatchKeySet, torch._C.DispatchKey
+_INFERENCE = _Keys(_Key.BackendSelect)
+_NO_MODES = (_INFERENCE | _Keys(_Key.ADInplaceOrView), _INFERENCE)  # the thread's keys outside all modes
+_SCALARS = {int, float, bool, list, type(None)}
+
+
+def _nobody_watches(arguments: tuple[Any, ...]) -> bool:
+    """Whether the dispatcher would go straight to the kernel: no compiler, tracer, fake or functorch mode, profiler or
+    gradient is interested in the call, and all tensors are plain ones, none a view that negates."""
+    if torch.compiler.is_compiling() or torch._C._dispatch_tls_local_include_set() not in _NO_MODES:
+        return False
+    if torch._C._len_torch_function_stack() or torch.autograd._profiler_enabled():
+        return False
+    for argument in arguments:
+        kind = type(argument)
+        if kind is Tensor:
+            if argument.requires_grad or argument.is_neg():
+                return False
+        elif kind not in _SCALARS:
+            return False  # a tensor of another class, or of the symbolic numbers of a tracer
+    return True
 
 
 def check_tensor(

@@ -127,13 +127,13 @@ def _kernel(
 ) -> tuple[Tensor, Tensor]:
     tcam, offsets = tcam.contiguous(), offsets.contiguous()
     (snippets, classes), videos, count, device = tcam.shape, len(offsets) - 1, len(thresholds), tcam.device
-    prefix = tcam.new_empty((snippets + videos) * classes, dtype=torch.float64)
-    levels = tcam.new_empty(snippets * classes, dtype=torch.uint8)
-    runs = offsets.new_empty(videos * classes * count + 2)  # the last number is the first value that is not finite
+    groups = videos * classes
+    scratch = tcam.new_empty((snippets + videos) * classes + -(-snippets * classes // 8), dtype=torch.float64)
+    runs = offsets.new_empty(groups * count + 2)
     launch(
         "count_proposals", device, DTYPE_CODES[tcam.dtype], tcam, offsets, videos, classes, snippets,
         _threshold_tensor(tuple(thresholds), device), count, 0 if wanted is None else wanted.contiguous(), min_length,
-        prefix, levels, runs, runs[-1:],
+        scratch, runs,
     )  # fmt: skip
     total, bad = runs[-2:].tolist()
     if bad != _ALL_FINITE:
@@ -141,13 +141,13 @@ def _kernel(
             f"propose_segments: tcam must be finite, got {float(tcam.flatten()[bad])} at snippet {bad // classes}, "
             f"class {bad % classes}"
         )
-    margins = _margins(1 << snippets.bit_length(), margin, device)
-    packed = prefix.new_empty((4, total))
+    sizes = 1 << snippets.bit_length()
+    packed, packed_offsets = scratch.new_empty((4, total)), offsets.new_empty(groups + 1)
     launch(
-        "fill_proposals", device, offsets, videos, classes, snippets, count, min_length, margins, margins.shape[1],
-        int(margin is None), prefix, levels, runs, total, packed,
+        "fill_proposals", device, offsets, videos, classes, snippets, count, min_length,
+        _margins(sizes, margin, device), sizes, int(margin is None), scratch, runs, total, packed, packed_offsets,
     )  # fmt: skip
-    return packed, runs[:-1:count].contiguous()
+    return packed, packed_offsets
 
 
 def _fake(
