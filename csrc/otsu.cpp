@@ -12,7 +12,7 @@ A threshold(const OtsuMap<T>& loops, const T* map, std::int64_t positions) {
   loops.extremes(map, positions, &low, &high);
   if (!otsu_in_range(low, high)) return std::numeric_limits<A>::quiet_NaN();
   const OtsuBins<A> bins = otsu_bins(low, high);
-  if (!distinct_edges(bins)) return high;
+  if (!otsu_wide(bins) && !distinct_edges(bins)) return high;
   std::uint32_t counts[kOtsuBins] = {};
   loops.count(map, positions, bins, counts);
   return loops.split(counts, bins);
@@ -21,7 +21,7 @@ A threshold(const OtsuMap<T>& loops, const T* map, std::int64_t positions) {
 template <class T, class A = typename Accumulator<T>::type>
 void otsu(const OtsuMap<T>& loops, const void* maps, std::int64_t batch, std::int64_t positions, void* thresholds,
           int threads) {
-  const double nanoseconds = 1000.0 + 1.0 * static_cast<double>(positions);
+  const double nanoseconds = 500.0 + 1.0 * static_cast<double>(positions);
   parallel_for(batch, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b)
       static_cast<A*>(thresholds)[b] = threshold(loops, static_cast<const T*>(maps) + b * positions, positions);

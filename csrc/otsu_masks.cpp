@@ -79,6 +79,18 @@ class Scaled {
   std::unique_ptr<A[]> buffer_;
 };
 
+// The least value in (low, high] whose unit value exceeds the threshold, found by halving: unit values rise with the
+// values, from 0 to 1, so that a comparison then does for the division of every pixel.
+template <class A>
+A least_above(A low, A high, A threshold) {
+  A below = low, above = high;
+  for (;;) {
+    const A middle = below + (above - below) / A(2);
+    if (middle == below || middle == above) return above;
+    (in_unit(middle, low, high - low) > threshold ? above : below) = middle;
+  }
+}
+
 // Cuts one map and returns its threshold.
 template <class T, class A = typename Accumulator<T>::type>
 A cut(const OtsuMap<A>& otsu, const ScaleMap<A>& loops, Scaled<T>& scaled, const T* map, std::int64_t pixels,
@@ -103,10 +115,8 @@ A cut(const OtsuMap<A>& otsu, const ScaleMap<A>& loops, Scaled<T>& scaled, const
     otsu.count(x, n, bins, counts);
   });
   const A threshold = otsu.split(counts, bins);
-  scaled.walk(map, [&](A* x, std::int64_t n, std::int64_t first) {
-    loops.to_unit(x, n, low, high - low);
-    loops.above(x, n, threshold, mask + first);
-  });
+  const A least = least_above(low, high, threshold);
+  scaled.walk(map, [&](A* x, std::int64_t n, std::int64_t first) { loops.from(x, n, least, mask + first); });
   return threshold;
 }
 

@@ -22,8 +22,8 @@ void to_unit(A* x, std::int64_t n, A least, A range) {
 }
 
 template <class A>
-void above(const A* x, std::int64_t n, A threshold, std::uint8_t* __restrict mask) {
-  for (std::int64_t i = 0; i < n; ++i) mask[i] = x[i] > threshold ? 1 : 0;
+void from(const A* x, std::int64_t n, A least, std::uint8_t* __restrict mask) {
+  for (std::int64_t i = 0; i < n; ++i) mask[i] = x[i] >= least ? 1 : 0;
 }
 
 }  // namespace
@@ -32,8 +32,8 @@ const ScaleLoops scale_loops = {{along<float>},
                                 {along<double>},
                                 {along<half_t>},
                                 {along<bfloat16_t>},
-                                {across<float>, to_unit<float>, above<float>},
-                                {across<double>, to_unit<double>, above<double>}};
+                                {across<float>, to_unit<float>, from<float>},
+                                {across<double>, to_unit<double>, from<double>}};
 
 }  // namespace PYWS_ISA
 }  // namespace pyws

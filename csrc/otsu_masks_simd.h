@@ -27,8 +27,8 @@ struct ScaleMap {
   void (*across)(const A* near, const A* far, A rest, A share, std::int64_t n, A* out);
   // x[i] = in_unit(x[i], least, range)
   void (*to_unit)(A* x, std::int64_t n, A least, A range);
-  // mask[i] = x[i] > threshold
-  void (*above)(const A* x, std::int64_t n, A threshold, std::uint8_t* mask);
+  // mask[i] = x[i] >= least
+  void (*from)(const A* x, std::int64_t n, A least, std::uint8_t* mask);
 };
 
 struct ScaleLoops {

@@ -30,13 +30,14 @@ void extremes(const T* x, std::int64_t n, A* low, A* high) {
   *high = highs[0] + poison[0];
 }
 
-template <class T, class A = typename Accumulator<T>::type>
-void count(const T* x, std::int64_t n, OtsuBins<A> bins, std::uint32_t* counts) {
+template <class T, class BinOf>
+inline __attribute__((always_inline)) void count_by(const T* x, std::int64_t n, const BinOf& bin_of,
+                                                    std::uint32_t* counts) {
   std::uint32_t copies[kCopies][kOtsuBins] = {};
-  std::uint8_t found[kChunk];
+  std::int32_t found[kChunk];
   for (std::int64_t begin = 0; begin < n; begin += kChunk) {
     const int size = static_cast<int>(min64(kChunk, n - begin));
-    for (int i = 0; i < size; ++i) found[i] = static_cast<std::uint8_t>(otsu_bin<A>(bins, widen(x[begin + i])));
+    for (int i = 0; i < size; ++i) found[i] = bin_of(widen(x[begin + i]));
     int i = 0;
     for (; i + kCopies <= size; i += kCopies)
       for (int copy = 0; copy < kCopies; ++copy) ++copies[copy][found[i + copy]];
@@ -46,29 +47,67 @@ void count(const T* x, std::int64_t n, OtsuBins<A> bins, std::uint32_t* counts) 
     for (int bin = 0; bin < kOtsuBins; ++bin) counts[bin] += copies[copy][bin];
 }
 
+template <class T, class A = typename Accumulator<T>::type>
+void count(const T* x, std::int64_t n, OtsuBins<A> bins, std::uint32_t* counts) {
+  const A scale = A(kOtsuBins) / bins.range;
+  if (otsu_wide(bins))
+    count_by(x, n, [=](A value) { return otsu_bin_of_wide(bins, scale, value); }, counts);
+  else
+    count_by(x, n, [=](A value) { return otsu_bin(bins, value); }, counts);
+}
+
+// The first NaN of n values, none below 0, or the first of the greatest. Writes kLanes more behind them.
+template <class A>
+int first_best(A* x, int n) {
+  A greatest[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) greatest[lane] = x[n + lane] = A(-1);
+  for (int i = 0; i < n; i += kLanes)
+    for (int lane = 0; lane < kLanes; ++lane)
+      greatest[lane] = x[i + lane] > greatest[lane] ? x[i + lane] : greatest[lane];
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int lane = 0; lane < width; ++lane)
+      greatest[lane] = greatest[lane + width] > greatest[lane] ? greatest[lane + width] : greatest[lane];
+  int none = n, first = n;
+  for (int i = 0; i < n; ++i) {
+    const int is_none = x[i] != x[i] ? i : n, is_greatest = x[i] == greatest[0] ? i : n;
+    none = is_none < none ? is_none : none;
+    first = is_greatest < first ? is_greatest : first;
+  }
+  return none < n ? none : first;
+}
+
 // The sums run one bin at a time in both directions, because their rounding decides ties; the rest is vectorised.
+// Splits after an empty bin are those after the bin before it, so that only occupied bins are looked at: the first, of
+// the least value, and the last are among them.
 template <class A>
 A split(const std::uint32_t* counts, OtsuBins<A> bins) {
+  int occupied[kOtsuBins], n = 0;
   float count[kOtsuBins], weight1[kOtsuBins], weight2[kOtsuBins];
-  A center[kOtsuBins], moment[kOtsuBins], moment1[kOtsuBins], moment2[kOtsuBins], separation[kOtsuBins];
+  A center[kOtsuBins], moment[kOtsuBins], moment1[kOtsuBins], moment2[kOtsuBins], separation[kOtsuBins + kLanes];
   for (int i = 0; i < kOtsuBins; ++i) {
-    count[i] = static_cast<float>(counts[i]);
-    center[i] = otsu_center(bins, i);
+    occupied[n] = i;
+    n += counts[i] != 0;
+  }
+  for (int i = 0; i < n; ++i) {  // otsu_center of all but the last bin
+    const A lower = A(occupied[i]) * bins.step + bins.low, upper = A(occupied[i] + 1) * bins.step + bins.low;
+    center[i] = (lower + upper) / A(2);
+  }
+  if (occupied[n - 1] == kOtsuBins - 1) center[n - 1] = otsu_center(bins, kOtsuBins - 1);
+  for (int i = 0; i < n; ++i) {
+    count[i] = static_cast<float>(counts[occupied[i]]);
     moment[i] = A(count[i]) * center[i];
   }
   float up = 0, down = 0;
   A moment_up = 0, moment_down = 0;
-  for (int i = 0, j = kOtsuBins - 1; i < kOtsuBins; ++i, --j) {
+  for (int i = 0, j = n - 1; i < n; ++i, --j) {
     weight1[i] = up += count[i];
     weight2[j] = down += count[j];
     moment1[i] = moment_up += moment[i];
     moment2[j] = moment_down += moment[j];
   }
-  for (int i = 0; i < kOtsuBins - 1; ++i)
+  for (int i = 0; i < n - 1; ++i)
     separation[i] = otsu_separation(weight1[i], weight2[i + 1], moment1[i], moment2[i + 1]);
-  int best = 0;
-  for (int i = 1; i < kOtsuBins - 1; ++i) best = otsu_better(separation[i], separation[best]) ? i : best;
-  return center[best];
+  return center[first_best(separation, n - 1)];
 }
 
 template <class T>
