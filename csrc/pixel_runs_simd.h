@@ -83,11 +83,6 @@ inline uint64_t edge_word(const T* x, int64_t first, int n) {
   return bits;
 }
 
-// Pixels of one word: bit i of `edges` where pixel i begins a run, of `set` where it has what is counted.
-struct PixelWord {
-  uint64_t edges, set;
-};
-
 inline int trailing_zeros(uint64_t bits) {
 #if defined(__BMI__)
   return static_cast<int>(_tzcnt_u64(bits));
@@ -96,60 +91,48 @@ inline int trailing_zeros(uint64_t bits) {
 #endif
 }
 
-// The bits below position n, 0 < n <= 64.
-inline uint64_t low_bits(uint64_t bits, int n) {
-#if defined(__BMI2__)
-  return _bzhi_u64(bits, static_cast<unsigned>(n));
+// Appends `at` plus the position of every bit; up to 16 numbers more may be written behind them.
+inline int32_t* append_positions(uint64_t bits, int at, int32_t* out) {
+#if defined(__AVX512F__)
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (int i = 0; i < kWordPixels; i += 16) {
+    const __mmask16 here = static_cast<__mmask16>(bits >> i);
+    _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(here, _mm512_add_epi32(lanes, _mm512_set1_epi32(at + i))));
+    out += __builtin_popcount(here);
+  }
+  return out;
 #else
-  return bits & (~uint64_t{0} >> (64 - n));
+  // Eight at a time, surplus ones overwritten later: far easier to predict than the end of each word.
+  constexpr int kAtOnce = 8;
+  const int count = __builtin_popcountll(bits);
+  for (int done = 0; done < count; done += kAtOnce)
+    for (int k = 0; k < kAtOnce; ++k, bits &= bits - 1) out[done + k] = at + trailing_zeros(bits);
+  return out + count;
 #endif
 }
 
-// Calls visit(first pixel, pixels, set pixels) for stretches that cover the frame; none crosses an edge. Runs are cut
-// where a word ends; incoherent words and the frame's last, incomplete one are visited pixel by pixel.
-template <class WordOf, class Visit>
-inline __attribute__((always_inline)) void each_run(int64_t pixels, const WordOf& word_of, const Visit& visit) {
-  constexpr int kCoherent = 24, kAtOnce = 4;
-  for (int64_t first = 0; first < pixels; first += kWordPixels) {
-    const int n = static_cast<int>(min64(kWordPixels, pixels - first));
-    const PixelWord word = word_of(first, n);
-    uint64_t later = word.edges & ~uint64_t{1};
-    const int runs = __builtin_popcountll(later) + 1;
-    if (n < kWordPixels || runs > kCoherent) {
-      for (int i = 0; i < n; ++i) visit(first + i, 1, word.set >> i & 1);
+// Calls visit(first pixel, pixels) for stretches that cover the frame; none crosses an edge. edges_of(first, n) gives
+// the word of n pixels. First the starts of all runs of a block are listed, then they are visited: two loops without
+// branches that depend on the picture. Incoherent blocks are visited pixel by pixel.
+template <class EdgesOf, class Visit>
+inline __attribute__((always_inline)) void each_run(int64_t pixels, const EdgesOf& edges_of, const Visit& visit) {
+  constexpr int kBlock = 1024, kSurplus = 16;
+  int32_t starts[kBlock + kSurplus];
+  for (int64_t first = 0; first < pixels; first += kBlock) {
+    const int n = static_cast<int>(min64(kBlock, pixels - first));
+    int32_t* end = starts;
+    for (int at = 0; at < n; at += kWordPixels) {
+      const uint64_t edges = edges_of(first + at, static_cast<int>(min64(kWordPixels, n - at)));
+      end = append_positions(at == 0 ? edges | 1 : edges, at, end);
+    }
+    *end = n;
+    if (end - starts > n * 3 / 8) {
+      for (int i = 0; i < n; ++i) visit(first + i, 1);
       continue;
     }
-    int from = 0;
-    uint64_t before = 0;
-    // Four at a time, surplus ones empty: the branch is far easier to predict than the end of each word.
-    for (int done = 0; done < runs; done += kAtOnce)
-      for (int k = 0; k < kAtOnce; ++k, later &= later - 1) {
-        const int to = trailing_zeros(later);
-        const uint64_t upto = static_cast<uint64_t>(__builtin_popcountll(low_bits(word.set, to)));
-        visit(first + (from & 63), static_cast<uint64_t>(to - from), upto - before);
-        from = to;
-        before = upto;
-      }
+    for (const int32_t* start = starts; start < end; ++start)
+      visit(first + start[0], static_cast<uint64_t>(start[1] - start[0]));
   }
-}
-
-// Bit i: is mask[first + i] set?
-inline uint64_t set_word(const uint8_t* mask, int64_t first, int n) {
-#if defined(__AVX512BW__)
-  const __m512i bytes = _mm512_maskz_loadu_epi8(n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1, mask + first);
-  return _mm512_test_epi8_mask(bytes, bytes);
-#else
-  uint64_t bits = 0;
-#if defined(__AVX2__)
-  for (int i = 0; n == kWordPixels && i < n; i += 32) {
-    const __m256i zero = _mm256_cmpeq_epi8(load_32(mask + first + i), _mm256_setzero_si256());
-    bits |= static_cast<uint64_t>(~static_cast<uint32_t>(_mm256_movemask_epi8(zero))) << i;
-  }
-  if (n == kWordPixels) return bits;
-#endif
-  for (int i = 0; i < n; ++i) bits |= static_cast<uint64_t>(mask[first + i] != 0) << i;
-  return bits;
-#endif
 }
 
 }  // namespace

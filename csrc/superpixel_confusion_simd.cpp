@@ -9,7 +9,7 @@ namespace {
 template <class Label, class Class>
 void count(const ConfusionFrame<Label, Class>* frame) {
   const ConfusionFrame<Label, Class> f = *frame;
-  const auto add = [&](int64_t at, uint64_t pixels, uint64_t) {
+  const auto add = [&](int64_t at, uint64_t pixels) {
     const uint32_t n = static_cast<uint32_t>(pixels);
     const uint64_t label = index_of(f.labels[at]);
     const uint64_t predicted = index_of(f.prediction[at]), noted = index_of(f.annotation[at]);
@@ -23,11 +23,10 @@ void count(const ConfusionFrame<Label, Class>* frame) {
     if (predicted < f.num_classes) f.votes[label * f.num_classes + predicted] += n;
     if (noted < f.num_classes) f.annotated[label * f.num_classes + noted] += n;
   };
-  const auto word_of = [&](int64_t first, int n) {
-    return PixelWord{
-        edge_word(f.labels, first, n) | edge_word(f.prediction, first, n) | edge_word(f.annotation, first, n), 0};
+  const auto edges_of = [&](int64_t first, int n) {
+    return edge_word(f.labels, first, n) | edge_word(f.prediction, first, n) | edge_word(f.annotation, first, n);
   };
-  each_run(f.pixels, word_of, add);
+  each_run(f.pixels, edges_of, add);
 }
 
 template <class Label>

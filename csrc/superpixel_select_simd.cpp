@@ -66,12 +66,13 @@ struct PassBits {
 template <class Label>
 int64_t count_pixels(const Label* labels, const uint8_t* mask, int64_t pixels, uint64_t superpixels, uint64_t* counts) {
   uint64_t lost = 0;
+  const uint64_t weights[2] = {1, 1 | uint64_t{1} << 32};
   each_run(
-      pixels, [=](int64_t first, int n) { return PixelWord{edge_word(labels, first, n), set_word(mask, first, n)}; },
-      [&](int64_t at, uint64_t count, uint64_t inside) {
+      pixels, [=](int64_t first, int n) { return edge_word(labels, first, n) | edge_word(mask, first, n); },
+      [&](int64_t at, uint64_t count) {
         const uint64_t label = index_of(labels[at]);
         if (label < superpixels)
-          counts[label] += count | inside << 32;
+          counts[label] += count * weights[mask[at] != 0];
         else
           lost += count;
       });
@@ -96,9 +97,8 @@ void count_classes(const Label* labels, const Class* classes, int64_t pixels, ui
                    uint64_t num_classes, int64_t ignored, int64_t* area, int64_t* table, int64_t* outside) {
   outside[0] = outside[1] = 0;
   each_run(
-      pixels,
-      [=](int64_t first, int n) { return PixelWord{edge_word(labels, first, n) | edge_word(classes, first, n), 0}; },
-      [&](int64_t at, uint64_t count, uint64_t) {
+      pixels, [=](int64_t first, int n) { return edge_word(labels, first, n) | edge_word(classes, first, n); },
+      [&](int64_t at, uint64_t count) {
         const uint64_t label = index_of(labels[at]), kind = index_of(classes[at]);
         if (kind >= num_classes && kind != index_of(ignored)) outside[1] += count;
         if (label >= superpixels) {

@@ -110,7 +110,7 @@ def superpixel_select(
     (refined, counts, _), k = _with_capacity(
         op, labels, num_superpixels, lambda capacity: _select(labels, mask, alpha, bound, rule, capacity)
     )
-    area, intersection = counts[:, :, :k].contiguous().unbind()
+    area, intersection = counts.narrow(2, 0, k).contiguous().unbind()
     if overlap == "iou" and not torch.compiler.is_compiling() and mask.any() and not refined.any():
         warnings.warn(
             f'superpixel_select: overlap="iou" selected nothing at alpha={alpha}; superpixels are far smaller than '
@@ -178,7 +178,7 @@ def superpixel_vote(
         return outputs
 
     (refined, *statistics, _), k = _with_capacity(op, labels, num_superpixels, count)
-    return SuperpixelVote(refined, *(statistic[:, :k].contiguous() for statistic in statistics))
+    return SuperpixelVote(refined, *(statistic.narrow(1, 0, k).contiguous() for statistic in statistics))
 
 
 def _check_pixels(op: str, labels: Tensor) -> None:
