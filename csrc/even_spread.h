@@ -1,33 +1,81 @@
-// The least squares tie-break by its dual, for large faces without residuals: minimise sum u_k^2 / (2 size_k) subject
-// to W u = rest, low <= u <= high. The answer is u_k = clip(size_k w_k.y) for multipliers y of the rows, which a damped
-// Newton iteration finds; on the right pieces its step is exact. Rows that are sorted by position meet only their
-// neighbours, so the matrix of a step is kept and factored as an envelope.
+// The canonical labels of segments that share snippets, without a simplex.
+//
+//   minimise  mu sum g + 1/2 sum g^2   subject to   W g = q,  0 <= g <= upper
+//
+// has, for every mu from some number on, one and the same answer: the least sum of squares among the labels of least
+// sum (exact regularisation: Mangasarian, Meyer 1979; Friedlander, Tseng 2007). Its dual is a concave function of one
+// multiplier y_i a row, smooth and piecewise quadratic:
+//
+//   g = clip(W^T y - mu, 0, upper),   the gradient is q - W g
+//
+// A Newton iteration with an exact line search climbs it; on the right piece its step is exact. The answer is
+// certified: multipliers y0 of the linear program itself, with W^T y0 = 1 on labels between their bounds, <= 1 on those
+// at 0 and >= 1 on those at upper, show that the sum is least, and g = clip(..) shows that the squares are. Where there
+// is no such y0 yet, mu rises.
+//
+// A row is a difference of two intervals, so W^T y and W g are prefix sums over the runs of snippets, and rows that are
+// sorted by position meet only their neighbours: the Hessian W_F W_F^T over the free runs is kept and factored as an
+// envelope, and changes only by the runs that a step frees or binds.
 #pragma once
 
+#include <cstddef>
 #include <vector>
+
+#include "snippet_runs.h"
 
 namespace pyws {
 
-struct EvenSpread {
-  int rows = 0;
-  std::vector<double> rest;             // rows
-  std::vector<double> size, low, high;  // variables
-  std::vector<int> first, row;          // columns of W, compressed, rows rising
-  std::vector<double> entry;
-  std::vector<double> value;  // the answer
+// Rows by rising position, scaled so that W is 1 inside and -outer in the margins; scores of at most 1 in magnitude.
+struct RunProgram {
+  SnippetRuns runs;
+  std::vector<double> q, outer;
+  double upper;
 
-  // False: no convergence; nothing may be read.
-  bool solve();
+  int rows() const { return static_cast<int>(q.size()); }
+};
+
+class EvenSpread {
+ public:
+  // The label of every run. False: not certified, as where no labels satisfy the rows; then label holds nothing of use.
+  bool solve(const RunProgram& program, bool centered, std::vector<double>& label);
 
  private:
-  double evaluate(const std::vector<double>& y);
-  void assemble();
-  void factor_and_solve();
+  void begin();
+  bool spread_alone();
+  bool list_rows();
+  void start();
+  void sum_columns(const std::vector<double>& y, std::vector<double>& column) const;
+  void sum_rows(const std::vector<double>& mass, std::vector<double>& sums);
+  void miss(const std::vector<double>& mass);
+  double most_missing() const;
+  void evaluate();
+  void add_to_hessian(int run, double weight);
+  void update_hessian();
+  void factor(double ridge);
+  void apply_inverse(std::vector<double>& x) const;
+  double slope_at(double step, double base) const;
+  double line_search(double slope) const;
+  bool climb();
+  bool certify();
+  bool center();
 
-  std::vector<double> y_, trial_, step_, missing_, slope_;
-  std::vector<int> left_;         // first column of each row's envelope
-  std::vector<double> envelope_;  // row i at start_[i], columns left_[i] .. i
-  std::vector<std::size_t> start_;
+  const RunProgram* program_ = nullptr;
+  int rows_ = 0, runs_ = 0, padded_ = 0;
+  double mu_ = 0.0;
+  std::vector<int> bound_row_, bound_run_;  // bounds by rising position
+  std::vector<double> change_;              // of the column at a bound
+  std::vector<int> at_;                     // 4 x rows: the runs where a row's bounds lie
+  std::vector<int> active_, inside_, sum_;  // runs: rows, rows that have them inside, sum of the rows
+  std::vector<int> present_;                // rows at a run, rising
+  std::vector<double> own_;                 // rows: snippets inside that no other row touches
+  std::vector<double> size_, label_, column_;
+  std::vector<double> rise_, weight_, prefix_;  // runs: of the column along a step, times the size; sums of labels
+  std::vector<double> y_, y0_, step_, missing_;
+  std::vector<int> first_, row_;  // rows of each run, rising
+  std::vector<double> entry_;
+  std::vector<char> free_;
+  int width_ = 0;  // of the Hessian's band
+  std::vector<double> hessian_, factor_, ridge_, scratch_;
 };
 
 }  // namespace pyws

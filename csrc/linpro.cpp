@@ -1,10 +1,13 @@
 #include "linpro.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <numeric>
 #include <tuple>
 #include <vector>
 
+#include "even_spread.h"
 #include "parallel.h"
 #include "simplex.h"
 #include "snippet_rows.h"
@@ -57,46 +60,35 @@ struct Answer {
   }
 };
 
-// The classes of one component: runs of snippets between breakpoints, runs of equal columns being one class.
+// The classes of one component: runs of snippets of equal columns are one.
 class Classes {
  public:
-  std::vector<std::int64_t> bounds;  // run r covers snippets bounds[r] .. bounds[r+1]-1
   std::vector<int> of_run;
 
-  // Fills sizes and columns of lp; the rows of lp are those of the component, in order. False: too many.
-  bool build(const Row* rows, int count, std::int64_t entry_limit, CoupledLp& lp) {
-    collect_events(rows, count);
-    if (static_cast<std::int64_t>(bounds.size()) * count > entry_limit) return false;
+  // Fills sizes and columns of lp; its rows are those of the component, in order.
+  void build(const SnippetRuns& runs, const std::vector<double>& outer, CoupledLp& lp) {
     of_run.clear();
     lp.size.clear();
     lp.row.clear();
     lp.entry.clear();
     lp.first.assign(1, 0);
-    lp.own.assign(count, -1);
+    lp.own.assign(outer.size(), -1);
     active_.clear();
-    buckets_.assign(table_size(bounds.size()), -1);
+    buckets_.assign(table_size(runs.edges.size()), -1);
     hashes_.clear();
     std::uint64_t hash = 0;
-    std::size_t event = 0;
-    for (std::size_t run = 0; run + 1 < bounds.size(); ++run) {
-      for (; event < events_.size() && events_[event].at == bounds[run]; ++event) apply(events_[event], hash);
-      const int k = find_or_add(rows, hash, lp);
-      lp.size[k] += static_cast<double>(bounds[run + 1] - bounds[run]);
+    std::size_t b = 0;
+    for (int run = 0; run < runs.count(); ++run) {
+      for (; b < runs.bounds.size() && runs.bounds[b].run == run; ++b) apply(runs.bounds[b].place, hash);
+      const int k = find_or_add(outer, hash, lp);
+      lp.size[k] += runs.size(run);
       of_run.push_back(k);
     }
-    return true;
   }
 
  private:
-  // At snippet `at` the sign of a row changes: -1, 0 or +1 before and after.
-  struct Event {
-    std::int64_t at;
-    int row;
-    signed char before, after;
-  };
   struct Active {
-    int row;
-    signed char sign;
+    int row, sign;
   };
 
   static std::size_t table_size(std::size_t runs) {
@@ -105,9 +97,9 @@ class Classes {
     return size;
   }
 
-  // A column's hash is the sum of its entries' keys, so that an event changes it in one addition. Equal hashes are
+  // A column's hash is the sum of its entries' keys, so that a bound changes it in one addition. Equal hashes are
   // compared entry by entry.
-  static std::uint64_t key(int row, signed char sign) {
+  static std::uint64_t key(int row, int sign) {
     if (sign == 0) return 0;
     std::uint64_t z = (2 * static_cast<std::uint64_t>(row) + (sign > 0 ? 1 : 2)) * 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -115,37 +107,17 @@ class Classes {
     return z ^ (z >> 31);
   }
 
-  void collect_events(const Row* rows, int count) {
-    events_.clear();
-    for (int i = 0; i < count; ++i) {
-      const RowSpans& s = rows[i].spans;
-      const std::int64_t at[4] = {s.left, s.start, s.end, s.right};
-      const signed char sign[5] = {0, -1, 1, -1, 0};
-      for (int b = 0; b < 4;) {  // bounds that coincide are one event
-        int c = b;
-        while (c < 3 && at[c + 1] == at[b]) ++c;
-        if (sign[b] != sign[c + 1]) events_.push_back({at[b], i, sign[b], sign[c + 1]});
-        b = c + 1;
-      }
-    }
-    std::sort(events_.begin(), events_.end(), [](const Event& a, const Event& b) { return a.at < b.at; });
-    bounds.clear();
-    for (const Event& event : events_)
-      if (bounds.empty() || bounds.back() != event.at) bounds.push_back(event.at);
-  }
-
-  void apply(const Event& event, std::uint64_t& hash) {
-    hash += key(event.row, event.after) - key(event.row, event.before);
-    auto place = active_.end();
-    while (place != active_.begin() && (place - 1)->row >= event.row) --place;
-    const bool known = place != active_.end() && place->row == event.row;
-    if (event.after == 0) {
-      if (known) active_.erase(place);
-    } else if (known) {
-      place->sign = event.after;
-    } else {
-      active_.insert(place, {event.row, event.after});
-    }
+  void apply(int place, std::uint64_t& hash) {
+    const int row = place / 4, sign = SnippetRuns::sign_after(place);
+    hash += key(row, sign) - key(row, SnippetRuns::sign_before(place));
+    const auto found = std::lower_bound(active_.begin(), active_.end(), row,
+                                        [](const Active& active, int wanted) { return active.row < wanted; });
+    if (place % 4 == 0)
+      active_.insert(found, {row, sign});
+    else if (sign == 0)
+      active_.erase(found);
+    else
+      found->sign = sign;
   }
 
   bool equal(const CoupledLp& lp, int k) const {
@@ -157,7 +129,7 @@ class Classes {
     return true;
   }
 
-  int find_or_add(const Row* rows, std::uint64_t hash, CoupledLp& lp) {
+  int find_or_add(const std::vector<double>& outer, std::uint64_t hash, CoupledLp& lp) {
     const std::size_t mask = buckets_.size() - 1;
     std::size_t slot = hash & mask;
     for (; buckets_[slot] >= 0; slot = (slot + 1) & mask)
@@ -168,14 +140,13 @@ class Classes {
     lp.size.push_back(0.0);
     for (const Active& a : active_) {
       lp.row.push_back(a.row);
-      lp.entry.push_back(a.sign > 0 ? 1.0 : -rows[a.row].outer);
+      lp.entry.push_back(a.sign > 0 ? 1.0 : -outer[a.row]);
     }
     lp.first.push_back(static_cast<int>(lp.row.size()));
     if (active_.size() == 1 && active_[0].sign > 0) lp.own[active_[0].row] = k;
     return k;
   }
 
-  std::vector<Event> events_;
   std::vector<Active> active_;  // by rising row
   std::vector<int> buckets_;
   std::vector<std::uint64_t> hashes_;
@@ -236,73 +207,103 @@ class Group {
     double scale = 0.0;
     for (int i = 0; i < count; ++i) scale = std::max(scale, std::fabs(component[i].score * component[i].scale));
     if (scale == 0.0) return true;  // all scores 0: so are the labels
-    if (!classes_.build(component, count, rule_.entry_limit, lp_)) return false;
-    lp_.q.resize(count);
-    lp_.weight.resize(count);
-    lp_.limit.resize(lp_.classes());
+    const SnippetRuns& runs = program_.runs;
+    program_.runs.build(component, count);
+    if (static_cast<std::int64_t>(runs.edges.size()) * count > rule_.entry_limit) return false;
+    program_.q.resize(count);
+    program_.outer.resize(count);
+    program_.upper = rule_.upper / scale;
     for (int i = 0; i < count; ++i) {
-      lp_.q[i] = component[i].score * component[i].scale / scale;
-      lp_.weight[i] = 1.0 / component[i].scale;
+      program_.q[i] = component[i].score * component[i].scale / scale;
+      program_.outer[i] = component[i].outer;
     }
-    for (int k = 0; k < lp_.classes(); ++k) lp_.limit[k] = lp_.size[k] * (rule_.upper / scale);
-    if (!simplex_.solve(lp_, rule_.center, mass_)) return false;
+    if (!spread_.solve(program_, rule_.center, label_) && !solve_by_simplex(component)) return false;
+    write_answer(component, count, scale, labels, answer);
+    return true;
+  }
 
-    rest_ = lp_.q;
-    double total = 0.0, missing = 0.0;
-    for (int k = 0; k < lp_.classes(); ++k) {
-      total += mass_[k];
-      for (int e = lp_.first[k]; e < lp_.first[k + 1]; ++e) rest_[lp_.row[e]] -= lp_.entry[e] * mass_[k];
-    }
-    for (int i = 0; i < count; ++i) missing += lp_.weight[i] * std::fabs(rest_[i]);
-    answer.add(total * scale, missing * scale, scale);
-    for (std::size_t run = 0; run < classes_.of_run.size(); ++run) {
+  // For what the even spread leaves: rows that contradict each other, and the analytic centre.
+  bool solve_by_simplex(const Row* component) {
+    classes_.build(program_.runs, program_.outer, lp_);
+    lp_.q = program_.q;
+    lp_.weight.resize(lp_.q.size());
+    for (std::size_t i = 0; i < lp_.q.size(); ++i) lp_.weight[i] = 1.0 / component[i].scale;
+    lp_.limit.resize(lp_.size.size());
+    for (std::size_t k = 0; k < lp_.size.size(); ++k) lp_.limit[k] = lp_.size[k] * program_.upper;
+    if (!simplex_.solve(lp_, rule_.center, mass_)) return false;
+    label_.resize(classes_.of_run.size());
+    for (std::size_t run = 0; run < label_.size(); ++run) {
       const int k = classes_.of_run[run];
-      const double label = std::min(mass_[k] / lp_.size[k] * scale, rule_.upper);
-      fill(labels, classes_.bounds[run], classes_.bounds[run + 1], label);
+      label_[run] = mass_[k] / lp_.size[k];
     }
     return true;
   }
 
+  void write_answer(const Row* component, int count, double scale, double* labels, Answer& answer) {
+    const SnippetRuns& runs = program_.runs;
+    double total = 0.0, missing = 0.0;
+    prefix_.assign(1, 0.0);
+    for (int run = 0; run < runs.count(); ++run) {
+      prefix_.push_back(total += label_[run] * runs.size(run));
+      fill(labels, runs.edges[run], runs.edges[run + 1], std::min(label_[run] * scale, rule_.upper));
+    }
+    rest_ = program_.q;
+    for (const SnippetRuns::Bound& bound : runs.bounds) {
+      const int row = bound.place / 4, kind = bound.place % 4;
+      const double jump = kind % 3 == 0 ? program_.outer[row] : 1.0 + program_.outer[row];
+      rest_[row] += (kind % 2 == 0 ? -jump : jump) * prefix_[bound.run];
+    }
+    for (int i = 0; i < count; ++i) missing += std::fabs(rest_[i]) / component[i].scale;
+    answer.add(total * scale, missing * scale, scale);
+  }
+
   const Rule& rule_;
+  RunProgram program_;
+  EvenSpread spread_;
   Classes classes_;
   CoupledLp lp_;
   Simplex simplex_;
-  std::vector<double> mass_, rest_;
+  std::vector<double> label_, mass_, prefix_, rest_;
 };
 
 }  // namespace
 
-void linpro_cpu(const double* start, const double* end, const double* score, const std::int64_t* offsets,
-                const std::int64_t* lengths, const std::int64_t* label_offsets, std::int64_t groups, int geometry,
-                double margin, double upper, bool rows_mean, bool center, std::int64_t entry_limit, double* labels,
-                double* objective, double* residual, std::int64_t* status, std::int64_t* components,
-                std::int64_t* unsolved, std::int64_t* left_over, int threads) {
-  if (groups == 0) return;
+std::int64_t linpro_cpu(const double* start, const double* end, const double* score, const std::int64_t* offsets,
+                        const std::int64_t* lengths, std::int64_t groups, int geometry, double margin, double upper,
+                        bool rows_mean, bool center, std::int64_t entry_limit, double* labels,
+                        std::int64_t* label_offsets, double* objective, double* residual, std::int64_t* status,
+                        std::int64_t* components, std::int64_t* unsolved, std::int64_t* left_over, int threads) {
+  label_offsets[0] = 0;
+  for (std::int64_t g = 0; g < groups; ++g) label_offsets[g + 1] = label_offsets[g] + lengths[g];
+  if (groups == 0) return 0;
   const Rule rule{geometry, margin, upper, rows_mean, center, entry_limit};
-  const double work = 1000.0 * static_cast<double>(offsets[groups]) + static_cast<double>(label_offsets[groups]);
-  parallel_for(groups, work / static_cast<double>(groups), threads, [&](std::int64_t first, std::int64_t last) {
-    Group group(rule);
-    for (std::int64_t g = first; g < last; ++g) {
-      Answer answer;
-      group.rows.clear();
-      group.lost.clear();
-      double* mine = labels + label_offsets[g];
-      std::fill(mine, mine + lengths[g], 0.0);
-      for (std::int64_t i = offsets[g]; i < offsets[g + 1]; ++i) {
-        unsolved[i] = -1;
-        const Row row = make_row(rule, start[i], end[i], score[i], lengths[g], i);
-        if (row.spans.left < row.spans.right)
-          group.rows.push_back(row);
-        else
-          group.lost.push_back(score[i]);
-      }
-      components[g] = group.solve(mine, unsolved, answer);
-      objective[g] = answer.objective;
-      residual[g] = answer.residual;
-      left_over[g] = answer.left_over;
-      status[g] = offsets[g] == offsets[g + 1] ? kEmpty : answer.relaxed ? kRelaxed : kOptimal;
+  const auto solve = [&](Group& group, std::int64_t g) {
+    group.rows.clear();
+    group.lost.clear();
+    for (std::int64_t i = offsets[g]; i < offsets[g + 1]; ++i) {
+      unsolved[i] = -1;
+      const Row row = make_row(rule, start[i], end[i], score[i], lengths[g], i);
+      if (row.spans.left < row.spans.right)
+        group.rows.push_back(row);
+      else
+        group.lost.push_back(score[i]);
     }
+    Answer answer;
+    std::fill(labels + label_offsets[g], labels + label_offsets[g + 1], 0.0);
+    components[g] = group.solve(labels + label_offsets[g], unsolved, answer);
+    objective[g] = answer.objective;
+    residual[g] = answer.residual;
+    left_over[g] = answer.left_over;
+    status[g] = offsets[g] == offsets[g + 1] ? kEmpty : answer.relaxed ? kRelaxed : kOptimal;
+  };
+  const double work = 1000.0 * static_cast<double>(offsets[groups]) + static_cast<double>(label_offsets[groups]);
+  const std::int64_t workers = min64(threads, groups);
+  std::atomic<std::int64_t> next{0};  // a group may be a hundred times the work of another: whoever is free takes one
+  parallel_for(workers, work / static_cast<double>(workers), threads, [&](std::int64_t, std::int64_t) {
+    Group group(rule);
+    for (std::int64_t g = next++; g < groups; g = next++) solve(group, g);
   });
+  return std::accumulate(left_over, left_over + groups, std::int64_t{0});
 }
 
 void linpro_rows_cpu(const double* start, const double* end, const std::int64_t* offsets, const std::int64_t* lengths,

@@ -9,17 +9,19 @@
 // what (2) leaves ("center": most sum of log g + log(upper - g)).
 //
 // rows_mean      false: W holds +1 and -1; true: a row is the mean inside minus the mean over its margins
-// start .. score (N,) float64, offsets (groups+1,), lengths (groups,) snippets, label_offsets (groups+1,)
+// start .. score (N,) float64, offsets (groups+1,), lengths (groups,) snippets
 // labels         (sum of lengths,) float64, 0 where no segment reaches; never NaN for finite scores
+// label_offsets  (groups+1,) of the labels
 // objective      (groups,) sum g of the answer;  residual (groups,) l1, in the units of the scores
 // status         (groups,) LinproStatus;  components (groups,) parts that share no snippet
 // unsolved       (N,) -1, or the number within its group of the component that is left to the caller: one of more than
 //                entry_limit tableau entries, or whose certificate failed. Its labels stay 0, and objective, residual
 //                and status leave it out.
-// left_over      (groups,) such components
+// left_over      (groups,) such components; their sum is returned
 //
 // How        snippets with equal columns of W are one variable; segments that share no snippet do not meet; one segment
-//            alone has a closed form; what couples goes to the simplex of csrc/simplex.h.
+//            alone has a closed form; what couples goes to csrc/even_spread.h, and where that gives no certificate, as
+//            for rows that contradict each other, to the simplex of csrc/simplex.h.
 // Order      the segments of a component are sorted by position and score before anything is computed: the same bits
 //            for any order of the segments, any batch composition and any number of threads.
 // Contents   any; spans are clipped to the snippets that exist. offsets must rise.
@@ -32,11 +34,11 @@ namespace pyws {
 
 enum LinproStatus : std::int64_t { kOptimal = 0, kRelaxed = 1, kEmpty = 2 };
 
-void linpro_cpu(const double* start, const double* end, const double* score, const std::int64_t* offsets,
-                const std::int64_t* lengths, const std::int64_t* label_offsets, std::int64_t groups, int geometry,
-                double margin, double upper, bool rows_mean, bool center, std::int64_t entry_limit, double* labels,
-                double* objective, double* residual, std::int64_t* status, std::int64_t* components,
-                std::int64_t* unsolved, std::int64_t* left_over, int threads);
+std::int64_t linpro_cpu(const double* start, const double* end, const double* score, const std::int64_t* offsets,
+                        const std::int64_t* lengths, std::int64_t groups, int geometry, double margin, double upper,
+                        bool rows_mean, bool center, std::int64_t entry_limit, double* labels,
+                        std::int64_t* label_offsets, double* objective, double* residual, std::int64_t* status,
+                        std::int64_t* components, std::int64_t* unsolved, std::int64_t* left_over, int threads);
 
 // The spans of every row, for the caller's own solver: spans (N, 4) int64, see RowSpans.
 void linpro_rows_cpu(const double* start, const double* end, const std::int64_t* offsets, const std::int64_t* lengths,

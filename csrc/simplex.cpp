@@ -13,7 +13,6 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kPivotTolerance = 1e-9;  // smaller entries of the tableau are rounding
 constexpr double kTie = 1e-11;
-constexpr std::size_t kSmallFace = 4;  // columns: below, the active set of the tableau is faster
 
 }  // namespace
 
@@ -292,9 +291,6 @@ bool Simplex::break_ties(bool center) {
   for (int j = 0; j < columns_; ++j)
     if (low_[nonbasic_[j]] < high_[nonbasic_[j]] && std::fabs(price_[j]) <= kLpTolerance) moving.push_back(j);
   if (moving.empty()) return true;
-  const bool spread = !relaxed_ && moving.size() > kSmallFace && spread_evenly();
-  if (spread && !center) return true;
-
   std::vector<int> parent(moving.size()), part_of_row(rows_, -1);
   std::iota(parent.begin(), parent.end(), 0);
   const auto root = [&](int m) {
@@ -317,47 +313,12 @@ bool Simplex::break_ties(bool center) {
         if (part_of_row[i] >= 0 && root(part_of_row[i]) == static_cast<int>(m)) rows.push_back(i);
       for (std::size_t other = m; other < moving.size(); ++other)
         if (root(static_cast<int>(other)) == static_cast<int>(m)) columns.push_back(moving[other]);
-      if (!settle(rows, columns, spread, center)) return false;
+      if (!settle(rows, columns, center)) return false;
     }
   return true;
 }
 
-// Least squares over the whole face at once, in the rows of the program instead of the tableau's.
-bool Simplex::spread_evenly() {
-  const CoupledLp& lp = *lp_;
-  spread_.rows = rows_;
-  spread_.rest = lp.q;
-  for (std::vector<double>* field : {&spread_.size, &spread_.low, &spread_.high, &spread_.entry}) field->clear();
-  spread_.row.clear();
-  spread_.first.assign(1, 0);
-  std::vector<int> ids;
-  for (int id = 0; id < static_cast<int>(x_.size()); ++id) {
-    const int k = class_[id], column = column_of_[id];
-    const bool moves = low_[id] < high_[id] && (column < 0 || std::fabs(price_[column]) <= kLpTolerance);
-    if (k < 0) continue;
-    for (int e = lp.first[k]; e < lp.first[k + 1]; ++e) {
-      if (moves) {
-        spread_.row.push_back(lp.row[e]);
-        spread_.entry.push_back(lp.entry[e]);
-      } else {
-        spread_.rest[lp.row[e]] -= lp.entry[e] * x_[id];
-      }
-    }
-    if (!moves) continue;
-    ids.push_back(id);
-    spread_.size.push_back(lp.size[k]);
-    spread_.low.push_back(low_[id]);
-    spread_.high.push_back(high_[id]);
-    spread_.first.push_back(static_cast<int>(spread_.row.size()));
-  }
-  if (!spread_.solve()) return false;
-  for (int id = 0; id < rows_; ++id)
-    if (class_[id] < 0) x_[id] = 0.0;
-  for (std::size_t v = 0; v < ids.size(); ++v) x_[ids[v]] = spread_.value[v];
-  return true;
-}
-
-bool Simplex::settle(const std::vector<int>& rows, const std::vector<int>& columns, bool spread, bool center) {
+bool Simplex::settle(const std::vector<int>& rows, const std::vector<int>& columns, bool center) {
   const int dependent = static_cast<int>(rows.size());
   block_.resize(dependent, static_cast<int>(columns.size()));
   for (int i = 0; i < dependent; ++i)
@@ -373,7 +334,7 @@ bool Simplex::settle(const std::vector<int>& rows, const std::vector<int>& colum
     block_.high[v] = std::max(high_[id], x_[id]);
     block_.weight[v] = cost_[id] != 0.0 ? 1.0 / lp_->size[class_[id]] : 0.0;
   }
-  if (!spread && !least_squares(block_)) return false;
+  if (!least_squares(block_)) return false;
   if (center) analytic_center(block_);  // keeps the least squares where the face has no interior
   for (std::size_t v = 0; v < block_.id.size(); ++v) x_[block_.id[v]] = block_.value[v];
   return true;

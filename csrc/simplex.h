@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <vector>
 
-#include "even_spread.h"
 #include "optimal_face.h"
 
 namespace pyws {
@@ -61,8 +60,7 @@ class Simplex {
   double dual(int i) const;
   bool certify() const;
   bool break_ties(bool center);
-  bool spread_evenly();
-  bool settle(const std::vector<int>& rows, const std::vector<int>& columns, bool spread, bool center);
+  bool settle(const std::vector<int>& rows, const std::vector<int>& columns, bool center);
   bool certify_answer(double mass) const;
 
   const CoupledLp* lp_ = nullptr;
@@ -76,7 +74,6 @@ class Simplex {
   std::vector<int> nonzero_;
   std::vector<Break> breaks_;
   FaceBlock block_;
-  EvenSpread spread_;
   bool relaxed_ = false;  // step 1 left a residual
 };
 

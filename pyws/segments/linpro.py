@@ -135,8 +135,6 @@ def linpro(
     check_segments("linpro", "segments", segments)
     refuse_grad("linpro", score=segments.score)
     check_tensor("linpro", "lengths", lengths, (torch.int64,), shape=(segments.groups,))
-    shortest = int(lengths.min()) if segments.groups else 0
-    check_range("linpro", "lengths", shortest, "0 or more", shortest >= 0)
     device = segments.start.device
     if device.type == "cpu":
         return _solve(segments, lengths.to("cpu"), rule)
@@ -157,21 +155,20 @@ def _rule(preset: str, margin: float | None, upper: float | None, rows: str | No
 
 
 def _solve(segments: Segments, lengths: Tensor, rule: Rule, entry_limit: int = ENTRY_LIMIT) -> Labels:
-    groups = segments.groups
-    start, end, score = (field.contiguous() for field in (segments.start, segments.end, segments.score))
-    lengths = lengths.contiguous()
-    offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
-    labels = start.new_empty(int(offsets[-1]))
-    objective, residual = start.new_empty(2, groups)
-    status, components, left_over = offsets.new_empty(3, groups)
-    unsolved = offsets.new_empty(len(segments))
-    launch(
-        "linpro", torch.device("cpu"), start, end, score, segments.offsets.contiguous(), lengths, offsets, groups,
+    groups, snippets = segments.groups, lengths.tolist()
+    shortest = min(snippets, default=0)
+    check_range("linpro", "lengths", shortest, "0 or more", shortest >= 0)
+    start, end, score = segments.start.contiguous(), segments.end.contiguous(), segments.score.contiguous()
+    labels, objective, residual = (start.new_empty(size) for size in (sum(snippets), groups, groups))
+    offsets, unsolved = segments.offsets.new_empty(groups + 1), segments.offsets.new_empty(len(start))
+    status, components, left_over = (offsets.new_empty(groups) for _ in range(3))
+    total = launch(
+        "linpro", start.device, start, end, score, segments.offsets.contiguous(), lengths.contiguous(), groups,
         rule.geometry, float(rule.margin), float(rule.upper), rule.rows == "mean", rule.tie_break == "center",
-        entry_limit, labels, objective, residual, status, components, unsolved, left_over,
+        entry_limit, labels, offsets, objective, residual, status, components, unsolved, left_over,
     )  # fmt: skip
     result = Labels(labels, offsets, objective, residual, status, components, left_over)
-    if left_over.any():
+    if total:
         from pyws.segments.second_opinion import solve_left_over
 
         solve_left_over(segments, unsolved, rule, result)
