@@ -226,6 +226,27 @@ def test_many_overlapping_segments():
     assert np.abs(q - matrix @ result.labels.numpy()).sum() == pytest.approx(residual, rel=1e-7)
 
 
+def test_a_long_segment_over_a_chain():
+    # one labelling explains the scores; the long segment meets every other, so that no order makes the band narrow
+    rng = np.random.default_rng(5)
+    rows = [(0, 300, 0.0), *((4.0 * i, 4.0 * i + rng.integers(3, 12), 0.0) for i in range(70))]
+    matrix = dense_rows(rows, 300)
+    q = matrix @ np.repeat(rng.random(60) ** 3, 5)
+    result = solve([(start, end, score) for (start, end, _), score in zip(rows, q, strict=True)], 300)
+    assert result.status.item() == Status.OPTIMAL
+    assert result.components.item() == 1
+    assert result.objective.item() == pytest.approx(dense_lexicographic(matrix, q, math.inf)[1], abs=1e-6)
+    assert tie_break_error(matrix, q, math.inf, result.labels.numpy()) < 1e-7
+
+
+def test_equal_segments_without_number():
+    # far more rows than their band may hold, of two columns
+    result = solve([(2, 6, 0.8)] * 2500 + [(4, 9, 0.5)], 12, margin=0.0)
+    alone = solve([(2, 6, 0.8), (4, 9, 0.5)], 12, margin=0.0)
+    assert result.status.item() == Status.OPTIMAL
+    assert torch.allclose(result.labels, alone.labels, atol=1e-12)
+
+
 @pytest.mark.parametrize("options", [{}, {"rows": "mean"}, {"upper": 0.5}])
 @pytest.mark.parametrize("tie_break", ["canonical", "center"])
 def test_large_faces(tie_break, options):

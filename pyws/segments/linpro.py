@@ -114,10 +114,11 @@ def linpro(
     Notes
     -----
     Snippets of equal columns of W are one variable, which is the paper's averaging of equivalent snippets; segments
-    that share no snippet are solved apart, a lone one in closed form; the rest by a dense bounded simplex in C++ whose
-    answers are certified (rows, bounds, reduced costs), and by HiGHS where a component is too large or the certificate
-    fails. The same bits for any order of segments, any batch composition and any number of threads. CUDA tensors are
-    solved on the host.
+    that share no snippet are solved apart, a lone one in closed form. The rest goes to a Newton iteration on one
+    multiplier a segment (exact regularisation: Friedlander, Tseng 2007), rows that contradict each other to a dense
+    bounded simplex. Answers are certified (rows, bounds, reduced costs); HiGHS takes a component that is too large or
+    whose certificate fails. The same bits for any order of segments, any batch composition and any number of threads.
+    CUDA tensors are solved on the host.
     Source: Zhou et al., Improving Weakly Supervised Temporal Action Localization by Bridging Train-Test Gap in Pseudo
     Labels, CVPR 2023, section 3.2.
 
