@@ -20,7 +20,7 @@ from pyws.evaluation.segmentation import evaluate_masks, mask_iou
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial import Settings
 from pyws.masks.objects import ObjectAnnotator
-from pyws.masks.pseudo import Superpixels, initial_masks, refine_masks, scaled_maps
+from pyws.masks.pseudo import Superpixels, cut_maps, initial_masks, refine_masks, scaled_maps
 from pyws.masks.tags import IMAGENET_TAGS, read_tags, resolve_tag
 from pyws.models.classifiers import load_classifier
 from pyws.models.efficientnet_lite import EfficientNetLite0
@@ -108,6 +108,20 @@ def test_maps_of_several_scales(weights: Path) -> None:
     for bad, message in (({"scales": ()}, "scales must be > 0"), ({"sharpness": 0.0}, "sharpness must be > 0")):
         with pytest.raises(ValueError, match=message):
             Settings(**bad)
+
+
+def test_scale_of_otsu() -> None:
+    """The threshold is the map's own: scikit-image's of 15 values, not of 15000."""
+    from skimage.filters import threshold_otsu
+
+    maps = torch.rand(2, 3, 3, 5, generator=torch.Generator().manual_seed(0))
+    scaled = torch.nn.functional.interpolate(maps, size=(100, 150), mode="bilinear", align_corners=False)
+    found = cut_maps(maps, (100, 150), "map")
+    for b, k in np.ndindex(2, 3):
+        assert torch.equal(found[b, k], scaled[b, k] > threshold_otsu(maps[b, k].numpy()))
+    assert not torch.equal(found, cut_maps(maps, (100, 150)))
+    assert torch.equal(initial_masks(maps[:, :1], (100, 150), "map") > 0, found[:, 0])
+    assert not cut_maps(torch.ones(1, 1, 3, 5), (9, 9), "map").any()
 
 
 def test_refine_masks() -> None:

@@ -306,6 +306,10 @@ def test_bad_use(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["--data", world / "set", *out], "--classifier and --weights are needed"),
         (["--data", tmp_path / "plain", *out, *actor], "must know zebra; it knows ball, car"),
         (["--data", tmp_path / "plain", *out, "--action-classifier", world / "action.safetensors"], "objects alone"),
+        (
+            ["--data", world / "set", *out, *actor, "--otsu-scale", "map", "--otsu-scope", "clip"],
+            "needs otsu_scope 'frame'",
+        ),
     ):
         assert main(["masks", "init", *(str(word) for word in words)]) == 1
         assert message in capsys.readouterr().err

@@ -21,7 +21,7 @@ from pyws.data.frames import FrameFolder, VideoFile
 from pyws.data.label_space import LabelSpace
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial import Chunk, FirstMasks, Settings
-from pyws.masks.pseudo import Scope, claimed, scaled_maps
+from pyws.masks.pseudo import Scope, claimed, cut_maps, scaled_maps
 from pyws.models.classifiers import Classifier, open_classifier
 
 
@@ -110,6 +110,8 @@ class PairAnnotator:
             raise ValueError("masks init: an actor classifier, an action classifier or both are needed")
         if action is not None and not space.has_actions:
             raise ValueError("masks init: an action classifier needs tags of actions, these are objects alone")
+        if settings.otsu_scale == "map" and pairs.otsu_scope == "clip":
+            raise ValueError("masks init: otsu_scale 'map' needs otsu_scope 'frame'")
         self.space, self.settings, self.pairs, self.device = space, settings, pairs, device
         stride = settings.output_stride
         self.actor = Branch.open(actor, space.actors, space.actor, stride, device) if actor else None
@@ -188,7 +190,7 @@ class PairAnnotator:
         if self.pairs.otsu_scope == "clip":
             scores = scaled_maps(maps, size, "clip")
             return scores, claimed(scores, "clip")
-        claims = ops.otsu_masks(maps, size).masks
+        claims = cut_maps(maps, size, self.settings.otsu_scale)
         return (claims if maps.shape[1] == 1 else scaled_maps(maps, size)), claims
 
 

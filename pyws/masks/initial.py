@@ -55,6 +55,8 @@ class Settings:
     """Power that the averaged map, in [0, 1], is raised to before its threshold: above 1 masks are tighter."""
     output_stride: int = 32
     """Input pixels between two positions of the last feature map: 32, or 16 with dilated kernels."""
+    otsu_scale: Literal["frame", "map"] = "frame"
+    """Whose values Otsu's threshold divides: those of the map scaled to the frame, or the map's own."""
     superpixels: Literal["pyws", "skimage"] = "pyws"
     """Who computes superpixels: pyws.ops.slic, or scikit-image."""
     region_area: int = 768

@@ -83,7 +83,7 @@ class ObjectAnnotator:
         """See ``Annotator``; each superpixel takes the tag with most of its pixels."""
         classes = [about["classes"][self.space.names[index]] for index in ids]
         shown = images[[chunk.read.index(index) for index in chunk.sampled]]
-        masks = initial_masks(self.maps(shown, classes), (images.shape[1], images.shape[2]))
+        masks = initial_masks(self.maps(shown, classes), (images.shape[1], images.shape[2]), self.settings.otsu_scale)
         rule = self.settings.rule
         return FirstMasks(masks, lambda superpixels: refine_masks(superpixels, masks, *rule))
 

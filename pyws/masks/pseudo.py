@@ -25,9 +25,33 @@ from pyws.files import atomic_write
 SLIC_REVISION = 1  # of pyws.ops.slic: higher wherever its labels change, so that no cache mixes them
 
 Scope = Literal["frame", "clip"]
+Scale = Literal["frame", "map"]
 
 
-def initial_masks(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def cut_maps(maps: Tensor, size: tuple[int, int], scale: Scale = "frame") -> Tensor:
+    """Pixels (..., H, W) of a frame where maps (..., h, w), scaled to it, exceed Otsu's threshold; bool.
+
+    Parameters
+    ----------
+    scale : "frame": of the scaled map's values, as the paper has it; "map": of the map's own. A scaled map has more
+        values between the object's and the background's, so that its threshold is another one
+
+    Examples
+    --------
+    >>> maps = torch.tensor([[[0.0, 0.0, 0.0, 4.0]]])
+    >>> cut_maps(maps, (1, 8)).tolist()
+    [[[False, False, False, False, False, False, True, True]]]
+    >>> cut_maps(maps, (1, 8), "map").tolist()
+    [[[False, False, False, False, False, True, True, True]]]
+    """
+    if scale == "frame":
+        return ops.otsu_masks(maps, size).masks
+    flat = maps.float().flatten(0, -3)
+    scaled = functional.interpolate(flat[None], size=size, mode="bilinear", align_corners=False)[0]
+    return (scaled > ops.otsu(flat)[:, None, None]).reshape(*maps.shape[:-2], *size)
+
+
+def initial_masks(maps: Tensor, size: tuple[int, int], scale: Scale = "frame") -> Tensor:
     """Maps of the tags of a video to the pixels of each tag.
 
     Each map is scaled to the frame (bilinear, ``align_corners=False``) and cut by Otsu's threshold of the frame. Pixels
@@ -37,6 +61,7 @@ def initial_masks(maps: Tensor, size: tuple[int, int]) -> Tensor:
     ----------
     maps : (B, K, h, w) float, not negative, one map for each of K tags
     size : (H, W) of the frames
+    scale : see :func:`cut_maps`
 
     Returns
     -------
@@ -49,7 +74,7 @@ def initial_masks(maps: Tensor, size: tuple[int, int]) -> Tensor:
     tensor([[[2, 0, 0, 1]]])
     """
     _check_maps("initial_masks", maps)
-    foreground = ops.otsu_masks(maps, size).masks
+    foreground = cut_maps(maps, size, scale)
     if maps.shape[1] == 1:
         return foreground[:, 0].long()
     best, tag = torch.where(foreground, scaled_maps(maps, size), -1).max(1)
