@@ -100,12 +100,12 @@ def race_groups(race, case, segments, lengths, goals, reason):
 def test_fused_sets(race, length, count):
     segments, lengths = fused_sets(length, count)
     case = f"fused, {count} x l={length}, n={len(segments) / count:.0f}"
-    reason = "a call costs some 50 us in torch and Python" if count == 1 else ""
+    reason = "most of a call is torch and Python" if count == 1 else ""
     race_groups(race, case, segments, lengths, {"released": 150, "highspy merged": 8}, reason)
 
 
 @pytest.mark.parametrize(("n", "count"), [(20, 32), (100, 8), (300, 2)])
 def test_overlapping_sets(race, n, count):
     segments, lengths = overlapping_sets(n, count)
-    reason = "a component of a hundred segments fills its dense tableau"
+    reason = "some twenty Newton steps a component"
     race_groups(race, f"overlapping, {count} x n={n}", segments, lengths, {"released": 60, "highspy merged": 8}, reason)
