@@ -21,7 +21,7 @@ import pyws.masks.training as training
 from pyws import DataError
 from pyws.cli import main
 from pyws.commands.masks_ablate import scores_of
-from pyws.data.frames import read_mask, write_mask
+from pyws.data.frames import read_image, read_mask, write_mask
 from pyws.data.label_space import actor_actions
 from pyws.masks.annotations import Annotations, Frame
 from pyws.masks.checkpoint import load_checkpoint, save_checkpoint
@@ -451,6 +451,16 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
     assert len(found["annotations"]) == video["instances"]
     for path in (tmp_path / "out/masks/fox_a").iterdir():
         assert read_mask(path).shape == SIZE
+    assert main([*map(str, words[:5]), str(tmp_path / "refined"), "--refine", *map(str, words[6:])]) == 0
+    capsys.readouterr()
+    superpixels = Annotations(init, tmp_path / "work").superpixels
+    for path in (tmp_path / "refined/masks/fox_a").iterdir():
+        raw, refined = (read_mask(tmp_path / folder / "masks/fox_a" / path.name) for folder in ("out", "refined"))
+        labels = superpixels(read_image(frames / path.name), "fox_a", path.stem)
+        for part in np.unique(labels):  # one class a superpixel: what more than half of its pixels have
+            ids, counts = np.unique(raw[labels == part], return_counts=True)
+            winner = ids[counts.argmax()] if 2 * counts.max() > counts.sum() else 0
+            assert (refined[labels == part] == winner).all()
     odd = shutil.copytree(frames, tmp_path / "odd")
     Image.new("RGB", (60, 50)).save(odd / "9.png")
     missing = [word for word in words if word != frames]

@@ -67,6 +67,7 @@ def predict(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     tags: Path | None = None,
     every: int = 1,
+    refine: bool = False,
     on_error: Literal["error", "skip"] = "error",
     align: AlignSettings = AlignSettings(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
@@ -79,6 +80,7 @@ def predict(
         out: Folder to write: masks (palette PNG), instances (COCO JSON), manifest.json.
         tags: A CSV file with the columns video and tag: a video shows nothing but its tags. All ids where left out.
         every: Frames from one that is segmented to the next.
+        refine: Refine masks by superpixels, as the pseudo-annotations of --refine-pa are: sharper outlines.
         on_error: What an unreadable video does: stop, or be noted in the manifest and skipped.
         align: How instances are linked, and how their actions are voted.
         common: Options of every command.
@@ -94,7 +96,8 @@ def predict(
     allowed = None
     if tags is not None:
         allowed = {video: [model.space.id_of(tag) for tag in several] for video, several in read_tags(tags).items()}
-    manifest = predict_videos(model, frames, out, allowed, every, align, on_error, common.quiet or common.json)
+    quiet = common.quiet or common.json
+    manifest = predict_videos(model, frames, out, allowed, every, align, on_error, quiet, refine)
     table = Table("video", "frames", "without mask", "instances", "tracks")
     for name, video in manifest["videos"].items():
         counts = [str(video[key]) for key in ("frames", "empty", "instances", "tracks") if key in video]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +67,7 @@ class Annotations:
         self.frames = tuple(
             Frame(name, path.stem) for name in done for path in sorted((folder / "pa/v0" / name).glob("*.png"))
         )
-        self.superpixels = Superpixels(folder / "slic", *(parameters[key] for key in _SUPERPIXELS))
+        self.superpixels = superpixels_of(parameters, folder)
         self._open: dict[str, Any] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._cached: OrderedDict[tuple[Frame, int | None], Pixels] = OrderedDict()
@@ -132,6 +132,11 @@ class Annotations:
         for frame, picture in zip(sampled, pictures, strict=True):
             with atomic_write(frame.png(self._work), "wb") as file:
                 Image.fromarray(picture).save(file, format="PNG")
+
+
+def superpixels_of(parameters: Mapping[str, Any], folder: Path) -> Superpixels:
+    """Superpixels by the parameters of a first stage, kept under ``folder``."""
+    return Superpixels(folder / "slic", *(parameters[key] for key in _SUPERPIXELS))
 
 
 def as_images(pictures: Iterable[Pixels]) -> Tensor:

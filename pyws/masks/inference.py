@@ -5,6 +5,7 @@ What is written under the output folder::
     manifest.json                  model, settings, and what became of each video
     masks/<video>/<frame>.png      palette PNG of the run's label ids
     instances/<video>.json         the same as COCO: images, categories, annotations with run lengths and track_id
+    slic/<parameters>/<video>/<frame>.png   superpixels, where masks are refined by them
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from typing import Any, Literal
 
 import torch
 
+from pyws import ops
 from pyws.data.frames import FrameFolder, Pixels, VideoFile, open_frames, write_mask
 from pyws.data.label_space import LabelSpace
 from pyws.data.rle import encode_mask
 from pyws.errors import DataError
 from pyws.files import SpacedJson, read_json, write_json
 from pyws.masks.align import Aligned, AlignSettings, Belief, Instance, align_actions, find_instances
-from pyws.masks.annotations import digest
+from pyws.masks.annotations import digest, superpixels_of
 from pyws.masks.checkpoint import load_checkpoint
 from pyws.masks.evolve import read_run
+from pyws.masks.pseudo import Superpixels
 from pyws.masks.training import TrainingSettings, best_ids, predict_scores, segmentation_network
 from pyws.models.deeplab import DeepLabV2
 from pyws.progress import track
@@ -41,6 +44,8 @@ class Model:
     network: DeepLabV2
     space: LabelSpace
     short_side: int | None
+    init: dict[str, Any]
+    """Parameters of the masks that it learned from first."""
     sha256: str
     device: torch.device
 
@@ -62,7 +67,8 @@ def load_model(run: Path, device: torch.device | None = None) -> Model:
     network = segmentation_network(TrainingSettings(**training), space).eval()
     load_checkpoint(run / "model.safetensors", network)
     place = device or torch.device("cpu")
-    return Model(network.to(place), space, training["short_side"], manifest["model_sha256"], place)
+    init = manifest["parameters"]["init"]
+    return Model(network.to(place), space, training["short_side"], init, manifest["model_sha256"], place)
 
 
 def predict_videos(
@@ -74,6 +80,7 @@ def predict_videos(
     align: AlignSettings | None = None,
     on_error: Literal["error", "skip"] = "error",
     quiet: bool = False,
+    refine: bool = False,
 ) -> dict[str, Any]:
     """Write masks and instances of videos; those that an earlier call of the same settings finished are left alone.
 
@@ -86,6 +93,7 @@ def predict_videos(
     every : frames from one that is segmented to the next
     align : how instances are linked and actions voted
     on_error : "error" stops at the first bad video, "skip" notes the error in the manifest and goes on
+    refine : each superpixel, of the size that ``pyws masks init`` had, takes the class of more than half its pixels
 
     Returns
     -------
@@ -94,7 +102,10 @@ def predict_videos(
     if every < 1:
         raise ValueError(f"every: must be >= 1, got {every}")
     align = align or AlignSettings()
-    parameters = {"model_sha256": model.sha256, "every": every, "tags": tags, "align": asdict(align)}
+    parameters = {
+        "model_sha256": model.sha256, "every": every, "tags": tags, "align": asdict(align), "refine": refine
+    }  # fmt: skip
+    superpixels = superpixels_of(model.init, out) if refine else None
     manifest, file = _open_manifest(out, parameters), SpacedJson(out / "manifest.json")
     try:
         for path in videos:
@@ -103,7 +114,9 @@ def predict_videos(
                 if manifest["videos"].get(frames.name, {}).get("fingerprint") == frames.fingerprint():
                     continue
                 allowed = None if tags is None else tags.get(frames.name, [])
-                manifest["videos"][frames.name] = _predict_video(model, frames, allowed, out, every, align, quiet)
+                manifest["videos"][frames.name] = _predict_video(
+                    model, frames, allowed, out, every, align, superpixels, quiet
+                )
             except DataError as error:
                 manifest["videos"][Path(path).name] = {"source": str(path), "error": str(error)}
                 if on_error == "error":
@@ -121,20 +134,26 @@ def _predict_video(
     out: Path,
     every: int,
     align: AlignSettings,
+    superpixels: Superpixels | None,
     quiet: bool,
 ) -> dict[str, Any]:
     indices = list(range(0, len(frames), every))
     masks: list[Pixels] = []
     instances: list[Instance] = []
-    for picture in track(frames.read(indices), frames.name, len(indices), quiet):
+    stems = [frames.stems[index] for index in indices]
+    pictures = track(frames.read(indices), frames.name, len(indices), quiet)
+    for stem, picture in zip(stems, pictures, strict=True):
         ids, scores = predict_scores(model.network, [picture], allowed, model.short_side, model.device)
-        masks.append(best_ids(ids, scores)[0].numpy())
+        found = best_ids(ids, scores)
+        if superpixels is not None:
+            labels = torch.from_numpy(superpixels(picture, frames.name, stem))
+            found = ops.superpixel_vote(labels[None], found, len(model.space)).classes
+        masks.append(found[0].numpy())
         belief = Belief(ids.numpy(), scores[0].softmax(0).cpu().numpy()) if align.vote == "prob" else None
         instances += find_instances(len(masks) - 1, masks[-1], model.space, align, belief)
         if masks[-1].shape != masks[0].shape:
             raise DataError(frames.path, f"frames must have one size, got {masks[0].shape} and {masks[-1].shape}")
     aligned = align_actions(masks, model.space, align, every, instances)
-    stems = [frames.stems[index] for index in indices]
     for stem, mask in zip(stems, aligned.masks, strict=True):
         write_mask(out / "masks" / frames.name / f"{stem}.png", mask)
     write_json(out / "instances" / f"{frames.name}.json", as_coco(aligned, model.space, frames.name, stems), None)
