@@ -285,7 +285,8 @@ bool EvenSpread::certify() {
   double worst = 0.0;
   for (int run = 0; run < runs_; ++run) {
     const double gain = rise_[run] - 1.0;
-    worst = std::max(worst, free_[run] ? std::fabs(gain) : label_[run] > 0.0 ? -gain : gain);
+    const double excess = free_[run] ? std::fabs(gain) : label_[run] > 0.0 ? -gain : gain;
+    if (!(excess <= worst)) worst = excess;  // NaN is no certificate
   }
   return worst <= kCertificate;
 }
@@ -338,8 +339,10 @@ bool EvenSpread::center() {
       if (move[m] > 0.0) length = std::min(length, 0.99 * room / move[m]);
       if (turn_low < 0.0) length = std::min(length, -0.99 * low[m] / turn_low);
       if (turn_high < 0.0) length = std::min(length, -0.99 * high[m] / turn_high);
-      error = std::max(error, std::fabs(move[m]) / std::min(g, room));
+      const double turn = std::fabs(move[m]) / std::min(g, room);
+      if (!(turn <= error)) error = turn;
     }
+    if (!std::isfinite(error)) return false;  // without an interior, labels end at a bound
     for (std::size_t m = 0; m < count; ++m) {
       double& g = label_[moving[m]];
       const double room = upper - g;

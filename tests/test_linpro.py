@@ -143,6 +143,13 @@ def test_center_of_the_optimal_face():
     assert torch.allclose(solve(CHAIN, 11, margin=0.0, tie_break="center").labels, chain_labels(0.4))
 
 
+def test_center_of_a_face_without_interior():
+    """The second segment fills its only snippet to the bound, so the first has nothing left for its other one."""
+    result = solve([(8, 10, 1.0), (9, 10, 1.0)], 10, margin=0.0, upper=1.0, rows="sum", tie_break="center")
+    assert result.labels.tolist() == pytest.approx([0.0] * 9 + [1.0])
+    assert result.status.item() == Status.OPTIMAL
+
+
 @pytest.mark.parametrize("upper", [1.0, math.inf])
 def test_nested_contradiction_is_relaxed(upper):
     # [0,10) with 0.1 around [2,6) with 0.5: no labels >= 0 meet both; the least residual is 0.4
