@@ -51,7 +51,7 @@ def prepare(davis: Path, work: Path) -> None:
 def score(davis: Path, first: Path, run: Path, final: Path) -> None:
     """Mean IoU of each video on the frames with pseudo-annotations: M_init, each version of them, the models' masks."""
     folders = {"M_init": first / "init", "PA.v0": first / "pa/v0"}
-    folders |= {f"PA.{path.name}": path for path in sorted((run / "pa").iterdir())}
+    folders |= {f"PA.{path.name}": path for path in sorted(run.glob("pa/v*"))}
     folders |= {"final": final / "masks"}
     data = Annotations(first, run / "frames")
     print("| video |", " | ".join(folders), "|")
