@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -400,6 +401,10 @@ def test_bad_frames(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
     (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\n/etc/hostname\n")
     (tmp_path / "nothing.mp4").write_bytes(b"")
+    with av.open(str(tmp_path / "header.avi"), "w") as container:  # a video stream without a frame
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        container.start_encoding()
     for name, message in {
         "nested": "must hold jpg or png frames, found none; it has 1 folders: give those",
         "empty": "must hold jpg or png frames, found none",
@@ -408,6 +413,7 @@ def test_bad_frames(tmp_path: Path) -> None:
         "text.mp4": "cannot be decoded after 0 frames",
         "list.m3u8": "cannot be decoded after 0 frames",
         "nothing.mp4": "cannot be decoded after 0 frames",
+        "header.avi": "has no frames",
     }.items():
         with pytest.raises(DataError, match=message) as caught:
             open_frames(tmp_path / name)
