@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+import operator
 from decimal import Decimal
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 import pytest
@@ -119,8 +120,13 @@ def released_sums(rows, temperature):
     rows = sorted(rows, key=lambda row: row[2])
     rows = [rows[-1], *rows[:-1]]
     g = [float((Decimal(row[3] / temperature)).exp()) for row in rows]
-    divisor = sum(math.copysign(weight, row[3]) for row, weight in zip(rows, g, strict=True))
-    return [sum(weight * row[k] for row, weight in zip(rows, g, strict=True)) / divisor for k in range(4)]
+    divisor = total(math.copysign(weight, row[3]) for row, weight in zip(rows, g, strict=True))
+    return [total(weight * row[k] for row, weight in zip(rows, g, strict=True)) / divisor for k in range(4)]
+
+
+def total(values):
+    """One addition after another: from Python 3.12 on ``sum`` compensates for rounding."""
+    return reduce(operator.add, values)
 
 
 def test_signed_weights_sum_as_released(backend):
