@@ -222,7 +222,7 @@ class Group {
     return true;
   }
 
-  // For what the even spread leaves: rows that contradict each other, and the analytic centre.
+  // For what the even spread leaves: rows that contradict each other, a band too deep, a centre without an interior.
   bool solve_by_simplex(const Row* component) {
     classes_.build(program_.runs, program_.outer, lp_);
     lp_.q = program_.q;
