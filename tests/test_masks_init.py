@@ -432,7 +432,7 @@ def test_truncated_video(tmp_path: Path) -> None:
 
 
 def test_too_large_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyws.data.frames.MAX_PIXELS", 100)
+    monkeypatch.setattr("pyws.data.decoders.MAX_PIXELS", 100)
     frames = open_frames(make_frames(tmp_path / "v", 1))
     with pytest.raises(DataError, match="must have at most 100 pixels a frame, got 56x40"):
         next(frames.read([0]))

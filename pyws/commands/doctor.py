@@ -18,12 +18,14 @@ def doctor(common: CommonOptions = Common()) -> dict[str, Any]:  # noqa: B008
 
     import pyws
     from pyws import _C
+    from pyws.data.decoders import torchcodec_version
 
     report: dict[str, Any] = {
         "pyws": pyws.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "torchcodec": torchcodec_version(),
         "core": {
             "file": _C.__file__,
             "compiler": _C.compiler,
@@ -72,7 +74,7 @@ def _table(report: dict[str, Any]) -> Any:
     from rich.table import Table
 
     table = Table("what", "found", title="pyws doctor", title_justify="left")
-    for section in ("pyws", "python", "platform"):
+    for section in ("pyws", "python", "platform", "torchcodec"):
         table.add_row(section, str(report[section]))
     for section in ("packages", "core", "devices"):
         for name, value in report[section].items():

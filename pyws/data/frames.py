@@ -11,20 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from pyws.data.decoders import Pixels, check_size, open_decoder
 from pyws.errors import DataError
 from pyws.files import atomic_write
 
-Pixels = NDArray[np.uint8]
-
-MAX_PIXELS = 64 * 1024 * 1024  # of one frame; an 8K frame has 33 million
-MAX_FRAMES = 1_000_000  # of one video; nine hours at 30 frames a second
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-
-# Containers that hold their own frames. Playlists (hls, concat, dash), which name other files to read, are not here.
-_CONTAINERS = "avi,asf,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,ogg"
 
 
 class FrameFolder:
@@ -70,7 +63,10 @@ class FrameFolder:
 
 
 class VideoFile:
-    """The frames of a video file, decoded in order by PyAV. Nothing but the file itself is opened.
+    """The frames of a video file, turned as the file says. Nothing but the file itself is opened.
+
+    torchcodec decodes it where that is installed and gets to the last frame, PyAV otherwise. Both use FFmpeg; frames of
+    two FFmpeg versions may differ by a level or two, and so may masks made from them.
 
     Parameters
     ----------
@@ -87,7 +83,8 @@ class VideoFile:
         self.name = self.path.stem
         if not _is_regular(self.path):
             raise DataError(path, "must be a folder of frames or a video file, found neither")
-        self.stems = [f"{index:05d}" for index, _ in enumerate(self._decode())]
+        self._decoder, count = open_decoder(self.path)
+        self.stems = [f"{index:05d}" for index in range(count)]
         if not self.stems:
             raise DataError(path, "has no frames")
 
@@ -96,47 +93,11 @@ class VideoFile:
 
     def read(self, indices: Sequence[int]) -> Iterator[Pixels]:
         """The frames of the given indices, which must rise, each (H, W, 3) uint8 RGB."""
-        wanted = iter(indices)
-        target = next(wanted, None)
-        frames = self._decode()
-        while target is not None:
-            for index, frame in frames:
-                if index == target:
-                    yield frame.to_ndarray(format="rgb24")
-                    break
-            else:
-                raise DataError(self.path, f"changed while it was read: frame {target} is gone")
-            target = next(wanted, None)
+        return self._decoder.read(indices)
 
     def fingerprint(self) -> str:
         """Changes with the name, the size in bytes and the number of frames."""
         return _digest([f"{self.path.name} {self.path.stat().st_size} {len(self)}"])
-
-    def _decode(self) -> Iterator[tuple[int, Any]]:
-        import av
-
-        options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
-        count, promised = 0, 0
-        try:
-            with av.open(f"file:{self.path.resolve()}", options=options) as container:
-                if not container.streams.video:
-                    raise DataError(self.path, "has no video stream")
-                stream = container.streams.video[0]
-                stream.thread_type = "AUTO"
-                promised = stream.frames
-                _check_size(self.path, stream.width, stream.height)
-                for frame in container.decode(stream):
-                    _check_size(self.path, frame.width, frame.height)
-                    if count == MAX_FRAMES:
-                        raise DataError(self.path, f"must have at most {MAX_FRAMES} frames")
-                    yield count, frame
-                    count += 1
-        except (av.FFmpegError, OSError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise DataError(self.path, f"cannot be decoded after {count} frames: {reason}") from error
-        # Headers miscount by a frame or two (edit lists, packed B-frames); a file cut off loses far more.
-        if promised - count > max(2, promised // 20):
-            raise DataError(self.path, f"is truncated: its header says {promised} frames, {count} can be decoded")
 
 
 def open_frames(path: str | os.PathLike[str]) -> FrameFolder | VideoFile:
@@ -234,7 +195,7 @@ def _load(path: str | os.PathLike[str], *modes: str) -> Image.Image:
         raise DataError(path, "must be a picture file, found none")
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
-            _check_size(path, *image.size)
+            check_size(path, *image.size)
             if modes == ("RGB",):
                 return image.convert("RGB")
             if image.mode not in modes:
@@ -245,11 +206,6 @@ def _load(path: str | os.PathLike[str], *modes: str) -> Image.Image:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(path, f"cannot be read as a jpg or png picture: {error}") from error
-
-
-def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise DataError(path, f"must have at most {MAX_PIXELS} pixels a frame, got {width}x{height}")
 
 
 def _is_regular(path: Path) -> bool:

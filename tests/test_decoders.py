@@ -1,0 +1,129 @@
+"""Frames of video files: torchcodec and PyAV give the same ones; PyAV serves where torchcodec gives up."""
+
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from pyws import DataError
+from pyws.data import decoders
+from pyws.data.decoders import PyAV, Torchcodec, open_decoder
+from pyws.data.frames import open_frames
+
+needs_torchcodec = pytest.mark.skipif(
+    decoders._video_decoder() is None, reason="torchcodec or the FFmpeg libraries it needs are not installed"
+)
+
+
+def pictures(count, height=48, width=64):
+    """Smooth pictures, so that compression keeps them, each brighter than the one before; the upper left is red."""
+    ramp = np.linspace(0, 60, width)[None, :, None] + np.linspace(0, 60, height)[:, None, None]
+    found = [np.clip(ramp + 6 * index, 0, 255).repeat(3, 2).astype(np.uint8) for index in range(count)]
+    for picture in found:
+        picture[: height // 2, : width // 2, 1:] = 0
+    return found
+
+
+def write(path, frames, times=None, **options):
+    """A video of ten frames a second, or of frames at ``times``, hundredths of a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10, options=options)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt, stream.bit_rate, stream.gop_size = "yuv420p", 4_000_000, 5
+        tick = Fraction(1, 100 if times else 10)
+        stream.codec_context.time_base = tick
+        for time, picture in zip(times or range(len(frames)), frames, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = time, tick
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def close(one, other, levels):
+    return one.shape == other.shape and np.abs(one.astype(int) - other).max() <= levels
+
+
+@needs_torchcodec
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi"])
+def test_both_decoders_give_the_same_frames(tmp_path, name):
+    path = write(tmp_path / name, pictures(20))
+    one, other = PyAV(path), Torchcodec(path)
+    assert one.count() == other.count() == 20
+    for indices in (range(20), [0, 7, 19], [13], []):
+        pairs = list(zip(one.read(indices), other.read(indices), strict=True))
+        assert len(pairs) == len(indices)
+        assert all(close(left, right, 2) for left, right in pairs)
+
+
+@needs_torchcodec
+def test_frames_at_uneven_times_are_the_frames_in_their_order(tmp_path):
+    frames = pictures(12)
+    path = write(tmp_path / "uneven.mp4", frames, times=[0, 1, 2, 30, 31, 70, 90, 91, 92, 93, 300, 301])
+    video = open_frames(path)
+    assert isinstance(video._decoder, Torchcodec)
+    assert len(video) == 12
+    assert all(close(found, frame, 24) for found, frame in zip(video.read(range(12)), frames, strict=True))
+
+
+def test_frames_that_a_recorder_dropped_are_no_truncation(tmp_path):
+    path = write(tmp_path / "dropped.avi", pictures(30), times=list(range(0, 300, 10)))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames > 200  # the header counts every hundredth of a second
+    assert len(open_frames(path)) == 30
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"dropped.avi: is truncated"):
+        open_frames(path)
+
+
+@pytest.mark.parametrize("decoder", [PyAV, pytest.param(Torchcodec, marks=needs_torchcodec)])
+def test_frames_are_turned_as_the_file_says(tmp_path, decoder):
+    path = write(tmp_path / "phone.mp4", pictures(3))
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 44  # ISO 14496-12, 8.3.2: the matrix stands after 40 bytes of the box
+    assert struct.unpack_from(">9i", content, matrix) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    struct.pack_into(">9i", content, matrix, 0, 65536, 0, -65536, 0, 0, 48 << 16, 0, 1 << 30)  # a quarter clockwise
+    path.write_bytes(content)
+    (frame,) = decoder(path).read([1])
+    assert frame.shape == (64, 48, 3)
+    red = frame[..., 0].astype(int) - frame[..., 1] > 5
+    assert red[:30, 26:].mean() > 0.9  # the upper left has become the upper right
+    assert red[36:].mean() < 0.1
+
+
+@needs_torchcodec
+def test_pyav_decodes_what_torchcodec_gives_up_on(tmp_path):
+    path = write(tmp_path / "bframes.avi", pictures(20), bf="2")
+    assert Torchcodec(path).count() is None  # no time stamps in AVI, and so none on the last frame
+    decoder, count = open_decoder(path)
+    assert isinstance(decoder, PyAV)
+    assert count == 20
+
+
+@pytest.mark.parametrize("name", ["cut.mp4", "list.m3u8", "other.txt"])
+def test_no_decoder_sees_what_pyav_refuses(tmp_path, monkeypatch, name):
+    def never(*arguments, **options):
+        raise AssertionError(f"opened {arguments[0]}")
+
+    monkeypatch.setattr(decoders, "_video_decoder", lambda: never)
+    whole = write(tmp_path / "whole.mp4", pictures(5)).read_bytes()
+    contents = {"cut.mp4": whole[:200], "list.m3u8": b"#EXTM3U\n#EXTINF:1,\nwhole.mp4\n", "other.txt": b"words"}
+    (tmp_path / name).write_bytes(contents[name])
+    with pytest.raises(DataError, match=f"{name}: cannot be decoded after 0 frames"):
+        open_frames(tmp_path / name)
+
+
+def test_truncated_file_is_named_whoever_decodes(tmp_path):
+    path = write(tmp_path / "long.avi", pictures(60))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"long.avi: is truncated: its header says 60 frames, \d+ can be decoded"):
+        open_frames(path)
+
+
+@pytest.mark.parametrize("decoder", [PyAV, pytest.param(Torchcodec, marks=needs_torchcodec)])
+def test_file_that_shrinks_while_it_is_read(tmp_path, decoder):
+    path = write(tmp_path / "clip.mp4", pictures(4))
+    with pytest.raises(DataError, match="clip.mp4: changed while it was read"):
+        list(decoder(path).read([0, 9]))
