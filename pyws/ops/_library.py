@@ -64,7 +64,8 @@ def register(
     """Define ``pyws::<schema>`` for CPU and CUDA with its fake (shapes without data) and its gradient, if any.
 
     Returns what calls it: the operator ``torch.ops.pyws.<name>.default``, or the kernel itself where the dispatcher,
-    which costs more than a small call, would do nothing but hand the arguments through.
+    which costs more than a small call, would do nothing but hand the arguments through. Without ``backward`` it refuses
+    tensors that require grad.
     """
     name = schema[: schema.index("(")]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -74,9 +75,14 @@ def register(
     if backward is not None:
         torch.library.register_autograd(f"pyws::{name}", backward, setup_context=setup_context, lib=_library)
     operator = getattr(torch.ops.pyws, name).default
+    names = [argument.name for argument in operator._schema.arguments]
 
     def call(*arguments: Any) -> Any:
-        return (kernel if _nobody_watches(arguments) else operator)(*arguments)
+        if _nobody_watches(arguments):
+            return kernel(*arguments)
+        if backward is None:
+            refuse_grad(name, **dict(zip(names, arguments, strict=True)))
+        return operator(*arguments)
 
     return call
 
@@ -170,9 +176,9 @@ def check_count(op: str, name: str, value: Any, least: int, most: int) -> None:
         raise ValueError(f"{op}: {name} must be in {least}..{most}, got {value}")
 
 
-def refuse_grad(op: str, **tensors: Tensor) -> None:
+def refuse_grad(op: str, **arguments: Any) -> None:
     """Raise where a gradient is asked for through an operation that has none."""
     if torch.is_grad_enabled():
-        for name, tensor in tensors.items():
-            if tensor.requires_grad:
+        for name, argument in arguments.items():
+            if isinstance(argument, Tensor) and argument.requires_grad:
                 raise RuntimeError(f"{op}: not differentiable, but {name} requires grad; detach it first")

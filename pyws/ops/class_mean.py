@@ -14,7 +14,6 @@ from pyws.ops._library import (
     check_segments,
     check_tensor,
     launch,
-    refuse_grad,
     register,
 )
 from pyws.ragged import Segments, check_offsets
@@ -83,7 +82,6 @@ def snippet_classes(
     check_choice(op, "geometry", geometry, _GEOMETRIES)
     margin = _MARGINS[geometry] if margin is None else margin
     check_range(op, "margin", margin, "finite and >= 0", 0 <= margin < float("inf"))
-    refuse_grad(op, start=segments.start, end=segments.end)
     if len(segments) >= _MAX_SEGMENTS:
         raise ValueError(f"{op}: segments must be fewer than 2**29, got {len(segments)}")
     if not torch.compiler.is_compiling() and lengths.numel() > 0 and int(lengths.min()) < 0:

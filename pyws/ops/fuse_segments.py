@@ -8,7 +8,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_choice, check_range, check_segments, launch, refuse_grad, register
+from pyws.ops._library import check_choice, check_range, check_segments, launch, register
 from pyws.ragged import Segments
 
 OVERLAPS = {"iou": 0, "own": 1}  # csrc/fuse_segments.h: Overlap
@@ -93,7 +93,6 @@ def fuse_segments(
     """
     op = "fuse_segments"
     check_segments(op, "segments", segments)
-    refuse_grad(op, start=segments.start, end=segments.end, score=segments.score, weight=segments.weight)
     check_range(op, "iou_threshold", iou_threshold, "in [0, 1]", 0 <= iou_threshold <= 1)
     check_range(op, "temperature", temperature, "> 0", 0 < temperature < math.inf)
     check_choice(op, "overlap", overlap, tuple(OVERLAPS))
@@ -168,7 +167,6 @@ def suppress_segments(
     """
     op = "suppress_segments"
     check_segments(op, "segments", segments)
-    refuse_grad(op, start=segments.start, end=segments.end, score=segments.score, weight=segments.weight)
     check_range(op, "iou_threshold", iou_threshold, "in [0, 1]", 0 <= iou_threshold <= 1)
     check_choice(op, "overlap", overlap, tuple(OVERLAPS))
     if sigma is not None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_range, check_segments, check_tensor, launch, refuse_grad, register
+from pyws.ops._library import check_range, check_segments, check_tensor, launch, register
 from pyws.ragged import Segments, check_offsets
 
 _THRESHOLDS = 64  # csrc/match_segments.h: kMatchThresholds
@@ -77,8 +77,6 @@ def match_segments(
     for threshold in thresholds:
         holds = isinstance(threshold, (int, float)) and 0 < threshold <= 1
         check_range(op, "thresholds", threshold, "in (0, 1]", holds)
-    refuse_grad(op, predictions_start=predictions.start, predictions_end=predictions.end,
-                predictions_score=predictions.score, truth_start=truth.start, truth_end=truth.end)  # fmt: skip
     hit, order, ap = _match_segments(
         predictions.start, predictions.end, predictions.score, predictions.offsets, truth.start, truth.end,
         truth.offsets, class_offsets, list(thresholds),
@@ -130,8 +128,9 @@ def _fake(
 
 
 _match_segments = register(
-    "match_segments(Tensor start, Tensor end, Tensor score, Tensor offsets, Tensor truth_start, Tensor truth_end, "
-    "Tensor truth_offsets, Tensor class_offsets, float[] thresholds) -> (Tensor hit, Tensor order, Tensor ap)",
+    "match_segments(Tensor predictions_start, Tensor predictions_end, Tensor predictions_score, Tensor offsets, "
+    "Tensor truth_start, Tensor truth_end, Tensor truth_offsets, Tensor class_offsets, float[] thresholds) -> "
+    "(Tensor hit, Tensor order, Tensor ap)",
     _kernel,
     _fake,
 )

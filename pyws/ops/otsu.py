@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, check_tensor, launch, refuse_grad, register
+from pyws.ops._library import DTYPE_CODES, check_tensor, launch, register
 
 _FLOATS = tuple(DTYPE_CODES)
 _MAX_POSITIONS = 2**31 - 1
@@ -54,7 +54,6 @@ def otsu(maps: Tensor, check_finite: bool = True) -> Tensor:
     positions = maps.shape[1:].numel()
     if not 1 <= positions <= _MAX_POSITIONS:
         raise ValueError(f"otsu: maps must have 1 to 2^31 - 1 positions each, got shape {tuple(maps.shape)}")
-    refuse_grad("otsu", maps=maps)
     thresholds = _otsu(maps)
     if check_finite and not torch.compiler.is_compiling():
         _raise_unless_finite(maps, thresholds)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, check_count, check_tensor, launch, refuse_grad, register
+from pyws.ops._library import DTYPE_CODES, check_count, check_tensor, launch, register
 
 _OP = "otsu_masks"
 _FLOATS = tuple(DTYPE_CODES)
@@ -71,7 +71,6 @@ def otsu_masks(maps: Tensor, size: tuple[int, int], check_finite: bool = True) -
         check_count(_OP, name, side, 1, _LARGEST)
     if size[0] * size[1] > _LARGEST:
         raise ValueError(f"{_OP}: size must have less than 2^31 pixels, got {tuple(size)}")
-    refuse_grad(_OP, maps=maps)
     masks, thresholds = _cut(maps, *size)
     if check_finite and not torch.compiler.is_compiling() and thresholds.isnan().any():
         limit = torch.finfo(thresholds.dtype).max / 2

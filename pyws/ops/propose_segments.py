@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, check_choice, check_range, check_tensor, launch, refuse_grad, register
+from pyws.ops._library import DTYPE_CODES, check_choice, check_range, check_tensor, launch, register
 from pyws.ragged import Segments, check_offsets
 
 RELEASED_THRESHOLDS = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
@@ -78,7 +78,6 @@ def propose_segments(
     check_choice(op, "scoring", scoring, ("released", "paper"))
     check_range(op, "min_length", min_length, "an integer >= 1", isinstance(min_length, int) and min_length >= 1)
     check_range(op, "margin", margin, ">= 0", 0 <= margin < math.inf)
-    refuse_grad(op, tcam=tcam)
     levels = _check_thresholds(thresholds)
     if not torch.compiler.is_compiling():
         check_offsets(op, "offsets", offsets, total=len(tcam))

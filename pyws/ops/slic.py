@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, HOST, check_range, check_tensor, launch, refuse_grad, register
+from pyws.ops._library import DTYPE_CODES, HOST, check_range, check_tensor, launch, register
 
 _DTYPE_CODES = {**DTYPE_CODES, torch.uint8: 4}  # csrc/slic.h
 _LEVELS = 4080  # csrc/slic.h: kSlicLevels
@@ -97,7 +97,6 @@ def slic(
     check_range(op, "min_size_factor", min_size_factor, ">= 0 and finite", 0 <= min_size_factor < math.inf)
     if mask is not None:
         check_tensor(op, "mask", mask, (torch.bool,), shape=(len(images), height, width), device=images.device)
-    refuse_grad(op, images=images)
     if images.is_floating_point() and images.numel() and not torch.compiler.is_compiling():
         _check_contents(images)
     return _slic(images, mask, segments, compactness, iterations, min_size_factor)
@@ -111,7 +110,7 @@ def _check_integer(op: str, name: str, value: Any, rule: str, least: int, most: 
 
 
 def _check_contents(images: Tensor) -> None:
-    low, high = (float(value) for value in images.aminmax())
+    low, high = (float(value) for value in images.detach().aminmax())
     if not (low >= 0 and high <= 1):
         wrong = high if high > 1 or math.isnan(high) else low
         raise ValueError(f"slic: float images must be in [0, 1], got {wrong:g}; divide by 255 or pass uint8")
