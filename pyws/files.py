@@ -155,7 +155,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raw = Path(path).read_bytes()
         if str(path).endswith(".gz"):
             raw = gzip.decompress(raw)
-        return json.loads(raw.decode("utf-8"))
+        return json.loads(raw.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         rule = f"is not valid JSON: {error.msg} at line {error.lineno} column {error.colno} ({len(raw)} bytes)"
         raise DataError(path, rule) from error

@@ -44,6 +44,11 @@ def test_json_round_trip_and_nan(tmp_path):
     assert read_json(path) == {"a": [1, 2.5, None]}
 
 
+def test_json_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "a.json") == [1]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -393,6 +393,12 @@ def test_skipping_bad_videos(weights: Path, tmp_path: Path, capsys: pytest.Captu
     assert str(broken) in videos["bad"]["error"]
 
 
+def test_numbers_in_names_count_by_value(tmp_path: Path) -> None:
+    for name in ("img10.png", "img9.jpg", "img100.PNG", "img09.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert open_frames(tmp_path).stems == ["img09", "img9", "img10", "img100"]
+
+
 def test_bad_frames(tmp_path: Path) -> None:
     make_frames(tmp_path / "nested" / "v", 1)
     (tmp_path / "empty").mkdir()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class FrameFolder:
-    """The jpg and png files of a folder, in the order of their names.
+    """The jpg and png files of a folder, in the order of their names, numbers in them by value: 9.jpg before 10.jpg.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class FrameFolder:
         self.path = Path(path)
         self.name = self.path.resolve().name
         try:
-            entries = sorted(self.path.iterdir())
+            entries = in_order(self.path.iterdir())
         except OSError as error:
             raise DataError(path, f"cannot be read: {error.strerror or error}") from error
         self._files = [file for file in entries if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
@@ -118,6 +119,22 @@ def open_frames(path: str | os.PathLike[str]) -> FrameFolder | VideoFile:
     pyws.errors.DataError: no/such/video: must be a folder of frames or a video file, found neither
     """
     return FrameFolder(path) if Path(path).is_dir() else VideoFile(path)
+
+
+def in_order(files: Iterable[Path]) -> list[Path]:
+    """Files in the order of their names, numbers in them by value.
+
+    Examples
+    --------
+    >>> [file.name for file in in_order(map(Path, ["frame10.png", "frame9.png", "frame009.png"]))]
+    ['frame009.png', 'frame9.png', 'frame10.png']
+    """
+
+    def key(file: Path) -> tuple[list[tuple[int, str]], str]:
+        parts = re.split(r"([0-9]+)", file.stem)
+        return [(int(part) if at % 2 else 0, "" if at % 2 else part) for at, part in enumerate(parts)], file.name
+
+    return sorted(files, key=key)
 
 
 def read_image(path: str | os.PathLike[str]) -> Pixels:

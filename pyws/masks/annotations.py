@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from pyws.data.clips import shrunk
-from pyws.data.frames import FrameFolder, Pixels, VideoFile, open_frames, read_image, read_mask
+from pyws.data.frames import FrameFolder, Pixels, VideoFile, in_order, open_frames, read_image, read_mask
 from pyws.data.label_space import IGNORE, LabelSpace
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json
@@ -65,7 +65,7 @@ class Annotations:
         """Ids that each video may show."""
         self.sources = {name: Path(video["source"]) for name, video in done.items()}
         self.frames = tuple(
-            Frame(name, path.stem) for name in done for path in sorted((folder / "pa/v0" / name).glob("*.png"))
+            Frame(name, path.stem) for name in done for path in in_order((folder / "pa/v0" / name).glob("*.png"))
         )
         self.superpixels = superpixels_of(parameters, folder)
         self._open: dict[str, Any] = {}
