@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -20,7 +21,7 @@ MAX_PIXELS = 64 * 1024 * 1024  # of one frame; an 8K frame has 33 million
 MAX_FRAMES = 1_000_000  # of one video; nine hours at 30 frames a second
 
 # Containers that hold their own frames. Playlists (hls, concat, dash), which name other files to read, are not here.
-_CONTAINERS = "avi,asf,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,ogg"
+_CONTAINERS = "avi,asf,flv,gif,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,ogg"
 
 
 class PyAV:
@@ -74,6 +75,8 @@ class PyAV:
                 cut_off = _is_cut_off(promised, count) and not _reaches_the_end(last, stream)
         except (av.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
+            if error.errno == errno.EINVAL and not count:  # what FFmpeg says of a container that is not on the list
+                reason = f"its container must be one of {_CONTAINERS.replace(',', ', ')}"
             raise DataError(self.path, f"cannot be decoded after {count} frames: {reason}") from error
         if cut_off:
             raise DataError(self.path, f"is truncated: its header says {promised} frames, {count} can be decoded")
