@@ -109,7 +109,8 @@ def test_no_decoder_sees_what_pyav_refuses(tmp_path, monkeypatch, name):
 
     monkeypatch.setattr(decoders, "_video_decoder", lambda: never)
     whole = write(tmp_path / "whole.mp4", pictures(5)).read_bytes()
-    contents = {"cut.mp4": whole[:200], "list.m3u8": b"#EXTM3U\n#EXTINF:1,\nwhole.mp4\n", "other.txt": b"words"}
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:1,\nwhole.mp4\n"
+    contents = {"cut.mp4": whole[:200], "list.m3u8": playlist, "other.txt": b"words"}
     (tmp_path / name).write_bytes(contents[name])
     with pytest.raises(DataError, match=f"{name}: cannot be decoded after 0 frames"):
         open_frames(tmp_path / name)

@@ -405,7 +405,9 @@ def test_bad_frames(tmp_path: Path) -> None:
     twins = make_frames(tmp_path / "twins", 1)
     (twins / "00001.jpg").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("not a video")
-    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\n/etc/hostname\n")
+    (tmp_path / "list.m3u8").write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:1,\n/etc/hostname\n"
+    )
     (tmp_path / "nothing.mp4").write_bytes(b"")
     with av.open(str(tmp_path / "header.avi"), "w") as container:  # a video stream without a frame
         stream = container.add_stream("mpeg4", rate=10)
