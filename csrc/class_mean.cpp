@@ -1,13 +1,14 @@
 #include "class_mean.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "parallel.h"
 
 namespace pyws {
 namespace {
 
-constexpr int kPartitionArrays = 7;
+constexpr int kChange = kWork + 7, kClassOf = kWork + 8;  // of the scratch; Partition has the seven before
 
 // The classes of the intervals of one group, refined by one row after the other. Interval k has the label of[k]; label
 // 0 stays with the intervals that no row touches, the others are used again once no interval has them.
@@ -54,147 +55,185 @@ class Partition {
   std::int64_t unused_ = 0;
 };
 
-struct Group {
-  std::int64_t rows, length, slots;  // slots: of the whole batch, from one scratch array to the next
-  std::int64_t *scratch, *ids, *first, *size, *entries;
-
-  std::int64_t* array(int index) const { return scratch + index * slots; }
-  RowSpans* spans() const { return reinterpret_cast<RowSpans*>(array(kPartitionArrays)); }
-};
-
-// Intervals between the places where some row changes its sign. ids[i] becomes the interval of snippet i.
-std::int64_t number_intervals(const Group& group) {
-  std::fill_n(group.ids, group.length, 0);
+// Numbers the intervals between the places where some row changes its sign, and finds their bounds. ids[i] becomes the
+// interval of snippet i.
+std::int64_t number_intervals(const ClassGroup& group, std::int64_t* ids) {
+  std::fill_n(ids, group.length, 0);
   for (std::int64_t i = 0; i < group.rows; ++i) {
-    const RowSpans& row = group.spans()[i];
+    const RowSpans& row = spans_of(group)[i];
     for (const std::int64_t at : {row.left, row.start, row.end, row.right})
-      if (at < group.length) group.ids[at] = 1;
+      if (at < group.length) ids[at] = 1;
   }
+  std::int64_t* bounds = array_of(group, kBounds);
   std::int64_t intervals = 0;
   for (std::int64_t i = 0; i < group.length; ++i) {
-    intervals += i == 0 || group.ids[i] != 0;
-    group.ids[i] = intervals - 1;
+    if (i == 0 || ids[i] != 0) bounds[intervals++] = i;
+    ids[i] = intervals - 1;
   }
+  bounds[intervals] = group.length;
   return intervals;
 }
 
-std::int64_t classify(const Group& group) {
-  const std::int64_t intervals = number_intervals(group);
-  const auto interval_at = [&](std::int64_t snippet) {
-    return snippet < group.length ? group.ids[snippet] : intervals;
-  };
-  Partition partition(group.scratch, group.slots, intervals);
-  std::int64_t *touching = group.array(kPartitionArrays + 1), *name = group.array(kPartitionArrays + 2);
-  std::fill_n(touching, intervals + 1, 0);
-  std::fill_n(name, intervals + 1, -1);
+struct Found {
+  std::int64_t classes, entries;
+};
+
+// Parts the snippets by the rows, one after the other, and then numbers what is left together by first snippets.
+Found classify(const ClassGroup& group, std::int64_t* ids) {
+  const std::int64_t intervals = number_intervals(group, ids);
+  const auto interval_at = [&](std::int64_t snippet) { return snippet < group.length ? ids[snippet] : intervals; };
+  Partition partition(array_of(group, kWork), group.slots, intervals);
+  std::int64_t *change = array_of(group, kChange), *class_of = array_of(group, kClassOf);
+  std::fill_n(change, intervals + 1, 0);
+  std::fill_n(class_of, intervals + 1, -1);
   for (std::int64_t i = 0; i < group.rows; ++i) {
-    const RowSpans& row = group.spans()[i];
+    const RowSpans& row = spans_of(group)[i];
     if (row.left == row.right) continue;
-    partition.move(interval_at(row.left), interval_at(row.start), i, 0);
-    partition.move(interval_at(row.start), interval_at(row.end), i, 1);
-    partition.move(interval_at(row.end), interval_at(row.right), i, 0);
-    ++touching[interval_at(row.left)];
-    --touching[interval_at(row.right)];
+    const std::int64_t left = interval_at(row.left), right = interval_at(row.right);
+    const std::int64_t start = interval_at(row.start), end = interval_at(row.end);
+    partition.move(left, start, i, 0);
+    partition.move(start, end, i, 1);
+    partition.move(end, right, i, 0);
+    ++change[left];
+    --change[right];
   }
-  for (std::int64_t k = 1; k < intervals; ++k) touching[k] += touching[k - 1];
-  std::int64_t classes = 1;
-  name[0] = 0;
-  group.first[0] = -1;
-  for (std::int64_t i = 0; i < group.length; ++i) {
-    const std::int64_t interval = group.ids[i], label = partition.of[interval];
-    if (name[label] < 0) {
-      name[label] = classes++;
-      group.first[name[label]] = i;
-      group.entries[name[label]] = touching[interval];
+  const std::int64_t* bounds = array_of(group, kBounds);
+  std::int64_t *name = array_of(group, kName), *first = array_of(group, kFirst);
+  std::int64_t *size = array_of(group, kSize), *touching = array_of(group, kTouching);
+  Found found{1, 0};
+  class_of[0] = size[0] = touching[0] = 0;
+  std::int64_t rows = 0;
+  for (std::int64_t k = 0; k < intervals; ++k) {
+    rows += change[k];
+    std::int64_t& known = class_of[partition.of[k]];
+    if (known < 0) {
+      known = found.classes++;
+      first[known] = bounds[k];
+      size[known] = 0;
+      touching[known] = rows;
+      found.entries += rows;
     }
-    group.ids[i] = name[label];
-    if (label == 0 && group.first[0] < 0) group.first[0] = i;
-    ++group.size[name[label]];
+    name[k] = known;
+    size[known] += bounds[k + 1] - bounds[k];
   }
-  return classes;
+  return found;
 }
 
-template <class T>
-void average(const T* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
-             const std::int64_t* class_offsets, std::int64_t groups, std::int64_t total, std::int64_t classes,
-             std::int64_t columns, double* sums, std::int64_t* sizes, T* out, int threads) {
-  const double nanoseconds = 3.0 * static_cast<double>(total * columns) / static_cast<double>(max64(groups, 1));
-  parallel_for(groups, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t g = begin; g < end; ++g) {
-      const Range snippets = group_range(snippet_offsets, g, total), known = group_range(class_offsets, g, classes);
-      const std::int64_t low = known.begin, high = known.end;
-      for (std::int64_t i = snippets.begin; i < snippets.end; ++i) {
-        if (ids[i] < low || ids[i] >= high) continue;
-        for (std::int64_t d = 0; d < columns; ++d) {
-          sums[ids[i] * columns + d] += values[i * columns + d];
-          ++sizes[ids[i] * columns + d];
-        }
-      }
-      for (std::int64_t i = snippets.begin; i < snippets.end; ++i)
-        for (std::int64_t d = 0; d < columns; ++d)
-          out[i * columns + d] = class_average(values[i * columns + d], ids[i], low, high, columns, d, sums, sizes);
+// The entries of each class in rising order of the rows. `next` starts as where they begin.
+void list_rows(const ClassGroup& group, std::int64_t classes, std::int64_t* next, std::int64_t* rows,
+               std::int8_t* signs) {
+  const std::int64_t *low = array_of(group, kFirst) + 1, *high = array_of(group, kFirst) + classes;
+  for (std::int64_t i = 0; i < group.rows; ++i) {
+    const RowSpans& row = spans_of(group)[i];
+    // Classes from 1 on are numbered by their first snippets, so those of a row are neighbours.
+    const std::int64_t from = std::lower_bound(low, high, row.left) - low;
+    const std::int64_t to = std::lower_bound(low, high, row.right) - low;
+    for (std::int64_t k = from; k < to; ++k) {
+      const std::int64_t at = next[k + 1]++;
+      rows[at] = group.row + i;
+      signs[at] = static_cast<std::int8_t>(row_sign(row, low[k]));
     }
-  });
+  }
+}
+
+// `columns` is a number, or a constant for the compiler.
+template <class T, class Columns>
+void average(const T* values, const std::int64_t* ids, Range snippets, Range known, Columns columns, ClassSum* sums,
+             T* out, std::int64_t* unknown) {
+  const auto has_class = [known](std::int64_t id) { return id >= known.begin && id < known.end; };
+  std::fill(sums + known.begin * columns, sums + known.end * columns, ClassSum{0.0, 0.0});
+  std::int64_t odd = -1;
+  for (std::int64_t i = snippets.begin; i < snippets.end; ++i) {
+    const std::int64_t id = ids[i];
+    if (!has_class(id)) {
+      if (odd < 0) odd = i;
+      continue;
+    }
+    for (std::int64_t d = 0; d < columns; ++d) {
+      ClassSum& sum = sums[id * columns + d];
+      sum.sum += values[i * columns + d];
+      sum.count += 1.0;
+    }
+  }
+  *unknown = odd;
+  for (std::int64_t k = known.begin * columns; k < known.end * columns; ++k) sums[k].sum /= sums[k].count;
+  for (std::int64_t i = snippets.begin; i < snippets.end; ++i) {
+    const std::int64_t id = ids[i];
+    for (std::int64_t d = 0; d < columns; ++d) {
+      const std::int64_t at = i * columns + d;
+      out[at] = has_class(id) ? static_cast<T>(sums[id * columns + d].sum) : values[at];
+    }
+  }
 }
 
 }  // namespace
 
-void snippet_classes_cpu(const double* start, const double* end, const std::int64_t* offsets,
-                         const std::int64_t* snippet_offsets, std::int64_t groups, int geometry, double margin,
-                         std::int64_t slots, std::int64_t* scratch, std::int64_t* ids, std::int64_t* classes,
-                         std::int64_t* first, std::int64_t* size, std::int64_t* entries, int threads) {
-  if (groups == 0) return;
-  const double work = 4.0 * static_cast<double>(snippet_offsets[groups]) + 200.0 * static_cast<double>(offsets[groups]);
-  parallel_for(groups, work / static_cast<double>(groups), threads, [&](std::int64_t begin, std::int64_t end_group) {
-    for (std::int64_t g = begin; g < end_group; ++g) {
-      const std::int64_t slot = class_slot(offsets, g), row = offsets[g];
-      const Group group{offsets[g + 1] - row,
-                        snippet_offsets[g + 1] - snippet_offsets[g],
-                        slots,
-                        scratch + slot,
-                        ids + snippet_offsets[g],
-                        first + slot,
-                        size + slot,
-                        entries + slot};
+void snippet_classes_cpu(const double* start, const double* end, std::int64_t segments, const std::int64_t* offsets,
+                         const std::int64_t* lengths, std::int64_t groups, int geometry, double margin,
+                         std::int64_t slots, std::int64_t* starts, std::int64_t* class_offsets, std::int64_t* scratch,
+                         std::int64_t* ids, int threads) {
+  std::int64_t *rows = starts + kRows * (groups + 1), *snippets = starts + kSnippets * (groups + 1);
+  std::int64_t* entries = starts + kEntries * (groups + 1);
+  rows[0] = min64(max64(offsets[0], 0), segments);
+  snippets[0] = 0;
+  for (std::int64_t g = 0; g < groups; ++g) {
+    rows[g + 1] = max64(rows[g], min64(offsets[g + 1], segments));
+    snippets[g + 1] = snippets[g] + max64(lengths[g], 0);
+  }
+  const double work = 4.0 * static_cast<double>(snippets[groups]) + 200.0 * static_cast<double>(rows[groups]);
+  const double nanoseconds = work / static_cast<double>(max64(groups, 1));
+  parallel_for(groups, nanoseconds, threads, [&](std::int64_t first_group, std::int64_t last_group) {
+    for (std::int64_t g = first_group; g < last_group; ++g) {
+      const ClassGroup group = class_group(starts, groups, g, slots, scratch);
       for (std::int64_t i = 0; i < group.rows; ++i)
-        group.spans()[i] = row_spans(geometry, margin, start[row + i], end[row + i], group.length);
-      classes[g] = classify(group);
+        spans_of(group)[i] = row_spans(geometry, margin, start[group.row + i], end[group.row + i], group.length);
+      const Found found = classify(group, ids + group.snippet);
+      class_offsets[g + 1] = found.classes;
+      entries[g + 1] = found.entries;
     }
   });
+  scan_counts(class_offsets, groups);
+  scan_counts(entries, groups);
 }
 
-void class_rows_cpu(const double* start, const double* end, const std::int64_t* offsets,
-                    const std::int64_t* snippet_offsets, std::int64_t groups, int geometry, double margin,
-                    const std::int64_t* first, const std::int64_t* class_offsets, const std::int64_t* row_offsets,
-                    std::int64_t* next, std::int64_t* rows, std::int8_t* signs, int threads) {
-  if (groups == 0) return;
-  const double work =
-      100.0 * static_cast<double>(offsets[groups]) + 2.0 * static_cast<double>(row_offsets[class_offsets[groups]]);
-  parallel_for(groups, work / static_cast<double>(groups), threads, [&](std::int64_t begin, std::int64_t end_group) {
-    for (std::int64_t g = begin; g < end_group; ++g) {
-      const std::int64_t length = snippet_offsets[g + 1] - snippet_offsets[g];
-      const std::int64_t *low = first + class_offsets[g] + 1, *high = first + class_offsets[g + 1];
-      std::int64_t* at = next + class_offsets[g] + 1;
-      std::copy(row_offsets + class_offsets[g] + 1, row_offsets + class_offsets[g + 1], at);
-      for (std::int64_t i = offsets[g]; i < offsets[g + 1]; ++i) {
-        const RowSpans row = row_spans(geometry, margin, start[i], end[i], length);
-        // Classes from 1 on are numbered by their first snippets, so those of a row are neighbours.
-        const std::int64_t from = std::lower_bound(low, high, row.left) - low;
-        const std::int64_t to = std::lower_bound(low, high, row.right) - low;
-        for (std::int64_t k = from; k < to; ++k) {
-          rows[at[k]] = i;
-          signs[at[k]++] = static_cast<std::int8_t>(row_sign(row, low[k]));
-        }
+void class_rows_cpu(const std::int64_t* starts, const std::int64_t* class_offsets, std::int64_t groups,
+                    std::int64_t slots, std::int64_t* scratch, std::int64_t* ids, std::int64_t* size,
+                    std::int64_t* row_offsets, std::int64_t* rows, std::int8_t* signs, int threads) {
+  const std::int64_t* entries = starts + kEntries * (groups + 1);
+  const double work = 100.0 * static_cast<double>(starts[groups]) + 2.0 * static_cast<double>(entries[groups]);
+  const double nanoseconds = work / static_cast<double>(max64(groups, 1));
+  parallel_for(groups, nanoseconds, threads, [&](std::int64_t first_group, std::int64_t last_group) {
+    for (std::int64_t g = first_group; g < last_group; ++g) {
+      const ClassGroup group = class_group(starts, groups, g, slots, scratch);
+      const std::int64_t first_class = class_offsets[g], count = class_offsets[g + 1] - first_class;
+      const std::int64_t *bounds = array_of(group, kBounds), *name = array_of(group, kName);
+      for (std::int64_t k = 0; bounds[k] < group.length; ++k)
+        std::fill(ids + group.snippet + bounds[k], ids + group.snippet + bounds[k + 1], first_class + name[k]);
+      std::copy_n(array_of(group, kSize), count, size + first_class);
+      std::int64_t *next = array_of(group, kWork), entry = entries[g];
+      for (std::int64_t k = 0; k < count; ++k) {
+        next[k] = entry;
+        row_offsets[first_class + k + 1] = entry += array_of(group, kTouching)[k];
       }
+      list_rows(group, count, next, rows, signs);
     }
   });
 }
 
 void class_mean_cpu(int dtype, const void* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
                     const std::int64_t* class_offsets, std::int64_t groups, std::int64_t total, std::int64_t classes,
-                    std::int64_t columns, double* sums, std::int64_t* sizes, void* out, int threads) {
+                    std::int64_t columns, ClassSum* sums, void* out, std::int64_t* unknown, int threads) {
+  const double nanoseconds = 3.0 * static_cast<double>(total * columns) / static_cast<double>(max64(groups, 1));
   const auto run = [&](const auto* typed, auto* result) {
-    average(typed, ids, snippet_offsets, class_offsets, groups, total, classes, columns, sums, sizes, result, threads);
+    parallel_for(groups, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t g = begin; g < end; ++g) {
+        const Range snippets = class_range(snippet_offsets, g, total), known = class_range(class_offsets, g, classes);
+        if (columns == 1)
+          average(typed, ids, snippets, known, std::integral_constant<int, 1>(), sums, result, unknown + g);
+        else
+          average(typed, ids, snippets, known, columns, sums, result, unknown + g);
+      }
+    });
   };
   dtype == kFloat32 ? run(static_cast<const float*>(values), static_cast<float*>(out))
                     : run(static_cast<const double*>(values), static_cast<double*>(out));

@@ -157,7 +157,8 @@ def test_opcheck() -> None:
     torch.library.opcheck(torch.ops.pyws.snippet_classes, (*fields, torch.tensor([12]), 0, 0.25))
     values = torch.randn(12, dtype=torch.float64, requires_grad=True)
     ids = torch.arange(12) % 4
-    torch.library.opcheck(torch.ops.pyws.class_mean, (values, ids, torch.tensor([0, 4]), torch.tensor([0, 12])))
+    torch.library.opcheck(torch.ops.pyws.class_mean, (values, ids, torch.tensor([0, 4]), torch.tensor([0, 12]), 0))
+    torch.library.opcheck(torch.ops.pyws.class_mean, (values, ids, None, None, 4))
 
 
 def test_compile() -> None:
@@ -206,6 +207,11 @@ def test_classes_refuse(arguments: tuple, error: type[Exception], message: str) 
         ((torch.ones(3), IDS, 2), ValueError, r"class_mean: class_ids must have shape \(3\), got \(2,\)"),
         ((torch.ones(2), IDS, 1), ValueError, "class_mean: class_ids must be in 0..0, got 1 at 1"),
         ((torch.ones(2), IDS - 1, 1), ValueError, "class_mean: class_ids must be in 0..0, got -1 at 0"),
+        (
+            (torch.ones(4), torch.tensor([0, 1, 2, 4]), torch.tensor([0, 2, 4]), torch.tensor([0, 2, 4])),
+            ValueError,
+            "class_mean: class_ids must be in 2..3, got 4 at 3",
+        ),
         ((torch.ones(2), IDS, -1), ValueError, "class_mean: class_offsets must be >= 0, got -1"),
         ((torch.ones(2), IDS, torch.tensor([0, 2])), ValueError, "class_mean: offsets must be given"),
         ((torch.ones(2), IDS, torch.tensor([0, 2]), torch.tensor([0, 1])), ValueError, "offsets must end at"),
@@ -245,11 +251,12 @@ def test_any_segments(groups: list, lengths: list[int], released: bool) -> None:
 @given(ids=st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-1, 4), max_size=40))
 def test_any_ids_are_safe(ids: list[int]) -> None:
     values, class_ids = torch.arange(float(len(ids))), torch.tensor(ids, dtype=torch.int64)
-    offsets = torch.tensor([0, len(ids)])
-    out: Tensor = torch.ops.pyws.class_mean(values, class_ids, torch.tensor([0, 3]), offsets)
     known = (class_ids >= 0) & (class_ids < 3)
-    torch.testing.assert_close(out[~known], values[~known])
-    torch.testing.assert_close(out[known], reference.class_mean(values[known], class_ids[known], 3))
+    for groups in ((torch.tensor([0, 3]), torch.tensor([0, len(ids)])), (None, None)):
+        out, unknown = torch.ops.pyws.class_mean(values, class_ids, *groups, 3)
+        torch.testing.assert_close(out[~known], values[~known])
+        torch.testing.assert_close(out[known], reference.class_mean(values[known], class_ids[known], 3))
+        assert unknown.tolist() == [-1 if known.all() else known.tolist().index(False)]
 
 
 OFFSETS = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 9), min_size=3, max_size=3)
@@ -270,6 +277,7 @@ def test_raw_operators_survive_anything(
     start, end = torch.tensor(bounds, dtype=torch.float64).reshape(-1, 2).T
     found = torch.ops.pyws.snippet_classes(start, end, torch.tensor(offsets), torch.tensor(lengths), 0, 0.25)
     assert len(found[0]) == int(found[2].sum()) == sum(max(0, length) for length in lengths)
-    class_offsets = torch.tensor([*others[:2], last])
-    out = torch.ops.pyws.class_mean(torch.rand(6), torch.arange(6), class_offsets, torch.tensor(offsets))
+    groups = (torch.tensor([*others[:2], last]), torch.tensor(offsets))
+    out, unknown = torch.ops.pyws.class_mean(torch.rand(6), torch.arange(6), *groups, 0)
     assert out.shape == (6,)
+    assert ((unknown >= -1) & (unknown < 6)).all()

@@ -20,7 +20,7 @@ from pyws.ragged import Segments, check_offsets
 
 _GEOMETRIES = ("paper", "released")  # in the order of csrc/snippet_rows.h: RowGeometry
 _MARGINS = {"paper": 0.25, "released": 0.0785}
-_SCRATCH = 10  # csrc/class_mean.h: kClassScratch
+_SCRATCH = 15  # csrc/class_mean.h: kClassScratch
 _MAX_SEGMENTS = 2**29  # intervals of a group are numbered in 32 bits
 
 
@@ -84,8 +84,8 @@ def snippet_classes(
     check_range(op, "margin", margin, "finite and >= 0", 0 <= margin < float("inf"))
     if len(segments) >= _MAX_SEGMENTS:
         raise ValueError(f"{op}: segments must be fewer than 2**29, got {len(segments)}")
-    if not torch.compiler.is_compiling() and lengths.numel() > 0 and int(lengths.min()) < 0:
-        raise ValueError(f"{op}: lengths must be >= 0, got {int(lengths.min())}")
+    if not torch.compiler.is_compiling() and (shortest := min(lengths.tolist(), default=0)) < 0:
+        raise ValueError(f"{op}: lengths must be >= 0, got {shortest}")
     rule = _GEOMETRIES.index(geometry)
     return SnippetClasses(
         *_snippet_classes(segments.start, segments.end, segments.offsets, lengths, rule, float(margin))
@@ -133,65 +133,46 @@ def class_mean(values: Tensor, class_ids: Tensor, class_offsets: Tensor | int, o
     check_tensor(op, "class_ids", class_ids, (torch.int64,), shape=(len(values),), device=values.device)
     if isinstance(class_offsets, int):
         check_range(op, "class_offsets", class_offsets, ">= 0", class_offsets >= 0)
+        out, unknown = _class_mean(values, class_ids, None, None, class_offsets)
+    else:
+        if offsets is None:
+            raise ValueError(f"{op}: offsets must be given where class_offsets is a tensor, got None")
+        check_tensor(op, "class_offsets", class_offsets, (torch.int64,), ndim=1, device=values.device)
+        check_tensor(op, "offsets", offsets, (torch.int64,), shape=tuple(class_offsets.shape), device=values.device)
         if not compiling:
-            _check_ids(op, class_ids, class_offsets)
-        class_offsets, offsets = (torch.tensor([0, end], device=values.device) for end in (class_offsets, len(values)))
-        return _class_mean(values, class_ids, class_offsets, offsets)
-    if offsets is None:
-        raise ValueError(f"{op}: offsets must be given where class_offsets is a tensor, got None")
-    check_tensor(op, "class_offsets", class_offsets, (torch.int64,), ndim=1, device=values.device)
-    check_tensor(op, "offsets", offsets, (torch.int64,), shape=tuple(class_offsets.shape), device=values.device)
-    if not compiling:
-        check_offsets(op, "class_offsets", class_offsets)
-        check_offsets(op, "offsets", offsets, total=len(class_ids))
-        _check_ids_of_groups(op, class_ids, class_offsets, offsets)
-    return _class_mean(values, class_ids, class_offsets, offsets)
+            check_offsets(op, "class_offsets", class_offsets)
+            check_offsets(op, "offsets", offsets, total=len(class_ids))
+        out, unknown = _class_mean(values, class_ids, class_offsets, offsets, 0)
+    if not compiling and out.numel() and max(unknown.tolist()) >= 0:
+        _refuse_ids(op, class_ids, class_offsets, unknown)
+    return out
 
 
-def _check_ids(op: str, class_ids: Tensor, classes: int) -> None:
-    if len(class_ids):
-        low, high = (int(extreme) for extreme in class_ids.aminmax())  # two numbers tell in the usual case
-        if low < 0 or high >= classes:
-            at = int(((class_ids < 0) | (class_ids >= classes)).nonzero()[0])
-            raise ValueError(f"{op}: class_ids must be in 0..{classes - 1}, got {class_ids[at]} at {at}")
-
-
-def _check_ids_of_groups(op: str, class_ids: Tensor, class_offsets: Tensor, offsets: Tensor) -> None:
-    first, last = (torch.repeat_interleave(bound, offsets.diff()) for bound in (class_offsets[:-1], class_offsets[1:]))
-    wrong = ((class_ids < first) | (class_ids >= last)).nonzero()
-    if len(wrong):
-        at = int(wrong[0])
-        raise ValueError(f"{op}: class_ids must be in {first[at]}..{last[at] - 1}, got {class_ids[at]} at {at}")
-
-
-def _offsets_of(sizes: Tensor) -> Tensor:
-    return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+def _refuse_ids(op: str, class_ids: Tensor, class_offsets: Tensor | int, unknown: Tensor) -> None:
+    group = int((unknown >= 0).nonzero()[0])
+    first, end = (0, class_offsets) if isinstance(class_offsets, int) else class_offsets[group : group + 2].tolist()
+    at = int(unknown[group])
+    raise ValueError(f"{op}: class_ids must be in {first}..{end - 1}, got {class_ids[at]} at {at}")
 
 
 def _classes_kernel(
     start: Tensor, end: Tensor, offsets: Tensor, lengths: Tensor, geometry: int, margin: float
 ) -> tuple[Tensor, ...]:
     start, end, groups = start.contiguous(), end.contiguous(), len(lengths)
-    offsets = offsets.clamp(0, len(start)).cummax(0).values  # kernels rely on it, and torch.compile skips the checks
-    lengths = lengths.clamp(min=0)
-    snippet_offsets = _offsets_of(lengths)
-    bounds = (start, end, offsets, snippet_offsets, groups, geometry, margin)
+    ids = offsets.new_empty(sum(max(0, length) for length in lengths.tolist()))
+    starts, class_offsets = offsets.new_empty(3 * (groups + 1)), offsets.new_empty(groups + 1)
     slots = 4 * len(start) + 2 * groups
-    ids, classes = offsets.new_empty(int(snippet_offsets[-1])), torch.empty_like(lengths)
-    table = offsets.new_zeros((3, slots))  # of csrc/class_mean.h: first, size, entries
-    scratch = offsets.new_empty((_SCRATCH, slots))
-    launch("snippet_classes", start.device, *bounds, slots, scratch, ids, classes, table[0], table[1], table[2])
-
-    class_offsets = _offsets_of(classes)
-    slot_of_group = 4 * offsets[:-1] + 2 * torch.arange(groups, device=start.device)
-    used = torch.repeat_interleave(slot_of_group - class_offsets[:-1], classes)
-    used += torch.arange(len(used), device=start.device)
-    first, size, entries = (row[used] for row in table)
-    row_offsets = _offsets_of(entries)
-    rows = offsets.new_empty(int(row_offsets[-1]))
+    scratch = offsets.new_empty(_SCRATCH * slots)
+    launch(
+        "snippet_classes", start.device, start, end, len(start), offsets.contiguous(), lengths.contiguous(), groups,
+        geometry, margin, slots, starts, class_offsets, scratch, ids,
+    )  # fmt: skip
+    classes, entries = int(class_offsets[-1]), int(starts[-1])
+    size, row_offsets, rows = offsets.new_empty(classes), offsets.new_zeros(classes + 1), offsets.new_empty(entries)
     signs = torch.empty_like(rows, dtype=torch.int8)
-    launch("class_rows", start.device, *bounds, first, class_offsets, row_offsets, torch.empty_like(first), rows, signs)
-    ids += torch.repeat_interleave(class_offsets[:-1], lengths, output_size=len(ids))
+    launch(
+        "class_rows", start.device, starts, class_offsets, groups, slots, scratch, ids, size, row_offsets, rows, signs
+    )
     return ids, class_offsets, size, row_offsets, rows, signs
 
 
@@ -204,29 +185,37 @@ def _classes_fake(
     return *(offsets.new_empty(size) for size in sizes), offsets.new_empty(entries, dtype=torch.int8)
 
 
-def _mean_kernel(values: Tensor, class_ids: Tensor, class_offsets: Tensor, offsets: Tensor) -> Tensor:
-    values = values.contiguous()
-    out = torch.empty_like(values)
-    classes, columns = max(0, int(class_offsets[-1])), values.shape[1] if values.ndim == 2 else 1
-    sums = values.new_zeros((classes, columns), dtype=torch.float64)
-    sizes = values.new_zeros((classes, columns), dtype=torch.int64)
+def _mean_kernel(
+    values: Tensor, class_ids: Tensor, class_offsets: Tensor | None, offsets: Tensor | None, classes: int
+) -> tuple[Tensor, Tensor]:
+    values, groups = values.contiguous(), 1
+    if class_offsets is not None and offsets is not None:
+        class_offsets, offsets, groups = class_offsets.contiguous(), offsets.contiguous(), len(offsets) - 1
+        classes = max(0, int(class_offsets[-1]))
+    out, unknown = torch.empty_like(values), class_ids.new_empty(groups)
+    columns = values.shape[1] if values.ndim == 2 else 1
+    sums = class_ids.new_empty(2 * classes * columns)  # pairs of float64
     launch(
-        "class_mean", values.device, DTYPE_CODES[values.dtype], values, class_ids.contiguous(), offsets.contiguous(),
-        class_offsets.contiguous(), len(offsets) - 1, len(values), classes, columns, sums, sizes, out,
+        "class_mean", values.device, DTYPE_CODES[values.dtype], values, class_ids.contiguous(),
+        0 if offsets is None else offsets, 0 if class_offsets is None else class_offsets, groups, len(values), classes,
+        columns, sums, out, unknown,
     )  # fmt: skip
-    return out
+    return out, unknown
 
 
-def _mean_fake(values: Tensor, class_ids: Tensor, class_offsets: Tensor, offsets: Tensor) -> Tensor:
-    return values.new_empty(values.shape)
+def _mean_fake(
+    values: Tensor, class_ids: Tensor, class_offsets: Tensor | None, offsets: Tensor | None, classes: int
+) -> tuple[Tensor, Tensor]:
+    return values.new_empty(values.shape), class_ids.new_empty(1 if offsets is None else len(offsets) - 1)
 
 
-def _mean_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[1:])
+def _mean_setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[1:4])
+    ctx.classes = inputs[4]
 
 
-def _mean_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-    return _class_mean(grad, *ctx.saved_tensors), None, None, None
+def _mean_backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    return _class_mean(grad, *ctx.saved_tensors, ctx.classes)[0], None, None, None, None
 
 
 _snippet_classes = register(
@@ -236,7 +225,8 @@ _snippet_classes = register(
     _classes_fake,
 )
 _class_mean = register(
-    "class_mean(Tensor values, Tensor class_ids, Tensor class_offsets, Tensor offsets) -> Tensor",
+    "class_mean(Tensor values, Tensor class_ids, Tensor? class_offsets, Tensor? offsets, SymInt classes) -> "
+    "(Tensor, Tensor)",
     _mean_kernel,
     _mean_fake,
     _mean_backward,
