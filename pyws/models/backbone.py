@@ -51,6 +51,14 @@ class Memory(NamedTuple):
 class Recipe:
     """A host's own settings: how it is optimised, and how its maps become segments.
 
+    Examples
+    --------
+    >>> recipe = Recipe(lr=1e-3, class_threshold=0.3, thresholds=(0.5,))
+    >>> tcam = torch.tensor([[0.1, 0.9], [0.9, 0.9], [0.8, 0.9], [0.1, 0.9]])  # one video, two classes
+    >>> segments = recipe.propose(tcam, torch.tensor([0, 4]), scores=torch.tensor([[0.7, 0.2]]))
+    >>> segments.start.tolist(), segments.end.tolist()  # of the first class; the second's score is too low
+    ([1.0], [3.0])
+
     Raises
     ------
     ValueError : thresholds of the actionness with "released" scoring, which is of a map's own runs
@@ -131,6 +139,15 @@ class VideoBatch:
     Work that treats snippets alone (linear layers, dropout) runs on the packed (N, width) rows of all real snippets, so
     that padding costs nothing there. Noise comes from one generator a video, seeded with its seed and drawn from by
     the layers in turn: no other video of the batch, and no amount of padding, changes it.
+
+    Examples
+    --------
+    >>> features, mask = torch.arange(8.0).reshape(2, 4, 1), torch.arange(4) < torch.tensor([[4], [1]])
+    >>> batch = VideoBatch(features, mask)
+    >>> batch.pack(features).flatten().tolist(), batch.lengths.tolist()
+    ([0.0, 1.0, 2.0, 3.0, 4.0], [4, 1])
+    >>> batch.mean(batch.unpack(batch.pack(features))).tolist()  # over real snippets
+    [[1.5], [4.0]]
     """
 
     def __init__(self, features: Tensor, mask: Tensor, seeds: Tensor | None = None, training: bool = False) -> None:
@@ -194,6 +211,31 @@ class Backbone(nn.Module):
     ----------
     features : width D of a snippet's feature
     num_classes : K, action classes
+
+    Examples
+    --------
+    A host that scores snippets by one linear layer and videos by their mean:
+
+    >>> class Linear(Backbone):
+    ...     recipe = Recipe(lr=1e-3, thresholds=(0.5,))
+    ...
+    ...     def __init__(self, features: int, num_classes: int) -> None:
+    ...         super().__init__(features, num_classes)
+    ...         self.head = nn.Linear(features, num_classes)
+    ...
+    ...     def activate(self, batch):
+    ...         logits = batch.unpack(self.head(batch.pack(batch.features)))
+    ...         scores = batch.mean(logits).sigmoid()
+    ...         maps = logits.sigmoid() * batch.mask[..., None]
+    ...         return Activations(scores, maps, ((1.0, without_background(logits)),))
+    ...
+    ...     def host_loss(self, batch, labels, epoch):
+    ...         found = self.activate(batch)
+    ...         return found, functional.binary_cross_entropy(found.scores, labels.float(), reduction="none").mean(1)
+    >>> tags = torch.tensor([[True, False]])
+    >>> found, loss = Linear(16, 2).loss(torch.rand(1, 5, 16), torch.ones(1, 5, dtype=torch.bool), tags, epoch=0)
+    >>> found.tcam.shape, loss.shape
+    (torch.Size([1, 5, 2]), torch.Size([1]))
     """
 
     recipe: Recipe
@@ -288,6 +330,13 @@ class TwoStream(Backbone):
     ----------
     rgb, flow : backbones of the same classes
     weights : of the two in scores, maps and logit columns
+
+    Examples
+    --------
+    >>> from pyws.models import BM
+    >>> model = TwoStream(BM(1024, 20), BM(1024, 20), weights=(0.35, 0.65)).eval()
+    >>> model(torch.rand(1, 5, 2048), mask=torch.ones(1, 5, dtype=torch.bool)).scores.shape
+    torch.Size([1, 20])
     """
 
     def __init__(self, rgb: Backbone, flow: Backbone, weights: tuple[float, float] = (0.5, 0.5)) -> None:

@@ -21,6 +21,13 @@ class BM(Backbone):
     ----------
     features, num_classes : as of :class:`Backbone`
     background, guidance, clustering : weights of the losses beside that of the foreground's classes
+
+    Examples
+    --------
+    >>> model = BM(features=16, num_classes=3).eval()
+    >>> found = model(torch.rand(2, 10, 16), mask=torch.ones(2, 10, dtype=torch.bool))  # two videos of ten snippets
+    >>> found.scores.shape, found.tcam.shape
+    (torch.Size([2, 3]), torch.Size([2, 10, 3]))
     """
 
     recipe = Recipe(

@@ -22,6 +22,13 @@ class FACNet(Backbone):
     ----------
     features, num_classes : as of :class:`Backbone`
     weights : of the losses of the class-wise, the class-agnostic and the multiple-instance branch
+
+    Examples
+    --------
+    >>> model = FACNet(features=16, num_classes=3).eval()
+    >>> found = model(torch.rand(2, 10, 16), mask=torch.ones(2, 10, dtype=torch.bool))
+    >>> found.tcam.shape, found.background.shape  # how surely each video shows background
+    (torch.Size([2, 10, 4]), torch.Size([2]))
     """
 
     recipe = Recipe(

@@ -97,6 +97,13 @@ class RSKP(Backbone):
     -----
     The bank is read as of the start of an optimiser step and updated at its end, videos in the order of their index:
     the same for any batching. (The released code updates it after each video.) It is part of the state dict.
+
+    Examples
+    --------
+    >>> model = RSKP(features=16, num_classes=3).eval()
+    >>> found = model(torch.rand(2, 10, 16), mask=torch.ones(2, 10, dtype=torch.bool))
+    >>> found.tcam.shape, [columns.shape for _, columns in found.logits]  # pseudo labels train both versions
+    (torch.Size([2, 10, 4]), [torch.Size([2, 10, 4]), torch.Size([2, 10, 4])])
     """
 
     recipe = Recipe(

@@ -20,6 +20,16 @@ class STPN(Backbone):
     features, num_classes : as of :class:`Backbone`
     embedding : put Linear, ReLU and Dropout 0.5 in front
     sparsity : weight of the sum of the attention in the loss
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = STPN(features=16, num_classes=3)
+    >>> tags = torch.tensor([[True, False, False], [False, True, True]])
+    >>> mask = torch.arange(10) < torch.tensor([[10], [6]])  # the second video has six snippets
+    >>> activations, loss = model.loss(torch.rand(2, 10, 16), mask, tags, epoch=0)
+    >>> activations.tcam[1, 6:].abs().max().item(), loss.shape
+    (0.0, torch.Size([2]))
     """
 
     recipe = Recipe(

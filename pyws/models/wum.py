@@ -19,6 +19,13 @@ class WUM(Backbone):
     features, num_classes : as of :class:`Backbone`
     margin : magnitude that features of actions should reach
     uncertainty, background : weights of the magnitude loss and of the even distribution over classes in background
+
+    Examples
+    --------
+    >>> model = WUM(features=16, num_classes=3).eval()
+    >>> found = model(torch.rand(2, 10, 16), mask=torch.ones(2, 10, dtype=torch.bool))
+    >>> found.tcam.shape, found.actionness.shape  # whether anything happens, of whatever class
+    (torch.Size([2, 10, 3]), torch.Size([2, 10]))
     """
 
     recipe = Recipe(

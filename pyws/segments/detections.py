@@ -171,6 +171,16 @@ def label_videos(
     Raises
     ------
     DataError : a video without a duration, a proposal of an unknown class
+
+    Examples
+    --------
+    >>> from pyws.data.temporal import read_detections, read_truth
+    >>> annotation = {"subset": "validation", "duration": 8.0, "annotations": []}
+    >>> proposals = read_detections({"results": {"v": [{"label": "Diving", "score": 0.5, "segment": [2.0, 6.0]}]}})
+    >>> truth = read_truth({"database": {"v": annotation}})
+    >>> (found,) = label_videos(proposals, truth, ["Diving"], snippets_per_second=1)
+    >>> found.labels.flatten().tolist()  # their sum is the score
+    [0.0, 0.0, 0.125, 0.125, 0.125, 0.125, 0.0, 0.0]
     """
     places = {name: index for index, name in enumerate(classes)}
     for label in proposals.labels:

@@ -1,0 +1,131 @@
+"""What README and docs/ show: commands that are taken, options that exist, Python that runs, examples of the rest."""
+
+import functools
+import importlib
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+import tyro
+
+import pyws
+from pyws import cli
+
+ROOT = Path(__file__).parent.parent
+SPAN = re.compile(r"`([^`\n]+)`")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    """(page, words) of each ``pyws ...`` that a page shows in a block, alone or after ``&&``, or with its arguments in
+    the text."""
+    for page in PAGES:
+        lines = [part for block in blocks(page, "bash") for line in joined(block) for part in line.split("&&")]
+        spans = [span for span in SPAN.findall(page.read_text()) if "COMMAND" not in span and "--help" not in span]
+        for line in lines + spans:
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["pyws"] and (line in lines or len(words) > 3):
+                yield page.name, words[1:]
+
+
+def joined(block):
+    return block.replace("\\\n", " ").splitlines()
+
+
+COMMANDS = list(commands())
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=[f"{page}-{' '.join(w)[:40]}" for page, w in COMMANDS])
+def test_commands_are_taken(page, words):
+    name, rest = cli._split(words)
+    assert name, f"{page} shows an unknown command: pyws {' '.join(words)}"
+    command = cli._load(cli.COMMANDS[name])
+    taken = []
+    stand_in = functools.wraps(command)(lambda *arguments, **named: taken.append(named))
+    tyro.cli(stand_in, args=rest, config=(tyro.conf.FlagCreatePairsOff,))
+    assert taken
+
+
+def test_every_command_is_shown():
+    assert {cli._split(words)[0] for _, words in COMMANDS} == set(cli.COMMANDS)
+
+
+def test_options_in_the_text_exist(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    for name in cli.COMMANDS:
+        with pytest.raises(SystemExit):
+            cli.main([*name.split(), "--help"])
+    option = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
+    known = set(option.findall(capsys.readouterr().out)) | {"--nproc-per-node"}  # of torchrun
+    for page in PAGES:
+        shown = {name for span in SPAN.findall(page.read_text()) for name in option.findall(span)}
+        assert shown <= known, f"{page.name} shows options that no command has: {sorted(shown - known)}"
+
+
+class Tiny(torch.nn.Module):
+    """A network of pictures with a layer of that name."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer4, self.fc = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Linear(4, 8)
+
+    def forward(self, pictures):
+        return self.fc(self.layer4(pictures).relu().mean((2, 3)))
+
+
+def labels(height, width):
+    return torch.arange(height * width).reshape(1, height, width) // 64
+
+
+def features(folder):
+    from pyws.data.synthetic_features import SyntheticSettings, write_synthetic
+
+    write_synthetic(folder / "watching", SyntheticSettings(classes=2, width=8), training=6, test=2)
+    return {}
+
+
+def videos(folder):
+    from pyws.data.generated_a2d import GeneratedConfig, write_generated_a2d
+
+    write_generated_a2d(folder / "A2D", config=GeneratedConfig(train=2, validation=1, test=1, frames=2))
+    return {}
+
+
+GIVEN = {  # what each Python block of a page takes for granted
+    "mask-data.md": [videos],
+    "masks.md": [
+        lambda folder: {"model": Tiny().eval(), "clips": torch.rand(1, 3, 16, 16)},
+        lambda folder: {"maps": torch.rand(1, 20, 30), "superpixels": labels(320, 480)},
+        lambda folder: {"prediction": labels(8, 8), "annotation": labels(8, 8), "superpixels": labels(8, 8)},
+        lambda folder: {"pyws": pyws, "images": torch.rand(1, 3, 48, 64)},
+    ],
+    "training.md": [features],
+}
+
+
+def test_python_blocks_are_known():
+    shown = {page.name: len(blocks(page, "python")) for page in PAGES if page.name != "README.md"}
+    assert {name: count for name, count in shown.items() if count} == {name: len(GIVEN[name]) for name in GIVEN}
+
+
+@pytest.mark.parametrize(("name", "index"), [(name, index) for name in GIVEN for index in range(len(GIVEN[name]))])
+def test_python_blocks_run(name, index, tmp_path, monkeypatch):
+    code = blocks(ROOT / "docs" / name, "python")[index].replace("epochs=35", "epochs=1")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, name, "exec"), GIVEN[name][index](tmp_path))
+
+
+@pytest.mark.parametrize("room", ["ops", "masks", "segments", "models", "evaluation"])
+def test_public_functions_and_networks_have_an_example(room):
+    module = importlib.import_module(f"pyws.{room}")
+    for name in module.__all__:
+        entry = getattr(module, name)
+        acts = inspect.isfunction(entry) or issubclass(entry, torch.nn.Module) or hasattr(entry, "__enter__")
+        assert not acts or ">>>" in inspect.getdoc(entry), f"pyws.{room}.{name}"
