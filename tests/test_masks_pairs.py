@@ -19,8 +19,9 @@ from pyws.data.frames import read_mask, write_picture
 from pyws.data.generated_a2d import GeneratedConfig, write_generated_a2d
 from pyws.data.label_space import LabelSpace
 from pyws.data.mask_sets import open_mask_set
-from pyws.masks.actor_action import join_branches, refine_claims
+from pyws.masks.actor_action import Branch, PairSettings, join_branches, refine_claims
 from pyws.masks.classify import examples_of, names_of
+from pyws.masks.initial import Settings
 from pyws.masks.pseudo import Scope, claimed, refine_masks, scaled_maps
 
 pytest.importorskip("h5py")
@@ -263,6 +264,25 @@ def test_masks_of_a_data_set(world: Path, tmp_path: Path) -> None:
     assert main(init(world, out, "--otsu-scope", "clip")) == 1
 
 
+@pytest.mark.parametrize("what", ["actor", "action"])
+def test_maps_of_several_scales(world: Path, what: str) -> None:
+    space = open_mask_set(world / "set").space
+    names, part = (space.actors, space.actor) if what == "actor" else (space.actions, space.action)
+    branch = Branch.open(world / f"{what}.safetensors", names, part, 32, None)
+    images = torch.randint(0, 256, (8, 24, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def maps(of: torch.Tensor, scope: Scope = "frame", **options: Any) -> torch.Tensor:
+        return branch.maps(of, [2, 6], Clip(0, 8, 8), PairSettings(otsu_scope=scope), Settings(**options), (1, 2))
+
+    assert maps(images).shape[2:] != (24, 32)
+    for scope in get_args(Scope):
+        each = [scaled_maps(maps(images, scales=(scale,)), (24, 32), scope) for scale in (1.0, 2.0)]
+        both = maps(images, scope, scales=(1.0, 2.0), sharpness=2.0)
+        torch.testing.assert_close(both, ((each[0] + each[1]) / 2) ** 2)
+    mirrored = maps(images, mirror=True)
+    torch.testing.assert_close(maps(images.flip(2), mirror=True), mirrored.flip(3), rtol=1e-3, atol=1e-4)
+
+
 def test_killed_masks_go_on_to_the_same_bytes(world: Path, tmp_path: Path) -> None:
     program = (
         "import os, signal, sys, pyws.masks.initial as initial, pyws.cli\n"
@@ -310,6 +330,9 @@ def test_bad_use(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
             ["--data", world / "set", *out, *actor, "--otsu-scale", "map", "--otsu-scope", "clip"],
             "needs otsu_scope 'frame'",
         ),
+        ([tmp_path, *out, "--subset", "train", "--layout", "a2d"], "--layout, --subset: only with --data"),
+        (["--data", world / "set", *out, *actor, "--short-side", 9], "--short-side: only with --classifier"),
+        (["--data", world / "set", *out, "--map-rule", "start"], "--map-rule: only with --actor-classifier or"),
     ):
         assert main(["masks", "init", *(str(word) for word in words)]) == 1
         assert message in capsys.readouterr().err

@@ -143,3 +143,7 @@ def test_protocols_of_youtube_objects(tmp_path, capsys):
     assert semi["classes"] == {"dog": {"frames": 1, "iou": 1, "pooled": 1}}
     assert main(["masks", "evaluate", str(tmp_path / "guess"), str(tmp_path / "yto"), "--semi-protocol"]) == 0
     assert "semi-supervised: without first frames" in capsys.readouterr().out
+    assert main(["masks", "evaluate", str(tmp_path / "guess"), str(tmp_path / "yto"), "--absent", "zero"]) == 1
+    assert "--absent: only with data sets of classes" in capsys.readouterr().err
+    assert main(["masks", "evaluate", str(tmp_path / "guess"), str(tmp_path / "guess"), "--semi-protocol"]) == 1
+    assert "--semi-protocol: only with a data set as TRUTH" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -39,6 +40,27 @@ class Common:
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"--device: no CUDA device is available, got {self.device}")
         return device
+
+
+def only_with(what: str, there: bool, options: Mapping[str, bool]) -> None:
+    """Refuse options that would do nothing.
+
+    Parameters
+    ----------
+    what : what they need
+    there : whether it is there
+    options : their names, and whether they were given
+
+    Examples
+    --------
+    >>> only_with("--data", False, {"subset": True})
+    Traceback (most recent call last):
+        ...
+    ValueError: --subset: only with --data
+    """
+    given = [f"--{name}" for name, is_given in options.items() if is_given]
+    if given and not there:
+        raise ValueError(f"{', '.join(given)}: only with {what}")
 
 
 CommonOptions = Annotated[Common, tyro.conf.arg(name="")]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, only_with
 from pyws.data.mask_sets import MaskSet, TaggedVideo
 from pyws.masks.actor_action import PairAnnotator, PairSettings
 from pyws.masks.initial import MAX_TAGS, Annotator, Settings
@@ -70,6 +70,12 @@ def init(
     found = _data_set(data, layout, data_tags, subset) if data else None
     annotator: Annotator
     names: tuple[str, ...]
+    of_data = {"layout": layout != "auto", "data-tags": data_tags != "all", "subset": bool(subset)}
+    of_images = {"labels": bool(labels), "layer": bool(layer), "short-side": settings.short_side != Settings.short_side}
+    of_pairs = {name.replace("_", "-"): value != vars(PairSettings())[name] for name, value in vars(pairs).items()}
+    only_with("--data", bool(data), of_data)
+    only_with("--actor-classifier or --action-classifier", bool(actor_classifier or action_classifier), of_pairs)
+    only_with("--classifier", bool(classifier), of_images)
     if actor_classifier or action_classifier:
         if found is None or classifier or weights or tag or tags:
             raise ValueError("--actor-classifier, --action-classifier: need --data, and no other classifier or tags")
@@ -160,12 +166,18 @@ def evaluate(
     from pyws.evaluation.segmentation import evaluate_masks
     from pyws.evaluation.semantic import evaluate_classes
 
-    if layout == "auto" and not is_mask_set(truth):
+    of_classes = {"absent": absent != "skip", "missing": missing != "background"}
+    of_objects = {"semi-protocol": semi_protocol, "foreground": foreground != "category"}
+    of_data = layout != "auto" or is_mask_set(truth)
+    only_with("a data set as TRUTH", of_data, {**of_classes, **of_objects, "subset": bool(subset)})
+    if not of_data:
         scores = evaluate_masks(predictions, truth)
         common.say(_table_of_videos(scores))
         return scores
     data = open_mask_set(truth, layout)
     data = data.part(*subset) if subset else data
+    only_with("YouTube-Objects", data.layout == "youtube-objects", of_objects)
+    only_with("data sets of classes", data.layout != "youtube-objects", of_classes)
     if data.layout == "youtube-objects":
         scores = evaluate_objects(predictions, data, semi_protocol, foreground)
         common.say(_table_of_objects(scores))

@@ -61,8 +61,17 @@ class Branch:
             raise ValueError(f"{path}: must know {', '.join(missing)}; it knows {', '.join(classifier.labels)}")
         return Branch(classifier, path, tuple(classifier.labels.index(names[k]) if k else -1 for k in part))
 
-    def maps(self, images: Tensor, sampled: list[int], clip: Clip, rule: MapRule, ids: tuple[int, ...]) -> Tensor:
-        """Maps (B, K, h, w) of the sampled frames of a clip and the classes of ``ids``.
+    def maps(
+        self,
+        images: Tensor,
+        sampled: list[int],
+        clip: Clip,
+        pairs: PairSettings,
+        settings: Settings,
+        ids: tuple[int, ...],
+    ) -> Tensor:
+        """Maps (B, K, h, w) of the sampled frames of a clip and the classes of ``ids``; of the size of the frames, in
+        [0, 1], where several are averaged.
 
         Parameters
         ----------
@@ -71,15 +80,21 @@ class Branch:
         """
         classes = [[self.classes[index] for index in ids]]
         classifier = self.classifier
+        shown = sampled if not classifier.frames else clip.indices()
+        images = images[[index - clip.start for index in shown]]
         with GradCAM(classifier.model, classifier.layer) as cam:
-            if not classifier.frames:
-                shown = images[[index - clip.start for index in sampled]]
-                return cam(classifier.prepare(shown, classifier.short_side), classes)
-            places = [index - clip.start for index in clip.indices()]
-            inputs = classifier.prepare(images[places][None], classifier.short_side)
-            maps = cam(inputs, classes)[0].transpose(0, 1)  # (t', K, h, w)
-        of_frame = {frame: index for index, frame in clip.of_maps(len(maps), rule)}
-        return maps[[of_frame[index] for index in sampled]]
+
+            def look(scale: float, mirrored: bool) -> Tensor:
+                short_side = max(1, round(classifier.short_side * scale))
+                inputs = classifier.prepare(images[None] if classifier.frames else images, short_side)
+                maps = cam(inputs.flip(-1) if mirrored else inputs, classes)
+                if not classifier.frames:
+                    return maps
+                maps = maps[0].transpose(0, 1)  # (t', K, h, w)
+                of_frame = {frame: index for index, frame in clip.of_maps(len(maps), pairs.map_rule)}
+                return maps[[of_frame[index] for index in sampled]]
+
+            return settings.averaged(look, (images.shape[1], images.shape[2]), pairs.otsu_scope)
 
 
 class PairAnnotator:
@@ -174,7 +189,7 @@ class PairAnnotator:
         found = []
         for branch in (self.actor, self.action):
             if branch:
-                maps = branch.maps(images.to(self.device), chunk.sampled, clip, self.pairs.map_rule, ids)
+                maps = branch.maps(images.to(self.device), chunk.sampled, clip, self.pairs, self.settings, ids)
                 found.append(self._claims(maps, size))
         claims, scores = join_branches(found, [self.space.actor[k] for k in ids], [self.space.action[k] for k in ids])
         if len(ids) == 1:

@@ -32,7 +32,7 @@ from pyws.data.label_space import LabelSpace
 from pyws.data.mask_sets import TaggedVideo
 from pyws.errors import DataError
 from pyws.files import SpacedJson, only_writer, read_json, write_json
-from pyws.masks.pseudo import Superpixels
+from pyws.masks.pseudo import Scope, Superpixels, scaled_maps
 from pyws.progress import track
 
 FORMAT = "pyws masks init 2"
@@ -47,7 +47,7 @@ class Settings:
     """Pixels of the short side of the frames that an image classifier sees; a classifier of pyws masks classify sees
     what it was trained on."""
     scales: tuple[float, ...] = (1.0,)
-    """An image classifier sees the frame at short_side times each of these, and its maps are averaged: small ones show
+    """A classifier sees the frame at its short side times each of these, and the maps are averaged: small ones show
     whole objects, large ones their outline."""
     mirror: bool = False
     """Average with the map of the mirrored frame."""
@@ -98,6 +98,26 @@ class Settings:
     def rule(self) -> tuple[float, float, str, str]:
         """How superpixels are selected: alpha, beta, overlap and beta_on of :func:`pyws.ops.superpixel_select`."""
         return self.alpha, self.beta, self.overlap, self.beta_on
+
+    def averaged(self, look: Callable[[float, bool], Tensor], size: tuple[int, int], scope: Scope = "frame") -> Tensor:
+        """Maps by ``scales``, ``mirror`` and ``sharpness``.
+
+        Parameters
+        ----------
+        look : (scale, mirrored) to maps (B, K, h, w) of the frames at that scale, or of their mirror images
+        size : (H, W) of the frames
+        scope : see :func:`~pyws.masks.pseudo.scaled_maps`
+
+        Returns
+        -------
+        (B, K, h, w), what ``look`` gave, where there is one look and nothing to sharpen; else (B, K, H, W), in [0, 1]
+        """
+        found = [look(scale, False) for scale in self.scales]
+        if self.mirror:
+            found += [look(scale, True).flip(3) for scale in self.scales]
+        if len(found) == 1 and self.sharpness == 1:
+            return found[0]
+        return torch.stack([scaled_maps(maps, size, scope) for maps in found]).mean(0) ** self.sharpness
 
     def label_maps(self, out: Path) -> Superpixels:
         """The superpixels of these settings, kept under ``out``."""

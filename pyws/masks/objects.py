@@ -14,7 +14,7 @@ from pyws.data.frames import FrameFolder, VideoFile
 from pyws.data.label_space import LabelSpace, objects
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial import Chunk, FirstMasks, Settings
-from pyws.masks.pseudo import initial_masks, refine_masks, scaled_maps
+from pyws.masks.pseudo import initial_masks, refine_masks
 from pyws.models.classifiers import Classifier
 
 CHOOSING_FRAMES = 32
@@ -90,17 +90,14 @@ class ObjectAnnotator:
     def maps(self, frames: Tensor, classes: list[int]) -> Tensor:
         """Maps (B, K, h, w) of K classes in frames (B, H, W, 3); of the size of the frames, in [0, 1], where several
         are averaged."""
-        settings, found = self.settings, []
+        frames = frames.to(self.device)
         with GradCAM(self.classifier.model, self.classifier.layer) as cam:
-            for scale in settings.scales:
-                inputs = self.classifier.prepare(frames.to(self.device), max(1, round(self.short_side * scale)))
-                found.append(cam(inputs, [classes]))
-                if settings.mirror:
-                    found.append(cam(inputs.flip(3), [classes]).flip(3))
-        if len(found) == 1 and settings.sharpness == 1:
-            return found[0]
-        size = (frames.shape[1], frames.shape[2])
-        return torch.stack([scaled_maps(one, size) for one in found]).mean(0) ** settings.sharpness
+
+            def look(scale: float, mirrored: bool) -> Tensor:
+                inputs = self.classifier.prepare(frames, max(1, round(self.short_side * scale)))
+                return cam(inputs.flip(3) if mirrored else inputs, [classes])
+
+            return self.settings.averaged(look, (frames.shape[1], frames.shape[2]))
 
     @property
     def short_side(self) -> int:
