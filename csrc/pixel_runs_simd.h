@@ -16,6 +16,7 @@ namespace {
 
 using std::int32_t;
 using std::int64_t;
+using std::uint16_t;
 using std::uint32_t;
 using std::uint64_t;
 using std::uint8_t;
@@ -24,6 +25,13 @@ using std::uint8_t;
 #if defined(__AVX512BW__)
 inline uint64_t edges_of_64(const uint8_t* x) {
   return _mm512_cmpneq_epi8_mask(_mm512_loadu_si512(x), _mm512_loadu_si512(x - 1));
+}
+inline uint64_t edges_of_64(const uint16_t* x) {
+  uint64_t bits = 0;
+  for (int i = 0; i < 64; i += 32)
+    bits |= static_cast<uint64_t>(_mm512_cmpneq_epi16_mask(_mm512_loadu_si512(x + i), _mm512_loadu_si512(x + i - 1)))
+            << i;
+  return bits;
 }
 inline uint64_t edges_of_64(const int32_t* x) {
   uint64_t bits = 0;
@@ -45,6 +53,16 @@ inline uint64_t edges_of_64(const uint8_t* x) {
   uint64_t same = 0;
   for (int i = 0; i < 64; i += 32) {
     const __m256i equal = _mm256_cmpeq_epi8(load_32(x + i), load_32(x + i - 1));
+    same |= static_cast<uint64_t>(static_cast<uint32_t>(_mm256_movemask_epi8(equal))) << i;
+  }
+  return ~same;
+}
+inline uint64_t edges_of_64(const uint16_t* x) {
+  uint64_t same = 0;
+  for (int i = 0; i < 64; i += 32) {
+    const __m256i low = _mm256_cmpeq_epi16(load_32(x + i), load_32(x + i - 1));
+    const __m256i high = _mm256_cmpeq_epi16(load_32(x + i + 16), load_32(x + i + 15));
+    const __m256i equal = _mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xd8);  // undoes the pack's order
     same |= static_cast<uint64_t>(static_cast<uint32_t>(_mm256_movemask_epi8(equal))) << i;
   }
   return ~same;
@@ -73,6 +91,7 @@ inline uint64_t edges_of_64(const T* x) {
   return bits;
 }
 #endif
+inline uint64_t edges_of_64(const uint32_t* x) { return edges_of_64(reinterpret_cast<const int32_t*>(x)); }
 
 // The word of pixels first .. first+n-1 of a frame. The first pixel of the frame starts a run.
 template <class T>
@@ -111,28 +130,35 @@ inline int32_t* append_positions(uint64_t bits, int at, int32_t* out) {
 #endif
 }
 
-// Calls visit(first pixel, pixels) for stretches that cover the frame; none crosses an edge. edges_of(first, n) gives
-// the word of n pixels. First the starts of all runs of a block are listed, then they are visited: two loops without
-// branches that depend on the picture. Incoherent blocks are visited pixel by pixel.
+constexpr int kBlockPixels = 1024;
+
+// Calls visit(first pixel, pixels) for stretches that cover the n pixels, at most kBlockPixels, from `first` on; none
+// crosses an edge. edges_of(first, n) gives the word of n pixels. First the starts of all runs are listed, then they
+// are visited: two loops without branches that depend on the picture. Incoherent blocks are visited pixel by pixel.
+template <class EdgesOf, class Visit>
+inline __attribute__((always_inline)) void each_run_of_block(int64_t first, int n, const EdgesOf& edges_of,
+                                                             const Visit& visit) {
+  constexpr int kSurplus = 16;
+  int32_t starts[kBlockPixels + kSurplus];
+  int32_t* end = starts;
+  for (int at = 0; at < n; at += kWordPixels) {
+    const uint64_t edges = edges_of(first + at, static_cast<int>(min64(kWordPixels, n - at)));
+    end = append_positions(at == 0 ? edges | 1 : edges, at, end);
+  }
+  *end = n;
+  if (end - starts > n * 3 / 8) {
+    for (int i = 0; i < n; ++i) visit(first + i, 1);
+    return;
+  }
+  for (const int32_t* start = starts; start < end; ++start)
+    visit(first + start[0], static_cast<uint64_t>(start[1] - start[0]));
+}
+
+// The same for all pixels of a frame.
 template <class EdgesOf, class Visit>
 inline __attribute__((always_inline)) void each_run(int64_t pixels, const EdgesOf& edges_of, const Visit& visit) {
-  constexpr int kBlock = 1024, kSurplus = 16;
-  int32_t starts[kBlock + kSurplus];
-  for (int64_t first = 0; first < pixels; first += kBlock) {
-    const int n = static_cast<int>(min64(kBlock, pixels - first));
-    int32_t* end = starts;
-    for (int at = 0; at < n; at += kWordPixels) {
-      const uint64_t edges = edges_of(first + at, static_cast<int>(min64(kWordPixels, n - at)));
-      end = append_positions(at == 0 ? edges | 1 : edges, at, end);
-    }
-    *end = n;
-    if (end - starts > n * 3 / 8) {
-      for (int i = 0; i < n; ++i) visit(first + i, 1);
-      continue;
-    }
-    for (const int32_t* start = starts; start < end; ++start)
-      visit(first + start[0], static_cast<uint64_t>(start[1] - start[0]));
-  }
+  for (int64_t first = 0; first < pixels; first += kBlockPixels)
+    each_run_of_block(first, static_cast<int>(min64(kBlockPixels, pixels - first)), edges_of, visit);
 }
 
 }  // namespace

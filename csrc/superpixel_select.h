@@ -11,7 +11,7 @@
 //               counts in |p|; refined_classes has its type
 // counts        (2, batch, superpixels): the area |p|, then the intersection |p & mask|
 // area, table   (batch, superpixels) and (batch, superpixels, num_classes), of the vote
-// passes        scratch, (batch, superpixels) bytes: does p pass
+// passes        scratch, (batch, superpixels + 1) bytes: does p pass
 // winner        (batch, superpixels): the class that p takes, 0 where it takes none
 // summary       (batch, 3): highest label below `superpixels` plus one; pixels whose label is outside; pixels whose
 //               class is outside and not `ignored` (select: 0)

@@ -11,10 +11,40 @@ namespace pyws {
 namespace PYWS_ISA {
 namespace {
 
-// passes[label], 0 for labels outside [0, superpixels).
-template <class Label>
-inline uint8_t passed(Label label, uint64_t superpixels, const uint8_t* passes) {
-  return index_of(label) < superpixels ? passes[index_of(label)] : 0;
+inline uint32_t unsigned_of(int32_t label) { return static_cast<uint32_t>(label); }
+inline uint64_t unsigned_of(int64_t label) { return static_cast<uint64_t>(label); }
+
+template <class Label, class Code>
+inline void encode(const Label* labels, const uint8_t* mask, int n, uint64_t superpixels, Code* __restrict codes) {
+  for (int i = 0; i < n; ++i) {
+    const auto label = unsigned_of(labels[i]), bound = static_cast<decltype(label)>(superpixels);
+    codes[i] = static_cast<Code>(static_cast<Code>(label < bound ? label : bound) * 2 + (mask[i] != 0));
+  }
+}
+
+// Asks for the pixels of the next block: the processor, left alone, loses its track of them while runs are visited.
+template <class T>
+inline void prefetch_next(const T* x) {
+  for (unsigned i = 0; i < kWordPixels; i += 64 / sizeof(T)) __builtin_prefetch(x + kBlockPixels + i);
+}
+
+template <class Label, class Code>
+void count_pixels(const Label* labels, const uint8_t* mask, int64_t pixels, uint64_t superpixels, Code* codes,
+                  uint32_t* counts) {
+  for (int64_t first = 0; first < pixels; first += kBlockPixels) {
+    const int n = static_cast<int>(min64(kBlockPixels, pixels - first));
+    int at = 0;
+    for (; at + kWordPixels <= n; at += kWordPixels) {
+      const int64_t word = first + at;
+      prefetch_next(labels + word);
+      prefetch_next(mask + word);
+      encode(labels + word, mask + word, kWordPixels, superpixels, codes + word);
+    }
+    encode(labels + first + at, mask + first + at, n - at, superpixels, codes + first + at);
+    each_run_of_block(
+        first, n, [=](int64_t word, int size) { return edge_word(codes, word, size); },
+        [=](int64_t i, uint64_t count) { counts[codes[i]] += static_cast<uint32_t>(count); });
+  }
 }
 
 #if defined(__AVX512BW__)
@@ -35,61 +65,36 @@ struct PassBits {
     high = _mm512_loadu_si512(words + 8);
   }
 
-  uint64_t of_16(__m512i labels, __mmask16 inside) const {
-    const __m512i words = _mm512_permutex2var_epi32(low, _mm512_srli_epi32(labels, 5), high);
-    const __m512i bits = _mm512_srlv_epi32(words, _mm512_and_si512(labels, _mm512_set1_epi32(31)));
-    return _mm512_mask_test_epi32_mask(inside, bits, _mm512_set1_epi32(1));
-  }
-  uint64_t of_64(const int32_t* labels) const {
-    uint64_t bits = 0;
-    for (int i = 0; i < 64; i += 16) {
-      const __m512i l = _mm512_loadu_si512(labels + i);
-      bits |= of_16(l, _mm512_cmplt_epu32_mask(l, _mm512_set1_epi32(kMost))) << i;
-    }
-    return bits;
-  }
-  uint64_t of_64(const int64_t* labels) const {
-    const __m512i most = _mm512_set1_epi64(kMost);
-    uint64_t bits = 0;
-    for (int i = 0; i < 64; i += 16) {
-      const __m512i a = _mm512_loadu_si512(labels + i), b = _mm512_loadu_si512(labels + i + 8);
-      const __m512i l =
-          _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi64_epi32(a)), _mm512_cvtepi64_epi32(b), 1);
-      const unsigned inside = _mm512_cmplt_epu64_mask(a, most) | _mm512_cmplt_epu64_mask(b, most) << 8;
-      bits |= of_16(l, static_cast<__mmask16>(inside)) << i;
-    }
-    return bits;
+  uint64_t of_32(const uint16_t* codes) const {
+    const __m512i code = _mm512_loadu_si512(codes), label = _mm512_srli_epi16(code, 1);
+    const __m512i words = _mm512_permutex2var_epi16(low, _mm512_srli_epi16(label, 4), high);
+    const __m512i bits = _mm512_srlv_epi16(words, _mm512_and_si512(label, _mm512_set1_epi16(15)));
+    const __mmask32 inside = _mm512_cmplt_epu16_mask(label, _mm512_set1_epi16(kMost));
+    return _mm512_mask_test_epi16_mask(inside, bits, _mm512_set1_epi16(1));
   }
 };
-#endif
 
-template <class Label>
-int64_t count_pixels(const Label* labels, const uint8_t* mask, int64_t pixels, uint64_t superpixels, uint64_t* counts) {
-  uint64_t lost = 0;
-  const uint64_t weights[2] = {1, 1 | uint64_t{1} << 32};
-  each_run(
-      pixels, [=](int64_t first, int n) { return edge_word(labels, first, n) | edge_word(mask, first, n); },
-      [&](int64_t at, uint64_t count) {
-        const uint64_t label = index_of(labels[at]);
-        if (label < superpixels)
-          counts[label] += count * weights[mask[at] != 0];
-        else
-          lost += count;
-      });
-  return static_cast<int64_t>(lost);
-}
-
-template <class Label>
-void paint_mask(const Label* labels, int64_t pixels, uint64_t superpixels, const uint8_t* passes, uint8_t* refined) {
+// Paints whole words of pixels; returns how many pixels.
+inline int64_t paint_words(const uint16_t* codes, int64_t pixels, uint64_t superpixels, const uint8_t* passes,
+                           uint8_t* refined) {
+  if (superpixels > PassBits::kMost) return 0;
+  const PassBits bits(passes, superpixels);
   int64_t i = 0;
-#if defined(__AVX512BW__)
-  if (superpixels <= PassBits::kMost) {
-    const PassBits bits(passes, superpixels);
-    for (; i + kWordPixels <= pixels; i += kWordPixels)
-      _mm512_storeu_si512(refined + i, _mm512_maskz_set1_epi8(bits.of_64(labels + i), 1));
+  for (; i + kWordPixels <= pixels; i += kWordPixels) {
+    const __mmask64 set = bits.of_32(codes + i) | bits.of_32(codes + i + 32) << 32;
+    _mm512_storeu_si512(refined + i, _mm512_maskz_set1_epi8(set, 1));
   }
+  return i;
+}
+#else
+inline int64_t paint_words(const uint16_t*, int64_t, uint64_t, const uint8_t*, uint8_t*) { return 0; }
 #endif
-  for (; i < pixels; ++i) refined[i] = passed(labels[i], superpixels, passes);
+inline int64_t paint_words(const uint32_t*, int64_t, uint64_t, const uint8_t*, uint8_t*) { return 0; }
+
+template <class Code>
+void paint_mask(const Code* codes, int64_t pixels, uint64_t superpixels, const uint8_t* passes, uint8_t* refined) {
+  for (int64_t i = paint_words(codes, pixels, superpixels, passes, refined); i < pixels; ++i)
+    refined[i] = passes[codes[i] / 2];
 }
 
 template <class Label, class Class>
@@ -118,18 +123,18 @@ void paint_classes(const Label* labels, int64_t pixels, uint64_t superpixels, co
   }
 }
 
+template <class Label>
+constexpr SuperpixelRow<Label> row_of() {
+  return {{count_pixels<Label, uint16_t>, paint_mask<uint16_t>},
+          {count_pixels<Label, uint32_t>, paint_mask<uint32_t>},
+          {count_classes<Label, uint8_t>, paint_classes<Label, uint8_t>},
+          {count_classes<Label, int32_t>, paint_classes<Label, int32_t>},
+          {count_classes<Label, int64_t>, paint_classes<Label, int64_t>}};
+}
+
 }  // namespace
 
-const SuperpixelLoops superpixel_loops = {
-    {{count_pixels<int32_t>, paint_mask<int32_t>},
-     {count_classes<int32_t, uint8_t>, paint_classes<int32_t, uint8_t>},
-     {count_classes<int32_t, int32_t>, paint_classes<int32_t, int32_t>},
-     {count_classes<int32_t, int64_t>, paint_classes<int32_t, int64_t>}},
-    {{count_pixels<int64_t>, paint_mask<int64_t>},
-     {count_classes<int64_t, uint8_t>, paint_classes<int64_t, uint8_t>},
-     {count_classes<int64_t, int32_t>, paint_classes<int64_t, int32_t>},
-     {count_classes<int64_t, int64_t>, paint_classes<int64_t, int64_t>}},
-};
+const SuperpixelLoops superpixel_loops = {row_of<int32_t>(), row_of<int64_t>()};
 
 }  // namespace PYWS_ISA
 }  // namespace pyws

@@ -8,14 +8,14 @@
 
 namespace pyws {
 
-template <class Label>
+// Pixels of a frame as 2 * label + (is the mask set), labels outside [0, superpixels) as `superpixels`.
+template <class Label, class Code>
 struct SelectLoops {
-  // counts[label] += 1 for every pixel, + 2^32 where the mask is set. Returns the pixels whose label is outside
-  // [0, superpixels).
-  std::int64_t (*count)(const Label* labels, const std::uint8_t* mask, std::int64_t pixels, std::uint64_t superpixels,
-                        std::uint64_t* counts);
-  // refined[i] = passes[labels[i]], 0 for labels outside.
-  void (*paint)(const Label* labels, std::int64_t pixels, std::uint64_t superpixels, const std::uint8_t* passes,
+  // Writes the codes, and counts[code] += 1 for every pixel.
+  void (*count)(const Label* labels, const std::uint8_t* mask, std::int64_t pixels, std::uint64_t superpixels,
+                Code* codes, std::uint32_t* counts);
+  // refined[i] = passes[codes[i] / 2]
+  void (*paint)(const Code* codes, std::int64_t pixels, std::uint64_t superpixels, const std::uint8_t* passes,
                 std::uint8_t* refined);
 };
 
@@ -33,7 +33,8 @@ struct VoteLoops {
 
 template <class Label>
 struct SuperpixelRow {
-  SelectLoops<Label> select;
+  SelectLoops<Label, std::uint16_t> select;
+  SelectLoops<Label, std::uint32_t> select_many;  // more superpixels than 16 bits can tell apart
   VoteLoops<Label, std::uint8_t> vote_u8;
   VoteLoops<Label, std::int32_t> vote_i32;
   VoteLoops<Label, std::int64_t> vote_i64;

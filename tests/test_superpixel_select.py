@@ -88,6 +88,16 @@ def test_by_hand() -> None:
     assert refined.intersection.tolist() == [[0, 0, 0, 0, 0, 2, 0, 1]]
 
 
+@pytest.mark.parametrize("superpixels", [1024, 1025, 2**15 - 1, 2**15])  # where the kernels change tables and types
+def test_highest_labels(superpixels: int) -> None:
+    labels = torch.arange(superpixels - 70, superpixels).repeat(2).reshape(1, 2, 70)
+    mask = (torch.arange(140) % 3 > 0).reshape(1, 2, 70)
+    refined = superpixel_select(labels, mask, num_superpixels=superpixels)
+    same(refined.mask, reference.superpixel_select(labels, mask))
+    same(refined.area[0], torch.bincount(labels.flatten()))
+    same(refined.intersection[0], torch.bincount(labels[mask], minlength=superpixels))
+
+
 def test_vote_by_hand() -> None:
     labels = torch.tensor([[[0, 0, 0, 0, 1, 1, 1, 1, 3, 3]]])
     classes = torch.tensor([[[2, 1, 2, 1, 3, 3, 3, 0, 0, 255]]])

@@ -110,7 +110,7 @@ def superpixel_select(
     (refined, counts, _), k = _with_capacity(
         op, labels, num_superpixels, lambda capacity: _select(labels, mask, alpha, bound, rule, capacity)
     )
-    area, intersection = counts.narrow(2, 0, k).contiguous().unbind()
+    area, intersection = counts.narrow(2, 0, k).unbind()
     if overlap == "iou" and not torch.compiler.is_compiling() and mask.any() and not refined.any():
         warnings.warn(
             f'superpixel_select: overlap="iou" selected nothing at alpha={alpha}; superpixels are far smaller than '
@@ -222,13 +222,12 @@ def _advice(num_superpixels: int | None, label: int) -> str:
 def _select_kernel(
     labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: int, num_superpixels: int
 ) -> tuple[Tensor, ...]:
-    outputs = _select_fake(labels, mask, alpha, beta, overlap, num_superpixels)
-    refined, counts, summary = outputs
-    passes = torch.empty((len(labels), num_superpixels), dtype=torch.uint8, device=labels.device)
+    outputs = refined, counts, summary = _select_fake(labels, mask, alpha, beta, overlap, num_superpixels)
+    batch, height, width = labels.shape
+    passes = labels.new_empty((batch, num_superpixels + 1), dtype=torch.uint8)
     launch(
-        "superpixel_select", labels.device, _TYPES[labels.dtype], labels.contiguous(), mask.contiguous(), len(labels),
-        labels.shape[1] * labels.shape[2], num_superpixels, alpha, beta, overlap, counts, passes, refined,
-        summary,
+        "superpixel_select", labels.device, _TYPES[labels.dtype], labels.contiguous(), mask.contiguous(), batch,
+        height * width, num_superpixels, alpha, beta, overlap, counts, passes, refined, summary,
     )  # fmt: skip
     return outputs
 
@@ -236,8 +235,9 @@ def _select_kernel(
 def _select_fake(
     labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: int, num_superpixels: int
 ) -> tuple[Tensor, ...]:
-    counts = labels.new_zeros((2, len(labels), num_superpixels), dtype=torch.int64)
-    return mask.new_empty(mask.shape), counts, labels.new_zeros((len(labels), 3), dtype=torch.int64)
+    batch = labels.shape[0]
+    counts = labels.new_zeros((2, batch, num_superpixels), dtype=torch.int64)
+    return mask.new_empty(mask.shape), counts, labels.new_zeros((batch, 3), dtype=torch.int64)
 
 
 def _vote_kernel(
