@@ -11,68 +11,109 @@ namespace {
 
 constexpr double kNanosecondsPerCandidate = 20.0;
 
-// Sorts 0..size-1 into buckets by rising x; their ends are left in `ends`.
-void line_up(const FuseLoops& loops, const double* x, std::int64_t size, std::int64_t buckets, std::int64_t* index,
-             std::int64_t* ends, std::int64_t* bucket) {
+// Lists 0..size-1 roughly by falling x: by bucket. `room` has size + buckets.
+void line_up(const FuseLoops& loops, const double* x, std::int64_t size, std::int64_t buckets, std::int64_t* room,
+             std::int64_t* order) {
   if (size == 0) return;
+  std::int64_t *bucket = room, *ends = room + size;
   loops.buckets(x, size, buckets, bucket);
   std::fill(ends, ends + buckets, 0);
   for (std::int64_t i = 0; i < size; ++i) ++ends[bucket[i]];
   for (std::int64_t b = 0, before = 0; b < buckets; ++b) before += std::exchange(ends[b], before);
-  for (std::int64_t i = 0; i < size; ++i) index[ends[bucket[i]]++] = i;
+  for (std::int64_t i = 0; i < size; ++i) order[ends[bucket[i]]++] = i;
+}
+
+// Lists 0..size-1 by falling x, equal ones by rising index. `room` has 3 * size.
+void sort_falling(const FuseLoops& loops, const double* x, std::int64_t size, std::int64_t* room, std::int64_t* order) {
+  line_up(loops, x, size, 2 * size, room, order);
+  std::int64_t *key = room, moves = 0;
+  for (std::int64_t k = 0; k < size; ++k) key[k] = sort_key(x[order[k]]);
+  for (std::int64_t k = 1; k < size && moves <= 16 * size; ++k) {
+    if (key[k - 1] >= key[k]) continue;
+    const std::int64_t own = key[k], index = order[k];
+    std::int64_t to = k;
+    for (; to > 0 && key[to - 1] < own; --to) key[to] = key[to - 1], order[to] = order[to - 1];
+    key[to] = own, order[to] = index;
+    moves += k - to;
+  }
+  if (moves <= 16 * size) return;  // else most are in a few buckets
+  std::sort(order, order + size, [x](std::int64_t a, std::int64_t b) {
+    return sort_key(x[a]) > sort_key(x[b]) || (sort_key(x[a]) == sort_key(x[b]) && a < b);
+  });
 }
 
 // One group's part of the scratch. A thread works on all its groups in the same place, which stays in the caches.
 struct Scratch {
-  Candidates left;
-  double* member[kFuseRows];  // start, end, score, weight of the members
+  Candidates all;
+  std::int64_t* order;        // positions of the candidates, the best first; later of members, or the clusters' ranks
+  std::int64_t* seeds;        // of the clusters: the index of the seed,
+  std::int64_t* ends;         // how many members it has and then where they end,
+  double* top;                // their highest weight, in place of all.owner
+  double* member[kFuseRows];  // start, end, score, weight cluster by cluster, of each by rising index
   double* g;
-  std::int64_t* members;
-  std::int64_t* by_score;  // positions of the candidates, the best last
-  std::int64_t* rank;      // of the clusters in the end; an order of members before
+  std::int64_t* room;  // for sorting, in place of member
 
   // `first`: the place, in the scratch, of the first group of the thread; `whole`: all places.
   Scratch(double* scratch, std::int64_t first, std::int64_t whole, std::int64_t size) {
-    const std::int64_t blocks = ceil_div(size, kFuseBlock), row = blocks * kFuseBlock;
-    double* at = scratch + kFuseScratch * min64(first, whole - row);  // inside, even where offsets fall
-    double* bounds = at + 3 * row;
-    left = {at,     at + row,        at + 2 * row,        reinterpret_cast<std::int64_t*>(at + 4 * row),
-            bounds, bounds + blocks, bounds + 2 * blocks, blocks};
-    by_score = reinterpret_cast<std::int64_t*>(at + 5 * row);
-    rank = reinterpret_cast<std::int64_t*>(at + 6 * row);
-    members = reinterpret_cast<std::int64_t*>(at + 7 * row);
-    g = at + 8 * row;  // behind members, which are listed a vector at a time
-    for (int k = 0; k < kFuseRows; ++k) member[k] = at + (9 + k) * row;
+    const std::int64_t blocks = ceil_div(size, kFuseBlock), length = blocks * kFuseBlock;
+    double* begin = scratch + kFuseScratch * min64(first, whole - length);  // inside, even where offsets fall
+    const auto row = [&](int k) { return begin + k * length; };
+    const auto integers = [&](int k) { return reinterpret_cast<std::int64_t*>(row(k)); };
+    all = {row(0), row(1), integers(3), row(2), row(2) + length / 2, blocks, integers(4), row(4), row(5)};
+    order = integers(5);
+    seeds = integers(6);
+    ends = integers(7);
+    top = row(4);
+    for (int k = 0; k < kFuseRows; ++k) member[k] = row(8 + k);
+    g = row(12);
+    room = integers(8);
   }
 
-  void fill(const FuseLoops& loops, const double* start, const double* end, const double* score, Range group) {
-    const std::int64_t size = group.end - group.begin, room = left.blocks * kFuseBlock;
-    line_up(loops, start + group.begin, size, max64(size / 4, 1), left.index, rank,
-            by_score);  // only speed depends on it
-    for (std::int64_t i = 0; i < size; ++i) {
-      const std::int64_t from = group.begin + left.index[i];
-      left.start[i] = start[from], left.end[i] = end[from], left.score[i] = score[from];
+  void fill(const FuseLoops& loops, const double* start, const double* end, std::int64_t size) {
+    const std::int64_t length = all.blocks * kFuseBlock;
+    line_up(loops, start, size, max64(size / 4, 1), room, all.index);
+    for (std::int64_t i = 0; i < size; ++i) all.start[i] = start[all.index[i]], all.end[i] = end[all.index[i]];
+    std::fill(all.start + size, all.start + length, kNone);
+    std::fill(all.end + size, all.end + length, kNone);
+    loops.bound(&all);
+  }
+
+  void fill_scores(const FuseLoops& loops, const double* score, std::int64_t size) {
+    for (std::int64_t i = 0; i < size; ++i) all.score[i] = score[all.index[i]];
+    std::fill(all.score + size, all.score + all.blocks * kFuseBlock, -kInfinity);
+    loops.rate(&all);
+  }
+
+  Seed seed_at(std::int64_t position) const { return {all.start[position], all.end[position], position}; }
+
+  // Gives every candidate its cluster, numbered in the order of their seeds; returns how many there are.
+  std::int64_t walk(const FuseLoops& loops, const double* score, std::int64_t size, int overlap, double threshold) {
+    sort_falling(loops, score, size, room, order);
+    std::int64_t* position = room;
+    for (std::int64_t i = 0; i < size; ++i) position[all.index[i]] = i, all.owner[i] = -1;
+    std::fill(all.owner + size, all.owner + all.blocks * kFuseBlock, 0);
+    std::int64_t clusters = 0;
+    for (std::int64_t k = 0; k < size; ++k) {
+      const std::int64_t at = position[order[k]];
+      if (all.owner[at] >= 0) continue;
+      ends[clusters] = loops.split(&all, seed_at(at), overlap, threshold, clusters);
+      seeds[clusters++] = order[k];
     }
-    std::fill(left.start + size, left.start + room, kNone);
-    std::fill(left.end + size, left.end + room, kNone);
-    std::fill(left.score + size, left.score + room, -kInfinity);
-    loops.summarize(&left);
+    return clusters;
   }
 
-  Seed seed_at(std::int64_t position) const { return {left.start[position], left.end[position], position}; }
-
-  // Calls take(seed) for each candidate that is left when its turn comes: the best first, of equals the lowest index.
-  template <class Take>
-  void each_seed(const FuseLoops& loops, std::int64_t size, const Take& take) {
-    line_up(loops, left.score, size, size, by_score, rank, members);
-    const auto worse = [this](std::int64_t a, std::int64_t b) {
-      const std::int64_t key = sort_key(left.score[a]), other = sort_key(left.score[b]);
-      return key < other || (key == other && left.index[a] > left.index[b]);
-    };
-    for (std::int64_t b = 0, begin = 0; b < size; begin = rank[b++])
-      if (rank[b] - begin > 1) std::sort(by_score + begin, by_score + rank[b], worse);
-    for (std::int64_t k = size - 1; k >= 0; --k)
-      if (left.start[by_score[k]] == left.start[by_score[k]]) take(seed_at(by_score[k]));
+  // After walk: membership, the members' rows, and in g their weights less the highest of the cluster.
+  void list_members(const double* const rows[kFuseRows], std::int64_t size, std::int64_t clusters,
+                    std::int64_t* membership) const {
+    for (std::int64_t i = 0; i < size; ++i) membership[all.index[i]] = all.owner[i];
+    for (std::int64_t c = 0, before = 0; c < clusters; ++c) before += std::exchange(ends[c], before);
+    std::fill(top, top + clusters, -kInfinity);
+    for (std::int64_t i = 0; i < size; ++i) top[membership[i]] = higher(rows[3][i], top[membership[i]]);
+    for (std::int64_t i = 0; i < size; ++i) {
+      const std::int64_t to = ends[membership[i]]++;
+      for (int row = 0; row < kFuseRows; ++row) member[row][to] = rows[row][i];
+      g[to] = rows[3][i] - top[membership[i]];
+    }
   }
 };
 
@@ -100,10 +141,9 @@ double midrange(const double* x, std::int64_t size) {
   return 0.5 * low + 0.5 * high;
 }
 
-// Iteratively reweighted means: the location of a Student's t with its variance, from the weighted mean on.
+// Iteratively reweighted means: the location of a Student's t with its variance, from the weighted mean m on.
 double student_location(const FuseLoops& loops, const double* x, const double* g, std::int64_t size, double origin,
-                        double whole, double dof) {
-  double m = origin + loops.moment(x, g, size, origin) / whole;
+                        double m, double whole, double dof) {
   // With an infinite variance every share is (dof + 1) / dof.
   double variance = loops.student_square(x, g, size, m, m, kInfinity, dof) * dof / (dof + 1.0) / whole;
   variance = higher(variance, kVarianceFloor);
@@ -120,23 +160,33 @@ double student_location(const FuseLoops& loops, const double* x, const double* g
   return m;
 }
 
-// The released sums of the signed rule: the seed (member `first`), then the others by rising score.
-void fuse_signed(const Scratch& scratch, std::int64_t size, std::int64_t first, double temperature,
-                 double* fused[kFuseRows]) {
-  const double *score = scratch.member[2], *weight = scratch.member[3];
-  std::int64_t* order = scratch.rank;
+// One cluster: its members' rows and weights, and the seed's rows.
+struct Cluster {
+  const double* member[kFuseRows];
+  double* g;
+  double seed[kFuseRows];
+  std::int64_t size;
+  std::int64_t* order;  // room for an order of the members
+};
+
+// The released sums of the signed rule: the seed, which is the first of the highest score, then the others by rising
+// score.
+void fuse_signed(const Cluster& cluster, double temperature, double fused[kFuseRows]) {
+  const std::int64_t size = cluster.size;
+  const double *score = cluster.member[2], *weight = cluster.member[3];
+  std::int64_t* order = cluster.order;
   for (std::int64_t r = 0; r < size; ++r) order[r] = r;
-  std::swap(order[0], order[first]);
+  std::swap(order[0], order[std::max_element(score, score + size) - score]);
   std::sort(order + 1, order + size, [score](std::int64_t a, std::int64_t b) {
     return sort_key(score[a]) < sort_key(score[b]) || (sort_key(score[a]) == sort_key(score[b]) && a < b);
   });
   const double origin = signed_origin(*std::max_element(weight, weight + size), temperature);
-  for (std::int64_t r = 0; r < size; ++r) scratch.g[r] = exact_exp((weight[r] - origin) / temperature);
+  for (std::int64_t r = 0; r < size; ++r) cluster.g[r] = exact_exp((weight[r] - origin) / temperature);
   for (int row = 0; row < kFuseRows; ++row) {
     SignedMean sums{};
     for (std::int64_t k = 0; k < size; ++k)
-      sums = add_signed(sums, scratch.member[row][order[k]], weight[order[k]], scratch.g[order[k]]);
-    *fused[row] = signed_value(sums);
+      sums = add_signed(sums, cluster.member[row][order[k]], weight[order[k]], cluster.g[order[k]]);
+    fused[row] = signed_value(sums);
   }
 }
 
@@ -147,47 +197,41 @@ struct Fusion {
   int distribution;
   double temperature, dof;
 
-  double locate(const Scratch& scratch, int row, std::int64_t size, double origin, double whole) const {
-    const double* x = scratch.member[row];
-    switch (distribution) {
-      case kUniform:
-        return midrange(x, size);
-      case kExponential:
-        return weighted_median(x, scratch.g, size, scratch.rank);
-      case kStudent:
-        return student_location(loops, x, scratch.g, size, origin, whole, dof);
+  // The fused segment of a cluster.
+  void fuse(const Cluster& cluster, double fused[kFuseRows]) const {
+    if (distribution == kSigned) {
+      fuse_signed(cluster, temperature, fused);
+    } else if (cluster.size == 1) {
+      std::copy(cluster.seed, cluster.seed + kFuseRows, fused);
+    } else if (distribution == kUniform) {
+      for (int row = 0; row < kFuseRows; ++row) fused[row] = midrange(cluster.member[row], cluster.size);
+    } else if (distribution == kExponential) {
+      for (int row = 0; row < kFuseRows; ++row)
+        fused[row] = weighted_median(cluster.member[row], cluster.g, cluster.size, cluster.order);
+    } else {  // distances from the seed keep equal members exact
+      const double whole = loops.means(cluster.member, cluster.g, cluster.size, cluster.seed, fused);
+      for (int row = 0; row < kFuseRows && distribution == kStudent; ++row)
+        fused[row] = student_location(loops, cluster.member[row], cluster.g, cluster.size, cluster.seed[row],
+                                      fused[row], whole, dof);
     }
-    return origin + loops.moment(x, scratch.g, size, origin) / whole;
+    fused[1] = higher(fused[0], fused[1]);  // rounding must not turn a segment around
   }
 
-  // The fused segment of `size` members; `seed` is one of them. Distances from the seed keep equal members exact.
-  void fuse(const Scratch& scratch, const double* const rows[kFuseRows], std::int64_t size, std::int64_t seed,
-            double* fused[kFuseRows]) const {
-    if (size == 1 && distribution != kSigned) {
-      for (int row = 0; row < kFuseRows; ++row) *fused[row] = rows[row][seed];
-      return;
+  // Fuses the clusters that `at` lists; writes their rows, `total` apart.
+  void fuse_all(const Scratch& at, const double* const rows[kFuseRows], std::int64_t clusters, std::int64_t total,
+                double* out) const {
+    for (std::int64_t c = 0, first = 0; c < clusters; first = at.ends[c++]) {
+      Cluster cluster{{}, at.g + first, {}, at.ends[c] - first, at.order};
+      for (int row = 0; row < kFuseRows; ++row) {
+        cluster.member[row] = at.member[row] + first;
+        cluster.seed[row] = rows[row][at.seeds[c]];
+      }
+      double fused[kFuseRows];
+      fuse(cluster, fused);
+      for (int row = 0; row < kFuseRows; ++row) out[row * total + c] = fused[row];
     }
-    loops.gather(rows, scratch.members, size, seed, scratch.member);
-    if (distribution == kSigned) {
-      const std::int64_t first = std::find(scratch.members, scratch.members + size, seed) - scratch.members;
-      fuse_signed(scratch, size, within(first, size), temperature, fused);
-    } else {
-      double whole = 0.0;
-      if (distribution != kUniform) whole = loops.softmax(scratch.member[3], size, temperature, scratch.g);
-      for (int row = 0; row < kFuseRows; ++row) *fused[row] = locate(scratch, row, size, rows[row][seed], whole);
-    }
-    *fused[1] = higher(*fused[0], *fused[1]);  // rounding must not turn a segment around
   }
 };
-
-// Stable insertion sort by falling score: the clusters come nearly sorted, and the walk cost more.
-void sort_clusters(const double* score, std::int64_t clusters, std::int64_t* order) {
-  for (std::int64_t c = 0; c < clusters; ++c) {
-    std::int64_t to = c;
-    for (; to > 0 && sort_key(score[order[to - 1]]) < sort_key(score[c]); --to) order[to] = order[to - 1];
-    order[to] = c;
-  }
-}
 
 // Gathers one group's part of the answer.
 void pack(const double* const rows[kFuseRows], const std::int64_t* order, Range from, std::int64_t total,
@@ -205,6 +249,11 @@ double mean_size(std::int64_t groups, std::int64_t total) {
   return static_cast<double>(total) / static_cast<double>(max64(groups, 1));
 }
 
+// Groups share their places where offsets fall: these are left to one thread.
+int threads_for(const std::int64_t* offsets, std::int64_t groups, int threads) {
+  return std::is_sorted(offsets, offsets + groups + 1) ? threads : 1;
+}
+
 }  // namespace
 
 void fuse_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
@@ -214,29 +263,24 @@ void fuse_segments_cpu(const double* start, const double* end, const double* sco
   const Fusion fusion{fuse_loops(), overlap, threshold, distribution, temperature, dof};
   const FuseKept kept = fuse_kept(scratch, groups, total);
   const double cost = kNanosecondsPerCandidate * mean_size(groups, total);
+  threads = threads_for(offsets, groups, threads);
   parallel_for(groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
     for (std::int64_t group = begin; group < last; ++group) {
       const Range range = group_range(offsets, group, total);
-      const std::int64_t candidates = range.end - range.begin;
-      Scratch at(scratch, place(offsets, begin, total), total + kFuseBlock * groups, candidates);
-      at.fill(fusion.loops, start, end, score, range);
+      const std::int64_t size = range.end - range.begin;
+      Scratch at(scratch, place(offsets, begin, total), total + kFuseBlock * groups, size);
       const double* rows[kFuseRows] = {start + range.begin, end + range.begin, score + range.begin,
                                        weight + range.begin};
-      std::fill(membership + range.begin, membership + range.end, 0);
-      std::int64_t clusters = 0;
-      at.each_seed(fusion.loops, candidates, [&](Seed seed) {
-        const std::int64_t size = fusion.loops.split(&at.left, seed, overlap, threshold, at.members);
-        std::sort(at.members, at.members + size);
-        double* out[kFuseRows];
-        for (int row = 0; row < kFuseRows; ++row) out[row] = kept.fused + row * total + range.begin + clusters;
-        fusion.fuse(at, rows, size, at.left.index[seed.position], out);
-        for (std::int64_t r = 0; r < size; ++r) membership[range.begin + at.members[r]] = clusters;
-        ++clusters;
-      });
+      at.fill(fusion.loops, rows[0], rows[1], size);
+      const std::int64_t clusters = at.walk(fusion.loops, rows[2], size, overlap, threshold);
+      at.list_members(rows, size, clusters, membership + range.begin);
+      fusion.loops.exponentials(at.g, size, temperature);
+      fusion.fuse_all(at, rows, clusters, total, kept.fused + range.begin);
+      const double* fused_score = kept.fused + 2 * total + range.begin;
       std::int64_t* order = kept.order + range.begin;
-      sort_clusters(kept.fused + 2 * total + range.begin, clusters, order);
-      for (std::int64_t c = 0; c < clusters; ++c) at.rank[order[c]] = c;
-      for (std::int64_t i = range.begin; i < range.end; ++i) membership[i] = at.rank[within(membership[i], clusters)];
+      sort_falling(fusion.loops, fused_score, clusters, at.room, order);
+      for (std::int64_t c = 0; c < clusters; ++c) at.order[order[c]] = c;
+      for (std::int64_t i = range.begin; i < range.end; ++i) membership[i] = at.order[membership[i]];
       packed_offsets[group + 1] = clusters;
     }
   });
@@ -259,35 +303,31 @@ void suppress_segments_cpu(const double* start, const double* end, const double*
   const FuseLoops& loops = fuse_loops();
   const FuseKept kept = fuse_kept(scratch, groups, total);
   const double cost = kNanosecondsPerCandidate * mean_size(groups, total);
+  threads = threads_for(offsets, groups, threads);
   parallel_for(groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
     for (std::int64_t group = begin; group < last; ++group) {
       const Range range = group_range(offsets, group, total);
-      const std::int64_t candidates = range.end - range.begin;
-      Scratch at(scratch, place(offsets, begin, total), total + kFuseBlock * groups, candidates);
-      at.fill(loops, start, end, score, range);
+      const std::int64_t size = range.end - range.begin;
+      Scratch at(scratch, place(offsets, begin, total), total + kFuseBlock * groups, size);
+      at.fill(loops, start + range.begin, end + range.begin, size);
       std::int64_t count = 0;
-      const auto keep = [&](Seed seed) {
-        const std::int64_t candidate = at.left.index[seed.position];
-        kept.fused[range.begin + candidate] = at.left.score[seed.position];
-        kept.order[range.begin + count++] = candidate;
-      };
       if (sigma > 0.0) {
-        for (std::int64_t best; (best = loops.best(&at.left)) >= 0;) {
-          if (count > 0 && !(at.left.score[best] > min_score)) break;  // nor are those behind it
-          keep(at.seed_at(best));
-          loops.decay(&at.left, at.seed_at(best), overlap, sigma);
+        at.fill_scores(loops, score + range.begin, size);
+        for (std::int64_t best; (best = loops.best(&at.all)) >= 0;) {
+          if (count > 0 && !(at.all.score[best] > min_score)) break;  // nor are those behind it
+          kept.fused[range.begin + at.all.index[best]] = at.all.score[best];
+          kept.order[range.begin + count++] = at.all.index[best];
+          loops.decay(&at.all, at.seed_at(best), overlap, sigma);
         }
       } else {
-        at.each_seed(loops, candidates, [&](Seed seed) {
-          keep(seed);
-          loops.split(&at.left, seed, overlap, threshold, at.members);
-        });
+        count = at.walk(loops, score + range.begin, size, overlap, threshold);
+        std::copy(at.seeds, at.seeds + count, kept.order + range.begin);
       }
       packed_offsets[group + 1] = count;
     }
   });
   scan_counts(packed_offsets, groups, total);
-  const double* rows[kFuseRows] = {start, end, kept.fused, weight};
+  const double* rows[kFuseRows] = {start, end, sigma > 0.0 ? kept.fused : score, weight};
   parallel_for(groups, mean_size(groups, total), threads, [&](std::int64_t begin, std::int64_t last) {
     for (std::int64_t group = begin; group < last; ++group)
       pack(rows, kept.order, group_range(offsets, group, total), total, packed_offsets, groups, group, packed, index);

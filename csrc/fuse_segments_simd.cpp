@@ -4,7 +4,8 @@
 #include <immintrin.h>
 #endif
 
-// Vectors of eight candidates, blocks or members are written out (GCC's and Clang's vector extension).
+// Vectors of candidates, blocks or members are written out (GCC's and Clang's vector extension), as wide as the
+// registers: compilers take comparisons of wider ones apart lane by lane.
 #pragma GCC diagnostic ignored "-Wpsabi"  // they are passed to inlined functions only
 
 #define PYWS_INLINE inline __attribute__((always_inline))
@@ -13,32 +14,42 @@ namespace pyws {
 namespace PYWS_ISA {
 namespace {
 
+#if defined(__AVX512DQ__)
 constexpr int kVector = 8;
+#elif defined(__AVX2__)
+constexpr int kVector = 4;
+#else
+constexpr int kVector = 2;
+#endif
 using Numbers = double __attribute__((vector_size(kVector * sizeof(double))));
 using Flags = std::int64_t __attribute__((vector_size(kVector * sizeof(double))));  // 0 or -1
-static_assert(kFuseBlock == 2 * kVector && kFuseLanes == kVector, "a block is two vectors, the lanes of a sum are one");
+constexpr int kParts = kFuseLanes / kVector;                                        // vectors for the lanes of a sum
 
 PYWS_INLINE Numbers load(const double* x) {
   Numbers loaded;
   std::memcpy(&loaded, x, sizeof(loaded));
   return loaded;
 }
-PYWS_INLINE void store(Numbers v, double* x) { std::memcpy(x, &v, sizeof(v)); }
+PYWS_INLINE Flags load(const std::int64_t* x) {
+  Flags loaded;
+  std::memcpy(&loaded, x, sizeof(loaded));
+  return loaded;
+}
+PYWS_INLINE void store(Flags v, std::int64_t* x) { std::memcpy(x, &v, sizeof(v)); }
 
 using pyws::higher;
 using pyws::lower;
 PYWS_INLINE Numbers lower(Numbers a, Numbers b) { return a < b ? a : b; }
 PYWS_INLINE Numbers higher(Numbers a, Numbers b) { return a > b ? a : b; }
-PYWS_INLINE Numbers all(double x) { return Numbers{x, x, x, x, x, x, x, x}; }
+PYWS_INLINE Numbers all(double x) { return x - Numbers{}; }
+PYWS_INLINE Flags all(std::int64_t x) { return x - Flags{}; }
 
 // Bit k: the flag of lane k.
 PYWS_INLINE unsigned bits_of(Flags flags) {
 #if defined(__AVX512DQ__)
   return _mm512_movepi64_mask(reinterpret_cast<__m512i>(flags));
 #elif defined(__AVX2__)
-  __m256d halves[2];
-  std::memcpy(halves, &flags, sizeof(flags));
-  return static_cast<unsigned>(_mm256_movemask_pd(halves[0]) | _mm256_movemask_pd(halves[1]) << 4);
+  return static_cast<unsigned>(_mm256_movemask_pd(reinterpret_cast<__m256d>(flags)));
 #else
   unsigned bits = 0;
   for (int lane = 0; lane < kVector; ++lane) bits |= static_cast<unsigned>(flags[lane] & 1) << lane;
@@ -46,58 +57,50 @@ PYWS_INLINE unsigned bits_of(Flags flags) {
 #endif
 }
 
-// Lists the indices whose bits are set, one behind the other, and returns their number; a whole vector may be written.
-PYWS_INLINE std::int64_t list(const std::int64_t* index, unsigned bits, std::int64_t* out) {
-#if defined(__AVX512F__)
-  _mm512_storeu_si512(out, _mm512_maskz_compress_epi64(static_cast<__mmask8>(bits), _mm512_loadu_si512(index)));
-#else
-  for (unsigned rest = bits; rest != 0; rest &= rest - 1) *out++ = index[__builtin_ctz(rest)];
-#endif
-  return __builtin_popcount(bits);
-}
-
-// Overwrites the lanes whose bits are set.
-PYWS_INLINE void overwrite(double* x, unsigned bits, double value) {
-#if defined(__AVX512F__)
-  _mm512_mask_storeu_pd(x, static_cast<__mmask8>(bits), _mm512_set1_pd(value));
-#else
-  for (; bits != 0; bits &= bits - 1) x[__builtin_ctz(bits)] = value;
-#endif
-}
-
 PYWS_INLINE double lowest(const Numbers& v) {
-  return lower(lower(lower(v[0], v[4]), lower(v[2], v[6])), lower(lower(v[1], v[5]), lower(v[3], v[7])));
+  double low = v[0];
+  for (int lane = 1; lane < kVector; ++lane) low = lower(v[lane], low);
+  return low;
 }
 PYWS_INLINE double highest(const Numbers& v) {
-  return higher(higher(higher(v[0], v[4]), higher(v[2], v[6])), higher(higher(v[1], v[5]), higher(v[3], v[7])));
+  double high = v[0];
+  for (int lane = 1; lane < kVector; ++lane) high = higher(v[lane], high);
+  return high;
 }
-PYWS_INLINE double sum(const Numbers& v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
 // NaN, of who has left, bounds nothing.
 PYWS_INLINE void bound_block(const Candidates& left, std::int64_t block) {
-  const double *start = left.start + block * kFuseBlock, *end = left.end + block * kFuseBlock;
-  left.low[block] = lowest(lower(load(start), lower(load(start + kVector), all(kInfinity))));
-  left.high[block] = highest(higher(load(end), higher(load(end + kVector), all(-kInfinity))));
+  Numbers low = all(kInfinity), high = all(-kInfinity);
+  for (std::int64_t i = block * kFuseBlock; i < (block + 1) * kFuseBlock; i += kVector) {
+    low = lower(load(left.start + i), low);
+    high = higher(load(left.end + i), high);
+  }
+  left.low[block] = lowest(low);
+  left.high[block] = highest(high);
 }
 
 PYWS_INLINE void score_block(const Candidates& left, std::int64_t block) {
-  const double* score = left.score + block * kFuseBlock;
-  left.best[block] = highest(higher(load(score), higher(load(score + kVector), all(-kInfinity))));
+  Numbers best = all(-kInfinity);
+  for (std::int64_t i = block * kFuseBlock; i < (block + 1) * kFuseBlock; i += kVector)
+    best = higher(load(left.score + i), best);
+  left.best[block] = highest(best);
 }
 
-void summarize(const Candidates* left) {
-  for (std::int64_t block = 0; block < left->blocks; ++block) {
-    bound_block(*left, block);
-    score_block(*left, block);
-  }
+void bound(const Candidates* all) {
+  for (std::int64_t block = 0; block < all->blocks; ++block) bound_block(*all, block);
+  for (std::int64_t block = all->blocks; block % kFuseLanes != 0; ++block)
+    all->low[block] = kInfinity, all->high[block] = -kInfinity;
+}
+
+void rate(const Candidates* all) {
+  for (std::int64_t block = 0; block < all->blocks; ++block) score_block(*all, block);
+  for (std::int64_t block = all->blocks; block % kFuseLanes != 0; ++block) all->best[block] = -kInfinity;
 }
 
 std::int64_t best(const Candidates* left) {
-  const std::int64_t whole = left->blocks / kVector * kVector;
   Numbers tops = all(-kInfinity);
-  for (std::int64_t block = 0; block < whole; block += kVector) tops = higher(load(left->best + block), tops);
-  double top = highest(tops);
-  for (std::int64_t block = whole; block < left->blocks; ++block) top = higher(left->best[block], top);
+  for (std::int64_t block = 0; block < left->blocks; block += kVector) tops = higher(load(left->best + block), tops);
+  const double top = highest(tops);
   std::int64_t found = -1;
   for (std::int64_t block = 0; block < left->blocks && top != -kInfinity; ++block) {
     if (left->best[block] != top) continue;
@@ -107,57 +110,58 @@ std::int64_t best(const Candidates* left) {
   return found;
 }
 
-// Calls visit(block) for the blocks whose bounds meet the seed, or that hold it.
+// Calls visit(block) for the blocks whose bounds meet the seed, or that hold it. Of each 64 first all are found, then
+// visited: processors predict how many there are better than where.
 template <class Visit>
-PYWS_INLINE void each_near_block(const Candidates& left, Seed seed, double one, const Visit& visit) {
+PYWS_INLINE void each_near_block(const Candidates& candidates, Seed seed, double one, const Visit& visit) {
   const std::int64_t own = seed.position / kFuseBlock;
-  for (std::int64_t first = 0; first < left.blocks; first += kVector) {
-    const std::int64_t held = own - first, count = min64(left.blocks - first, kVector);
-    unsigned near = held >= 0 && held < kVector ? 1u << held : 0u;
-    if (count == kVector) {
-      const Numbers low = load(left.low + first), high = load(left.high + first);
-      near |= bits_of(lower(high, all(seed.end)) - higher(low, all(seed.start)) + one > 0.0);
-    } else {
-      for (std::int64_t k = 0; k < count; ++k)
-        if (lower(left.high[first + k], seed.end) - higher(left.low[first + k], seed.start) + one > 0.0)
-          near |= 1u << k;
+  for (std::int64_t first = 0; first < candidates.blocks; first += 64) {
+    const std::int64_t count = min64(candidates.blocks - first, 64);
+    std::uint64_t near = own - first >= 0 && own - first < 64 ? std::uint64_t{1} << (own - first) : 0;
+    for (std::int64_t k = 0; k < count; k += kVector) {
+      const Numbers low = load(candidates.low + first + k), high = load(candidates.high + first + k);
+      const Flags meets = lower(high, all(seed.end)) - higher(low, all(seed.start)) + one > 0.0;
+      near |= static_cast<std::uint64_t>(bits_of(meets)) << k;
     }
-    for (; near != 0; near &= near - 1) visit(first + __builtin_ctz(near));
+    for (; near != 0; near &= near - 1) visit(first + __builtin_ctzll(near));
   }
 }
 
-// Bit k: does candidate k of eight overlap the seed by more than the threshold? As overlap_with.
+// Which candidates of a vector overlap the seed by more than the threshold? As overlap_with.
 template <int kRule>
-PYWS_INLINE unsigned overlapping(const double* starts, const double* ends, Seed seed, double threshold) {
+PYWS_INLINE Flags overlapping(const double* starts, const double* ends, Seed seed, double threshold) {
   const double one = kRule == kOverlapOwn ? 1.0 : 0.0;
   const Numbers start = load(starts), end = load(ends);
   const Numbers shared = higher(all(0.0), lower(end, all(seed.end)) - higher(start, all(seed.start)) + one);
   const Numbers own = end - start + one;
-  return bits_of(shared / (kRule == kOverlapOwn ? own : own + (seed.end - seed.start) - shared) > threshold);
+  return shared / (kRule == kOverlapOwn ? own : own + (seed.end - seed.start) - shared) > threshold;
 }
 
 template <int kRule>
-std::int64_t split_by(const Candidates& left, Seed seed, double threshold, std::int64_t* members) {
+std::int64_t split_by(const Candidates& left, Seed seed, double threshold, std::int64_t cluster) {
   std::int64_t taken = 0;
   each_near_block(left, seed, kRule == kOverlapOwn ? 1.0 : 0.0, [&](std::int64_t block) {
-    unsigned any = 0;
+    Flags some{};
     for (std::int64_t first = block * kFuseBlock; first < (block + 1) * kFuseBlock; first += kVector) {
-      const std::int64_t held = seed.position - first;
-      unsigned bits = overlapping<kRule>(left.start + first, left.end + first, seed, threshold);
-      if (held >= 0 && held < kVector) bits |= 1u << held;
-      taken += list(left.index + first, bits, members + taken);
-      overwrite(left.start + first, bits, kNone);
-      overwrite(left.end + first, bits, kNone);
-      any |= bits;
+      const Flags before = load(left.owner + first);
+      const Flags take = (before < 0) & overlapping<kRule>(left.start + first, left.end + first, seed, threshold);
+      const Flags after = take ? all(cluster) : before;
+      store(after, left.owner + first);
+      taken += __builtin_popcount(bits_of(take));
+      some |= after;
     }
-    if (any != 0) bound_block(left, block);
+    if (bits_of(some < 0) == 0) left.low[block] = kInfinity;  // nothing is left: it meets nothing any more
   });
+  if (left.owner[seed.position] < 0) {
+    left.owner[seed.position] = cluster;
+    ++taken;
+  }
   return taken;
 }
 
-std::int64_t split(const Candidates* left, Seed seed, int overlap, double threshold, std::int64_t* members) {
-  return overlap == kOverlapOwn ? split_by<kOverlapOwn>(*left, seed, threshold, members)
-                                : split_by<kOverlapIou>(*left, seed, threshold, members);
+std::int64_t split(const Candidates* left, Seed seed, int overlap, double threshold, std::int64_t cluster) {
+  return overlap == kOverlapOwn ? split_by<kOverlapOwn>(*left, seed, threshold, cluster)
+                                : split_by<kOverlapIou>(*left, seed, threshold, cluster);
 }
 
 void decay(const Candidates* left, Seed seed, int overlap, double sigma) {
@@ -177,53 +181,64 @@ void decay(const Candidates* left, Seed seed, int overlap, double sigma) {
 
 void buckets(const double* x, std::int64_t size, std::int64_t count, std::int64_t* bucket) {
   const std::int64_t whole = size / kVector * kVector;
-  Numbers lows = all(x[0]), highs = lows;
-  for (std::int64_t i = 0; i < whole; i += kVector) lows = lower(load(x + i), lows), highs = higher(load(x + i), highs);
-  double low = lowest(lows), high = highest(highs);
-  for (std::int64_t i = whole; i < size; ++i) low = lower(x[i], low), high = higher(x[i], high);
-  const double scale = static_cast<double>(count) / (high - low), last = static_cast<double>(count - 1);
+  Numbers lows = all(x[0]), highs = lows, odds{};
+  for (std::int64_t i = 0; i < whole; i += kVector) {
+    const Numbers v = load(x + i);
+    lows = lower(v, lows), highs = higher(v, highs), odds += v * 0.0;
+  }
+  double low = lowest(lows), high = highest(highs), odd = 0.0;  // NaN where some are not finite
+  for (int lane = 0; lane < kVector; ++lane) odd += odds[lane];
+  for (std::int64_t i = whole; i < size; ++i) low = lower(x[i], low), high = higher(x[i], high), odd += x[i] * 0.0;
+  const double scale = odd == 0.0 ? static_cast<double>(count) / (high - low) : 0.0;
+  const double last = static_cast<double>(count - 1);
   for (std::int64_t i = 0; i < size; ++i) {
-    const double at = (x[i] - low) * scale;
-    bucket[i] = static_cast<std::int64_t>(at > 0.0 ? lower(at, last) : 0.0);
+    const double at = (high - x[i]) * scale;
+    const double shifted = (at > 0.0 ? lower(at, last) : 0.0) + 4503599627370496.0;  // 2^52: the last bits count ones
+    bucket[i] = bit_cast<std::int64_t>(shifted) & ((std::int64_t{1} << 52) - 1);
   }
 }
 
-void gather(const double* const rows[kFuseRows], const std::int64_t* members, std::int64_t size, std::int64_t seed,
-            double* const out[kFuseRows]) {
-  for (std::int64_t r = 0; r < size; r += kVector) {
-#if defined(__AVX512F__)
-    const auto there = static_cast<__mmask8>(size - r < kVector ? (1u << (size - r)) - 1u : 0xffu);
-    const __m512i index = _mm512_mask_loadu_epi64(_mm512_set1_epi64(seed), there, members + r);
-    for (int row = 0; row < kFuseRows; ++row)
-      _mm512_storeu_pd(out[row] + r,
-                       _mm512_mask_i64gather_pd(_mm512_setzero_pd(), 0xff, index, rows[row], sizeof(double)));
-#else
-    for (std::int64_t lane = r; lane < r + kVector; ++lane)
-      for (int row = 0; row < kFuseRows; ++row) out[row][lane] = rows[row][lane < size ? members[lane] : seed];
-#endif
-  }
+void exponentials(double* g, std::int64_t size, double temperature) {
+  for (std::int64_t r = 0; r < size; ++r) g[r] = exp_nonpositive(g[r] / temperature);
 }
 
-// The sum of term(r) over members r, in the order that fuse_segments.h promises.
+// Sums over members, in the order that fuse_segments.h promises. Those beyond `size` are read, not used.
+struct LaneSum {
+  Numbers part[kParts] = {};
+
+  template <class Term>
+  PYWS_INLINE void add(std::int64_t first, std::int64_t size, const Term& term) {
+    constexpr std::int64_t kLanes[kFuseLanes] = {0, 1, 2, 3, 4, 5, 6, 7};
+    for (int k = 0; k < kParts; ++k)
+      part[k] += load(kLanes + k * kVector) < size - first ? term(first + k * kVector) : all(0.0);
+  }
+
+  PYWS_INLINE double total() const {
+    double v[kFuseLanes];
+    std::memcpy(v, part, sizeof(v));
+    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+  }
+};
+
 template <class Term>
 PYWS_INLINE double lane_sum(std::int64_t size, const Term& term) {
-  Numbers lanes{};
-  for (std::int64_t r = 0; r < size; r += kVector) lanes += term(r);
-  return sum(lanes);
+  LaneSum sum;
+  for (std::int64_t r = 0; r < size; r += kFuseLanes) sum.add(r, size, term);
+  return sum.total();
 }
 
-double softmax(const double* weight, std::int64_t size, double temperature, double* g) {
-  Numbers tops = load(weight);
-  for (std::int64_t r = kVector; r < size; r += kVector) tops = higher(load(weight + r), tops);
-  const double top = highest(tops);
-  for (std::int64_t r = 0; r < size; r += kVector)
-    for (int lane = 0; lane < kVector; ++lane) g[r + lane] = exp_nonpositive((weight[r + lane] - top) / temperature);
-  for (std::int64_t r = size; r % kVector != 0; ++r) g[r] = 0.0;
-  return lane_sum(size, [=](std::int64_t r) { return load(g + r); });
-}
-
-double moment(const double* x, const double* g, std::int64_t size, double origin) {
-  return lane_sum(size, [=](std::int64_t r) { return load(g + r) * (load(x + r) - origin); });
+double means(const double* const member[kFuseRows], const double* g, std::int64_t size, const double origin[kFuseRows],
+             double mean[kFuseRows]) {
+  LaneSum shares, moments[kFuseRows];
+  for (std::int64_t first = 0; first < size; first += kFuseLanes) {
+    shares.add(first, size, [=](std::int64_t r) { return load(g + r); });
+    for (int row = 0; row < kFuseRows; ++row)
+      moments[row].add(first, size,
+                       [&](std::int64_t r) { return load(g + r) * (load(member[row] + r) - origin[row]); });
+  }
+  const double whole = shares.total();
+  for (int row = 0; row < kFuseRows; ++row) mean[row] = origin[row] + moments[row].total() / whole;
+  return whole;
 }
 
 PYWS_INLINE Numbers student_shares(const Numbers& x, double m, double variance, double dof) {
@@ -247,8 +262,8 @@ double student_square(const double* x, const double* g, std::int64_t size, doubl
 
 }  // namespace
 
-const FuseLoops fuse_loops = {summarize, split,   best,   decay,        buckets,
-                              gather,    softmax, moment, student_mean, student_square};
+const FuseLoops fuse_loops = {bound,   rate,         split, best,         decay,
+                              buckets, exponentials, means, student_mean, student_square};
 
 }  // namespace PYWS_ISA
 }  // namespace pyws
