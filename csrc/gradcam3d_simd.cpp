@@ -1,5 +1,11 @@
 #include "gradcam3d_simd.h"
 
+#include <type_traits>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors wider than a register are returned by inlined functions only
+#endif
+
 // Vectors are written out (GCC's and Clang's vector extension) because the compiler's own vectoriser leaves the tails
 // of short rows scalar: at 7x7 positions they would take more time than the rest.
 namespace pyws {
@@ -14,25 +20,20 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 
-using Float = float __attribute__((vector_size(kVectorBytes)));
-using Double = double __attribute__((vector_size(kVectorBytes)));
-using Word = std::uint32_t __attribute__((vector_size(kVectorBytes)));
-using LongWord = std::uint64_t __attribute__((vector_size(kVectorBytes)));
-using Half = std::uint16_t __attribute__((vector_size(kVectorBytes / 2)));
-
-template <class A>
+template <class E, int kLanes>
 struct VectorOf {
-  using type = Float;
-  using Bits = Word;
+  typedef E type __attribute__((vector_size(kLanes * sizeof(E))));
 };
-template <>
-struct VectorOf<double> {
-  using type = Double;
-  using Bits = LongWord;
-};
+template <class E, int kLanes>
+using Vector = typename VectorOf<E, kLanes>::type;
 
+// A full register of numbers that are added up, and one of their bits.
 template <class A>
-constexpr auto kAllBits = static_cast<decltype(typename VectorOf<A>::Bits{}[0] + 0)>(-1);
+using Register = Vector<A, kVectorBytes / sizeof(A)>;
+template <class A>
+using BitsOf = std::conditional_t<sizeof(A) == 4, std::uint32_t, std::uint64_t>;
+template <class A>
+constexpr auto kAllBits = static_cast<BitsOf<A>>(-1);
 
 template <class To, class From>
 inline __attribute__((always_inline)) To load_as(const From* x) {
@@ -41,17 +42,30 @@ inline __attribute__((always_inline)) To load_as(const From* x) {
   return loaded;
 }
 
-inline __attribute__((always_inline)) Float load(const float* x) { return load_as<Float>(x); }
-inline __attribute__((always_inline)) Double load(const double* x) { return load_as<Double>(x); }
-inline __attribute__((always_inline)) Float load(const bfloat16_t* x) {
-  return (Float)(__builtin_convertvector(load_as<Half>(x), Word) << 16);
+template <int kLanes>
+inline __attribute__((always_inline)) Vector<float, kLanes> load(const float* x) {
+  return load_as<Vector<float, kLanes>>(x);
 }
-inline __attribute__((always_inline)) Float load(const half_t* x) {  // widen(half_t) of host_device.h, lane by lane
-  const Word bits = __builtin_convertvector(load_as<Half>(x), Word);
+template <int kLanes>
+inline __attribute__((always_inline)) Vector<double, kLanes> load(const double* x) {
+  return load_as<Vector<double, kLanes>>(x);
+}
+template <int kLanes>
+inline __attribute__((always_inline)) Vector<std::uint32_t, kLanes> load_16_bits(const void* x) {
+  return __builtin_convertvector(load_as<Vector<std::uint16_t, kLanes>>(x), Vector<std::uint32_t, kLanes>);
+}
+template <int kLanes>
+inline __attribute__((always_inline)) Vector<float, kLanes> load(const bfloat16_t* x) {
+  return (Vector<float, kLanes>)(load_16_bits<kLanes>(x) << 16);
+}
+template <int kLanes>
+inline __attribute__((always_inline)) Vector<float, kLanes> load(const half_t* x) {  // widen(half_t), lane by lane
+  using Word = Vector<std::uint32_t, kLanes>;
+  const Word bits = load_16_bits<kLanes>(x);
   const Word magnitude = (bits & 0x7fffu) << 13;
-  const Float scaled = (Float)magnitude * bit_cast<float>(0x77800000u);
+  const auto scaled = (Vector<float, kLanes>)magnitude * bit_cast<float>(0x77800000u);
   const Word special = (Word)(magnitude >= 0x0f800000u) & 0x7f800000u;
-  return (Float)((Word)scaled | special | ((bits & 0x8000u) << 16));
+  return (Vector<float, kLanes>)((Word)scaled | special | ((bits & 0x8000u) << 16));
 }
 
 // Asks for bytes that will be read soon, into L2: the hardware does not look as far ahead as the next rows.
@@ -83,9 +97,9 @@ inline __attribute__((always_inline)) V fold(V v) {
 
 template <class T, class A = typename Accumulator<T>::type>
 void mean_rows(const T* x, std::int64_t row_stride, std::int64_t rows, std::int64_t positions, A* means) {
-  using V = typename VectorOf<A>::type;
-  using Bits = typename VectorOf<A>::Bits;
   constexpr int kLanes = kVectorBytes / sizeof(A), kParts = kGradcamLanes / kLanes;
+  using V = Register<A>;
+  using Bits = Vector<BitsOf<A>, kLanes>;
   const std::int64_t full = positions / kGradcamLanes * kGradcamLanes, last = positions - kGradcamLanes;
   if (last < 0) {
     for (std::int64_t r = 0; r < rows; ++r) {
@@ -104,10 +118,11 @@ void mean_rows(const T* x, std::int64_t row_stride, std::int64_t rows, std::int6
     V lanes[kParts] = {};
     for (std::int64_t i = 0; i < full; i += kGradcamLanes) {
       prefetch(row + i + 1024 / sizeof(T));
-      for (int part = 0; part < kParts; ++part) lanes[part] += load(row + i + part * kLanes);
+      for (int part = 0; part < kParts; ++part) lanes[part] += load<kLanes>(row + i + part * kLanes);
     }
     if (full < positions)
-      for (int part = 0; part < kParts; ++part) lanes[part] += (V)((Bits)load(row + last + part * kLanes) & tail[part]);
+      for (int part = 0; part < kParts; ++part)
+        lanes[part] += (V)((Bits)load<kLanes>(row + last + part * kLanes) & tail[part]);
     for (int parts = kParts / 2; parts > 0; parts /= 2)
       for (int part = 0; part < parts; ++part) lanes[part] += lanes[part + parts];
     means[r] = fold<kLanes / 2, Bits>(lanes[0])[0];
@@ -118,12 +133,12 @@ void mean_rows(const T* x, std::int64_t row_stride, std::int64_t rows, std::int6
 // sums += the weighted sum of kChannels rows, a vector of positions at a time; the last vector overlaps its neighbour.
 template <int kChannels, class T, class A = typename Accumulator<T>::type>
 inline __attribute__((always_inline)) void add_channels(const T* x, std::int64_t channel_stride, std::int64_t positions,
-                                                        const A* weights, typename VectorOf<A>::type* sums) {
-  using V = typename VectorOf<A>::type;
+                                                        const A* weights, Register<A>* sums) {
+  using V = Register<A>;
   constexpr int kLanes = kVectorBytes / sizeof(A);
   const auto add = [&](std::int64_t i, V& sum) {
     V products[kChannels];
-    for (int k = 0; k < kChannels; ++k) products[k] = weights[k] * load(x + k * channel_stride + i);
+    for (int k = 0; k < kChannels; ++k) products[k] = weights[k] * load<kLanes>(x + k * channel_stride + i);
     for (int width = kChannels / 2; width > 0; width /= 2)
       for (int k = 0; k < width; ++k) products[k] += products[k + width];
     sum += products[0];
@@ -146,7 +161,7 @@ void weigh_few_positions(const T* x, std::int64_t channel_stride, std::int64_t c
 template <class T, class A = typename Accumulator<T>::type>
 void weigh_rows(const T* x, std::int64_t channel_stride, std::int64_t channels, std::int64_t positions,
                 const A* weights, T* out) {
-  using V = typename VectorOf<A>::type;
+  using V = Register<A>;
   constexpr int kLanes = kVectorBytes / sizeof(A);
   if (positions < kLanes) return weigh_few_positions(x, channel_stride, channels, positions, weights, out);
   V sums[kGradcamTile / kLanes];
@@ -169,7 +184,9 @@ void mean_columns(const T* x, std::int64_t stride, std::int64_t positions, std::
   A lanes[kGradcamLanes][kGradcamChannelBlock] = {};
   for (std::int64_t i = 0; i < positions; ++i) {
     A* __restrict__ lane = lanes[gradcam_lane(i, positions)];
-    for (std::int64_t c = 0; c < channels; ++c) lane[c] += widen(x[i * stride + c]);
+    const T* row = x + i * stride;
+    for (std::int64_t c = 0; c < channels; c += 64 / sizeof(T)) prefetch(row + 4 * stride + c);
+    for (std::int64_t c = 0; c < channels; ++c) lane[c] += widen(row[c]);
   }
   for (int width = kGradcamLanes / 2; width > 0; width /= 2)
     for (int lane = 0; lane < width; ++lane)
@@ -177,11 +194,52 @@ void mean_columns(const T* x, std::int64_t stride, std::int64_t positions, std::
   for (std::int64_t c = 0; c < channels; ++c) means[c] = lanes[0][c] / static_cast<A>(positions);
 }
 
+// Lanes of a (0 to 7) and of b (8 to 15).
+template <int... kFrom, class V>
+inline __attribute__((always_inline)) V pick(V a, V b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, kFrom...);
+#else
+  return __builtin_shuffle(a, b, decltype(a < b){kFrom...});
+#endif
+}
+
+// Lane p of the result is the sum of the lanes of rows[p]: k and k + 4, k + 2, k + 1, as gradcam_weigh adds them.
+template <class V>
+inline __attribute__((always_inline)) V add_across(V* rows) {
+  for (int p = 0; p < 4; ++p)
+    rows[p] =
+        pick<0, 1, 2, 3, 8, 9, 10, 11>(rows[p], rows[p + 4]) + pick<4, 5, 6, 7, 12, 13, 14, 15>(rows[p], rows[p + 4]);
+  for (int p = 0; p < 2; ++p)
+    rows[p] =
+        pick<0, 1, 8, 9, 4, 5, 12, 13>(rows[p], rows[p + 2]) + pick<2, 3, 10, 11, 6, 7, 14, 15>(rows[p], rows[p + 2]);
+  return pick<0, 8, 2, 10, 4, 12, 6, 14>(rows[0], rows[1]) + pick<1, 9, 3, 11, 5, 13, 7, 15>(rows[0], rows[1]);
+}
+
 template <class T, class A = typename Accumulator<T>::type>
 void weigh_columns(const T* x, std::int64_t stride, std::int64_t channels, std::int64_t positions, const A* weights,
                    T* out) {
-  for (std::int64_t i = 0; i < positions; ++i)
-    narrow(relu(gradcam_weigh(x + i * stride, 1, channels, weights)), out + i);
+  constexpr int kPositions = 8;  // at once
+  using V = Vector<A, kGradcamChannels>;
+  static_assert(kPositions == 8 && kGradcamChannels == 8);
+  std::int64_t i = 0;
+  for (; i + kPositions <= positions; i += kPositions) {
+    const T* at = x + i * stride;
+    V sums{};
+    std::int64_t c = 0;
+    for (; c + kGradcamChannels <= channels; c += kGradcamChannels) {
+      V rows[kPositions];
+      const V weight = load<kGradcamChannels>(weights + c);
+      for (int p = 0; p < kPositions; ++p) rows[p] = weight * load<kGradcamChannels>(at + p * stride + c);
+      sums += add_across(rows);
+    }
+    for (int p = 0; p < kPositions; ++p) {
+      A sum = sums[p];
+      for (std::int64_t k = c; k < channels; ++k) sum += weights[k] * widen(at[p * stride + k]);
+      narrow(relu(sum), out + i + p);
+    }
+  }
+  for (; i < positions; ++i) narrow(relu(gradcam_weigh(x + i * stride, 1, channels, weights)), out + i);
 }
 
 template <class T>
