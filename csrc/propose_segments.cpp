@@ -8,7 +8,7 @@
 namespace pyws {
 namespace {
 
-constexpr double kNanosecondsPerSnippet = 15.0;
+constexpr double kNanosecondsPerSnippet = 8.0;
 constexpr std::int64_t kTile = 1024;  // values of one class, gathered from the rows of the video
 static_assert(kTile % kProposalBlock == 0, "a block of the running sums lies in one tile");
 
@@ -38,20 +38,21 @@ std::int64_t read_column(const ProposalLoops& loops, const T* column, std::int64
   return bad;
 }
 
-// Calls emit(threshold, s, e) for every run of at least min_length; the runs of one threshold come from left to right.
-// A rise of the level opens the runs of the thresholds it passes, a fall closes them.
+// Calls emit(s, e) for every run of levels above the threshold, from left to right.
 template <class Emit>
-void each_run(const std::uint8_t* levels, std::int64_t length, std::int64_t min_length, const Emit& emit) {
-  std::int64_t opened[kMaxThresholds];
-  int level = 0;
-  for (std::int64_t i = 0; i <= length; ++i) {
-    const int next = i < length ? levels[i] : 0;
-    for (; level < next; ++level) opened[level] = i;
-    while (level > next) {
-      --level;
-      if (i - opened[level] >= min_length) emit(level, opened[level], i);
-    }
+void each_run(const ProposalLoops& loops, const std::uint8_t* levels, std::int64_t length, int threshold,
+              const Emit& emit) {
+  std::int32_t crossings[kTile + kProposalSlack];
+  std::int64_t start = -1;  // of the run that is open
+  for (std::int64_t from = 0; from < length; from += kTile) {
+    const std::int64_t n = min64(kTile, length - from);
+    const std::int64_t count = loops.crossings(levels + from, n, threshold, start >= 0, crossings);
+    std::int64_t k = 0;
+    if (start >= 0 && count > 0) emit(start, from + crossings[k++]), start = -1;
+    for (; k + 1 < count; k += 2) emit(from + crossings[k], from + crossings[k + 1]);
+    if (k < count) start = from + crossings[k];
   }
+  if (start >= 0) emit(start, length);
 }
 
 void lower_to(std::atomic<std::int64_t>* lowest, std::int64_t value) {
@@ -79,7 +80,9 @@ void count_runs(const T* tcam, const std::int64_t* offsets, std::int64_t videos,
       const std::int64_t row = read_column(loops, tcam + column, classes, at.length, thresholds, count,
                                            prefix + at.prefix, levels + at.levels);
       if (row < at.length) lower_to(&bad, column + row * classes);
-      each_run(levels + at.levels, at.length, min_length, [counts](int t, std::int64_t, std::int64_t) { ++counts[t]; });
+      loops.drop_short(levels + at.levels, at.length, min_length);
+      for (std::int64_t t = 0; t < count; ++t)
+        counts[t] = loops.runs(levels + at.levels, at.length, static_cast<int>(t));
     }
   });
   scan_counts(runs, groups * count);
@@ -102,9 +105,10 @@ void count_proposals_cpu(int dtype, const void* tcam, const std::int64_t* offset
 }
 
 void fill_proposals_cpu(const std::int64_t* offsets, std::int64_t videos, std::int64_t classes, std::int64_t snippets,
-                        std::int64_t count, std::int64_t min_length, const std::int32_t* margins,
+                        std::int64_t count, std::int64_t /*min_length*/, const std::int32_t* margins,
                         std::int64_t margin_sizes, int past, const double* scratch, const std::int64_t* runs,
                         std::int64_t total, double* packed, std::int64_t* packed_offsets, int threads) {
+  const ProposalLoops& loops = proposal_loops();
   const auto* levels = reinterpret_cast<const std::uint8_t*>(scratch + proposal_levels(videos, classes, snippets));
   for (std::int64_t group = 0; group <= videos * classes; ++group) packed_offsets[group] = runs[group * count];
   const double cost = kNanosecondsPerSnippet * static_cast<double>(snippets) / static_cast<double>(max64(videos, 1));
@@ -113,12 +117,13 @@ void fill_proposals_cpu(const std::int64_t* offsets, std::int64_t videos, std::i
       const std::int64_t* begins = runs + group * count;
       if (begins[0] == begins[count]) continue;
       const ProposalGroup at = proposal_group(offsets, classes, snippets, group);
-      std::int64_t next[kMaxThresholds];
-      for (std::int64_t t = 0; t < count; ++t) next[t] = begins[t];
-      each_run(levels + at.levels, at.length, min_length, [&](int t, std::int64_t s, std::int64_t e) {
-        if (t >= count || next[t] >= begins[t + 1]) return;
-        score_run(s, e, at.length, scratch + at.prefix, margins, margin_sizes, past, packed, total, next[t]++);
-      });
+      for (std::int64_t t = 0; t < count; ++t) {
+        std::int64_t to = begins[t];
+        each_run(loops, levels + at.levels, at.length, static_cast<int>(t), [&](std::int64_t s, std::int64_t e) {
+          if (to < begins[t + 1])
+            score_run(s, e, at.length, scratch + at.prefix, margins, margin_sizes, past, packed, total, to++);
+        });
+      }
     }
   });
 }

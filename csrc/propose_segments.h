@@ -16,7 +16,8 @@
 // wanted     (videos, classes) bool or null: groups to propose for
 // margins    (2, margin_sizes) int32: left and right by run length, made once on the host, so that all devices agree
 // scratch    (snippets + videos) * classes float64: running sums of each group, contiguous; then snippets * classes
-//            bytes: how many thresholds each value passes (its level)
+//            bytes: how many thresholds each value passes (its level; on the CPU only those that a run of at least
+//            min_length around it passes)
 // runs       (videos * classes * count + 2,) int64: where the segments of each group and threshold begin; the last but
 //            one number is their total, the last the first position snippet * classes + class whose value is not
 //            finite, or INT64_MAX
@@ -32,7 +33,7 @@
 namespace pyws {
 
 constexpr int kProposalBlock = 32;
-constexpr int kMaxThresholds = 255;
+constexpr int kMaxThresholds = 255;  // a level is a byte
 constexpr std::int64_t kAllFinite = INT64_MAX;
 
 void count_proposals_cpu(int dtype, const void* tcam, const std::int64_t* offsets, std::int64_t videos,

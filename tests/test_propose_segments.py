@@ -47,6 +47,8 @@ def test_longer_than_a_tile(backend):
     tcam, offsets = smooth_tcam([1100, 1500], 1)
     check_against_reference(tcam, offsets, LEVELS)
     check_against_reference(tcam, offsets, [0.0], scoring="paper", margin=0.1)
+    check_against_reference(tcam, offsets, [0.05, 0.15, 0.25], min_length=70)
+    check_against_reference(tcam, offsets, [0.0], min_length=1200)
 
 
 def test_by_hand(backend):
