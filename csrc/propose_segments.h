@@ -79,17 +79,12 @@ PYWS_HD void score_run(std::int64_t s, std::int64_t e, std::int64_t length, cons
   const std::int64_t inner_end = min64(e + past, length);
   const double inner = (prefix[inner_end] - prefix[s]) / static_cast<double>(inner_end - s);
   const std::int64_t left = max64(0, s - margins[d]);
-  const std::int64_t right = min64(length - past, e + past + margins[margin_sizes + d]);
-  std::int64_t outer_size = s - left;
-  double outer = prefix[s] - prefix[left];
-  if (right > e + past) {
-    outer_size += right - (e + past);
-    outer += prefix[right] - prefix[e + past];
-  }
-  if (outer_size > 0) outer /= static_cast<double>(outer_size);
+  const std::int64_t right = max64(inner_end, min64(length - past, e + past + margins[margin_sizes + d]));
+  const std::int64_t outer_size = s - left + right - inner_end;
+  const double outer = prefix[s] - prefix[left] + (prefix[right] - prefix[inner_end]);
   packed[at] = static_cast<double>(s);
   packed[total + at] = static_cast<double>(e + past);
-  packed[2 * total + at] = inner - outer;
+  packed[2 * total + at] = inner - outer / static_cast<double>(max64(outer_size, 1));
   packed[3 * total + at] = inner;
 }
 
