@@ -86,12 +86,17 @@ PYWS_HD bool otsu_wide(const OtsuBins<A>& bins) {
 }
 
 // As otsu_bin where otsu_wide, with scale = 256 / range: half a bin is added, so that the guess is right or one too
-// high. A product and one edge instead of a division and two.
+// high. A product and one edge instead of a division and two. The greatest values may come out as bin 256.
 template <class A>
 PYWS_HD int otsu_bin_of_wide(const OtsuBins<A>& bins, A scale, A x) {
-  int guess = static_cast<int>((x - bins.low) * scale + A(0.5));
-  guess -= guess == kOtsuBins;
-  return guess - static_cast<int>(x < A(guess) * bins.step + bins.low);
+  const int guess = static_cast<int>((x - bins.low) * scale + A(0.5));
+  return x < A(guess) * bins.step + bins.low ? guess - 1 : guess;
+}
+
+// As otsu_bin for the bins from 0 to 1: their edges are multiples of 1/256, nothing is rounded. 1 comes out as bin 256.
+template <class A>
+PYWS_HD int otsu_bin_of_unit(A x) {
+  return static_cast<int>(x * A(kOtsuBins));
 }
 
 // Between-class variance of a split. Counts are float32 for every dtype, and so is their product, as in scikit-image.

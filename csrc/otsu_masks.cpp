@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <vector>
 
 #include "otsu_masks_simd.h"
 #include "otsu_simd.h"
@@ -10,7 +11,7 @@
 namespace pyws {
 namespace {
 
-constexpr std::int64_t kAtOnce = 8192;  // scaled values that are held at a time, in whole rows: they stay in L1
+constexpr std::int64_t kAtOnce = 4096;  // scaled values that are held at a time, in whole rows: they stay in L1
 
 struct Size {
   std::int64_t height, width, rows, columns;
@@ -40,34 +41,67 @@ class ColumnTable {
   Columns<A> columns_;
 };
 
-// Makes the scaled rows of a map again for every walk over them: two rows of the map are held at the frame's width, and
-// one strip of the frame.
+// Where the frame's rows lie among the map rows that any of them needs, `needed` of them and numbered in their order.
+template <class A>
+class RowTable {
+ public:
+  explicit RowTable(const Size& size) {
+    for (std::int64_t y = 0; y < size.rows; ++y) {
+      Between<A> at = between<A>(y, size.height, size.rows);
+      at.near = number(at.near);
+      at.far = number(at.far);
+      rows_.push_back(at);
+    }
+  }
+  const Between<A>& operator[](std::int64_t y) const { return rows_[y]; }
+  const std::vector<std::int64_t>& needed() const { return needed_; }
+
+ private:
+  std::int64_t number(std::int64_t row) {  // asked in rising order, but for the last one's neighbour
+    const std::int64_t n = static_cast<std::int64_t>(needed_.size());
+    for (std::int64_t i = n - 1; i >= 0 && i >= n - 2; --i)
+      if (needed_[i] == row) return i;
+    needed_.push_back(row);
+    return n;
+  }
+
+  std::vector<Between<A>> rows_;
+  std::vector<std::int64_t> needed_;
+};
+
+// The rows of one map at the frame's width. Every walk over the frame scales them to its height again, strip by strip.
 template <class T, class A = typename Accumulator<T>::type>
 class Scaled {
  public:
-  Scaled(const ScaleRow<T>& row, const ScaleMap<A>& map, const ColumnTable<A>& columns, const Size& size)
-      : row_(row), map_(map), columns_(columns), size_(size), buffer_(new A[(2 + size.strip()) * size.columns]) {}
+  Scaled(const ScaleRow<T>& row, const ScaleMap<A>& map, const ColumnTable<A>& columns, const RowTable<A>& rows,
+         const Size& size)
+      : row_(row),
+        map_(map),
+        columns_(columns),
+        rows_(rows),
+        size_(size),
+        wide_(new A[rows.needed().size() * size.columns]),
+        strip_(new A[size.strip() * size.columns]) {}
+
+  void load(const T* map) {
+    A* wide = wide_.get();
+    for (std::int64_t y : rows_.needed()) {
+      row_.along(map + y * size_.width, columns_.get(), size_.columns, wide);
+      wide += size_.columns;
+    }
+  }
 
   // body(values, count, first) for every strip, from pixel `first` of the frame on.
   template <class Body>
-  void walk(const T* map, const Body& body) {
-    std::int64_t held[2] = {-1, -1};
-    const auto at_frame_width = [&](std::int64_t y) -> const A* {
-      A* slot = buffer_.get() + y % 2 * size_.columns;  // neighbouring rows lie in different slots
-      if (held[y % 2] != y) row_.along(map + y * size_.width, columns_.get(), size_.columns, slot);
-      held[y % 2] = y;
-      return slot;
-    };
-    A* strip = buffer_.get() + 2 * size_.columns;
+  void walk(const Body& body) {
+    const std::int64_t n = size_.columns;
     for (std::int64_t begin = 0; begin < size_.rows; begin += size_.strip()) {
       const std::int64_t end = min64(begin + size_.strip(), size_.rows);
       for (std::int64_t y = begin; y < end; ++y) {
-        const Between<A> at = between<A>(y, size_.height, size_.rows);
-        const A* near = at_frame_width(at.near);
-        const A* far = at_frame_width(at.far);
-        map_.across(near, far, at.rest, at.share, size_.columns, strip + (y - begin) * size_.columns);
+        const Between<A>& at = rows_[y];
+        map_.across(&wide_[at.near * n], &wide_[at.far * n], at.rest, at.share, n, &strip_[(y - begin) * n]);
       }
-      body(strip, (end - begin) * size_.columns, begin * size_.columns);
+      body(strip_.get(), (end - begin) * n, begin * n);
     }
   }
 
@@ -75,8 +109,9 @@ class Scaled {
   ScaleRow<T> row_;
   ScaleMap<A> map_;
   const ColumnTable<A>& columns_;
+  const RowTable<A>& rows_;
   Size size_;
-  std::unique_ptr<A[]> buffer_;
+  std::unique_ptr<A[]> wide_, strip_;
 };
 
 // The least value in (low, high] whose unit value exceeds the threshold, found by halving: unit values rise with the
@@ -95,8 +130,9 @@ A least_above(A low, A high, A threshold) {
 template <class T, class A = typename Accumulator<T>::type>
 A cut(const OtsuMap<A>& otsu, const ScaleMap<A>& loops, Scaled<T>& scaled, const T* map, std::int64_t pixels,
       std::uint8_t* mask) {
+  scaled.load(map);
   A low = std::numeric_limits<A>::infinity(), high = -low, poison = 0;
-  scaled.walk(map, [&](A* x, std::int64_t n, std::int64_t) {
+  scaled.walk([&](A* x, std::int64_t n, std::int64_t) {
     A least, greatest;
     otsu.extremes(x, n, &least, &greatest);
     poison += least * A(0);  // NaN where a value is not finite
@@ -110,13 +146,13 @@ A cut(const OtsuMap<A>& otsu, const ScaleMap<A>& loops, Scaled<T>& scaled, const
   }
   const OtsuBins<A> bins = otsu_bins(A(0), A(1));
   std::uint32_t counts[kOtsuBins] = {};
-  scaled.walk(map, [&](A* x, std::int64_t n, std::int64_t) {
+  scaled.walk([&](A* x, std::int64_t n, std::int64_t) {
     loops.to_unit(x, n, low, high - low);
     otsu.count(x, n, bins, counts);
   });
   const A threshold = otsu.split(counts, bins);
   const A least = least_above(low, high, threshold);
-  scaled.walk(map, [&](A* x, std::int64_t n, std::int64_t first) { loops.from(x, n, least, mask + first); });
+  scaled.walk([&](A* x, std::int64_t n, std::int64_t first) { loops.from(x, n, least, mask + first); });
   return threshold;
 }
 
@@ -124,9 +160,10 @@ template <class T, class A = typename Accumulator<T>::type>
 void run(const OtsuMap<A>& otsu, const ScaleRow<T>& row, const ScaleMap<A>& map, const void* maps, std::int64_t batch,
          const Size& size, std::uint8_t* masks, void* thresholds, int threads) {
   const ColumnTable<A> columns(size);
+  const RowTable<A> table(size);
   const std::int64_t pixels = size.rows * size.columns;
   parallel_for(batch, 1000.0 + 3.0 * static_cast<double>(pixels), threads, [&](std::int64_t begin, std::int64_t end) {
-    Scaled<T> scaled(row, map, columns, size);
+    Scaled<T> scaled(row, map, columns, table, size);
     for (std::int64_t b = begin; b < end; ++b) {
       const T* one = static_cast<const T*>(maps) + b * size.height * size.width;
       static_cast<A*>(thresholds)[b] = cut(otsu, map, scaled, one, pixels, masks + b * pixels);

@@ -5,8 +5,9 @@ namespace PYWS_ISA {
 namespace {
 
 constexpr int kLanes = 32;
-constexpr int kChunk = 256;  // bins found before they are counted
-constexpr int kCopies = 4;   // histograms side by side, so that equal neighbours do not wait for each other
+constexpr int kAhead = 1024;  // values between what is read and what is fetched for later
+constexpr int kChunk = 256;   // bins found before they are counted
+constexpr int kCopies = 4;    // histograms side by side, so that equal neighbours do not wait for each other
 
 template <class T, class A = typename Accumulator<T>::type>
 void extremes(const T* x, std::int64_t n, A* low, A* high) {
@@ -18,8 +19,10 @@ void extremes(const T* x, std::int64_t n, A* low, A* high) {
     poison[lane] += value * A(0);  // NaN from the first value that is not finite
   };
   std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
+  for (; i + kLanes <= n; i += kLanes) {
+    prefetch(x + i + kAhead, kLanes);
     for (int lane = 0; lane < kLanes; ++lane) take(lane, widen(x[i + lane]));
+  }
   for (; i < n; ++i) take(0, widen(x[i]));
   for (int lane = 1; lane < kLanes; ++lane) {
     lows[0] = lows[lane] < lows[0] ? lows[lane] : lows[0];
@@ -30,10 +33,11 @@ void extremes(const T* x, std::int64_t n, A* low, A* high) {
   *high = highs[0] + poison[0];
 }
 
+// Bin 256 counts as 255.
 template <class T, class BinOf>
 inline __attribute__((always_inline)) void count_by(const T* x, std::int64_t n, const BinOf& bin_of,
                                                     std::uint32_t* counts) {
-  std::uint32_t copies[kCopies][kOtsuBins] = {};
+  std::uint32_t copies[kCopies][kOtsuBins + 1] = {};
   std::int32_t found[kChunk];
   for (std::int64_t begin = 0; begin < n; begin += kChunk) {
     const int size = static_cast<int>(min64(kChunk, n - begin));
@@ -43,14 +47,18 @@ inline __attribute__((always_inline)) void count_by(const T* x, std::int64_t n, 
       for (int copy = 0; copy < kCopies; ++copy) ++copies[copy][found[i + copy]];
     for (; i < size; ++i) ++copies[0][found[i]];
   }
-  for (int copy = 0; copy < kCopies; ++copy)
+  for (int copy = 0; copy < kCopies; ++copy) {
     for (int bin = 0; bin < kOtsuBins; ++bin) counts[bin] += copies[copy][bin];
+    counts[kOtsuBins - 1] += copies[copy][kOtsuBins];
+  }
 }
 
 template <class T, class A = typename Accumulator<T>::type>
 void count(const T* x, std::int64_t n, OtsuBins<A> bins, std::uint32_t* counts) {
   const A scale = A(kOtsuBins) / bins.range;
-  if (otsu_wide(bins))
+  if (bins.low == A(0) && bins.high == A(1))
+    count_by(x, n, [=](A value) { return otsu_bin_of_unit(value); }, counts);
+  else if (otsu_wide(bins))
     count_by(x, n, [=](A value) { return otsu_bin_of_wide(bins, scale, value); }, counts);
   else
     count_by(x, n, [=](A value) { return otsu_bin(bins, value); }, counts);

@@ -16,6 +16,12 @@ bool cpu_path_available(CpuPath path);  // compiled in, and the machine has it
 void set_cpu_path(const char* name);    // "portable" | "avx2" | "avx512"; throws on others or where unavailable
 const char* cpu_path_name(CpuPath path);
 
+// Asks for the n values from x on, which are read soon. They may lie outside of what may be read.
+template <class T>
+static inline __attribute__((always_inline)) void prefetch(const T* x, int n) {
+  for (int i = 0; i < n; i += 64 / static_cast<int>(sizeof(T))) __builtin_prefetch(x + i);
+}
+
 }  // namespace pyws
 
 // Declares `Table` instances named `name` in the namespaces of all instruction sets, and `name()` that picks one.

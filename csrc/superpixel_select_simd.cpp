@@ -22,12 +22,6 @@ inline void encode(const Label* labels, const uint8_t* mask, int n, uint64_t sup
   }
 }
 
-// Asks for the pixels of the next block: the processor, left alone, loses its track of them while runs are visited.
-template <class T>
-inline void prefetch_next(const T* x) {
-  for (unsigned i = 0; i < kWordPixels; i += 64 / sizeof(T)) __builtin_prefetch(x + kBlockPixels + i);
-}
-
 template <class Label, class Code>
 void count_pixels(const Label* labels, const uint8_t* mask, int64_t pixels, uint64_t superpixels, Code* codes,
                   uint32_t* counts) {
@@ -36,8 +30,9 @@ void count_pixels(const Label* labels, const uint8_t* mask, int64_t pixels, uint
     int at = 0;
     for (; at + kWordPixels <= n; at += kWordPixels) {
       const int64_t word = first + at;
-      prefetch_next(labels + word);
-      prefetch_next(mask + word);
+      // The processor, left alone, loses track of the next block while runs are visited.
+      prefetch(labels + word + kBlockPixels, kWordPixels);
+      prefetch(mask + word + kBlockPixels, kWordPixels);
       encode(labels + word, mask + word, kWordPixels, superpixels, codes + word);
     }
     encode(labels + first + at, mask + first + at, n - at, superpixels, codes + first + at);

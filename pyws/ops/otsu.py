@@ -61,8 +61,7 @@ def otsu(maps: Tensor, check_finite: bool = True) -> Tensor:
 
 
 def _raise_unless_finite(maps: Tensor, thresholds: Tensor) -> None:
-    total = thresholds.sum().item()  # not finite where a threshold is NaN, and seldom else; cheaper than a look at each
-    if math.isfinite(total):
+    if math.isfinite(sum(thresholds.tolist())):  # not so where a threshold is NaN, and seldom else
         return
     bad = thresholds.isnan()
     if bad.any():
