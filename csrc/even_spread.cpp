@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "even_spread_simd.h"
 
@@ -10,6 +11,7 @@ namespace {
 
 constexpr double kHolds = 1e-13;       // what a row may miss, for each row of the program
 constexpr double kCertificate = 1e-7;  // of the multipliers of the linear program
+constexpr double kSharp = 1e-12;       // needs no refinement
 constexpr double kStrict = 1e-9;       // more than rounding
 constexpr double kEmpty = 1e-14;       // of the greatest pivot: rounding
 constexpr double kFirstRidge = 1e-2, kRidge = 1e-10;
@@ -29,6 +31,7 @@ void EvenSpread::sum_columns(const std::vector<double>& y, std::vector<double>& 
   }
 }
 
+// One sweep over the bounds: the rows of each run and, in column_, what multipliers of 1 pay there.
 void EvenSpread::begin() {
   const RunProgram& p = *program_;
   rows_ = p.rows();
@@ -38,26 +41,31 @@ void EvenSpread::begin() {
   bound_row_.resize(bounds);
   bound_run_.resize(bounds);
   change_.resize(bounds);
-  at_.resize(bounds);
-  for (std::vector<double>* field : {&size_, &column_, &rise_, &weight_, &label_}) field->assign(padded_, 0.0);
-  for (std::vector<int>* field : {&active_, &inside_, &sum_}) field->assign(padded_, 0);
-  for (int run = 0; run < runs_; ++run) size_[run] = p.runs.size(run);
+  for (std::vector<double>* field : {&size_, &column_, &label_}) field->resize(padded_);
+  for (std::vector<int>* field : {&active_, &inside_, &owner_}) field->resize(padded_);
   int active = 0, inside = 0, sum = 0;
+  double column = 0.0;
   for (std::size_t b = 0; b < bounds; ++b) {
     const SnippetRuns::Bound& bound = p.runs.bounds[b];
     const int row = bound.place / 4, kind = bound.place % 4;
     const double jump = kind % 3 == 0 ? p.outer[row] : 1.0 + p.outer[row];
     bound_row_[b] = row;
-    bound_run_[b] = at_[bound.place] = bound.run;
+    bound_run_[b] = bound.run;
     change_[b] = kind % 2 == 0 ? -jump : jump;
+    column_[bound.run] = column += change_[b];
     const int enters = (kind == 0) - (kind == 3);
     active_[bound.run] = active += enters;
-    sum_[bound.run] = sum += enters * row;
+    owner_[bound.run] = sum += enters * row;  // where there is one row, this is it
     inside_[bound.run] = inside += (kind == 1) - (kind == 2);
   }
   own_.assign(rows_, 0.0);
-  for (int run = 0; run < runs_; ++run)
-    if (active_[run] == 1 && inside_[run] == 1) own_[sum_[run]] += size_[run];
+  for (int run = 0; run < runs_; ++run) {
+    size_[run] = p.runs.size(run);
+    if (active_[run] == 1 && inside_[run] == 1)
+      own_[owner_[run]] += size_[run];
+    else
+      owner_[run] = -1;
+  }
 }
 
 // Where every score fits into the snippets that its segment has for itself, and no other column pays as much as those,
@@ -66,12 +74,10 @@ bool EvenSpread::spread_alone() {
   const RunProgram& p = *program_;
   for (int i = 0; i < rows_; ++i)
     if (!(p.q[i] >= 0.0 && p.q[i] <= p.upper * own_[i] && own_[i] > 0.0)) return false;
-  y_.assign(rows_, 1.0);
-  sum_columns(y_, column_);
   for (int run = 0; run < runs_; ++run) {
-    const bool own = active_[run] == 1 && inside_[run] == 1;
-    if (!own && column_[run] > 1.0 - kStrict) return false;
-    label_[run] = own ? p.q[sum_[run]] / own_[sum_[run]] : 0.0;
+    const int owner = owner_[run];
+    if (owner < 0 && column_[run] > 1.0 - kStrict) return false;
+    label_[run] = owner < 0 ? 0.0 : p.q[owner] / own_[owner];
   }
   return true;
 }
@@ -79,34 +85,41 @@ bool EvenSpread::spread_alone() {
 // The entries of every run, and the width of the Hessian's band.
 bool EvenSpread::list_rows() {
   const RunProgram& p = *program_;
-  const std::int64_t deepest = *std::max_element(active_.begin(), active_.end());
+  const std::int64_t total = std::accumulate(active_.begin(), active_.begin() + runs_, std::int64_t{0});
+  const std::int64_t deepest = *std::max_element(active_.begin(), active_.begin() + runs_);
   if (deepest * deepest > kBandLimit) return false;
-  first_.assign(1, 0);
-  row_.clear();
-  entry_.clear();
+  first_.resize(runs_ + 1);
+  row_.resize(total);
+  entry_.resize(total);
   width_ = 1;
   present_.clear();
   std::size_t b = 0;
+  int e = 0;
   for (int run = 0; run < runs_; ++run) {
     for (; b < bound_run_.size() && bound_run_[b] == run; ++b) {
       const int place = p.runs.bounds[b].place, row = place / 4;
-      if (place % 4 == 0) present_.insert(std::lower_bound(present_.begin(), present_.end(), row), row);
+      if (place % 4 == 0) present_.push_back(row);  // rows begin in order
       if (place % 4 == 3) present_.erase(std::lower_bound(present_.begin(), present_.end(), row));
     }
+    first_[run] = e;
     for (int row : present_) {
-      const bool inside = run >= at_[4 * row + 1] && run < at_[4 * row + 2];
-      row_.push_back(row);
-      entry_.push_back(inside ? 1.0 : -p.outer[row]);
+      const bool inside = run >= p.runs.run_of[4 * row + 1] && run < p.runs.run_of[4 * row + 2];
+      row_[e] = row;
+      entry_[e++] = inside ? 1.0 : -p.outer[row];
     }
     if (!present_.empty()) width_ = std::max(width_, present_.back() - present_.front() + 1);
-    first_.push_back(static_cast<int>(row_.size()));
   }
+  first_[runs_] = e;
   width_ = (width_ + kSpreadLanes - 1) / kSpreadLanes * kSpreadLanes;
   const std::int64_t size = (static_cast<std::int64_t>(rows_) + width_) * width_;
   if (size > kBandLimit) return false;
   hessian_.assign(size, 0.0);
   factor_.resize(size);
   scratch_.resize(2 * width_);
+  for (std::vector<double>* field : {&column_, &rise_, &weight_}) {
+    field->resize(padded_);
+    std::fill(field->begin() + runs_, field->end(), 0.0);
+  }
   free_.assign(runs_, 0);
   ridge_.assign(rows_, 1e-300);
   for (int run = 0; run < runs_; ++run)
@@ -122,7 +135,7 @@ void EvenSpread::start() {
   depth.assign(rows_, 0.0);
   room.assign(rows_, 0.0);
   for (int i = 0; i < rows_; ++i)
-    for (int run = at_[4 * i + 1]; run < at_[4 * i + 2]; ++run) {
+    for (int run = p.runs.run_of[4 * i + 1]; run < p.runs.run_of[4 * i + 2]; ++run) {
       depth[i] += size_[run] * inside_[run];
       room[i] += size_[run];
     }
@@ -141,14 +154,9 @@ void EvenSpread::start() {
 
 // W times the masses of the runs, by prefix sums.
 void EvenSpread::sum_rows(const std::vector<double>& mass, std::vector<double>& sums) {
-  const RunProgram& p = *program_;
   double sum = 0.0;
   for (int run = 0; run < runs_; ++run) prefix_[run + 1] = sum += mass[run];
-  for (int i = 0; i < rows_; ++i) {
-    const int* at = &at_[4 * static_cast<std::size_t>(i)];
-    const double inside = prefix_[at[2]] - prefix_[at[1]], all = prefix_[at[3]] - prefix_[at[0]];
-    sums[i] = (1.0 + p.outer[i]) * inside - p.outer[i] * all;
-  }
+  for (int i = 0; i < rows_; ++i) sums[i] = program_->row_sum(i, prefix_);
 }
 
 void EvenSpread::miss(const std::vector<double>& mass) {
@@ -180,16 +188,19 @@ void EvenSpread::add_to_hessian(int run, double weight) {
   }
 }
 
-// Takes in the runs that became free, takes out those that a bound holds now.
-void EvenSpread::update_hessian() {
+// Takes in the runs that became free, takes out those that a bound holds now. False: there were none.
+bool EvenSpread::update_hessian() {
   const double upper = program_->upper;
+  bool changed = false;
   for (int run = 0; run < runs_; ++run) {
     const double raw = column_[run] - mu_;
     const char now = raw >= 0.0 && raw <= upper;
     if (now == free_[run]) continue;
     free_[run] = now;
     add_to_hessian(run, now ? size_[run] : -size_[run]);
+    changed = true;
   }
+  return changed;
 }
 
 // The inverse of the Hessian with a ridge, a share of its diagonal over all runs: for rows that no free run touches.
@@ -242,23 +253,30 @@ double EvenSpread::line_search(double slope) const {
 }
 
 bool EvenSpread::climb() {
-  double ridge = kFirstRidge;
+  double ridge = kFirstRidge, factored = 0.0, length = 1.0;
   const double holds = kHolds * (1.0 + rows_);
   sum_columns(y_, column_);
   for (int iteration = 0; iteration < kSteps; ++iteration) {
     evaluate();
     const bool done = most_missing() <= holds;
-    update_hessian();
-    factor(done ? kRidge : ridge);
+    const bool moved = update_hessian(), exact = !moved && length > 0.5;
+    if (done || exact) ridge = kRidge;
+    if (moved || ridge != factored) factor(factored = ridge);
     if (done) return true;
     step_ = missing_;
     apply_inverse(step_);
+    if (exact) {  // on the right piece only the ridge is in the way: take back what it held
+      y0_.resize(rows_);
+      for (int i = 0; i < rows_; ++i) y0_[i] = ridge * ridge_[i] * step_[i];
+      apply_inverse(y0_);
+      for (int i = 0; i < rows_; ++i) step_[i] += y0_[i];
+    }
     sum_columns(step_, rise_);
     rise_[runs_] = 0.0;
     double slope = 0.0;
     for (int i = 0; i < rows_; ++i) slope += step_[i] * missing_[i];
     for (int run = 0; run < runs_; ++run) weight_[run] = size_[run] * rise_[run];
-    const double length = line_search(slope);
+    length = line_search(slope);
     if (!(length < kEndless)) return false;
     if (length > 0.5)
       ridge = std::max(kRidge, 1e-3 * ridge);
@@ -270,25 +288,32 @@ bool EvenSpread::climb() {
   return false;
 }
 
-// Multipliers of the linear program, from W_F^T y0 = 1 over the free runs, refined against the ridge.
-bool EvenSpread::certify() {
-  std::fill(rise_.begin(), rise_.end(), 0.0);
-  y0_.assign(rows_, 0.0);
-  step_.resize(rows_);
-  for (int pass = 0; pass < 3; ++pass) {
-    for (int run = 0; run < runs_; ++run) weight_[run] = free_[run] ? size_[run] * (1.0 - rise_[run]) : 0.0;
-    sum_rows(weight_, step_);
-    apply_inverse(step_);
-    for (int i = 0; i < rows_; ++i) y0_[i] += step_[i];
-    sum_columns(y0_, rise_);
-  }
+// By how much y0 is no certificate; `rise_` are its columns.
+double EvenSpread::gap() const {
   double worst = 0.0;
   for (int run = 0; run < runs_; ++run) {
     const double gain = rise_[run] - 1.0;
     const double excess = free_[run] ? std::fabs(gain) : label_[run] > 0.0 ? -gain : gain;
     if (!(excess <= worst)) worst = excess;  // NaN is no certificate
   }
-  return worst <= kCertificate;
+  return worst;
+}
+
+// Multipliers of the linear program, from W_F^T y0 = 1 over the free runs, refined against the ridge.
+bool EvenSpread::certify() {
+  std::fill(rise_.begin(), rise_.end(), 0.0);
+  y0_.assign(rows_, 0.0);
+  step_.resize(rows_);
+  double excess = 1.0;
+  for (int pass = 0; pass < 3 && !(excess <= kSharp); ++pass) {
+    for (int run = 0; run < runs_; ++run) weight_[run] = free_[run] ? size_[run] * (1.0 - rise_[run]) : 0.0;
+    sum_rows(weight_, step_);
+    apply_inverse(step_);
+    for (int i = 0; i < rows_; ++i) y0_[i] += step_[i];
+    sum_columns(y0_, rise_);
+    excess = gap();
+  }
+  return excess <= kCertificate;
 }
 
 // The analytic centre of the labels that y0 allows: the most sum of log g + log(upper - g), by a primal-dual Newton
@@ -374,7 +399,7 @@ bool EvenSpread::solve(const RunProgram& program, bool centered, std::vector<dou
     }
     if (solved && centered && !center()) return false;
   }
-  label.assign(label_.begin(), label_.begin() + runs_);
+  label.swap(label_);
   return solved;
 }
 

@@ -32,11 +32,19 @@ struct RunProgram {
   double upper;
 
   int rows() const { return static_cast<int>(q.size()); }
+
+  // Row i of W times the masses of the runs, by their sums before each run.
+  double row_sum(int i, const std::vector<double>& before) const {
+    const int* at = &runs.run_of[4 * static_cast<std::size_t>(i)];
+    const double inside = before[at[2]] - before[at[1]], all = before[at[3]] - before[at[0]];
+    return (1.0 + outer[i]) * inside - outer[i] * all;
+  }
 };
 
 class EvenSpread {
  public:
-  // The label of every run. False: not certified, as where no labels satisfy the rows; then label holds nothing of use.
+  // The label of every run, and more behind. False: not certified, as where no labels satisfy the rows; then label
+  // holds nothing of use.
   bool solve(const RunProgram& program, bool centered, std::vector<double>& label);
 
  private:
@@ -50,24 +58,24 @@ class EvenSpread {
   double most_missing() const;
   void evaluate();
   void add_to_hessian(int run, double weight);
-  void update_hessian();
+  bool update_hessian();
   void factor(double ridge);
   void apply_inverse(std::vector<double>& x) const;
   double slope_at(double step, double base) const;
   double line_search(double slope) const;
   bool climb();
+  double gap() const;
   bool certify();
   bool center();
 
   const RunProgram* program_ = nullptr;
   int rows_ = 0, runs_ = 0, padded_ = 0;
   double mu_ = 0.0;
-  std::vector<int> bound_row_, bound_run_;  // bounds by rising position
-  std::vector<double> change_;              // of the column at a bound
-  std::vector<int> at_;                     // 4 x rows: the runs where a row's bounds lie
-  std::vector<int> active_, inside_, sum_;  // runs: rows, rows that have them inside, sum of the rows
-  std::vector<int> present_;                // rows at a run, rising
-  std::vector<double> own_;                 // rows: snippets inside that no other row touches
+  std::vector<int> bound_row_, bound_run_;    // bounds by rising position
+  std::vector<double> change_;                // of the column at a bound
+  std::vector<int> active_, inside_, owner_;  // runs: rows, rows that have them inside, the only row or -1
+  std::vector<int> present_;                  // rows at a run, rising
+  std::vector<double> own_;                   // rows: snippets inside that no other row touches
   std::vector<double> size_, label_, column_;
   std::vector<double> rise_, weight_, prefix_;  // runs: of the column along a step, times the size; sums of labels
   std::vector<double> y_, y0_, step_, missing_;

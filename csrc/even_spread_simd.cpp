@@ -27,8 +27,7 @@ inline __attribute__((always_inline)) void subtract(double* __restrict y, const 
     for (int lane = 0; lane < kSpreadLanes; ++lane) y[i + lane] -= factor * x[i + lane];
 }
 
-inline __attribute__((always_inline)) void factor_columns(double* band, std::int64_t n, std::int64_t width,
-                                                          double least, double* column) {
+void factor(double* band, std::int64_t n, std::int64_t width, double least, double* column) {
   for (std::int64_t i = 0; i < width; ++i) column[width + i] = 0.0;
   for (std::int64_t i = 0; i < n; ++i) {
     double* mine = band + i * width;
@@ -41,14 +40,30 @@ inline __attribute__((always_inline)) void factor_columns(double* band, std::int
   }
 }
 
-void factor(double* band, std::int64_t n, std::int64_t width, double least, double* column) {
-  if (width == kSpreadLanes)
-    factor_columns(band, n, kSpreadLanes, least, column);
-  else
-    factor_columns(band, n, width, least, column);
+// The narrowest band: what a row reads of x stays in registers, since a load that spans earlier stores has to wait.
+void solve_narrow(const double* band, std::int64_t n, double* x) {
+  double next[kSpreadLanes];
+  for (int d = 0; d < kSpreadLanes; ++d) next[d] = x[d];
+  for (std::int64_t i = 0; i < n; ++i, band += kSpreadLanes) {
+    const double value = next[0];
+    for (int d = 1; d < kSpreadLanes; ++d) next[d - 1] = next[d] - value * band[d];
+    next[kSpreadLanes - 1] = x[i + kSpreadLanes];
+    x[i] = value * band[0];
+  }
+  for (double& value : next) value = 0.0;
+  for (std::int64_t i = n; i-- > 0;) {
+    band -= kSpreadLanes;
+    double lanes[kSpreadLanes] = {};
+    for (int d = kSpreadLanes - 1; d > 0; --d) {
+      next[d] = next[d - 1];
+      lanes[d] = band[d] * next[d];
+    }
+    x[i] = next[0] = x[i] - sum(lanes);
+  }
 }
 
 void solve(const double* band, std::int64_t n, std::int64_t width, double* x) {
+  if (width == kSpreadLanes) return solve_narrow(band, n, x);
   for (std::int64_t i = 0; i < n; ++i) {
     const double value = x[i];
     subtract(x + i, band + i * width, value, width);

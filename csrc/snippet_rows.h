@@ -34,11 +34,14 @@ PYWS_HD std::int64_t clip_bound(double x, std::int64_t low, std::int64_t high) {
   return x < static_cast<double>(high) ? static_cast<std::int64_t>(x) : high;
 }
 
-PYWS_HD RowSpans row_spans(int geometry, double margin, double start, double end, std::int64_t length) {
+// power(d) is d^0.9, at whole numbers.
+template <class Power>
+PYWS_HD RowSpans row_spans(int geometry, double margin, double start, double end, std::int64_t length,
+                           const Power& power) {
   const double s = truncate_bound(start), e = truncate_bound(end), d = e > s ? e - s : 0.0;
   double left, right;
   if (geometry == kReleasedRows) {
-    const double h = margin * pow(d, 0.9);
+    const double h = margin * power(d);
     left = trunc(s - h);
     right = trunc(e + h + 1.0);
   } else {
@@ -52,6 +55,10 @@ PYWS_HD RowSpans row_spans(int geometry, double margin, double start, double end
   row.left = clip_bound(left, 0, row.start);
   row.right = max64(row.end, clip_bound(right, 0, last));
   return row;
+}
+
+PYWS_HD RowSpans row_spans(int geometry, double margin, double start, double end, std::int64_t length) {
+  return row_spans(geometry, margin, start, end, length, [](double d) { return pow(d, 0.9); });
 }
 
 }  // namespace pyws

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -143,6 +144,7 @@ def linpro(
     return Labels(*(field.to(device) for field in vars(result).values()))
 
 
+@lru_cache(maxsize=64, typed=True)  # True is no number, though it equals 1
 def _rule(preset: str, margin: float | None, upper: float | None, rows: str | None, tie_break: str | None) -> Rule:
     check_choice("linpro", "preset", preset, tuple(_PRESETS))
     chosen: dict[str, Any] = dict(vars(_PRESETS[preset]))
@@ -160,9 +162,9 @@ def _solve(segments: Segments, lengths: Tensor, rule: Rule, entry_limit: int = E
     shortest = min(snippets, default=0)
     check_range("linpro", "lengths", shortest, "0 or more", shortest >= 0)
     start, end, score = segments.start.contiguous(), segments.end.contiguous(), segments.score.contiguous()
-    labels, objective, residual = (start.new_empty(size) for size in (sum(snippets), groups, groups))
+    labels, objective, residual = start.new_empty(sum(snippets)), start.new_empty(groups), start.new_empty(groups)
     offsets, unsolved = segments.offsets.new_empty(groups + 1), segments.offsets.new_empty(len(start))
-    status, components, left_over = (offsets.new_empty(groups) for _ in range(3))
+    status, components, left_over = offsets.new_empty((3, groups)).unbind()
     total = launch(
         "linpro", start.device, start, end, score, segments.offsets.contiguous(), lengths.contiguous(), groups,
         rule.geometry, float(rule.margin), float(rule.upper), rule.rows == "mean", rule.tie_break == "center",
