@@ -16,6 +16,7 @@ constexpr double kStrict = 1e-9;       // more than rounding
 constexpr double kEmpty = 1e-14;       // of the greatest pivot: rounding
 constexpr double kFirstRidge = 1e-2, kRidge = 1e-10;
 constexpr double kEndless = 1e12;  // a step this long meets no bound: the rows contradict each other
+constexpr double kFirstMu = 3.0;   // of the greatest mean score: most components need no more
 constexpr double kRaise = 4.0;     // of mu
 constexpr int kSteps = 80, kRounds = 8;
 constexpr std::int64_t kBandLimit = 1 << 22;  // entries; what is deeper is left to the simplex
@@ -140,7 +141,7 @@ void EvenSpread::start() {
       room[i] += size_[run];
     }
   for (int i = 0; i < rows_; ++i)
-    if (room[i] > 0.0) mu_ = std::max(mu_, 2.0 * std::fabs(p.q[i]) / room[i]);
+    if (room[i] > 0.0) mu_ = std::max(mu_, kFirstMu * std::fabs(p.q[i]) / room[i]);
   if (mu_ == 0.0) mu_ = 1.0;
   for (int i = 0; i < rows_; ++i) {
     if (p.q[i] < 0.0 || room[i] == 0.0)

@@ -164,7 +164,7 @@ def _solve(segments: Segments, lengths: Tensor, rule: Rule, entry_limit: int = E
     start, end, score = segments.start.contiguous(), segments.end.contiguous(), segments.score.contiguous()
     labels, objective, residual = start.new_empty(sum(snippets)), start.new_empty(groups), start.new_empty(groups)
     offsets, unsolved = segments.offsets.new_empty(groups + 1), segments.offsets.new_empty(len(start))
-    status, components, left_over = offsets.new_empty((3, groups)).unbind()
+    status, components, left_over = offsets.new_empty(groups), offsets.new_empty(groups), offsets.new_empty(groups)
     total = launch(
         "linpro", start.device, start, end, score, segments.offsets.contiguous(), lengths.contiguous(), groups,
         rule.geometry, float(rule.margin), float(rule.upper), rule.rows == "mean", rule.tie_break == "center",
