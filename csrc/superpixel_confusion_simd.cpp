@@ -24,6 +24,10 @@ void count(const ConfusionFrame<Label, Class>* frame) {
     if (noted < f.num_classes) f.annotated[label * f.num_classes + noted] += n;
   };
   const auto edges_of = [&](int64_t first, int n) {
+    // The processor, left alone, loses track of the next block while runs are visited.
+    prefetch(f.labels + first + kBlockPixels, n);
+    prefetch(f.prediction + first + kBlockPixels, n);
+    prefetch(f.annotation + first + kBlockPixels, n);
     return edge_word(f.labels, first, n) | edge_word(f.prediction, first, n) | edge_word(f.annotation, first, n);
   };
   each_run(f.pixels, edges_of, add);

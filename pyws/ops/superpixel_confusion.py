@@ -98,7 +98,7 @@ def superpixel_confusion(
     consistency, agreement, invalid = _confusion(
         labels, prediction.to(common), annotation.to(common), num_classes, alpha, beta, ignore_index, num_superpixels
     )
-    if not compiling and invalid.any():
+    if not compiling and any(map(any, invalid.tolist())):
         _raise_invalid(labels, prediction, annotation, num_classes, ignore_index, num_superpixels)
     return SuperpixelConfusion(consistency, agreement)
 
