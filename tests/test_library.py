@@ -1,5 +1,9 @@
 """How operations are called: through torch's dispatcher whenever something there wants to see the call."""
 
+import subprocess
+import sys
+
+import emulation
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -63,3 +67,23 @@ def test_views_that_negate_are_resolved(dispatched):
     view = torch._neg_view(-MAPS)
     assert torch.equal(gradcam3d(view, view), gradcam3d(MAPS, MAPS))
     assert dispatched == [True, False]
+
+
+@pytest.mark.skipif(bool(emulation.SANITIZE), reason="sanitizers reserve all addresses")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_memory_that_cannot_be_had_is_an_error(threads):
+    program = f"""
+import resource, torch, pyws.ops
+torch.set_num_threads({threads})
+pyws.ops.gradcam3d(torch.ones(2, 2000, 2000), torch.ones(2, 2000, 2000))  # threads have started
+labels, mask = torch.zeros(2, 7000, 7000, dtype=torch.int32), torch.zeros(2, 7000, 7000, dtype=torch.bool)
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 98_000_000 + 50_000_000,) * 2)  # the answer fits, its scratch does not
+try:
+    pyws.ops.superpixel_select(labels, mask)
+except MemoryError:
+    print("MemoryError")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("MemoryError\n", 0), done.stderr
