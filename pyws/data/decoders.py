@@ -91,10 +91,12 @@ class Torchcodec:
     def count(self) -> int | None:
         """How many frames the file has; None where torchcodec is not installed or does not decode all of them.
 
-        It gives up on the last frame of files whose packets have no time stamps (AVI with B-frames, say).
+        It gives up on the last frame of files whose packets have no time stamps (AVI with B-frames, say). PyAV looks at
+        the container first: torchcodec cannot be told to open nothing but the file.
         """
         if _video_decoder() is None:
             return None
+        PyAV(self.path).check()
         try:
             decoder = self._open()
             for index in range(min(len(decoder), MAX_FRAMES + 1)):
@@ -122,14 +124,11 @@ class Torchcodec:
 def open_decoder(path: Path) -> tuple[PyAV | Torchcodec, int]:
     """What decodes the file, and the number of its frames.
 
-    PyAV looks at the container first, whoever decodes it: torchcodec cannot be told to open nothing but the file.
-
     Raises
     ------
     DataError : the file is unreadable, truncated, a playlist, has no picture, or is beyond MAX_PIXELS or MAX_FRAMES
     """
     pyav, torchcodec = PyAV(path), Torchcodec(path)
-    pyav.check()
     count = torchcodec.count()
     return (pyav, pyav.count()) if count is None else (torchcodec, count)
 
