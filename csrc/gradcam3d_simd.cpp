@@ -185,7 +185,7 @@ void mean_columns(const T* x, std::int64_t stride, std::int64_t positions, std::
   for (std::int64_t i = 0; i < positions; ++i) {
     A* __restrict__ lane = lanes[gradcam_lane(i, positions)];
     const T* row = x + i * stride;
-    for (std::int64_t c = 0; c < channels; c += 64 / sizeof(T)) prefetch(row + 4 * stride + c);
+    pyws::prefetch(row + 4 * stride, static_cast<int>(channels));
     for (std::int64_t c = 0; c < channels; ++c) lane[c] += widen(row[c]);
   }
   for (int width = kGradcamLanes / 2; width > 0; width /= 2)
