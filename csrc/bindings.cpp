@@ -7,20 +7,20 @@
 #include <string>
 #include <vector>
 
-#include "background_patches.h"
-#include "class_mean.h"
-#include "drop_components.h"
-#include "fuse_segments.h"
-#include "gradcam3d.h"
-#include "linpro.h"
-#include "match_segments.h"
-#include "otsu.h"
-#include "otsu_masks.h"
-#include "propose_segments.h"
-#include "simd.h"
-#include "slic.h"
-#include "superpixel_confusion.h"
-#include "superpixel_select.h"
+#include "background_patches/background_patches.h"
+#include "class_mean/class_mean.h"
+#include "common/simd.h"
+#include "gradcam3d/gradcam3d.h"
+#include "linpro/linpro.h"
+#include "otsu/otsu.h"
+#include "otsu/otsu_masks.h"
+#include "segments/fuse_segments.h"
+#include "segments/match_segments.h"
+#include "segments/propose_segments.h"
+#include "slic/slic.h"
+#include "superpixels/drop_components.h"
+#include "superpixels/superpixel_confusion.h"
+#include "superpixels/superpixel_select.h"
 
 namespace py = pybind11;
 

@@ -20,7 +20,12 @@ except ImportError as error:
         f"folder, or `pip install -e . --no-build-isolation` for development. The loader said: {error}"
     ) from error
 
-DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}  # csrc/host_device.h: DType
+DTYPE_CODES = {
+    torch.float32: 0,
+    torch.float64: 1,
+    torch.float16: 2,
+    torch.bfloat16: 3,
+}  # csrc/common/host_device.h: DType
 
 _library = torch.library.Library("pyws", "DEF")
 

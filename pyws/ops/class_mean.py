@@ -18,9 +18,9 @@ from pyws.ops._library import (
 )
 from pyws.ragged import Segments, check_offsets
 
-_GEOMETRIES = ("paper", "released")  # in the order of csrc/snippet_rows.h: RowGeometry
+_GEOMETRIES = ("paper", "released")  # in the order of csrc/class_mean/constraint_rows.h: RowGeometry
 _MARGINS = {"paper": 0.25, "released": 0.0785}
-_SCRATCH = 15  # csrc/class_mean.h: kClassScratch
+_SCRATCH = 15  # csrc/class_mean/class_mean.h: kClassScratch
 _MAX_SEGMENTS = 2**29  # intervals of a group are numbered in 32 bits
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from pyws.ops._library import check_choice, check_range, check_segments, launch, register
 from pyws.ragged import Segments
 
-OVERLAPS = {"iou": 0, "own": 1}  # csrc/fuse_segments.h: Overlap
-DISTRIBUTIONS = {"gaussian": 0, "uniform": 1, "exponential": 2, "t": 3}  # csrc/fuse_segments.h: Distribution
-_SIGNED = 4  # csrc/fuse_segments.h: kSigned
-_SCRATCH, _BLOCK, _KEPT = 13, 16, 5  # csrc/fuse_segments.h: kFuseScratch, kFuseBlock, kFuseKept
+OVERLAPS = {"iou": 0, "own": 1}  # csrc/segments/fuse_segments.h: Overlap
+DISTRIBUTIONS = {"gaussian": 0, "uniform": 1, "exponential": 2, "t": 3}  # csrc/segments/fuse_segments.h: Distribution
+_SIGNED = 4  # csrc/segments/fuse_segments.h: kSigned
+_SCRATCH, _BLOCK, _KEPT = 13, 16, 5  # csrc/segments/fuse_segments.h: kFuseScratch, kFuseBlock, kFuseKept
 
 
 @overload

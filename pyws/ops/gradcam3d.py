@@ -10,7 +10,7 @@ from torch import Tensor
 from pyws.ops._library import DTYPE_CODES, check_choice, check_tensor, launch, register
 
 _FLOATS = tuple(DTYPE_CODES)
-_SPLIT = 128  # csrc/gradcam3d.h: kGradcamSplit
+_SPLIT = 128  # csrc/gradcam3d/gradcam3d.h: kGradcamSplit
 
 
 def gradcam3d(activations: Tensor, gradients: Tensor, normalize: str | None = None) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyws.ops._library import check_range, check_segments, check_tensor, launch, register
 from pyws.ragged import Segments, check_offsets
 
-_THRESHOLDS = 64  # csrc/match_segments.h: kMatchThresholds
+_THRESHOLDS = 64  # csrc/segments/match_segments.h: kMatchThresholds
 _MOST = 2**31 - 1  # predictions or groups of one call: ranks are 32-bit
 
 

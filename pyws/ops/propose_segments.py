@@ -13,8 +13,8 @@ from pyws.ops._library import DTYPE_CODES, check_choice, check_range, check_tens
 from pyws.ragged import Segments, check_offsets
 
 RELEASED_THRESHOLDS = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
-_MAX_THRESHOLDS = 255  # csrc/propose_segments.h: kMaxThresholds
-_ALL_FINITE = torch.iinfo(torch.int64).max  # csrc/propose_segments.h: kAllFinite
+_MAX_THRESHOLDS = 255  # csrc/segments/propose_segments.h: kMaxThresholds
+_ALL_FINITE = torch.iinfo(torch.int64).max  # csrc/segments/propose_segments.h: kAllFinite
 
 
 def propose_segments(

@@ -272,7 +272,7 @@ def superpixel_confusion(
 
 
 def scale_map(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation of one map, rounded after each step, see csrc/otsu_masks.h."""
+    """Bilinear interpolation of one map, rounded after each step, see csrc/otsu/otsu_masks.h."""
     x = values.double().numpy() if values.dtype == torch.float64 else values.float().numpy()
     real = x.dtype.type
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pyws.ops._library import DTYPE_CODES, HOST, check_range, check_tensor, launch, register
 
-_DTYPE_CODES = {**DTYPE_CODES, torch.uint8: 4}  # csrc/slic.h
-_LEVELS = 4080  # csrc/slic.h: kSlicLevels
-_CUBE_STEPS = 1024  # csrc/slic.h: kSlicCubeSteps
+_DTYPE_CODES = {**DTYPE_CODES, torch.uint8: 4}  # csrc/slic/slic.h
+_LEVELS = 4080  # csrc/slic/slic.h: kSlicLevels
+_CUBE_STEPS = 1024  # csrc/slic/slic.h: kSlicCubeSteps
 _MAX_SIDE = 65535
 _SCRATCH = 2**30  # bytes on a GPU
 
@@ -128,7 +128,7 @@ def grid_of(height: int, width: int, segments: float) -> tuple[int, int]:
 
 @functools.cache
 def tables() -> Tensor:
-    """The numbers of csrc/slic.h: linear light of each level, then (f(t) << 8) + rise, all in 15 bits."""
+    """The numbers of csrc/slic/slic.h: linear light of each level, then (f(t) << 8) + rise, all in 15 bits."""
     level = np.arange(_LEVELS + 1) / _LEVELS
     linear = np.where(level > 0.04045, ((level + 0.055) / 1.055) ** 2.4, level / 12.92)
     t = np.arange(_CUBE_STEPS + 1) / _CUBE_STEPS

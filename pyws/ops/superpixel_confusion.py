@@ -12,7 +12,7 @@ from pyws.ops._library import check_count, check_range, check_tensor, launch, re
 _OP = "superpixel_confusion"
 _LABELS = (torch.int32, torch.int64)
 _CLASSES = (torch.uint8, torch.int32, torch.int64)
-_TYPES = {torch.uint8: 0, torch.int32: 1, torch.int64: 2}  # csrc/superpixel_select.h: LabelType
+_TYPES = {torch.uint8: 0, torch.int32: 1, torch.int64: 2}  # csrc/superpixels/superpixel_select.h: LabelType
 _MAX_LABELS = 2**20
 
 

@@ -14,8 +14,8 @@ from pyws.ops._library import check_choice, check_count, check_range, check_tens
 
 _LABELS = (torch.int32, torch.int64)
 _CLASSES = (torch.uint8, torch.int32, torch.int64)
-_TYPES = {torch.uint8: 0, torch.int32: 1, torch.int64: 2}  # csrc/superpixel_select.h: LabelType
-_OVERLAPS = ("superpixel", "iou", "min")  # in the order of csrc/superpixel_select.h: MaskOverlap
+_TYPES = {torch.uint8: 0, torch.int32: 1, torch.int64: 2}  # csrc/superpixels/superpixel_select.h: LabelType
+_OVERLAPS = ("superpixel", "iou", "min")  # in the order of csrc/superpixels/superpixel_select.h: MaskOverlap
 _BOUNDED = ("superpixel", "component")
 
 # Without num_superpixels the counters hold this many labels a frame, and the kernel says whether they were enough.
@@ -189,7 +189,7 @@ def _check_pixels(op: str, labels: Tensor) -> None:
 def _with_capacity(
     op: str, labels: Tensor, num_superpixels: int | None, count: Callable[[int], tuple[Tensor, ...]]
 ) -> tuple[tuple[Tensor, ...], int]:
-    """The outputs of ``count(capacity)``, and K. The last output is the summary (csrc/superpixel_select.h)."""
+    """The outputs of ``count(capacity)``, and K. The last one is the summary (superpixel_select.h)."""
     pixels = labels.shape[1] * labels.shape[2]
     compiling = torch.compiler.is_compiling()
     if num_superpixels is not None:

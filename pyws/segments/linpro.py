@@ -29,7 +29,7 @@ class Status(IntEnum):
 class Rule:
     """One linear program: which snippets a row scores, what a label may be, which optimum is taken."""
 
-    geometry: int  # csrc/snippet_rows.h: RowGeometry
+    geometry: int  # csrc/class_mean/constraint_rows.h: RowGeometry
     margin: float
     upper: float
     rows: str

@@ -1,7 +1,7 @@
 """HiGHS on the components that the built-in simplex leaves: too large, or without a certificate. Rare by design.
 
-The same three steps as csrc/simplex.h, each on the optimal face of the one before, which complementary slackness gives:
-a variable whose reduced cost is not 0 keeps its bound. Everything is checked again here before it is used.
+The same three steps as csrc/linpro/simplex.h, each on the optimal face of the one before, which complementary slackness
+gives: a variable whose reduced cost is not 0 keeps its bound. Everything is checked again here before it is used.
 """
 
 from __future__ import annotations

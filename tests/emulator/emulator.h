@@ -1,4 +1,4 @@
-// CUDA kernels on the CPU: what launch.h includes instead of cuda_runtime.h under PYWS_EMULATOR.
+// CUDA kernels on the CPU: what common/cuda_launch.h includes instead of cuda_runtime.h under PYWS_EMULATOR.
 //
 // Each CUDA thread is a fiber, one block runs at a time, and fibers change only at barriers and *_sync, in an order
 // drawn from a seed: the integer passed as `stream`. Before each block its shared memory is filled with 0xFF (NaN, -1).

@@ -3,8 +3,8 @@
 #include <cstring>
 #include <string>
 
-#include "host_device.h"
-#include "launch.h"
+#include "common/cuda_launch.h"
+#include "common/host_device.h"
 
 namespace {
 

@@ -1,0 +1,145 @@
+#include "background_patches/background_patches.h"
+#include "common/cuda_launch.h"
+#include "common/pixel_runs_cuda.h"
+
+namespace pyws {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarp;
+constexpr int kStrip = 8192;  // squares that a block counts
+
+// Traffic: a mask is read and its row sums are written once, coalesced. Ownership: one warp a row of a frame; 32 pixels
+// at a time become a ballot, and each lane counts the bits up to its own. Row 0 of the integral image is all zero.
+__global__ void sum_rows(const std::uint8_t* masks, std::int64_t rows, std::int64_t height, std::int64_t width,
+                         std::int32_t* integral) {
+  const std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp;
+  if (row >= rows) return;  // whole warps leave together
+  const int lane = threadIdx.x % kWarp;
+  const std::int64_t b = row / (height + 1), y = row % (height + 1);
+  const std::int64_t mask = (b * height + y - 1) * width;  // an index: before the first row no pointer may point
+  std::int32_t* out = integral + row * (width + 1);
+  if (lane == 0) out[0] = 0;
+  std::int32_t before = 0;
+  for (std::int64_t first = 0; first < width; first += kWarp) {
+    const std::int64_t x = first + lane;
+    const unsigned set = __ballot_sync(kAll, y > 0 && x < width && masks[mask + x] != 0);
+    if (x < width) out[x + 1] = before + __popc(set & (kAll >> (kWarp - 1 - lane)));
+    before += __popc(set);
+  }
+}
+
+// Traffic: the row sums are read and written once, neighbouring columns by neighbouring threads. Ownership: a thread a
+// column of a frame.
+__global__ void sum_columns(std::int64_t columns, std::int64_t height, std::int64_t stride, std::int32_t* integral) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= columns) return;
+  std::int32_t* at = integral + i / stride * (height + 1) * stride + i % stride;
+  std::int32_t sum = 0;
+  for (std::int64_t y = 0; y <= height; ++y) at[y * stride] = sum += at[y * stride];
+}
+
+// The squares of one side in one frame, numbered row by row.
+struct Squares {
+  const std::int32_t* integral;
+  std::int64_t stride, side, columns, count;
+  std::int32_t limit;
+
+  __device__ bool fits(std::int64_t i) const {
+    const std::int32_t* top = integral + i / columns * stride;
+    return patch_sum(top, top + side * stride, i % columns, side) <= limit;
+  }
+};
+
+__device__ __forceinline__ Squares squares_of(const std::int32_t* integral, std::int64_t batch, std::int64_t height,
+                                              std::int64_t width, std::int64_t frame, std::int64_t side, double share) {
+  const bool known = frame >= 0 && frame < batch;
+  const Corners corners = corners_of(known ? side : 0, height, width);
+  const std::int64_t stride = width + 1, count = corners.rows * corners.columns;
+  return {integral + (known ? frame : 0) * (height + 1) * stride,
+          stride,
+          side,
+          corners.columns,
+          count,
+          count > 0 ? patch_limit(side, share) : 0};
+}
+
+// Traffic: four values of the integral image a square, coalesced and shared with its neighbours in L1 and L2; one
+// atomic addition a warp. Ownership: a block counts 8192 neighbouring squares of one side and frame.
+__global__ void count_squares(const std::int32_t* integral, std::int64_t strips, std::int64_t batch,
+                              std::int64_t height, std::int64_t width, const std::int64_t* frames,
+                              const std::int64_t* sides, double share, Counter* counts) {
+  const std::int64_t i = blockIdx.x / strips, from = blockIdx.x % strips * kStrip;
+  const Squares squares = squares_of(integral, batch, height, width, frames[i], sides[i], share);
+  const std::int64_t to = min64(from + kStrip, squares.count);
+  unsigned fitting = 0;
+  for (std::int64_t first = from; first < to; first += kThreads) {
+    const std::int64_t at = first + threadIdx.x;
+    fitting += __popc(__ballot_sync(kAll, at < to && squares.fits(at)));
+  }
+  if (threadIdx.x % kWarp == 0 && fitting > 0) atomicAdd(counts + i, static_cast<Counter>(fitting));
+}
+
+// Traffic: four values of the integral image a square, up to the one that is found. Ownership: one block a query; 256
+// squares at a time, each warp counting its own by ballot.
+__global__ void find_squares(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
+                             const std::int64_t* frames, const std::int64_t* sides, const std::int64_t* ranks,
+                             double share, std::int64_t* corners) {
+  PYWS_SHARED(int, fitting, kWarps);
+  const std::int64_t q = blockIdx.x;
+  const Squares squares = squares_of(integral, batch, height, width, frames[q], sides[q], share);
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  std::int64_t rank = ranks[q];
+  bool found = false;
+  for (std::int64_t first = 0; first < squares.count && rank >= 0 && !found; first += kThreads) {
+    const std::int64_t at = first + threadIdx.x;
+    const bool fits = at < squares.count && squares.fits(at);
+    const unsigned ballot = __ballot_sync(kAll, fits);
+    __syncthreads();
+    if (lane == 0) fitting[warp] = __popc(ballot);
+    __syncthreads();
+    std::int64_t before = 0, total = 0;
+    for (int w = 0; w < kWarps; ++w) {
+      before += w < warp ? fitting[w] : 0;
+      total += fitting[w];
+    }
+    if (fits && before + __popc(ballot & ((1u << lane) - 1)) == rank) {
+      corners[2 * q] = at / squares.columns;
+      corners[2 * q + 1] = at % squares.columns;
+    }
+    found = rank < total;
+    rank -= total;
+  }
+  if (!found && threadIdx.x == 0) corners[2 * q] = corners[2 * q + 1] = -1;
+}
+
+}  // namespace
+
+void integral_image_cuda(const std::uint8_t* masks, std::int64_t batch, std::int64_t height, std::int64_t width,
+                         std::int32_t* integral, void* stream) {
+  const char* op = "integral_image";
+  const std::int64_t rows = batch * (height + 1), columns = batch * (width + 1);
+  launch(op, sum_rows, grid_1d(op, ceil_div(rows, kWarps)), dim3(kThreads), 0, stream, masks, rows, height, width,
+         integral);
+  launch(op, sum_columns, grid_1d(op, ceil_div(columns, kThreads)), dim3(kThreads), 0, stream, columns, height,
+         width + 1, integral);
+}
+
+void count_patches_cuda(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
+                        const std::int64_t* frames, const std::int64_t* sides, std::int64_t queries, double share,
+                        std::int64_t* counts, void* stream) {
+  const char* op = "count_patches";
+  const std::int64_t strips = ceil_div(height * width, kStrip);
+  launch(op, count_squares, grid_1d(op, queries * strips), dim3(kThreads), 0, stream, integral, strips, batch, height,
+         width, frames, sides, share, reinterpret_cast<Counter*>(counts));
+}
+
+void find_patches_cuda(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
+                       const std::int64_t* frames, const std::int64_t* sides, const std::int64_t* ranks,
+                       std::int64_t queries, double share, std::int64_t* corners, void* stream) {
+  const char* op = "find_patches";
+  launch(op, find_squares, grid_1d(op, queries), dim3(kThreads), 0, stream, integral, batch, height, width, frames,
+         sides, ranks, share, corners);
+}
+
+}  // namespace pyws

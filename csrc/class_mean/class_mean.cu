@@ -1,0 +1,285 @@
+#include "class_mean/class_mean.h"
+#include "common/cuda_launch.h"
+#include "common/ragged_cuda.h"
+
+namespace pyws {
+namespace {
+
+using Counter = unsigned long long;
+
+constexpr int kThreads = 256;
+
+// Inclusive sums of one number a thread over the block; `total` becomes the sum of all.
+__device__ std::int64_t scan(std::int64_t x, std::int64_t* room, std::int64_t* total) {
+  const int t = threadIdx.x;
+  room[t] = x;
+  __syncthreads();
+  for (int step = 1; step < kThreads; step *= 2) {
+    const std::int64_t other = t >= step ? room[t - step] : 0;
+    __syncthreads();
+    room[t] += other;
+    __syncthreads();
+  }
+  const std::int64_t sum = room[t];
+  *total = room[kThreads - 1];
+  __syncthreads();
+  return sum;
+}
+
+// Traffic: offsets and lengths are read and written once, coalesced. Ownership: one warp; running maxima by shuffles.
+__global__ void lay_out(const std::int64_t* offsets, const std::int64_t* lengths, std::int64_t groups,
+                        std::int64_t segments, std::int64_t* rows, std::int64_t* snippets) {
+  const int lane = threadIdx.x;
+  long long most = 0;
+  for (std::int64_t tile = 0; tile <= groups; tile += kWarp) {
+    const std::int64_t g = tile + lane;
+    long long offset = max64(most, g <= groups ? min64(offsets[g], segments) : 0);
+    for (int step = 1; step < kWarp; step *= 2) {
+      const long long other = __shfl_up_sync(kWholeWarp, offset, step);
+      if (lane >= step) offset = max64(offset, other);
+    }
+    if (g <= groups) rows[g] = offset;
+    if (g < groups) snippets[g + 1] = max64(lengths[g], 0);
+    most = __shfl_sync(kWholeWarp, offset, kWarp - 1);
+  }
+}
+
+// Traffic: ids are written and read twice, the rest is one short array an interval, in L1 or L2. Ownership: one block a
+// group; thread t owns snippets, rows and intervals t, t + 256, ...
+//
+//   1  snippets where a row changes its sign are flagged; running sums of the flags number the intervals
+//   2  rep[k], the first interval of k's class, starts as 0. Each row in turn parts the classes: intervals of one class
+//      and one sign agree on the least of them by atomicMin in best[sign][rep]. Keys of later rows are smaller, so that
+//      nothing has to be cleared.
+//   3  first intervals of classes that some row touches are numbered by running sums
+__global__ void classify(const double* start, const double* end, const std::int64_t* starts, std::int64_t groups,
+                         int geometry, double margin, std::int64_t slots, std::int64_t* scratch, std::int64_t* all_ids,
+                         std::int64_t* entries, std::int64_t* classes) {
+  PYWS_SHARED(std::int64_t, room, kThreads);
+  PYWS_SHARED(Counter, found, 1);
+  const ClassGroup group = class_group(starts, groups, blockIdx.x, slots, scratch);
+  const std::int64_t rows = group.rows, length = group.length;
+  std::int64_t* ids = all_ids + group.snippet;
+  RowSpans* spans = spans_of(group);
+  std::int64_t *bounds = array_of(group, kBounds), *name = array_of(group, kName), *first = array_of(group, kFirst);
+  std::int64_t *size = array_of(group, kSize), *touching = array_of(group, kTouching);
+  std::int64_t *rep = array_of(group, kWork), *change = array_of(group, kWork + 1);
+  std::int64_t* number = array_of(group, kWork + 2);
+  Counter* best = reinterpret_cast<Counter*>(array_of(group, kWork + 3));
+
+  for (std::int64_t i = threadIdx.x; i < length; i += kThreads) ids[i] = i == 0;
+  if (threadIdx.x == 0) *found = 0;
+  __syncthreads();
+  for (std::int64_t r = threadIdx.x; r < rows; r += kThreads) {
+    const RowSpans row = row_spans(geometry, margin, start[group.row + r], end[group.row + r], length);
+    const std::int64_t places[4] = {row.left, row.start, row.end, row.right};
+    for (int k = 0; k < 4; ++k)
+      if (places[k] < length) atomicMax(reinterpret_cast<Counter*>(ids + places[k]), Counter{1});
+    spans[r] = row;
+  }
+  __syncthreads();
+  std::int64_t intervals = 0, total;
+  for (std::int64_t base = 0; base < length; base += kThreads) {
+    const std::int64_t i = base + threadIdx.x, flag = i < length ? ids[i] : 0;
+    const std::int64_t interval = intervals + scan(flag, room, &total) - 1;
+    if (i < length) ids[i] = interval;
+    if (flag) bounds[interval] = i;
+    intervals += total;
+  }
+  for (std::int64_t k = threadIdx.x; k < 4 * rows + 2; k += kThreads) {
+    rep[k] = change[k] = size[k] = 0;
+    for (int sign = 0; sign < 3; ++sign) best[sign * slots + k] = ~Counter{0};
+  }
+  if (threadIdx.x == 0) {
+    bounds[intervals] = length;
+    touching[0] = 0;
+  }
+  __syncthreads();
+
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const RowSpans row = spans[r];
+    if (row.left == row.right) continue;  // for all threads alike
+    for (std::int64_t k = threadIdx.x; k < intervals; k += kThreads)
+      atomicMin(best + (row_sign(row, bounds[k]) + 1) * slots + rep[k], static_cast<Counter>(rows - r) << 32 | k);
+    __syncthreads();
+    for (std::int64_t k = threadIdx.x; k < intervals; k += kThreads) {
+      const int sign = row_sign(row, bounds[k]);
+      rep[k] = static_cast<std::int64_t>(best[(sign + 1) * slots + rep[k]] & 0xffffffffu);
+      change[k] += sign != 0;
+    }
+    __syncthreads();
+  }
+
+  std::int64_t named = 1;
+  for (std::int64_t base = 0; base < intervals; base += kThreads) {
+    const std::int64_t k = base + threadIdx.x;
+    const bool leads = k < intervals && rep[k] == k;
+    const bool counts = leads && change[k] > 0;
+    const std::int64_t rank = scan(counts, room, &total);
+    if (leads) number[k] = counts ? named - 1 + rank : 0;
+    if (counts) {
+      first[number[k]] = bounds[k];
+      touching[number[k]] = change[k];
+      atomicAdd(found, static_cast<Counter>(change[k]));
+    }
+    named += total;
+  }
+  __syncthreads();
+  for (std::int64_t k = threadIdx.x; k < intervals; k += kThreads) {
+    name[k] = number[rep[k]];
+    atomicAdd(reinterpret_cast<Counter*>(size + name[k]), static_cast<Counter>(bounds[k + 1] - bounds[k]));
+  }
+  if (threadIdx.x == 0) {
+    classes[blockIdx.x + 1] = named;
+    entries[blockIdx.x + 1] = static_cast<std::int64_t>(*found);
+  }
+}
+
+// Traffic: ids are read and written once; sizes and entries, a few an interval, move from the slots to where they stay,
+// coalesced. Ownership: one block a group; thread t owns snippets and classes t, t + 256, ...
+__global__ void pack(const std::int64_t* starts, const std::int64_t* class_offsets, std::int64_t groups,
+                     std::int64_t slots, std::int64_t* scratch, std::int64_t* ids, std::int64_t* size,
+                     std::int64_t* row_offsets) {
+  PYWS_SHARED(std::int64_t, room, kThreads);
+  const ClassGroup group = class_group(starts, groups, blockIdx.x, slots, scratch);
+  const std::int64_t* classes = class_offsets + blockIdx.x;
+  const std::int64_t *name = array_of(group, kName), *touching = array_of(group, kTouching);
+  for (std::int64_t i = group.snippet + threadIdx.x; i < group.snippet + group.length; i += kThreads)
+    ids[i] = classes[0] + name[ids[i]];
+  std::int64_t entry = starts[kEntries * (groups + 1) + blockIdx.x], total;
+  for (std::int64_t base = 0; base < classes[1] - classes[0]; base += kThreads) {
+    const std::int64_t k = base + threadIdx.x;
+    const bool known = k < classes[1] - classes[0];
+    const std::int64_t sum = scan(known ? touching[k] : 0, room, &total);
+    if (known) {
+      row_offsets[classes[0] + k + 1] = entry + sum;
+      size[classes[0] + k] = array_of(group, kSize)[k];
+    }
+    entry += total;
+  }
+}
+
+// The group whose classes hold class c: the last one that starts at or before it and is not empty.
+PYWS_HD std::int64_t group_of(const std::int64_t* class_offsets, std::int64_t groups, std::int64_t c) {
+  std::int64_t low = 0, high = groups;
+  while (high - low > 1) {
+    const std::int64_t middle = (low + high) / 2;
+    (class_offsets[middle] <= c ? low : high) = middle;
+  }
+  return low;
+}
+
+// Traffic: the spans of a group's rows are read once for each of its classes, coalesced, from L2; each entry is written
+// once. Ownership: one warp a class; lanes look at 32 rows at a time and line up by the ballot.
+__global__ void list_rows(const std::int64_t* starts, const std::int64_t* class_offsets, std::int64_t groups,
+                          std::int64_t slots, std::int64_t* scratch, const std::int64_t* row_offsets,
+                          std::int64_t warps, std::int64_t* rows, std::int8_t* signs) {
+  const int lane = threadIdx.x % kWarp;
+  const std::int64_t warp = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp;
+  for (std::int64_t c = warp; c < class_offsets[groups]; c += warps) {
+    std::int64_t next = row_offsets[c];
+    if (next == row_offsets[c + 1]) continue;
+    const std::int64_t g = group_of(class_offsets, groups, c);
+    const ClassGroup group = class_group(starts, groups, g, slots, scratch);
+    const std::int64_t snippet = array_of(group, kFirst)[c - class_offsets[g]];
+    for (std::int64_t base = 0; base < group.rows; base += kWarp) {
+      const std::int64_t r = base + lane;
+      const int sign = r < group.rows ? row_sign(spans_of(group)[r], snippet) : 0;
+      const unsigned touching = __ballot_sync(kWholeWarp, sign != 0);
+      if (sign != 0) {
+        const std::int64_t at = next + __popc(touching & lanes_below());
+        rows[at] = group.row + r;
+        signs[at] = static_cast<std::int8_t>(sign);
+      }
+      next += __popc(touching);
+    }
+  }
+}
+
+// Traffic: values and ids are read twice, means written once; sums live in L1 or L2. Ownership: one warp a group and
+// column, so that no two threads add to one sum. Of 32 neighbouring snippets the first of each class adds up the values
+// of all of them in order, and then to the class.
+template <class T>
+__global__ void average(const T* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
+                        const std::int64_t* class_offsets, std::int64_t total, std::int64_t classes,
+                        std::int64_t columns, ClassSum* sums, T* out, std::int64_t* unknown) {
+  const std::int64_t g = blockIdx.x / columns, d = blockIdx.x % columns;
+  const Range snippets = class_range(snippet_offsets, g, total), those = class_range(class_offsets, g, classes);
+  const std::int64_t begin = snippets.begin, end = snippets.end, low = those.begin, high = those.end;
+  const int lane = threadIdx.x;
+  for (std::int64_t k = low + lane; k < high; k += kWarp) sums[k * columns + d] = {0.0, 0.0};
+  __syncwarp();
+  std::int64_t odd = -1;
+  for (std::int64_t base = begin; base < end; base += kWarp) {
+    const std::int64_t i = base + lane;
+    const bool known = i < end && ids[i] >= low && ids[i] < high;
+    const unsigned others = __ballot_sync(kWholeWarp, i < end && !known);
+    if (odd < 0 && others != 0) odd = base + __ffs(others) - 1;
+    const long long id = known ? ids[i] : -1;
+    const double value = known ? values[i * columns + d] : 0.0;
+    double sum = 0, count = 0;
+    bool leads = known;
+    for (int other = 0; other < kWarp; ++other) {
+      const long long other_id = __shfl_sync(kWholeWarp, id, other);
+      const double other_value = __shfl_sync(kWholeWarp, value, other);
+      if (other_id != id) continue;
+      sum += other_value;
+      count += 1.0;
+      leads = leads && other >= lane;
+    }
+    if (leads) {
+      sums[id * columns + d].sum += sum;
+      sums[id * columns + d].count += count;
+    }
+    __syncwarp();
+  }
+  if (d == 0 && lane == 0) unknown[g] = odd;
+  for (std::int64_t k = low + lane; k < high; k += kWarp) sums[k * columns + d].sum /= sums[k * columns + d].count;
+  __syncwarp();
+  for (std::int64_t i = begin + lane; i < end; i += kWarp) {
+    const std::int64_t at = i * columns + d;
+    out[at] = ids[i] >= low && ids[i] < high ? static_cast<T>(sums[ids[i] * columns + d].sum) : values[at];
+  }
+}
+
+}  // namespace
+
+void snippet_classes_cuda(const double* start, const double* end, std::int64_t segments, const std::int64_t* offsets,
+                          const std::int64_t* lengths, std::int64_t groups, int geometry, double margin,
+                          std::int64_t slots, std::int64_t* starts, std::int64_t* class_offsets, std::int64_t* scratch,
+                          std::int64_t* ids, void* stream) {
+  const char* op = "snippet_classes";
+  const auto array = [&](int index) { return starts + index * (groups + 1); };
+  launch(op, lay_out, dim3(1), dim3(kWarp), 0, stream, offsets, lengths, groups, segments, array(kRows),
+         array(kSnippets));
+  launch_scan_counts(op, array(kSnippets), groups, stream);
+  launch(op, classify, grid_1d(op, groups), dim3(kThreads), 0, stream, start, end, starts, groups, geometry, margin,
+         slots, scratch, ids, array(kEntries), class_offsets);
+  launch_scan_counts(op, array(kEntries), groups, stream);
+  launch_scan_counts(op, class_offsets, groups, stream);
+}
+
+void class_rows_cuda(const std::int64_t* starts, const std::int64_t* class_offsets, std::int64_t groups,
+                     std::int64_t slots, std::int64_t* scratch, std::int64_t* ids, std::int64_t* size,
+                     std::int64_t* row_offsets, std::int64_t* rows, std::int8_t* signs, void* stream) {
+  const char* op = "snippet_classes";
+  launch(op, pack, grid_1d(op, groups), dim3(kThreads), 0, stream, starts, class_offsets, groups, slots, scratch, ids,
+         size, row_offsets);
+  const std::int64_t blocks = min64(4 * groups, 4096);  // the number of classes is known on the device only
+  launch(op, list_rows, grid_1d(op, blocks), dim3(kThreads), 0, stream, starts, class_offsets, groups, slots, scratch,
+         row_offsets, blocks * kThreads / kWarp, rows, signs);
+}
+
+void class_mean_cuda(int dtype, const void* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
+                     const std::int64_t* class_offsets, std::int64_t groups, std::int64_t total, std::int64_t classes,
+                     std::int64_t columns, ClassSum* sums, void* out, std::int64_t* unknown, void* stream) {
+  const auto run = [&](const auto* typed, auto* result) {
+    using T = std::remove_pointer_t<decltype(result)>;
+    launch("class_mean", average<T>, grid_1d("class_mean", groups * columns), dim3(kWarp), 0, stream, typed, ids,
+           snippet_offsets, class_offsets, total, classes, columns, sums, result, unknown);
+  };
+  dtype == kFloat32 ? run(static_cast<const float*>(values), static_cast<float*>(out))
+                    : run(static_cast<const double*>(values), static_cast<double*>(out));
+}
+
+}  // namespace pyws

@@ -1,0 +1,40 @@
+// Connected components on CUDA, for the .cu files that look for them: a forest in which every pixel leads to an earlier
+// one, the first of its component to itself.
+#pragma once
+
+#include "common/cuda_launch.h"
+
+namespace pyws {
+
+__device__ __forceinline__ std::int32_t root(const std::int32_t* parent, std::int32_t i) {
+  while (parent[i] != i) i = parent[i];
+  return i;
+}
+
+// While others join: reads where the atomics of all blocks take place.
+__device__ __forceinline__ std::int32_t root_now(std::int32_t* parent, std::int32_t i) {
+  for (std::int32_t next; (next = atomicAdd(parent + i, 0)) != i;) i = next;
+  return i;
+}
+
+// The later root is led to the earlier one; where somebody else led it elsewhere meanwhile, that one is joined too.
+// Whatever the order, the end is the same components and first pixels.
+__device__ __forceinline__ void join(std::int32_t* parent, std::int32_t a, std::int32_t b) {
+  while ((a = root_now(parent, a)) != (b = root_now(parent, b))) {
+    const std::int32_t later = a > b ? a : b, first = a > b ? b : a;
+    const std::int32_t before = atomicMin(parent + later, first);
+    if (before == later) return;
+    a = before;
+    b = first;
+  }
+}
+
+// The first lane of the run of lanes that the calling lane belongs to, `head` set at the first of each. All lanes of
+// a warp call it.
+__device__ __forceinline__ int first_of_run(bool head) {
+  const unsigned lane = threadIdx.x % 32;
+  const unsigned heads = __ballot_sync(0xffffffffu, head) & (0xffffffffu >> (31 - lane));
+  return 31 - __clz(static_cast<int>(heads));
+}
+
+}  // namespace pyws

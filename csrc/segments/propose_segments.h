@@ -1,0 +1,91 @@
+// propose_segments: the runs of a temporal class activation map above each of several thresholds, and their scores.
+//
+// A group is a video and a class, in the order video * classes + class. At each threshold every maximal run [s, e) of
+// snippets with tcam > threshold and e - s >= min_length becomes a segment. With d = e - s and past = 0 or 1:
+//   inner      mean over [s, min(e + past, l))
+//   outer      mean over [max(0, s - left[d]), s) and [e + past, min(l - past, e + past + right[d])) together, or 0
+//   segment    start s, end e + past, score inner - outer, weight inner
+// past = 1 is the released rule, which scores one snippet beyond the run.
+//
+// Two calls, because the number of segments depends on the contents: count_proposals, then (the caller reads the total
+// and allocates) fill_proposals.
+//
+// tcam       (snippets, classes) float32 or float64, contiguous
+// offsets    (videos+1,) int64, read clamped to 0..snippets
+// thresholds (count,) float64, rising, at most 255; compared in float64
+// wanted     (videos, classes) bool or null: groups to propose for
+// margins    (2, margin_sizes) int32: left and right by run length, made once on the host, so that all devices agree
+// scratch    (snippets + videos) * classes float64: running sums of each group, contiguous; then snippets * classes
+//            bytes: how many thresholds each value passes (its level; on the CPU only those that a run of at least
+//            min_length around it passes)
+// runs       (videos * classes * count + 2,) int64: where the segments of each group and threshold begin; the last but
+//            one number is their total, the last the first position snippet * classes + class whose value is not
+//            finite, or INT64_MAX
+// packed     (4, total) float64: start, end, score, weight, ordered by group, threshold, start
+// packed_offsets   (videos * classes + 1,) int64: the groups of the answer
+// Sums       running sums over blocks of 32 snippets, the blocks added in rising order: the same bits everywhere.
+// Contents   any; a run is never written outside the room that was counted for it.
+#pragma once
+
+#include "common/host_device.h"
+#include "common/ragged.h"
+
+namespace pyws {
+
+constexpr int kProposalBlock = 32;
+constexpr int kMaxThresholds = 255;  // a level is a byte
+constexpr std::int64_t kAllFinite = INT64_MAX;
+
+void count_proposals_cpu(int dtype, const void* tcam, const std::int64_t* offsets, std::int64_t videos,
+                         std::int64_t classes, std::int64_t snippets, const double* thresholds, std::int64_t count,
+                         const bool* wanted, std::int64_t min_length, double* scratch, std::int64_t* runs, int threads);
+void count_proposals_cuda(int dtype, const void* tcam, const std::int64_t* offsets, std::int64_t videos,
+                          std::int64_t classes, std::int64_t snippets, const double* thresholds, std::int64_t count,
+                          const bool* wanted, std::int64_t min_length, double* scratch, std::int64_t* runs,
+                          void* stream);
+
+void fill_proposals_cpu(const std::int64_t* offsets, std::int64_t videos, std::int64_t classes, std::int64_t snippets,
+                        std::int64_t count, std::int64_t min_length, const std::int32_t* margins,
+                        std::int64_t margin_sizes, int past, const double* scratch, const std::int64_t* runs,
+                        std::int64_t total, double* packed, std::int64_t* packed_offsets, int threads);
+void fill_proposals_cuda(const std::int64_t* offsets, std::int64_t videos, std::int64_t classes, std::int64_t snippets,
+                         std::int64_t count, std::int64_t min_length, const std::int32_t* margins,
+                         std::int64_t margin_sizes, int past, const double* scratch, const std::int64_t* runs,
+                         std::int64_t total, double* packed, std::int64_t* packed_offsets, void* stream);
+
+// Where the levels begin in the scratch, in float64.
+PYWS_HD std::int64_t proposal_levels(std::int64_t videos, std::int64_t classes, std::int64_t snippets) {
+  return (snippets + videos) * classes;
+}
+
+// Where a group lies: its snippets in the video, its running sums (length + 1) and its levels (length) in the scratch.
+struct ProposalGroup {
+  std::int64_t begin, length, prefix, levels;
+};
+
+PYWS_HD ProposalGroup proposal_group(const std::int64_t* offsets, std::int64_t classes, std::int64_t snippets,
+                                     std::int64_t group) {
+  const std::int64_t video = group / classes, c = group % classes;
+  const Range range = group_range(offsets, video, snippets);
+  const std::int64_t length = range.end - range.begin;
+  return {range.begin, length, (range.begin + video) * classes + c * (length + 1), range.begin * classes + c * length};
+}
+
+// Writes the segment of the run [s, e) to column `at` of packed.
+PYWS_HD void score_run(std::int64_t s, std::int64_t e, std::int64_t length, const double* prefix,
+                       const std::int32_t* margins, std::int64_t margin_sizes, int past, double* packed,
+                       std::int64_t total, std::int64_t at) {
+  const std::int64_t d = min64(e - s, margin_sizes - 1);
+  const std::int64_t inner_end = min64(e + past, length);
+  const double inner = (prefix[inner_end] - prefix[s]) / static_cast<double>(inner_end - s);
+  const std::int64_t left = max64(0, s - margins[d]);
+  const std::int64_t right = max64(inner_end, min64(length - past, e + past + margins[margin_sizes + d]));
+  const std::int64_t outer_size = s - left + right - inner_end;
+  const double outer = prefix[s] - prefix[left] + (prefix[right] - prefix[inner_end]);
+  packed[at] = static_cast<double>(s);
+  packed[total + at] = static_cast<double>(e + past);
+  packed[2 * total + at] = inner - outer / static_cast<double>(max64(outer_size, 1));
+  packed[3 * total + at] = inner;
+}
+
+}  // namespace pyws

@@ -1,0 +1,36 @@
+// The leaf loops of slic, one table an instruction set.
+#pragma once
+
+#include "common/simd.h"
+#include "slic/slic.h"
+
+namespace pyws {
+
+// One cell of the grid. Pointers are to its first pixel; rows of the frame are `stride` pixels apart.
+struct SlicCell {
+  const std::uint32_t* la;
+  const std::uint32_t* bx;
+  const std::uint8_t* mask;  // null: all pixels
+  std::int64_t stride, left, width, top, bottom;
+  std::int64_t scale;                // SlicScale::position
+  const SlicCandidates* candidates;  // null: every pixel takes its own cluster
+};
+
+constexpr int kSlicLabels = 16;  // what four bits may say, from kSlicOutside on all the same
+
+struct SlicLoops {
+  // A row of a frame to features. left[x]: position of column x in its cell.
+  void (*colors)(int dtype, const void* red, const void* green, const void* blue, std::int64_t width,
+                 const std::int32_t* tables, SlicScale scale, const std::int32_t* left, std::uint32_t* la,
+                 std::uint32_t* bx);
+  // Nearest clusters, summed up by slot.
+  void (*sum)(const SlicCell* cell, SlicSums sums[kSlicSlots]);
+  // Nearest clusters, as labels: label[slot], the last for all that is outside.
+  void (*label)(const SlicCell* cell, const std::int32_t label[kSlicLabels], std::int32_t* labels);
+  // Runs of one label in a row.
+  std::int64_t (*count_runs)(const std::int32_t* labels, std::int64_t width);
+};
+
+PYWS_DECLARE_LOOPS(SlicLoops, slic_loops)
+
+}  // namespace pyws
