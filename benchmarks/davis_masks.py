@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyws.data.frames import read_mask, write_mask, write_picture
+from pyws.data.video.frames import read_mask, write_mask, write_picture
 from pyws.evaluation.segmentation import mask_iou
 from pyws.masks.annotations import Annotations, Frame
 from pyws.masks.criterion import Criterion, Scores

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyws import Segments
-from pyws.data.temporal import Instances, Truth
+from pyws.data.annotations.activitynet import Instances, Truth
 from pyws.evaluation import detection_map
 from pyws.ops import match_segments
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyws.data.feature_files import write_features
-from pyws.data.features import FeatureSet
-from pyws.data.temporal import read_truth, write_truth
+from pyws.data.annotations.activitynet import read_truth, write_truth
+from pyws.data.features.dataset import FeatureSet
+from pyws.data.features.files import write_features
 from pyws.files import read_json, write_json
 
 CLASSES = ("jump", "run", "swim")

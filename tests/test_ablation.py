@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pyws import cli
-from pyws.data.features import open_features
+from pyws.data.features.dataset import open_features
 from pyws.segments.ablation import COURSES, METHODS, Ablation, Course, label_worth
 from pyws.segments.config import PRESETS
 from pyws.segments.pseudo import PseudoLabels

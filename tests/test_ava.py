@@ -9,8 +9,8 @@ import torch
 
 from pyws import DataError
 from pyws.cli import main
-from pyws.data.ava import AVA10, Attention, KeyFrame, read_action_list, read_ava
-from pyws.data.frames import write_picture
+from pyws.data.annotations.ava import AVA10, Attention, KeyFrame, read_action_list, read_ava
+from pyws.data.video.frames import write_picture
 from pyws.evaluation.boxes import box_iou, evaluate_boxes
 from pyws.masks.attention import boxes_of_map
 from pyws.models.classifiers import build_classifier, save_classifier

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pyws import DataError
-from pyws.data import decoders
-from pyws.data.decoders import PyAV, Torchcodec, open_decoder
-from pyws.data.frames import open_frames
+from pyws.data.video import decoders
+from pyws.data.video.decoders import PyAV, Torchcodec, open_decoder
+from pyws.data.video.frames import open_frames
 
 needs_torchcodec = pytest.mark.skipif(
     decoders._video_decoder() is None, reason="torchcodec or the FFmpeg libraries it needs are not installed"

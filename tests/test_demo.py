@@ -14,9 +14,9 @@ from pyws.commands.common import Common
 from pyws.commands.demo import run_demo
 from pyws.commands.demo.config import DemoConfig
 from pyws.commands.demo.segments import CLASSES, TIOUS, _inside
-from pyws.data.frames import read_mask
-from pyws.data.scenes import SceneConfig
-from pyws.data.synthetic import Stream
+from pyws.data.synthetic.clips import Stream
+from pyws.data.synthetic.rendering import SceneConfig
+from pyws.data.video.frames import read_mask
 from pyws.evaluation import detection_map
 from pyws.files import read_json
 

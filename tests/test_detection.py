@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyws.data.temporal import read_detections, read_truth, read_wtalc
+from pyws.data.annotations.activitynet import read_detections, read_truth, read_wtalc
 from pyws.errors import DataError
 from pyws.evaluation import detection_map
 from pyws.segments import fuse_detections
@@ -261,7 +261,7 @@ def test_released_numbers_of_suppression_and_fusion(released, name, method):
 
 def test_the_documents_read_from_files(released, tmp_path):
     golden, truth, _ = released
-    from pyws.data.temporal import write_truth
+    from pyws.data.annotations.activitynet import write_truth
 
     write_truth(tmp_path / "truth.json.gz", truth)
     again = read_truth(tmp_path / "truth.json.gz")

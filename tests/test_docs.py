@@ -85,14 +85,14 @@ def labels(height, width):
 
 
 def features(folder):
-    from pyws.data.synthetic_features import SyntheticSettings, write_synthetic
+    from pyws.data.synthetic.features import SyntheticSettings, write_synthetic
 
     write_synthetic(folder / "watching", SyntheticSettings(classes=2, width=8), training=6, test=2)
     return {}
 
 
 def videos(folder):
-    from pyws.data.generated_a2d import GeneratedConfig, write_generated_a2d
+    from pyws.data.synthetic.a2d import GeneratedConfig, write_generated_a2d
 
     write_generated_a2d(folder / "A2D", config=GeneratedConfig(train=2, validation=1, test=1, frames=2))
     return {}

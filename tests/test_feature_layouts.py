@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from pyws import cli
-from pyws.data.feature_check import check_data_set
-from pyws.data.feature_files import write_features
-from pyws.data.feature_writers import convert_features
-from pyws.data.features import open_features
-from pyws.data.pickle_index import index_npy
-from pyws.data.synthetic_features import SyntheticSettings, write_synthetic
+from pyws.data.annotations.pickle_index import index_npy
+from pyws.data.features.check import check_data_set
+from pyws.data.features.dataset import open_features
+from pyws.data.features.files import write_features
+from pyws.data.features.writers import convert_features
+from pyws.data.synthetic.features import SyntheticSettings, write_synthetic
 from pyws.errors import DataError
 
 SETTINGS = SyntheticSettings(classes=2, width=8, snippets=40)

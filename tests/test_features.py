@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from pyws.data.feature_files import stored_file, write_features
-from pyws.data.feature_layouts import read_tags
-from pyws.data.features import open_features
+from pyws.data.features.dataset import open_features
+from pyws.data.features.files import stored_file, write_features
+from pyws.data.features.layouts import read_tags
 from pyws.errors import DataError
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from pyws import DataError
 from pyws.cli import main
-from pyws.data.a2d_files import read_videoset
-from pyws.data.frames import open_frames, read_image
-from pyws.data.generated_a2d import GeneratedConfig, _visible, draw_video, write_generated_a2d
-from pyws.data.label_space import a2d_codes
-from pyws.data.mask_sets import open_mask_set
+from pyws.data.synthetic.a2d import GeneratedConfig, _visible, draw_video, write_generated_a2d
+from pyws.data.tagged.a2d_files import read_videoset
+from pyws.data.tagged.label_space import a2d_codes
+from pyws.data.tagged.layouts import open_mask_set
+from pyws.data.video.frames import open_frames, read_image
 
 pytest.importorskip("h5py")
 SMALL = {"frames": 4, "height": 40, "width": 56, "actor_size": (16.0, 24.0), "pan": 2.0}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pyws import DataError
-from pyws.data.label_space import (
+from pyws.data.tagged.label_space import (
     A2D_ACTIONS,
     A2D_ACTORS,
     A2D_CODES,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pyws.cli import main
-from pyws.data.frames import read_image, write_mask, write_picture
-from pyws.data.generated_a2d import GeneratedConfig, write_generated_a2d
-from pyws.data.mask_check import check_mask_set
+from pyws.data.synthetic.a2d import GeneratedConfig, write_generated_a2d
+from pyws.data.tagged.check import check_mask_set
+from pyws.data.video.frames import read_image, write_mask, write_picture
 
 pytest.importorskip("h5py")
 

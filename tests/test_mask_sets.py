@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from pyws import DataError
-from pyws.data.a2d_files import read_annotation
-from pyws.data.frames import write_mask, write_picture
-from pyws.data.label_space import A2D_CODES
-from pyws.data.mask_sets import TaggedVideo, open_mask_set, resized
+from pyws.data.tagged.a2d_files import read_annotation
+from pyws.data.tagged.dataset import TaggedVideo, resized
+from pyws.data.tagged.label_space import A2D_CODES
+from pyws.data.tagged.layouts import open_mask_set
+from pyws.data.video.frames import write_mask, write_picture
 
 h5py = pytest.importorskip("h5py")
 
@@ -137,7 +138,7 @@ def test_bad_annotations(tmp_path, monkeypatch):
         assert str(caught.value).startswith(str(tmp_path / name))
     strange = write_hdf5(tmp_path / "strange.mat", reS_id=np.array([[np.nan, -3.0], [1e300, 11.0]]).T)
     assert read_annotation(strange).codes.tolist() == [[255, 255], [255, 11]]
-    monkeypatch.setattr("pyws.data.a2d_files.MAX_PIXELS", 3)
+    monkeypatch.setattr("pyws.data.tagged.a2d_files.MAX_PIXELS", 3)
     with pytest.raises(DataError, match="reS_id must have at most 3 values"):
         read_annotation(good)
 
@@ -281,8 +282,8 @@ def test_validation_keeps_the_shares_of_tags(tmp_path):
 
 
 def test_videos_must_have_different_names():
-    from pyws.data.label_space import objects
-    from pyws.data.mask_sets import MaskSet
+    from pyws.data.tagged.dataset import MaskSet
+    from pyws.data.tagged.label_space import objects
 
     video = TaggedVideo("a", Path("a"), (1,))
     with pytest.raises(DataError, match="two videos have the name a"):

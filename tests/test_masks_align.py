@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pyws.data.label_space import a2d, actor_actions, objects
-from pyws.data.rle import decode_mask, encode_mask
+from pyws.data.tagged.label_space import a2d, actor_actions, objects
+from pyws.data.tagged.rle import decode_mask, encode_mask
 from pyws.masks.align import AlignSettings, Belief, align_actions, find_instances
 from pyws.masks.inference import as_coco
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pyws import DataError, ops
 from pyws.cli import main
-from pyws.data.frames import open_frames, read_image, read_mask, write_mask
+from pyws.data.video.frames import open_frames, read_image, read_mask, write_mask
 from pyws.evaluation.segmentation import evaluate_masks, mask_iou
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial import Settings
@@ -440,7 +440,7 @@ def test_truncated_video(tmp_path: Path) -> None:
 
 
 def test_too_large_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyws.data.decoders.MAX_PIXELS", 100)
+    monkeypatch.setattr("pyws.data.video.decoders.MAX_PIXELS", 100)
     frames = open_frames(make_frames(tmp_path / "v", 1))
     with pytest.raises(DataError, match="must have at most 100 pixels a frame, got 56x40"):
         next(frames.read([0]))

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from pyws.cli import main
-from pyws.data.clips import Clip
-from pyws.data.frames import open_frames, read_image, write_picture
+from pyws.data.video.clips import Clip
+from pyws.data.video.frames import open_frames, read_image, write_picture
 from pyws.masks import GradCAM
 from pyws.masks.clip_maps import _span, maps_of_video
 from pyws.models.classifiers import build_classifier

@@ -14,11 +14,11 @@ import torch
 
 from pyws import DataError
 from pyws.cli import main
-from pyws.data.clips import Clip, FrameStore, clips_of, map_places, shrunk
-from pyws.data.frames import read_mask, write_picture
-from pyws.data.generated_a2d import GeneratedConfig, write_generated_a2d
-from pyws.data.label_space import LabelSpace
-from pyws.data.mask_sets import open_mask_set
+from pyws.data.synthetic.a2d import GeneratedConfig, write_generated_a2d
+from pyws.data.tagged.label_space import LabelSpace
+from pyws.data.tagged.layouts import open_mask_set
+from pyws.data.video.clips import Clip, FrameStore, clips_of, map_places, shrunk
+from pyws.data.video.frames import read_mask, write_picture
 from pyws.masks.actor_action import Branch, PairSettings, join_branches, refine_claims
 from pyws.masks.classify import examples_of, names_of
 from pyws.masks.initial import Settings

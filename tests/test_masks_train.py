@@ -21,8 +21,8 @@ import pyws.masks.training as training
 from pyws import DataError
 from pyws.cli import main
 from pyws.commands.masks_ablate import scores_of
-from pyws.data.frames import read_image, read_mask, write_mask
-from pyws.data.label_space import actor_actions
+from pyws.data.tagged.label_space import actor_actions
+from pyws.data.video.frames import read_image, read_mask, write_mask
 from pyws.masks.annotations import Annotations, Frame
 from pyws.masks.checkpoint import load_checkpoint, save_checkpoint
 from pyws.masks.convergence import LoopSettings, best_epoch, epochs_are_enough, returned_version, why_stop

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pyws import DataError
-from pyws.data.label_space import objects
+from pyws.data.tagged.label_space import objects
 from pyws.masks.training import TrainingSettings, segmentation_network
 from pyws.models.classifiers import LITE0, build_classifier, open_classifier, save_classifier
 from pyws.models.deeplab import BACKBONES, build_deeplab

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from pyws import cli
-from pyws.data.temporal import read_detections, read_truth
+from pyws.data.annotations.activitynet import read_detections, read_truth
 from pyws.errors import DataError
 from pyws.evaluation import detection_map
 from pyws.report.labels import draw_labels

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pyws import DataError
 from pyws.cli import main
-from pyws.data.frames import write_mask, write_picture
-from pyws.data.mask_sets import open_mask_set
+from pyws.data.tagged.layouts import open_mask_set
+from pyws.data.video.frames import write_mask, write_picture
 from pyws.evaluation.objects import evaluate_objects
 from pyws.evaluation.semantic import Confusion, evaluate_classes
 

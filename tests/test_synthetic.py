@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pyws.data.scenes import SceneConfig
-from pyws.data.sprites import PAINTERS, SPRITE
-from pyws.data.synthetic import ACTIONS, ACTORS, make_clip, make_stream
+from pyws.data.synthetic.actors import PAINTERS, SPRITE
+from pyws.data.synthetic.clips import ACTIONS, ACTORS, make_clip, make_stream
+from pyws.data.synthetic.rendering import SceneConfig
 
 SMALL = SceneConfig(height=48, width=64, actor_size=(20.0, 26.0), pan=2.0, shake=0.2)
 STILL = SceneConfig(pan=0.0, shake=0.0)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pyws import cli
-from pyws.data.feature_files import write_features
-from pyws.data.feature_writers import FeatureVideo, write_data_set
-from pyws.data.features import open_features
-from pyws.data.synthetic_features import (
+from pyws.data.features.dataset import open_features
+from pyws.data.features.files import write_features
+from pyws.data.features.writers import FeatureVideo, write_data_set
+from pyws.data.synthetic.features import (
     BACKGROUND,
     CONTEXT,
     SALIENT,

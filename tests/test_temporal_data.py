@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyws.data.pickle_safe import load_npy, load_pickled_array
-from pyws.data.temporal import (
+from pyws.data.annotations.activitynet import (
     read_ambiguous,
     read_detections,
     read_truth,
@@ -22,6 +21,7 @@ from pyws.data.temporal import (
     write_detections,
     write_truth,
 )
+from pyws.data.annotations.safe_pickle import load_npy, load_pickled_array
 from pyws.errors import DataError
 
 DATABASE = {

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pyws import cli
-from pyws.data.temporal import read_detections
+from pyws.data.annotations.activitynet import read_detections
 from pyws.evaluation import detection_map
 from pyws.files import only_writer
 
@@ -212,7 +212,7 @@ def test_a_folder_has_one_run_at_a_time(folder, tmp_path, capsys):
 TWO = """
 import os, socket, sys
 from pyws import cli
-import pyws.segments.train, pyws.report.segments_training, pyws.data.features
+import pyws.segments.train, pyws.report.segments_training, pyws.data.features.dataset
 import torch.distributed, torch._dynamo
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pyws import cli
-from pyws.data.features import open_features
-from pyws.data.watch import BACKGROUND, WIDTH, join_stream, read_watch, window_features
+from pyws.data.features.dataset import open_features
+from pyws.data.synthetic.watch_streams import BACKGROUND, WIDTH, join_stream, read_watch, window_features
 from pyws.errors import DataError
 
 EXERCISES = ("PEN", "ABD", *BACKGROUND)

@@ -29,8 +29,8 @@ def convert(
         on_error: stop at a video that cannot be used, or leave it out and say why
         suffix: of the features
     """
-    from pyws.data.feature_writers import convert_features
-    from pyws.data.temporal import read_wtalc, write_truth
+    from pyws.data.annotations.activitynet import read_wtalc, write_truth
+    from pyws.data.features.writers import convert_features
 
     problems: list[str] = []
     if out.name.endswith((".json", ".json.gz")):
@@ -63,8 +63,8 @@ def check(
         source: folder with features, or with tagged videos and masks, in any layout that pyws knows
         need_tags: of features: a video without tags is unusable, as it is for training
     """
-    from pyws.data.feature_check import check_data_set
-    from pyws.data.mask_sets import is_mask_set
+    from pyws.data.features.check import check_data_set
+    from pyws.data.tagged.layouts import is_mask_set
 
     if is_mask_set(source):
         return _check_masks(source, common)
@@ -81,7 +81,7 @@ def check(
 
 
 def _check_masks(source: Path, common: Common) -> dict[str, Any]:
-    from pyws.data.mask_check import check_mask_set
+    from pyws.data.tagged.check import check_mask_set
 
     report = check_mask_set(source, quiet=common.quiet or common.json)
     common.say(f"{source}: layout {report.layout}, {len(report.labels)} labels")
@@ -109,7 +109,7 @@ def synthesize(
 ) -> dict[str, Any]:
     """Write a synthetic data set of features with its truth, to try localisation from tags on.
 
-    It is drawn, not measured: see pyws.data.synthetic_features for its definition.
+    It is drawn, not measured: see pyws.data.synthetic.features for its definition.
 
     Args:
         out: folder to write, new or empty
@@ -123,7 +123,7 @@ def synthesize(
         several: share of the videos with more than one class
         layout: pyws's own, or one of the literature
     """
-    from pyws.data.synthetic_features import SyntheticSettings, write_synthetic
+    from pyws.data.synthetic.features import SyntheticSettings, write_synthetic
 
     settings = SyntheticSettings(classes, width, difficulty, snippets, several, common.seed)
     counts = write_synthetic(out, settings, training, test, layout)
@@ -147,7 +147,7 @@ def watch(
         streams: of each of the ten persons
         test_subjects: persons whose streams are the subset test
     """
-    from pyws.data.watch import write_watch
+    from pyws.data.synthetic.watch_streams import write_watch
 
     counts = write_watch(out, source, streams, test_subjects, common.seed)
     for subset, videos in counts["videos"].items():

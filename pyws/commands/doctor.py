@@ -18,7 +18,7 @@ def doctor(common: CommonOptions = Common()) -> dict[str, Any]:  # noqa: B008
 
     import pyws
     from pyws import _C
-    from pyws.data.decoders import torchcodec_version
+    from pyws.data.video.decoders import torchcodec_version
 
     report: dict[str, Any] = {
         "pyws": pyws.__version__,

@@ -9,7 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.data.generated_a2d import GeneratedConfig
+from pyws.data.synthetic.a2d import GeneratedConfig
 
 
 def synthesize_a2d(
@@ -27,8 +27,8 @@ def synthesize_a2d(
         config: Size and difficulty.
         common: Options of every command.
     """
-    from pyws.data.a2d import read
-    from pyws.data.generated_a2d import write_generated_a2d
+    from pyws.data.synthetic.a2d import write_generated_a2d
+    from pyws.data.tagged.a2d import read
 
     write_generated_a2d(out, common.seed, config, quiet=common.quiet or common.json)
     data = read(out)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pyws.commands.common import Common, CommonOptions, only_with
-from pyws.data.mask_sets import MaskSet, TaggedVideo
+from pyws.data.tagged.dataset import MaskSet, TaggedVideo
 from pyws.masks.actor_action import PairAnnotator, PairSettings
 from pyws.masks.initial import MAX_TAGS, Annotator, Settings
 from pyws.masks.objects import ObjectAnnotator
@@ -97,7 +97,7 @@ def init(
 
 
 def _data_set(root: Path, layout: Any, tags: Any, subset: tuple[str, ...]) -> MaskSet:
-    from pyws.data.mask_sets import open_mask_set
+    from pyws.data.tagged.layouts import open_mask_set
 
     data = open_mask_set(root, layout, tags)
     return data.part(*subset) if subset else data
@@ -161,7 +161,7 @@ def evaluate(
         foreground: YouTube-Objects: predicted pixels of the video's class are the object, or those of any class.
         common: Options of every command.
     """
-    from pyws.data.mask_sets import is_mask_set, open_mask_set
+    from pyws.data.tagged.layouts import is_mask_set, open_mask_set
     from pyws.evaluation.objects import evaluate_objects
     from pyws.evaluation.segmentation import evaluate_masks
     from pyws.evaluation.semantic import evaluate_classes

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.masks_training import open_first_classifier
-from pyws.data.label_space import LabelSpace, View
-from pyws.data.mask_sets import MaskSet
+from pyws.data.tagged.dataset import MaskSet
+from pyws.data.tagged.label_space import LabelSpace, View
 from pyws.evaluation.semantic import Confusion
 from pyws.masks.annotations import Frame
 from pyws.masks.convergence import LoopSettings
@@ -61,7 +61,7 @@ def ablate(
         disc: The discriminator of composites.
         common: Options of every command.
     """
-    from pyws.data.mask_sets import open_mask_set
+    from pyws.data.tagged.layouts import open_mask_set
     from pyws.files import write_json
 
     truth = open_mask_set(data)
@@ -138,7 +138,7 @@ def _test_masks(
     run: Evolution, model: DeepLabV2, truth: MaskSet, every: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Predictions of annotated frames of the subset test, all labels allowed, and their true masks."""
-    from pyws.data.frames import open_frames
+    from pyws.data.video.frames import open_frames
 
     for video in truth.videos:
         if video.subset != "test":

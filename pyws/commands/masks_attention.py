@@ -30,8 +30,8 @@ def attention(
         least: Probability below which an action is not looked for.
         common: Options of every command.
     """
-    from pyws.data.ava import AVA10, read_action_list, read_ava
-    from pyws.data.plain import video_sources
+    from pyws.data.annotations.ava import AVA10, read_action_list, read_ava
+    from pyws.data.tagged.own_videos import video_sources
     from pyws.evaluation.boxes import evaluate_boxes
     from pyws.masks.attention import attend
     from pyws.models.classifiers import open_classifier

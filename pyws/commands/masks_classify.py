@@ -39,7 +39,7 @@ def classify(
         settings: How it is trained.
         common: Options of every command.
     """
-    from pyws.data.mask_sets import open_mask_set
+    from pyws.data.tagged.layouts import open_mask_set
     from pyws.masks.classify import train_classifier
 
     if out.suffix != ".safetensors":

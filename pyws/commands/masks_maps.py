@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.data.frames import Pixels, open_frames, write_picture
+from pyws.data.video.frames import Pixels, open_frames, write_picture
 from pyws.files import atomic_write, write_json
 from pyws.masks.clip_maps import ClipMaps, maps_of_video
 from pyws.masks.pseudo import scaled_maps

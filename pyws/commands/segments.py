@@ -41,7 +41,7 @@ def fuse(
         snap: of the fusions: move bounds to the nearest snippet
         snippets_per_second: the grid on which proposals overlap
     """
-    from pyws.data.temporal import read_detections, write_detections
+    from pyws.data.annotations.activitynet import read_detections, write_detections
     from pyws.segments import fuse_detections
 
     settings = {"method": method, "iou": iou, "temperature": temperature, "overlap": overlap, "sigma": sigma,
@@ -92,7 +92,7 @@ def labels(
         plot: folder of pictures to write, a timeline of labels and segments for each video that has any
     """
 
-    from pyws.data.temporal import read_detections, read_truth
+    from pyws.data.annotations.activitynet import read_detections, read_truth
     from pyws.errors import DataError
     from pyws.segments import label_videos
     from pyws.segments.pseudo import save_labels

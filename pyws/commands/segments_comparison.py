@@ -16,7 +16,7 @@ from pyws.files import write_json
 from pyws.progress import track
 
 if TYPE_CHECKING:
-    from pyws.data.temporal import Instances, Truth
+    from pyws.data.annotations.activitynet import Instances, Truth
 
 _SIGMAS = (0.1, 0.2, 0.3, 0.5, 0.8)
 _HALVES = ("first half", "second half")
@@ -71,7 +71,7 @@ def compare(
         overlap: iou, or own (the released rule)
         snippets_per_second: of the features the proposals come from
     """
-    from pyws.data.temporal import read_detections, read_truth
+    from pyws.data.annotations.activitynet import read_detections, read_truth
     from pyws.evaluation.detection import rules_of
 
     rules = rules_of(protocol, tious, subset, snippets_per_second=snippets_per_second)

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 from pyws.commands.common import Common, CommonOptions
 
 if TYPE_CHECKING:
-    from pyws.data.features import FeatureSet
+    from pyws.data.features.dataset import FeatureSet
 
 OnError = Literal["error", "skip"]
 Protocol = Literal["thumos14", "activitynet"]
@@ -60,7 +60,7 @@ def train(
         on_error: what a video that cannot be used does: stop the run, or be named and left out
         tensorboard: also write scalars for TensorBoard
     """
-    from pyws.data.features import open_features
+    from pyws.data.features.dataset import open_features
     from pyws.distributed import own_device, processes
     from pyws.report.segments_training import write_training_report
     from pyws.segments.config import PRESETS, adapted
@@ -118,8 +118,8 @@ def predict(
     """
     from dataclasses import asdict
 
-    from pyws.data.features import open_features
-    from pyws.data.temporal import write_detections
+    from pyws.data.annotations.activitynet import write_detections
+    from pyws.data.features.dataset import open_features
     from pyws.segments.batches import Videos
     from pyws.segments.checkpoint import read_checkpoint
     from pyws.segments.config import Merging
@@ -154,7 +154,7 @@ def one_subset(data: Path, subset: str | None) -> str | None:
     ------
     DataError : several subsets, none named
     """
-    from pyws.data.feature_layouts import list_features
+    from pyws.data.features.layouts import list_features
     from pyws.errors import DataError
 
     if subset is None:

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from pyws.data.temporal import Instances, Intervals, Source, Truth, read_ambiguous, read_detections, read_truth
+from pyws.data.annotations.activitynet import (
+    Instances,
+    Intervals,
+    Source,
+    Truth,
+    read_ambiguous,
+    read_detections,
+    read_truth,
+)
 from pyws.evaluation.detection import MatchedDetections, Rules, match_detections
 from pyws.evaluation.precision import class_sums, precision_of_hits
 

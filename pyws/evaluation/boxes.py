@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyws.data.ava import Attention, Boxes, KeyFrame
+from pyws.data.annotations.ava import Attention, Boxes, KeyFrame
 
 
 def box_iou(one: Boxes, two: Boxes) -> NDArray[np.float64]:

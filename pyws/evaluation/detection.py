@@ -11,8 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyws.data.feature_listing import SNIPPETS_PER_SECOND
-from pyws.data.temporal import Instances, Intervals, Source, Truth, read_ambiguous, read_detections, read_truth
+from pyws.data.annotations.activitynet import (
+    Instances,
+    Intervals,
+    Source,
+    Truth,
+    read_ambiguous,
+    read_detections,
+    read_truth,
+)
+from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.errors import DataError
 from pyws.evaluation.precision import class_sums, first_match, precision_of_hits
 from pyws.ops import match_segments
@@ -154,8 +162,8 @@ def detection_map(
 
     Parameters
     ----------
-    predictions : detections in ActivityNet form, see :func:`pyws.data.temporal.read_detections`
-    truth : ground truth in ActivityNet form, see :func:`pyws.data.temporal.read_truth`
+    predictions : detections in ActivityNet form, see :func:`pyws.data.annotations.activitynet.read_detections`
+    truth : ground truth in ActivityNet form, see :func:`pyws.data.annotations.activitynet.read_truth`
     protocol : "thumos14", "activitynet" or "wtalc"
     tious : IoU thresholds, each in (0, 1]
     subset : which subset of the ground truth to evaluate

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pyws.data.mask_sets import MaskSet
-from pyws.data.youtube_objects import shot_of
+from pyws.data.tagged.dataset import MaskSet
+from pyws.data.tagged.youtube_objects import shot_of
 from pyws.errors import DataError
 from pyws.evaluation.segmentation import mask_iou
 from pyws.evaluation.semantic import annotated_frames, read_pair

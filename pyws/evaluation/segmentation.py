@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyws.data.frames import read_mask
+from pyws.data.video.frames import read_mask
 from pyws.errors import DataError
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pyws.data.frames import read_mask
-from pyws.data.label_space import IGNORE, View
-from pyws.data.mask_sets import Masks, MaskSet, TaggedVideo
+from pyws.data.tagged.dataset import Masks, MaskSet, TaggedVideo
+from pyws.data.tagged.label_space import IGNORE, View
+from pyws.data.video.frames import read_mask
 from pyws.errors import DataError
 from pyws.progress import track
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from pyws import ops
-from pyws.data.clips import Clip, MapRule, clips_of
-from pyws.data.frames import FrameFolder, VideoFile
-from pyws.data.label_space import LabelSpace
+from pyws.data.tagged.label_space import LabelSpace
+from pyws.data.video.clips import Clip, MapRule, clips_of
+from pyws.data.video.frames import FrameFolder, VideoFile
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial import Chunk, FirstMasks, Settings
 from pyws.masks.pseudo import Scope, claimed, cut_maps, scaled_maps

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyws.data.frames import Pixels
-from pyws.data.label_space import LabelSpace
+from pyws.data.tagged.label_space import LabelSpace
+from pyws.data.video.frames import Pixels
 
 EIGHT = np.ones((3, 3), bool)  # neighbours that belong together
 
@@ -108,7 +108,7 @@ def align_actions(
 
     Examples
     --------
-    >>> from pyws.data.label_space import actor_actions
+    >>> from pyws.data.tagged.label_space import actor_actions
     >>> space = actor_actions([("cat", "running"), ("cat", "eating")])
     >>> frames = [np.full((10, 10), action, np.uint8) for action in (1, 2, 1)]
     >>> [int(mask[0, 0]) for mask in align_actions(frames, space).masks]

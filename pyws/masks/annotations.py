@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pyws.data.clips import shrunk
-from pyws.data.frames import FrameFolder, Pixels, VideoFile, in_order, open_frames, read_image, read_mask
-from pyws.data.label_space import IGNORE, LabelSpace
+from pyws.data.tagged.label_space import IGNORE, LabelSpace
+from pyws.data.video.clips import shrunk
+from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, in_order, open_frames, read_image, read_mask
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json
 from pyws.masks.initial import FORMAT

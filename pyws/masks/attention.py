@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from pyws import ops
-from pyws.data.ava import Attention, Boxes, KeyFrame
-from pyws.data.clips import Clip, map_places, stack
-from pyws.data.frames import open_frames
+from pyws.data.annotations.ava import Attention, Boxes, KeyFrame
+from pyws.data.video.clips import Clip, map_places, stack
+from pyws.data.video.frames import open_frames
 from pyws.errors import DataError
 from pyws.masks.cam import GradCAM
 from pyws.masks.pseudo import scaled_maps

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pyws.data.clips import Clip, FrameStore, clips_of
-from pyws.data.label_space import LabelSpace
-from pyws.data.mask_sets import MaskSet, TaggedVideo
+from pyws.data.tagged.dataset import MaskSet, TaggedVideo
+from pyws.data.tagged.label_space import LabelSpace
+from pyws.data.video.clips import Clip, FrameStore, clips_of
 from pyws.errors import DataError
 from pyws.files import atomic_write
 from pyws.models.classifiers import Classifier, build_classifier, load_weights, read_state, save_classifier

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyws.data.clips import Clip, MapRule, clips_of, stack
-from pyws.data.frames import FrameFolder, Pixels, VideoFile
+from pyws.data.video.clips import Clip, MapRule, clips_of, stack
+from pyws.data.video.frames import FrameFolder, Pixels, VideoFile
 from pyws.masks.cam import GradCAM
 from pyws.models.classifiers import Classifier
 
@@ -45,7 +45,7 @@ def maps_of_video(
     ----------
     classifier : of clips
     label : the class that is explained; the highest of each clip where it is None
-    rule : see :func:`pyws.data.clips.map_places`
+    rule : see :func:`pyws.data.video.clips.map_places`
 
     Raises
     ------

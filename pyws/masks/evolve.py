@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from pyws import ops
-from pyws.data.frames import write_mask
+from pyws.data.video.frames import write_mask
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json, write_json
 from pyws.masks.annotations import Annotations, Frame, digest

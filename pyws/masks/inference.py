@@ -20,9 +20,9 @@ from typing import Any, Literal
 import torch
 
 from pyws import ops
-from pyws.data.frames import FrameFolder, Pixels, VideoFile, open_frames, write_mask
-from pyws.data.label_space import LabelSpace
-from pyws.data.rle import encode_mask
+from pyws.data.tagged.label_space import LabelSpace
+from pyws.data.tagged.rle import encode_mask
+from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, open_frames, write_mask
 from pyws.errors import DataError
 from pyws.files import SpacedJson, read_json, write_json
 from pyws.masks.align import Aligned, AlignSettings, Belief, Instance, align_actions, find_instances

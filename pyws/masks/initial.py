@@ -26,10 +26,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pyws.data.clips import stack
-from pyws.data.frames import FrameFolder, Pixels, VideoFile, open_frames, read_mask, write_mask
-from pyws.data.label_space import LabelSpace
-from pyws.data.mask_sets import TaggedVideo
+from pyws.data.tagged.dataset import TaggedVideo
+from pyws.data.tagged.label_space import LabelSpace
+from pyws.data.video.clips import stack
+from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, open_frames, read_mask, write_mask
 from pyws.errors import DataError
 from pyws.files import SpacedJson, only_writer, read_json, write_json
 from pyws.masks.pseudo import Scope, Superpixels, scaled_maps

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.data.frames import FrameFolder, VideoFile
-from pyws.data.label_space import LabelSpace, objects
+from pyws.data.tagged.label_space import LabelSpace, objects
+from pyws.data.video.frames import FrameFolder, VideoFile
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial import Chunk, FirstMasks, Settings
 from pyws.masks.pseudo import initial_masks, refine_masks

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyws import ops
-from pyws.data.frames import Pixels
+from pyws.data.video.frames import Pixels
 from pyws.masks.annotations import as_images
 
 SEAM = 1.0  # pixels, standard deviation of the blur of a mask's edge

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyws.data.frames import Pixels
-from pyws.data.label_space import IGNORE
+from pyws.data.tagged.label_space import IGNORE
+from pyws.data.video.frames import Pixels
 from pyws.errors import DataError
 from pyws.files import atomic_write
 from pyws.masks.annotations import Annotations, Frame

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from pyws.data.tables import read_table
+from pyws.data.csv_table import read_table
 
 # Classes of ImageNet-1k (first and last index, both included) that a common tag means: the actors of A2D and the
 # classes of YouTube-Objects. ImageNet names breeds and makes, never "dog" or "car".

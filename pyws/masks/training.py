@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyws.data.clips import shrunk
-from pyws.data.frames import Pixels
-from pyws.data.label_space import IGNORE, LabelSpace
+from pyws.data.tagged.label_space import IGNORE, LabelSpace
+from pyws.data.video.clips import shrunk
+from pyws.data.video.frames import Pixels
 from pyws.masks.annotations import Annotations, Frame, as_images
 from pyws.masks.judge import seed_of
 from pyws.models.deeplab import RATES, DeepLabV2, build_deeplab

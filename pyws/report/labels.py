@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyws.data.temporal import Instances
+from pyws.data.annotations.activitynet import Instances
 from pyws.errors import DataError
 from pyws.files import read_json
 from pyws.report.timelines import COLOURS, Bar, Timeline, draw_timeline

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pyws.data.frames import Pixels
+from pyws.data.video.frames import Pixels
 from pyws.files import atomic_write
 
 _LINE = 16  # pixels of height of a line of text

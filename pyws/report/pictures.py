@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pyws.data.frames import Pixels, open_frames, palette, read_mask, write_picture
+from pyws.data.video.frames import Pixels, open_frames, palette, read_mask, write_picture
 
 _CAPTION = 16  # pixels of height
 _GAP = 4

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyws.data.frames import open_frames, read_mask
+from pyws.data.video.frames import open_frames, read_mask
 from pyws.files import read_json
 from pyws.report.html import Picture, Section, Table, write_html
 from pyws.report.pictures import contact_sheet, overlay, write_picture

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyws.data.features import FeatureSet, open_features
-from pyws.data.synthetic_features import SyntheticSettings, write_synthetic
+from pyws.data.features.dataset import FeatureSet, open_features
+from pyws.data.synthetic.features import SyntheticSettings, write_synthetic
 from pyws.errors import DataError
 from pyws.files import only_writer, read_json, write_json
 from pyws.progress import track

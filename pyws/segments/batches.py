@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyws.data.features import FeatureSet
+from pyws.data.features.dataset import FeatureSet
 
 _MASK = (1 << 64) - 1
 _SMALL = 4096  # positions

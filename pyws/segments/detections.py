@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyws.data.temporal import Instances, Truth
+from pyws.data.annotations.activitynet import Instances, Truth
 from pyws.errors import DataError
 from pyws.ops import fuse_segments, suppress_segments
 from pyws.ragged import Segments
@@ -38,7 +38,8 @@ def fuse_detections(
 
     Parameters
     ----------
-    proposals : as :func:`pyws.data.temporal.read_detections` gives them; the score orders and weighs them (eq. 3)
+    proposals : as :func:`pyws.data.annotations.activitynet.read_detections` gives them; the score orders and
+        weighs them (eq. 3)
     method : "none", "nms", "soft-nms", or a fusion: "gaussian", "uniform", "exponential", "t"
     iou_threshold, temperature, overlap, sigma : of :func:`pyws.ops.fuse_segments` and
         :func:`pyws.ops.suppress_segments`; ``temperature`` is of the fusions, ``sigma`` of "soft-nms" (default 0.5)
@@ -63,7 +64,7 @@ def fuse_detections(
 
     Examples
     --------
-    >>> from pyws.data.temporal import read_detections
+    >>> from pyws.data.annotations.activitynet import read_detections
     >>> entries = [{"label": "Diving", "score": 0.5, "segment": [s, s + 16.0]} for s in (0.0, 3.2)]
     >>> fused = fuse_detections(read_detections({"results": {"v": entries}}))
     >>> fused.start.tolist(), fused.end.tolist(), fused.score.tolist()
@@ -174,7 +175,7 @@ def label_videos(
 
     Examples
     --------
-    >>> from pyws.data.temporal import read_detections, read_truth
+    >>> from pyws.data.annotations.activitynet import read_detections, read_truth
     >>> annotation = {"subset": "validation", "duration": 8.0, "annotations": []}
     >>> proposals = read_detections({"results": {"v": [{"label": "Diving", "score": 0.5, "segment": [2.0, 6.0]}]}})
     >>> truth = read_truth({"database": {"v": annotation}})

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pyws.data.features import FeatureSet
+from pyws.data.features.dataset import FeatureSet
 from pyws.errors import DataError
 from pyws.models import BM, RSKP, STPN, WUM, Backbone, FACNet, Recipe, TwoStream
 from pyws.segments.checkpoint import Checkpoint, load_into

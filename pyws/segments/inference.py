@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyws.data.features import FeatureSet
-from pyws.data.temporal import Instances
+from pyws.data.annotations.activitynet import Instances
+from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.evaluation import DetectionScores, detection_map

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.data.features import FeatureSet
+from pyws.data.features.dataset import FeatureSet
 from pyws.files import atomic_write, write_json
 from pyws.segments.linpro import Status
 

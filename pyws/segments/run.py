@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyws import __version__
-from pyws.data.features import FeatureSet
+from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.files import atomic_write, only_writer, write_json

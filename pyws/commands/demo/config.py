@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pyws.data.scenes import SceneConfig
+from pyws.data.synthetic.rendering import SceneConfig
 
 
 @dataclass(frozen=True)

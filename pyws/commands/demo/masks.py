@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pyws.commands.demo.config import DemoConfig
 from pyws.commands.demo.train import as_input
-from pyws.data.frames import write_mask, write_picture
-from pyws.data.synthetic import ACTORS, Clip
+from pyws.data.synthetic.clips import ACTORS, Clip
+from pyws.data.video.frames import write_mask, write_picture
 from pyws.evaluation.segmentation import evaluate_masks
 from pyws.files import atomic_write
 from pyws.masks import GradCAM

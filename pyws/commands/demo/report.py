@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pyws.data.temporal import Instances, read_detections, read_truth
+from pyws.data.annotations.activitynet import Instances, read_detections, read_truth
 from pyws.files import read_json
 from pyws.report.html import Picture, Section, Table, write_html
 from pyws.report.timelines import Bar, Timeline, draw_lines, draw_timeline

@@ -13,8 +13,8 @@ from torch.nn import functional
 from pyws import ops
 from pyws.commands.demo.config import DemoConfig
 from pyws.commands.demo.train import as_input, write_tensors
-from pyws.data.synthetic import ACTIONS, ACTORS, Stream, make_stream
-from pyws.data.temporal import Instances, Truth, write_detections, write_truth
+from pyws.data.annotations.activitynet import Instances, Truth, write_detections, write_truth
+from pyws.data.synthetic.clips import ACTIONS, ACTORS, Stream, make_stream
 from pyws.evaluation import detection_map
 from pyws.models.small3d import Small3D
 from pyws.progress import track

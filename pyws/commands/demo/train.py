@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyws.commands.demo.config import DemoConfig
-from pyws.data.synthetic import ACTIONS, ACTORS, Clip, make_clip
+from pyws.data.synthetic.clips import ACTIONS, ACTORS, Clip, make_clip
 from pyws.files import atomic_write
 from pyws.models.small3d import Small3D
 from pyws.progress import track

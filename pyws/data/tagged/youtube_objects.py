@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pyws.data.frames import IMAGE_SUFFIXES, read_image
-from pyws.data.label_space import YOUTUBE_OBJECTS
-from pyws.data.label_space import youtube_objects as label_space
-from pyws.data.mask_sets import Masks, MaskSet, TaggedVideo, Tags
+from pyws.data.tagged.dataset import Masks, MaskSet, TaggedVideo, Tags
+from pyws.data.tagged.label_space import YOUTUBE_OBJECTS
+from pyws.data.tagged.label_space import youtube_objects as label_space
+from pyws.data.video.frames import IMAGE_SUFFIXES, read_image
 from pyws.errors import DataError
 
 LEVEL = 127  # JPEG blurs the two levels; brighter pixels are the object

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pyws.data.feature_files import NpyFile, Stored, stored_in
-from pyws.data.feature_listing import SNIPPETS_PER_SECOND, Listing, Problem, annotated, read_about, safe_truth
-from pyws.data.pickle_index import index_npy
-from pyws.data.pickle_safe import load_npy
-from pyws.data.temporal import wtalc_document
+from pyws.data.annotations.activitynet import wtalc_document
+from pyws.data.annotations.pickle_index import index_npy
+from pyws.data.annotations.safe_pickle import load_npy
+from pyws.data.features.files import NpyFile, Stored, stored_in
+from pyws.data.features.listing import SNIPPETS_PER_SECOND, Listing, annotated, read_about, safe_truth
+from pyws.data.problem import Problem
 from pyws.errors import DataError
 from pyws.files import read_json
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pyws.data.a2d_files import VideoRow, colours, write_annotation, write_readme, write_videoset
-from pyws.data.frames import write_picture
-from pyws.data.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES
-from pyws.data.scenes import FINE, SceneConfig, actor_path, camera_path, coarse, margin_of, paste, scenery
-from pyws.data.sprites import PAINTERS, Image, paint_clutter, paint_occluder
+from pyws.data.synthetic.actors import PAINTERS, Image, paint_clutter, paint_occluder
+from pyws.data.synthetic.rendering import FINE, SceneConfig, actor_path, camera_path, coarse, margin_of, paste, scenery
+from pyws.data.tagged.a2d_files import VideoRow, colours, write_annotation, write_readme, write_videoset
+from pyws.data.tagged.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES
+from pyws.data.video.frames import write_picture
 from pyws.errors import DataError
 from pyws.files import atomic_write
 from pyws.progress import track

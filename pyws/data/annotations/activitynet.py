@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pyws.data.pickle_safe import load_npy
+from pyws.data.annotations.safe_pickle import load_npy
 from pyws.errors import DataError
 from pyws.files import read_json, write_json
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pictures
 
-from pyws.data.sprites import SPRITE, Image, photo
+from pyws.data.synthetic.actors import SPRITE, Image, photo
 
 FINE = 2  # scenes are drawn this many times finer and averaged down, which gives smooth edges and half-pixel motion
 SCENERY = ("astronaut", "coffee", "rocket", "motorcycle", "grass", "gravel", "brick")

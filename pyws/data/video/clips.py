@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pyws.data.frames import FrameFolder, VideoFile, open_frames
+from pyws.data.video.frames import FrameFolder, VideoFile, open_frames
 from pyws.errors import DataError
 
 MapRule = Literal["centre", "start", "linspace"]

@@ -1,8 +1,8 @@
 """Where the arrays of a pickled ``.npy`` file lie, found without reading them.
 
 ``Thumos14reduced-I3D-JOINTFeatures.npy`` is one pickle of more than a gigabyte, an array for each video. The restricted
-interpreter of :mod:`pyws.data.pickle_safe` walks over it once and skips every large string of bytes; a video's features
-are then read from their place in the file when they are asked for.
+interpreter of :mod:`pyws.data.annotations.safe_pickle` walks over it once and skips every large string of
+bytes; a video's features are then read from their place in the file when they are asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from pyws.data.pickle_safe import _Array, _ArrayUnpickler, _DType, _from_bytes, _read_header
+from pyws.data.annotations.safe_pickle import _Array, _ArrayUnpickler, _DType, _from_bytes, _read_header
 from pyws.errors import DataError
 
 _SKIPPED = 4096  # bytes from which a string is left where it is
@@ -40,7 +40,7 @@ class _Span:
 
 @dataclass(frozen=True, eq=False)
 class PickledArray:
-    """One array of numbers inside a pickled ``.npy`` file: what :class:`pyws.data.feature_files.Stored` asks for."""
+    """One array of numbers inside a pickled ``.npy`` file: what :class:`pyws.data.features.files.Stored` asks for."""
 
     path: Path
     sizes: tuple[int, ...]
@@ -73,7 +73,7 @@ def index_npy(path: str | os.PathLike[str]) -> list[PickledArray]:
 
     Raises
     ------
-    DataError : as :func:`pyws.data.pickle_safe.load_npy`; an entry that is not an array of numbers
+    DataError : as :func:`pyws.data.annotations.safe_pickle.load_npy`; an entry that is not an array of numbers
 
     Examples
     --------

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from pyws.data.feature_files import SUFFIXES, stored_file, write_features
-from pyws.data.feature_listing import Problem, checked_name
-from pyws.data.features import open_features
-from pyws.data.temporal import Truth, read_truth, truth_document, write_truth
+from pyws.data.annotations.activitynet import Truth, read_truth, truth_document, write_truth
+from pyws.data.features.dataset import open_features
+from pyws.data.features.files import SUFFIXES, stored_file, write_features
+from pyws.data.features.listing import checked_name
+from pyws.data.problem import Problem
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json, write_json
 
@@ -41,7 +42,7 @@ def write_data_set(
     suffix: str = ".npy",
     layout: str = "native",
 ) -> dict[str, Any]:
-    """Write a data set in the native layout (:mod:`pyws.data.feature_layouts`), or in one of the literature.
+    """Write a data set in the native layout (:mod:`pyws.data.features.layouts`), or in one of the literature.
 
     It grows in ``FOLDER.partial``; interrupted, the next call with the same ``origin`` goes on there, and takes a
     file that has the right shape as it is.
@@ -54,12 +55,12 @@ def write_data_set(
     origin : where the contents come from
     ambiguous : stretches that no score should count, by video
     suffix : of the feature files, ``.npy`` or ``.safetensors``
-    layout : "native", or "wtalc" or "split" of :mod:`pyws.data.feature_legacy` (as ``.npy``; for "wtalc" all features
-        are in memory once, for "split" the subset "test" is one and all others are "train")
+    layout : "native", or "wtalc" or "split" of :mod:`pyws.data.features.literature_layouts` (as
+        ``.npy``; for "wtalc" all features are in memory once, for "split" the subset "test" is one and all others are "train")
 
     Returns
     -------
-    The counts of :meth:`pyws.data.temporal.Truth.counts`, and how many feature files were there before.
+    The counts of :meth:`pyws.data.annotations.activitynet.Truth.counts`, and how many feature files were there before.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def convert_features(
 
     Parameters
     ----------
-    source, on_error : of :func:`pyws.data.features.open_features`
+    source, on_error : of :func:`pyws.data.features.dataset.open_features`
     folder, suffix : of :func:`write_data_set`; interrupted, the next call goes on
 
     Returns
@@ -103,7 +104,7 @@ def convert_features(
 
     Raises
     ------
-    DataError : as :func:`pyws.data.features.open_features` and :func:`write_data_set`
+    DataError : as :func:`pyws.data.features.dataset.open_features` and :func:`write_data_set`
     """
     opened = open_features(source, on_error=on_error)
     if opened.truth is None:

@@ -10,26 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pyws.data.feature_files import Stored
-from pyws.data.temporal import Truth, read_truth
+from pyws.data.annotations.activitynet import Truth, read_truth
+from pyws.data.features.files import Stored
+from pyws.data.problem import Problem
 from pyws.errors import DataError
 from pyws.files import read_json
 
 SNIPPETS_PER_SECOND = 25 / 16  # I3D features of the literature: 25 frames a second, 16 frames a snippet
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with one video of a data set."""
-
-    video: str
-    rule: str
-    """What must hold, and what was found."""
-    fatal: bool = True
-    """The video cannot be used; otherwise it is odd, and used all the same."""
-
-    def __str__(self) -> str:
-        return f"video {self.video!r}: {self.rule}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pyws.data.decoders import Pixels, check_size, open_decoder
+from pyws.data.video.decoders import Pixels, check_size, open_decoder
 from pyws.errors import DataError
 from pyws.files import atomic_write
 

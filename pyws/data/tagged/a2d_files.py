@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyws.data.decoders import MAX_PIXELS
-from pyws.data.frames import palette, read_image
-from pyws.data.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES, IGNORE
+from pyws.data.tagged.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES, IGNORE
+from pyws.data.video.decoders import MAX_PIXELS
+from pyws.data.video.frames import palette, read_image
 from pyws.errors import DataError
 from pyws.files import atomic_write
 

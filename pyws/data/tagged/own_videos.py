@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pyws.data.frames import IMAGE_SUFFIXES, read_mask
-from pyws.data.label_space import IGNORE, LabelSpace, actor_actions, objects
-from pyws.data.mask_sets import Masks, MaskSet, TaggedVideo, Tags, check_tags
-from pyws.data.tables import columns_of, read_table
+from pyws.data.csv_table import columns_of, read_table
+from pyws.data.tagged.dataset import Masks, MaskSet, TaggedVideo, Tags, check_tags
+from pyws.data.tagged.label_space import IGNORE, LabelSpace, actor_actions, objects
+from pyws.data.video.frames import IMAGE_SUFFIXES, read_mask
 from pyws.errors import DataError
 
 PAIR = ("actor", "action")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pyws.data.scenes import FINE, SceneConfig, actor_path, camera_path, coarse, margin_of, paste, scenery
-from pyws.data.sprites import PAINTERS, Image
+from pyws.data.synthetic.actors import PAINTERS, Image
+from pyws.data.synthetic.rendering import FINE, SceneConfig, actor_path, camera_path, coarse, margin_of, paste, scenery
 
 ACTORS = tuple(PAINTERS)
 ACTIONS = (

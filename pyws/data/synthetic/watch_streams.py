@@ -22,8 +22,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from pyws.data.feature_listing import SNIPPETS_PER_SECOND
-from pyws.data.feature_writers import FeatureVideo, write_data_set
+from pyws.data.features.listing import SNIPPETS_PER_SECOND
+from pyws.data.features.writers import FeatureVideo, write_data_set
 from pyws.errors import DataError
 
 WIDTH = 64

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from pyws.data.feature_listing import SNIPPETS_PER_SECOND
-from pyws.data.feature_writers import FeatureVideo, write_data_set
+from pyws.data.features.listing import SNIPPETS_PER_SECOND
+from pyws.data.features.writers import FeatureVideo, write_data_set
 
 SCENES = 8
 BACKGROUND, CONTEXT, WEAK, SALIENT = range(4)  # what a snippet shows

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pyws.data.feature_files import Stored
-from pyws.data.feature_layouts import list_features
-from pyws.data.feature_listing import Listing, Problem
-from pyws.data.temporal import Truth
+from pyws.data.annotations.activitynet import Truth
+from pyws.data.features.files import Stored
+from pyws.data.features.layouts import list_features
+from pyws.data.features.listing import Listing
+from pyws.data.problem import Problem
 from pyws.errors import DataError
 
 ON_ERROR = ("error", "skip")
@@ -76,7 +77,7 @@ class FeatureSet:
 def open_features(
     source: str | os.PathLike[str], subset: str | None = None, on_error: str = "error", need_tags: bool = False
 ) -> FeatureSet:
-    """Open a data set of features; finds out which layout it has (:mod:`pyws.data.feature_layouts`).
+    """Open a data set of features; finds out which layout it has (:mod:`pyws.data.features.layouts`).
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def open_features(
     --------
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from pyws.data.feature_files import write_features
+    >>> from pyws.data.features.files import write_features
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = (folder / "tags.csv").write_text("video,tag\\nv1,Diving\\n")
     >>> write_features(folder / "features" / "v1.npy", np.ones((5, 8)))

@@ -1,4 +1,4 @@
-"""A2D, the Actor-Action Dataset (Xu et al., CVPR 2015), as a :class:`~pyws.data.mask_sets.MaskSet`."""
+"""A2D, the Actor-Action Dataset (Xu et al., CVPR 2015), as a :class:`~pyws.data.tagged.dataset.MaskSet`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pyws.data.a2d_files import Colours, VideoRow, read_annotation, read_instances, read_readme, read_videoset
-from pyws.data.label_space import A2D_CODES, LabelSpace, a2d, a2d_table
-from pyws.data.mask_sets import Masks, MaskSet, TaggedVideo, Tags, check_tags
+from pyws.data.tagged.a2d_files import Colours, VideoRow, read_annotation, read_instances, read_readme, read_videoset
+from pyws.data.tagged.dataset import Masks, MaskSet, TaggedVideo, Tags, check_tags
+from pyws.data.tagged.label_space import A2D_CODES, LabelSpace, a2d, a2d_table
 from pyws.errors import DataError
 
 SENTENCES = "a2d_annotation_with_instances"

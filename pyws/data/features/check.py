@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pyws.data.feature_layouts import list_features
-from pyws.data.feature_listing import Listing, Problem
-from pyws.data.features import check_contents, check_headers
+from pyws.data.features.dataset import check_contents, check_headers
+from pyws.data.features.layouts import list_features
+from pyws.data.features.listing import Listing
+from pyws.data.problem import Problem
 from pyws.progress import track
 
 _LENGTH_SNIPPETS, _LENGTH_SHARE = 2, 0.05  # by which a length may differ from its duration
@@ -58,7 +59,7 @@ def check_data_set(source: str | os.PathLike[str], need_tags: bool = False, quie
 
     Parameters
     ----------
-    source, need_tags : of :func:`pyws.data.features.open_features`
+    source, need_tags : of :func:`pyws.data.features.dataset.open_features`
     quiet : show no progress
 
     Raises

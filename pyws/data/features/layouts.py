@@ -10,7 +10,7 @@ The native layout, which ``pyws data convert`` writes::
 ``"rescaled": true`` says that every video was brought to some number of snippets, as is common for ActivityNet: a
 snippet then lasts the video's duration over its snippets. The layouts of the literature may have ``dataset.json`` too.
 
-:mod:`pyws.data.feature_legacy` has the layouts of the literature.
+:mod:`pyws.data.features.literature_layouts` has the layouts of the literature.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pyws.data.feature_files import stored_in
-from pyws.data.feature_legacy import is_split, is_wtalc, list_split, list_wtalc
-from pyws.data.feature_listing import SNIPPETS_PER_SECOND, Listing, annotated, checked_name, read_about, safe_truth
-from pyws.data.tables import columns_of, read_table
+from pyws.data.csv_table import columns_of, read_table
+from pyws.data.features.files import stored_in
+from pyws.data.features.listing import SNIPPETS_PER_SECOND, Listing, annotated, checked_name, read_about, safe_truth
+from pyws.data.features.literature_layouts import is_split, is_wtalc, list_split, list_wtalc
 from pyws.errors import DataError
 from pyws.files import read_json
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyws.data.a2d_files import read_videoset
-from pyws.data.feature_listing import Problem
-from pyws.data.frames import FrameFolder, VideoFile, open_frames
-from pyws.data.mask_sets import Layout, MaskSet, TaggedVideo, open_mask_set
+from pyws.data.problem import Problem
+from pyws.data.tagged.a2d_files import read_videoset
+from pyws.data.tagged.dataset import MaskSet, TaggedVideo
+from pyws.data.tagged.layouts import Layout, open_mask_set
+from pyws.data.video.frames import FrameFolder, VideoFile, open_frames
 from pyws.errors import DataError
 from pyws.progress import track
 

@@ -1,23 +1,18 @@
-"""Data sets of tagged videos, some with true masks: A2D, YouTube-Objects, and one's own folder.
-
-``open_mask_set`` finds out which layout a folder has and gives a :class:`MaskSet`; nothing is copied or converted.
-"""
+"""What a data set of tagged videos is, whatever its layout: videos, tags, subsets, and true masks of some."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyws.data.label_space import IGNORE, LabelSpace
+from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.errors import DataError
 
-Layout = Literal["auto", "a2d", "youtube-objects", "plain"]
 Tags = Literal["all", "main"]
 Masks = NDArray[np.uint8]
 
@@ -83,55 +78,12 @@ class MaskSet:
         return resized(self.read(path, video), size or (0, 0), path)
 
 
-def open_mask_set(
-    root: str | os.PathLike[str], layout: Layout = "auto", tags: Tags = "all", validation: int = 0, seed: int = 0
-) -> MaskSet:
-    """Open a data set of tagged videos.
-
-    Parameters
-    ----------
-    root : its folder. A2D: holds Release/videoset.csv (or is Release); YouTube-Objects: holds <class>/data;
-        plain: holds videos/ and tags.csv
-    layout : which of them, or "auto" to find out
-    tags : of A2D: "main" takes the label of videoset.csv alone, "all" adds those of the annotated frames
-    validation : videos of "train" to set aside as "val" where the data set does not say which, by a draw that keeps
-        the shares of the tags
-    seed : of that draw
-
-    Raises
-    ------
-    DataError : none of the layouts, or something in it is not as it must be; the file is named
-    """
-    readers, root = _readers(), Path(root)
-    if not root.is_dir():
-        raise DataError(root, "must be the folder of a data set, found none")
-    fitting = [name for name in readers if layout in ("auto", name) and (layout != "auto" or readers[name].fits(root))]
-    if not fitting:
-        wanted = "Release/videoset.csv (A2D), <class>/data (YouTube-Objects) or videos/ and tags.csv"
-        raise DataError(root, f"is no data set that is known: it must hold {wanted}")
-    found = readers[fitting[0]].read(root, tags)
-    if validation and not any(video.subset == "val" for video in found.videos):
-        found = with_validation(found, validation, seed)
-    return found
-
-
-def is_mask_set(root: str | os.PathLike[str]) -> bool:
-    """Whether a folder has one of the layouts that :func:`open_mask_set` knows."""
-    return Path(root).is_dir() and any(module.fits(Path(root)) for module in _readers().values())
-
-
-def _readers() -> dict[str, Any]:
-    from pyws.data import a2d, plain, youtube_objects
-
-    return {"a2d": a2d, "plain": plain, "youtube-objects": youtube_objects}
-
-
 def with_validation(data: MaskSet, count: int, seed: int) -> MaskSet:
     """Move ``count`` of the videos of "train" to "val": of each main tag its share, drawn by ``seed``.
 
     Examples
     --------
-    >>> from pyws.data.label_space import objects
+    >>> from pyws.data.tagged.label_space import objects
     >>> videos = tuple(TaggedVideo(f"v{k}", Path("v"), (1 + k % 2,), "train") for k in range(10))
     >>> split = with_validation(MaskSet("plain", Path("."), objects("ab"), videos, lambda path, video: None), 4, seed=0)
     >>> sorted(video.tags[0] for video in split.part("val").videos)

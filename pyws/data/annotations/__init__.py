@@ -1,0 +1,1 @@
+"""Annotation files of the literature, read safely."""

@@ -1,0 +1,19 @@
+"""What is wrong with one video of a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one video of a data set."""
+
+    video: str
+    rule: str
+    """What must hold, and what was found."""
+    fatal: bool = True
+    """The video cannot be used; otherwise it is odd, and used all the same."""
+
+    def __str__(self) -> str:
+        return f"video {self.video!r}: {self.rule}"

@@ -1,0 +1,1 @@
+"""Frames of videos: decoders, folders of pictures, clips."""
