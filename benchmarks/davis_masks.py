@@ -22,8 +22,8 @@ from PIL import Image
 
 from pyws.data.video.frames import read_mask, write_mask, write_picture
 from pyws.evaluation.segmentation import mask_iou
-from pyws.masks.annotations import Annotations, Frame
-from pyws.masks.criterion import Criterion, Scores
+from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
+from pyws.masks.self_training.ric import Criterion, Scores
 
 TAGS = {"blackswan": "swan", "car-shadow": "car", "dog": "dog", "horsejump-high": "horse", "scooter-black": "scooter"}
 SIZE, EVERY = (427, 240), 5

@@ -12,7 +12,7 @@ from pyws.cli import main
 from pyws.data.annotations.ava import AVA10, Attention, KeyFrame, read_action_list, read_ava
 from pyws.data.video.frames import write_picture
 from pyws.evaluation.boxes import box_iou, evaluate_boxes
-from pyws.masks.attention import boxes_of_map
+from pyws.masks.prediction.ava_boxes import boxes_of_map
 from pyws.models.classifiers import build_classifier, save_classifier
 
 ROWS = "v,0902,0.1,0.2,0.5,0.8,15,0\nv,902,0.1,0.2,0.5,0.8,80,0\nv,0903,0.2,0.2,0.4,0.4,27,1\nw,0900,0.5,0.5,1,1,27,2\n"

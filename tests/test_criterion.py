@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyws.masks.criterion import Criterion
+from pyws.masks.self_training.ric import Criterion
 from pyws.ops import superpixel_vote
 
 

@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 
 from pyws.data.tagged.label_space import a2d, actor_actions, objects
 from pyws.data.tagged.rle import decode_mask, encode_mask
-from pyws.masks.align import AlignSettings, Belief, align_actions, find_instances
-from pyws.masks.inference import as_coco
+from pyws.masks.prediction.action_alignment import AlignSettings, Belief, align_actions, find_instances
+from pyws.masks.prediction.predict import as_coco
 
 # Ids 1 cat-running, 2 cat-eating, 3 dog-running, 4 dog-walking.
 SPACE = actor_actions([("cat", "running"), ("cat", "eating"), ("dog", "running"), ("dog", "walking")])

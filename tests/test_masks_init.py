@@ -19,10 +19,10 @@ from pyws.cli import main
 from pyws.data.video.frames import open_frames, read_image, read_mask, write_mask
 from pyws.evaluation.segmentation import evaluate_masks, mask_iou
 from pyws.masks.cam import GradCAM
-from pyws.masks.initial import Settings
-from pyws.masks.objects import ObjectAnnotator
-from pyws.masks.pseudo import Superpixels, cut_maps, initial_masks, refine_masks, scaled_maps
-from pyws.masks.tags import IMAGENET_TAGS, read_tags, resolve_tag
+from pyws.masks.initial_masks.cam_to_mask import Superpixels, cut_maps, initial_masks, refine_masks, scaled_maps
+from pyws.masks.initial_masks.image_annotator import ObjectAnnotator
+from pyws.masks.initial_masks.pipeline import Settings
+from pyws.masks.initial_masks.tag_to_class import IMAGENET_TAGS, read_tags, resolve_tag
 from pyws.models.classifiers import load_classifier
 from pyws.models.efficientnet_lite import EfficientNetLite0
 from pyws.report.pictures import contact_sheet, overlay
@@ -310,7 +310,7 @@ def test_killed_run_goes_on_to_the_same_bytes(weights: Path, tmp_path: Path) -> 
     """Killed after a frame of the second batch is on disk: the next run ends as an undisturbed one."""
     make_frames(tmp_path / "v")
     program = (
-        "import os, signal, sys, pyws.masks.initial as initial, pyws.cli\n"
+        "import os, signal, sys, pyws.masks.initial_masks.pipeline as initial, pyws.cli\n"
         "write, done = initial.write_mask, []\n"
         "def dying(path, ids):\n"
         "    write(path, ids); done.append(path)\n"

@@ -12,7 +12,7 @@ from pyws.cli import main
 from pyws.data.video.clips import Clip
 from pyws.data.video.frames import open_frames, read_image, write_picture
 from pyws.masks import GradCAM
-from pyws.masks.clip_maps import _span, maps_of_video
+from pyws.masks.prediction.clip_maps import _span, maps_of_video
 from pyws.models.classifiers import build_classifier
 from pyws.report.movies import heat, titled, write_video
 

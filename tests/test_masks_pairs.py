@@ -19,10 +19,10 @@ from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.layouts import open_mask_set
 from pyws.data.video.clips import Clip, FrameStore, clips_of, map_places, shrunk
 from pyws.data.video.frames import read_mask, write_picture
-from pyws.masks.actor_action import Branch, PairSettings, join_branches, refine_claims
-from pyws.masks.classify import examples_of, names_of
-from pyws.masks.initial import Settings
-from pyws.masks.pseudo import Scope, claimed, refine_masks, scaled_maps
+from pyws.masks.initial_masks.actor_action_annotator import Branch, PairSettings, join_branches, refine_claims
+from pyws.masks.initial_masks.cam_to_mask import Scope, claimed, refine_masks, scaled_maps
+from pyws.masks.initial_masks.pipeline import Settings
+from pyws.masks.initial_masks.train_classifier import examples_of, names_of
 
 pytest.importorskip("h5py")
 NETWORK = {"network": "small3d", "epochs": 2, "batch": 4, "frames": 8, "short-side": 24, "head-lr": 0.01}
@@ -176,7 +176,7 @@ def test_classifiers_learn_from_videos_of_one_tag(world: Path) -> None:
 
 def test_killed_training_goes_on_to_the_same_file(world: Path, tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys, pyws.masks.classify as c, pyws.cli\n"
+        "import os, signal, sys, pyws.masks.initial_masks.train_classifier as c, pyws.cli\n"
         "keep = c._Training._keep\n"
         "def dying(self, path, losses):\n"
         "    keep(self, path, losses); os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -285,7 +285,7 @@ def test_maps_of_several_scales(world: Path, what: str) -> None:
 
 def test_killed_masks_go_on_to_the_same_bytes(world: Path, tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys, pyws.masks.initial as initial, pyws.cli\n"
+        "import os, signal, sys, pyws.masks.initial_masks.pipeline as initial, pyws.cli\n"
         "write, done = initial.write_mask, []\n"
         "def dying(path, ids):\n"
         "    write(path, ids); done.append(path)\n"

@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pyws import DataError
-from pyws.masks.judge import JudgeSettings, judge
-from pyws.masks.patches import Backgrounds, composite, cut, foreground_square, parts_of, resample
-from pyws.masks.selection import SelectionSettings, _fill_classes, _passes, read_selection, summary, write_selection
+from pyws.masks.self_training.cut_and_paste import Backgrounds, composite, cut, foreground_square, parts_of, resample
+from pyws.masks.self_training.frame_selection import (
+    SelectionSettings,
+    _fill_classes,
+    _passes,
+    read_selection,
+    summary,
+    write_selection,
+)
+from pyws.masks.self_training.train_discriminator import JudgeSettings, judge
 
 SMALL = JudgeSettings(patch_size=36, width=4, epochs=3, batch=8)
 
@@ -149,8 +156,8 @@ def test_a_sample_is_never_judged_by_what_saw_it(monkeypatch: pytest.MonkeyPatch
         asked.append(set(pasted[:, 0, 0, 0].tolist()))
         return torch.zeros(len(pasted))
 
-    monkeypatch.setattr("pyws.masks.judge._train", remember)
-    monkeypatch.setattr("pyws.masks.judge._scores", ask)
+    monkeypatch.setattr("pyws.masks.self_training.train_discriminator._train", remember)
+    monkeypatch.setattr("pyws.masks.self_training.train_discriminator._scores", ask)
     real = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 3, 36, 36)
     judge(real, real, [f"v{index // 2}" for index in range(10)], SMALL, 0, torch.device("cpu"))
     assert [one & other for one, other in zip(seen, asked, strict=True)] == [set(), set()]

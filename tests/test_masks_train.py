@@ -16,20 +16,26 @@ import pytest
 import torch
 from PIL import Image
 
-import pyws.masks.evolve as evolve
-import pyws.masks.training as training
+import pyws.masks.self_training.loop as evolve
+import pyws.masks.self_training.train_segmentation as training
 from pyws import DataError
 from pyws.cli import main
 from pyws.commands.masks_ablate import scores_of
 from pyws.data.tagged.label_space import actor_actions
 from pyws.data.video.frames import read_image, read_mask, write_mask
-from pyws.masks.annotations import Annotations, Frame
 from pyws.masks.checkpoint import load_checkpoint, save_checkpoint
-from pyws.masks.convergence import LoopSettings, best_epoch, epochs_are_enough, returned_version, why_stop
-from pyws.masks.evolve import Evolution, RunSettings, as_variant, split
-from pyws.masks.judge import JudgeSettings
-from pyws.masks.selection import SelectionSettings
-from pyws.masks.training import TrainingSettings, cross_entropy, make_optimizer, predict, random_crop
+from pyws.masks.self_training.frame_selection import SelectionSettings
+from pyws.masks.self_training.loop import Evolution, RunSettings, as_variant, split
+from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
+from pyws.masks.self_training.stopping import LoopSettings, best_epoch, epochs_are_enough, returned_version, why_stop
+from pyws.masks.self_training.train_discriminator import JudgeSettings
+from pyws.masks.self_training.train_segmentation import (
+    TrainingSettings,
+    cross_entropy,
+    make_optimizer,
+    predict,
+    random_crop,
+)
 from pyws.models.deeplab import DeepLabV2
 from pyws.models.efficientnet_lite import EfficientNetLite0
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from pyws import DataError
 from pyws.data.tagged.label_space import objects
-from pyws.masks.training import TrainingSettings, segmentation_network
+from pyws.masks.self_training.train_segmentation import TrainingSettings, segmentation_network
 from pyws.models.classifiers import LITE0, build_classifier, open_classifier, save_classifier
 from pyws.models.deeplab import BACKBONES, build_deeplab
 from pyws.models.discriminator import Discriminator

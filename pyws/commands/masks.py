@@ -9,9 +9,9 @@ import tyro
 
 from pyws.commands.common import Common, CommonOptions, only_with
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
-from pyws.masks.actor_action import PairAnnotator, PairSettings
-from pyws.masks.initial import MAX_TAGS, Annotator, Settings
-from pyws.masks.objects import ObjectAnnotator
+from pyws.masks.initial_masks.actor_action_annotator import PairAnnotator, PairSettings
+from pyws.masks.initial_masks.image_annotator import ObjectAnnotator
+from pyws.masks.initial_masks.pipeline import MAX_TAGS, Annotator, Settings
 from pyws.models.classifiers import load_classifier
 
 
@@ -62,7 +62,7 @@ def init(
     """
     import torch
 
-    from pyws.masks.initial import annotate
+    from pyws.masks.initial_masks.pipeline import annotate
 
     torch.manual_seed(common.seed)
     if bool(frames) == bool(data):
@@ -107,7 +107,7 @@ def _tagged(
     frames: tuple[Path, ...], tag: tuple[str, ...], tags: Path | None
 ) -> tuple[tuple[TaggedVideo, ...], tuple[str, ...]]:
     """Videos with the ids of their tags, and the tags as they were written, in the order of the ids."""
-    from pyws.masks.tags import read_tags
+    from pyws.masks.initial_masks.tag_to_class import read_tags
 
     if bool(tag) == bool(tags):
         raise ValueError("tags: either --tag NAME or --tags FILE must be given")
@@ -123,7 +123,7 @@ def _tagged(
 
 def _resolve(written: tuple[str, ...], labels: tuple[str, ...]) -> dict[str, list[int]]:
     """Classes of each tag by its name."""
-    from pyws.masks.tags import resolve_tag
+    from pyws.masks.initial_masks.tag_to_class import resolve_tag
 
     table = dict(resolve_tag(one, labels) for one in written)
     if len(table) != len(written) or len(table) > MAX_TAGS:

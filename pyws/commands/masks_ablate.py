@@ -15,12 +15,12 @@ from pyws.commands.masks_training import open_first_classifier
 from pyws.data.tagged.dataset import MaskSet
 from pyws.data.tagged.label_space import LabelSpace, View
 from pyws.evaluation.semantic import Confusion
-from pyws.masks.annotations import Frame
-from pyws.masks.convergence import LoopSettings
-from pyws.masks.evolve import Evolution, RunSettings, Variant, as_variant
-from pyws.masks.judge import JudgeSettings
-from pyws.masks.selection import SelectionSettings, read_selection
-from pyws.masks.training import TrainingSettings, predict, predict_frames
+from pyws.masks.self_training.frame_selection import SelectionSettings, read_selection
+from pyws.masks.self_training.loop import Evolution, RunSettings, Variant, as_variant
+from pyws.masks.self_training.pseudo_annotations import Frame
+from pyws.masks.self_training.stopping import LoopSettings
+from pyws.masks.self_training.train_discriminator import JudgeSettings
+from pyws.masks.self_training.train_segmentation import TrainingSettings, predict, predict_frames
 from pyws.models.deeplab import DeepLabV2
 
 VIEWS: tuple[View, ...] = ("joint", "actor", "action")

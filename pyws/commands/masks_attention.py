@@ -33,7 +33,7 @@ def attention(
     from pyws.data.annotations.ava import AVA10, read_action_list, read_ava
     from pyws.data.tagged.own_videos import video_sources
     from pyws.evaluation.boxes import evaluate_boxes
-    from pyws.masks.attention import attend
+    from pyws.masks.prediction.ava_boxes import attend
     from pyws.models.classifiers import open_classifier
     from pyws.progress import track
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.masks.classify import ClassifySettings
+from pyws.masks.initial_masks.train_classifier import ClassifySettings
 
 
 def classify(
@@ -40,7 +40,7 @@ def classify(
         common: Options of every command.
     """
     from pyws.data.tagged.layouts import open_mask_set
-    from pyws.masks.classify import train_classifier
+    from pyws.masks.initial_masks.train_classifier import train_classifier
 
     if out.suffix != ".safetensors":
         raise ValueError(f"--out: must end in .safetensors, got {out}")

@@ -16,8 +16,8 @@ from safetensors.torch import save
 from pyws.commands.common import Common, CommonOptions
 from pyws.data.video.frames import Pixels, open_frames, write_picture
 from pyws.files import atomic_write, write_json
-from pyws.masks.clip_maps import ClipMaps, maps_of_video
-from pyws.masks.pseudo import scaled_maps
+from pyws.masks.initial_masks.cam_to_mask import scaled_maps
+from pyws.masks.prediction.clip_maps import ClipMaps, maps_of_video
 from pyws.models.classifiers import (
     Classifier,
     build_classifier,

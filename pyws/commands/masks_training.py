@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.masks.align import AlignSettings
-from pyws.masks.convergence import LoopSettings
-from pyws.masks.evolve import RunSettings, Variant
-from pyws.masks.judge import JudgeSettings
-from pyws.masks.selection import SelectionSettings
-from pyws.masks.training import TrainingSettings
+from pyws.masks.prediction.action_alignment import AlignSettings
+from pyws.masks.self_training.frame_selection import SelectionSettings
+from pyws.masks.self_training.loop import RunSettings, Variant
+from pyws.masks.self_training.stopping import LoopSettings
+from pyws.masks.self_training.train_discriminator import JudgeSettings
+from pyws.masks.self_training.train_segmentation import TrainingSettings
 
 
 def train(
@@ -44,7 +44,7 @@ def train(
         disc: The discriminator of composites.
         common: Options of every command.
     """
-    from pyws.masks.evolve import Evolution, as_variant
+    from pyws.masks.self_training.loop import Evolution, as_variant
     from pyws.report.training import write_training_report
 
     settings = as_variant(RunSettings(selection, disc, training, loop, common.seed), variant)
@@ -87,8 +87,8 @@ def predict(
     """
     from rich.table import Table
 
-    from pyws.masks.inference import load_model, predict_videos
-    from pyws.masks.tags import read_tags
+    from pyws.masks.initial_masks.tag_to_class import read_tags
+    from pyws.masks.prediction.predict import load_model, predict_videos
 
     if not frames:
         raise ValueError("FRAMES: at least one folder of frames or video file is needed")

@@ -56,7 +56,8 @@ def write_data_set(
     ambiguous : stretches that no score should count, by video
     suffix : of the feature files, ``.npy`` or ``.safetensors``
     layout : "native", or "wtalc" or "split" of :mod:`pyws.data.features.literature_layouts` (as
-        ``.npy``; for "wtalc" all features are in memory once, for "split" the subset "test" is one and all others are "train")
+        ``.npy``; for "wtalc" all features are in memory once, for "split" the subset "test" is one and all
+        others are "train")
 
     Returns
     -------

@@ -22,9 +22,9 @@ from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import Pixels
 from pyws.errors import DataError
 from pyws.files import atomic_write
-from pyws.masks.annotations import Annotations, Frame
-from pyws.masks.judge import JudgeSettings, judge, seed_of
-from pyws.masks.patches import Backgrounds, Sample, cut, parts_of, resample
+from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, cut, parts_of, resample
+from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
+from pyws.masks.self_training.train_discriminator import JudgeSettings, judge, seed_of
 from pyws.models.classifiers import Classifier
 
 CLASSIFIER_BATCH = 16

@@ -32,7 +32,7 @@ from pyws.data.video.clips import stack
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, open_frames, read_mask, write_mask
 from pyws.errors import DataError
 from pyws.files import SpacedJson, only_writer, read_json, write_json
-from pyws.masks.pseudo import Scope, Superpixels, scaled_maps
+from pyws.masks.initial_masks.cam_to_mask import Scope, Superpixels, scaled_maps
 from pyws.progress import track
 
 FORMAT = "pyws masks init 2"
@@ -106,7 +106,7 @@ class Settings:
         ----------
         look : (scale, mirrored) to maps (B, K, h, w) of the frames at that scale, or of their mirror images
         size : (H, W) of the frames
-        scope : see :func:`~pyws.masks.pseudo.scaled_maps`
+        scope : see :func:`~pyws.masks.initial_masks.cam_to_mask.scaled_maps`
 
         Returns
         -------

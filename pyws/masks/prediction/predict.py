@@ -25,12 +25,19 @@ from pyws.data.tagged.rle import encode_mask
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, open_frames, write_mask
 from pyws.errors import DataError
 from pyws.files import SpacedJson, read_json, write_json
-from pyws.masks.align import Aligned, AlignSettings, Belief, Instance, align_actions, find_instances
-from pyws.masks.annotations import digest, superpixels_of
 from pyws.masks.checkpoint import load_checkpoint
-from pyws.masks.evolve import read_run
-from pyws.masks.pseudo import Superpixels
-from pyws.masks.training import TrainingSettings, best_ids, predict_scores, segmentation_network
+from pyws.masks.initial_masks.cam_to_mask import Superpixels
+from pyws.masks.prediction.action_alignment import (
+    Aligned,
+    AlignSettings,
+    Belief,
+    Instance,
+    align_actions,
+    find_instances,
+)
+from pyws.masks.self_training.loop import read_run
+from pyws.masks.self_training.pseudo_annotations import digest, superpixels_of
+from pyws.masks.self_training.train_segmentation import TrainingSettings, best_ids, predict_scores, segmentation_network
 from pyws.models.deeplab import DeepLabV2
 from pyws.progress import track
 

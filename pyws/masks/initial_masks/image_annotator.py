@@ -13,8 +13,8 @@ from torch import Tensor
 from pyws.data.tagged.label_space import LabelSpace, objects
 from pyws.data.video.frames import FrameFolder, VideoFile
 from pyws.masks.cam import GradCAM
-from pyws.masks.initial import Chunk, FirstMasks, Settings
-from pyws.masks.pseudo import initial_masks, refine_masks
+from pyws.masks.initial_masks.cam_to_mask import initial_masks, refine_masks
+from pyws.masks.initial_masks.pipeline import Chunk, FirstMasks, Settings
 from pyws.models.classifiers import Classifier
 
 CHOOSING_FRAMES = 32

@@ -20,8 +20,8 @@ from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.clips import Clip, MapRule, clips_of
 from pyws.data.video.frames import FrameFolder, VideoFile
 from pyws.masks.cam import GradCAM
-from pyws.masks.initial import Chunk, FirstMasks, Settings
-from pyws.masks.pseudo import Scope, claimed, cut_maps, scaled_maps
+from pyws.masks.initial_masks.cam_to_mask import Scope, claimed, cut_maps, scaled_maps
+from pyws.masks.initial_masks.pipeline import Chunk, FirstMasks, Settings
 from pyws.models.classifiers import Classifier, open_classifier
 
 

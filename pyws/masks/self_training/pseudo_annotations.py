@@ -18,8 +18,8 @@ from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, in_order, open_frames, read_image, read_mask
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json
-from pyws.masks.initial import FORMAT
-from pyws.masks.pseudo import Superpixels
+from pyws.masks.initial_masks.cam_to_mask import Superpixels
+from pyws.masks.initial_masks.pipeline import FORMAT
 
 CACHED_BYTES = 1 << 30
 _SUPERPIXELS = ("region_area", "compactness", "iterations", "superpixels")

@@ -15,7 +15,7 @@ from pyws.data.video.clips import Clip, map_places, stack
 from pyws.data.video.frames import open_frames
 from pyws.errors import DataError
 from pyws.masks.cam import GradCAM
-from pyws.masks.pseudo import scaled_maps
+from pyws.masks.initial_masks.cam_to_mask import scaled_maps
 from pyws.models.classifiers import Classifier
 
 

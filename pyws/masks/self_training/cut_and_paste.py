@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from pyws import ops
 from pyws.data.video.frames import Pixels
-from pyws.masks.annotations import as_images
+from pyws.masks.self_training.pseudo_annotations import as_images
 
 SEAM = 1.0  # pixels, standard deviation of the blur of a mask's edge
 RELAXED = 0.01  # share of a background patch that may be foreground, where no patch without any exists

@@ -16,8 +16,8 @@ from torch.nn import functional
 from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import Pixels
-from pyws.masks.annotations import Annotations, Frame, as_images
-from pyws.masks.judge import seed_of
+from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, as_images
+from pyws.masks.self_training.train_discriminator import seed_of
 from pyws.models.deeplab import RATES, DeepLabV2, build_deeplab
 
 

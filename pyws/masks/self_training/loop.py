@@ -31,13 +31,19 @@ from pyws import ops
 from pyws.data.video.frames import write_mask
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json, write_json
-from pyws.masks.annotations import Annotations, Frame, digest
 from pyws.masks.checkpoint import load_checkpoint, save_checkpoint
-from pyws.masks.convergence import LoopSettings, best_epoch, epochs_are_enough, returned_version, why_stop
-from pyws.masks.criterion import Criterion
-from pyws.masks.judge import JudgeSettings, seed_of
-from pyws.masks.selection import SelectionSettings, read_selection, select, summary, write_selection
-from pyws.masks.training import TrainingSettings, make_optimizer, predict_frames, segmentation_network, train_epoch
+from pyws.masks.self_training.frame_selection import SelectionSettings, read_selection, select, summary, write_selection
+from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
+from pyws.masks.self_training.ric import Criterion
+from pyws.masks.self_training.stopping import LoopSettings, best_epoch, epochs_are_enough, returned_version, why_stop
+from pyws.masks.self_training.train_discriminator import JudgeSettings, seed_of
+from pyws.masks.self_training.train_segmentation import (
+    TrainingSettings,
+    make_optimizer,
+    predict_frames,
+    segmentation_network,
+    train_epoch,
+)
 from pyws.models.classifiers import Classifier
 from pyws.models.deeplab import DeepLabV2
 from pyws.progress import track

@@ -1,0 +1,1 @@
+"""Masks, actions and boxes of videos by a trained model."""
