@@ -85,7 +85,7 @@ def race_groups(race, case, segments, lengths, goals, reason):
         "linpro",
         case,
         {
-            "pyws": lambda: pyws.segments.linpro(segments, lengths, preset="released", tie_break="canonical"),
+            "pyws": lambda: pyws.ops.linpro(segments, lengths, preset="released", tie_break="canonical"),
             "released": lambda: [dense_scipy(*group) for group in groups],
             "highspy merged": lambda: [merged_highs(*group) for group in groups],
         },

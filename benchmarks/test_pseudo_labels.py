@@ -15,14 +15,14 @@ from pyws.models import RSKP
 from pyws.segments.config import PRESETS
 from pyws.segments.generation import label
 from pyws.segments.inference import Maps
-from pyws.segments.pseudo import Column
+from pyws.segments.pseudo_labels import Column
 
 
 def own(tcam: torch.Tensor, offsets: torch.Tensor) -> pyws.segments.Labels:
     proposals = pyws.ops.propose_segments(tcam, offsets)
     fused = pyws.ops.fuse_segments(proposals, temperature=0.02, overlap="own")
     lengths = offsets.diff().repeat_interleave(tcam.shape[1])
-    return pyws.segments.linpro(fused, lengths, preset="released")
+    return pyws.ops.linpro(fused, lengths, preset="released")
 
 
 def as_released(column: list[float]) -> float:

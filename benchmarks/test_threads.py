@@ -52,7 +52,7 @@ def linpro():
     score = torch.rand(64 * 40, generator=generator, dtype=torch.float64)
     segments = pyws.Segments(start, start + length, score, score, torch.arange(65) * 40)
     lengths = torch.full((64,), 750)
-    return lambda: pyws.segments.linpro(segments, lengths).labels
+    return lambda: pyws.ops.linpro(segments, lengths).labels
 
 
 def small_gradcam3d():

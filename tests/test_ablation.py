@@ -12,7 +12,7 @@ from pyws import cli
 from pyws.data.features.dataset import open_features
 from pyws.segments.ablation import COURSES, METHODS, Ablation, Course, label_worth
 from pyws.segments.config import PRESETS
-from pyws.segments.pseudo import PseudoLabels
+from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.train import train
 
 SHORT = ("warm-up", "longer", "gaussian")  # of backbones other than the first

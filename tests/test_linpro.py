@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog as scipy_linprog
 
 from pyws import Segments, SolverError
+from pyws.ops import second_opinion as second_opinion_module
 from pyws.segments import Labels, Status, linpro
-from pyws.segments import second_opinion as second_opinion_module
 
-linpro_module = importlib.import_module("pyws.segments.linpro")
+linpro_module = importlib.import_module("pyws.ops.linpro")
 
 
 def solve(group: list[tuple[float, ...]], length: int, **options) -> Labels:

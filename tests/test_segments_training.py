@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 
 from pyws.distributed import Group
 from pyws.errors import DataError, TrainingError
+from pyws.ops.linpro import Status
 from pyws.segments import batches, train
+from pyws.segments.backbones import HOSTS, build_host
 from pyws.segments.batches import Videos, by_length, noise_seeds, steps
 from pyws.segments.config import PRESETS, Merging
-from pyws.segments.delta import distribution_loss, targets
+from pyws.segments.distribution_loss import distribution_loss, targets
 from pyws.segments.generation import generate, label
-from pyws.segments.hosts import HOSTS, build_host
 from pyws.segments.inference import Maps, detect
-from pyws.segments.linpro import Status
-from pyws.segments.pseudo import PseudoLabels
+from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.schedule import SCHEDULES, Schedule, Target
 
 QUICK = replace(PRESETS["pyws"], epochs=6, lr=1e-2, batch=6, evaluate_every=3)

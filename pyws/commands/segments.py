@@ -95,7 +95,7 @@ def labels(
     from pyws.data.annotations.activitynet import read_detections, read_truth
     from pyws.errors import DataError
     from pyws.segments import label_videos
-    from pyws.segments.pseudo import save_labels
+    from pyws.segments.pseudo_labels import save_labels
 
     if out.suffix != ".safetensors":
         raise DataError(out, "labels are written as .safetensors")

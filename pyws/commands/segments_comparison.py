@@ -124,7 +124,7 @@ def settings_to_try(
     ious: Sequence[float], temperatures: Sequence[float], overlap: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The family of a setting, and its options of :func:`pyws.segments.fuse_detections`."""
-    from pyws.segments.detections import FUSIONS
+    from pyws.segments.postprocess import FUSIONS
 
     yield "none", {"method": "none"}
     for iou in ious:

@@ -120,10 +120,10 @@ def predict(
 
     from pyws.data.annotations.activitynet import write_detections
     from pyws.data.features.dataset import open_features
+    from pyws.segments.backbones import check_data, load_host
     from pyws.segments.batches import Videos
     from pyws.segments.checkpoint import read_checkpoint
     from pyws.segments.config import Merging
-    from pyws.segments.hosts import check_data, load_host
     from pyws.segments.inference import detect
 
     saved = read_checkpoint(checkpoint)

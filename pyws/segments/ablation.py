@@ -26,8 +26,8 @@ from pyws.progress import track
 from pyws.segments.batches import Videos
 from pyws.segments.config import PRESETS, Merging, TrainConfig
 from pyws.segments.inference import detect, score
-from pyws.segments.pseudo import PseudoLabels
-from pyws.segments.run import Run
+from pyws.segments.pseudo_labels import PseudoLabels
+from pyws.segments.run_folder import Run
 from pyws.segments.schedule import SCHEDULES
 from pyws.segments.train import begin, run_epoch
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyws.models.rskp import GAUFUSE_CONSISTENCY
 from pyws.ops.propose_segments import RELEASED_THRESHOLDS
-from pyws.segments.detections import FUSIONS
+from pyws.segments.postprocess import FUSIONS
 from pyws.segments.schedule import SCHEDULES, Schedule
 
 Settings = Mapping[str, Any]
@@ -76,7 +76,8 @@ class HostSettings:
     labelling : attributes of the backbone that have these values while it makes pseudo labels
     two_streams : one network for the first half of the feature columns (RGB) and one for the second (flow)
     weight : factor of the weight of the distribution loss, which is written for RSKP
-    rest : how far snippets without pseudo labels are taught to be background, see :func:`pyws.segments.delta.targets`
+    rest : how far snippets without pseudo labels are taught to be background,
+        see :func:`pyws.segments.distribution_loss.targets`
     """
 
     options: Settings = field(default_factory=dict)
@@ -184,7 +185,7 @@ def adapted(config: TrainConfig, backbone: str, recipe: str = "thumos14", two_st
     Parameters
     ----------
     config : one of :data:`PRESETS`, or changed from it
-    backbone : a name in :data:`pyws.segments.hosts.HOSTS`
+    backbone : a name in :data:`pyws.segments.backbones.HOSTS`
     recipe : a name in :data:`RECIPES`; goes before what the preset changes in the host
     two_streams : a network for RGB and one for flow, as ``stpn``, ``bm`` and ``facnet`` were published
 

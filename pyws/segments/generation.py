@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from pyws.distributed import Group
 from pyws.models import Backbone, Recipe
+from pyws.ops.linpro import linpro
 from pyws.segments.batches import Videos
 from pyws.segments.config import Labelling
-from pyws.segments.detections import GRID
 from pyws.segments.inference import Maps, activation_maps, merged
-from pyws.segments.linpro import linpro
-from pyws.segments.pseudo import Column, PseudoLabels, collect
+from pyws.segments.postprocess import GRID
+from pyws.segments.pseudo_labels import Column, PseudoLabels, collect
 
 
 def generate(

@@ -20,7 +20,7 @@ from pyws.progress import track
 from pyws.ragged import Segments
 from pyws.segments.batches import Videos, by_length, noise_seeds
 from pyws.segments.config import Merging
-from pyws.segments.detections import FUSIONS, GRID, to_seconds
+from pyws.segments.postprocess import FUSIONS, GRID, to_seconds
 
 _AT_ONCE = 1 << 26  # values of activation maps that are kept before their segments are found
 

@@ -16,14 +16,14 @@ from pyws.distributed import Group
 from pyws.errors import DataError, TrainingError
 from pyws.models import Activations, Memory
 from pyws.progress import track
+from pyws.segments.backbones import build_host
 from pyws.segments.batches import Videos, by_length, noise_seeds, steps
 from pyws.segments.config import HostSettings, TrainConfig
-from pyws.segments.delta import distribution_loss, targets
+from pyws.segments.distribution_loss import distribution_loss, targets
 from pyws.segments.generation import generate
-from pyws.segments.hosts import build_host
 from pyws.segments.inference import average_map, detect
-from pyws.segments.pseudo import PseudoLabels
-from pyws.segments.run import Record, Run, RunFolder
+from pyws.segments.pseudo_labels import PseudoLabels
+from pyws.segments.run_folder import Record, Run, RunFolder
 
 
 def begin(backbone: str, config: TrainConfig, data: FeatureSet, device: torch.device) -> Run:
@@ -56,7 +56,7 @@ def train(
 
     Parameters
     ----------
-    backbone : a name in :data:`pyws.segments.hosts.HOSTS`
+    backbone : a name in :data:`pyws.segments.backbones.HOSTS`
     config : one of :data:`pyws.segments.config.PRESETS`, or changed from it
     data : the videos to train on; their annotated segments are never looked at
     held_out : videos to evaluate on, with annotated segments

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pyws.segments.pseudo import PseudoLabels
+from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.schedule import Target
 
 

@@ -17,7 +17,7 @@ from pyws.ops._library import launch
 from pyws.ragged import Segments
 
 if TYPE_CHECKING:
-    from pyws.segments.linpro import Labels, Rule
+    from pyws.ops.linpro import Labels, Rule
 
 SECONDS = 30.0  # for each of the three steps of one component
 _ZERO = 1e-7  # reduced costs, and errors of a linear program's answer with scores scaled to 1

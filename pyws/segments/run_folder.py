@@ -18,10 +18,10 @@ from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.files import atomic_write, only_writer, write_json
+from pyws.segments.backbones import Host
 from pyws.segments.checkpoint import Checkpoint, load_into, read_checkpoint, write_checkpoint
 from pyws.segments.config import TrainConfig
-from pyws.segments.hosts import Host
-from pyws.segments.pseudo import PseudoLabels, write_labels
+from pyws.segments.pseudo_labels import PseudoLabels, write_labels
 
 Record = dict[str, Any]
 LAST, BEST, HISTORY, MANIFEST = "last.safetensors", "best.safetensors", "history.jsonl", "run.json"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyws.data.features.dataset import FeatureSet
 from pyws.files import atomic_write, write_json
-from pyws.segments.linpro import Status
+from pyws.ops.linpro import Status
 
 
 @dataclass(frozen=True, eq=False)

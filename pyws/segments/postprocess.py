@@ -12,8 +12,8 @@ from torch import Tensor
 from pyws.data.annotations.activitynet import Instances, Truth
 from pyws.errors import DataError
 from pyws.ops import fuse_segments, suppress_segments
+from pyws.ops.linpro import Status, linpro
 from pyws.ragged import Segments
-from pyws.segments.linpro import Status, linpro
 
 FUSIONS = ("gaussian", "uniform", "exponential", "t")
 METHODS = ("none", "nms", "soft-nms", *FUSIONS)
