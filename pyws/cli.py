@@ -1,4 +1,4 @@
-"""The pyws command line: a table of commands, each a typed function of pyws/commands/.
+"""The pyws command line: a list of commands, each a typed function in the file of pyws/commands/ that has its name.
 
 A command function has typed parameters (positional ones marked ``tyro.conf.Positional``), a docstring from which the
 help is made, a last parameter ``common: CommonOptions = Common()``, and returns the JSON document that --json prints;
@@ -16,30 +16,30 @@ from typing import Any
 
 from pyws.errors import PywsError
 
-COMMANDS = {
-    "demo": "pyws.commands.demo:demo",
-    "doctor": "pyws.commands.doctor:doctor",
-    "data convert": "pyws.commands.data:convert",
-    "data check": "pyws.commands.data:check",
-    "data synthesize": "pyws.commands.data:synthesize",
-    "data watch": "pyws.commands.data:watch",
-    "data synthesize-a2d": "pyws.commands.mask_data:synthesize_a2d",
-    "segments train": "pyws.commands.segments_training:train",
-    "segments predict": "pyws.commands.segments_training:predict",
-    "segments fuse": "pyws.commands.segments:fuse",
-    "segments labels": "pyws.commands.segments:labels",
-    "segments compare": "pyws.commands.segments_comparison:compare",
-    "segments evaluate": "pyws.commands.segments_evaluation:evaluate",
-    "segments ablate": "pyws.commands.segments_ablation:ablate",
-    "masks classify": "pyws.commands.masks_classify:classify",
-    "masks maps": "pyws.commands.masks_maps:maps",
-    "masks attention": "pyws.commands.masks_attention:attention",
-    "masks init": "pyws.commands.masks:init",
-    "masks train": "pyws.commands.masks_training:train",
-    "masks ablate": "pyws.commands.masks_ablate:ablate",
-    "masks predict": "pyws.commands.masks_training:predict",
-    "masks evaluate": "pyws.commands.masks:evaluate",
-}
+COMMANDS = (
+    "demo",
+    "doctor",
+    "data convert",
+    "data check",
+    "data synthesize",
+    "data watch",
+    "data synthesize-a2d",
+    "segments train",
+    "segments predict",
+    "segments fuse",
+    "segments labels",
+    "segments compare",
+    "segments evaluate",
+    "segments ablate",
+    "masks classify",
+    "masks maps",
+    "masks attention",
+    "masks init",
+    "masks train",
+    "masks ablate",
+    "masks predict",
+    "masks evaluate",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_overview(), file=sys.stdout if not words or words[0] in ("-h", "--help") else sys.stderr)
         return 0 if not words or words[0] in ("-h", "--help") else 2
     try:
-        return _run(_load(COMMANDS[name]), name, rest)
+        return _run(_load(name), name, rest)
     except (PywsError, ValueError, TypeError, OSError) as error:
         print(f"pyws {name}: {error}", file=sys.stderr)
         return 1
@@ -67,9 +67,10 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
     return None, words
 
 
-def _load(where: str) -> Callable[..., Any]:
-    module, function = where.split(":")
-    return getattr(importlib.import_module(module), function)
+def _load(name: str) -> Callable[..., Any]:
+    """The function of a command: "data synthesize-a2d" is synthesize_a2d of pyws/commands/data/synthesize_a2d.py."""
+    path = name.replace("-", "_").split()
+    return getattr(importlib.import_module(".".join(["pyws.commands", *path])), path[-1])
 
 
 def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
@@ -83,8 +84,8 @@ def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
 
 def _overview() -> str:
     lines = ["usage: pyws COMMAND ...      (pyws COMMAND --help tells its options)", ""]
-    for name, where in COMMANDS.items():
-        summary = (_load(where).__doc__ or "").strip().split("\n")[0]
+    for name in COMMANDS:
+        summary = (_load(name).__doc__ or "").strip().split("\n")[0]
         lines.append(f"  {name:20} {summary}")
     return "\n".join(lines)
 

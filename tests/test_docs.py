@@ -46,7 +46,7 @@ COMMANDS = list(commands())
 def test_commands_are_taken(page, words):
     name, rest = cli._split(words)
     assert name, f"{page} shows an unknown command: pyws {' '.join(words)}"
-    command = cli._load(cli.COMMANDS[name])
+    command = cli._load(name)
     taken = []
     stand_in = functools.wraps(command)(lambda *arguments, **named: taken.append(named))
     tyro.cli(stand_in, args=rest, config=(tyro.conf.FlagCreatePairsOff,))

@@ -20,7 +20,7 @@ import pyws.masks.self_training.loop as evolve
 import pyws.masks.self_training.train_segmentation as training
 from pyws import DataError
 from pyws.cli import main
-from pyws.commands.masks_ablate import scores_of
+from pyws.commands.masks.ablate import scores_of
 from pyws.data.tagged.label_space import actor_actions
 from pyws.data.video.frames import read_image, read_mask, write_mask
 from pyws.masks.checkpoint import load_checkpoint, save_checkpoint

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pyws import cli
-from pyws.commands.segments_comparison import Trial, chosen, halve, run_trial
+from pyws.commands.segments.compare import Trial, chosen, halve, run_trial
 from pyws.data.annotations.activitynet import read_detections, read_truth
 from pyws.evaluation import detection_map
 from pyws.segments import fuse_detections, label_videos

@@ -1,4 +1,4 @@
-"""pyws masks ...: pixel masks from the tags of videos."""
+"""pyws masks init: from videos and tags to initial masks."""
 
 from __future__ import annotations
 
@@ -129,102 +129,6 @@ def _resolve(written: tuple[str, ...], labels: tuple[str, ...]) -> dict[str, lis
     if len(table) != len(written) or len(table) > MAX_TAGS:
         raise ValueError(f"tags: must be different names, at most {MAX_TAGS}, got {', '.join(written)}")
     return table
-
-
-def evaluate(
-    predictions: tyro.conf.Positional[Path],
-    truth: tyro.conf.Positional[Path],
-    layout: Literal["auto", "a2d", "youtube-objects", "plain"] = "auto",
-    subset: tuple[str, ...] = (),
-    absent: Literal["skip", "zero", "gt_only"] = "skip",
-    missing: Literal["background", "skip"] = "background",
-    semi_protocol: bool = False,
-    foreground: Literal["category", "any"] = "category",
-    common: CommonOptions = Common(),  # noqa: B008
-) -> dict[str, Any]:
-    """Scores of masks against true ones, on the annotated frames.
-
-    TRUTH is a data set (A2D, plain: mIoU, class and global accuracy over its labels, over actors and over actions, with
-    and without background; YouTube-Objects: IoU by class), or a folder of <video>/<frame>.png, where every id above 0
-    is the object: IoU per video.
-
-    Args:
-        predictions: Folder of <video>/<frame>.png, e.g. OUT/pa/v0.
-        truth: Data set with true masks, or folder of the same layout as PREDICTIONS.
-        layout: Of the data set; auto finds out.
-        subset: Subsets of the data set, e.g. test; all where it is left out.
-        absent: A class that is not in the truth counts only if it is predicted (skip), always as 0 (zero), or never
-            (gt_only).
-        missing: Of a data set with classes: a frame without a prediction counts as background, or is skipped, as suits
-            PA.v0, which has masks of sampled frames alone.
-        semi_protocol: YouTube-Objects: leave out first annotated frames, as semi-supervised methods do.
-        foreground: YouTube-Objects: predicted pixels of the video's class are the object, or those of any class.
-        common: Options of every command.
-    """
-    from pyws.data.tagged.layouts import is_mask_set, open_mask_set
-    from pyws.evaluation.objects import evaluate_objects
-    from pyws.evaluation.segmentation import evaluate_masks
-    from pyws.evaluation.semantic import evaluate_classes
-
-    of_classes = {"absent": absent != "skip", "missing": missing != "background"}
-    of_objects = {"semi-protocol": semi_protocol, "foreground": foreground != "category"}
-    of_data = layout != "auto" or is_mask_set(truth)
-    only_with("a data set as TRUTH", of_data, {**of_classes, **of_objects, "subset": bool(subset)})
-    if not of_data:
-        scores = evaluate_masks(predictions, truth)
-        common.say(_table_of_videos(scores))
-        return scores
-    data = open_mask_set(truth, layout)
-    data = data.part(*subset) if subset else data
-    only_with("YouTube-Objects", data.layout == "youtube-objects", of_objects)
-    only_with("data sets of classes", data.layout != "youtube-objects", of_classes)
-    if data.layout == "youtube-objects":
-        scores = evaluate_objects(predictions, data, semi_protocol, foreground)
-        common.say(_table_of_objects(scores))
-        return scores
-    scores = evaluate_classes(predictions, data, absent, missing, quiet=common.quiet or common.json)
-    common.say(_lines_of_classes(scores))
-    return scores
-
-
-def _table_of_videos(scores: dict[str, Any]) -> Any:
-    from rich.table import Table
-
-    table = Table("video", "frames", "missing", "IoU")
-    for name, row in scores["videos"].items():
-        table.add_row(name, str(row["frames"]), str(row["missing"]), f"{row['iou']:.3f}")
-    table.add_row("mean", str(scores["frames"]), str(scores["missing"]), f"{scores['mean_iou']:.3f}")
-    return table
-
-
-def _table_of_objects(scores: dict[str, Any]) -> Any:
-    from rich.table import Table
-
-    table = Table("class", "frames", "IoU, mean over frames", "IoU, pooled", title=scores["protocol"])
-    for name, row in scores["classes"].items():
-        table.add_row(name, str(row["frames"]), f"{row['iou']:.3f}", f"{row['pooled']:.3f}")
-    means = (f"{scores[key]:.3f}" for key in ("mean_iou", "mean_pooled"))
-    table.add_row("mean over classes", f"{scores['frames']} ({scores['missing']} missing)", *means)
-    return table
-
-
-def _lines_of_classes(scores: dict[str, Any]) -> str:
-    """Every figure beside the classes that it is a mean over."""
-    lines = [
-        f"{scores['frames']} frames, {scores['missing']} of them without a prediction ({scores['missing_frames']})"
-    ]
-    for view, both in scores["views"].items():
-        for title, row in both.items():
-            figures = ", ".join(
-                f"{name} {'-' if row[key] is None else format(row[key], '.3f')} ({over})"
-                for name, key, over in (
-                    ("mIoU", "miou", row["classes"]),
-                    ("class accuracy", "cls_acc", f"{len(row['accuracy'])} classes in the truth"),
-                    ("global accuracy", "glo_acc", f"pixels {title}"),
-                )
-            )
-            lines.append(f"{'actor-action' if view == 'joint' else view}, {title}: {figures}")
-    return "\n".join(lines)
 
 
 def _draw(manifest: dict[str, Any], out: Path, names: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""pyws segments train and predict: from features and tags to a network, from the network to segments."""
+"""pyws segments train: from features and tags to a network."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import tyro
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
+from pyws.commands.segments.feature_sets import OnError, one_subset, say_skipped
 
 if TYPE_CHECKING:
-    from pyws.data.features.dataset import FeatureSet
+    pass
 
-OnError = Literal["error", "skip"]
+
 Protocol = Literal["thumos14", "activitynet"]
 
 
@@ -89,85 +90,3 @@ def train(
     skipped = [str(problem) for each in (videos, held_out) if each is not None for problem in each.skipped]
     return {"out": str(out), "backbone": backbone, "preset": preset, "videos": len(videos), "epochs": run.epoch,
             "best": run.best, "last": last, "skipped": skipped}  # fmt: skip
-
-
-def predict(
-    data: Positional[Path],
-    checkpoint: Path,
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
-    subset: str | None = None,
-    method: Literal["preset", "nms", "none", "gaussian", "uniform", "exponential", "t"] = "preset",
-    temperature: float | None = None,
-    iou: float | None = None,
-    overlap: Literal["iou", "own"] | None = None,
-    on_error: OnError = "error",
-    common: CommonOptions = Common(),  # noqa: B008
-) -> dict[str, Any]:
-    """Find the segments of videos with a trained network.
-
-    Args:
-        data: folder of features, any layout that `pyws data check` knows
-        checkpoint: best.safetensors or last.safetensors of a run
-        out: detections to write in ActivityNet form, .json or .json.gz
-        subset: videos to look at; may be left out where the data set has one subset
-        method: how proposals become segments: as in the run's preset, the host's suppression (nms), none, or a fusion
-        temperature: of the fusions, in place of the preset's
-        iou: overlap of the fusions, in place of the preset's
-        overlap: rule of the fusions, in place of the preset's
-        on_error: what a video that cannot be used does: stop, or be named and left out
-    """
-    from dataclasses import asdict
-
-    from pyws.data.annotations.activitynet import write_detections
-    from pyws.data.features.dataset import open_features
-    from pyws.segments.backbones import check_data, load_host
-    from pyws.segments.batches import Videos
-    from pyws.segments.checkpoint import read_checkpoint
-    from pyws.segments.config import Merging
-    from pyws.segments.inference import detect
-
-    saved = read_checkpoint(checkpoint)
-    host = load_host(saved)
-    videos = open_features(data, one_subset(data, subset), on_error)
-    check_data(saved, host, videos)
-    given = {"method": None if method == "preset" else method, "temperature": temperature, "iou_threshold": iou,
-             "overlap": overlap}  # fmt: skip
-    chosen = {name: value for name, value in given.items() if value is not None}
-    merging = Merging(**{**saved.facts["config"]["detection"], **chosen})
-    say_skipped(common, videos)
-    host.model.to(common.torch_device)
-    quiet = common.quiet or common.json
-    snippets = saved.facts["config"]["batch_snippets"]
-    found = detect(host.model, host.recipe, Videos(videos, common.torch_device), merging, snippets, quiet=quiet)
-    made_by = {"tool": "pyws segments predict", "backbone": host.name, "checkpoint": checkpoint.name,
-               "epoch": saved.facts["epoch"], **asdict(merging)}  # fmt: skip
-    write_detections(out, found, made_by)
-    common.say(f"{out}: {len(found)} segments in {len(videos)} videos")
-    skipped = [str(problem) for problem in videos.skipped]
-    return {"out": str(out), "videos": len(videos), "segments": len(found), "skipped": skipped, "settings": made_by}
-
-
-def one_subset(data: Path, subset: str | None) -> str | None:
-    """The subset that is meant; one must be named where there are several.
-
-    Raises
-    ------
-    DataError : several subsets, none named
-    """
-    from pyws.data.features.layouts import list_features
-    from pyws.errors import DataError
-
-    if subset is None:
-        known = sorted(set(list_features(data).subset))
-        if len(known) > 1:
-            raise DataError(data, f"has the subsets {', '.join(known)}: name one with --subset")
-    return subset
-
-
-def say_skipped(common: Common, *sets: FeatureSet | None) -> None:
-    """Name the videos that were left out."""
-    for one in sets:
-        if one is not None and one.skipped:
-            common.say(f"left out {len(one.skipped)} of {len(one) + len(one.skipped)} videos:")
-            for problem in one.skipped:
-                common.say(f"  {problem}")

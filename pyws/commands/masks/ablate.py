@@ -11,7 +11,7 @@ import tyro
 from numpy.typing import NDArray
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.commands.masks_training import open_first_classifier
+from pyws.commands.masks.train import open_first_classifier
 from pyws.data.tagged.dataset import MaskSet
 from pyws.data.tagged.label_space import LabelSpace, View
 from pyws.evaluation.semantic import Confusion

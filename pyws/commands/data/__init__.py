@@ -1,0 +1,1 @@
+"""pyws data ...: a file a command."""

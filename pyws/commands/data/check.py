@@ -1,0 +1,53 @@
+"""pyws data check: what is wrong with a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from pyws.commands.common import Common, CommonOptions
+
+
+def check(
+    source: Positional[Path],
+    need_tags: bool = False,
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Check a data set and say of every video what is wrong; the exit status is 1 where one is unusable.
+
+    Args:
+        source: folder with features, or with tagged videos and masks, in any layout that pyws knows
+        need_tags: of features: a video without tags is unusable, as it is for training
+    """
+    from pyws.data.features.check import check_data_set
+    from pyws.data.tagged.layouts import is_mask_set
+
+    if is_mask_set(source):
+        return _check_masks(source, common)
+    report = check_data_set(source, need_tags, quiet=common.quiet or common.json)
+    common.say(f"{source}: layout {report.layout}, {report.snippets_per_second:g} snippets a second")
+    for subset, count in report.videos.items():
+        common.say(f"{subset or 'no subset'}: {count} videos")
+    common.say(
+        f"{report.usable} usable, {len(report.classes)} classes, width {report.width}, {report.snippets} snippets"
+    )
+    for problem in report.problems:
+        common.say(f"{'unusable' if problem.fatal else 'odd'}: {problem}")
+    return report.to_dict()
+
+
+def _check_masks(source: Path, common: Common) -> dict[str, Any]:
+    from pyws.data.tagged.check import check_mask_set
+
+    report = check_mask_set(source, quiet=common.quiet or common.json)
+    common.say(f"{source}: layout {report.layout}, {len(report.labels)} labels")
+    for subset, count in report.videos.items():
+        common.say(f"{subset or 'no subset'}: {count} videos")
+    common.say(f"{report.frames} frames, {report.annotated} with true masks")
+    for what, count in report.single.items():
+        common.say(f"{count} videos to learn from show one {what}")
+    for problem in report.problems:
+        common.say(f"{'unusable' if problem.fatal else 'odd'}: {problem}")
+    return report.to_dict()

@@ -1,0 +1,1 @@
+"""pyws masks ...: a file a command."""

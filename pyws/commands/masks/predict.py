@@ -1,0 +1,56 @@
+"""pyws masks predict: masks of videos by the model of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from pyws.commands.common import Common, CommonOptions
+from pyws.masks.prediction.action_alignment import AlignSettings
+
+
+def predict(
+    run: tyro.conf.Positional[Path],
+    frames: tyro.conf.Positional[tuple[Path, ...]],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    tags: Path | None = None,
+    every: int = 1,
+    refine: bool = False,
+    on_error: Literal["error", "skip"] = "error",
+    align: AlignSettings = AlignSettings(),  # noqa: B008
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Masks and tracked instances of videos, by the model of pyws masks train.
+
+    Args:
+        run: Folder that pyws masks train wrote.
+        frames: Folders of jpg or png frames, or video files.
+        out: Folder to write: masks (palette PNG), instances (COCO JSON), manifest.json.
+        tags: A CSV file with the columns video and tag: a video shows nothing but its tags. All ids where left out.
+        every: Frames from one that is segmented to the next.
+        refine: Refine masks by superpixels, as the pseudo-annotations of --refine-pa are: sharper outlines.
+        on_error: What an unreadable video does: stop, or be noted in the manifest and skipped.
+        align: How instances are linked, and how their actions are voted.
+        common: Options of every command.
+    """
+    from rich.table import Table
+
+    from pyws.masks.initial_masks.tag_to_class import read_tags
+    from pyws.masks.prediction.predict import load_model, predict_videos
+
+    if not frames:
+        raise ValueError("FRAMES: at least one folder of frames or video file is needed")
+    model = load_model(run, common.torch_device)
+    allowed = None
+    if tags is not None:
+        allowed = {video: [model.space.id_of(tag) for tag in several] for video, several in read_tags(tags).items()}
+    quiet = common.quiet or common.json
+    manifest = predict_videos(model, frames, out, allowed, every, align, on_error, quiet, refine)
+    table = Table("video", "frames", "without mask", "instances", "tracks")
+    for name, video in manifest["videos"].items():
+        counts = [str(video[key]) for key in ("frames", "empty", "instances", "tracks") if key in video]
+        table.add_row(name, *(counts or [video["error"]]))
+    common.say(table)
+    return manifest

@@ -1,0 +1,1 @@
+"""pyws segments ...: a file a command."""

@@ -1,0 +1,40 @@
+"""Which videos of a data set of features a command works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pyws.commands.common import Common
+
+if TYPE_CHECKING:
+    from pyws.data.features.dataset import FeatureSet
+
+
+OnError = Literal["error", "skip"]
+
+
+def one_subset(data: Path, subset: str | None) -> str | None:
+    """The subset that is meant; one must be named where there are several.
+
+    Raises
+    ------
+    DataError : several subsets, none named
+    """
+    from pyws.data.features.layouts import list_features
+    from pyws.errors import DataError
+
+    if subset is None:
+        known = sorted(set(list_features(data).subset))
+        if len(known) > 1:
+            raise DataError(data, f"has the subsets {', '.join(known)}: name one with --subset")
+    return subset
+
+
+def say_skipped(common: Common, *sets: FeatureSet | None) -> None:
+    """Name the videos that were left out."""
+    for one in sets:
+        if one is not None and one.skipped:
+            common.say(f"left out {len(one.skipped)} of {len(one) + len(one.skipped)} videos:")
+            for problem in one.skipped:
+                common.say(f"  {problem}")

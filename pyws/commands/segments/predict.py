@@ -1,0 +1,71 @@
+"""pyws segments predict: from a network to segments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from pyws.commands.common import Common, CommonOptions
+from pyws.commands.segments.feature_sets import OnError, one_subset, say_skipped
+
+if TYPE_CHECKING:
+    pass
+
+
+def predict(
+    data: Positional[Path],
+    checkpoint: Path,
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    subset: str | None = None,
+    method: Literal["preset", "nms", "none", "gaussian", "uniform", "exponential", "t"] = "preset",
+    temperature: float | None = None,
+    iou: float | None = None,
+    overlap: Literal["iou", "own"] | None = None,
+    on_error: OnError = "error",
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Find the segments of videos with a trained network.
+
+    Args:
+        data: folder of features, any layout that `pyws data check` knows
+        checkpoint: best.safetensors or last.safetensors of a run
+        out: detections to write in ActivityNet form, .json or .json.gz
+        subset: videos to look at; may be left out where the data set has one subset
+        method: how proposals become segments: as in the run's preset, the host's suppression (nms), none, or a fusion
+        temperature: of the fusions, in place of the preset's
+        iou: overlap of the fusions, in place of the preset's
+        overlap: rule of the fusions, in place of the preset's
+        on_error: what a video that cannot be used does: stop, or be named and left out
+    """
+    from dataclasses import asdict
+
+    from pyws.data.annotations.activitynet import write_detections
+    from pyws.data.features.dataset import open_features
+    from pyws.segments.backbones import check_data, load_host
+    from pyws.segments.batches import Videos
+    from pyws.segments.checkpoint import read_checkpoint
+    from pyws.segments.config import Merging
+    from pyws.segments.inference import detect
+
+    saved = read_checkpoint(checkpoint)
+    host = load_host(saved)
+    videos = open_features(data, one_subset(data, subset), on_error)
+    check_data(saved, host, videos)
+    given = {"method": None if method == "preset" else method, "temperature": temperature, "iou_threshold": iou,
+             "overlap": overlap}  # fmt: skip
+    chosen = {name: value for name, value in given.items() if value is not None}
+    merging = Merging(**{**saved.facts["config"]["detection"], **chosen})
+    say_skipped(common, videos)
+    host.model.to(common.torch_device)
+    quiet = common.quiet or common.json
+    snippets = saved.facts["config"]["batch_snippets"]
+    found = detect(host.model, host.recipe, Videos(videos, common.torch_device), merging, snippets, quiet=quiet)
+    made_by = {"tool": "pyws segments predict", "backbone": host.name, "checkpoint": checkpoint.name,
+               "epoch": saved.facts["epoch"], **asdict(merging)}  # fmt: skip
+    write_detections(out, found, made_by)
+    common.say(f"{out}: {len(found)} segments in {len(videos)} videos")
+    skipped = [str(problem) for problem in videos.skipped]
+    return {"out": str(out), "videos": len(videos), "segments": len(found), "skipped": skipped, "settings": made_by}
