@@ -361,7 +361,7 @@ def test_kill_9(init: Path, small_networks: None, whole: Path, tmp_path: Path) -
     """The real signal, in the middle of the second version's masks."""
     program = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
-        "import test_masks_train as t; from pathlib import Path; write, done = t.evolve.write_mask, []\n"
+        "import test_self_training as t; from pathlib import Path; write, done = t.evolve.write_mask, []\n"
         "def dying(path, ids):\n"
         "    write(path, ids); done.append(path)\n"
         "    if len(done) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
