@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyws import ops
 from pyws.errors import DataError, PywsError, SolverError
-from pyws.ragged import Segments
+
+if TYPE_CHECKING:
+    from pyws import ops
+    from pyws.ragged import Segments
 
 __version__ = "0.1.0"
 __all__ = [
@@ -15,11 +17,15 @@ __all__ = [
     "data", "evaluation", "masks", "models", "ops", "report", "segments",
 ]  # fmt: skip
 
-_LAZY = {"data", "evaluation", "masks", "models", "report", "segments"}
+_PACKAGES = {"data", "evaluation", "masks", "models", "ops", "report", "segments"}
 
 
 def __getattr__(name: str) -> Any:
-    """Rooms that import torchvision, matplotlib or highspy are opened at their first use."""
-    if name in _LAZY:
+    """Packages are imported at their first use: torch is slow, and ``pyws --help`` needs none of them."""
+    if name in _PACKAGES:
         return importlib.import_module(f"pyws.{name}")
+    if name == "Segments":
+        from pyws.ragged import Segments
+
+        return Segments
     raise AttributeError(f"module 'pyws' has no attribute {name!r}")

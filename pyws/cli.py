@@ -1,8 +1,8 @@
 """The pyws command line: a list of commands, each a typed function in the file of pyws/commands/ that has its name.
 
-A command function has typed parameters (positional ones marked ``tyro.conf.Positional``), a docstring from which the
-help is made, a last parameter ``common: CommonOptions = Common()``, and returns the JSON document that --json prints;
-where its ``ok`` is false the exit status is 1.
+A command function has typed parameters (positional ones marked ``tyro.conf.Positional``), those that matter most first,
+a docstring from which the help is made, a last parameter ``common: CommonOptions = Common()``, and returns the JSON
+document that --json prints; where its ``ok`` is false the exit status is 1.
 """
 
 from __future__ import annotations
@@ -10,56 +10,81 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pyws import usage
 from pyws.errors import PywsError
 
-COMMANDS = (
-    "demo",
-    "doctor",
-    "data convert",
-    "data check",
-    "data synthesize",
-    "data watch",
-    "data synthesize-a2d",
-    "segments train",
-    "segments predict",
-    "segments fuse",
-    "segments labels",
-    "segments compare",
-    "segments evaluate",
-    "segments ablate",
-    "masks classify",
-    "masks maps",
-    "masks attention",
-    "masks init",
-    "masks train",
-    "masks ablate",
-    "masks predict",
-    "masks evaluate",
-)
+GROUPS = {
+    "start here": ("demo", "doctor"),
+    "data": ("data check", "data convert", "data synthesize", "data synthesize-a2d", "data watch"),
+    "segments: when (GauFuse)": (
+        "segments train", "segments predict", "segments fuse", "segments labels", "segments evaluate",
+        "segments compare", "segments ablate",
+    ),
+    "masks: who, doing what (WS2)": (
+        "masks init", "masks train", "masks predict", "masks evaluate", "masks classify", "masks maps",
+        "masks attention", "masks ablate",
+    ),
+    "settings": ("config show",),
+}  # fmt: skip
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+USAGE_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a command as Ctrl-C does, with an exit status of its own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 bad data, 2 bad usage, 130 interrupted."""
+    """Run one command; returns the exit status: 0 done, 1 bad data, 2 bad usage, 130 interrupted, 143 terminated."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    name, rest = _split(words)
+    name, rest = split(words)
     if name is None:
-        print(_overview(), file=sys.stdout if not words or words[0] in ("-h", "--help") else sys.stderr)
-        return 0 if not words or words[0] in ("-h", "--help") else 2
+        return _without_command(words)
+    before = _catch_sigterm()
     try:
-        return _run(_load(name), name, rest)
+        return _run(load(name), name, rest)
+    except usage.UsageError as error:
+        print(f"pyws {name}: {error}", file=sys.stderr)
+        return USAGE_ERROR
     except (PywsError, ValueError, TypeError, OSError) as error:
         print(f"pyws {name}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"pyws {name}: interrupted; what is written so far is whole, run it again to go on", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        how = "terminated" if isinstance(stop, Terminated) else "interrupted"
+        print(f"pyws {name}: {how}; what is written so far is whole, run it again to go on", file=sys.stderr)
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
-def _split(words: list[str]) -> tuple[str | None, list[str]]:
+def load(name: str) -> Callable[..., Any]:
+    """The function of a command: "data synthesize-a2d" is synthesize_a2d of pyws/commands/data/synthesize_a2d.py."""
+    path = name.replace("-", "_").split()
+    return getattr(importlib.import_module(".".join(["pyws.commands", *path])), path[-1])
+
+
+def parse(name: str, words: Sequence[str], command: Callable[..., Any] | None = None) -> dict[str, Any]:
+    """The arguments of a command that ``words`` mean, by name; --config and --set are followed.
+
+    Raises
+    ------
+    UsageError : an unknown, missing or malformed option; says which, and what comes near it
+    DataError : --config names a file that cannot be read
+    """
+    from pyws.settings import expand
+
+    command = load(name) if command is None else command
+    quoted = name == "config show"  # what follows are the words of another command, not its own
+    return usage.parse(command, f"pyws {name}", _quoted(words) if quoted else expand(list(words), command))
+
+
+def split(words: list[str]) -> tuple[str | None, list[str]]:
     """The command, one or two words, and what follows it."""
     for length in (2, 1):
         if " ".join(words[:length]) in COMMANDS:
@@ -67,27 +92,54 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
     return None, words
 
 
-def _load(name: str) -> Callable[..., Any]:
-    """The function of a command: "data synthesize-a2d" is synthesize_a2d of pyws/commands/data/synthesize_a2d.py."""
-    path = name.replace("-", "_").split()
-    return getattr(importlib.import_module(".".join(["pyws.commands", *path])), path[-1])
+def _without_command(words: list[str]) -> int:
+    """The overview, the version, a group's commands, or what an unknown command comes near."""
+    if not words or words[0] in ("-h", "--help", "--help-all"):
+        print(usage.overview(GROUPS))
+        return 0
+    if words[0] in ("--version", "-V"):
+        from pyws import __version__
+
+        print(f"pyws {__version__}")
+        return 0
+    if words[0] == "--completion":
+        print(usage.completion(COMMANDS, load))
+        return 0
+    group = {title: [each for each in names if each.split()[0] == words[0]] for title, names in GROUPS.items()}
+    if any(group.values()) and (len(words) == 1 or words[1].startswith("-")):
+        print(usage.overview({title: names for title, names in group.items() if names}))
+        return 0
+    print(usage.unknown_command(words, COMMANDS), file=sys.stderr)
+    return USAGE_ERROR
 
 
 def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
-    import tyro
-
-    document = tyro.cli(command, prog=f"pyws {name}", args=rest, config=(tyro.conf.FlagCreatePairsOff,))
-    if "--json" in rest and int(os.environ.get("RANK", 0)) == 0:  # one document, also under torchrun
+    if "--help-all" in rest or "--help" in rest or "-h" in rest:
+        print(usage.command_help(command, name, everything="--help-all" in rest))
+        return 0
+    arguments = parse(name, rest, command)
+    document = command(**arguments)
+    if arguments["common"].json and int(os.environ.get("RANK", 0)) == 0:  # one document, also under torchrun
         print(json.dumps(document, indent=1, allow_nan=False))
     return 1 if document.get("ok") is False else 0
 
 
-def _overview() -> str:
-    lines = ["usage: pyws COMMAND ...      (pyws COMMAND --help tells its options)", ""]
-    for name in COMMANDS:
-        summary = (_load(name).__doc__ or "").strip().split("\n")[0]
-        lines.append(f"  {name:20} {summary}")
-    return "\n".join(lines)
+def _quoted(words: Sequence[str]) -> list[str]:
+    """The words of another command as one, less the options of every command that ``config show`` takes itself."""
+    own = [word for word in words if word in ("--json", "--quiet")]
+    return [*own, json.dumps([word for word in words if word not in own])]
+
+
+def _catch_sigterm() -> Any:
+    """Let SIGTERM raise; returns the handler before, or None outside the main thread, which alone may set one."""
+
+    def terminate(number: int, frame: Any) -> None:
+        raise Terminated
+
+    try:
+        return signal.signal(signal.SIGTERM, terminate)
+    except ValueError:
+        return None
 
 
 if __name__ == "__main__":

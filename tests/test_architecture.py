@@ -25,8 +25,10 @@ ALLOWED = {
     "report": GROUND | {"data"},
     "masks": GROUND | {"ops", "models", "data"},
     "segments": GROUND | {"ops", "models", "data", "evaluation"},
-    "commands": GROUND | ROOMS,
-    "cli": {"errors", "commands"},
+    "commands": GROUND | ROOMS | {"cli", "settings", "usage"},
+    "cli": {"errors", "commands", "settings", "usage"},
+    "settings": {"errors"},
+    "usage": set(),
 }
 
 
@@ -45,7 +47,7 @@ def imports_of(path: Path) -> set[str]:
         else:
             continue
         found |= {name.split(".")[1] for name in names if name.startswith("pyws.")}
-    return found & (ROOMS | GROUND | {"cli"})
+    return found & (ROOMS | GROUND | {"cli", "settings", "usage"})
 
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -1,12 +1,15 @@
 """The command line as a whole: overview, exit statuses, doctor."""
 
+import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+import pyws
 from pyws import cli
 from pyws.commands.common import Common
 
@@ -24,22 +27,106 @@ def test_overview_lists_every_command(capsys):
         assert f"  {name} " in shown
 
 
+def test_help_imports_no_command_and_no_torch():
+    code = "import sys; from pyws import cli; cli.main(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "tyro", "pyws.commands.doctor"} & set(done.stderr.split())
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_explains_itself_and_takes_the_common_options(name, capsys):
-    with pytest.raises(SystemExit) as caught:
-        cli.main([*name.split(), "--help"])
-    assert caught.value.code == 0
+    assert cli.main([*name.split(), "--help"]) == 0
+    short = capsys.readouterr().out
+    assert cli.main([*name.split(), "--help-all"]) == 0
     shown = capsys.readouterr().out
     for option in ("--json", "--seed", "--device", "--quiet"):
+        assert option in short
         assert option in shown
+    assert "examples:\n  pyws " in short
+    optional = [p for p in inspect.signature(cli.load(name)).parameters.values() if p.default is not p.empty]
+    assert ("--help-all\n\nexamples" in short) == (len(optional) > 13)  # common is one of them
 
 
-def test_unknown_command_and_option(capsys):
-    assert cli.main(["unheard-of"]) == 2
-    assert "usage: pyws" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["doctor", "--unheard-of"])
-    assert caught.value.code == 2
+def test_a_group_shows_its_commands(capsys):
+    for words in (["masks"], ["masks", "--help"]):
+        assert cli.main(words) == 0
+        shown = capsys.readouterr().out
+        assert "masks init" in shown
+        assert "segments train" not in shown
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"pyws {pyws.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("mask init", "unknown command 'mask init'; did you mean 'masks init'?"),
+        ("train", "unknown command 'train'; did you mean 'segments train'?"),
+        ("doctor --jsn", "unknown option --jsn; did you mean --json?"),
+        ("doctor --zzzzzzzz", "unknown option --zzzzzzzz\n"),
+        ("segments train data", "needs -o PATH, --out PATH"),
+        ("segments train data -o run --epochs many", "--epochs must be INT, got many"),
+        ("segments train data -o run --set epochs=many", "--epochs must be INT, got many"),
+        ("segments train data -o run --set epochs", "--set: must be PATH=VALUE"),
+    ],
+)
+def test_wrong_words_get_two_lines(words, said, capsys):
+    assert cli.main(words.split()) in (1, 2)
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert len(shown.splitlines()) <= 2
+
+
+def test_settings_of_a_file_and_by_path_are_options(tmp_path, capsys):
+    (tmp_path / "run.toml").write_text('backbone = "wum"\ntious = [0.3, 0.5]\ntwo-streams = true\nepochs = 7\n')
+    words = ["data", "-o", "run", "--config", str(tmp_path / "run.toml"), "--set", "batch=3", "--epochs", "9"]
+    found = cli.parse("segments train", words)
+    assert (found["backbone"], found["tious"], found["two_streams"]) == ("wum", (0.3, 0.5), True)
+    assert (found["batch"], found["epochs"], str(found["data"])) == (3, 9, "data")
+    assert cli.main(["config", "show", "segments", "train", *words]) == 0
+    (tmp_path / "shown.toml").write_text(capsys.readouterr().out)
+    again = cli.parse("segments train", ["data", "-o", "run", "--config", str(tmp_path / "shown.toml")])
+    assert {**again, "data": found["data"]} == found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("a = [", "must be TOML"), ("epochs = 1979-05-27", "epochs must be a string")]
+)
+def test_a_settings_file_that_is_none_is_named(text, said, tmp_path, capsys):
+    (tmp_path / "run.toml").write_text(text)
+    assert cli.main(["segments", "train", "data", "-o", "run", "--config", str(tmp_path / "run.toml")]) == 1
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "run.toml" in shown
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("typed", "found"), [("se", "segments"), ("masks cl", "classify"), ("segments fuse --iou", "--iou")]
+)
+def test_bash_completes(typed, found, tmp_path, capsys):
+    assert cli.main(["--completion"]) == 0
+    (tmp_path / "pyws.bash").write_text(capsys.readouterr().out)
+    words = ["pyws", *typed.split()]
+    given = f"COMP_WORDS=({' '.join(words)}) COMP_CWORD={len(words) - 1}"
+    code = f"source {tmp_path}/pyws.bash; {given}; _pyws; echo ${{COMPREPLY[*]}}"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [found]
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does():
+    code = (
+        "import os, signal, sys; from pyws import cli\n"
+        "def wait(common=None): os.kill(os.getpid(), signal.SIGTERM); import time; time.sleep(60)\n"
+        "cli.load, cli.parse = lambda name: wait, lambda name, words, command: {}\n"
+        "sys.exit(cli.main(['doctor']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 143
+    assert "terminated; what is written so far is whole" in done.stderr
 
 
 def test_doctor_json_is_one_document(capsys):

@@ -13,7 +13,13 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "highspy",
 
 
 def doctor(common: CommonOptions = Common()) -> dict[str, Any]:  # noqa: B008
-    """Print versions, what the compiled core was built with, the devices, and what is wrong where something is."""
+    """Print versions, what the compiled core was built with, the devices, and what is wrong where something is.
+
+    Examples
+    --------
+    pyws doctor
+    pyws doctor --json
+    """
     import torch
 
     import pyws

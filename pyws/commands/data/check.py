@@ -17,9 +17,16 @@ def check(
 ) -> dict[str, Any]:
     """Check a data set and say of every video what is wrong; the exit status is 1 where one is unusable.
 
-    Args:
-        source: folder with features, or with tagged videos and masks, in any layout that pyws knows
-        need_tags: of features: a video without tags is unusable, as it is for training
+    Parameters
+    ----------
+    source
+        folder with features, or with tagged videos and masks, in any layout that pyws knows
+    need_tags
+        of features: a video without tags is unusable, as it is for training
+
+    Examples
+    --------
+    pyws data check THUMOS14
     """
     from pyws.data.features.check import check_data_set
     from pyws.data.tagged.layouts import is_mask_set

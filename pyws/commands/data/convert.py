@@ -21,13 +21,23 @@ def convert(
 
     Pickles in the source are read without running anything that they say. An interrupted conversion goes on.
 
-    Args:
-        source: folder with features in a layout of the literature (*Features.npy with videoname.npy and the others, or
-            gt.json with lists and a file for each video), or annotations only: videoname.npy, subset.npy,
-            labels_all.npy, labels.npy, segments.npy, duration.npy, Ambiguous_test.txt
-        out: folder to write, new or empty; or for annotations ground truth, .json or .json.gz
-        on_error: stop at a video that cannot be used, or leave it out and say why
-        suffix: of the features
+    Parameters
+    ----------
+    source
+        folder with features in a layout of the literature (*Features.npy with videoname.npy and the others, or
+        gt.json with lists and a file for each video), or annotations only: videoname.npy, subset.npy,
+        labels_all.npy, labels.npy, segments.npy, duration.npy, Ambiguous_test.txt
+    out
+        folder to write, new or empty; or for annotations ground truth, .json or .json.gz
+    on_error
+        stop at a video that cannot be used, or leave it out and say why
+    suffix
+        of the features
+
+    Examples
+    --------
+    pyws data convert Thumos14reduced THUMOS14
+    pyws data convert Thumos14reduced-Annotations truth.json
     """
     from pyws.data.annotations.activitynet import read_wtalc, write_truth
     from pyws.data.features.writers import convert_features

@@ -26,17 +26,31 @@ def synthesize(
 
     It is drawn, not measured: see pyws.data.synthetic.features for its definition.
 
-    Args:
-        out: folder to write, new or empty
-        training: videos of the subset training
-        test: videos of the subset test
-        classes: actions
-        width: of the features, even; the first half stands for appearance, the second for motion
-        difficulty: 0 to 1; how weak the less salient parts of actions are, how closely context goes with the action,
-            how strong the noise is
-        snippets: median length of a video
-        several: share of the videos with more than one class
-        layout: pyws's own, or one of the literature
+    Parameters
+    ----------
+    out
+        folder to write, new or empty
+    training
+        videos of the subset training
+    test
+        videos of the subset test
+    classes
+        actions
+    width
+        of the features, even; the first half stands for appearance, the second for motion
+    difficulty
+        0 to 1; how weak the less salient parts of actions are, how closely context goes with the action,
+        how strong the noise is
+    snippets
+        median length of a video
+    several
+        share of the videos with more than one class
+    layout
+        pyws's own, or one of the literature
+
+    Examples
+    --------
+    pyws data synthesize watching --training 60 --test 30
     """
     from pyws.data.synthetic.features import SyntheticSettings, write_synthetic
 

@@ -22,10 +22,18 @@ def synthesize_a2d(
     The same seed and options give the same files. Frames and truth are drawn, not filmed: figures measured on them say
     how a method works, not how well it does on real videos.
 
-    Args:
-        out: Folder to write: Release (videoset.csv, README, pngs320H, Annotations) and list.
-        config: Size and difficulty.
-        common: Options of every command.
+    Parameters
+    ----------
+    out
+        Folder to write: Release (videoset.csv, README, pngs320H, Annotations) and list.
+    config
+        Size and difficulty.
+    common
+        Options of every command.
+
+    Examples
+    --------
+    pyws data synthesize-a2d A2D --train 60 --validation 12 --test 24
     """
     from pyws.data.synthetic.a2d import write_generated_a2d
     from pyws.data.tagged.a2d import read

@@ -19,11 +19,20 @@ def watch(
 ) -> dict[str, Any]:
     """Write untrimmed streams joined of real watch recordings (the package seglearn), as a data set of features.
 
-    Args:
-        out: folder to write, new or empty
-        source: .npz file with X, length, y, subject and y_labels; without it the installed package seglearn is asked
-        streams: of each of the ten persons
-        test_subjects: persons whose streams are the subset test
+    Parameters
+    ----------
+    out
+        folder to write, new or empty
+    source
+        .npz file with X, length, y, subject and y_labels; without it the installed package seglearn is asked
+    streams
+        of each of the ten persons
+    test_subjects
+        persons whose streams are the subset test
+
+    Examples
+    --------
+    pyws data watch streams --source seglearn_watch_f32.npz
     """
     from pyws.data.synthetic.watch_streams import write_watch
 

@@ -25,9 +25,16 @@ def demo(
 ) -> dict[str, Any]:
     """Run both methods on generated clips and streams, compare with the known truth, write a report. No download.
 
-    Args:
-        out: Folder to write: new, empty, or of an earlier demo, which it replaces.
-        common: Options of every command.
+    Parameters
+    ----------
+    out
+        Folder to write: new, empty, or of an earlier demo, which it replaces.
+    common
+        Options of every command.
+
+    Examples
+    --------
+    pyws demo -o demo
     """
     from pyws.commands.demo.config import DemoConfig
 

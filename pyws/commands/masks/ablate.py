@@ -45,21 +45,40 @@ def ablate(
 ) -> dict[str, Any]:
     """Tables 1, 2 and 3 of WS^2: variants, versions and test scores, mean and spread over seeds. Runs are continued.
 
-    Args:
-        data: Folder of the data set with true masks: A2D, YouTube-Objects, or videos/, tags.csv and truth/.
-        init: Folder that pyws masks init wrote of its videos.
-        out: Folder to write: a run of each variant and seed, results.json, report.html.
-        weights: State dict of the classifier that the backbone is taken from.
-        classifier_weights: The classifier of pyws masks init (the one of actors), which selection rules ask.
-        labels: Its labels, where pyws masks init was given a file of them.
-        variants: Rows of Table 1.
-        seeds: Of the runs.
-        every: Annotated frames of test videos from one that is scored to the next.
-        selection: Which frames are trained on.
-        training: How the network is trained.
-        loop: How versions follow one another.
-        disc: The discriminator of composites.
-        common: Options of every command.
+    Parameters
+    ----------
+    data
+        Folder of the data set with true masks: A2D, YouTube-Objects, or videos/, tags.csv and truth/.
+    init
+        Folder that pyws masks init wrote of its videos.
+    out
+        Folder to write: a run of each variant and seed, results.json, report.html.
+    weights
+        State dict of the classifier that the backbone is taken from.
+    classifier_weights
+        The classifier of pyws masks init (the one of actors), which selection rules ask.
+    labels
+        Its labels, where pyws masks init was given a file of them.
+    variants
+        Rows of Table 1.
+    seeds
+        Of the runs.
+    every
+        Annotated frames of test videos from one that is scored to the next.
+    selection
+        Which frames are trained on.
+    training
+        How the network is trained.
+    loop
+        How versions follow one another.
+    disc
+        The discriminator of composites.
+    common
+        Options of every command.
+
+    Examples
+    --------
+    pyws masks ablate A2D first -o tables --weights resnet18.pth --classifier-weights actor.safetensors
     """
     from pyws.data.tagged.layouts import open_mask_set
     from pyws.files import write_json

@@ -21,14 +21,26 @@ def attention(
 ) -> dict[str, Any]:
     """Frame mAP (IoU 0.5 and 0.2) and pointing game of activation maps at AVA's key frames, over ten actions.
 
-    Args:
-        videos: Folder of video files or folders of frames, named as in the truth; 30 frames a second from second 900.
-        truth: ava_val_v2.2.csv or the like.
-        classifier: Of clips, its labels the actions' names; pyws masks classify --loss bce writes one.
-        excluded: AVA's csv of time stamps that do not count.
-        actions: AVA's action list (pbtxt); the ten actions by their usual names where it is left out.
-        least: Probability below which an action is not looked for.
-        common: Options of every command.
+    Parameters
+    ----------
+    videos
+        Folder of video files or folders of frames, named as in the truth; 30 frames a second from second 900.
+    truth
+        ava_val_v2.2.csv or the like.
+    classifier
+        Of clips, its labels the actions' names; pyws masks classify --loss bce writes one.
+    excluded
+        AVA's csv of time stamps that do not count.
+    actions
+        AVA's action list (pbtxt); the ten actions by their usual names where it is left out.
+    least
+        Probability below which an action is not looked for.
+    common
+        Options of every command.
+
+    Examples
+    --------
+    pyws masks attention AVA/clips --truth ava_val.csv --classifier action.safetensors
     """
     from pyws.data.annotations.ava import AVA10, read_action_list, read_ava
     from pyws.data.tagged.own_videos import video_sources

@@ -26,18 +26,34 @@ def classify(
 ) -> dict[str, Any]:
     """Train a classifier of actors or actions from tags, for pyws masks init. An interrupted training goes on.
 
-    Args:
-        data: Folder of a data set of tagged videos: A2D, YouTube-Objects, or videos/ and tags.csv.
-        out: File to write, ending in .safetensors.
-        what: Which part of the tags; objects without actions are actors.
-        weights: State dict to begin with, such as ImageNet's or Kinetics' of the network; its last layer is replaced.
-        layout: Of the data set; auto finds out.
-        tags: Of A2D: all tags of a video, or the main one of videoset.csv alone.
-        train: Subsets to learn from; those that a data set without subsets has are named "".
-        test: Subsets on which right answers are counted.
-        on_error: What an unreadable video does: stop the run, or be left out and reported.
-        settings: How it is trained.
-        common: Options of every command.
+    Parameters
+    ----------
+    data
+        Folder of a data set of tagged videos: A2D, YouTube-Objects, or videos/ and tags.csv.
+    out
+        File to write, ending in .safetensors.
+    what
+        Which part of the tags; objects without actions are actors.
+    weights
+        State dict to begin with, such as ImageNet's or Kinetics' of the network; its last layer is replaced.
+    layout
+        Of the data set; auto finds out.
+    tags
+        Of A2D: all tags of a video, or the main one of videoset.csv alone.
+    train
+        Subsets to learn from; those that a data set without subsets has are named "".
+    test
+        Subsets on which right answers are counted.
+    on_error
+        What an unreadable video does: stop the run, or be left out and reported.
+    settings
+        How it is trained.
+    common
+        Options of every command.
+
+    Examples
+    --------
+    pyws masks classify A2D -o actor.safetensors --what actor --network resnet50 --weights resnet50.pth
     """
     from pyws.data.tagged.layouts import open_mask_set
     from pyws.masks.initial_masks.train_classifier import train_classifier

@@ -27,18 +27,32 @@ def evaluate(
     and without background; YouTube-Objects: IoU by class), or a folder of <video>/<frame>.png, where every id above 0
     is the object: IoU per video.
 
-    Args:
-        predictions: Folder of <video>/<frame>.png, e.g. OUT/pa/v0.
-        truth: Data set with true masks, or folder of the same layout as PREDICTIONS.
-        layout: Of the data set; auto finds out.
-        subset: Subsets of the data set, e.g. test; all where it is left out.
-        absent: A class that is not in the truth counts only if it is predicted (skip), always as 0 (zero), or never
-            (gt_only).
-        missing: Of a data set with classes: a frame without a prediction counts as background, or is skipped, as suits
-            PA.v0, which has masks of sampled frames alone.
-        semi_protocol: YouTube-Objects: leave out first annotated frames, as semi-supervised methods do.
-        foreground: YouTube-Objects: predicted pixels of the video's class are the object, or those of any class.
-        common: Options of every command.
+    Parameters
+    ----------
+    predictions
+        Folder of <video>/<frame>.png, e.g. OUT/pa/v0.
+    truth
+        Data set with true masks, or folder of the same layout as PREDICTIONS.
+    layout
+        Of the data set; auto finds out.
+    subset
+        Subsets of the data set, e.g. test; all where it is left out.
+    absent
+        A class that is not in the truth counts only if it is predicted (skip), always as 0 (zero), or never
+        (gt_only).
+    missing
+        Of a data set with classes: a frame without a prediction counts as background, or is skipped, as suits
+        PA.v0, which has masks of sampled frames alone.
+    semi_protocol
+        YouTube-Objects: leave out first annotated frames, as semi-supervised methods do.
+    foreground
+        YouTube-Objects: predicted pixels of the video's class are the object, or those of any class.
+    common
+        Options of every command.
+
+    Examples
+    --------
+    pyws masks evaluate masks Annotations/480p
     """
     from pyws.data.tagged.layouts import is_mask_set, open_mask_set
     from pyws.evaluation.objects import evaluate_objects

@@ -40,25 +40,49 @@ def init(
     Objects by an image classifier: FRAMES (or --data), --classifier, --weights, --tag or --tags. Actors and actions by
     classifiers that pyws masks classify trained: --data, --actor-classifier, --action-classifier.
 
-    Args:
-        frames: Folders of jpg or png frames, or video files; none where --data is given.
-        out: Folder to write: pa/v0 (masks), init, overlays, slic, manifest.json.
-        classifier: efficientnet-lite0, or an image classifier of torchvision such as resnet50.
-        weights: Its state dict, a local file.
-        tag: What the videos show, e.g. dog; may be repeated. Classes can be given: dog=151-268.
-        tags: A CSV file with the columns video and tag, instead of --tag.
-        labels: A text file with the names of the classes, one a line; ImageNet's where it is left out.
-        layer: Dotted name of the last feature map, where the classifier is an unusual one.
-        data: Folder of a data set of tagged videos: A2D, YouTube-Objects, or videos/ and tags.csv.
-        layout: Of the data set; auto finds out.
-        data_tags: Of A2D: all tags of a video, or the main one of videoset.csv alone.
-        subset: Subsets of the data set to annotate, e.g. train val; all where it is left out.
-        actor_classifier: Of frames or clips, written by pyws masks classify.
-        action_classifier: Of clips, written by pyws masks classify.
-        on_error: What an unreadable video does: stop the run, or be noted in the manifest and skipped.
-        settings: How masks are made.
-        pairs: How maps of clips become masks.
-        common: Options of every command.
+    Parameters
+    ----------
+    frames
+        Folders of jpg or png frames, or video files; none where --data is given.
+    out
+        Folder to write: pa/v0 (masks), init, overlays, slic, manifest.json.
+    classifier
+        efficientnet-lite0, or an image classifier of torchvision such as resnet50.
+    weights
+        Its state dict, a local file.
+    tag
+        What the videos show, e.g. dog; may be repeated. Classes can be given: dog=151-268.
+    tags
+        A CSV file with the columns video and tag, instead of --tag.
+    labels
+        A text file with the names of the classes, one a line; ImageNet's where it is left out.
+    layer
+        Dotted name of the last feature map, where the classifier is an unusual one.
+    data
+        Folder of a data set of tagged videos: A2D, YouTube-Objects, or videos/ and tags.csv.
+    layout
+        Of the data set; auto finds out.
+    data_tags
+        Of A2D: all tags of a video, or the main one of videoset.csv alone.
+    subset
+        Subsets of the data set to annotate, e.g. train val; all where it is left out.
+    actor_classifier
+        Of frames or clips, written by pyws masks classify.
+    action_classifier
+        Of clips, written by pyws masks classify.
+    on_error
+        What an unreadable video does: stop the run, or be noted in the manifest and skipped.
+    settings
+        How masks are made.
+    pairs
+        How maps of clips become masks.
+    common
+        Options of every command.
+
+    Examples
+    --------
+    pyws masks init videos/*.mp4 -o first --tags tags.csv --classifier efficientnet-lite0 --weights lite0.pth
+    pyws masks init --data A2D -o first --actor-classifier actor.safetensors
     """
     import torch
 

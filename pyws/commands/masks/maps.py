@@ -51,21 +51,38 @@ def maps(
     maps.safetensors (the maps), clip_<n>.jpg (each map over its frame) and maps.mp4 (every frame under the map that
     stands for it).
 
-    Args:
-        video: Video file or folder of frames.
-        out: Folder to write.
-        network: Of clips; a file of pyws masks classify says its own.
-        weights: State dict of the network, or a file of pyws masks classify. Left out: random weights, which show how
-            maps and frames go together and nothing about the video.
-        labels: Text file with the names of the classes, one a line; class 0, class 1, ... where it is left out.
-        label: Class to explain; the one with the highest score of each clip where it is left out.
-        classes: Number of classes of random weights.
-        map_rule: The frame that a map belongs to: the middle of its part of the clip, its start, or evenly from the
-            first to the last.
-        short_side: Of the frames that the network sees; 0 for what it was made for.
-        clip_frames: Frames of a clip; 0 for what the network was made for.
-        fps: Frames a second of maps.mp4.
-        common: Options of every command.
+    Parameters
+    ----------
+    video
+        Video file or folder of frames.
+    out
+        Folder to write.
+    network
+        Of clips; a file of pyws masks classify says its own.
+    weights
+        State dict of the network, or a file of pyws masks classify. Left out: random weights, which show how
+        maps and frames go together and nothing about the video.
+    labels
+        Text file with the names of the classes, one a line; class 0, class 1, ... where it is left out.
+    label
+        Class to explain; the one with the highest score of each clip where it is left out.
+    classes
+        Number of classes of random weights.
+    map_rule
+        The frame that a map belongs to: the middle of its part of the clip, its start, or evenly from the
+        first to the last.
+    short_side
+        Of the frames that the network sees; 0 for what it was made for.
+    clip_frames
+        Frames of a clip; 0 for what the network was made for.
+    fps
+        Frames a second of maps.mp4.
+    common
+        Options of every command.
+
+    Examples
+    --------
+    pyws masks maps clip.avi -o maps --network i3d --weights i3d.pth --labels kinetics.txt --label juggling
     """
     if short_side < 0 or clip_frames < 0 or fps < 1 or classes < 1:
         raise ValueError("maps: short_side and clip_frames must be >= 0, fps and classes >= 1")

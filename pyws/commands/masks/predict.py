@@ -24,16 +24,30 @@ def predict(
 ) -> dict[str, Any]:
     """Masks and tracked instances of videos, by the model of pyws masks train.
 
-    Args:
-        run: Folder that pyws masks train wrote.
-        frames: Folders of jpg or png frames, or video files.
-        out: Folder to write: masks (palette PNG), instances (COCO JSON), manifest.json.
-        tags: A CSV file with the columns video and tag: a video shows nothing but its tags. All ids where left out.
-        every: Frames from one that is segmented to the next.
-        refine: Refine masks by superpixels, as the pseudo-annotations of --refine-pa are: sharper outlines.
-        on_error: What an unreadable video does: stop, or be noted in the manifest and skipped.
-        align: How instances are linked, and how their actions are voted.
-        common: Options of every command.
+    Parameters
+    ----------
+    run
+        Folder that pyws masks train wrote.
+    frames
+        Folders of jpg or png frames, or video files.
+    out
+        Folder to write: masks (palette PNG), instances (COCO JSON), manifest.json.
+    tags
+        A CSV file with the columns video and tag: a video shows nothing but its tags. All ids where left out.
+    every
+        Frames from one that is segmented to the next.
+    refine
+        Refine masks by superpixels, as the pseudo-annotations of --refine-pa are: sharper outlines.
+    on_error
+        What an unreadable video does: stop, or be noted in the manifest and skipped.
+    align
+        How instances are linked, and how their actions are voted.
+    common
+        Options of every command.
+
+    Examples
+    --------
+    pyws masks predict run videos/*.mp4 -o masks
     """
     from rich.table import Table
 

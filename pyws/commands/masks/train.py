@@ -30,18 +30,34 @@ def train(
 ) -> dict[str, Any]:
     """Train on the masks of pyws masks init, version by version. An interrupted run is continued by the same command.
 
-    Args:
-        init: Folder that pyws masks init wrote.
-        out: Folder of the run: manifest.json, select, models, pa, model.safetensors, report.html.
-        variant: ws2: train on selected frames, choose by RIC; model-s: choose by mIoU_PA; baseline: so, on all frames.
-        weights: State dict of the classifier that the backbone is taken from; random weights where it is left out.
-        classifier_weights: The classifier of pyws masks init (the one of actors), which selection rules ask.
-        labels: Its labels, where pyws masks init was given a file of them.
-        selection: Which frames are trained on.
-        training: How the network is trained.
-        loop: How versions follow one another.
-        disc: The discriminator of composites.
-        common: Options of every command.
+    Parameters
+    ----------
+    init
+        Folder that pyws masks init wrote.
+    out
+        Folder of the run: manifest.json, select, models, pa, model.safetensors, report.html.
+    variant
+        ws2: train on selected frames, choose by RIC; model-s: choose by mIoU_PA; baseline: so, on all frames.
+    weights
+        State dict of the classifier that the backbone is taken from; random weights where it is left out.
+    classifier_weights
+        The classifier of pyws masks init (the one of actors), which selection rules ask.
+    labels
+        Its labels, where pyws masks init was given a file of them.
+    selection
+        Which frames are trained on.
+    training
+        How the network is trained.
+    loop
+        How versions follow one another.
+    disc
+        The discriminator of composites.
+    common
+        Options of every command.
+
+    Examples
+    --------
+    pyws masks train first -o run --weights resnet101.pth --classifier-weights lite0.pth
     """
     from pyws.masks.self_training.loop import Evolution, as_variant
     from pyws.report.training import write_training_report

@@ -24,16 +24,30 @@ def ablate(
 ) -> dict[str, Any]:
     """Train with and without each part of GauFuse, over several seeds; the same command continues what was interrupted.
 
-    Args:
-        out: folder to write: cells/*.json (a result each), settings.json, report.html, report.md
-        data: folder of features with the subsets training and test; without it synthetic videos are drawn for each seed
-        preset: which rules and schedule the parts are taken from
-        backbones: the first goes through all parts, the others with and without all of them
-        seeds: runs from the seeds 0, 1, ...
-        epochs: of every run, over which the preset's schedule is stretched
-        lr: learning rate of every run
-        difficulty: of synthetic videos, from 0 to 1
-        videos: synthetic training videos; half as many are drawn for the test
+    Parameters
+    ----------
+    out
+        folder to write: cells/*.json (a result each), settings.json, report.html, report.md
+    data
+        folder of features with the subsets training and test; without it synthetic videos are drawn for each seed
+    preset
+        which rules and schedule the parts are taken from
+    backbones
+        the first goes through all parts, the others with and without all of them
+    seeds
+        runs from the seeds 0, 1, ...
+    epochs
+        of every run, over which the preset's schedule is stretched
+    lr
+        learning rate of every run
+    difficulty
+        of synthetic videos, from 0 to 1
+    videos
+        synthetic training videos; half as many are drawn for the test
+
+    Examples
+    --------
+    pyws segments ablate tables --data watch
     """
     from pyws.report.ablation import write_ablation_report
     from pyws.segments.ablation import Ablation

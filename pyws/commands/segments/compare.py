@@ -59,17 +59,32 @@ def compare(
     The videos are dealt at random into two halves. Of every method the setting with the best average mAP on one half
     is reported on the other, both ways round.
 
-    Args:
-        proposals: proposals in ActivityNet form, .json or .json.gz
-        truth: ground truth in ActivityNet form
-        out: folder for report.html, pictures and comparison.json
-        protocol: as in `pyws segments evaluate`
-        subset: of the ground truth; the protocol's if not given
-        tious: IoU thresholds of the mAP; the protocol's if not given
-        ious: overlaps above which proposals are one, to try
-        temperatures: of the fusions, to try
-        overlap: iou, or own (the released rule)
-        snippets_per_second: of the features the proposals come from
+    Parameters
+    ----------
+    proposals
+        proposals in ActivityNet form, .json or .json.gz
+    truth
+        ground truth in ActivityNet form
+    out
+        folder for report.html, pictures and comparison.json
+    protocol
+        as in `pyws segments evaluate`
+    subset
+        of the ground truth; the protocol's if not given
+    tious
+        IoU thresholds of the mAP; the protocol's if not given
+    ious
+        overlaps above which proposals are one, to try
+    temperatures
+        of the fusions, to try
+    overlap
+        iou, or own (the released rule)
+    snippets_per_second
+        of the features the proposals come from
+
+    Examples
+    --------
+    pyws segments compare proposals.json truth.json study --subset validation
     """
     from pyws.data.annotations.activitynet import read_detections, read_truth
     from pyws.evaluation.detection import rules_of

@@ -31,18 +31,32 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score detections against ground truth: mean average precision.
 
-    Args:
-        predictions: detections in ActivityNet form, .json or .json.gz
-        truth: ground truth in ActivityNet form (`pyws data convert` makes it of the THUMOS14 files)
-        protocol: thumos14 (snippet grid, ambiguous stretches), activitynet (seconds), or wtalc (as thumos14, but the
-            first truth segment that passes is taken, and AP has no envelope)
-        subset: of the ground truth; thumos14, wtalc: test, activitynet: validation
-        tious: IoU thresholds; thumos14: 0.1 to 0.7, activitynet: 0.5 to 0.95, wtalc: 0.1 to 0.5
-        ambiguous: file of VIDEO START END lines; if not given, what the ground truth lists
-        missing_class: AP 0 for a class without predictions, or as released every mAP 0
-        snippets_per_second: of thumos14 and wtalc
-        explain: what to compare with: other detections (a file), another protocol, and zero or released, one or more
-            of these; prints what the difference is made of, by rules, classes and videos
+    Parameters
+    ----------
+    predictions
+        detections in ActivityNet form, .json or .json.gz
+    truth
+        ground truth in ActivityNet form (`pyws data convert` makes it of the THUMOS14 files)
+    protocol
+        thumos14 (snippet grid, ambiguous stretches), activitynet (seconds), or wtalc (as thumos14, but the
+        first truth segment that passes is taken, and AP has no envelope)
+    subset
+        of the ground truth; thumos14, wtalc: test, activitynet: validation
+    tious
+        IoU thresholds; thumos14: 0.1 to 0.7, activitynet: 0.5 to 0.95, wtalc: 0.1 to 0.5
+    ambiguous
+        file of VIDEO START END lines; if not given, what the ground truth lists
+    missing_class
+        AP 0 for a class without predictions, or as released every mAP 0
+    snippets_per_second
+        of thumos14 and wtalc
+    explain
+        what to compare with: other detections (a file), another protocol, and zero or released, one or more
+        of these; prints what the difference is made of, by rules, classes and videos
+
+    Examples
+    --------
+    pyws segments evaluate detections.json truth.json --protocol thumos14 --subset test
     """
     from pyws.evaluation import detection_map
 

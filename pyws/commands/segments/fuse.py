@@ -28,18 +28,34 @@ def fuse(
 ) -> dict[str, Any]:
     """Suppress or fuse the proposals of each video and class.
 
-    Args:
-        proposals: proposals in ActivityNet form, .json or .json.gz
-        out: detections to write, in the same form
-        method: none, suppression (nms, soft-nms), or fusion by a distribution
-        iou: overlap above which proposals are one
-        temperature: of the fusions; small follows the best proposal, large weighs all alike
-        overlap: iou, or own (the released rule: over the candidate's own length)
-        sigma: of soft-nms; 0.5 if not given
-        sign_weights: of gaussian: divide by the signed weights, as the released code does
-        ranking: of the fusions: by the fused score, or by support, the sum of the scores above 0 that were fused
-        snap: of the fusions: move bounds to the nearest snippet
-        snippets_per_second: the grid on which proposals overlap
+    Parameters
+    ----------
+    proposals
+        proposals in ActivityNet form, .json or .json.gz
+    out
+        detections to write, in the same form
+    method
+        none, suppression (nms, soft-nms), or fusion by a distribution
+    iou
+        overlap above which proposals are one
+    temperature
+        of the fusions; small follows the best proposal, large weighs all alike
+    overlap
+        iou, or own (the released rule: over the candidate's own length)
+    sigma
+        of soft-nms; 0.5 if not given
+    sign_weights
+        of gaussian: divide by the signed weights, as the released code does
+    ranking
+        of the fusions: by the fused score, or by support, the sum of the scores above 0 that were fused
+    snap
+        of the fusions: move bounds to the nearest snippet
+    snippets_per_second
+        the grid on which proposals overlap
+
+    Examples
+    --------
+    pyws segments fuse proposals.json detections.json --method gaussian --iou 0.25
     """
     from pyws.data.annotations.activitynet import read_detections, write_detections
     from pyws.segments import fuse_detections

@@ -30,20 +30,37 @@ def labels(
     Writes one (snippets, classes) float32 tensor for each video, and OUT.json with the classes, the settings and what
     became of each video.
 
-    Args:
-        proposals: proposals in ActivityNet form, .json or .json.gz
-        truth: annotations in ActivityNet form that give the videos' durations, tags and classes
-        out: labels to write, .safetensors
-        method: how proposals become segments first
-        iou: overlap above which proposals are one
-        temperature: of the fusions
-        overlap: iou, or own (the released rule: over the candidate's own length)
-        preset: of LinPro: paper, or released (every departure of the released code)
-        rows: of LinPro: what a segment's labels keep of its score, their sum (the paper's), or their mean, which does
-            not crowd short segments
-        only_tags: drop proposals of classes that are not tags of their video
-        snippets_per_second: of the features that the labels are for
-        plot: folder of pictures to write, a timeline of labels and segments for each video that has any
+    Parameters
+    ----------
+    proposals
+        proposals in ActivityNet form, .json or .json.gz
+    truth
+        annotations in ActivityNet form that give the videos' durations, tags and classes
+    out
+        labels to write, .safetensors
+    method
+        how proposals become segments first
+    iou
+        overlap above which proposals are one
+    temperature
+        of the fusions
+    overlap
+        iou, or own (the released rule: over the candidate's own length)
+    preset
+        of LinPro: paper, or released (every departure of the released code)
+    rows
+        of LinPro: what a segment's labels keep of its score, their sum (the paper's), or their mean, which does
+        not crowd short segments
+    only_tags
+        drop proposals of classes that are not tags of their video
+    snippets_per_second
+        of the features that the labels are for
+    plot
+        folder of pictures to write, a timeline of labels and segments for each video that has any
+
+    Examples
+    --------
+    pyws segments labels proposals.json truth.json labels.safetensors --plot pictures
     """
 
     from pyws.data.annotations.activitynet import read_detections, read_truth

@@ -29,16 +29,30 @@ def predict(
 ) -> dict[str, Any]:
     """Find the segments of videos with a trained network.
 
-    Args:
-        data: folder of features, any layout that `pyws data check` knows
-        checkpoint: best.safetensors or last.safetensors of a run
-        out: detections to write in ActivityNet form, .json or .json.gz
-        subset: videos to look at; may be left out where the data set has one subset
-        method: how proposals become segments: as in the run's preset, the host's suppression (nms), none, or a fusion
-        temperature: of the fusions, in place of the preset's
-        iou: overlap of the fusions, in place of the preset's
-        overlap: rule of the fusions, in place of the preset's
-        on_error: what a video that cannot be used does: stop, or be named and left out
+    Parameters
+    ----------
+    data
+        folder of features, any layout that `pyws data check` knows
+    checkpoint
+        best.safetensors or last.safetensors of a run
+    out
+        detections to write in ActivityNet form, .json or .json.gz
+    subset
+        videos to look at; may be left out where the data set has one subset
+    method
+        how proposals become segments: as in the run's preset, the host's suppression (nms), none, or a fusion
+    temperature
+        of the fusions, in place of the preset's
+    iou
+        overlap of the fusions, in place of the preset's
+    overlap
+        rule of the fusions, in place of the preset's
+    on_error
+        what a video that cannot be used does: stop, or be named and left out
+
+    Examples
+    --------
+    pyws segments predict watching --subset test --checkpoint run/best.safetensors -o detections.json
     """
     from dataclasses import asdict
 

@@ -41,25 +41,47 @@ def train(
     """Train a backbone from video tags, with pseudo labels of its own. An interrupted run is continued by the same
     command; under torchrun it runs in several processes.
 
-    Args:
-        data: folder of features with tags, any layout that `pyws data check` knows
-        out: folder to write: last.safetensors, best.safetensors, history.jsonl, labels, report.html
-        backbone: the network
-        preset: pyws (recommended), paper, released (every departure of the released code), host (no pseudo labels)
-        recipe: the data set that the host is set up for: its optimiser, losses, proposals and protocol; activitynet is
-            for rskp
-        two_streams: a network for the first half of the feature columns (RGB) and one for the second (flow), as stpn,
-            bm and facnet were published
-        subset: videos to train on; may be left out where the data set has one subset
-        evaluate: subset with annotated segments to evaluate on; best.safetensors is the best on it
-        epochs: of the run, over which the preset's schedule is stretched; the host's own if not given
-        lr: learning rate; the host's own if not given
-        batch: videos of an optimiser step; the host's own if not given
-        evaluate_every: epochs between evaluations
-        protocol: of the evaluation, as in `pyws segments evaluate`; the recipe's if not given
-        tious: IoU thresholds of the evaluation; the protocol's if not given
-        on_error: what a video that cannot be used does: stop the run, or be named and left out
-        tensorboard: also write scalars for TensorBoard
+    Parameters
+    ----------
+    data
+        folder of features with tags, any layout that `pyws data check` knows
+    out
+        folder to write: last.safetensors, best.safetensors, history.jsonl, labels, report.html
+    backbone
+        the network
+    preset
+        pyws (recommended), paper, released (every departure of the released code), host (no pseudo labels)
+    recipe
+        the data set that the host is set up for: its optimiser, losses, proposals and protocol; activitynet is
+        for rskp
+    two_streams
+        a network for the first half of the feature columns (RGB) and one for the second (flow), as stpn,
+        bm and facnet were published
+    subset
+        videos to train on; may be left out where the data set has one subset
+    evaluate
+        subset with annotated segments to evaluate on; best.safetensors is the best on it
+    epochs
+        of the run, over which the preset's schedule is stretched; the host's own if not given
+    lr
+        learning rate; the host's own if not given
+    batch
+        videos of an optimiser step; the host's own if not given
+    evaluate_every
+        epochs between evaluations
+    protocol
+        of the evaluation, as in `pyws segments evaluate`; the recipe's if not given
+    tious
+        IoU thresholds of the evaluation; the protocol's if not given
+    on_error
+        what a video that cannot be used does: stop the run, or be named and left out
+    tensorboard
+        also write scalars for TensorBoard
+
+    Examples
+    --------
+    pyws segments train watching -o run --subset training --evaluate test
+    pyws segments train watching -o run --config run.toml --set epochs=50
     """
     from pyws.data.features.dataset import open_features
     from pyws.distributed import own_device, processes

@@ -1,0 +1,1 @@
+"""pyws config ...: settings of commands."""

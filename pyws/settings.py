@@ -1,0 +1,129 @@
+"""Settings of a command from a TOML file (``--config FILE``) and by path (``--set a.b=c``), as options."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from pyws.errors import DataError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def expand(words: list[str], command: Callable[..., Any]) -> list[str]:
+    """Options in the place of --config FILE and --set PATH=VALUE; what stands on the command line itself wins.
+
+    Raises
+    ------
+    DataError : a file that is missing or no TOML, or a value that no option can have
+    ValueError : --config without a file, --set without PATH=VALUE
+
+    Examples
+    --------
+    >>> expand(["data", "--set", "optimizer.lr=1e-3", "--epochs", "5"], lambda data, optimizer=None, epochs=1: None)
+    ['data', '--optimizer.lr', '1e-3', '--epochs', '5']
+    """
+    found: list[str] = []
+    rest: list[str] = []
+    position = iter(words)
+    for word in position:
+        option, _, value = word.partition("=")
+        if option not in ("--config", "--set"):
+            rest.append(word)
+            continue
+        value = value or next(position, "")
+        if option == "--config":
+            if not value:
+                raise ValueError("--config: must be followed by a TOML file")
+            found += options_of(value, read_toml(value), command)
+        else:
+            name, equals, setting = value.partition("=")
+            if not (name and equals):
+                raise ValueError(f"--set: must be PATH=VALUE, e.g. optimizer.lr=1e-3, got {value!r}")
+            truth = {"true": True, "false": False}
+            found += _option("--set", name, truth.get(setting, setting), command)
+    # Behind the positional words, which a list of values would swallow, and before the options, which win.
+    first = next((index for index, word in enumerate(rest) if word.startswith("-")), len(rest))
+    return rest[:first] + found + rest[first:]
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """The document of a TOML file.
+
+    Raises
+    ------
+    DataError : missing, or no TOML; the message has the line
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, f"cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(path, f"must be TOML: {error}") from error
+
+
+def options_of(path: str, document: Mapping[str, Any], command: Callable[..., Any], prefix: str = "") -> list[str]:
+    """The options that a TOML document means: a table is the first part of the names of those within."""
+    words: list[str] = []
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            words += options_of(path, value, command, f"{prefix}{key}.")
+        else:
+            words += _option(path, prefix + key, value, command)
+    return words
+
+
+def _option(source: str, name: str, value: Any, command: Callable[..., Any]) -> list[str]:
+    """The words of one option; a flag stands alone, and only where it is not so by default."""
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        is_so = _default(command, name)
+        return [] if value is (is_so is True) else [f"--{option}" if value else f"--no-{option}"]
+    values = value if isinstance(value, list) else [value]
+    for each in values:
+        if not isinstance(each, str | int | float):
+            rule = f"{name} must be a string, a number, true, false or a list of those, got {each!r}"
+            raise DataError(source, rule)
+    return [f"--{option}", *map(str, values)]
+
+
+def _default(command: Callable[..., Any], name: str) -> Any:
+    """What an option of a command is where nobody sets it; None for an unknown one."""
+    first, *others = name.replace("-", "_").split(".")
+    parameters = inspect.signature(command).parameters
+    value = parameters[first].default if first in parameters else None
+    for other in others:
+        value = getattr(value, other, None)
+    return value
+
+
+def toml_lines(settings: Mapping[str, Any]) -> Iterator[str]:
+    """A TOML document of the settings; what is None is left out.
+
+    Examples
+    --------
+    >>> list(toml_lines({"epochs": 5, "lr": None, "tious": (0.1, 0.3)}))
+    ['epochs = 5', 'tious = [0.1, 0.3]']
+    """
+    tables = {key: value for key, value in settings.items() if is_dataclass(value)}
+    for key, value in settings.items():
+        if key not in tables and value is not None:
+            yield f"{key.replace('_', '-')} = {_toml(value)}"
+    for key, value in tables.items():
+        yield ""
+        yield f"[{key.replace('_', '-')}]"
+        yield from toml_lines({each.name: getattr(value, each.name) for each in fields(value)})
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
