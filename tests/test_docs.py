@@ -73,6 +73,7 @@ def test_options_in_the_text_exist(capsys, monkeypatch):
     option = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
     known = set(option.findall(capsys.readouterr().out)) | {
         "--nproc-per-node",
+        "--completion",
         "--version",
         "--config",
         "--set",
