@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import tempfile
 import time
 import zlib
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from pyws.errors import DataError
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # what atomic_write leaves behind where it was killed
 
 
 @contextmanager
@@ -59,6 +62,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
 def only_writer(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Hold ``folder``, made where it does not exist, so that two runs never write into it at once.
 
+    Temporary files of a run that was killed are removed first.
+
     Raises
     ------
     DataError : another process, or this one, holds it; a run that was killed holds nothing
@@ -78,9 +83,39 @@ def only_writer(folder: str | os.PathLike[str]) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataError(folder, "is being written by another run; wait for it or choose another folder") from error
+        for parent, _, names in os.walk(folder):
+            for name in filter(_TEMPORARY.fullmatch, names):
+                os.unlink(os.path.join(parent, name))
         yield
     finally:
         os.close(descriptor)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Make the names of the files in a folder durable: after a loss of power, what was renamed there is there."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_line(path: str | os.PathLike[str], line: str) -> None:
+    """Append a line to a text file, durable when the function returns.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "history.jsonl"
+    >>> append_line(path, "one")
+    >>> append_line(path, "two")
+    >>> path.read_text()
+    'one\\ntwo\\n'
+    """
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: str | os.PathLike[str], document: Any, indent: int | None = 1) -> None:
@@ -133,6 +168,7 @@ class SpacedJson:
     def flush(self, document: Any) -> None:
         start = time.monotonic()
         write_json(self.path, document)
+        sync_folder(self.path.parent)
         end = time.monotonic()
         self._next = end + self.SPACING * (end - start)
 

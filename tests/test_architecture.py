@@ -11,21 +11,23 @@ import pyws
 
 PACKAGE = Path(pyws.__file__).parent
 ROOMS = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "commands"}
-GROUND = {"_C", "distributed", "errors", "files", "progress", "ragged"}
+BASE = {"_C", "checkpoint", "distributed", "errors", "files", "progress", "ragged", "run_manifest"}
 ALLOWED = {
+    "checkpoint": {"errors", "files"},
     "distributed": set(),
     "errors": set(),
     "files": {"errors"},
     "progress": set(),
     "ragged": set(),
+    "run_manifest": {"errors", "files"},
     "ops": {"_C", "errors", "ragged"},
-    "models": GROUND | {"ops"},
-    "data": GROUND | {"ops"},
-    "evaluation": GROUND | {"ops", "data"},
-    "report": GROUND | {"data"},
-    "masks": GROUND | {"ops", "models", "data"},
-    "segments": GROUND | {"ops", "models", "data", "evaluation"},
-    "commands": GROUND | ROOMS | {"cli", "settings", "usage"},
+    "models": BASE | {"ops"},
+    "data": BASE | {"ops"},
+    "evaluation": BASE | {"ops", "data"},
+    "report": BASE | {"data"},
+    "masks": BASE | {"ops", "models", "data"},
+    "segments": BASE | {"ops", "models", "data", "evaluation"},
+    "commands": BASE | ROOMS | {"cli", "settings", "usage"},
     "cli": {"errors", "commands", "settings", "usage"},
     "settings": {"errors"},
     "usage": set(),
@@ -47,7 +49,7 @@ def imports_of(path: Path) -> set[str]:
         else:
             continue
         found |= {name.split(".")[1] for name in names if name.startswith("pyws.")}
-    return found & (ROOMS | GROUND | {"cli", "settings", "usage"})
+    return found & (ROOMS | BASE | {"cli", "settings", "usage"})
 
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

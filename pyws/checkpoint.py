@@ -1,0 +1,294 @@
+"""Tensors on disk: states of runs that go on, and saved weights. One format, safetensors, checked byte by byte.
+
+A checkpoint is a safetensors file that any reader opens. Its metadata has one key, ``pyws``, with a JSON document: the
+kind of the checkpoint, the version of the format, a checksum over the whole file, and the facts that belong to the
+tensors. Tensors of several parts (``model``, ``optimizer``) have names such as ``model.head.weight``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyws.errors import DataError
+from pyws.files import atomic_write, sync_folder
+
+VERSION = 3
+_KEY = "pyws"
+_UNSEALED = "0" * 64  # stands where the checksum will be, while it is taken
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Tensors and the facts that belong to them.
+
+    Parameters
+    ----------
+    path : the file
+    tensors : by name, in the order in which they were written
+    facts : what the writer said of them
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors ``prefix.NAME`` by NAME."""
+        start = f"{prefix}."
+        return {name.removeprefix(start): tensor for name, tensor in self.tensors.items() if name.startswith(start)}
+
+
+def write_checkpoint(
+    path: str | os.PathLike[str],
+    kind: str,
+    tensors: Mapping[str, Tensor | Mapping[str, Tensor]],
+    facts: Mapping[str, Any] | None = None,
+    keep_previous: bool = False,
+) -> None:
+    """Write tensors and facts, whole or not at all, and durable when the function returns.
+
+    Parameters
+    ----------
+    path : the file to write
+    kind : what it is, such as "pyws segments checkpoint"; a reader must ask for the same
+    tensors : by name, or by part and name
+    facts : a JSON object without NaN
+    keep_previous : the file that is there is kept beside the new one, for :func:`read_latest`
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "run.safetensors"
+    >>> write_checkpoint(path, "example", {"model": {"bias": torch.tensor([1.0, 2.0])}}, {"epoch": 3})
+    >>> saved = read_checkpoint(path, "example")
+    >>> saved.part("model"), saved.facts
+    ({'bias': tensor([1., 2.])}, {'epoch': 3})
+    """
+    from safetensors.torch import save
+
+    named = {name: tensor.detach().cpu().contiguous() for name, tensor in _flat(tensors)}
+    header = {"kind": kind, "version": VERSION, "sha256": _UNSEALED, "order": list(named), "facts": facts or {}}
+    unsealed = save(named, {_KEY: json.dumps(header, allow_nan=False)})  # of several keys the order would vary
+    target = Path(path)
+    with atomic_write(target, "wb") as file:
+        file.write(unsealed.replace(_UNSEALED.encode(), sha256(unsealed).hexdigest().encode(), 1))
+        if keep_previous and target.exists():
+            file.flush()
+            os.fsync(file.fileno())  # the new one is whole before the old one moves
+            os.replace(target, _previous(target))
+    sync_folder(target.parent)
+
+
+def read_checkpoint(
+    path: str | os.PathLike[str], kind: str, required: Mapping[str, type | tuple[type, ...]] | None = None
+) -> Checkpoint:
+    """Read a checkpoint.
+
+    Parameters
+    ----------
+    path : the file
+    kind : what it must be
+    required : facts that it must state, and their types
+
+    Raises
+    ------
+    DataError : missing, truncated, a bit differs from what was written, of another kind or version, a fact is missing
+        or of another type
+    """
+    tensors, header = read_tensors(path)
+    if header.get("kind") != kind:
+        raise DataError(path, f"must be a {kind}, but its header {_says('kind', header)}")
+    facts = header["facts"]
+    for name, types in (required or {}).items():
+        if name not in facts:
+            raise DataError(path, f"must say its {name}, got {', '.join(facts) or 'nothing'}")
+        if not isinstance(facts[name], types):
+            raise DataError(path, f"{name} must be of type {_names(types)}, got {facts[name]!r}")
+    return Checkpoint(Path(path), tensors, facts)
+
+
+def read_latest(
+    path: str | os.PathLike[str], kind: str, required: Mapping[str, type | tuple[type, ...]] | None = None
+) -> Checkpoint | None:
+    """Read the state that a run goes on from: the latest, or with a warning the one before where that is damaged.
+
+    Returns
+    -------
+    None where there is no state yet.
+
+    Raises
+    ------
+    DataError : neither can be read, or the file is of another kind or version
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "last.safetensors"
+    >>> read_latest(path, "example") is None
+    True
+    >>> for epoch in (1, 2):
+    ...     write_checkpoint(path, "example", {"bias": torch.zeros(1)}, {"epoch": epoch}, keep_previous=True)
+    >>> _ = path.write_bytes(b"damaged")
+    >>> with warnings.catch_warnings(record=True):
+    ...     read_latest(path, "example").facts
+    {'epoch': 1}
+    """
+    target = Path(path)
+    previous = _previous(target)
+    if not target.exists() and not previous.exists():
+        return None
+    try:
+        return read_checkpoint(target, kind, required)
+    except DataError as error:
+        try:
+            found = read_checkpoint(previous, kind, required)
+        except DataError:
+            raise error from None
+        warnings.warn(f"{error}. Going on from the state before it, {previous.name}", stacklevel=2)
+        return found
+
+
+def remove_checkpoint(path: str | os.PathLike[str]) -> None:
+    """Remove a checkpoint and the one kept beside it, where they are there."""
+    for file in (Path(path), _previous(Path(path))):
+        file.unlink(missing_ok=True)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read any safetensors file; one that :func:`write_checkpoint` wrote is checked.
+
+    Returns
+    -------
+    tensors : by name, of a checkpoint in the order in which they were written
+    header : ``kind``, ``version``, ``facts`` and more of a checkpoint; empty for a file of another program
+
+    Raises
+    ------
+    DataError : missing, truncated, not safetensors; of a checkpoint another version, or a bit differs from what was
+        written
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        raw = Path(path).read_bytes()
+        tensors = load(raw)
+        metadata = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")]).get("__metadata__", {})
+    except FileNotFoundError as error:
+        raise _damaged(path, "is missing") from error
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise _damaged(path, f"is truncated, damaged or not safetensors ({error})") from error
+    if _KEY not in metadata:
+        return tensors, {}
+    header = _header(path, metadata[_KEY])
+    if header["version"] != VERSION:
+        raise DataError(path, f"must be of version {VERSION} of the format, but its header {_says('version', header)}")
+    if sha256(raw.replace(header["sha256"].encode(), _UNSEALED.encode(), 1)).hexdigest() != header["sha256"]:
+        raise _damaged(path, "is damaged: its checksum does not fit its contents")
+    order = [str(name) for name in header["order"]]
+    if sorted(order) != sorted(tensors):
+        raise DataError(path, f"must list its tensors in its header, got {order}")
+    return {name: tensors[name] for name in order}, header
+
+
+def load_into(module: torch.nn.Module, checkpoint: Checkpoint, part: str = "model") -> None:
+    """Give a module the weights of a checkpoint.
+
+    Parameters
+    ----------
+    module : its weights are replaced
+    checkpoint : holds them as ``PART.NAME``
+    part : the name before the dot
+
+    Raises
+    ------
+    DataError : weights are missing, unknown or of another shape; names the first
+    """
+    own, given = module.state_dict(), checkpoint.part(part)
+    for name in sorted(own.keys() ^ given.keys()):
+        verb = "misses" if name in own else "has an unknown"
+        raise DataError(checkpoint.path, f"is of another model: it {verb} weight {name!r}")
+    for name, tensor in own.items():
+        if tensor.shape != given[name].shape:
+            shapes = f"{tuple(tensor.shape)}, got {tuple(given[name].shape)}"
+            raise DataError(checkpoint.path, f"is of another model: weight {name!r} must have shape {shapes}")
+    module.load_state_dict(given)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of an optimizer, such as its momentum, as tensors by name; its settings are not part of it.
+
+    Examples
+    --------
+    >>> weight = torch.nn.Parameter(torch.ones(2))
+    >>> optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    >>> weight.sum().backward()
+    >>> optimizer.step()
+    >>> optimizer_tensors(optimizer)
+    {'0.momentum_buffer': tensor([1., 1.])}
+    """
+    states = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value
+        for index, state in states.items()
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimizer what :func:`optimizer_tensors` took from one over the same parameters."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".")
+        states.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+
+
+def _damaged(path: str | os.PathLike[str], what: str) -> DataError:
+    return DataError(path, f"{what}; restore it from a copy, or remove it and run again what wrote it")
+
+
+def _flat(tensors: Mapping[str, Tensor | Mapping[str, Tensor]]) -> list[tuple[str, Tensor]]:
+    found = []
+    for name, value in tensors.items():
+        named = {name: value} if isinstance(value, Tensor) else {f"{name}.{key}": part for key, part in value.items()}
+        found += list(named.items())
+    return found
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def _header(path: str | os.PathLike[str], text: Any) -> dict[str, Any]:
+    """The header, its fields of the types that they must have."""
+    fields = {"kind": str, "version": int, "sha256": str, "order": list, "facts": dict}
+    try:
+        header = json.loads(text)
+        sound = all(isinstance(header[name], kind) for name, kind in fields.items()) and len(header["sha256"]) == 64
+    except (TypeError, ValueError, KeyError, RecursionError) as error:
+        raise DataError(path, "is no checkpoint of this version of pyws: its header does not say so") from error
+    if not sound:
+        raise DataError(path, f"is no checkpoint: its header must have {', '.join(fields)} of their types")
+    return header
+
+
+def _says(name: str, header: Mapping[str, Any]) -> str:
+    return f"says {name} {header[name]!r}" if name in header else f"says no {name}"
+
+
+def _names(types: type | tuple[type, ...]) -> str:
+    return " or ".join(kind.__name__ for kind in (types if isinstance(types, tuple) else (types,)))
