@@ -22,7 +22,7 @@ from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.cam_to_mask import Superpixels, cut_maps, initial_masks, refine_masks, scaled_maps
 from pyws.masks.initial_masks.image_annotator import ObjectAnnotator
 from pyws.masks.initial_masks.pipeline import Settings
-from pyws.masks.initial_masks.tag_to_class import IMAGENET_TAGS, read_tags, resolve_tag
+from pyws.masks.initial_masks.tag_to_class import IMAGENET_TAGS, resolve_tag
 from pyws.models.classifiers import load_classifier
 from pyws.models.efficientnet_lite import EfficientNetLite0
 from pyws.report.pictures import contact_sheet, overlay
@@ -351,12 +351,16 @@ def write_video(path: Path, frames: list[np.ndarray[Any, Any]]) -> Path:
     return path
 
 
-def test_video_file_and_tags_file(weights: Path, tmp_path: Path) -> None:
+def test_video_file_and_tags_file(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_frames(tmp_path / "swans", 4)
-    clip = write_video(tmp_path / "clip.avi", [read_image(path) for path in sorted(folder.iterdir())])
+    write_video(tmp_path / "clip.avi", [read_image(path) for path in sorted(folder.iterdir())])
     (tmp_path / "tags.csv").write_text("video,tag\nclip,scooter\nswans,swan\nswans,fox\nelsewhere,sorrel\n")
     out = tmp_path / "out"
-    assert main(command(weights, out, clip, folder, "--tags", tmp_path / "tags.csv")) == 0
+    words = command(weights, out, tmp_path, "--tags", tmp_path / "tags.csv")
+    assert main(words) == 1
+    assert "row 5: elsewhere is none of the videos" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*words, "--on-error", "skip"]) == 0
     assert sorted(path.name for path in (out / "pa/v0/clip").iterdir()) == [f"{index:05d}.png" for index in range(4)]
     found = {video: {int(i) for p in (out / "init" / video).iterdir() for i in read_mask(p).flat} for video in
              ("clip", "swans")}  # fmt: skip
@@ -446,20 +450,6 @@ def test_too_large_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
         next(frames.read([0]))
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "must have the columns video and tag, got an empty file"),
-        ("name,tag\na,b\n", "must have the columns video and tag"),
-        ("video,tag\na,b\nc,\n", "line 3: must name a video and a tag, got 'c', ''"),
-    ],
-)
-def test_bad_tags_file(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "tags.csv").write_text(text)
-    with pytest.raises(DataError, match=message):
-        read_tags(tmp_path / "tags.csv")
-
-
 def test_bad_use_of_the_command(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frames = make_frames(tmp_path / "v", 1)
     (tmp_path / "junk.pth").write_bytes(b"junk")
@@ -467,7 +457,10 @@ def test_bad_use_of_the_command(weights: Path, tmp_path: Path, capsys: pytest.Ca
     for words, message in (
         (command(weights, out, frames), "either --tag NAME or --tags FILE must be given"),
         (command(weights, out, frames, "--tag", "zebra"), "'zebra' is not among the 5 labels"),
-        (command(weights, out, frames, frames, "--tag", "fox"), "v: two videos have this name"),
+        (
+            command(weights, out, frames, make_frames(tmp_path / "w/v", 1), "--tag", "fox"),
+            "v: two videos have this name",
+        ),
         (command(weights, out, frames, "--tag", "fox", "--alpha", "2"), "alpha must be in [0, 1], got 2.0"),
     ):
         assert main(words) == 1

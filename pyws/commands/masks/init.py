@@ -43,7 +43,7 @@ def init(
     Parameters
     ----------
     frames
-        Folders of jpg or png frames, or video files; none where --data is given.
+        Video files, folders of jpg or png frames, or folders of those; none where --data is given.
     out
         Folder to write: pa/v0 (masks), init, overlays, slic, manifest.json.
     classifier
@@ -53,7 +53,7 @@ def init(
     tag
         What the videos show, e.g. dog; may be repeated. Classes can be given: dog=151-268.
     tags
-        A CSV file with the columns video and tag, instead of --tag.
+        A table (CSV, TSV, xlsx) with the columns video and tag, instead of --tag.
     labels
         A text file with the names of the classes, one a line; ImageNet's where it is left out.
     layer
@@ -111,7 +111,9 @@ def init(
     else:
         network = load_classifier(classifier, weights, labels, layer, settings.output_stride)
         network.model.to(common.torch_device)
-        videos, named = _tagged(frames, tag, tags) if found is None else (found.videos, found.space.names[1:])
+        videos, named = (
+            _tagged(frames, tag, tags, on_error, common) if found is None else (found.videos, found.space.names[1:])
+        )
         annotator = ObjectAnnotator(network, weights, _resolve(named, network.labels), settings, common.torch_device)
         names = network.labels
     manifest = annotate(annotator, videos, out, on_error, quiet=common.quiet or common.json)
@@ -128,20 +130,26 @@ def _data_set(root: Path, layout: Any, tags: Any, subset: tuple[str, ...]) -> Ma
 
 
 def _tagged(
-    frames: tuple[Path, ...], tag: tuple[str, ...], tags: Path | None
+    inputs: tuple[Path, ...], tag: tuple[str, ...], table: Path | None, on_error: str, common: Common
 ) -> tuple[tuple[TaggedVideo, ...], tuple[str, ...]]:
     """Videos with the ids of their tags, and the tags as they were written, in the order of the ids."""
-    from pyws.masks.initial_masks.tag_to_class import read_tags
+    from pyws.data.tagged.tags_table import tags_of
+    from pyws.data.video.sources import find_videos, name_of
 
-    if bool(tag) == bool(tags):
+    if bool(tag) == bool(table):
         raise ValueError("tags: either --tag NAME or --tags FILE must be given")
-    by_video = read_tags(tags) if tags else {}
-    written = tuple(dict.fromkeys(one for several in by_video.values() for one in several) if tags else tag)
-    videos = []
-    for path in frames:
-        name = path.resolve().name if path.is_dir() else path.stem
-        ids = (written.index(one) + 1 for one in (by_video.get(name, []) if tags else dict.fromkeys(tag)))
-        videos.append(TaggedVideo(name, path, tuple(ids)))
+    paths = find_videos(inputs)
+    written = tuple(dict.fromkeys(tag))
+    by_video = dict.fromkeys(paths, written)
+    if table:
+        found = tags_of(table, paths, on_error)
+        by_video, written = found.tags, found.names
+        for problem in found.problems:
+            common.say(f"{table}: {problem}")
+    videos = [
+        TaggedVideo(name_of(path), path, tuple(written.index(one) + 1 for one in several))
+        for path, several in by_video.items()
+    ]
     return tuple(videos), written
 
 

@@ -29,11 +29,12 @@ def predict(
     run
         Folder that pyws masks train wrote.
     frames
-        Folders of jpg or png frames, or video files.
+        Video files, folders of jpg or png frames, or folders of those.
     out
         Folder to write: masks (palette PNG), instances (COCO JSON), manifest.json.
     tags
-        A CSV file with the columns video and tag: a video shows nothing but its tags. All ids where left out.
+        A table (CSV, TSV, xlsx) with the columns video and tag: a video shows nothing but its
+        tags. All ids where left out.
     every
         Frames from one that is segmented to the next.
     refine
@@ -51,17 +52,22 @@ def predict(
     """
     from rich.table import Table
 
-    from pyws.masks.initial_masks.tag_to_class import read_tags
+    from pyws.data.tagged.tags_table import tags_of
+    from pyws.data.video.sources import find_videos, name_of
     from pyws.masks.prediction.predict import load_model, predict_videos
 
     if not frames:
         raise ValueError("FRAMES: at least one folder of frames or video file is needed")
     model = load_model(run, common.torch_device)
     allowed = None
+    videos = find_videos(frames)
     if tags is not None:
-        allowed = {video: [model.space.id_of(tag) for tag in several] for video, several in read_tags(tags).items()}
+        found = tags_of(tags, videos, on_error)
+        for problem in found.problems:
+            common.say(f"{tags}: {problem}")
+        allowed = {name_of(path): [model.space.id_of(tag) for tag in several] for path, several in found.tags.items()}
     quiet = common.quiet or common.json
-    manifest = predict_videos(model, frames, out, allowed, every, align, on_error, quiet, refine)
+    manifest = predict_videos(model, videos, out, allowed, every, align, on_error, quiet, refine)
     table = Table("video", "frames", "without mask", "instances", "tracks")
     for name, video in manifest["videos"].items():
         counts = [str(video[key]) for key in ("frames", "empty", "instances", "tracks") if key in video]

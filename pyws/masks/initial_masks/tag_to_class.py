@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Sequence
-
-from pyws.data.csv_table import read_table
 
 # Classes of ImageNet-1k (first and last index, both included) that a common tag means: the actors of A2D and the
 # classes of YouTube-Objects. ImageNet names breeds and makes, never "dog" or "car".
@@ -75,21 +72,6 @@ def resolve_tag(tag: str, labels: Sequence[str]) -> tuple[str, list[int]]:
             + f". Give its classes by number, e.g. --tag '{name}=3,7-9'"
         )
     return name, classes
-
-
-def read_tags(path: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """The tags of each video from a CSV file with the columns video and tag, one tag a row.
-
-    Raises
-    ------
-    DataError : missing, not UTF-8, no such columns, or an empty cell; it names the line
-    """
-    tags: dict[str, list[str]] = {}
-    for _, row in read_table(path, ("video", "tag")):
-        several = tags.setdefault(row["video"], [])
-        if row["tag"] not in several:
-            several.append(row["tag"])
-    return tags
 
 
 def _is_imagenet(synonyms: list[list[str]]) -> bool:

@@ -1,0 +1,274 @@
+"""Tags of videos from a table, as a spreadsheet writes it: CSV, TSV or xlsx, and which of the given videos it means."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+import re
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyws.data.video.sources import VIDEO_SUFFIXES
+from pyws.errors import DataError
+
+VIDEO_COLUMNS = ("video", "videos", "video name", "video_name", "name", "file", "filename", "file name", "path", "clip")
+TAG_COLUMNS = ("tag", "tags", "label", "labels", "class", "classes")
+MAX_BYTES = 1 << 26
+SHOWN = 50  # problems that an error lists
+_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+@dataclass(frozen=True)
+class TagsTable:
+    """Tags by video, as a table has them.
+
+    Parameters
+    ----------
+    path : the file
+    tags : the tags of each video, in the order of the rows, under the name that the table has for the video
+    lines : the first row of each video, counted from 1 with the header
+    """
+
+    path: Path
+    tags: dict[str, tuple[str, ...]]
+    lines: dict[str, int]
+
+
+@dataclass(frozen=True)
+class TaggedSources:
+    """Which videos have which tags, and everything that does not fit.
+
+    Parameters
+    ----------
+    tags : the tags of each video that has any, in the order of the videos
+    names : every tag of the table in the order of its rows, whichever videos are given
+    problems : a sentence for each row without a video, video without a tag, and name of more than one video
+    """
+
+    tags: dict[Path, tuple[str, ...]]
+    names: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def read_tags_table(path: str | os.PathLike[str]) -> TagsTable:
+    """Read a table of tags.
+
+    The first row names the columns: one for the video (``video``, ``file``, ``name``, ``path``, ...) and one or more
+    for tags (``tag``, ``tags``, ``label``, ``tag 2``, ...), in any case. A video may have several rows, and a cell
+    several tags, parted by commas, semicolons or bars: ``dog, running``. Tags that differ in case or white space are
+    one. Commas, semicolons and tabs part cells; UTF-8 with or without byte order mark and UTF-16 with one are read.
+
+    Parameters
+    ----------
+    path : .csv, .tsv, .txt, or .xlsx (its first sheet; needs openpyxl)
+
+    Raises
+    ------
+    DataError : missing, unreadable, larger than 64 MiB, no such columns, or a row without a video or a tag
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "tags.csv"
+    >>> _ = path.write_text("Video;Tags\\npark.mp4;dog, running\\nzoo.mp4;Dog\\n")
+    >>> read_tags_table(path).tags
+    {'park.mp4': ('dog', 'running'), 'zoo.mp4': ('dog',)}
+    """
+    rows = _rows(Path(path))
+    header = [cell.strip().lower() for cell in next(rows, [])]
+    video, tag_columns = _columns(path, header)
+    spelled: dict[str, str] = {}
+    tags: dict[str, dict[str, None]] = {}
+    lines: dict[str, int] = {}
+    for number, row in enumerate(rows, 2):
+        if not any(cell.strip() for cell in row):
+            continue
+        name = row[video].strip() if video < len(row) else ""
+        cells = [row[column] for column in tag_columns if column < len(row)]
+        if tag_columns[-1] == len(header) - 1:
+            cells += row[len(header) :]  # dog.mp4,dog,running: nobody quoted the tags
+        found = [tag for cell in cells for tag in split_tags(cell)]
+        if not name or not found:
+            raise DataError(path, f"row {number}: must name a video and a tag, got {name!r} and {', '.join(cells)!r}")
+        lines.setdefault(name, number)
+        several = tags.setdefault(name, {})
+        for tag in found:
+            several[spelled.setdefault(_folded(tag), tag)] = None
+    if not tags:
+        raise DataError(path, "has no rows below the names of the columns")
+    return TagsTable(Path(path), {name: tuple(several) for name, several in tags.items()}, lines)
+
+
+def split_tags(cell: str) -> list[str]:
+    """The tags of a cell; numbers of classes behind ``=`` stay with their name.
+
+    Examples
+    --------
+    >>> split_tags("dog=151-268,273; Long  jump |running,")
+    ['dog=151-268,273', 'Long jump', 'running']
+    """
+    parts: list[str] = []
+    for part in re.split(r"[,;|]", cell):
+        text = " ".join(part.split())
+        if parts and "=" in parts[-1] and re.fullmatch(r"\d+( ?- ?\d+)?", text):
+            parts[-1] += f",{text}"
+        elif text:
+            parts.append(text)
+    return parts
+
+
+def match_tags(table: TagsTable, videos: Sequence[Path]) -> TaggedSources:
+    """Find the videos that a table means: by path, name or stem, with or without the ending, in any case.
+
+    Parameters
+    ----------
+    table : the tags
+    videos : video files and folders of frames
+
+    Examples
+    --------
+    >>> table = TagsTable(Path("tags.csv"), {"Park.MP4": ("dog",), "zoo": ("cat",)}, {"Park.MP4": 2, "zoo": 3})
+    >>> found = match_tags(table, [Path("set/park.mp4"), Path("set/beach.mp4")])
+    >>> found.tags
+    {PosixPath('set/park.mp4'): ('dog',)}
+    >>> print(*found.problems, sep="\\n")
+    row 3: zoo is none of the videos
+    set/beach.mp4 has no tags
+    """
+    index: dict[tuple[str, ...], list[Path]] = {}
+    for video in videos:
+        for key in _names_of(video):
+            index.setdefault(key, []).append(video)
+    count = Counter(_without_ending(parts[-1]) for parts in map(_parts, table.tags) if parts)
+    found: dict[Path, dict[str, None]] = {}
+    problems: list[str] = []
+    for name, tags in table.tags.items():
+        parts = _parts(name)
+        meant = _meant(parts, index, whole=count[_without_ending(parts[-1])] > 1) if parts else []
+        if not meant:
+            problems.append(f"row {table.lines[name]}: {name} is none of the videos")
+        elif len(meant) > 1:
+            listed = ", ".join(map(str, meant[:3]))
+            problems.append(
+                f"row {table.lines[name]}: {name} is the name of {len(meant)} videos ({listed}); give paths"
+            )
+        else:
+            found.setdefault(meant[0], {}).update(dict.fromkeys(tags))
+    problems += [f"{video} has no tags" for video in videos if video not in found]
+    by_video = {video: tuple(found[video]) for video in videos if video in found}
+    names = dict.fromkeys(tag for tags in table.tags.values() for tag in tags)
+    return TaggedSources(by_video, tuple(names), tuple(problems))
+
+
+def tags_of(path: str | os.PathLike[str], videos: Sequence[Path], on_error: str = "error") -> TaggedSources:
+    """Read a table and find its videos; everything that does not fit is said at once, before any work starts.
+
+    Parameters
+    ----------
+    path : the table, see :func:`read_tags_table`
+    videos : video files and folders of frames
+    on_error : "error" raises where anything does not fit, "skip" leaves it to the caller to say
+
+    Raises
+    ------
+    DataError : the table cannot be read, or with "error" its rows and the videos do not fit; lists every problem
+    """
+    found = match_tags(read_tags_table(path), videos)
+    if found.problems and on_error == "error":
+        more = len(found.problems) - SHOWN
+        rule = "; ".join(found.problems[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        raise DataError(path, f"does not fit the videos ({rule}); --on-error skip goes on with those that fit")
+    return found
+
+
+def _names_of(video: Path) -> Iterator[tuple[str, ...]]:
+    """Each end of the path, with and without the ending of the file."""
+    parts = [_folded(part) for part in video.parts]
+    bare = [*parts[:-1], _without_ending(parts[-1])] if parts else []
+    for length in range(1, len(parts) + 1):
+        yield tuple(parts[-length:])
+        if bare[-1] != parts[-1]:
+            yield tuple(bare[-length:])
+
+
+def _parts(name: str) -> list[str]:
+    return [_folded(part) for part in re.split(r"[/\\]", name) if part not in ("", ".")]
+
+
+def _meant(parts: list[str], index: dict[tuple[str, ...], list[Path]], whole: bool) -> list[Path]:
+    """The videos that end in the parts of a name; in the most of its last parts that any does, unless ``whole``."""
+    for length in range(len(parts), len(parts) - 1 if whole else 0, -1):
+        end = parts[-length:]
+        for key in (tuple(end), (*end[:-1], _without_ending(end[-1]))):
+            if key in index:
+                return index[key]
+    return []
+
+
+def _without_ending(name: str) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and f".{ending}" in VIDEO_SUFFIXES else name
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def _columns(path: str | os.PathLike[str], header: Sequence[str]) -> tuple[int, list[int]]:
+    """The column of the video and those of tags."""
+    videos = [at for name in VIDEO_COLUMNS for at, cell in enumerate(header) if cell == name]
+    pattern = re.compile(rf"({'|'.join(TAG_COLUMNS)})[ _]?\d*")
+    tags = [at for at, cell in enumerate(header) if pattern.fullmatch(cell)]
+    if not videos or not tags:
+        got = ", ".join(filter(None, header)) or "an empty file"
+        raise DataError(path, f"must have the columns video and tag in its first row, got {got}")
+    return videos[0], tags
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(path, "must be a file with a table of tags, found a folder, pipe or device")
+        if status.st_size > MAX_BYTES:
+            raise DataError(path, f"must be at most {MAX_BYTES >> 20} MiB, got {status.st_size >> 20}")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+    if path.suffix.lower() in (".xlsx", ".xlsm"):
+        return _sheet(path, raw)
+    encoding = next((name for bom, name in _BOMS if raw.startswith(bom)), "utf-8")
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        rule = f"must be UTF-8 text, byte {error.start} is not: save the table as CSV UTF-8"
+        raise DataError(path, rule) from error
+    first = text.split("\n", 1)[0]
+    delimiter = max("\t;,", key=first.count)
+    return _cells(path, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+
+
+def _cells(path: Path, reader: Iterable[list[str]]) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise DataError(path, f"cannot be read as a table: {error}") from error
+
+
+def _sheet(path: Path, raw: bytes) -> Iterator[list[str]]:
+    try:
+        from openpyxl import load_workbook
+    except ImportError as error:
+        raise DataError(path, "needs openpyxl (pip install openpyxl), or save the table as CSV UTF-8") from error
+    try:
+        sheet = load_workbook(io.BytesIO(raw), read_only=True, data_only=True).worksheets[0]
+        rows = [["" if cell is None else str(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+    except Exception as error:  # openpyxl raises what zipfile and the XML parser raise, and KeyError and others
+        raise DataError(path, f"cannot be read as a workbook: {error}") from error
+    return iter(rows)

@@ -1,0 +1,87 @@
+"""Which videos an input means: files, folders of frames, and folders of those, however deep."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pyws.data.video.frames import IMAGE_SUFFIXES, in_order
+from pyws.errors import DataError
+
+VIDEO_SUFFIXES = (
+    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts",
+    ".webm", ".wmv",
+)  # fmt: skip
+
+
+def find_videos(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """The videos of some inputs, in their order: a file is a video, a folder of pictures is one, any other folder is
+    searched for both.
+
+    Parameters
+    ----------
+    inputs : video files, folders of jpg or png frames, or folders that hold such, nested or not
+
+    Returns
+    -------
+    Paths of video files and frame folders, each once. A file that is named itself is taken whatever its ending; within
+    a folder only files with the ending of a video are. Hidden files and folders are left out. A path that does not
+    exist is kept: what opens it names it, or skips it.
+
+    Raises
+    ------
+    DataError : a folder without a video; says what it holds instead
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "zoo").mkdir()
+    >>> (folder / "zoo" / "cat 2.MP4").touch(), (folder / "zoo" / "notes.txt").touch()
+    (None, None)
+    >>> [path.name for path in find_videos([folder])]
+    ['cat 2.MP4']
+    """
+    found: dict[Path, Path] = {}
+    for given in map(Path, inputs):
+        if given.is_dir():
+            within = list(_within(given))
+            if not within:
+                raise DataError(given, f"must hold videos or jpg or png frames, at any depth, found {_contents(given)}")
+        else:
+            within = [given]
+        for path in within:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def name_of(path: Path) -> str:
+    """The name of a video: of a folder its own, of a file that without the ending.
+
+    Examples
+    --------
+    >>> name_of(Path("films/dog.mp4"))
+    'dog'
+    """
+    return path.resolve().name if path.is_dir() else path.stem
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    try:
+        entries = [entry for entry in in_order(folder.iterdir()) if entry.name[0] != "."]
+    except OSError as error:
+        raise DataError(folder, f"cannot be read: {error.strerror or error}") from error
+    if any(entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file() for entry in entries):
+        yield folder
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():  # a link may lead back to a folder above it
+            yield from _within(entry)
+        elif entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file():
+            yield entry
+
+
+def _contents(folder: Path) -> str:
+    files = sorted(path.suffix.lower() or path.name for path in folder.rglob("*") if path.is_file())
+    kinds = list(dict.fromkeys(files))
+    return f"{len(files)} files ({', '.join(kinds[:5])}{', ...' if len(kinds) > 5 else ''})" if files else "nothing"

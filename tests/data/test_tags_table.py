@@ -1,0 +1,130 @@
+"""Tables of tags as spreadsheets write them, and the videos that they mean."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pyws import DataError
+from pyws.data.tagged.tags_table import TagsTable, match_tags, read_tags_table
+from pyws.data.video.sources import find_videos
+
+WANTED = {"park.mp4": ("dog", "running"), "zoo": ("cat",)}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"video,tag\npark.mp4,dog\npark.mp4,running\nzoo,cat\n",
+        b'video,tag\r\npark.mp4,"dog, running"\r\nzoo,cat\r\n',
+        b"\xef\xbb\xbfVideo;Tags\r\npark.mp4;dog, running\r\nzoo;cat\r\n;\r\n",
+        "File\tLabels\npark.mp4\tdog|running\nzoo\tcat\n".encode("utf-16"),
+        b"id,name,tag 1,tag 2\n1,park.mp4,dog,running\n2,zoo,cat,\n",
+        b"video,tag\npark.mp4,dog,running\nzoo,cat\n",
+        b"video,tag\npark.mp4, Dog ;running\nzoo,cat\npark.mp4,dog\n".replace(b" Dog ", b"dog"),
+    ],
+    ids=["rows", "quoted", "bom-semicolons", "utf-16-tabs", "columns", "unquoted", "repeated"],
+)
+def test_every_spelling_of_a_table_means_the_same(raw: bytes, tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_bytes(raw)
+    assert read_tags_table(tmp_path / "tags.csv").tags == WANTED
+
+
+def test_tags_that_differ_in_case_and_space_are_one(tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text("video,tag\na,Long jump\nb,long  jump \nc,LONG JUMP\n")
+    assert set(read_tags_table(tmp_path / "tags.csv").tags.values()) == {("Long jump",)}
+
+
+def test_workbooks_are_read(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["video", "tags"], ["park.mp4", "dog, running"], ["zoo", "cat"], [None, None]):
+        book.active.append(row)
+    book.save(tmp_path / "tags.xlsx")
+    assert read_tags_table(tmp_path / "tags.xlsx").tags == WANTED
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "must have the columns video and tag in its first row, got an empty file"),
+        (b"park.mp4,dog\n", "got park.mp4, dog"),
+        (b"video,tag\n", "has no rows"),
+        (b"video,tag\n,dog\n", "row 2: must name a video and a tag"),
+        (b"video,tag\na,dog\nb, \n", "row 3: must name a video and a tag"),
+        (b"video,tag\nJos\xe9,dog\n", "byte 13 is not: save the table as CSV UTF-8"),
+        (b'video,tag\n"a' + b"x" * 200_000 + b'",dog\n', "cannot be read as a table"),
+    ],
+)
+def test_a_bad_table_is_named(raw: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_bytes(raw)
+    with pytest.raises(DataError, match="tags.csv") as caught:
+        read_tags_table(tmp_path / "tags.csv")
+    assert said in str(caught.value)
+
+
+def test_a_pipe_is_no_table(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "tags.csv")
+    with pytest.raises(DataError, match="must be a file"):
+        read_tags_table(tmp_path / "tags.csv")
+
+
+def table(*names: str) -> TagsTable:
+    return TagsTable(Path("tags.csv"), dict.fromkeys(names, ("dog",)), {name: 2 + at for at, name in enumerate(names)})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "park",
+        "park.mp4",
+        "PARK.MP4",
+        "set/park",
+        "set/park.mp4",
+        "./set/park.mp4",
+        "C:\\films\\set\\Park.mp4",
+        "park.avi",
+    ],
+)
+def test_a_video_is_found_by_any_of_its_names(name: str) -> None:
+    found = match_tags(table(name), [Path("/data/set/park.mp4")])
+    assert found.tags == {Path("/data/set/park.mp4"): ("dog",)}
+    assert found.problems == ()
+
+
+def test_names_of_several_videos_are_reported_and_paths_tell_them_apart() -> None:
+    videos = [Path("x/clip.mp4"), Path("y/clip.mp4")]
+    assert match_tags(table("x/clip", "y/clip.mp4"), videos).problems == ()
+    found = match_tags(table("clip"), videos)
+    assert found.tags == {}
+    assert found.problems[0] == "row 2: clip is the name of 2 videos (x/clip.mp4, y/clip.mp4); give paths"
+
+
+def test_a_path_is_not_another_video_of_that_name() -> None:
+    found = match_tags(table("x/clip", "y/clip"), [Path("y/clip.mp4")])
+    assert list(found.tags) == [Path("y/clip.mp4")]
+    assert found.problems == ("row 2: x/clip is none of the videos",)
+
+
+def test_a_folder_of_frames_keeps_dots_in_its_name() -> None:
+    assert match_tags(table("take.2"), [Path("take.2"), Path("take")]).tags == {Path("take.2"): ("dog",)}
+
+
+def test_accents_match_however_they_are_composed() -> None:
+    assert match_tags(table("Jose\u0301"), [Path("Jos\u00e9.mp4")]).problems == ()
+
+
+def test_videos_of_nested_folders(tmp_path: Path) -> None:
+    for name in ("b/two.mkv", "b/.hidden.mp4", "a/frames/1.jpg", "a/frames/10.jpg", "a/notes.txt", "one.MOV"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "loop").symlink_to(tmp_path)
+    found = find_videos([tmp_path, tmp_path / "one.MOV"])
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a/frames", "b/two.mkv", "one.MOV"]
+    with pytest.raises(DataError, match=r"must hold videos .* found 1 files \(.txt\)"):
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "empty" / "x.txt").touch()
+        find_videos([tmp_path / "empty"])
+    assert find_videos([tmp_path / "none"]) == [tmp_path / "none"]
