@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pyws.data.video.decoders import Pixels, check_size, open_decoder
 from pyws.errors import DataError
@@ -138,23 +138,52 @@ def in_order(files: Iterable[Path]) -> list[Path]:
 
 
 def read_image(path: str | os.PathLike[str]) -> Pixels:
-    """A jpg or png file as (H, W, 3) uint8 RGB.
+    """A jpg or png file as (H, W, 3) uint8 RGB, turned as its EXIF orientation says; 16 bits are scaled to 8.
 
     Raises
     ------
     DataError : missing, not a picture, truncated, or of more than MAX_PIXELS
     """
-    return np.asarray(_load(path, "RGB"))
+    image = ImageOps.exif_transpose(_load(path))
+    if image.mode[0] == "I":  # 16-bit grey: Pillow's own conversion would cut everything above 255 to white
+        levels = np.asarray(image, np.int64)
+        image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
 
 
 def read_mask(path: str | os.PathLike[str]) -> Pixels:
     """A palette, grey or two-level PNG as (H, W) uint8 ids; a two-level picture gives 0 and 255.
 
+    A palette mask that some tool saved as RGB is read by its colours, those of :func:`palette`.
+
     Raises
     ------
     DataError : missing, not such a picture, truncated, or of more than MAX_PIXELS
     """
-    return np.asarray(_load(path, "P", "L", "1"))
+    image = _load(path)
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode in ("RGB", "RGBA"):
+        return _ids_of_colours(path, np.asarray(image.convert("RGB")))
+    if image.mode not in ("P", "L"):
+        raise DataError(path, f"must be a palette or grey picture of 8 bits, got mode {image.mode}")
+    return np.asarray(image)
+
+
+def _ids_of_colours(path: str | os.PathLike[str], picture: Pixels) -> Pixels:
+    """(H, W) ids of (H, W, 3) colours of the palette."""
+    code = np.dot(picture.astype(np.int64), [1 << 16, 1 << 8, 1])
+    known = np.dot(palette().astype(np.int64), [1 << 16, 1 << 8, 1])
+    order = np.argsort(known)
+    place = np.minimum(np.searchsorted(known[order], code), 255)
+    strange = known[order][place] != code
+    if strange.any():
+        y, x = (int(at[0]) for at in np.nonzero(strange))
+        rule = (
+            f"must be a palette or grey picture, or RGB in the colours of such a palette, got {picture[y, x].tolist()}"
+        )
+        raise DataError(path, f"{rule} at row {y}, column {x}; pyws.data.video.frames.write_mask writes ids as one")
+    return order[place].astype(np.uint8)
 
 
 def write_mask(path: str | os.PathLike[str], ids: Pixels) -> None:
@@ -206,19 +235,15 @@ def palette() -> Pixels:
     return colours
 
 
-def _load(path: str | os.PathLike[str], *modes: str) -> Image.Image:
-    """Open and decode a picture; RGB is made from any mode, other modes must be what the file has."""
+def _load(path: str | os.PathLike[str]) -> Image.Image:
+    """Open and decode a picture in the mode that the file has."""
     if not _is_regular(Path(path)):
         raise DataError(path, "must be a picture file, found none")
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
             check_size(path, *image.size)
-            if modes == ("RGB",):
-                return image.convert("RGB")
-            if image.mode not in modes:
-                raise DataError(path, f"must be a palette or grey picture, got mode {image.mode}")
             image.load()
-            return image.convert("L") if image.mode == "1" else image.copy()
+            return image.copy()
     except DataError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -1,0 +1,57 @@
+"""Pictures and masks as cameras and tools write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyws import DataError
+from pyws.data.video.frames import palette, read_image, read_mask
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_frames_are_turned_as_exif_says(orientation: int, suffix: str, tmp_path: Path) -> None:
+    upright = np.zeros((16, 24, 3), np.uint8)
+    upright[:8, :8] = 255  # white in the corner that must come out at the top left
+    stored = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
+        5: upright.transpose(1, 0, 2), 6: np.rot90(upright, 1), 7: np.rot90(upright, 2).transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / f"a.{suffix}", exif=exif, quality=100)
+    found = read_image(tmp_path / f"a.{suffix}")
+    assert found.shape == upright.shape
+    assert np.abs(found.astype(int) - upright).max() <= 8
+
+
+def test_sixteen_bits_of_grey_keep_their_contrast(tmp_path: Path) -> None:
+    levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    found = read_image(tmp_path / "a.png")
+    assert found.shape == (8, 8, 3)
+    assert np.abs(found[..., 0] - levels / 257).max() <= 0.5
+
+
+def test_palette_masks_saved_as_rgb_are_read_by_their_colours(tmp_path: Path) -> None:
+    ids = RANDOM.integers(0, 256, (20, 30)).astype(np.uint8)
+    Image.fromarray(palette()[ids]).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), ids)
+
+
+def test_other_pictures_are_no_masks(tmp_path: Path) -> None:
+    picture = np.zeros((4, 5, 3), np.uint8)
+    picture[2, 3] = 1, 2, 3
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a.png: .* got \[1, 2, 3\] at row 2, column 3"):
+        read_mask(tmp_path / "a.png")
+    Image.fromarray(np.zeros((4, 5), np.uint16)).save(tmp_path / "b.png")
+    with pytest.raises(DataError, match="of 8 bits, got mode I;16"):
+        read_mask(tmp_path / "b.png")
