@@ -1,7 +1,6 @@
 // The table of contents of what is compiled. The header of a family is its contract; here it only gets its Python name.
 // The tests compile this file once more, against the emulator, as another module (tests/emulator).
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
+#include "bindings.h"
 
 #include <cstdlib>
 #include <string>
@@ -84,20 +83,38 @@ std::vector<std::string> cpu_paths() {
 #define PYWS_BIND_CUDA(name) static_cast<void>(0)
 #endif
 #define PYWS_BIND_CPU(name) bind(module, #name "_cpu", pyws::name##_cpu)
-// A family with a CPU and a CUDA kernel of one signature.
 #define PYWS_BIND(name) \
   PYWS_BIND_CPU(name);  \
   PYWS_BIND_CUDA(name)
 
+// Launchers of a struct of parameters: of a CPU kernel alone, or of a CPU and a CUDA kernel.
+#define PYWS_LAUNCHER_CPU(name) pyws::bindings::bind(module, #name, "_cpu", pyws::name##_cpu)
+#if defined(PYWS_WITH_CUDA)
+#define PYWS_LAUNCHERS(name) \
+  PYWS_LAUNCHER_CPU(name);   \
+  pyws::bindings::bind(module, #name, "_cuda", pyws::name##_cuda)
+#else
+#define PYWS_LAUNCHERS(name) PYWS_LAUNCHER_CPU(name)
+#endif
+
 PYBIND11_MODULE(PYWS_MODULE, module) {
+  using pyws::bindings::names_of;
+  py::list dtypes;
+  for (int dtype = 0; dtype < pyws::kDTypes; ++dtype) dtypes.append(pyws::dtype_name(dtype));
+  module.attr("dtypes") = py::tuple(dtypes);
+  module.def("set_dtypes", pyws::bindings::set_dtypes);
+
   PYWS_BIND(gradcam3d);
   PYWS_BIND_CPU(linpro);
   PYWS_BIND_CPU(linpro_rows);
   PYWS_BIND_CPU(match_segments);
   PYWS_BIND(otsu);
   PYWS_BIND(otsu_masks);
-  PYWS_BIND(fuse_segments);
-  PYWS_BIND(suppress_segments);
+  PYWS_LAUNCHERS(fuse_segments);
+  PYWS_LAUNCHERS(suppress_segments);
+  module.def("fuse_segments_scratch", pyws::fuse_segments_scratch);
+  module.attr("OVERLAPS") = names_of<pyws::Overlap>();
+  module.attr("DISTRIBUTIONS") = names_of<pyws::Distribution>();
   PYWS_BIND(count_proposals);
   PYWS_BIND(fill_proposals);
   PYWS_BIND(snippet_classes);

@@ -25,35 +25,43 @@ HAVE_CUDA = bool(_library._C.cuda) and torch.cuda.is_available()
 GPU = [pytest.param("cuda", marks=pytest.mark.cuda)] if HAVE_CUDA or REQUIRE_CUDA else []
 
 
-class GpuHost(_library.Host):
+class GpuBackend(_library.KernelBackend):
     """Runs the CUDA kernels for CPU tensors: on copies of their storages, which are copied back."""
 
-    def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
+    def call(self, name: str, fields: dict[str, Any]) -> Any:
         copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
-        raw = []
-        for argument in arguments:
-            if isinstance(argument, torch.Tensor):
-                storage = argument.untyped_storage()
-                copy = copies.setdefault(storage.data_ptr(), (storage, storage.cuda()))[1]
-                argument = copy.data_ptr() + argument.storage_offset() * argument.element_size()
-            raw.append(argument)
-        result = getattr(self.module, name + self.suffix)(*raw, self.last_argument())
+        result = super().call(name, {key: self._on_gpu(value, copies) for key, value in fields.items()})
         for storage, copy in copies.values():
             storage.copy_(copy)
         return result
+
+    def call_positional(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        result = super().call_positional(name, tuple(self._on_gpu(value, copies) for value in arguments))
+        for storage, copy in copies.values():
+            storage.copy_(copy)
+        return result
+
+    def _on_gpu(self, value: Any, copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]]) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        storage = value.untyped_storage()
+        copy = copies.setdefault(storage.data_ptr(), (storage, storage.cuda()))[1]
+        place = (value.storage_offset(), value.shape, value.stride())
+        return torch.empty(0, dtype=value.dtype, device="cuda").set_(copy, *place)
 
 
 @contextmanager
 def _running_on(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     before = KERNELS.cpu_path()
     if emulation.SANITIZE:
-        monkeypatch.setattr(_library, "HOST", _library.Host(KERNELS, "_cpu", lambda: 3))
+        monkeypatch.setattr(_library, "BACKEND", _library.KernelBackend(KERNELS, "_cpu", lambda: 3))
     if name.startswith("emulated"):
         seed = int(name.removeprefix("emulated-"))
-        monkeypatch.setattr(_library, "HOST", _library.Host(emulation.load(), "_cuda", lambda: seed))
+        monkeypatch.setattr(_library, "BACKEND", _library.KernelBackend(emulation.load(), "_cuda", lambda: seed))
     elif name == "cuda":
         stream = torch.cuda.current_stream().cuda_stream
-        monkeypatch.setattr(_library, "HOST", GpuHost(_library._C, "_cuda", lambda: stream))
+        monkeypatch.setattr(_library, "BACKEND", GpuBackend(_library._C, "_cuda", lambda: stream))
     else:
         KERNELS.set_cpu_path(name)
     yield name

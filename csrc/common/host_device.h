@@ -16,8 +16,15 @@
 
 namespace pyws {
 
-// Element types as the Python side numbers them (pyws/ops/_library.py: DTYPE_CODES).
-enum DType : int { kFloat32 = 0, kFloat64 = 1, kFloat16 = 2, kBFloat16 = 3 };
+// Element types. The first four are numbers that linpro's and class_mean's launchers still take.
+enum DType : int { kFloat32, kFloat64, kFloat16, kBFloat16, kUInt8, kInt8, kInt32, kInt64, kBool };
+constexpr int kDTypes = kBool + 1;
+
+inline const char* dtype_name(int dtype) {
+  constexpr const char* kNames[kDTypes] = {"float32", "float64", "float16", "bfloat16", "uint8",
+                                           "int8",    "int32",   "int64",   "bool"};
+  return kNames[dtype];
+}
 
 struct half_t {
   std::uint16_t bits;

@@ -56,7 +56,7 @@ struct Scratch {
   // `first`: the place, in the scratch, of the first group of the thread; `whole`: all places.
   Scratch(double* scratch, std::int64_t first, std::int64_t whole, std::int64_t size) {
     const std::int64_t blocks = ceil_div(size, kFuseBlock), length = blocks * kFuseBlock;
-    double* begin = scratch + kFuseScratch * min64(first, whole - length);  // inside, even where offsets fall
+    double* begin = scratch + kWalkRows * min64(first, whole - length);  // inside, even where offsets fall
     const auto row = [&](int k) { return begin + k * length; };
     const auto integers = [&](int k) { return reinterpret_cast<std::int64_t*>(row(k)); };
     all = {row(0), row(1), integers(3), row(2), row(2) + length / 2, blocks, integers(4), row(4), row(5)};
@@ -87,7 +87,7 @@ struct Scratch {
   Seed seed_at(std::int64_t position) const { return {all.start[position], all.end[position], position}; }
 
   // Gives every candidate its cluster, numbered in the order of their seeds; returns how many there are.
-  std::int64_t walk(const FuseLoops& loops, const double* score, std::int64_t size, int overlap, double threshold) {
+  std::int64_t walk(const FuseLoops& loops, const double* score, std::int64_t size, Overlap overlap, double threshold) {
     sort_falling(loops, score, size, room, order);
     std::int64_t* position = room;
     for (std::int64_t i = 0; i < size; ++i) position[all.index[i]] = i, all.owner[i] = -1;
@@ -108,11 +108,11 @@ struct Scratch {
     for (std::int64_t i = 0; i < size; ++i) membership[all.index[i]] = all.owner[i];
     for (std::int64_t c = 0, before = 0; c < clusters; ++c) before += std::exchange(ends[c], before);
     std::fill(top, top + clusters, -kInfinity);
-    for (std::int64_t i = 0; i < size; ++i) top[membership[i]] = higher(rows[3][i], top[membership[i]]);
+    for (std::int64_t i = 0; i < size; ++i) top[membership[i]] = higher(rows[kWeight][i], top[membership[i]]);
     for (std::int64_t i = 0; i < size; ++i) {
       const std::int64_t to = ends[membership[i]]++;
       for (int row = 0; row < kFuseRows; ++row) member[row][to] = rows[row][i];
-      g[to] = rows[3][i] - top[membership[i]];
+      g[to] = rows[kWeight][i] - top[membership[i]];
     }
   }
 };
@@ -173,7 +173,7 @@ struct Cluster {
 // score.
 void fuse_signed(const Cluster& cluster, double temperature, double fused[kFuseRows]) {
   const std::int64_t size = cluster.size;
-  const double *score = cluster.member[2], *weight = cluster.member[3];
+  const double *score = cluster.member[kScore], *weight = cluster.member[kWeight];
   std::int64_t* order = cluster.order;
   for (std::int64_t r = 0; r < size; ++r) order[r] = r;
   std::swap(order[0], order[std::max_element(score, score + size) - score]);
@@ -192,9 +192,9 @@ void fuse_signed(const Cluster& cluster, double temperature, double fused[kFuseR
 
 struct Fusion {
   const FuseLoops& loops;
-  int overlap;
+  Overlap overlap;
   double threshold;
-  int distribution;
+  Distribution distribution;
   double temperature, dof;
 
   // The fused segment of a cluster.
@@ -214,7 +214,7 @@ struct Fusion {
         fused[row] = student_location(loops, cluster.member[row], cluster.g, cluster.size, cluster.seed[row],
                                       fused[row], whole, dof);
     }
-    fused[1] = higher(fused[0], fused[1]);  // rounding must not turn a segment around
+    fused[kEnd] = higher(fused[kStart], fused[kEnd]);  // rounding must not turn a segment around
   }
 
   // Fuses the clusters that `at` lists; writes their rows, `total` apart.
@@ -256,81 +256,76 @@ int threads_for(const std::int64_t* offsets, std::int64_t groups, int threads) {
 
 }  // namespace
 
-void fuse_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
-                       const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
-                       double threshold, int distribution, double temperature, double dof, double* scratch,
-                       double* packed, std::int64_t* packed_offsets, std::int64_t* membership, int threads) {
-  const Fusion fusion{fuse_loops(), overlap, threshold, distribution, temperature, dof};
-  const FuseKept kept = fuse_kept(scratch, groups, total);
-  const double cost = kNanosecondsPerCandidate * mean_size(groups, total);
-  threads = threads_for(offsets, groups, threads);
-  parallel_for(groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
+void fuse_segments_cpu(const FuseParams& p, int threads) {
+  const Fusion fusion{fuse_loops(), p.overlap, p.iou_threshold, p.distribution, p.temperature, p.dof};
+  const FuseKept kept = fuse_kept(p.scratch, p.groups, p.total);
+  const double cost = kNanosecondsPerCandidate * mean_size(p.groups, p.total);
+  threads = threads_for(p.offsets, p.groups, threads);
+  parallel_for(p.groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
     for (std::int64_t group = begin; group < last; ++group) {
-      const Range range = group_range(offsets, group, total);
+      const Range range = group_range(p.offsets, group, p.total);
       const std::int64_t size = range.end - range.begin;
-      Scratch at(scratch, place(offsets, begin, total), total + kFuseBlock * groups, size);
-      const double* rows[kFuseRows] = {start + range.begin, end + range.begin, score + range.begin,
-                                       weight + range.begin};
-      at.fill(fusion.loops, rows[0], rows[1], size);
-      const std::int64_t clusters = at.walk(fusion.loops, rows[2], size, overlap, threshold);
-      at.list_members(rows, size, clusters, membership + range.begin);
-      fusion.loops.exponentials(at.g, size, temperature);
-      fusion.fuse_all(at, rows, clusters, total, kept.fused + range.begin);
-      const double* fused_score = kept.fused + 2 * total + range.begin;
+      Scratch at(p.scratch, place(p.offsets, begin, p.total), walk_places(p.total, p.groups), size);
+      const double* rows[kFuseRows] = {p.start + range.begin, p.end + range.begin, p.score + range.begin,
+                                       p.weight + range.begin};
+      at.fill(fusion.loops, rows[kStart], rows[kEnd], size);
+      const std::int64_t clusters = at.walk(fusion.loops, rows[kScore], size, p.overlap, p.iou_threshold);
+      at.list_members(rows, size, clusters, p.membership + range.begin);
+      fusion.loops.exponentials(at.g, size, p.temperature);
+      fusion.fuse_all(at, rows, clusters, p.total, kept.fused + range.begin);
+      const double* fused_score = kept.fused + kScore * p.total + range.begin;
       std::int64_t* order = kept.order + range.begin;
       sort_falling(fusion.loops, fused_score, clusters, at.room, order);
       for (std::int64_t c = 0; c < clusters; ++c) at.order[order[c]] = c;
-      for (std::int64_t i = range.begin; i < range.end; ++i) membership[i] = at.order[membership[i]];
-      packed_offsets[group + 1] = clusters;
+      for (std::int64_t i = range.begin; i < range.end; ++i) p.membership[i] = at.order[p.membership[i]];
+      p.packed_offsets[group + 1] = clusters;
     }
   });
-  scan_counts(packed_offsets, groups, total);
+  scan_counts(p.packed_offsets, p.groups, p.total);
   const double* rows[kFuseRows];
-  for (int row = 0; row < kFuseRows; ++row) rows[row] = kept.fused + row * total;
-  parallel_for(groups, 2.0 * mean_size(groups, total), threads, [&](std::int64_t begin, std::int64_t last) {
+  for (int row = 0; row < kFuseRows; ++row) rows[row] = kept.fused + row * p.total;
+  parallel_for(p.groups, 2.0 * mean_size(p.groups, p.total), threads, [&](std::int64_t begin, std::int64_t last) {
     for (std::int64_t group = begin; group < last; ++group) {
-      const Range range = group_range(offsets, group, total);
-      for (std::int64_t i = range.begin; i < range.end; ++i) membership[i] += packed_offsets[group];
-      pack(rows, kept.order, range, total, packed_offsets, groups, group, packed, nullptr);
+      const Range range = group_range(p.offsets, group, p.total);
+      for (std::int64_t i = range.begin; i < range.end; ++i) p.membership[i] += p.packed_offsets[group];
+      pack(rows, kept.order, range, p.total, p.packed_offsets, p.groups, group, p.packed, nullptr);
     }
   });
 }
 
-void suppress_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
-                           const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
-                           double threshold, double sigma, double min_score, double* scratch, double* packed,
-                           std::int64_t* packed_offsets, std::int64_t* index, int threads) {
+void suppress_segments_cpu(const SuppressParams& p, int threads) {
   const FuseLoops& loops = fuse_loops();
-  const FuseKept kept = fuse_kept(scratch, groups, total);
-  const double cost = kNanosecondsPerCandidate * mean_size(groups, total);
-  threads = threads_for(offsets, groups, threads);
-  parallel_for(groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
+  const FuseKept kept = fuse_kept(p.scratch, p.groups, p.total);
+  const double cost = kNanosecondsPerCandidate * mean_size(p.groups, p.total);
+  threads = threads_for(p.offsets, p.groups, threads);
+  parallel_for(p.groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
     for (std::int64_t group = begin; group < last; ++group) {
-      const Range range = group_range(offsets, group, total);
+      const Range range = group_range(p.offsets, group, p.total);
       const std::int64_t size = range.end - range.begin;
-      Scratch at(scratch, place(offsets, begin, total), total + kFuseBlock * groups, size);
-      at.fill(loops, start + range.begin, end + range.begin, size);
+      Scratch at(p.scratch, place(p.offsets, begin, p.total), walk_places(p.total, p.groups), size);
+      at.fill(loops, p.start + range.begin, p.end + range.begin, size);
       std::int64_t count = 0;
-      if (sigma > 0.0) {
-        at.fill_scores(loops, score + range.begin, size);
+      if (p.sigma > 0.0) {
+        at.fill_scores(loops, p.score + range.begin, size);
         for (std::int64_t best; (best = loops.best(&at.all)) >= 0;) {
-          if (count > 0 && !(at.all.score[best] > min_score)) break;  // nor are those behind it
+          if (count > 0 && !(at.all.score[best] > p.min_score)) break;  // nor are those behind it
           kept.fused[range.begin + at.all.index[best]] = at.all.score[best];
           kept.order[range.begin + count++] = at.all.index[best];
-          loops.decay(&at.all, at.seed_at(best), overlap, sigma);
+          loops.decay(&at.all, at.seed_at(best), p.overlap, p.sigma);
         }
       } else {
-        count = at.walk(loops, score + range.begin, size, overlap, threshold);
+        count = at.walk(loops, p.score + range.begin, size, p.overlap, p.iou_threshold);
         std::copy(at.seeds, at.seeds + count, kept.order + range.begin);
       }
-      packed_offsets[group + 1] = count;
+      p.packed_offsets[group + 1] = count;
     }
   });
-  scan_counts(packed_offsets, groups, total);
-  const double* rows[kFuseRows] = {start, end, sigma > 0.0 ? kept.fused : score, weight};
-  parallel_for(groups, mean_size(groups, total), threads, [&](std::int64_t begin, std::int64_t last) {
+  scan_counts(p.packed_offsets, p.groups, p.total);
+  const double* rows[kFuseRows] = {p.start, p.end, p.sigma > 0.0 ? kept.fused : p.score, p.weight};
+  parallel_for(p.groups, mean_size(p.groups, p.total), threads, [&](std::int64_t begin, std::int64_t last) {
     for (std::int64_t group = begin; group < last; ++group)
-      pack(rows, kept.order, group_range(offsets, group, total), total, packed_offsets, groups, group, packed, index);
+      pack(rows, kept.order, group_range(p.offsets, group, p.total), p.total, p.packed_offsets, p.groups, group,
+           p.packed, p.index);
   });
 }
 

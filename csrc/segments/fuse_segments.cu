@@ -38,7 +38,7 @@ struct Rows {
   const double *start, *end, *score, *weight;
 
   __device__ __forceinline__ double at(int row, std::int64_t i) const {
-    return row == 0 ? start[i] : row == 1 ? end[i] : row == 2 ? score[i] : weight[i];
+    return row == kStart ? start[i] : row == kEnd ? end[i] : row == kScore ? score[i] : weight[i];
   }
 };
 
@@ -214,9 +214,9 @@ __device__ double weighted_median(const double* x, const double* g, std::int64_t
 }
 
 struct Fusion {
-  int overlap;
+  Overlap overlap;
   double threshold;
-  int distribution;
+  Distribution distribution;
   double temperature, dof;
 };
 
@@ -236,7 +236,7 @@ __device__ void gather_members(const Walk& walk, const Fusion& fusion, const Row
   const bool is_signed = fusion.distribution == kSigned;
   const double origin = is_signed ? signed_origin(top, fusion.temperature) : top;
   for (std::int64_t r = threadIdx.x; r < size; r += kThreads) {
-    const double exponent = (walk.member[3 * walk.stride + r] - origin) / fusion.temperature;
+    const double exponent = (walk.member[kWeight * walk.stride + r] - origin) / fusion.temperature;
     walk.g[r] = is_signed ? exact_exp(exponent) : exp_nonpositive(exponent);
   }
   __syncthreads();
@@ -245,8 +245,8 @@ __device__ void gather_members(const Walk& walk, const Fusion& fusion, const Row
 // As the CPU's: members are lined up by counting who comes before each, then one thread a row adds them up.
 __device__ void fuse_signed(const Walk& walk, std::int64_t size, std::int64_t seed, double* fused, std::int64_t total) {
   PYWS_SHARED(double, places, kFuseRows);
-  const double* score = walk.member + 2 * walk.stride;
-  const double* weight = walk.member + 3 * walk.stride;
+  const double* score = walk.member + kScore * walk.stride;
+  const double* weight = walk.member + kWeight * walk.stride;
   for (std::int64_t r = threadIdx.x; r < size; r += kThreads) {
     const std::int64_t key = sort_key(score[r]);
     std::int64_t before = walk.members[r] == seed ? 0 : 1;
@@ -268,7 +268,7 @@ __device__ void fuse_signed(const Walk& walk, std::int64_t size, std::int64_t se
   }
   __syncthreads();
   if (threadIdx.x < kFuseRows)
-    fused[threadIdx.x * total] = threadIdx.x == 1 ? higher(places[0], places[1]) : places[threadIdx.x];
+    fused[threadIdx.x * total] = threadIdx.x == kEnd ? higher(places[kStart], places[kEnd]) : places[threadIdx.x];
 }
 
 // Warp 0 fits all four rows at once, eight lanes a row.
@@ -306,7 +306,7 @@ __device__ void fuse_members(const Walk& walk, const Fusion& fusion, const Rows&
     place = origin + lane_sum(size, [&](std::int64_t r) { return g[r] * (x[r] - origin); }) / whole;
   }
   const double start = __shfl_sync(kWholeWarp, place, 0);
-  if (row == 1) place = higher(start, place);
+  if (row == kEnd) place = higher(start, place);
   if (threadIdx.x % kFuseLanes == 0) fused[row * total] = place;
 }
 
@@ -343,7 +343,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
     best = split.best;
     __syncthreads();
   }
-  const double* fused_score = fused + 2 * total + group.begin;
+  const double* fused_score = fused + kScore * total + group.begin;
   for (std::int64_t c = threadIdx.x; c < clusters; c += kThreads) {
     const std::int64_t key = sort_key(fused_score[c]);
     std::int64_t rank = 0;
@@ -364,8 +364,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
 // left for each segment kept.
 __global__ void __launch_bounds__(kThreads)
     suppress_groups(const double* start, const double* end, const double* score, const std::int64_t* offsets,
-                    std::int64_t total, int overlap, double threshold, double sigma, double min_score, double* scratch,
-                    double* kept_score, std::int64_t* order, std::int64_t* kept_offsets) {
+                    std::int64_t total, Overlap overlap, double threshold, double sigma, double min_score,
+                    double* scratch, double* kept_score, std::int64_t* order, std::int64_t* kept_offsets) {
   const Range group = group_range(offsets, blockIdx.x, total);
   const Walk walk = walk_of(scratch, total, group);
   std::int64_t best = fill(walk, start, end, score, group);
@@ -404,9 +404,9 @@ __global__ void __launch_bounds__(kThreads)
   for (std::int64_t at = first + threadIdx.x; at < packed_offsets[blockIdx.x + 1]; at += kThreads) {
     const std::int64_t source = within(group.begin + order[group.begin + at - first], total);
     packed[at] = start[source];
-    packed[stride + at] = end[source];
-    packed[2 * stride + at] = score[source];
-    packed[3 * stride + at] = weight[source];
+    packed[kEnd * stride + at] = end[source];
+    packed[kScore * stride + at] = score[source];
+    packed[kWeight * stride + at] = weight[source];
     if (index != nullptr) index[at] = source;
   }
   if (membership == nullptr) return;
@@ -415,33 +415,28 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void fuse_segments_cuda(const double* start, const double* end, const double* score, const double* weight,
-                        const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
-                        double threshold, int distribution, double temperature, double dof, double* scratch,
-                        double* packed, std::int64_t* packed_offsets, std::int64_t* membership, void* stream) {
+void fuse_segments_cuda(const FuseParams& p, void* stream) {
   const char* op = "fuse_segments";
-  const dim3 grid = grid_1d(op, groups);
-  const Fusion fusion{overlap, threshold, distribution, temperature, dof};
-  const FuseKept kept = fuse_kept(scratch, groups, total);
-  launch(op, fuse_groups, grid, dim3(kThreads), 0, stream, start, end, score, weight, offsets, total, fusion, scratch,
-         kept.fused, kept.order, membership, packed_offsets);
-  launch_scan_counts(op, packed_offsets, groups, stream, total);
-  launch(op, pack_groups, grid, dim3(kThreads), 0, stream, kept.fused, kept.fused + total, kept.fused + 2 * total,
-         kept.fused + 3 * total, kept.order, offsets, packed_offsets, groups, total, packed, nullptr, membership);
+  const dim3 grid = grid_1d(op, p.groups);
+  const Fusion fusion{p.overlap, p.iou_threshold, p.distribution, p.temperature, p.dof};
+  const FuseKept kept = fuse_kept(p.scratch, p.groups, p.total);
+  launch(op, fuse_groups, grid, dim3(kThreads), 0, stream, p.start, p.end, p.score, p.weight, p.offsets, p.total,
+         fusion, p.scratch, kept.fused, kept.order, p.membership, p.packed_offsets);
+  launch_scan_counts(op, p.packed_offsets, p.groups, stream, p.total);
+  launch(op, pack_groups, grid, dim3(kThreads), 0, stream, kept.fused, kept.fused + kEnd * p.total,
+         kept.fused + kScore * p.total, kept.fused + kWeight * p.total, kept.order, p.offsets, p.packed_offsets,
+         p.groups, p.total, p.packed, nullptr, p.membership);
 }
 
-void suppress_segments_cuda(const double* start, const double* end, const double* score, const double* weight,
-                            const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
-                            double threshold, double sigma, double min_score, double* scratch, double* packed,
-                            std::int64_t* packed_offsets, std::int64_t* index, void* stream) {
+void suppress_segments_cuda(const SuppressParams& p, void* stream) {
   const char* op = "suppress_segments";
-  const dim3 grid = grid_1d(op, groups);
-  const FuseKept kept = fuse_kept(scratch, groups, total);
-  launch(op, suppress_groups, grid, dim3(kThreads), 0, stream, start, end, score, offsets, total, overlap, threshold,
-         sigma, min_score, scratch, kept.fused, kept.order, packed_offsets);
-  launch_scan_counts(op, packed_offsets, groups, stream, total);
-  launch(op, pack_groups, grid, dim3(kThreads), 0, stream, start, end, kept.fused, weight, kept.order, offsets,
-         packed_offsets, groups, total, packed, index, nullptr);
+  const dim3 grid = grid_1d(op, p.groups);
+  const FuseKept kept = fuse_kept(p.scratch, p.groups, p.total);
+  launch(op, suppress_groups, grid, dim3(kThreads), 0, stream, p.start, p.end, p.score, p.offsets, p.total, p.overlap,
+         p.iou_threshold, p.sigma, p.min_score, p.scratch, kept.fused, kept.order, p.packed_offsets);
+  launch_scan_counts(op, p.packed_offsets, p.groups, stream, p.total);
+  launch(op, pack_groups, grid, dim3(kThreads), 0, stream, p.start, p.end, kept.fused, p.weight, kept.order, p.offsets,
+         p.packed_offsets, p.groups, p.total, p.packed, p.index, nullptr);
 }
 
 }  // namespace pyws

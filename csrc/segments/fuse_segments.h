@@ -11,9 +11,7 @@
 //
 // start, end, score, weight   (total,) float64 each, finite, end >= start
 // offsets   (groups+1,) int64; group g owns offsets[g] .. offsets[g+1]-1; read clamped to 0..total
-// scratch   kFuseScratch * (total + kFuseBlock * groups) + kFuseKept * total float64; the last part has, of each group
-//           from its own offset on, the fused rows (or the scores kept) in the order of their seeds, and the order in
-//           which they are packed
+// scratch   fuse_segments_scratch(total, groups) float64: what the walk works on, then FuseKept
 // packed    room for (4, total) float64, of which (4, n) is written without gaps, n = packed_offsets[groups]: the rows
 //           start, end, score, weight of the answer
 // packed_offsets   (groups+1,) int64: the groups of the answer
@@ -21,47 +19,60 @@
 // index            room for (total,) int64, of which (n,) is written: where each kept segment stood in the input
 // Ties      equal scores: the lowest index; equal fused scores: the cluster picked first.
 // Sums      (but the signed) over members in rising order, member r in lane r % 8, the lanes in a tree: the same bits
-// on CPU and CUDA. Contents  finite numbers are the contract; anything else gives unspecified values, never a bad
-// access or a hang. Empty     a group without candidates gives none.
+//           on CPU and CUDA
+// Contents  finite numbers are the contract; anything else gives unspecified values, never a bad access or a hang
+// Empty     a group without candidates gives none
 #pragma once
 
 #include <limits>
 
-#include "common/host_device.h"
+#include "common/params.h"
 #include "common/ragged.h"
 #include "segments/exact_exp.h"
 
 namespace pyws {
 
-enum Overlap : int { kOverlapIou = 0, kOverlapOwn = 1 };
-enum Distribution : int { kGaussian = 0, kUniform = 1, kExponential = 2, kStudent = 3, kSigned = 4 };
+enum Overlap : int { kOverlapIou, kOverlapOwn };
+PYWS_NAMES(Overlap, "iou", "own")
+enum Distribution : int { kGaussian, kUniform, kExponential, kStudent, kSigned };
+PYWS_NAMES(Distribution, "gaussian", "uniform", "exponential", "t", "signed")
+enum FuseRow : int { kStart, kEnd, kScore, kWeight, kFuseRows };  // of segments that are packed
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-constexpr int kFuseScratch = 13;
 constexpr std::int64_t kFuseBlock = 16;  // candidates that the CPU's walk tests together
 constexpr int kFuseLanes = 8;
-constexpr int kFuseRows = 4;  // start, end, score, weight
-constexpr int kFuseKept = kFuseRows + 1;
 
-void fuse_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
-                       const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
-                       double threshold, int distribution, double temperature, double dof, double* scratch,
-                       double* packed, std::int64_t* packed_offsets, std::int64_t* membership, int threads);
-void fuse_segments_cuda(const double* start, const double* end, const double* score, const double* weight,
-                        const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
-                        double threshold, int distribution, double temperature, double dof, double* scratch,
-                        double* packed, std::int64_t* packed_offsets, std::int64_t* membership, void* stream);
+struct FuseParams {
+  const double *start, *end, *score, *weight;
+  const std::int64_t* offsets;
+  std::int64_t groups, total;
+  Overlap overlap;
+  double iou_threshold;
+  Distribution distribution;
+  double temperature, dof;
+  double *scratch, *packed;
+  std::int64_t *packed_offsets, *membership;
+  PYWS_FIELDS(start, end, score, weight, offsets, groups, total, overlap, iou_threshold, distribution, temperature, dof,
+              scratch, packed, packed_offsets, membership)
+};
+void fuse_segments_cpu(const FuseParams& params, int threads);
+void fuse_segments_cuda(const FuseParams& params, void* stream);
 
 // sigma = 0 is hard suppression. The scores in packed are those at which segments were picked.
-void suppress_segments_cpu(const double* start, const double* end, const double* score, const double* weight,
-                           const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
-                           double threshold, double sigma, double min_score, double* scratch, double* packed,
-                           std::int64_t* packed_offsets, std::int64_t* index, int threads);
-void suppress_segments_cuda(const double* start, const double* end, const double* score, const double* weight,
-                            const std::int64_t* offsets, std::int64_t groups, std::int64_t total, int overlap,
-                            double threshold, double sigma, double min_score, double* scratch, double* packed,
-                            std::int64_t* packed_offsets, std::int64_t* index, void* stream);
+struct SuppressParams {
+  const double *start, *end, *score, *weight;
+  const std::int64_t* offsets;
+  std::int64_t groups, total;
+  Overlap overlap;
+  double iou_threshold, sigma, min_score;
+  double *scratch, *packed;
+  std::int64_t *packed_offsets, *index;
+  PYWS_FIELDS(start, end, score, weight, offsets, groups, total, overlap, iou_threshold, sigma, min_score, scratch,
+              packed, packed_offsets, index)
+};
+void suppress_segments_cpu(const SuppressParams& params, int threads);
+void suppress_segments_cuda(const SuppressParams& params, void* stream);
 
 // An index read back from scratch. Where offsets fall, groups overlap and may overwrite each other's: keep it inside.
 PYWS_HD std::int64_t within(std::int64_t index, std::int64_t size) { return max64(0, min64(index, size - 1)); }
@@ -69,20 +80,29 @@ PYWS_HD std::int64_t within(std::int64_t index, std::int64_t size) { return max6
 PYWS_HD double lower(double a, double b) { return a < b ? a : b; }
 PYWS_HD double higher(double a, double b) { return a > b ? a : b; }
 
-// The last part of the scratch.
+// The scratch has kWalkRows numbers for each of the walk's places, a place a candidate and kFuseBlock more a group.
+constexpr int kWalkRows = 13;
+
+PYWS_HD std::int64_t walk_places(std::int64_t total, std::int64_t groups) { return total + kFuseBlock * groups; }
+
+// The last part of the scratch, of each group from its own offset on, in the order of the seeds.
 struct FuseKept {
-  double* fused;  // (kFuseRows, total); of suppression the first row alone, the scores kept
-  std::int64_t* order;
+  double* fused;        // (kFuseRows, total); of suppression the first row alone, the scores kept
+  std::int64_t* order;  // (total,): in which they are packed
 };
 
 PYWS_HD FuseKept fuse_kept(double* scratch, std::int64_t groups, std::int64_t total) {
-  double* fused = scratch + kFuseScratch * (total + kFuseBlock * groups);
+  double* fused = scratch + kWalkRows * walk_places(total, groups);
   return {fused, reinterpret_cast<std::int64_t*>(fused + kFuseRows * total)};
+}
+
+PYWS_HD std::int64_t fuse_segments_scratch(std::int64_t total, std::int64_t groups) {
+  return kWalkRows * walk_places(total, groups) + (kFuseRows + 1) * total;
 }
 
 // How much of the candidate [start, end) the seed covers: intersection over union, or (the released rule, on inclusive
 // ends) over the candidate's own area. Two empty segments give NaN, which passes no threshold.
-PYWS_HD double overlap_with(int rule, double start, double end, double seed_start, double seed_end) {
+PYWS_HD double overlap_with(Overlap rule, double start, double end, double seed_start, double seed_end) {
   const double one = rule == kOverlapOwn ? 1.0 : 0.0;
   const double shared = higher(0.0, lower(end, seed_end) - higher(start, seed_start) + one);
   const double own = end - start + one;

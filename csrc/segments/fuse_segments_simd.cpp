@@ -159,12 +159,12 @@ std::int64_t split_by(const Candidates& left, Seed seed, double threshold, std::
   return taken;
 }
 
-std::int64_t split(const Candidates* left, Seed seed, int overlap, double threshold, std::int64_t cluster) {
+std::int64_t split(const Candidates* left, Seed seed, Overlap overlap, double threshold, std::int64_t cluster) {
   return overlap == kOverlapOwn ? split_by<kOverlapOwn>(*left, seed, threshold, cluster)
                                 : split_by<kOverlapIou>(*left, seed, threshold, cluster);
 }
 
-void decay(const Candidates* left, Seed seed, int overlap, double sigma) {
+void decay(const Candidates* left, Seed seed, Overlap overlap, double sigma) {
   const double one = overlap == kOverlapOwn ? 1.0 : 0.0;
   left->start[seed.position] = left->end[seed.position] = kNone;
   left->score[seed.position] = -kInfinity;

@@ -31,11 +31,11 @@ struct FuseLoops {
   void (*bound)(const Candidates* all);
   void (*rate)(const Candidates* all);
   // Gives the cluster the seed and what is left that overlaps it by more than the threshold; returns their number.
-  std::int64_t (*split)(const Candidates* all, Seed seed, int overlap, double threshold, std::int64_t cluster);
+  std::int64_t (*split)(const Candidates* all, Seed seed, Overlap overlap, double threshold, std::int64_t cluster);
   // Soft suppression. Position of the highest score, of equals that of the lowest index; -1 where all are -inf.
   std::int64_t (*best)(const Candidates* left);
   // Gives the seed a score of -inf and lowers the others by exp(-overlap^2 / sigma).
-  void (*decay)(const Candidates* left, Seed seed, int overlap, double sigma);
+  void (*decay)(const Candidates* left, Seed seed, Overlap overlap, double sigma);
   // The number of the bucket of each x, of `count` equal ones from the greatest to the least; the first for all where
   // some are not finite.
   void (*buckets)(const double* x, std::int64_t size, std::int64_t count, std::int64_t* bucket);

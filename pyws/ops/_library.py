@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -13,12 +12,14 @@ from torch import Tensor
 from pyws.ragged import Segments
 
 try:
-    from pyws import _C
+    from pyws import _C as _compiled
 except ImportError as error:
     raise ImportError(
         "pyws: the compiled core pyws._C is missing or does not load. Build it with `pip install .` in the source "
         f"folder, or `pip install -e . --no-build-isolation` for development. The loader said: {error}"
     ) from error
+
+_C: Any = _compiled  # csrc/bindings.cpp lists what it has
 
 DTYPE_CODES = {
     torch.float32: 0,
@@ -26,32 +27,56 @@ DTYPE_CODES = {
     torch.float16: 2,
     torch.bfloat16: 3,
 }  # csrc/common/host_device.h: DType
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 _library = torch.library.Library("pyws", "DEF")
 
 
-@dataclass
-class Host:
-    """The compiled functions that serve CPU tensors. The tests put the emulated CUDA kernels here."""
+class KernelBackend:
+    """The compiled functions that serve CPU tensors. The tests put the emulated CUDA kernels here.
 
-    module: ModuleType
-    suffix: str
-    last_argument: Callable[[], int]
+    Parameters
+    ----------
+    module : pyws._C, or one that was compiled like it
+    suffix : "_cpu" or "_cuda", of the functions' names
+    last_argument : gives the number of threads, or the CUDA stream
+    """
 
-    def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
+    def __init__(self, module: ModuleType, suffix: str, last_argument: Callable[[], int]) -> None:
+        self.module, self.suffix, self.last_argument = module, suffix, last_argument
+        module.set_dtypes([getattr(torch, name) for name in module.dtypes])
+
+    def call(self, name: str, fields: dict[str, Any]) -> Any:
+        return getattr(self.module, name + self.suffix)(fields, self.last_argument())
+
+    def call_positional(self, name: str, arguments: tuple[Any, ...]) -> Any:
         return getattr(self.module, name + self.suffix)(*arguments, self.last_argument())
 
 
-HOST = Host(_C, "_cpu", torch.get_num_threads)
+BACKEND = KernelBackend(_C, "_cpu", torch.get_num_threads)
 
 
-def launch(name: str, device: torch.device, *arguments: Any) -> Any:
-    """Call the compiled function of ``name`` for ``device``; it takes the addresses of tensors, and 0 for none.
+def launch(name: str, device: torch.device, fields: dict[str, Any]) -> Any:
+    """Call the compiled function of ``name`` for ``device`` with the fields of its struct of parameters, by name.
 
-    The CPU function gets the number of threads as its last argument, the CUDA function the current stream.
+    Tensors go as they are, or None where a field is optional; a tensor of a type that the field is not is a TypeError.
+    They must be contiguous, on ``device``, and of the sizes that the header of the family says. The CPU function
+    gets the number of threads besides, the CUDA function the current stream.
     """
     if device.type == "cpu":
-        return HOST.call(name, arguments)
+        return BACKEND.call(name, fields)
+    function = getattr(_C, name + "_cuda", None)
+    if function is None:
+        raise RuntimeError(f"{name}: got CUDA tensors, but pyws was built without CUDA kernels (see `pyws doctor`)")
+    with torch.cuda.device(device):
+        stream = torch.cuda.current_stream(device).cuda_stream
+        return function(fields, stream)
+
+
+def launch_positional(name: str, device: torch.device, *arguments: Any) -> Any:
+    """As :func:`launch`, for functions that take no struct of parameters."""
+    if device.type == "cpu":
+        return BACKEND.call_positional(name, arguments)
     function = getattr(_C, name + "_cuda", None)
     if function is None:
         raise RuntimeError(f"{name}: got CUDA tensors, but pyws was built without CUDA kernels (see `pyws doctor`)")
@@ -83,7 +108,7 @@ def register(
     names = [argument.name for argument in operator._schema.arguments]
 
     def call(*arguments: Any) -> Any:
-        if _nobody_watches(arguments):
+        if can_skip_dispatch(arguments):
             return kernel(*arguments)
         if backward is None:
             refuse_grad(name, **dict(zip(names, arguments, strict=True)))
@@ -95,10 +120,10 @@ def register(
 _Keys, _Key = torch._C.DispatchKeySet, torch._C.DispatchKey
 _INFERENCE = _Keys(_Key.BackendSelect)
 _NO_MODES = (_INFERENCE | _Keys(_Key.ADInplaceOrView), _INFERENCE)  # the thread's keys outside all modes
-_SCALARS = {int, float, bool, list, type(None)}
+_SCALARS = {int, float, bool, str, list, type(None)}
 
 
-def _nobody_watches(arguments: tuple[Any, ...]) -> bool:
+def can_skip_dispatch(arguments: tuple[Any, ...]) -> bool:
     """Whether the dispatcher would go straight to the kernel: no compiler, tracer, fake or functorch mode, profiler or
     gradient is interested in the call, and all tensors are plain ones, none a view that negates."""
     if torch.compiler.is_compiling() or torch._C._dispatch_tls_local_include_set() not in _NO_MODES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_range, check_tensor, launch, register
+from pyws.ops._library import check_range, check_tensor, launch_positional, register
 
 
 def integral_image(masks: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def _frame(integral: Tensor) -> tuple[int, int, int]:
 
 def _integrate_kernel(masks: Tensor) -> Tensor:
     integral = _integrate_fake(masks)
-    launch("integral_image", masks.device, masks.contiguous(), *masks.shape, integral)
+    launch_positional("integral_image", masks.device, masks.contiguous(), *masks.shape, integral)
     return integral
 
 
@@ -135,7 +135,7 @@ def _integrate_fake(masks: Tensor) -> Tensor:
 
 def _count_kernel(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> Tensor:
     counts = _count_fake(integral, frames, sides, share)
-    launch(
+    launch_positional(
         "count_patches", integral.device, integral.contiguous(), *_frame(integral), frames.contiguous(),
         sides.contiguous(), len(frames), share, counts,
     )  # fmt: skip
@@ -148,7 +148,7 @@ def _count_fake(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -
 
 def _find_kernel(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, share: float) -> Tensor:
     corners = _find_fake(integral, frames, sides, ranks, share)
-    launch(
+    launch_positional(
         "find_patches", integral.device, integral.contiguous(), *_frame(integral), frames.contiguous(),
         sides.contiguous(), ranks.contiguous(), len(frames), share, corners,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from pyws.ops._library import (
     check_range,
     check_segments,
     check_tensor,
-    launch,
+    launch_positional,
     register,
 )
 from pyws.ragged import Segments, check_offsets
@@ -163,14 +163,14 @@ def _classes_kernel(
     starts, class_offsets = offsets.new_empty(3 * (groups + 1)), offsets.new_empty(groups + 1)
     slots = 4 * len(start) + 2 * groups
     scratch = offsets.new_empty(_SCRATCH * slots)
-    launch(
+    launch_positional(
         "snippet_classes", start.device, start, end, len(start), offsets.contiguous(), lengths.contiguous(), groups,
         geometry, margin, slots, starts, class_offsets, scratch, ids,
     )  # fmt: skip
     classes, entries = int(class_offsets[-1]), int(starts[-1])
     size, row_offsets, rows = offsets.new_empty(classes), offsets.new_zeros(classes + 1), offsets.new_empty(entries)
     signs = torch.empty_like(rows, dtype=torch.int8)
-    launch(
+    launch_positional(
         "class_rows", start.device, starts, class_offsets, groups, slots, scratch, ids, size, row_offsets, rows, signs
     )
     return ids, class_offsets, size, row_offsets, rows, signs
@@ -195,7 +195,7 @@ def _mean_kernel(
     out, unknown = torch.empty_like(values), class_ids.new_empty(groups)
     columns = values.shape[1] if values.ndim == 2 else 1
     sums = class_ids.new_empty(2 * classes * columns)  # pairs of float64
-    launch(
+    launch_positional(
         "class_mean", values.device, DTYPE_CODES[values.dtype], values, class_ids.contiguous(),
         0 if offsets is None else offsets, 0 if class_offsets is None else class_offsets, groups, len(values), classes,
         columns, sums, out, unknown,

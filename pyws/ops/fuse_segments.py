@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_choice, check_range, check_segments, launch, register
+from pyws.ops._library import _C, check_choice, check_range, check_segments, launch, register
 from pyws.ragged import Segments
 
-OVERLAPS = {"iou": 0, "own": 1}  # csrc/segments/fuse_segments.h: Overlap
-DISTRIBUTIONS = {"gaussian": 0, "uniform": 1, "exponential": 2, "t": 3}  # csrc/segments/fuse_segments.h: Distribution
-_SIGNED = 4  # csrc/segments/fuse_segments.h: kSigned
-_SCRATCH, _BLOCK, _KEPT = 13, 16, 5  # csrc/segments/fuse_segments.h: kFuseScratch, kFuseBlock, kFuseKept
+OVERLAPS: tuple[str, ...] = _C.OVERLAPS
+DISTRIBUTIONS: tuple[str, ...] = tuple(name for name in _C.DISTRIBUTIONS if name != "signed")
 
 
 @overload
@@ -95,14 +93,14 @@ def fuse_segments(
     check_segments(op, "segments", segments)
     check_range(op, "iou_threshold", iou_threshold, "in [0, 1]", 0 <= iou_threshold <= 1)
     check_range(op, "temperature", temperature, "> 0", 0 < temperature < math.inf)
-    check_choice(op, "overlap", overlap, tuple(OVERLAPS))
-    check_choice(op, "distribution", distribution, tuple(DISTRIBUTIONS))
+    check_choice(op, "overlap", overlap, OVERLAPS)
+    check_choice(op, "distribution", distribution, DISTRIBUTIONS)
     check_range(op, "dof", dof, "> 0", 0 < dof < math.inf)
     if sign_weights and distribution != "gaussian":
         raise ValueError(f"{op}: sign_weights is of the distribution 'gaussian', got it with {distribution!r}")
     rows, offsets, membership = _fuse(
-        segments.start, segments.end, segments.score, segments.weight, segments.offsets, OVERLAPS[overlap],
-        iou_threshold, _SIGNED if sign_weights else DISTRIBUTIONS[distribution], temperature, dof,
+        segments.start, segments.end, segments.score, segments.weight, segments.offsets, overlap,
+        iou_threshold, "signed" if sign_weights else distribution, temperature, dof,
     )  # fmt: skip
     fused = Segments.unchecked(rows, offsets)
     return (fused, membership) if return_membership else fused
@@ -168,48 +166,51 @@ def suppress_segments(
     op = "suppress_segments"
     check_segments(op, "segments", segments)
     check_range(op, "iou_threshold", iou_threshold, "in [0, 1]", 0 <= iou_threshold <= 1)
-    check_choice(op, "overlap", overlap, tuple(OVERLAPS))
+    check_choice(op, "overlap", overlap, OVERLAPS)
     if sigma is not None:
         check_range(op, "sigma", sigma, "> 0", 0 < sigma < math.inf)
     check_range(op, "min_score", min_score, "a number", not math.isnan(min_score))
     rows, offsets, indices = _suppress(
         segments.start, segments.end, segments.score, segments.weight, segments.offsets,
-        OVERLAPS[overlap], iou_threshold, 0.0 if sigma is None else sigma, min_score,
+        overlap, iou_threshold, 0.0 if sigma is None else sigma, min_score,
     )  # fmt: skip
     kept = Segments.unchecked(rows, offsets)
     return (kept, indices) if return_indices else kept
 
 
 def _walk(
-    op: str, start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor, *options: float
-) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Launch ``op``: rows and offsets of its answer, the integers it writes beside, and how many segments there are.
+    op: str, start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor, numbers: str,
+    options: dict[str, Any],
+) -> tuple[Tensor, Tensor, Tensor, int]:  # fmt: skip
+    """Launch ``op``: rows and offsets of its answer, the ``numbers`` it writes beside, and how many segments there are.
 
     That number is the only one read back: the answer is written without gaps into a room that is cut to it.
     """
-    total, groups = len(start), len(offsets) - 1
-    scratch = start.new_empty(_SCRATCH * (total + _BLOCK * groups) + _KEPT * total)
-    rows, numbers, packed_offsets = start.new_empty(4 * total), offsets.new_empty(total), offsets.new_empty(groups + 1)
-    launch(
-        op, start.device, start.contiguous(), end.contiguous(), score.contiguous(), weight.contiguous(),
-        offsets.contiguous(), groups, total, *options, scratch, rows, packed_offsets, numbers,
-    )  # fmt: skip
+    total, groups = start.numel(), offsets.numel() - 1
+    scratch = start.new_empty(_C.fuse_segments_scratch(total, groups))
+    rows, beside, packed_offsets = start.new_empty(4 * total), offsets.new_empty(total), offsets.new_empty(groups + 1)
+    launch(op, start.device, {
+        **options, "start": start.contiguous(), "end": end.contiguous(), "score": score.contiguous(),
+        "weight": weight.contiguous(), "offsets": offsets.contiguous(), "groups": groups, "total": total,
+        "scratch": scratch, "packed": rows, "packed_offsets": packed_offsets, numbers: beside,
+    })  # fmt: skip
     found = int(packed_offsets[-1])
-    return rows.resize_(4, found), packed_offsets, numbers, found
+    return rows.resize_(4, found), packed_offsets, beside, found
 
 
 def _fuse_kernel(
     start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
-    overlap: int, iou_threshold: float, distribution: int, temperature: float, dof: float,
+    overlap: str, iou_threshold: float, distribution: str, temperature: float, dof: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    options = (overlap, iou_threshold, distribution, temperature, dof)
-    rows, fused_offsets, membership, _ = _walk("fuse_segments", start, end, score, weight, offsets, *options)
-    return rows, fused_offsets, membership
+    return _walk("fuse_segments", start, end, score, weight, offsets, "membership", {
+        "overlap": overlap, "iou_threshold": iou_threshold, "distribution": distribution, "temperature": temperature,
+        "dof": dof,
+    })[:3]  # fmt: skip
 
 
 def _fuse_fake(
     start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
-    overlap: int, iou_threshold: float, distribution: int, temperature: float, dof: float,
+    overlap: str, iou_threshold: float, distribution: str, temperature: float, dof: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     total = torch.library.get_ctx().new_dynamic_size()
     return start.new_empty((4, total)), torch.empty_like(offsets), torch.empty_like(start, dtype=torch.int64)
@@ -217,24 +218,25 @@ def _fuse_fake(
 
 def _suppress_kernel(
     start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
-    overlap: int, iou_threshold: float, sigma: float, min_score: float,
+    overlap: str, iou_threshold: float, sigma: float, min_score: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    options = (overlap, iou_threshold, sigma, min_score)
-    rows, kept_offsets, indices, kept = _walk("suppress_segments", start, end, score, weight, offsets, *options)
+    rows, kept_offsets, indices, kept = _walk("suppress_segments", start, end, score, weight, offsets, "index", {
+        "overlap": overlap, "iou_threshold": iou_threshold, "sigma": sigma, "min_score": min_score,
+    })  # fmt: skip
     return rows, kept_offsets, indices.resize_(kept)
 
 
 def _suppress_fake(
     start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
-    overlap: int, iou_threshold: float, sigma: float, min_score: float,
+    overlap: str, iou_threshold: float, sigma: float, min_score: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     total = torch.library.get_ctx().new_dynamic_size()
     return start.new_empty((4, total)), torch.empty_like(offsets), start.new_empty(total, dtype=torch.int64)
 
 
-_FIELDS = "Tensor start, Tensor end, Tensor score, Tensor weight, Tensor offsets, int overlap, float iou_threshold"
+_FIELDS = "Tensor start, Tensor end, Tensor score, Tensor weight, Tensor offsets, str overlap, float iou_threshold"
 _fuse = register(
-    f"fuse_segments({_FIELDS}, int distribution, float temperature, float dof) -> (Tensor, Tensor, Tensor)",
+    f"fuse_segments({_FIELDS}, str distribution, float temperature, float dof) -> (Tensor, Tensor, Tensor)",
     _fuse_kernel, _fuse_fake,
 )  # fmt: skip
 _suppress = register(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, check_choice, check_tensor, launch, register
+from pyws.ops._library import DTYPE_CODES, check_choice, check_tensor, launch_positional, register
 
 _FLOATS = tuple(DTYPE_CODES)
 _SPLIT = 128  # csrc/gradcam3d/gradcam3d.h: kGradcamSplit
@@ -125,7 +125,7 @@ def _maps_kernel(activations: Tensor, gradients: Tensor, minmax: bool) -> Tensor
         shape[0] * (shape[1] + max(1, -(-shape[1] // _SPLIT)) * shape[2:].numel()),
         dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=device,
     )  # fmt: skip
-    launch(
+    launch_positional(
         "gradcam3d", device, DTYPE_CODES[dtype], activations, gradients,
         _five(shape, 1), _five(activations.stride(), 0), _five(gradients.stride(), 0), minmax, scratch, maps,
     )  # fmt: skip

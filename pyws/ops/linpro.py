@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_choice, check_range, check_segments, check_tensor, launch, refuse_grad
+from pyws.ops._library import check_choice, check_range, check_segments, check_tensor, launch_positional, refuse_grad
 from pyws.ragged import Segments
 
 ENTRY_LIMIT = 1 << 22  # a component of more tableau entries (32 MB) goes to HiGHS
@@ -165,7 +165,7 @@ def _solve(segments: Segments, lengths: Tensor, rule: Rule, entry_limit: int = E
     labels, objective, residual = start.new_empty(sum(snippets)), start.new_empty(groups), start.new_empty(groups)
     offsets, unsolved = segments.offsets.new_empty(groups + 1), segments.offsets.new_empty(len(start))
     status, components, left_over = offsets.new_empty(groups), offsets.new_empty(groups), offsets.new_empty(groups)
-    total = launch(
+    total = launch_positional(
         "linpro", start.device, start, end, score, segments.offsets.contiguous(), lengths.contiguous(), groups,
         rule.geometry, float(rule.margin), float(rule.upper), rule.rows == "mean", rule.tie_break == "center",
         entry_limit, labels, offsets, objective, residual, status, components, unsolved, left_over,

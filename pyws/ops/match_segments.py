@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_range, check_segments, check_tensor, launch, register
+from pyws.ops._library import check_range, check_segments, check_tensor, launch_positional, register
 from pyws.ragged import Segments, check_offsets
 
 _THRESHOLDS = 64  # csrc/segments/match_segments.h: kMatchThresholds
@@ -104,7 +104,7 @@ def _kernel(
     hit, order, ap = _fake(start, end, score, offsets, truth_start, truth_end, truth_offsets, class_offsets, thresholds)
     scratch = [offsets.new_empty(size) for size in (4 * len(start), len(truth_start), 3 * len(truth_start))]
     inputs = (start, end, score, offsets, truth_start, truth_end, truth_offsets, class_offsets)
-    launch(
+    launch_positional(
         op, start.device, *(tensor.contiguous() for tensor in inputs), torch.tensor(thresholds, dtype=torch.float64),
         len(class_offsets) - 1, len(thresholds), *scratch, hit, order, ap,
     )  # fmt: skip

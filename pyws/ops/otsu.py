@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, check_tensor, launch, register
+from pyws.ops._library import DTYPE_CODES, check_tensor, launch_positional, register
 
 _FLOATS = tuple(DTYPE_CODES)
 _MAX_POSITIONS = 2**31 - 1
@@ -79,7 +79,7 @@ def _summing(maps: Tensor) -> torch.dtype:
 def _kernel(maps: Tensor) -> Tensor:
     batch, positions = len(maps), maps.shape[1:].numel()
     thresholds = maps.new_empty(batch, dtype=_summing(maps))
-    launch("otsu", maps.device, DTYPE_CODES[maps.dtype], maps.contiguous(), batch, positions, thresholds)
+    launch_positional("otsu", maps.device, DTYPE_CODES[maps.dtype], maps.contiguous(), batch, positions, thresholds)
     return thresholds
 
 

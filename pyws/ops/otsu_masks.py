@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, check_count, check_tensor, launch, register
+from pyws.ops._library import DTYPE_CODES, check_count, check_tensor, launch_positional, register
 
 _OP = "otsu_masks"
 _FLOATS = tuple(DTYPE_CODES)
@@ -82,7 +82,7 @@ def otsu_masks(maps: Tensor, size: tuple[int, int], check_finite: bool = True) -
 
 def _kernel(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     masks, thresholds = _fake(maps, height, width)
-    launch(
+    launch_positional(
         _OP, maps.device, DTYPE_CODES[maps.dtype], maps.contiguous(), thresholds.numel(), *maps.shape[-2:], height,
         width, masks, thresholds,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, check_choice, check_range, check_tensor, launch, register
+from pyws.ops._library import DTYPE_CODES, check_choice, check_range, check_tensor, launch_positional, register
 from pyws.ragged import Segments, check_offsets
 
 RELEASED_THRESHOLDS = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
@@ -129,7 +129,7 @@ def _kernel(
     groups = videos * classes
     scratch = tcam.new_empty((snippets + videos) * classes + -(-snippets * classes // 8), dtype=torch.float64)
     runs = offsets.new_empty(groups * count + 2)
-    launch(
+    launch_positional(
         "count_proposals", device, DTYPE_CODES[tcam.dtype], tcam, offsets, videos, classes, snippets,
         _threshold_tensor(tuple(thresholds), device), count, 0 if wanted is None else wanted.contiguous(), min_length,
         scratch, runs,
@@ -142,7 +142,7 @@ def _kernel(
         )
     sizes = 1 << snippets.bit_length()
     packed, packed_offsets = scratch.new_empty((4, total)), offsets.new_empty(groups + 1)
-    launch(
+    launch_positional(
         "fill_proposals", device, offsets, videos, classes, snippets, count, min_length,
         _margins(sizes, margin, device), sizes, int(margin is None), scratch, runs, total, packed, packed_offsets,
     )  # fmt: skip

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyws.errors import SolverError
-from pyws.ops._library import launch
+from pyws.ops._library import launch_positional
 from pyws.ragged import Segments
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def solve_left_over(segments: Segments, unsolved: Tensor, rule: Rule, result: La
     """Complete ``result`` in place by the components that ``unsolved`` (N,) numbers within their groups."""
     lengths = result.offsets.diff()
     spans = torch.empty(len(segments), 4, dtype=torch.int64)
-    launch(
+    launch_positional(
         "linpro_rows", torch.device("cpu"), segments.start.contiguous(), segments.end.contiguous(),
         segments.offsets.contiguous(), lengths, segments.groups, rule.geometry, rule.margin, spans,
     )  # fmt: skip

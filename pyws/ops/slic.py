@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, HOST, check_range, check_tensor, launch, register
+from pyws.ops._library import _C, DTYPE_CODES, check_range, check_tensor, launch_positional, register
 
 _DTYPE_CODES = {**DTYPE_CODES, torch.uint8: 4}  # csrc/slic/slic.h
 _LEVELS = 4080  # csrc/slic/slic.h: kSlicLevels
@@ -146,10 +146,10 @@ def _kernel(
     height, width = images.shape[2:]
     grid = grid_of(height, width, segments)
     min_size = math.floor(min(min_size_factor * (height * width / (grid[0] * grid[1])), height * width))
-    words = HOST.module.slic_scratch(height, width, *grid)
+    words = _C.slic_scratch(height, width, *grid)
     most = torch.get_num_threads() if images.device.type == "cpu" else max(1, _SCRATCH // (8 * words))
     slots = min(len(images), most)
-    launch(
+    launch_positional(
         "slic", images.device, _DTYPE_CODES[images.dtype], images.contiguous(),
         0 if mask is None else mask.contiguous(), len(images), height, width, *grid, compactness, iterations,
         min_size, tables().to(images.device), slots,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_count, check_range, check_tensor, launch, register
+from pyws.ops._library import check_count, check_range, check_tensor, launch_positional, register
 
 _OP = "superpixel_confusion"
 _LABELS = (torch.int32, torch.int64)
@@ -143,7 +143,7 @@ def _kernel(
     outputs = _fake(labels, prediction, annotation, num_classes, alpha, beta, ignore_index, num_superpixels)
     area = labels.new_zeros((len(labels), num_superpixels), dtype=torch.int32)
     tables = labels.new_zeros((2, len(labels), num_superpixels, num_classes), dtype=torch.int32)
-    launch(
+    launch_positional(
         _OP, labels.device, _TYPES[labels.dtype], labels.contiguous(), _TYPES[prediction.dtype],
         prediction.contiguous(), annotation.contiguous(), len(labels), labels.shape[1] * labels.shape[2],
         num_superpixels, num_classes, ignore_index, alpha, beta, area, tables[0], tables[1], *outputs,

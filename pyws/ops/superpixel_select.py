@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_choice, check_count, check_range, check_tensor, launch, register
+from pyws.ops._library import check_choice, check_count, check_range, check_tensor, launch_positional, register
 
 _LABELS = (torch.int32, torch.int64)
 _CLASSES = (torch.uint8, torch.int32, torch.int64)
@@ -225,7 +225,7 @@ def _select_kernel(
     outputs = refined, counts, summary = _select_fake(labels, mask, alpha, beta, overlap, num_superpixels)
     batch, height, width = labels.shape
     passes = labels.new_empty((batch, num_superpixels + 1), dtype=torch.uint8)
-    launch(
+    launch_positional(
         "superpixel_select", labels.device, _TYPES[labels.dtype], labels.contiguous(), mask.contiguous(), batch,
         height * width, num_superpixels, alpha, beta, overlap, counts, passes, refined, summary,
     )  # fmt: skip
@@ -245,7 +245,7 @@ def _vote_kernel(
 ) -> tuple[Tensor, ...]:
     outputs = _vote_fake(labels, classes, num_classes, alpha, ignore_index, num_superpixels)
     refined, area, table, winner, summary = outputs
-    launch(
+    launch_positional(
         "superpixel_vote", labels.device, _TYPES[labels.dtype], labels.contiguous(), _TYPES[classes.dtype],
         classes.contiguous(), len(labels), labels.shape[1] * labels.shape[2], num_superpixels, num_classes,
         ignore_index, alpha, area, table, winner, refined, summary,
@@ -267,7 +267,7 @@ def _vote_fake(
 def _drop_kernel(masks: Tensor, beta: float) -> Tensor:
     kept = masks.clone(memory_format=torch.contiguous_format)
     parent, size = torch.empty((2, *masks.shape), dtype=torch.int32, device=masks.device)
-    launch("drop_components", masks.device, kept, *masks.shape, beta, parent, size)
+    launch_positional("drop_components", masks.device, kept, *masks.shape, beta, parent, size)
     return kept
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pyws import Segments
 from pyws.ops import fuse_segments, reference, suppress_segments
 
+OVERLAPS = ["iou", "own"]
 DISTRIBUTIONS = ["gaussian", "uniform", "exponential", "t"]
 
 
@@ -274,8 +275,8 @@ def fields(segments):
 
 def test_torch_library_contract():
     arguments = fields(random_segments([3, 0, 9]))
-    torch.library.opcheck(torch.ops.pyws.fuse_segments.default, (*arguments, 0, 0.25, 0, 0.1, 3.0))
-    torch.library.opcheck(torch.ops.pyws.suppress_segments.default, (*arguments, 1, 0.5, 0.0, 0.001))
+    torch.library.opcheck(torch.ops.pyws.fuse_segments.default, (*arguments, "iou", 0.25, "gaussian", 0.1, 3.0))
+    torch.library.opcheck(torch.ops.pyws.suppress_segments.default, (*arguments, "own", 0.5, 0.0, 0.001))
 
 
 def test_compile():
@@ -298,7 +299,7 @@ NUMBERS = st.one_of(st.floats(allow_nan=True, allow_infinity=True, width=64), st
     values=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=20),
     offsets=st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 22), min_size=1, max_size=5),
     scalars=st.tuples(NUMBERS, NUMBERS, NUMBERS),
-    codes=st.tuples(st.integers(0, 1), st.integers(0, 4)),
+    codes=st.tuples(st.sampled_from(OVERLAPS), st.sampled_from([*DISTRIBUTIONS, "signed"])),
 )
 def test_raw_operator_survives_anything(backend, values, offsets, scalars, codes):
     table = torch.tensor(values, dtype=torch.float64).reshape(-1, 4).T.contiguous()

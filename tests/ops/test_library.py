@@ -19,13 +19,13 @@ IDS = torch.tensor([0, 1, 0])
 def dispatched(monkeypatch):
     """The calls that went through the dispatcher, by their answers to the question."""
     answers = []
-    ask = _library._nobody_watches
+    ask = _library.can_skip_dispatch
 
     def asked(arguments):
         answers.append(not ask(arguments))
         return not answers[-1]
 
-    monkeypatch.setattr(_library, "_nobody_watches", asked)
+    monkeypatch.setattr(_library, "can_skip_dispatch", asked)
     return answers
 
 
@@ -87,3 +87,43 @@ except MemoryError:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("MemoryError\n", 0), done.stderr
+
+
+def fuse_fields(**changed):
+    values = torch.zeros(3, dtype=torch.float64)
+    numbers = torch.zeros(4, dtype=torch.int64)
+    fields = {
+        "start": values, "end": values, "score": values, "weight": values, "offsets": numbers, "groups": 0, "total": 0,
+        "overlap": "iou", "iou_threshold": 0.5, "distribution": "gaussian", "temperature": 1, "dof": 1.0,
+        "scratch": values, "packed": values, "packed_offsets": numbers, "membership": numbers,
+    }  # fmt: skip
+    return {name: value for name, value in {**fields, **changed}.items() if value is not ...}
+
+
+def test_the_compiled_function_takes_its_fields_by_name():
+    fields = fuse_fields(packed_offsets=torch.tensor([7]))
+    _library.launch("fuse_segments", torch.device("cpu"), dict(reversed(fields.items())))
+    assert fields["packed_offsets"].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"end": torch.zeros(3)}, "fuse_segments: end must be float64, got float32"),
+        ({"offsets": torch.zeros(4, dtype=torch.int32)}, "fuse_segments: offsets must be int64, got int32"),
+        (
+            {"end": torch.zeros(3, dtype=torch.complex64)},
+            "end must be a tensor of a type that is known, got torch.complex64",
+        ),
+        ({"end": None}, "'NoneType' object has no attribute 'dtype'"),
+        ({"groups": 1.5}, "integer"),
+        ({"iou_threshold": "much"}, "must be real number, not str"),
+        ({"overlap": "dice"}, "fuse_segments: overlap must be 'iou' or 'own', got 'dice'"),
+        ({"overlap": 1}, "fuse_segments: overlap must be 'iou' or 'own', got 1"),
+        ({"end": ...}, "fuse_segments: takes start, end, score, .*; got .'start', 'score'"),
+        ({"end": ..., "ends": 1}, "fuse_segments: end is missing"),
+    ],
+)
+def test_a_wrong_field_is_an_error_and_no_misread(changed, message):
+    with pytest.raises((TypeError, AttributeError), match=message):
+        _library.launch("fuse_segments", torch.device("cpu"), fuse_fields(**changed))

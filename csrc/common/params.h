@@ -1,0 +1,68 @@
+// What a kernel's launcher takes: a struct of named fields, which the bindings fill from Python by their names.
+//
+//   enum Overlap : int { kOverlapIou, kOverlapOwn };
+//   PYWS_NAMES(Overlap, "iou", "own")          the names that Python gives for the values 0, 1, ...
+//
+//   struct FuseParams {
+//     const double *start, *end;               a tensor of that element type
+//     Optional<const bool> wanted;             or None
+//     Array<const void> maps;                  a tensor of any type, which comes with it
+//     std::int64_t groups;
+//     Overlap overlap;
+//     PYWS_FIELDS(start, end, wanted, maps, groups, overlap)
+//   };
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <type_traits>
+
+#include "common/host_device.h"
+
+#define PYWS_FIELDS(...)                          \
+  auto fields() { return std::tie(__VA_ARGS__); } \
+  static constexpr const char* field_names() { return #__VA_ARGS__; /* parted by commas */ }
+
+namespace pyws {
+
+template <class Enum>
+struct Names;
+
+// An address that may be null.
+template <class T>
+struct Optional {
+  T* data;
+  operator T*() const { return data; }
+};
+
+// An address and the type of what lies there.
+template <class Void>
+struct Array {
+  Void* data;
+  DType dtype;
+
+  template <class T>
+  auto as() const {
+    if constexpr (std::is_const_v<Void>)
+      return static_cast<const T*>(data);
+    else
+      return static_cast<T*>(data);
+  }
+};
+
+[[noreturn]] inline void refuse_dtype(const char* op, const char* name, const char* wanted, DType dtype) {
+  throw std::invalid_argument(std::string(op) + ": " + name + " must be " + wanted + ", got " + dtype_name(dtype));
+}
+
+inline void check_dtype(const char* op, const char* name, DType dtype, DType wanted) {
+  if (dtype != wanted) refuse_dtype(op, name, dtype_name(wanted), dtype);
+}
+
+}  // namespace pyws
+
+#define PYWS_NAMES(Enum, ...)                           \
+  template <>                                           \
+  struct Names<Enum> {                                  \
+    static constexpr const char* all[] = {__VA_ARGS__}; \
+  };
