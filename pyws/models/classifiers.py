@@ -1,13 +1,12 @@
-"""Classifiers of images and clips by name with weights from a local file, ready for class activation maps.
-
-Nothing is downloaded.
-"""
+"""Classifiers of images and clips by name, with published weights or those of a file, ready for activation maps."""
 
 from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,14 @@ from torch.nn import functional
 
 from pyws.errors import DataError
 from pyws.files import atomic_write
-from pyws.models.efficientnet_lite import EfficientNetLite0
+from pyws.models.efficientnet_lite import SCALES, EfficientNetLite
+from pyws.models.pretrained.timm_networks import PREFIX, timm_network
+from pyws.models.pretrained.weights import DEFAULT, RANDOM, published, weights_file
 from pyws.models.small2d import Small2D
 from pyws.models.video_networks import VIDEO_NETWORKS, video_network
 
 LITE0 = "efficientnet-lite0"
+LITE = {f"efficientnet-lite{variant}": variant for variant in SCALES}
 SMALL2D = "small2d"
 
 # The last feature map before the global pool, by the start of torchvision's name of the model.
@@ -30,7 +32,12 @@ _LAST_LAYERS = {
     "resnet": "layer4", "resnext": "layer4", "wide_resnet": "layer4", "regnet": "trunk_output",
     "efficientnet": "features", "convnext": "features", "mobilenet": "features", "mnasnet": "layers",
     "shufflenet": "conv5", "googlenet": "inception5b", "vgg": "features", "alexnet": "features",
+    "densenet": "features", "squeezenet": "features", "inception": "Mixed_7c", "maxvit": "blocks", "swin": "permute",
+    "small2d": "layers",
 }  # fmt: skip
+
+# Whose published weights expect images that are normalised anew inside.
+_TRANSFORM_INPUT = ("googlenet", "inception_v3")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -55,18 +62,52 @@ class Classifier:
     """Of the frames that it was trained on, in pixels; 0 where that is not known."""
     stride: int = 32
     """Input pixels between two positions of the layer, at most."""
+    fixed: int = 0
+    """Side of the squares that it takes, where it takes no other size (vision transformers); else 0."""
+    resize: tuple[int, ...] = ()
+    """Of the evaluation that its weights were published with: the short side, or both sides, that frames are scaled
+    to before a square is cut out of the middle."""
+    crop: int = 0
+    """Side of that square, in pixels; 0 for whole frames."""
+    interpolation: str = "bilinear"
+    """How frames are scaled: bilinear or bicubic."""
+    fps: float = 0.0
+    """Frames a second of the clips that it was trained on; 0 of images."""
+    file: Path | None = None
+    """Of its weights; None of random ones."""
 
     def prepare(self, frames: Tensor, short_side: int) -> Tensor:
         """Frames (B, H, W, 3) uint8 RGB, or clips (B, T, H, W, 3), to what the model takes.
 
         The whole frame is scaled so that its short side is ``short_side``, both sides rounded to multiples of the
-        stride: the positions of the last feature map then tile the frame exactly.
+        stride: the positions of the last feature map then tile the frame exactly. A model that takes one size alone
+        gets the whole frame at that size.
         """
         height, width = frames.shape[-3:-1]
         scale = short_side / min(height, width)
         size = [max(self.stride, round(side * scale / self.stride) * self.stride) for side in (height, width)]
+        size = [self.fixed, self.fixed] if self.fixed else size
         images = frames.flatten(0, -4).permute(0, 3, 1, 2).float() / 255
         images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return self._normalised(images, frames)
+
+    def published_view(self, frames: Tensor) -> Tensor:
+        """As :meth:`prepare`, but as the weights' publishers evaluate them: scaled by ``resize``, the middle cut out.
+
+        Where they say nothing of it (``crop`` is 0) it is :meth:`prepare` at the size of training.
+        """
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.functional import center_crop, resize
+
+        if not self.crop:
+            return self.prepare(frames, self.short_side)
+        images = frames.flatten(0, -4).permute(0, 3, 1, 2)
+        mode = InterpolationMode(self.interpolation)
+        images = resize(images, list(self.resize), mode, antialias=not self.frames)
+        return self._normalised(center_crop(images, [self.crop]).float() / 255, frames)
+
+    def _normalised(self, images: Tensor, frames: Tensor) -> Tensor:
+        """RGB in 0..1 (B * T, 3, h, w) to what the model takes; ``frames`` tell whether they are clips."""
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         images = (images - mean) / std
         return images.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous() if frames.ndim == 5 else images
@@ -74,59 +115,106 @@ class Classifier:
 
 def load_classifier(
     name: str,
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] = DEFAULT,
     labels: str | os.PathLike[str] | None = None,
     layer: str | None = None,
     output_stride: int = 32,
 ) -> Classifier:
-    """A classifier with the weights of a local file.
+    """A classifier with published weights, or with those of a file.
 
     Parameters
     ----------
-    name : "efficientnet-lite0", "small2d", the name of an image classifier in torchvision.models, e.g. "resnet50", or
-        one of :data:`~pyws.models.video_networks.VIDEO_NETWORKS`
-    weights : a state dict saved by torch.save, read with ``weights_only=True``: no code in it is run; or a safetensors
-        file. It must have exactly the parameters of the model; the number of classes is taken from it
+    name : an image classifier of torchvision.models, e.g. "resnet50"; "timm:" and the name of one of timm;
+        "efficientnet-lite0", "-lite1" or "-lite2"; "small2d"; or one of
+        :data:`~pyws.models.video_networks.VIDEO_NETWORKS`
+    weights : "default" for the published ones, downloaded once into torchvision's cache (or, of timm, that of
+        huggingface_hub); a member of torchvision's enumeration, e.g. "IMAGENET1K_V1"; "random"; or a file, which always
+        wins: a state dict saved by torch.save, read with ``weights_only=True``, or safetensors. A file must have
+        exactly the parameters of the model; the number of classes is taken from it
     labels : a text file, one class a line, in the order of the scores; one line more than classes means that the first
-        is the background. None: those that :func:`save_classifier` put into the file, or the 1000 classes of ImageNet
+        is the background. None: those that :func:`save_classifier` put into the file, or of the published weights
     layer : dotted name of the last feature map; known for the usual architectures
-    output_stride : 32, or 16 for a feature map twice as fine (efficientnet-lite0; ResNet-50 and larger)
+    output_stride : 32, or 16 for a feature map twice as fine (efficientnet-lite; ResNet-50 and larger)
 
     Raises
     ------
-    DataError : a file is missing, truncated, not a state dict, or does not fit the model
+    DataError : a file is missing, truncated, not a state dict, or does not fit the model; weights that are neither here
+        nor to be had, and then the error says which file to put where
     ValueError : no such model, or a model whose last layer is not known
     """
-    state, about = read_state(weights), _about(weights)
+    if name.startswith(PREFIX) and str(weights) in (DEFAULT, RANDOM):
+        built = _of_timm(name, None, layer, pretrained=str(weights) == DEFAULT)
+        named = _read_labels(labels, _outputs(built.model)) if labels is not None else built.labels
+        return replace(built, labels=named or _numbered(_outputs(built.model)))
+    known = _published_labels(name, str(weights))
+    if str(weights) == RANDOM:
+        classes = len(known) or 1000
+        built = build_classifier(name, classes, layer, output_stride)
+        named = _read_labels(labels, classes) if labels is not None else known or _numbered(classes)
+        built.model.eval()
+        return replace(built, labels=named)
+    _check_name(name)
+    file = weights_file(name, weights)
+    state, about = read_state(file), _about(file)
     classes = len(state[next(reversed(state))])
-    classifier = build_classifier(name, classes, layer, output_stride)
-    load_weights(classifier.model, state, name, weights)
+    classifier = build_classifier(name, classes, layer, output_stride, _sides(name, str(weights), state))
+    load_weights(classifier.model, state, name, file)
     if labels is not None:
         names = _read_labels(labels, classes)
     else:
-        names = tuple(about["labels"]) if "labels" in about else _imagenet_labels(classes)
+        names = tuple(about["labels"]) if "labels" in about else known
+        if len(names) != classes:
+            raise ValueError(f"labels: a classifier of {classes} classes needs a file of their names (--labels FILE)")
     frames, short_side = (int(about.get(key, getattr(classifier, key))) for key in ("frames", "short_side"))
     classifier.model.eval()
-    return replace(classifier, labels=names, frames=frames, short_side=short_side)
+    crop = 0 if "short_side" in about else classifier.crop  # ours are trained on whole frames
+    return replace(classifier, labels=names, frames=frames, short_side=short_side, file=file, crop=crop)
 
 
-def build_classifier(name: str, classes: int, layer: str | None = None, output_stride: int = 32) -> Classifier:
-    """A classifier of ``classes`` classes with random weights, without labels; see :func:`load_classifier`."""
+def build_classifier(
+    name: str, classes: int, layer: str | None = None, output_stride: int = 32, side: int = 0
+) -> Classifier:
+    """A classifier of ``classes`` classes with random weights, without labels; see :func:`load_classifier`.
+
+    ``side`` is that of the squares that a vision transformer is built for; 0 for its default.
+    """
+    if name.startswith(PREFIX):
+        return _of_timm(name, classes, layer, pretrained=False)
     if name in VIDEO_NETWORKS:
         network = video_network(name)
         if output_stride != 32:
             raise ValueError(f"classifier: {name} has no output stride {output_stride}, use 32")
-        sizes = (network.frames, network.short_side, network.stride)
-        found = layer or network.layer
-        return Classifier(name, network.build(classes), found, network.mean, network.std, (), *sizes)
-    if name == LITE0:
+        return Classifier(
+            name, network.build(classes), layer or network.layer, network.mean, network.std, (), network.frames,
+            network.short_side, network.stride, network.short_side if network.fixed else 0, network.resize,
+            network.crop, "bilinear", network.fps,
+        )  # fmt: skip
+    if name in LITE:
         mean, std = (127 / 255,) * 3, (128 / 255,) * 3
-        return Classifier(name, EfficientNetLite0(classes, output_stride), layer or _last_layer(name), mean, std, ())
+        crop = SCALES[LITE[name]][2]
+        model: nn.Module = EfficientNetLite(classes, output_stride, LITE[name])
+        return Classifier(
+            name, model, layer or "features", mean, std, (), resize=(crop + 32,), crop=crop, interpolation="bicubic"
+        )
     if name == SMALL2D:
         # Its own stride is 8, finer than any that is asked for.
         return Classifier(name, Small2D(classes), layer or "layers", (0.5,) * 3, (0.25,) * 3, (), stride=8)
-    model = _torchvision_model(name, classes, output_stride)
-    return Classifier(name, model, layer or _last_layer(name), IMAGENET_MEAN, IMAGENET_STD, ())
+    model = _torchvision_model(name, classes, output_stride, side)
+    view = published(name).transforms()
+    fixed = getattr(model, "image_size", 224) if name.startswith(("vit", "maxvit")) else 0
+    crop = side or view.crop_size[0]
+    return Classifier(
+        name, model, layer or _last_layer(name, model), tuple(view.mean), tuple(view.std), (), fixed=fixed,
+        resize=(crop if side else view.resize_size[0],), crop=crop, interpolation=view.interpolation.value,
+    )  # fmt: skip
+
+
+def _of_timm(name: str, classes: int | None, layer: str | None, pretrained: bool) -> Classifier:
+    found = timm_network(name, classes, pretrained)
+    return Classifier(
+        name, found.model, layer or found.layer, found.mean, found.std, found.labels, fixed=found.fixed,
+        resize=(found.resize,), crop=found.crop, interpolation=found.interpolation, file=found.file,
+    )  # fmt: skip
 
 
 def save_classifier(classifier: Classifier, path: str | os.PathLike[str]) -> None:
@@ -206,6 +294,9 @@ def _about(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], name: str, path: str | os.PathLike[str]) -> None:
     """Load a state dict, exactly; errors name the file that it came from."""
+    if name.startswith("densenet"):
+        # The published files have names of an older torch: norm.1, where modules are called norm1 today.
+        state = {re.sub(r"\.(norm|relu|conv)\.(\d)\.", r".\1\2.", key): value for key, value in state.items()}
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -214,37 +305,69 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], name: str, path: st
         raise DataError(path, f"does not hold the weights of {name}: {reason[:300]}") from error
 
 
-def _torchvision_model(name: str, classes: int, output_stride: int) -> nn.Module:
+def _check_name(name: str) -> None:
+    """Raise ValueError unless a network has that name; timm's names are timm's own matter."""
     from torchvision import models
 
+    own = [*LITE, SMALL2D, *VIDEO_NETWORKS]
     known = models.list_models(module=models)
-    if name not in known:
-        near = difflib.get_close_matches(name, [LITE0, SMALL2D, *VIDEO_NETWORKS, *known], n=3, cutoff=0.4)
-        raise ValueError(f"classifier: must be {LITE0} or a classifier of torchvision, got {name!r} (near: {near})")
-    options = {}
+    if name not in own and name not in known and not name.startswith(PREFIX):
+        near = difflib.get_close_matches(name, [*own, *known], n=3, cutoff=0.4)
+        raise ValueError(
+            f"classifier: must be {', '.join(LITE)}, a classifier of torchvision or timm:NAME, "
+            f"got {name!r} (near: {', '.join(near) or 'none'})"
+        )
+
+
+def _torchvision_model(name: str, classes: int, output_stride: int, side: int) -> nn.Module:
+    from torchvision import models
+
+    _check_name(name)
+    options: dict[str, Any] = {}
     if output_stride != 32:
         options["replace_stride_with_dilation"] = [False, False, output_stride == 16]
+    if name in _TRANSFORM_INPUT:
+        options |= {"transform_input": True, "init_weights": False}
+    if side and name.startswith("vit"):
+        options["image_size"] = side
     try:
         return models.get_model(name, weights=None, num_classes=classes, **options)
     except (TypeError, NotImplementedError) as error:
         raise ValueError(f"classifier: {name} has no output stride {output_stride}, use 32") from error
 
 
-def _last_layer(name: str) -> str:
-    if name == LITE0:
-        return "features"
+def _last_layer(name: str, model: Any) -> str:
+    if name.startswith("vit"):
+        # What the last attention reads: the scores depend on the block's own output through the class token alone.
+        return f"encoder.layers.encoder_layer_{len(model.encoder.layers) - 1}.ln_1"
     for start, layer in _LAST_LAYERS.items():
         if name.startswith(start):
             return layer
     raise ValueError(f"classifier: the layer for class activation maps of {name} is not known, give it with --layer")
 
 
-def _imagenet_labels(classes: int) -> tuple[str, ...]:
-    if classes != 1000:
-        raise ValueError(f"labels: a classifier of {classes} classes needs a file of their names (--labels FILE)")
-    from torchvision.models import ResNet18_Weights
+def _sides(name: str, weights: str, state: dict[str, Tensor]) -> int:
+    """The side of the squares that a vision transformer of torchvision was trained on, from its positions."""
+    if not name.startswith("vit") or "encoder.pos_embedding" not in state:
+        return 0
+    patch = state["conv_proj.weight"].shape[-1]
+    side = math.isqrt(state["encoder.pos_embedding"].shape[1] - 1) * patch
+    return 0 if side == published(name).transforms().crop_size[0] else side
 
-    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+def _published_labels(name: str, weights: str) -> tuple[str, ...]:
+    """The names of the classes of published weights: ImageNet's of images, those of Kinetics-400 of clips."""
+    if name not in VIDEO_NETWORKS:
+        return tuple((published(name, weights) or published("resnet18")).meta["categories"])
+    return tuple((published(name, weights) or published("r3d_18")).meta["categories"])
+
+
+def _numbered(classes: int) -> tuple[str, ...]:
+    return tuple(f"class {index}" for index in range(classes))
+
+
+def _outputs(model: nn.Module) -> int:
+    return int(model.num_classes)  # type: ignore[arg-type]  # timm's networks say so
 
 
 def _read_labels(path: str | os.PathLike[str], classes: int) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.models.classifiers import IMAGENET_MEAN, IMAGENET_STD, LITE0, SMALL2D, load_weights, read_state
-from pyws.models.efficientnet_lite import EfficientNetLite0
+from pyws.models.efficientnet_lite import EfficientNetLite
 from pyws.models.small2d import Small2D
 
 BACKBONES = ("resnet101", "resnet50", "resnet18", LITE0, SMALL2D)
@@ -153,7 +153,7 @@ def build_deeplab(
     labels = 1000 if state is None else len(state[next(reversed(state))])
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     if backbone == LITE0:
-        classifier: nn.Module = EfficientNetLite0(labels, output_stride)
+        classifier: nn.Module = EfficientNetLite(labels, output_stride)
         mean, std = (127 / 255,) * 3, (128 / 255,) * 3
     elif backbone == SMALL2D:
         classifier, mean, std = Small2D(labels, output_stride=output_stride), (0.5,) * 3, (0.25,) * 3
@@ -169,7 +169,7 @@ def build_deeplab(
 
 def _body(classifier: Any, output_stride: int) -> tuple[nn.Module, int]:
     """What comes before the pool, and the number of its channels."""
-    if isinstance(classifier, EfficientNetLite0):
+    if isinstance(classifier, EfficientNetLite):
         stem = (classifier._conv_stem, classifier._bn0, nn.ReLU6())
         top = (classifier._conv_head, classifier._bn1, classifier.features)
         return nn.Sequential(*stem, classifier._blocks, *top), classifier._fc.in_features

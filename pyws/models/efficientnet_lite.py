@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: an ImageNet classifier of 4.7 million weights, for class activation maps without a large network.
+"""EfficientNet-Lite: ImageNet classifiers of 4.7 to 6.1 million weights, for class activation maps on any machine.
 
 Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019; the Lite variants drop
 squeeze-and-excitation, use ReLU6 for swish, and keep the widths of stem and head. Parameters are named as in the
@@ -7,10 +7,12 @@ published weights, so that those load strictly.
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-# kernel, stride, expansion, channels, repeats of each stage
+# kernel, stride, expansion, channels, repeats of each stage of Lite0
 STAGES = (
     (3, 1, 1, 16, 1),
     (3, 2, 6, 24, 2),
@@ -22,12 +24,17 @@ STAGES = (
 )
 
 
-class EfficientNetLite0(nn.Module):
+# How Lite0, 1, 2 widen and repeat its stages, and the side of the squares that they were trained on, in pixels.
+SCALES = {0: (1.0, 1.0, 224), 1: (1.0, 1.1, 240), 2: (1.1, 1.2, 260)}
+
+
+class EfficientNetLite(nn.Module):
     """RGB images (B, 3, H, W), scaled by (x - 127) / 128 from 0..255, to class scores (B, classes); H, W of any size.
 
     Parameters
     ----------
     classes : number of classes
+    variant : 0, 1 or 2
     output_stride : 32 as trained, or 16 or 8: the last stages with a stride keep their resolution and kernels are
         dilated instead, so that the last feature map is finer under the same weights
 
@@ -36,19 +43,22 @@ class EfficientNetLite0(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> model = EfficientNetLite0(classes=10).eval()
+    >>> model = EfficientNetLite(classes=10).eval()
     >>> model(torch.zeros(1, 3, 64, 96)).shape
     torch.Size([1, 10])
     """
 
-    def __init__(self, classes: int = 1000, output_stride: int = 32) -> None:
+    def __init__(self, classes: int = 1000, output_stride: int = 32, variant: int = 0) -> None:
         super().__init__()
         if output_stride not in (8, 16, 32):
-            raise ValueError(f"EfficientNetLite0: output_stride must be 8, 16 or 32, got {output_stride}")
+            raise ValueError(f"EfficientNetLite: output_stride must be 8, 16 or 32, got {output_stride}")
+        if variant not in SCALES:
+            raise ValueError(f"EfficientNetLite: variant must be 0, 1 or 2, got {variant}")
+        stages = _stages(*SCALES[variant][:2])
         self._conv_stem = SameConv2d(3, 32, 3, stride=2)
         self._bn0 = _norm(32)
-        self._blocks = nn.Sequential(*_blocks(output_stride))
-        self._conv_head = SameConv2d(320, 1280, 1)
+        self._blocks = nn.Sequential(*_blocks(stages, output_stride))
+        self._conv_head = SameConv2d(stages[-1][3], 1280, 1)
         self._bn1 = _norm(1280)
         self.features = nn.ReLU6()
         self._dropout = nn.Dropout(0.2)
@@ -113,10 +123,21 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
-def _blocks(output_stride: int) -> list[nn.Module]:
+def _stages(width: float, depth: float) -> list[tuple[int, int, int, int, int]]:
+    """Stages with channels scaled to the nearest eight that loses no tenth, and repeats of all but the outer two."""
+    scaled = []
+    for place, (kernel, stride, expansion, channels, repeats) in enumerate(STAGES):
+        eights = max(8, int(channels * width + 4) // 8 * 8)
+        eights += 8 if eights < 0.9 * channels * width else 0
+        inner = 0 < place < len(STAGES) - 1
+        scaled.append((kernel, stride, expansion, eights, math.ceil(repeats * depth) if inner else repeats))
+    return scaled
+
+
+def _blocks(stages: list[tuple[int, int, int, int, int]], output_stride: int) -> list[nn.Module]:
     blocks: list[nn.Module] = []
     inputs, reached, dilation = 32, 2, 1
-    for kernel, stage_stride, expansion, outputs, repeats in STAGES:
+    for kernel, stage_stride, expansion, outputs, repeats in stages:
         for repeat in range(repeats):
             stride = stage_stride if repeat == 0 else 1
             residual = stride == 1 and inputs == outputs

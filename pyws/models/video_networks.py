@@ -1,4 +1,4 @@
-"""Networks that classify clips, by name: I3D, the 3D ResNets and S3D of torchvision, and a small one for CPUs."""
+"""Networks that classify clips, by name: I3D, those of torchvision, and a small one for CPUs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pyws.models.small3d import Small3D
 
 _KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 _KINETICS_STD = (0.22803, 0.22145, 0.216989)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class VideoNetwork:
     frames : of a clip as trained
     short_side : of its frames, in pixels
     stride : input pixels between two positions of the last feature map; sides are rounded to multiples of it
+    fps : frames a second of the clips that it was trained on
+    resize, crop : how frames are scaled, and the side of the square that is cut out, where weights are evaluated
+    fixed : whether it takes squares of ``short_side`` alone
     """
 
     build: Callable[[int], nn.Module]
@@ -36,6 +41,10 @@ class VideoNetwork:
     frames: int
     short_side: int
     stride: int
+    fps: float
+    resize: tuple[int, ...] = ()
+    crop: int = 0
+    fixed: bool = False
 
 
 def _torchvision(name: str) -> Callable[[int], nn.Module]:
@@ -50,19 +59,40 @@ def _torchvision(name: str) -> Callable[[int], nn.Module]:
     return build
 
 
+def _convolutional(name: str, layer: str, frames: int, crop: int, resize: tuple[int, ...], stride: int) -> VideoNetwork:
+    build = _torchvision(name)
+    return VideoNetwork(build, layer, _KINETICS_MEAN, _KINETICS_STD, frames, crop, stride, 15, resize, crop)
+
+
 def _resnet(name: str) -> VideoNetwork:
-    return VideoNetwork(_torchvision(name), "layer4", _KINETICS_MEAN, _KINETICS_STD, 16, 112, 16)
+    return _convolutional(name, "layer4", 16, 112, (128, 171), 16)
+
+
+def _mvit(name: str) -> VideoNetwork:
+    # The last block but one: its output comes with the grid of its tokens, and the last block's attention reads it.
+    return VideoNetwork(
+        _torchvision(name), "blocks.14", (0.45,) * 3, (0.225,) * 3, 16, 224, 32, 7.5, (256,), 224, fixed=True
+    )
+
+
+def _swin3d(name: str) -> VideoNetwork:
+    return VideoNetwork(_torchvision(name), "norm", _IMAGENET_MEAN, _IMAGENET_STD, 32, 224, 32, 15, (256,), 224)
 
 
 VIDEO_NETWORKS = {
-    "i3d": VideoNetwork(I3D, "Mixed_5c", (0.5,) * 3, (0.5,) * 3, 64, 224, 32),
-    "s3d": VideoNetwork(_torchvision("s3d"), "features", _KINETICS_MEAN, _KINETICS_STD, 64, 224, 32),
+    "i3d": VideoNetwork(I3D, "Mixed_5c", (0.5,) * 3, (0.5,) * 3, 64, 224, 32, 25, (256,), 224),
+    "s3d": _convolutional("s3d", "features", 64, 224, (256, 256), 32),
     "r3d_18": _resnet("r3d_18"),
     "mc3_18": _resnet("mc3_18"),
     "r2plus1d_18": _resnet("r2plus1d_18"),
-    "small3d": VideoNetwork(Small3D, "layers", (0.0,) * 3, (1.0,) * 3, 16, 96, 8),
+    "mvit_v1_b": _mvit("mvit_v1_b"),
+    "mvit_v2_s": _mvit("mvit_v2_s"),
+    "swin3d_t": _swin3d("swin3d_t"),
+    "swin3d_s": _swin3d("swin3d_s"),
+    "swin3d_b": _swin3d("swin3d_b"),
+    "small3d": VideoNetwork(Small3D, "layers", (0.0,) * 3, (1.0,) * 3, 16, 96, 8, 12),
 }
-"""i3d, s3d: a map for every 8 frames; r3d_18, r2plus1d_18: for 8; mc3_18: for each frame; small3d: for 4."""
+"""i3d, s3d, r3d_18, r2plus1d_18 have a map for every 8 frames, small3d for 4, mvit and swin3d for 2, mc3_18 for each."""
 
 
 def video_network(name: str) -> VideoNetwork:

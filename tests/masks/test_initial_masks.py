@@ -24,7 +24,7 @@ from pyws.masks.initial_masks.image_annotator import ObjectAnnotator
 from pyws.masks.initial_masks.pipeline import Settings
 from pyws.masks.initial_masks.tag_to_class import IMAGENET_TAGS, resolve_tag
 from pyws.models.classifiers import load_classifier
-from pyws.models.efficientnet_lite import EfficientNetLite0
+from pyws.models.efficientnet_lite import EfficientNetLite
 from pyws.report.pictures import contact_sheet, overlay
 
 LABELS = ("background", "red fox, Vulpes vulpes", "motor scooter, scooter", "black swan", "sorrel", "tabby")
@@ -35,7 +35,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random classifier of five classes: the smallest that the command takes."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("classifier") / "weights.pth"
-    torch.save(EfficientNetLite0(classes=5).state_dict(), path)
+    torch.save(EfficientNetLite(classes=5).state_dict(), path)
     (path.parent / "labels.txt").write_text("\n".join(LABELS))
     return path
 

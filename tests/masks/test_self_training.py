@@ -37,7 +37,7 @@ from pyws.masks.self_training.train_segmentation import (
     random_crop,
 )
 from pyws.models.deeplab import DeepLabV2
-from pyws.models.efficientnet_lite import EfficientNetLite0
+from pyws.models.efficientnet_lite import EfficientNetLite
 
 SIZE = (40, 88)
 VIDEOS = {"fox_a": "fox", "fox_b": "fox", "swan_a": "swan", "swan_b": "swan"}
@@ -48,7 +48,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random classifier whose batch norm fits its features: as it comes, they vanish from block to block."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("classifier") / "weights.pth"
-    model = EfficientNetLite0(classes=3)
+    model = EfficientNetLite(classes=3)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None

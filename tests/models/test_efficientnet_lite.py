@@ -9,14 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pyws.models.efficientnet_lite import EfficientNetLite0, SameConv2d
+from pyws.models.efficientnet_lite import EfficientNetLite, SameConv2d
 
 WEIGHTS = "data/classifiers/efficientnet-lite0-57934424.pth"
 
 
 @pytest.mark.parametrize(("stride", "grid"), [(32, (3, 4)), (16, (5, 7))])
 def test_shapes(stride: int, grid: tuple[int, int]) -> None:
-    model = EfficientNetLite0(classes=7, output_stride=stride).eval()
+    model = EfficientNetLite(classes=7, output_stride=stride).eval()
     with torch.no_grad():
         images = torch.zeros(2, 3, 65, 100)
         assert model(images).shape == (2, 7)
@@ -26,12 +26,12 @@ def test_shapes(stride: int, grid: tuple[int, int]) -> None:
 
 def test_parameters() -> None:
     """4.65 million: the number that the architecture is known by."""
-    assert sum(parameter.numel() for parameter in EfficientNetLite0().parameters()) == 4_652_008
+    assert sum(parameter.numel() for parameter in EfficientNetLite().parameters()) == 4_652_008
 
 
 def test_output_stride_is_checked() -> None:
     with pytest.raises(ValueError, match="output_stride must be 8, 16 or 32, got 4"):
-        EfficientNetLite0(output_stride=4)
+        EfficientNetLite(output_stride=4)
 
 
 def test_strided_padding_puts_the_odd_pixel_at_the_end() -> None:
@@ -46,7 +46,7 @@ def test_strided_padding_puts_the_odd_pixel_at_the_end() -> None:
 def test_dilated_stage_sees_what_the_strided_one_sees() -> None:
     """Away from the border, every second position of the stride-16 map is the stride-32 map."""
     torch.manual_seed(0)
-    coarse, fine = (EfficientNetLite0(classes=3, output_stride=stride).eval() for stride in (32, 16))
+    coarse, fine = (EfficientNetLite(classes=3, output_stride=stride).eval() for stride in (32, 16))
     fine.load_state_dict(coarse.state_dict())
     x = torch.randn(1, 112, 16, 16)
     with torch.no_grad():
@@ -57,7 +57,7 @@ def test_dilated_stage_sees_what_the_strided_one_sees() -> None:
 
 def test_published_weights(shared: Path) -> None:
     state = torch.load(shared / WEIGHTS, weights_only=True)
-    model = EfficientNetLite0().eval()
+    model = EfficientNetLite().eval()
     model.load_state_dict(state, strict=True)
     from PIL import Image
     from torchvision.transforms.functional import pil_to_tensor

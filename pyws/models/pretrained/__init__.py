@@ -1,0 +1,1 @@
+"""Networks with published weights, by name: where the weights lie, and what they say of themselves."""
