@@ -5,11 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
 from pyws.models.i3d import I3D
 from pyws.models.small3d import Small3D
+
+VideoNetworkName = Literal[
+    "i3d", "s3d", "r3d_18", "mc3_18", "r2plus1d_18", "mvit_v1_b", "mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b",
+    "small3d",
+]  # fmt: skip
 
 _KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 _KINETICS_STD = (0.22803, 0.22145, 0.216989)
@@ -92,7 +98,7 @@ VIDEO_NETWORKS = {
     "swin3d_b": _swin3d("swin3d_b"),
     "small3d": VideoNetwork(Small3D, "layers", (0.0,) * 3, (1.0,) * 3, 16, 96, 8, 12),
 }
-"""i3d, s3d, r3d_18, r2plus1d_18 have a map for every 8 frames, small3d for 4, mvit and swin3d for 2, mc3_18 for each."""
+"""i3d, s3d, r3d_18, r2plus1d_18 have a map for every 8 frames, small3d for 4, mvit, swin3d for 2, mc3_18 for each."""
 
 
 def video_network(name: str) -> VideoNetwork:

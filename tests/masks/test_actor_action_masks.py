@@ -323,7 +323,7 @@ def test_bad_use(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for words, message in (
         ([tmp_path, *out, *actor], "need --data, and no other classifier or tags"),
         (["--data", world / "set", tmp_path, *out, *actor], "or a data set as --data, not both"),
-        (["--data", world / "set", *out], "--classifier and --weights are needed"),
+        (["--data", world / "set", *out], "--classifier is needed"),
         (["--data", tmp_path / "plain", *out, *actor], "must know zebra; it knows ball, car"),
         (["--data", tmp_path / "plain", *out, "--action-classifier", world / "action.safetensors"], "objects alone"),
         (

@@ -22,6 +22,7 @@ from pyws.masks.self_training.stopping import LoopSettings
 from pyws.masks.self_training.train_discriminator import JudgeSettings
 from pyws.masks.self_training.train_segmentation import TrainingSettings, predict, predict_frames
 from pyws.models.deeplab import DeepLabV2
+from pyws.models.pretrained.weights import weights_file
 
 VIEWS: tuple[View, ...] = ("joint", "actor", "action")
 TITLES: dict[Variant, str] = {"baseline": "Baseline", "model-s": "Model-S", "ws2": "WS2"}
@@ -31,8 +32,8 @@ def ablate(
     data: tyro.conf.Positional[Path],
     init: tyro.conf.Positional[Path],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
-    weights: Path | None = None,
-    classifier_weights: Path | None = None,
+    weights: str | None = None,
+    classifier_weights: str = "default",
     labels: Path | None = None,
     variants: tuple[Variant, ...] = ("baseline", "model-s", "ws2"),
     seeds: tuple[int, ...] = (0, 1, 2),
@@ -86,6 +87,7 @@ def ablate(
     truth = open_mask_set(data)
     device = common.torch_device
     asked = [one for one in variants if as_variant(RunSettings(selection), one).selection.uses_classifier]
+    backbone = None if weights is None else weights_file(training.backbone, weights)
     classifier = open_first_classifier(init, classifier_weights, labels) if asked else None
     if classifier is not None:
         classifier.model.to(device)
@@ -95,7 +97,7 @@ def ablate(
             settings = as_variant(RunSettings(selection, disc, training, loop, seed), variant)
             chosen = classifier if variant in asked else None
             folder = out / f"{variant}-{seed}"
-            run = Evolution(init, folder, settings, chosen, weights, device, common.quiet or common.json)
+            run = Evolution(init, folder, settings, chosen, backbone, device, common.quiet or common.json)
             run.run()
             runs.append({"variant": variant, "seed": seed, **measure(run, truth, every)})
             write_json(out / "results.json", {"runs": runs})

@@ -15,7 +15,7 @@ def classify(
     data: tyro.conf.Positional[Path],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     what: Literal["actor", "action"],
-    weights: Path | None = None,
+    weights: str | None = None,
     layout: Literal["auto", "a2d", "youtube-objects", "plain"] = "auto",
     tags: Literal["all", "main"] = "all",
     train: tuple[str, ...] = ("train",),
@@ -35,7 +35,8 @@ def classify(
     what
         Which part of the tags; objects without actions are actors.
     weights
-        State dict to begin with, such as ImageNet's or Kinetics' of the network; its last layer is replaced.
+        State dict to begin with, such as ImageNet's or Kinetics' of the network, or default for the published one; its
+        last layer is replaced.
     layout
         Of the data set; auto finds out.
     tags
@@ -53,10 +54,11 @@ def classify(
 
     Examples
     --------
-    pyws masks classify A2D -o actor.safetensors --what actor --network resnet50 --weights resnet50.pth
+    pyws masks classify A2D -o actor.safetensors --what actor --network resnet50 --weights default
     """
     from pyws.data.tagged.layouts import open_mask_set
     from pyws.masks.initial_masks.train_classifier import train_classifier
+    from pyws.models.pretrained.weights import weights_file
 
     if out.suffix != ".safetensors":
         raise ValueError(f"--out: must end in .safetensors, got {out}")
@@ -65,7 +67,7 @@ def classify(
         what,
         out,
         settings,
-        weights,
+        None if weights is None else weights_file(settings.network, weights),
         train,
         test,
         on_error,

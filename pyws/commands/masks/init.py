@@ -19,7 +19,7 @@ def init(
     frames: tyro.conf.Positional[tuple[Path, ...]],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     classifier: str | None = None,
-    weights: Path | None = None,
+    weights: str = "default",
     tag: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     tags: Path | None = None,
     labels: Path | None = None,
@@ -47,9 +47,9 @@ def init(
     out
         Folder to write: pa/v0 (masks), init, overlays, slic, manifest.json.
     classifier
-        efficientnet-lite0, or an image classifier of torchvision such as resnet50.
+        An image classifier of torchvision such as resnet50, timm:NAME, or efficientnet-lite0, -lite1, -lite2.
     weights
-        Its state dict, a local file.
+        A file with its state dict; default: the published ones, fetched once; or their name, such as IMAGENET1K_V1.
     tag
         What the videos show, e.g. dog; may be repeated. Classes can be given: dog=151-268.
     tags
@@ -81,7 +81,8 @@ def init(
 
     Examples
     --------
-    pyws masks init videos/*.mp4 -o first --tags tags.csv --classifier efficientnet-lite0 --weights lite0.pth
+    pyws masks init videos/*.mp4 -o first --tags tags.csv --classifier resnet50
+    pyws masks init videos/*.mp4 -o first --tag dog --classifier efficientnet-lite0 --weights lite0.pth
     pyws masks init --data A2D -o first --actor-classifier actor.safetensors
     """
     import torch
@@ -101,20 +102,24 @@ def init(
     only_with("--actor-classifier or --action-classifier", bool(actor_classifier or action_classifier), of_pairs)
     only_with("--classifier", bool(classifier), of_images)
     if actor_classifier or action_classifier:
-        if found is None or classifier or weights or tag or tags:
+        if found is None or classifier or weights != "default" or tag or tags:
             raise ValueError("--actor-classifier, --action-classifier: need --data, and no other classifier or tags")
         device = common.torch_device
         annotator = PairAnnotator(found.space, actor_classifier, action_classifier, settings, pairs, device)
         videos, names = found.videos, ()
-    elif classifier is None or weights is None:
-        raise ValueError("--classifier and --weights are needed, or classifiers of pyws masks classify")
+    elif classifier is None:
+        raise ValueError("--classifier is needed, or classifiers of pyws masks classify")
     else:
         network = load_classifier(classifier, weights, labels, layer, settings.output_stride)
+        if network.file is None:
+            raise ValueError(f"--weights: masks need trained weights, got {weights}")
         network.model.to(common.torch_device)
         videos, named = (
             _tagged(frames, tag, tags, on_error, common) if found is None else (found.videos, found.space.names[1:])
         )
-        annotator = ObjectAnnotator(network, weights, _resolve(named, network.labels), settings, common.torch_device)
+        annotator = ObjectAnnotator(
+            network, network.file, _resolve(named, network.labels), settings, common.torch_device
+        )
         names = network.labels
     manifest = annotate(annotator, videos, out, on_error, quiet=common.quiet or common.json)
     _draw(manifest, out, {video.name for video in videos})

@@ -26,6 +26,7 @@ from pyws.models.classifiers import (
     open_classifier,
     read_state,
 )
+from pyws.models.video_networks import VideoNetworkName
 from pyws.progress import track
 from pyws.report.movies import heat, titled, write_video
 from pyws.report.pictures import contact_sheet
@@ -34,8 +35,8 @@ from pyws.report.pictures import contact_sheet
 def maps(
     video: tyro.conf.Positional[Path],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
-    network: Literal["i3d", "s3d", "r3d_18", "mc3_18", "r2plus1d_18", "small3d"] = "i3d",
-    weights: Path | None = None,
+    network: VideoNetworkName = "i3d",
+    weights: str | None = None,
     labels: Path | None = None,
     label: str | None = None,
     classes: int = 400,
@@ -60,10 +61,11 @@ def maps(
     network
         Of clips; a file of pyws masks classify says its own.
     weights
-        State dict of the network, or a file of pyws masks classify. Left out: random weights, which show how
-        maps and frames go together and nothing about the video.
+        State dict of the network, a file of pyws masks classify, or default for the published ones. Left out: random
+        weights, which show how maps and frames go together and nothing about the video.
     labels
-        Text file with the names of the classes, one a line; class 0, class 1, ... where it is left out.
+        Text file with the names of the classes, one a line; those of Kinetics or class 0, class 1, ... where it is
+        left out.
     label
         Class to explain; the one with the highest score of each clip where it is left out.
     classes
@@ -116,11 +118,11 @@ def maps(
     return document
 
 
-def _classifier(network: str, weights: Path | None, labels: Path | None, classes: int) -> Classifier:
+def _classifier(network: str, weights: str | None, labels: Path | None, classes: int) -> Classifier:
     """A network with the weights of a file, or with random ones; without labels its classes are numbered."""
-    if weights is not None and labels is None and weights.suffix == ".safetensors":
+    if weights is not None and labels is None and weights.endswith(".safetensors"):
         return open_classifier(weights)
-    if weights is not None and labels is not None:
+    if weights is not None and (labels is not None or not Path(weights).is_file()):
         return load_classifier(network, weights, labels)
     if weights is not None:
         state = read_state(weights)

@@ -19,8 +19,8 @@ def train(
     init: tyro.conf.Positional[Path],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     variant: Variant = "ws2",
-    weights: Path | None = None,
-    classifier_weights: Path | None = None,
+    weights: str | None = None,
+    classifier_weights: str = "default",
     labels: Path | None = None,
     selection: Annotated[SelectionSettings, tyro.conf.arg(name="")] = SelectionSettings(),  # noqa: B008
     training: Annotated[TrainingSettings, tyro.conf.arg(name="")] = TrainingSettings(),  # noqa: B008
@@ -39,9 +39,11 @@ def train(
     variant
         ws2: train on selected frames, choose by RIC; model-s: choose by mIoU_PA; baseline: so, on all frames.
     weights
-        State dict of the classifier that the backbone is taken from; random weights where it is left out.
+        State dict of the classifier that the backbone is taken from, or default for the published one; random weights
+        where it is left out.
     classifier_weights
-        The classifier of pyws masks init (the one of actors), which selection rules ask.
+        The file of the classifier of pyws masks init (the one of actors), which selection rules ask; default: its
+        published weights.
     labels
         Its labels, where pyws masks init was given a file of them.
     selection
@@ -60,6 +62,7 @@ def train(
     pyws masks train first -o run --weights resnet101.pth --classifier-weights lite0.pth
     """
     from pyws.masks.self_training.loop import Evolution, as_variant
+    from pyws.models.pretrained.weights import weights_file
     from pyws.report.training import write_training_report
 
     settings = as_variant(RunSettings(selection, disc, training, loop, common.seed), variant)
@@ -68,7 +71,8 @@ def train(
         classifier = open_first_classifier(init, classifier_weights, labels)
         classifier.model.to(common.torch_device)
     quiet = common.quiet or common.json
-    run = Evolution(init, out, settings, classifier, weights, common.torch_device, quiet)
+    backbone = None if weights is None else weights_file(training.backbone, weights)
+    run = Evolution(init, out, settings, classifier, backbone, common.torch_device, quiet)
     manifest = run.run()
     write_training_report(out)
     common.say(_table(manifest))
@@ -76,7 +80,7 @@ def train(
     return manifest
 
 
-def open_first_classifier(init: Path, weights: Path | None, labels: Path | None) -> Any:
+def open_first_classifier(init: Path, weights: str, labels: Path | None) -> Any:
     """The classifier of the first stage, which its manifest names."""
     import hashlib
 
@@ -84,10 +88,17 @@ def open_first_classifier(init: Path, weights: Path | None, labels: Path | None)
     from pyws.models.classifiers import load_classifier
 
     parameters = read_json(init / "manifest.json")["parameters"]
-    if weights is None:
-        raise ValueError("classifier_weights: the selection rule asks the classifier of pyws masks init; give its file")
-    classifier = load_classifier(parameters["classifier"], weights, labels, parameters["layer"])
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != parameters["weights_sha256"]:
+    try:
+        classifier = load_classifier(parameters["classifier"], weights, labels, parameters["layer"])
+    except ValueError as error:
+        if weights != "default":
+            raise
+        why = "the selection rule asks the classifier of pyws masks init; give its file"
+        raise ValueError(f"classifier_weights: {why} ({error})") from error
+    if (
+        classifier.file is None
+        or hashlib.sha256(classifier.file.read_bytes()).hexdigest() != parameters["weights_sha256"]
+    ):
         raise ValueError(f"classifier_weights: must be the file that pyws masks init was given, got another: {weights}")
     if classifier.frames:
         raise ValueError(f"classifier_weights: must be a classifier of images, got {classifier.name}, of clips")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import urllib.error
@@ -103,10 +104,8 @@ def _reach(repository: str) -> None:
     if _file(repository) is not None:
         return
     request = urllib.request.Request(f"{constants.ENDPOINT}/api/models/{repository}", method="HEAD")
-    try:
+    with contextlib.suppress(urllib.error.HTTPError):  # it answers: what is wrong is better said by the download
         urllib.request.urlopen(request, timeout=TIMEOUT).close()
-    except urllib.error.HTTPError:
-        pass  # it answers: what is wrong is better said by the download
 
 
 def _file(repository: str) -> Path | None:
