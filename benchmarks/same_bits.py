@@ -187,13 +187,14 @@ def masks() -> list[list[Any]]:
     power = option("masks init", "--power", "--sharpness")
     frames = option("masks init", "--max-frames", "--most-frames")
     prefix = option("masks train", "--disc.width", "--discriminator.width").removesuffix(".width")
+    size = option("masks train", "--classifier-size", "--cls-size")
     actor = ["--network", "small2d", "--short-side", 64, "--epochs", 8, "--samples", 4, "--schedule", "one-cycle"]
     action = ["--network", "small3d", "--short-side", 48, "--frames", 8, "--epochs", 2, "--loss", "bce"]
     adam = ["--optimizer", "adamw", "--head-lr", "3e-3", "--quiet"]
     init = ["masks", "init", "--data", "set", "--subset", "train", "val", "--region-area", 40, "--quiet"]
     weights = ["--weights", "actor.safetensors", "--classifier-weights", "actor.safetensors", "--backbone", "small2d"]
     train = ["masks", "train", "first", *weights, "--crop", 48, "--batch", 4, "--max-epoch", 4, "--max-versions", 2]
-    train += ["--outer-tolerance", 0, "--cls-size", 64, "--scale", 0.8, 1.25, "--lr", 0.02, "--quiet"]
+    train += ["--outer-tolerance", 0, size, 64, "--scale", 0.8, 1.25, "--lr", 0.02, "--quiet"]
     train += [f"{prefix}.width", 8, f"{prefix}.epochs", 2, f"{prefix}.batch", 16]
     video = "set/Release/pngs320H/synthetic_0011"
     return [

@@ -100,9 +100,9 @@ def labels(height, width):
 
 
 def features(folder):
-    from pyws.data.synthetic.features import SyntheticSettings, write_synthetic
+    from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
 
-    write_synthetic(folder / "watching", SyntheticSettings(classes=2, width=8), training=6, test=2)
+    write_synthetic(folder / "watching", SyntheticConfig(classes=2, width=8), training=6, test=2)
     return {}
 
 

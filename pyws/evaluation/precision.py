@@ -82,8 +82,8 @@ def first_match(predictions: Segments, truth: Segments, ranked: np.ndarray, tiou
     return hit
 
 
-def _candidates(predictions: Segments, truth: Segments, least: float) -> dict[int, list[tuple[int, float]]]:
-    """For each prediction the truth segments of its group with IoU >= least, in their order."""
+def _candidates(predictions: Segments, truth: Segments, min_iou: float) -> dict[int, list[tuple[int, float]]]:
+    """For each prediction the truth segments of its group with IoU >= min_iou, in their order."""
     columns = [column.numpy() for column in (predictions.start, predictions.end, truth.start, truth.end)]
     found: dict[int, list[tuple[int, float]]] = {}
     offsets = zip(predictions.offsets.tolist(), truth.offsets.tolist(), strict=True)
@@ -93,6 +93,6 @@ def _candidates(predictions: Segments, truth: Segments, least: float) -> dict[in
         shared = np.maximum(0, np.minimum(end, truth_end) - np.maximum(start, truth_start))
         union = (end - start) + (truth_end - truth_start) - shared
         iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-        for row, segment in zip(*np.nonzero(iou >= least), strict=True):
+        for row, segment in zip(*np.nonzero(iou >= min_iou), strict=True):
             found.setdefault(first + int(row), []).append((first_truth + int(segment), float(iou[row, segment])))
     return found

@@ -150,7 +150,7 @@ def read_pair(predictions: Path, data: MaskSet, video: TaggedVideo, frame: str) 
     guess = read_mask(path)
     strange = guess[(guess >= len(data.space)) & (guess != IGNORE)]
     if len(strange):
-        raise DataError(path, f"ids must be 0..{len(data.space) - 1} or 255, got {int(strange[0])}")
+        raise DataError(path, f"ids must be 0..{len(data.space) - 1} or {IGNORE}, got {int(strange[0])}")
     return guess, data.truth(video, frame, (guess.shape[0], guess.shape[1]))
 
 

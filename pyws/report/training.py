@@ -68,7 +68,7 @@ def _curves(run: Path) -> Section:
 
 def _selection(manifest: dict[str, Any]) -> Section:
     columns = ("version", "labels", "by discriminator alone", "by classifier alone", "by both", "not tested", "empty")
-    keys = ("labels", "by_disc_only", "by_cls_only", "by_both", "untested", "empty")
+    keys = ("labels", "by_discriminator_only", "by_classifier_only", "by_both", "untested", "empty")
     selected = [version for version in manifest["versions"] if "selection" in version]
     rows = [[f"v{version['version']}", *(version["selection"][key] for key in keys)] for version in selected]
     names = list(dict.fromkeys(name for version in selected for name in version["selection"]["classes"]))

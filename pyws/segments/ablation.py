@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from pyws.data.features.dataset import FeatureSet, open_features
-from pyws.data.synthetic.features import SyntheticSettings, write_synthetic
+from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
 from pyws.errors import DataError
 from pyws.files import only_writer, read_json, write_json
 from pyws.progress import track
@@ -160,7 +160,7 @@ def _videos(ablation: Ablation, out: Path, seed: int) -> tuple[FeatureSet, Featu
     """Training and test videos of a seed."""
     folder = Path(ablation.data) if ablation.data is not None else out / "data" / f"seed-{seed}"
     if ablation.data is None and not folder.exists():
-        settings = SyntheticSettings(difficulty=ablation.difficulty, seed=seed)
+        settings = SyntheticConfig(difficulty=ablation.difficulty, seed=seed)
         write_synthetic(folder, settings, ablation.videos, (ablation.videos + 1) // 2)
     return open_features(folder, "training", need_tags=True), open_features(folder, "test")
 

@@ -90,7 +90,7 @@ def test_attention_command(tmp_path, capsys):
     save_classifier(made, tmp_path / "c.safetensors")
     (tmp_path / "a.csv").write_text("v,900,0,0,1,1,27,0\nv,901,0,0,1,1,48,0\nv,901,0,0,1,1,80,0\n")
     words = ["masks", "attention", tmp_path / "videos", "--truth", tmp_path / "a.csv", "--device", "cpu"]
-    words = [str(word) for word in [*words, "--classifier", tmp_path / "c.safetensors", "--least", "0"]]
+    words = [str(word) for word in [*words, "--classifier", tmp_path / "c.safetensors", "--min-probability", "0"]]
     assert main([*words, "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
     assert scores["actions"] == [27, 48]

@@ -13,10 +13,10 @@ from pyws.data.features.check import check_data_set
 from pyws.data.features.dataset import open_features
 from pyws.data.features.files import write_features
 from pyws.data.features.writers import convert_features
-from pyws.data.synthetic.features import SyntheticSettings, write_synthetic
+from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
 from pyws.errors import DataError
 
-SETTINGS = SyntheticSettings(classes=2, width=8, snippets=40)
+SETTINGS = SyntheticConfig(classes=2, width=8, snippets=40)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pyws.data.tagged.label_space import (
     a2d_codes,
     a2d_table,
     actor_actions,
-    objects,
+    object_labels,
     youtube_objects,
 )
 
@@ -68,7 +68,7 @@ def test_objects():
     assert space.id_of("train") == 10
     assert space.merge(np.arange(11), "action").tolist() == [0] * 11
     with pytest.raises(ValueError, match="'zebra' is not among the labels: dog, cat"):
-        objects(["dog", "cat"]).id_of("zebra")
+        object_labels(["dog", "cat"]).id_of("zebra")
 
 
 def test_as_json():
@@ -91,7 +91,7 @@ def test_as_json():
     ],
 )
 def test_bad_label_spaces_are_named(change):
-    document = {**objects(["a", "b"]).document(), **change}
+    document = {**object_labels(["a", "b"]).document(), **change}
     with pytest.raises(DataError, match=r"x\.json: must hold a label space"):
         LabelSpace.read(document, "x.json")
     with pytest.raises(DataError, match=r"x\.json: must hold a label space"):

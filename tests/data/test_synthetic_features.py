@@ -14,7 +14,7 @@ from pyws.data.synthetic.features import (
     CONTEXT,
     SALIENT,
     WEAK,
-    SyntheticSettings,
+    SyntheticConfig,
     SyntheticWorld,
     write_synthetic,
 )
@@ -22,7 +22,7 @@ from pyws.errors import DataError
 
 
 def world(**changes):
-    return SyntheticWorld(SyntheticSettings(**{"classes": 4, "width": 16, "snippets": 60, **changes}))
+    return SyntheticWorld(SyntheticConfig(**{"classes": 4, "width": 16, "snippets": 60, **changes}))
 
 
 def test_same_seed_same_video_whatever_else_is_drawn():
@@ -123,7 +123,7 @@ def test_synthesize_writes_a_data_set(tmp_path, capsys):
     assert report["videos"] == {"test": 2, "training": 3}
     assert report["synthetic"] is True
     videos = open_features(tmp_path / "set", "training", need_tags=True)
-    expected = SyntheticWorld(SyntheticSettings(2, 8, snippets=40, seed=7)).video("training", 1)
+    expected = SyntheticWorld(SyntheticConfig(2, 8, snippets=40, seed=7)).video("training", 1)
     assert videos.names[1] == expected.name == "synthetic_training_00001"
     assert np.array_equal(videos.features(1), expected.features)
     assert videos.classes == ("action00", "action01")
@@ -135,7 +135,7 @@ def test_synthesize_writes_a_data_set(tmp_path, capsys):
     assert cli.main(words) == 1
     assert "must be a new or empty folder" in capsys.readouterr().err
     with pytest.raises(ValueError, match="must be at least one"):
-        write_synthetic(tmp_path / "other", SyntheticSettings(), 0, 0)
+        write_synthetic(tmp_path / "other", SyntheticConfig(), 0, 0)
 
 
 RECORD = {"subset": "training", "duration": 3.2, "tags": ["a"], "annotations": []}

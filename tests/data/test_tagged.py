@@ -283,11 +283,11 @@ def test_validation_keeps_the_shares_of_tags(tmp_path):
 
 def test_videos_must_have_different_names():
     from pyws.data.tagged.dataset import MaskSet
-    from pyws.data.tagged.label_space import objects
+    from pyws.data.tagged.label_space import object_labels
 
     video = TaggedVideo("a", Path("a"), (1,))
     with pytest.raises(DataError, match="two videos have the name a"):
-        MaskSet("plain", Path("x"), objects(["cat"]), (video, video), lambda path, video: None)
+        MaskSet("plain", Path("x"), object_labels(["cat"]), (video, video), lambda path, video: None)
 
 
 def test_jpeg_labels_are_cut_in_the_middle(tmp_path):

@@ -11,8 +11,8 @@ from pyws import DataError
 from pyws.cli import main
 from pyws.data.tagged.layouts import open_mask_set
 from pyws.data.video.frames import write_mask, write_picture
-from pyws.evaluation.objects import evaluate_objects
 from pyws.evaluation.semantic import Confusion, evaluate_classes
+from pyws.evaluation.youtube_objects import evaluate_youtube_objects
 
 NAMES = ("background", "cat", "dog", "cow")
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 255])
@@ -133,13 +133,13 @@ def test_protocols_of_youtube_objects(tmp_path, capsys):
     half[:, 0] = dog
     half[:, 1] = bike
     write_mask(tmp_path / "guess/dog_0001_002/frame0001.png", half)
-    scores = evaluate_objects(tmp_path / "guess", data)
+    scores = evaluate_youtube_objects(tmp_path / "guess", data)
     assert scores["classes"]["dog"] == {"frames": 2, "iou": 0.75, "pooled": 0.5}  # 1/2, and 1 for empty of empty
     assert scores["classes"]["motorbike"] == {"frames": 1, "iou": 0, "pooled": 0}
     assert scores["mean_iou"] == 0.375
     assert scores["missing"] == 2
-    assert evaluate_objects(tmp_path / "guess", data, foreground="any")["classes"]["dog"]["iou"] == 1
-    semi = evaluate_objects(tmp_path / "guess", data, semi_protocol=True)
+    assert evaluate_youtube_objects(tmp_path / "guess", data, foreground="any")["classes"]["dog"]["iou"] == 1
+    semi = evaluate_youtube_objects(tmp_path / "guess", data, semi_protocol=True)
     assert semi["classes"] == {"dog": {"frames": 1, "iou": 1, "pooled": 1}}
     assert main(["masks", "evaluate", str(tmp_path / "guess"), str(tmp_path / "yto"), "--semi-protocol"]) == 0
     assert "semi-supervised: without first frames" in capsys.readouterr().out

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pyws.data.tagged.label_space import a2d, actor_actions, objects
+from pyws.data.tagged.label_space import a2d, actor_actions, object_labels
 from pyws.data.tagged.rle import decode_mask, encode_mask
-from pyws.masks.prediction.action_alignment import AlignSettings, Belief, align_actions, find_instances
+from pyws.masks.prediction.action_alignment import AlignmentConfig, ClassProbabilities, align_actions, find_instances
 from pyws.masks.prediction.predict import as_coco
 
 # Ids 1 cat-running, 2 cat-eating, 3 dog-running, 4 dog-walking.
 SPACE = actor_actions([("cat", "running"), ("cat", "eating"), ("dog", "running"), ("dog", "walking")])
-SMALL = AlignSettings(least_area=4)
+SMALL = AlignmentConfig(min_area=4)
 
 
 def frame(*boxes: tuple[int, int, int, int, int]) -> np.ndarray:
@@ -65,13 +65,13 @@ def test_probabilities_may_vote() -> None:
         probabilities = np.zeros((3, 30, 40), np.float32)
         probabilities[1], probabilities[2] = running, 0.9 - running
         probabilities[1, mask == 0] = 1
-        instances += find_instances(index, mask, SPACE, SMALL, Belief(np.array([0, 1, 2]), probabilities))
-    assert instances[0].belief == pytest.approx([0, 0.5 * 225, 0.4 * 225, 0])
-    by_belief = replace(SMALL, vote="prob")
+        instances += find_instances(index, mask, SPACE, SMALL, ClassProbabilities(np.array([0, 1, 2]), probabilities))
+    assert instances[0].action_sums == pytest.approx([0, 0.5 * 225, 0.4 * 225, 0])
+    by_probability = replace(SMALL, vote="prob")
     assert [int(mask.max()) for mask in align_actions(masks, SPACE, SMALL).masks] == [1, 1, 1]
-    assert [int(mask.max()) for mask in align_actions(masks, SPACE, by_belief, 1, instances).masks] == [2, 2, 2]
-    with pytest.raises(ValueError, match="vote 'prob' needs instances that were found with a belief"):
-        align_actions(masks, SPACE, by_belief)
+    assert [int(mask.max()) for mask in align_actions(masks, SPACE, by_probability, 1, instances).masks] == [2, 2, 2]
+    with pytest.raises(ValueError, match="vote 'prob' needs instances that were found with class probabilities"):
+        align_actions(masks, SPACE, by_probability)
 
 
 def test_actors_stay_and_pairs_are_valid() -> None:
@@ -94,7 +94,7 @@ def test_two_cats_keep_their_tracks() -> None:
 def test_a_missed_frame_is_bridged() -> None:
     masks = [frame((1, 5, 5, 20, 20)), frame(), frame((2, 5, 5, 20, 20)), frame((1, 5, 5, 20, 20))]
     assert [int(mask.max()) for mask in align_actions(masks, SPACE, SMALL).masks] == [1, 0, 1, 1]
-    apart = align_actions(masks, SPACE, replace(SMALL, bridge=0))
+    apart = align_actions(masks, SPACE, replace(SMALL, max_missing=0))
     assert [one.track for one in apart.instances] == [0, 1, 1]
 
 
@@ -109,7 +109,7 @@ def test_far_frames_are_linked_by_boxes() -> None:
 def test_small_pieces_and_plain_objects() -> None:
     masks = [frame((1, 5, 5, 20, 20), (2, 25, 30, 26, 31))]
     assert align_actions(masks, SPACE, SMALL).masks[0][25, 30] == 2
-    aligned = align_actions(masks, objects(["cat", "dog"]), SMALL)
+    aligned = align_actions(masks, object_labels(["cat", "dog"]), SMALL)
     assert np.array_equal(aligned.masks[0], masks[0])
     assert align_actions([], SPACE).masks == []
 

@@ -19,9 +19,9 @@ from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.layouts import open_mask_set
 from pyws.data.video.clips import Clip, FrameStore, clips_of, map_places, shrunk
 from pyws.data.video.frames import read_mask, write_picture
-from pyws.masks.initial_masks.actor_action_annotator import Branch, PairSettings, join_branches, refine_claims
-from pyws.masks.initial_masks.cam_to_mask import Scope, claimed, refine_masks, scaled_maps
-from pyws.masks.initial_masks.pipeline import Settings
+from pyws.masks.initial_masks.actor_action_annotator import ActorActionConfig, Branch, join_branches, refine_class_masks
+from pyws.masks.initial_masks.cam_to_mask import Scope, class_masks, refine_masks, scaled_maps
+from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.train_classifier import examples_of, names_of
 
 pytest.importorskip("h5py")
@@ -111,11 +111,11 @@ def test_frames_in_memory_are_frames_on_disk(tmp_path: Path) -> None:
 def test_union_of_both_branches() -> None:
     actor = (torch.tensor([[[[0.9, 0.2]]]]), torch.tensor([[[[True, False]]]]))
     action = (torch.tensor([[[[0.1, 0.7]]]]), torch.tensor([[[[False, True]]]]))
-    claims, scores = join_branches([actor, action], [1], [1])
-    assert claims.all()
+    masks, scores = join_branches([actor, action], [1], [1])
+    assert masks.all()
     assert scores.flatten().tolist() == pytest.approx([0.9, 0.7])
-    claims, scores = join_branches([action], [1], [1])
-    assert claims.flatten().tolist() == [False, True]
+    masks, scores = join_branches([action], [1], [1])
+    assert masks.flatten().tolist() == [False, True]
 
 
 def test_the_map_that_differs_decides() -> None:
@@ -130,32 +130,35 @@ def test_the_map_that_differs_decides() -> None:
 def test_superpixels_go_to_the_pair_with_the_highest_mean() -> None:
     rng = np.random.default_rng(0)
     superpixels = torch.tensor(rng.integers(0, 9, (2, 8, 8)))
-    claims, scores = torch.tensor(rng.random((2, 3, 8, 8)) < 0.6), torch.tensor(rng.random((2, 3, 8, 8)))
-    found = refine_claims(superpixels, claims, scores, 0.5, 0.4, "superpixel")
+    masks, scores = torch.tensor(rng.random((2, 3, 8, 8)) < 0.6), torch.tensor(rng.random((2, 3, 8, 8)))
+    found = refine_class_masks(superpixels, masks, scores, 0.5, 0.4, "superpixel")
     for frame in range(2):
         for label in range(9):
             inside = superpixels[frame] == label
             best, owner = -1.0, 0
             for pair in range(3):
-                covered = claims[frame, pair][inside].double().mean() > 0.5 and inside.double().mean() < 0.4
+                covered = masks[frame, pair][inside].double().mean() > 0.5 and inside.double().mean() < 0.4
                 mean = float(scores[frame, pair][inside].mean())
                 if covered and mean > best:
                     best, owner = mean, pair + 1
             assert set(found[frame][inside].tolist()) <= {owner}
-    one = refine_claims(superpixels, claims[:, :1], scores[:, :1], 0.5, 0.4, "superpixel")
-    assert (one == refine_masks(superpixels, claims[:, 0].long())).all()
+    one = refine_class_masks(superpixels, masks[:, :1], scores[:, :1], 0.5, 0.4, "superpixel")
+    assert (one == refine_masks(superpixels, masks[:, 0].long())).all()
 
 
 def test_scope_of_otsu() -> None:
-    """An actor that has left: its map is faint in the second frame, and claims nothing when the clip is one whole."""
+    """An actor that has left: its map is faint in the second frame, and masks nothing when the clip is one whole."""
     maps = torch.zeros(2, 1, 4, 4)
     maps[0, 0, :2, :2], maps[1, 0, 2:, 2:] = 8.0, 0.1
-    found = [claimed(scaled_maps(maps, (8, 8), scope), scope).flatten(1).any(1).tolist() for scope in get_args(Scope)]
+    found = [
+        class_masks(scaled_maps(maps, (8, 8), scope), scope).flatten(1).any(1).tolist() for scope in get_args(Scope)
+    ]
     frame, clip = found
     assert frame == [True, True]
     assert clip == [True, False]
     assert (
-        claimed(scaled_maps(maps[:1], (8, 8)), "frame") == claimed(scaled_maps(maps[:1], (8, 8), "clip"), "clip")
+        class_masks(scaled_maps(maps[:1], (8, 8)), "frame")
+        == class_masks(scaled_maps(maps[:1], (8, 8), "clip"), "clip")
     ).all()
 
 
@@ -209,7 +212,7 @@ def test_classifier_of_frames_from_other_weights(
     assert 0 <= report["accuracy"] <= 1
     out = tmp_path / "out"
     alone = ["masks", "init", "--data", world / "set", "-o", out, "--actor-classifier", tmp_path / "f.safetensors"]
-    assert main([str(word) for word in [*alone, "--subset", "test", *INIT, "--most-frames", 3]]) == 0
+    assert main([str(word) for word in [*alone, "--subset", "test", *INIT, "--max-frames", 3]]) == 0
     manifest = json.loads((out / "manifest.json").read_text())
     assert [video["sampled"] for video in manifest["videos"].values()] == [[1, 5, 8]] * 2
 
@@ -272,12 +275,14 @@ def test_maps_of_several_scales(world: Path, what: str) -> None:
     images = torch.randint(0, 256, (8, 24, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
     def maps(of: torch.Tensor, scope: Scope = "frame", **options: Any) -> torch.Tensor:
-        return branch.maps(of, [2, 6], Clip(0, 8, 8), PairSettings(otsu_scope=scope), Settings(**options), (1, 2))
+        return branch.maps(
+            of, [2, 6], Clip(0, 8, 8), ActorActionConfig(otsu_scope=scope), InitialMaskConfig(**options), (1, 2)
+        )
 
     assert maps(images).shape[2:] != (24, 32)
     for scope in get_args(Scope):
         each = [scaled_maps(maps(images, scales=(scale,)), (24, 32), scope) for scale in (1.0, 2.0)]
-        both = maps(images, scope, scales=(1.0, 2.0), sharpness=2.0)
+        both = maps(images, scope, scales=(1.0, 2.0), power=2.0)
         torch.testing.assert_close(both, ((each[0] + each[1]) / 2) ** 2)
     mirrored = maps(images, mirror=True)
     torch.testing.assert_close(maps(images.flip(2), mirror=True), mirrored.flip(3), rtol=1e-3, atol=1e-4)

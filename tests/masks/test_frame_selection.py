@@ -1,4 +1,4 @@
-"""Patches, composites and the judgement of pseudo-annotations."""
+"""Patches, composites and the tests of pseudo-annotations."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pyws import DataError
-from pyws.masks.self_training.cut_and_paste import Backgrounds, composite, cut, foreground_square, parts_of, resample
+from pyws.masks.self_training.cut_and_paste import Backgrounds, composite, cut, foreground_square, parts_of
 from pyws.masks.self_training.frame_selection import (
-    SelectionSettings,
+    SelectionConfig,
     _fill_classes,
     _passes,
     read_selection,
     summary,
     write_selection,
 )
-from pyws.masks.self_training.train_discriminator import JudgeSettings, judge
+from pyws.masks.self_training.image_ops import resample
+from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, score_composites
 
-SMALL = JudgeSettings(patch_size=36, width=4, epochs=3, batch=8)
+SMALL = DiscriminatorConfig(patch_size=36, width=4, epochs=3, batch=8)
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))), st.sampled_from([0.0, 0.25, 0.5]))
@@ -130,23 +131,23 @@ def test_composites_with_a_seam_are_found_out() -> None:
     bad, good = samples(12, False, 0), samples(6, True, 1)
     real, pasted = (torch.cat(pair) for pair in zip(bad, good, strict=True))
     videos = [f"v{index % 6}" for index in range(18)]
-    few = JudgeSettings(patch_size=36, width=4, epochs=6, batch=6, lr=5e-3)
-    scores = judge(real, pasted, videos, few, 0, torch.device("cpu"))
+    few = DiscriminatorConfig(patch_size=36, width=4, epochs=6, batch=6, lr=5e-3)
+    scores = score_composites(real, pasted, videos, few, 0, torch.device("cpu"))
     assert scores[:12].mean() < 0.2
     assert scores[12:].min() > scores[:12].max()
 
 
-def test_judging_is_seeded_and_takes_one_video() -> None:
+def test_scores_are_seeded_and_takes_one_video() -> None:
     real, pasted = samples(6, True, 0)
     for videos, folds in (("aaabbb", 2), ("aaaaaa", 2), ("abcdef", 1), ("aaabbb", 1)):
-        chosen = JudgeSettings(patch_size=36, width=2, epochs=1, batch=4, folds=folds)
-        scores = [judge(real, pasted, list(videos), chosen, seed, torch.device("cpu")) for seed in (1, 1, 2)]
+        chosen = DiscriminatorConfig(patch_size=36, width=2, epochs=1, batch=4, folds=folds)
+        scores = [score_composites(real, pasted, list(videos), chosen, seed, torch.device("cpu")) for seed in (1, 1, 2)]
         assert torch.equal(scores[0], scores[1])
         assert not torch.equal(scores[0], scores[2])
         assert ((scores[0] > 0) & (scores[0] < 1)).all()
 
 
-def test_a_sample_is_never_judged_by_what_saw_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_composite_is_never_scored_by_what_was_trained_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, asked = [], []
 
     def remember(real: torch.Tensor, *rest: object) -> None:
@@ -159,7 +160,7 @@ def test_a_sample_is_never_judged_by_what_saw_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("pyws.masks.self_training.train_discriminator._train", remember)
     monkeypatch.setattr("pyws.masks.self_training.train_discriminator._scores", ask)
     real = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 3, 36, 36)
-    judge(real, real, [f"v{index // 2}" for index in range(10)], SMALL, 0, torch.device("cpu"))
+    score_composites(real, real, [f"v{index // 2}" for index in range(10)], SMALL, 0, torch.device("cpu"))
     assert [one & other for one, other in zip(seen, asked, strict=True)] == [set(), set()]
     assert asked[0] | asked[1] == set(range(10))
 
@@ -170,20 +171,24 @@ def test_resampling_keeps_the_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("disc", "cls", "passes"),
-    [(True, True, "either both disc cls none"), (True, False, "either disc none"), (False, True, "either cls none"),
-     (False, False, "none")],
-)  # fmt: skip
-def test_rules(disc: bool, cls: bool, passes: str) -> None:
-    about = {"disc_pass": disc, "cls_pass": cls}
-    rules = ("either", "both", "disc", "cls", "none")
+    ("real", "recognised", "passes"),
+    [
+        (True, True, "either both discriminator classifier none"),
+        (True, False, "either discriminator none"),
+        (False, True, "either classifier none"),
+        (False, False, "none"),
+    ],
+)
+def test_rules(real: bool, recognised: bool, passes: str) -> None:
+    about = {"discriminator_pass": real, "classifier_pass": recognised}
+    rules = ("either", "both", "discriminator", "classifier", "none")
     assert [rule for rule in rules if _passes(about, rule)] == passes.split()
     assert not _passes({}, "either")
 
 
 def rows() -> list[dict]:
-    def row(frame: str, label: int, disc: float, selected: bool) -> dict:
-        about = {"label": label, "disc": disc, "cls": None, "disc_pass": selected}
+    def row(frame: str, label: int, score: float, selected: bool) -> dict:
+        about = {"label": label, "discriminator": score, "classifier": None, "discriminator_pass": selected}
         return {"video": "v", "frame": frame, "labels": [about], "selected": selected}
 
     return [row("a", 1, 0.9, True), row("b", 1, 0.2, False), row("c", 2, 0.1, False), row("d", 2, 0.3, False)]
@@ -214,9 +219,9 @@ def test_selection_files(tmp_path: Path) -> None:
 
 def test_bad_settings() -> None:
     for make, message in (
-        (lambda: SelectionSettings(least_share=0.9, most_share=0.5), "least_share < most_share"),
-        (lambda: SelectionSettings(disc_quantile=0.0), "disc_quantile must be in"),
-        (lambda: JudgeSettings(folds=3), "folds: must be 1 or 2, got 3"),
+        (lambda: SelectionConfig(min_share=0.9, max_share=0.5), "min_share < max_share"),
+        (lambda: DiscriminatorConfig(quantile=0.0), "quantile must be in"),
+        (lambda: DiscriminatorConfig(folds=3), "folds must be 1 or 2, got 3"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

@@ -19,9 +19,10 @@ from pyws.cli import main
 from pyws.data.video.frames import open_frames, read_image, read_mask, write_mask
 from pyws.evaluation.segmentation import evaluate_masks, mask_iou
 from pyws.masks.cam import GradCAM
-from pyws.masks.initial_masks.cam_to_mask import Superpixels, cut_maps, initial_masks, refine_masks, scaled_maps
-from pyws.masks.initial_masks.image_annotator import ObjectAnnotator
-from pyws.masks.initial_masks.pipeline import Settings
+from pyws.masks.initial_masks.cam_to_mask import cut_maps, initial_masks, refine_masks, scaled_maps
+from pyws.masks.initial_masks.config import InitialMaskConfig
+from pyws.masks.initial_masks.image_annotator import ImageAnnotator
+from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.masks.initial_masks.tag_to_class import IMAGENET_TAGS, resolve_tag
 from pyws.models.classifiers import load_classifier
 from pyws.models.efficientnet_lite import EfficientNetLite
@@ -96,19 +97,19 @@ def test_maps_of_several_scales(weights: Path) -> None:
     frames = torch.randint(0, 256, (2, 40, 56, 3), dtype=torch.uint8)
 
     def maps(of: torch.Tensor, **options: Any) -> torch.Tensor:
-        settings = Settings(short_side=64, **options)
-        return ObjectAnnotator(classifier, weights, {"swan": [2]}, settings).maps(of, [2, 0])
+        config = InitialMaskConfig(short_side=64, **options)
+        return ImageAnnotator(classifier, weights, {"swan": [2]}, config).maps(of, [2, 0])
 
     with GradCAM(classifier.model, classifier.layer) as cam:
         torch.testing.assert_close(maps(frames), cam(classifier.prepare(frames, 64), [[2, 0]]))
     each = [scaled_maps(maps(frames, scales=(scale,)), (40, 56)) for scale in (1.0, 2.0)]
-    both = maps(frames, scales=(1.0, 2.0), sharpness=2.0)
+    both = maps(frames, scales=(1.0, 2.0), power=2.0)
     torch.testing.assert_close(both, ((each[0] + each[1]) / 2) ** 2)
     mirrored = maps(frames, mirror=True)
     torch.testing.assert_close(maps(frames.flip(2), mirror=True), mirrored.flip(3), rtol=1e-3, atol=1e-4)
-    for bad, message in (({"scales": ()}, "scales must be > 0"), ({"sharpness": 0.0}, "sharpness must be > 0")):
+    for bad, message in (({"scales": ()}, "scales must be > 0"), ({"power": 0.0}, "power must be > 0")):
         with pytest.raises(ValueError, match=message):
-            Settings(**bad)
+            InitialMaskConfig(**bad)
 
 
 def test_scale_of_otsu() -> None:

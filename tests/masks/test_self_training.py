@@ -24,13 +24,13 @@ from pyws.commands.masks.ablate import scores_of
 from pyws.data.tagged.label_space import actor_actions
 from pyws.data.video.frames import read_image, read_mask, write_mask
 from pyws.masks.checkpoint import load_checkpoint, save_checkpoint
-from pyws.masks.self_training.frame_selection import SelectionSettings
-from pyws.masks.self_training.loop import Evolution, RunSettings, as_variant, split
+from pyws.masks.self_training.frame_selection import SelectionConfig
+from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, as_variant, split
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
-from pyws.masks.self_training.stopping import LoopSettings, best_epoch, epochs_are_enough, returned_version, why_stop
-from pyws.masks.self_training.train_discriminator import JudgeSettings
+from pyws.masks.self_training.stopping import LoopConfig, best_epoch, epochs_are_enough, returned_version, why_stop
+from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
 from pyws.masks.self_training.train_segmentation import (
-    TrainingSettings,
+    TrainingConfig,
     cross_entropy,
     make_optimizer,
     predict,
@@ -91,13 +91,13 @@ def small(backbone: str = "", classes: int = 3, weights: Any = None, **options: 
     return DeepLabV2(nn.Sequential(*layers), 16, classes, **options)
 
 
-def tiny(**loop: Any) -> RunSettings:
+def tiny(**loop: Any) -> SelfTrainingConfig:
     """Two versions of two epochs, in a second."""
-    return RunSettings(
-        SelectionSettings(rule="disc", disc_threshold=0.0, min_per_class=2),
-        JudgeSettings(patch_size=36, width=2, epochs=1),
-        TrainingSettings(crop=40, batch=3, max_epoch=2, lr=0.2),
-        LoopSettings(**{"max_versions": 2, "outer_tolerance": 0.0, "validation": "frames", "empty": "keep", **loop}),
+    return SelfTrainingConfig(
+        SelectionConfig(rule="discriminator", min_per_class=2),
+        DiscriminatorConfig(patch_size=36, width=2, epochs=1, threshold=0.0),
+        TrainingConfig(crop=40, batch=3, max_epoch=2, lr=0.2),
+        LoopConfig(**{"max_versions": 2, "outer_tolerance": 0.0, "validation": "frames", "empty": "keep", **loop}),
     )
 
 
@@ -110,7 +110,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def test_crop_by_hand() -> None:
     """Without anything random a crop of the frame's size is the frame."""
-    still = TrainingSettings(crop=8, scale=(1.0, 1.0), rotation=0.0, blur=0.0, flip=False)
+    still = TrainingConfig(crop=8, scale=(1.0, 1.0), rotation=0.0, blur=0.0, flip=False)
     image, mask = torch.rand(3, 8, 8), torch.randint(0, 3, (8, 8))
     cut, ids = random_crop(image, mask, still, torch.Generator().manual_seed(0))
     torch.testing.assert_close(cut, image)
@@ -127,7 +127,7 @@ def test_crops_keep_image_and_mask_together() -> None:
     mask[10:30, 20:45] = 2
     mask[:, :5] = 255
     image = torch.where(mask == 2, 1.0, 0.0).expand(3, -1, -1)
-    settings, seen = TrainingSettings(crop=32), set()
+    settings, seen = TrainingConfig(crop=32), set()
     for seed in range(20):
         cut, ids = random_crop(image, mask, settings, torch.Generator().manual_seed(seed))
         again = random_crop(image, mask, settings, torch.Generator().manual_seed(seed))
@@ -178,7 +178,7 @@ def test_outer_convergence() -> None:
     def versions(*scores: float, foreground: bool = True) -> list[dict[str, Any]]:
         return [{"best_score": score, "foreground": foreground} for score in scores]
 
-    loop = LoopSettings()
+    loop = LoopConfig()
     assert why_stop(versions(0.1), loop) is None
     assert why_stop(versions(0.1, 0.2, 0.3), loop) is None
     assert why_stop(versions(0.1, 0.2, 0.3, 0.4), loop) == "4 versions are done"
@@ -190,21 +190,21 @@ def test_outer_convergence() -> None:
 
 
 def test_variants() -> None:
-    assert as_variant(RunSettings(), "ws2") == RunSettings()
-    assert as_variant(RunSettings(), "model-s").loop.criterion == "miou_pa"
-    assert as_variant(RunSettings(), "model-s").selection.rule == "either"
-    assert as_variant(RunSettings(), "baseline").selection.rule == "none"
+    assert as_variant(SelfTrainingConfig(), "ws2") == SelfTrainingConfig()
+    assert as_variant(SelfTrainingConfig(), "model-s").loop.criterion == "miou_pa"
+    assert as_variant(SelfTrainingConfig(), "model-s").selection.rule == "either"
+    assert as_variant(SelfTrainingConfig(), "baseline").selection.rule == "none"
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LoopSettings(patience=0), "patience and max_versions must be >= 1"),
-        (lambda: LoopSettings(validation_share=1.0), "validation_share must be in"),
-        (lambda: LoopSettings(tolerance=-1.0), "must be >= 0"),
-        (lambda: TrainingSettings(crop=0), "crop must be >= 1, got 0"),
-        (lambda: TrainingSettings(rates=(-1,)), "rates must be >= 0"),
-        (lambda: TrainingSettings(scale=(2.0, 0.5)), "scale must be a range above 0"),
+        (lambda: LoopConfig(patience=0), "patience and max_versions must be >= 1"),
+        (lambda: LoopConfig(validation_share=1.0), "validation_share must be in"),
+        (lambda: LoopConfig(tolerance=-1.0), "must be >= 0"),
+        (lambda: TrainingConfig(crop=0), "crop must be >= 1, got 0"),
+        (lambda: TrainingConfig(rates=(-1,)), "rates must be >= 0"),
+        (lambda: TrainingConfig(scale=(2.0, 0.5)), "scale must be a range above 0"),
     ],
 )
 def test_bad_settings(make: Callable[[], Any], message: str) -> None:
@@ -218,14 +218,14 @@ def test_bad_settings(make: Callable[[], Any], message: str) -> None:
 def test_checkpoints(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = small(classes=2).train()
-    optimizer = make_optimizer(model, TrainingSettings())
+    optimizer = make_optimizer(model, TrainingConfig())
     for _ in range(2):
         optimizer.zero_grad()
         model(torch.rand(1, 3, 32, 32)).square().sum().backward()
         optimizer.step()
     save_checkpoint(tmp_path / "a.safetensors", model, optimizer, {"epoch": 1})
     other = small(classes=2).train()
-    resumed = make_optimizer(other, TrainingSettings())
+    resumed = make_optimizer(other, TrainingConfig())
     assert load_checkpoint(tmp_path / "a.safetensors", other, resumed) == {"epoch": 1}
     images = torch.rand(1, 3, 32, 32)
     for network, sgd in ((model, optimizer), (other, resumed)):
@@ -242,13 +242,13 @@ def test_checkpoints(tmp_path: Path) -> None:
 
 def test_what_is_held_out(init: Path, tmp_path: Path) -> None:
     data = Annotations(init, tmp_path)
-    learned, held_out = split(data, LoopSettings(), 0)
+    learned, held_out = split(data, LoopConfig(), 0)
     assert len({frame.video for frame in held_out}) == 1
     assert not {frame.video for frame in held_out} & {frame.video for frame in learned}
-    assert len({split(data, LoopSettings(), seed)[1] for seed in range(8)}) > 1
-    learned, held_out = split(data, LoopSettings(validation_share=0.9), 0)
+    assert len({split(data, LoopConfig(), seed)[1] for seed in range(8)}) > 1
+    learned, held_out = split(data, LoopConfig(validation_share=0.9), 0)
     assert {VIDEOS[frame.video] for frame in learned} == {"fox", "swan"}
-    learned, held_out = split(data, LoopSettings(validation="frames"), 0)
+    learned, held_out = split(data, LoopConfig(validation="frames"), 0)
     assert held_out == tuple(Frame(video, "1") for video in VIDEOS)
     assert len(learned) == 8
 
@@ -294,7 +294,7 @@ def whole(init: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "build_deeplab", small)
-        Evolution(init, out, tiny(), quiet=True).run()
+        SelfTraining(init, out, tiny(), quiet=True).run()
     return out
 
 
@@ -352,8 +352,8 @@ def test_killed_run_goes_on_to_the_same_files(
     with monkeypatch.context() as patch:
         patch.setattr(evolve, name, dying)
         with pytest.raises(Killed):
-            Evolution(init, tmp_path, tiny(), quiet=True).run()
-    Evolution(init, tmp_path, tiny(), quiet=True).run()
+            SelfTraining(init, tmp_path, tiny(), quiet=True).run()
+    SelfTraining(init, tmp_path, tiny(), quiet=True).run()
     assert files_of(tmp_path) == files_of(whole)
 
 
@@ -366,35 +366,39 @@ def test_kill_9(init: Path, small_networks: None, whole: Path, tmp_path: Path) -
         "    write(path, ids); done.append(path)\n"
         "    if len(done) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
         "t.evolve.write_mask, t.training.build_deeplab = dying, t.small\n"
-        "t.Evolution(Path(sys.argv[2]), Path(sys.argv[3]), t.tiny(), quiet=True).run()\n"
+        "t.SelfTraining(Path(sys.argv[2]), Path(sys.argv[3]), t.tiny(), quiet=True).run()\n"
     )
     words = [sys.executable, "-c", program, str(Path(__file__).parent), str(init), str(tmp_path)]
     assert subprocess.run(words, check=False).returncode == -9
     assert len(list((tmp_path / "pa").rglob("*.png"))) == 3
-    Evolution(init, tmp_path, tiny(), quiet=True).run()
+    SelfTraining(init, tmp_path, tiny(), quiet=True).run()
     assert files_of(tmp_path) == files_of(whole)
 
 
 def test_other_parameters_and_damage_are_refused(init: Path, small_networks: None, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds a run with loop.patience 5, not 4; choose another folder"):
-        Evolution(init, whole, tiny(patience=4), quiet=True)
+        SelfTraining(init, whole, tiny(patience=4), quiet=True)
     copy = shutil.copytree(whole, tmp_path / "run")
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["versions"][1]["state"] = "training"
     (copy / "manifest.json").write_text(json.dumps(manifest))
     write_mask(copy / "pa/v1/fox_a/0.png", np.zeros(SIZE, np.uint8))
     with pytest.raises(DataError, match="pa/v1: changed since version 1 began"):
-        Evolution(init, copy, tiny(), quiet=True).run()
+        SelfTraining(init, copy, tiny(), quiet=True).run()
     (copy / "manifest.json").unlink()
     with pytest.raises(DataError, match="holds models but no manifest.json"):
-        Evolution(init, copy, tiny(), quiet=True)
+        SelfTraining(init, copy, tiny(), quiet=True)
 
 
 def test_nothing_is_selected(init: Path, small_networks: None, tmp_path: Path) -> None:
     settings = tiny()
-    none = replace(settings, selection=SelectionSettings(rule="disc", disc_threshold=1.0))
-    with pytest.raises(DataError, match=r"v0.jsonl: no frame passes the selection rule 'disc'"):
-        Evolution(init, tmp_path, none, quiet=True).run()
+    none = replace(
+        settings,
+        selection=replace(settings.selection, min_per_class=0),
+        discriminator=replace(settings.discriminator, threshold=1.0),
+    )
+    with pytest.raises(DataError, match=r"v0.jsonl: no frame passes the selection rule 'discriminator'"):
+        SelfTraining(init, tmp_path, none, quiet=True).run()
 
 
 def test_background_only(init: Path, small_networks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,7 +407,7 @@ def test_background_only(init: Path, small_networks: None, tmp_path: Path, monke
     monkeypatch.setattr(
         evolve, "predict_frames", lambda model, data, frames, *rest: ((f, torch.zeros(SIZE).byte()) for f in frames)
     )
-    manifest = Evolution(init, tmp_path, tiny(), quiet=True).run()
+    manifest = SelfTraining(init, tmp_path, tiny(), quiet=True).run()
     assert manifest["stopped"] == "version 0 predicts background only"
     assert manifest["versions"][0]["best_score"] == 0
 
@@ -412,7 +416,7 @@ def test_background_only(init: Path, small_networks: None, tmp_path: Path, monke
 def test_frames_without_a_prediction(
     init: Path, small_networks: None, whole: Path, tmp_path: Path, empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Evolution(init, tmp_path, tiny(empty=empty), quiet=True)
+    run = SelfTraining(init, tmp_path, tiny(empty=empty), quiet=True)
     (tmp_path / "models").mkdir()
     shutil.copy(whole / "models/v0.safetensors", tmp_path / "models")
     monkeypatch.setattr(
@@ -440,7 +444,17 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
         "--min-per-class",
         1,
     ]
-    words += ["--disc.patch-size", 36, "--disc.width", 2, "--disc.epochs", 1, "--device", "cpu", "--json"]
+    words += [
+        "--discriminator.patch-size",
+        36,
+        "--discriminator.width",
+        2,
+        "--discriminator.epochs",
+        1,
+        "--device",
+        "cpu",
+        "--json",
+    ]
     assert main([str(word) for word in words]) == 0
     manifest = json.loads(capsys.readouterr().out)
     assert manifest["returned"] == 0
@@ -479,7 +493,18 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
 def test_ablation(init: Path, small_networks: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first pseudo-annotations are the truth here: 100 percent, full and selected."""
     words = ["masks", "ablate", init.parent, init, "-o", tmp_path, "--variants", "baseline", "ws2", "--seeds", 0, 1]
-    words += ["--rule", "disc", "--disc-threshold", 0, "--disc.patch-size", 36, "--disc.width", 2, "--disc.epochs", 1]
+    words += [
+        "--rule",
+        "discriminator",
+        "--discriminator.threshold",
+        0,
+        "--discriminator.patch-size",
+        36,
+        "--discriminator.width",
+        2,
+        "--discriminator.epochs",
+        1,
+    ]
     words += ["--crop", 40, "--batch", 3, "--max-epoch", 1, "--lr", 0.2, "--max-versions", 1, "--json"]
     assert main([str(word) for word in words]) == 0
     found = json.loads(capsys.readouterr().out)

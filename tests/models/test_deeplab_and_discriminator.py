@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from pyws import DataError
-from pyws.data.tagged.label_space import objects
-from pyws.masks.self_training.train_segmentation import TrainingSettings, segmentation_network
+from pyws.data.tagged.label_space import object_labels
+from pyws.masks.self_training.train_segmentation import TrainingConfig, segmentation_network
 from pyws.models.classifiers import LITE0, build_classifier, open_classifier, save_classifier
 from pyws.models.deeplab import BACKBONES, build_deeplab
 from pyws.models.discriminator import Discriminator
@@ -112,7 +112,7 @@ def test_factorised_heads() -> None:
         torch.testing.assert_close(scores[:, index], parts[:, actor] + parts[:, 3 + action])
     assert model.state_dict().keys() == joint.state_dict().keys()
     with pytest.raises(ValueError, match="heads: factorised heads need pairs of actors and actions"):
-        segmentation_network(TrainingSettings("small2d", heads="factorised"), objects(["cat"]))
+        segmentation_network(TrainingConfig("small2d", heads="factorised"), object_labels(["cat"]))
 
 
 def test_small2d(tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ def synthesize(
     --------
     pyws data synthesize watching --training 60 --test 30
     """
-    from pyws.data.synthetic.features import SyntheticSettings, write_synthetic
+    from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
 
-    settings = SyntheticSettings(classes, width, difficulty, snippets, several, common.seed)
+    settings = SyntheticConfig(classes, width, difficulty, snippets, several, common.seed)
     counts = write_synthetic(out, settings, training, test, layout)
     for subset, videos in counts["videos"].items():
         common.say(f"{subset}: {videos} synthetic videos, {counts['instances'][subset]} instances")

@@ -16,7 +16,8 @@ from pyws.data.video.frames import write_mask, write_picture
 from pyws.evaluation.segmentation import evaluate_masks
 from pyws.files import atomic_write
 from pyws.masks import GradCAM
-from pyws.masks.initial_masks.cam_to_mask import Superpixels, initial_masks, refine_masks
+from pyws.masks.initial_masks.cam_to_mask import initial_masks, refine_masks
+from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.models.small3d import Small3D
 from pyws.progress import track
 from pyws.report.pictures import contact_sheet, overlay

@@ -15,12 +15,12 @@ from pyws.commands.masks.train import open_first_classifier
 from pyws.data.tagged.dataset import MaskSet
 from pyws.data.tagged.label_space import LabelSpace, View
 from pyws.evaluation.semantic import Confusion
-from pyws.masks.self_training.frame_selection import SelectionSettings, read_selection
-from pyws.masks.self_training.loop import Evolution, RunSettings, Variant, as_variant
+from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection
+from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, Variant, as_variant
 from pyws.masks.self_training.pseudo_annotations import Frame
-from pyws.masks.self_training.stopping import LoopSettings
-from pyws.masks.self_training.train_discriminator import JudgeSettings
-from pyws.masks.self_training.train_segmentation import TrainingSettings, predict, predict_frames
+from pyws.masks.self_training.stopping import LoopConfig
+from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
+from pyws.masks.self_training.train_segmentation import TrainingConfig, predict, predict_frames
 from pyws.models.deeplab import DeepLabV2
 from pyws.models.pretrained.weights import weights_file
 
@@ -38,10 +38,10 @@ def ablate(
     variants: tuple[Variant, ...] = ("baseline", "model-s", "ws2"),
     seeds: tuple[int, ...] = (0, 1, 2),
     every: int = 4,
-    selection: Annotated[SelectionSettings, tyro.conf.arg(name="")] = SelectionSettings(),  # noqa: B008
-    training: Annotated[TrainingSettings, tyro.conf.arg(name="")] = TrainingSettings(),  # noqa: B008
-    loop: Annotated[LoopSettings, tyro.conf.arg(name="")] = LoopSettings(),  # noqa: B008
-    disc: JudgeSettings = JudgeSettings(),  # noqa: B008
+    selection: Annotated[SelectionConfig, tyro.conf.arg(name="")] = SelectionConfig(),  # noqa: B008
+    training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = TrainingConfig(),  # noqa: B008
+    loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = LoopConfig(),  # noqa: B008
+    discriminator: DiscriminatorConfig = DiscriminatorConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Tables 1, 2 and 3 of WS^2: variants, versions and test scores, mean and spread over seeds. Runs are continued.
@@ -57,7 +57,7 @@ def ablate(
     weights
         State dict of the classifier that the backbone is taken from.
     classifier_weights
-        The classifier of pyws masks init (the one of actors), which selection rules ask.
+        The classifier of pyws masks init (the one of actors), which selection rules use.
     labels
         Its labels, where pyws masks init was given a file of them.
     variants
@@ -72,7 +72,7 @@ def ablate(
         How the network is trained.
     loop
         How versions follow one another.
-    disc
+    discriminator
         The discriminator of composites.
     common
         Options of every command.
@@ -86,7 +86,7 @@ def ablate(
 
     truth = open_mask_set(data)
     device = common.torch_device
-    asked = [one for one in variants if as_variant(RunSettings(selection), one).selection.uses_classifier]
+    asked = [one for one in variants if as_variant(SelfTrainingConfig(selection), one).selection.uses_classifier]
     backbone = None if weights is None else weights_file(training.backbone, weights)
     classifier = open_first_classifier(init, classifier_weights, labels) if asked else None
     if classifier is not None:
@@ -94,10 +94,10 @@ def ablate(
     runs: list[dict[str, Any]] = []
     for seed in seeds:
         for variant in variants:
-            settings = as_variant(RunSettings(selection, disc, training, loop, seed), variant)
+            config = as_variant(SelfTrainingConfig(selection, discriminator, training, loop, seed), variant)
             chosen = classifier if variant in asked else None
             folder = out / f"{variant}-{seed}"
-            run = Evolution(init, folder, settings, chosen, backbone, device, common.quiet or common.json)
+            run = SelfTraining(init, folder, config, chosen, backbone, device, common.quiet or common.json)
             run.run()
             runs.append({"variant": variant, "seed": seed, **measure(run, truth, every)})
             write_json(out / "results.json", {"runs": runs})
@@ -110,7 +110,7 @@ def ablate(
     return results
 
 
-def measure(run: Evolution, truth: MaskSet, every: int = 1) -> dict[str, Any]:
+def measure(run: SelfTraining, truth: MaskSet, every: int = 1) -> dict[str, Any]:
     """Scores of a run against true masks.
 
     Returns
@@ -133,7 +133,7 @@ def measure(run: Evolution, truth: MaskSet, every: int = 1) -> dict[str, Any]:
             row["test"] = scores_of(_test_masks(run, run.model(number), truth, every), space)
         versions.append(row)
     predicted = predict_frames(
-        run.model(manifest["returned"]), run.data, run.validation, True, run.settings.training.short_side, run.device
+        run.model(manifest["returned"]), run.data, run.validation, True, run.config.training.short_side, run.device
     )
     masks = (mask.numpy() for _, mask in predicted)
     return {
@@ -156,7 +156,7 @@ def _with_truth(
 
 
 def _test_masks(
-    run: Evolution, model: DeepLabV2, truth: MaskSet, every: int
+    run: SelfTraining, model: DeepLabV2, truth: MaskSet, every: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Predictions of annotated frames of the subset test, all labels allowed, and their true masks."""
     from pyws.data.video.frames import open_frames
@@ -167,7 +167,7 @@ def _test_masks(
         frames = open_frames(video.source)
         indices = [index for index, stem in enumerate(frames.stems) if stem in video.truth][::every]
         for index, picture in zip(indices, frames.read(indices), strict=True):
-            mask = predict(model, [picture], None, run.settings.training.short_side, run.device)[0].numpy()
+            mask = predict(model, [picture], None, run.config.training.short_side, run.device)[0].numpy()
             yield mask, truth.truth(video, frames.stems[index])
 
 

@@ -16,7 +16,7 @@ def attention(
     classifier: Path,
     excluded: Path | None = None,
     actions: Path | None = None,
-    least: float = 0.1,
+    min_probability: float = 0.1,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Frame mAP (IoU 0.5 and 0.2) and pointing game of activation maps at AVA's key frames, over ten actions.
@@ -33,8 +33,8 @@ def attention(
         AVA's csv of time stamps that do not count.
     actions
         AVA's action list (pbtxt); the ten actions by their usual names where it is left out.
-    least
-        Probability below which an action is not looked for.
+    min_probability
+        Actions of a lower probability are left out.
     common
         Options of every command.
 
@@ -58,7 +58,7 @@ def attention(
     keys = read_ava(truth, excluded, set(ids.values()))
     if not keys:
         raise ValueError(f"--truth: {truth} has no key frame of these actions: {', '.join(ids)}")
-    found = attend(network, video_sources(videos), keys, ids, least)
+    found = attend(network, video_sources(videos), keys, ids, min_probability)
     scores = evaluate_boxes(list(track(found, "key frames", quiet=common.quiet or common.json)), keys)
     for iou, value in scores["frame_map"].items():
         common.say(f"frame mAP at IoU {iou} over {len(scores['actions'])} actions: {value:.3f}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.masks.initial_masks.train_classifier import ClassifySettings
+from pyws.masks.initial_masks.train_classifier import ClassifierConfig
 
 
 def classify(
@@ -21,7 +21,7 @@ def classify(
     train: tuple[str, ...] = ("train",),
     test: tuple[str, ...] = ("test",),
     on_error: Literal["error", "skip"] = "error",
-    settings: Annotated[ClassifySettings, tyro.conf.arg(name="")] = ClassifySettings(),  # noqa: B008
+    config: Annotated[ClassifierConfig, tyro.conf.arg(name="")] = ClassifierConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Train a classifier of actors or actions from tags, for pyws masks init. An interrupted training goes on.
@@ -47,7 +47,7 @@ def classify(
         Subsets on which right answers are counted.
     on_error
         What an unreadable video does: stop the run, or be left out and reported.
-    settings
+    config
         How it is trained.
     common
         Options of every command.
@@ -66,8 +66,8 @@ def classify(
         open_mask_set(data, layout, tags),
         what,
         out,
-        settings,
-        None if weights is None else weights_file(settings.network, weights),
+        config,
+        None if weights is None else weights_file(config.network, weights),
         train,
         test,
         on_error,

@@ -55,9 +55,9 @@ def evaluate(
     pyws masks evaluate masks Annotations/480p
     """
     from pyws.data.tagged.layouts import is_mask_set, open_mask_set
-    from pyws.evaluation.objects import evaluate_objects
     from pyws.evaluation.segmentation import evaluate_masks
     from pyws.evaluation.semantic import evaluate_classes
+    from pyws.evaluation.youtube_objects import evaluate_youtube_objects
 
     of_classes = {"absent": absent != "skip", "missing": missing != "background"}
     of_objects = {"semi-protocol": semi_protocol, "foreground": foreground != "category"}
@@ -72,8 +72,8 @@ def evaluate(
     only_with("YouTube-Objects", data.layout == "youtube-objects", of_objects)
     only_with("data sets of classes", data.layout != "youtube-objects", of_classes)
     if data.layout == "youtube-objects":
-        scores = evaluate_objects(predictions, data, semi_protocol, foreground)
-        common.say(_table_of_objects(scores))
+        scores = evaluate_youtube_objects(predictions, data, semi_protocol, foreground)
+        common.say(_table_of_youtube_objects(scores))
         return scores
     scores = evaluate_classes(predictions, data, absent, missing, quiet=common.quiet or common.json)
     common.say(_lines_of_classes(scores))
@@ -90,7 +90,7 @@ def _table_of_videos(scores: dict[str, Any]) -> Any:
     return table
 
 
-def _table_of_objects(scores: dict[str, Any]) -> Any:
+def _table_of_youtube_objects(scores: dict[str, Any]) -> Any:
     from rich.table import Table
 
     table = Table("class", "frames", "IoU, mean over frames", "IoU, pooled", title=scores["protocol"])

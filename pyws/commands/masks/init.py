@@ -9,9 +9,11 @@ import tyro
 
 from pyws.commands.common import Common, CommonOptions, only_with
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
-from pyws.masks.initial_masks.actor_action_annotator import PairAnnotator, PairSettings
-from pyws.masks.initial_masks.image_annotator import ObjectAnnotator
-from pyws.masks.initial_masks.pipeline import MAX_TAGS, Annotator, Settings
+from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig
+from pyws.masks.initial_masks.annotator import Annotator
+from pyws.masks.initial_masks.config import InitialMaskConfig
+from pyws.masks.initial_masks.image_annotator import ImageAnnotator
+from pyws.masks.initial_masks.pipeline import MAX_TAGS
 from pyws.models.classifiers import load_classifier
 
 
@@ -31,8 +33,8 @@ def init(
     actor_classifier: Path | None = None,
     action_classifier: Path | None = None,
     on_error: Literal["error", "skip"] = "error",
-    settings: Annotated[Settings, tyro.conf.arg(name="")] = Settings(),  # noqa: B008
-    pairs: Annotated[PairSettings, tyro.conf.arg(name="")] = PairSettings(),  # noqa: B008
+    config: Annotated[InitialMaskConfig, tyro.conf.arg(name="")] = InitialMaskConfig(),  # noqa: B008
+    clip_config: Annotated[ActorActionConfig, tyro.conf.arg(name="")] = ActorActionConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Initial masks of tagged videos: Grad-CAM, Otsu, superpixels. An interrupted run is continued by the same command.
@@ -72,9 +74,9 @@ def init(
         Of clips, written by pyws masks classify.
     on_error
         What an unreadable video does: stop the run, or be noted in the manifest and skipped.
-    settings
+    config
         How masks are made.
-    pairs
+    clip_config
         How maps of clips become masks.
     common
         Options of every command.
@@ -96,30 +98,34 @@ def init(
     annotator: Annotator
     names: tuple[str, ...]
     of_data = {"layout": layout != "auto", "data-tags": data_tags != "all", "subset": bool(subset)}
-    of_images = {"labels": bool(labels), "layer": bool(layer), "short-side": settings.short_side != Settings.short_side}
-    of_pairs = {name.replace("_", "-"): value != vars(PairSettings())[name] for name, value in vars(pairs).items()}
+    of_images = {
+        "labels": bool(labels),
+        "layer": bool(layer),
+        "short-side": config.short_side != InitialMaskConfig.short_side,
+    }
+    of_clips = {
+        name.replace("_", "-"): value != vars(ActorActionConfig())[name] for name, value in vars(clip_config).items()
+    }
     only_with("--data", bool(data), of_data)
-    only_with("--actor-classifier or --action-classifier", bool(actor_classifier or action_classifier), of_pairs)
+    only_with("--actor-classifier or --action-classifier", bool(actor_classifier or action_classifier), of_clips)
     only_with("--classifier", bool(classifier), of_images)
     if actor_classifier or action_classifier:
         if found is None or classifier or weights != "default" or tag or tags:
             raise ValueError("--actor-classifier, --action-classifier: need --data, and no other classifier or tags")
         device = common.torch_device
-        annotator = PairAnnotator(found.space, actor_classifier, action_classifier, settings, pairs, device)
+        annotator = ActorActionAnnotator(found.space, actor_classifier, action_classifier, config, clip_config, device)
         videos, names = found.videos, ()
     elif classifier is None:
         raise ValueError("--classifier is needed, or classifiers of pyws masks classify")
     else:
-        network = load_classifier(classifier, weights, labels, layer, settings.output_stride)
+        network = load_classifier(classifier, weights, labels, layer, config.output_stride)
         if network.file is None:
             raise ValueError(f"--weights: masks need trained weights, got {weights}")
         network.model.to(common.torch_device)
         videos, named = (
             _tagged(frames, tag, tags, on_error, common) if found is None else (found.videos, found.space.names[1:])
         )
-        annotator = ObjectAnnotator(
-            network, network.file, _resolve(named, network.labels), settings, common.torch_device
-        )
+        annotator = ImageAnnotator(network, network.file, _resolve(named, network.labels), config, common.torch_device)
         names = network.labels
     manifest = annotate(annotator, videos, out, on_error, quiet=common.quiet or common.json)
     _draw(manifest, out, {video.name for video in videos})

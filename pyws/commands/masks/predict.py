@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.masks.prediction.action_alignment import AlignSettings
+from pyws.masks.prediction.action_alignment import AlignmentConfig
 
 
 def predict(
@@ -19,7 +19,7 @@ def predict(
     every: int = 1,
     refine: bool = False,
     on_error: Literal["error", "skip"] = "error",
-    align: AlignSettings = AlignSettings(),  # noqa: B008
+    align: AlignmentConfig = AlignmentConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Masks and tracked instances of videos, by the model of pyws masks train.

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import tyro
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.masks.self_training.frame_selection import SelectionSettings
-from pyws.masks.self_training.loop import RunSettings, Variant
-from pyws.masks.self_training.stopping import LoopSettings
-from pyws.masks.self_training.train_discriminator import JudgeSettings
-from pyws.masks.self_training.train_segmentation import TrainingSettings
+from pyws.masks.self_training.frame_selection import SelectionConfig
+from pyws.masks.self_training.loop import SelfTrainingConfig, Variant
+from pyws.masks.self_training.stopping import LoopConfig
+from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
+from pyws.masks.self_training.train_segmentation import TrainingConfig
 
 
 def train(
@@ -22,10 +22,10 @@ def train(
     weights: str | None = None,
     classifier_weights: str = "default",
     labels: Path | None = None,
-    selection: Annotated[SelectionSettings, tyro.conf.arg(name="")] = SelectionSettings(),  # noqa: B008
-    training: Annotated[TrainingSettings, tyro.conf.arg(name="")] = TrainingSettings(),  # noqa: B008
-    loop: Annotated[LoopSettings, tyro.conf.arg(name="")] = LoopSettings(),  # noqa: B008
-    disc: JudgeSettings = JudgeSettings(),  # noqa: B008
+    selection: Annotated[SelectionConfig, tyro.conf.arg(name="")] = SelectionConfig(),  # noqa: B008
+    training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = TrainingConfig(),  # noqa: B008
+    loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = LoopConfig(),  # noqa: B008
+    discriminator: DiscriminatorConfig = DiscriminatorConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Train on the masks of pyws masks init, version by version. An interrupted run is continued by the same command.
@@ -42,7 +42,7 @@ def train(
         State dict of the classifier that the backbone is taken from, or default for the published one; random weights
         where it is left out.
     classifier_weights
-        The file of the classifier of pyws masks init (the one of actors), which selection rules ask; default: its
+        The file of the classifier of pyws masks init (the one of actors), which selection rules use; default: its
         published weights.
     labels
         Its labels, where pyws masks init was given a file of them.
@@ -52,7 +52,7 @@ def train(
         How the network is trained.
     loop
         How versions follow one another.
-    disc
+    discriminator
         The discriminator of composites.
     common
         Options of every command.
@@ -61,18 +61,18 @@ def train(
     --------
     pyws masks train first -o run --weights resnet101.pth --classifier-weights lite0.pth
     """
-    from pyws.masks.self_training.loop import Evolution, as_variant
+    from pyws.masks.self_training.loop import SelfTraining, as_variant
     from pyws.models.pretrained.weights import weights_file
     from pyws.report.training import write_training_report
 
-    settings = as_variant(RunSettings(selection, disc, training, loop, common.seed), variant)
+    config = as_variant(SelfTrainingConfig(selection, discriminator, training, loop, common.seed), variant)
     classifier = None
-    if settings.selection.uses_classifier:
+    if config.selection.uses_classifier:
         classifier = open_first_classifier(init, classifier_weights, labels)
         classifier.model.to(common.torch_device)
     quiet = common.quiet or common.json
     backbone = None if weights is None else weights_file(training.backbone, weights)
-    run = Evolution(init, out, settings, classifier, backbone, common.torch_device, quiet)
+    run = SelfTraining(init, out, config, classifier, backbone, common.torch_device, quiet)
     manifest = run.run()
     write_training_report(out)
     common.say(_table(manifest))
@@ -93,7 +93,7 @@ def open_first_classifier(init: Path, weights: str, labels: Path | None) -> Any:
     except ValueError as error:
         if weights != "default":
             raise
-        why = "the selection rule asks the classifier of pyws masks init; give its file"
+        why = "the selection rule uses the classifier of pyws masks init; give its file"
         raise ValueError(f"classifier_weights: {why} ({error})") from error
     if (
         classifier.file is None

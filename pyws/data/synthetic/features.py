@@ -36,7 +36,7 @@ _STRENGTH = 0.5  # of all features, which puts a value where those of I3D are
 
 
 @dataclass(frozen=True)
-class SyntheticSettings:
+class SyntheticConfig:
     """What is drawn.
 
     Parameters
@@ -112,13 +112,13 @@ class SyntheticWorld:
 
     Examples
     --------
-    >>> world = SyntheticWorld(SyntheticSettings(classes=3, width=16))
+    >>> world = SyntheticWorld(SyntheticConfig(classes=3, width=16))
     >>> video = world.video("training", 0)
     >>> video.name, video.features.shape[1], bool((video.features >= 0).all())
     ('synthetic_training_00000', 16, True)
     """
 
-    def __init__(self, settings: SyntheticSettings) -> None:
+    def __init__(self, settings: SyntheticConfig) -> None:
         self.settings = settings
         generator = np.random.default_rng([settings.seed, 0])
         half, width, classes = settings.width // 2, settings.width, settings.classes
@@ -226,7 +226,7 @@ def _slow_noise(generator: np.random.Generator, length: int, width: int) -> np.n
 
 def write_synthetic(
     folder: str | os.PathLike[str],
-    settings: SyntheticSettings,
+    settings: SyntheticConfig,
     training: int = 60,
     test: int = 30,
     layout: str = "native",

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from pyws.data.tagged.a2d_files import Colours, VideoRow, read_annotation, read_instances, read_readme, read_videoset
 from pyws.data.tagged.dataset import Masks, MaskSet, TaggedVideo, Tags, check_tags
-from pyws.data.tagged.label_space import A2D_CODES, LabelSpace, a2d, a2d_table
+from pyws.data.tagged.label_space import A2D_CODES, IGNORE, LabelSpace, a2d, a2d_table
 from pyws.errors import DataError
 
 SENTENCES = "a2d_annotation_with_instances"
@@ -43,7 +41,7 @@ def read(root: Path, tags: Tags = "all") -> MaskSet:
         frames = release / "pngs320H" / row.name
         source = frames if frames.is_dir() else release / "clips320H" / f"{row.name}.mp4"
         truth = _truth(release, row, in_folder=frames.is_dir())
-        ids = [int(table[row.code]) if row.code < 256 else 255, *(_tags(truth, table) if tags == "all" else ())]
+        ids = [int(table[row.code]) if row.code < 256 else IGNORE, *(_tags(truth, table) if tags == "all" else ())]
         subset = "val" if row.name in validation else row.usage
         videos.append(
             TaggedVideo(row.name, source, check_tags(space, ids, f"video {row.name}", release), subset, truth)
@@ -86,7 +84,7 @@ def _truth(release: Path, row: VideoRow, in_folder: bool) -> dict[str, Path]:
 def _tags(truth: dict[str, Path], table: Masks) -> list[int]:
     """The valid pairs of the annotated frames; of HDF5 only the list of instances is read."""
     codes = {code for path in truth.values() if path.suffix != ".png" for code in read_instances(path)}
-    return sorted({int(table[code]) for code in codes if 0 < code < 256} - {0, int(np.uint8(255))})
+    return sorted({int(table[code]) for code in codes if 0 < code < 256} - {0, IGNORE})
 
 
 def _listed(path: Path) -> set[str]:

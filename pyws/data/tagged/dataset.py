@@ -83,9 +83,10 @@ def with_validation(data: MaskSet, count: int, seed: int) -> MaskSet:
 
     Examples
     --------
-    >>> from pyws.data.tagged.label_space import objects
+    >>> from pyws.data.tagged.label_space import object_labels
     >>> videos = tuple(TaggedVideo(f"v{k}", Path("v"), (1 + k % 2,), "train") for k in range(10))
-    >>> split = with_validation(MaskSet("plain", Path("."), objects("ab"), videos, lambda path, video: None), 4, seed=0)
+    >>> data = MaskSet("plain", Path("."), object_labels("ab"), videos, lambda path, video: None)
+    >>> split = with_validation(data, 4, seed=0)
     >>> sorted(video.tags[0] for video in split.part("val").videos)
     [1, 1, 2, 2]
     """

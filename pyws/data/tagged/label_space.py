@@ -47,7 +47,7 @@ class LabelSpace:
     (44, 'adult-climbing', 32, 8, 10)
     >>> space.merge(np.array([0, 1, 32, 255]), "actor").tolist()
     [0, 1, 6, 255]
-    >>> objects(["dog", "cat"]).names
+    >>> object_labels(["dog", "cat"]).names
     ('background', 'dog', 'cat')
     """
 
@@ -115,7 +115,7 @@ class LabelSpace:
             raise DataError(path, f"must hold a label space: {error}") from error
 
 
-def objects(names: Iterable[str]) -> LabelSpace:
+def object_labels(names: Iterable[str]) -> LabelSpace:
     """A space of objects without actions: ids 1, 2, ... in the order of ``names``."""
     every = (BACKGROUND, *names)
     return LabelSpace(every, tuple(range(len(every))), (0,) * len(every), every, (BACKGROUND,))
@@ -123,7 +123,7 @@ def objects(names: Iterable[str]) -> LabelSpace:
 
 def youtube_objects() -> LabelSpace:
     """The ten objects of YouTube-Objects."""
-    return objects(YOUTUBE_OBJECTS)
+    return object_labels(YOUTUBE_OBJECTS)
 
 
 def actor_actions(pairs: Sequence[tuple[str, str]]) -> LabelSpace:

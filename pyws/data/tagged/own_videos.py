@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pyws.data.csv_table import columns_of, read_table
 from pyws.data.tagged.dataset import Masks, MaskSet, TaggedVideo, Tags, check_tags
-from pyws.data.tagged.label_space import IGNORE, LabelSpace, actor_actions, objects
+from pyws.data.tagged.label_space import IGNORE, LabelSpace, actor_actions, object_labels
 from pyws.data.video.frames import IMAGE_SUFFIXES, read_mask
 from pyws.errors import DataError
 
@@ -71,7 +71,7 @@ class _Reader:
         mask = read_mask(path)
         strange = mask[(mask >= self.count) & (mask != IGNORE)]
         if len(strange):
-            raise DataError(path, f"ids must be 0..{self.count - 1} or 255, got {int(strange[0])}")
+            raise DataError(path, f"ids must be 0..{self.count - 1} or {IGNORE}, got {int(strange[0])}")
         return mask
 
 
@@ -81,7 +81,7 @@ def _space(path: Path, columns: tuple[str, ...], used: list[tuple[str, ...]]) ->
         names = [tuple(row[column] for column in columns) for _, row in read_table(path, columns)]
     try:
         if len(columns) == 1:
-            return objects(name for (name,) in names)
+            return object_labels(name for (name,) in names)
         return actor_actions([(actor, action) for actor, action in names])
     except ValueError as error:
         raise DataError(path if path.exists() else path.parent / "tags.csv", str(error)) from error

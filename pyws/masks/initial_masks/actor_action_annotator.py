@@ -1,8 +1,8 @@
-"""First masks of actors that do something: 2D and 3D Grad-CAM, Otsu, and their union (WS^2 section 3.1, eq. 4-5).
+"""Initial masks of actors and actions: 2D and 3D Grad-CAM, Otsu, and their union (WS^2 section 3.1, eq. 4-5).
 
 An actor classifier of frames and an action classifier of clips, both trained from tags, give one map for each tagged
-actor and action. A pixel that either map claims is part of the pair (Fig. 3 of the paper); of several pairs in a video
-the maps decide which one a superpixel belongs to.
+actor and action. The mask of a pair is the union of both masks (Fig. 3 of the paper); in videos of several pairs the
+maps decide which pair a superpixel belongs to.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.clips import Clip, MapRule, clips_of
 from pyws.data.video.frames import FrameFolder, VideoFile
 from pyws.masks.cam import GradCAM
-from pyws.masks.initial_masks.cam_to_mask import Scope, claimed, cut_maps, scaled_maps
-from pyws.masks.initial_masks.pipeline import Chunk, FirstMasks, Settings
+from pyws.masks.initial_masks.annotator import Chunk, InitialMasks
+from pyws.masks.initial_masks.cam_to_mask import Scope, class_masks, cut_maps, scaled_maps
+from pyws.masks.initial_masks.config import InitialMaskConfig
+from pyws.masks.initial_masks.multi_scale import multi_scale_cam
 from pyws.models.classifiers import Classifier, open_classifier
 
 
 @dataclass(frozen=True)
-class PairSettings:
-    """How maps of clips become masks; of classifiers that pyws masks classify wrote."""
+class ActorActionConfig:
+    """How the maps of an actor and an action classifier become masks."""
 
     map_rule: MapRule = "centre"
     """The frame that a map of a clip belongs to: the middle of the part it stands for, that part's start, or evenly
@@ -66,12 +68,12 @@ class Branch:
         images: Tensor,
         sampled: list[int],
         clip: Clip,
-        pairs: PairSettings,
-        settings: Settings,
+        clip_config: ActorActionConfig,
+        config: InitialMaskConfig,
         ids: tuple[int, ...],
     ) -> Tensor:
-        """Maps (B, K, h, w) of the sampled frames of a clip and the classes of ``ids``; of the size of the frames, in
-        [0, 1], where several are averaged.
+        """Maps (B, K, h, w) of the sampled frames of a clip and the classes of ``ids``, see
+        :func:`~.multi_scale.multi_scale_cam`.
 
         Parameters
         ----------
@@ -84,28 +86,30 @@ class Branch:
         images = images[[index - clip.start for index in shown]]
         with GradCAM(classifier.model, classifier.layer) as cam:
 
-            def look(scale: float, mirrored: bool) -> Tensor:
+            def at(scale: float, mirrored: bool) -> Tensor:
                 short_side = max(1, round(classifier.short_side * scale))
                 inputs = classifier.prepare(images[None] if classifier.frames else images, short_side)
                 maps = cam(inputs.flip(-1) if mirrored else inputs, classes)
                 if not classifier.frames:
                     return maps
                 maps = maps[0].transpose(0, 1)  # (t', K, h, w)
-                of_frame = {frame: index for index, frame in clip.of_maps(len(maps), pairs.map_rule)}
+                of_frame = {frame: index for index, frame in clip.of_maps(len(maps), clip_config.map_rule)}
                 return maps[[of_frame[index] for index in sampled]]
 
-            return settings.averaged(look, (images.shape[1], images.shape[2]), pairs.otsu_scope)
+            size, scope = (images.shape[1], images.shape[2]), clip_config.otsu_scope
+            return multi_scale_cam(at, size, config.scales, config.mirror, config.power, scope)
 
 
-class PairAnnotator:
-    """Masks of actors and actions from tags; an ``Annotator`` of initial.py.
+class ActorActionAnnotator:
+    """An :class:`~.annotator.Annotator` of actors and actions.
 
     Parameters
     ----------
     space : what tags and masks mean
     actor, action : files of pyws masks classify; one of them may be None. A classifier of clips decides which frames
         are sampled; with one of images alone all frames are
-    settings, pairs : how masks are made
+    config, clip_config : how masks are made
+    device : where the classifiers run; None for the CPU
 
     Raises
     ------
@@ -117,18 +121,18 @@ class PairAnnotator:
         space: LabelSpace,
         actor: Path | None,
         action: Path | None,
-        settings: Settings,
-        pairs: PairSettings = PairSettings(),
+        config: InitialMaskConfig,
+        clip_config: ActorActionConfig = ActorActionConfig(),
         device: torch.device | None = None,
     ) -> None:
         if actor is None and action is None:
             raise ValueError("masks init: an actor classifier, an action classifier or both are needed")
         if action is not None and not space.has_actions:
             raise ValueError("masks init: an action classifier needs tags of actions, these are objects alone")
-        if settings.otsu_scale == "map" and pairs.otsu_scope == "clip":
+        if config.otsu_scale == "map" and clip_config.otsu_scope == "clip":
             raise ValueError("masks init: otsu_scale 'map' needs otsu_scope 'frame'")
-        self.space, self.settings, self.pairs, self.device = space, settings, pairs, device
-        stride = settings.output_stride
+        self.space, self.config, self.clip_config, self.device = space, config, clip_config, device
+        stride = config.output_stride
         self.actor = Branch.open(actor, space.actors, space.actor, stride, device) if actor else None
         self.action = Branch.open(action, space.actions, space.action, 32, device) if action else None
         of_clips = [one for one in (self.action, self.actor) if one and one.classifier.frames]
@@ -153,14 +157,14 @@ class PairAnnotator:
                 for index, name in enumerate(self.space.names)
                 if index
             ],
-            **asdict(self.settings),
-            **asdict(self.pairs),
+            **asdict(self.config),
+            **asdict(self.clip_config),
         }
 
     def kept_tags(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """By ``multi_label``."""
-        if len(ids) > 1 and self.pairs.multi_label != "pairwise":
-            return ids[:1] if self.pairs.multi_label == "single" else ()
+        if len(ids) > 1 and self.clip_config.multi_label != "pairwise":
+            return ids[:1] if self.clip_config.multi_label == "single" else ()
         return ids
 
     def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...]) -> dict[str, Any]:
@@ -171,42 +175,42 @@ class PairAnnotator:
     def chunks(self, length: int) -> list[Chunk]:
         """Clip by clip; a frame of two clips belongs to the first that has a map of it."""
         if not self.frames:
-            step = self.settings.batch
+            step = self.config.batch
             batches = [list(range(start, min(start + step, length))) for start in range(0, length, step)]
             return [Chunk(batch, batch) for batch in batches]
         chunks, seen = [], set[int]()
         for clip in clips_of(length, self.frames):
-            sampled = [frame for _, frame in clip.of_maps(self.maps, self.pairs.map_rule) if frame not in seen]
+            sampled = [frame for _, frame in clip.of_maps(self.maps, self.clip_config.map_rule) if frame not in seen]
             seen |= set(sampled)
             if sampled:
                 chunks.append(Chunk(list(range(clip.start, clip.start + clip.real)), sampled))
         return chunks
 
-    def first_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> FirstMasks:
+    def initial_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> InitialMasks:
         """See ``Annotator``."""
         size = (images.shape[1], images.shape[2])
         clip = Clip(chunk.read[0], len(chunk.read), max(self.frames, len(chunk.read)))
         found = []
         for branch in (self.actor, self.action):
             if branch:
-                maps = branch.maps(images.to(self.device), chunk.sampled, clip, self.pairs, self.settings, ids)
-                found.append(self._claims(maps, size))
-        claims, scores = join_branches(found, [self.space.actor[k] for k in ids], [self.space.action[k] for k in ids])
+                maps = branch.maps(images.to(self.device), chunk.sampled, clip, self.clip_config, self.config, ids)
+                found.append(self._scores_and_masks(maps, size))
+        joined, scores = join_branches(found, [self.space.actor[k] for k in ids], [self.space.action[k] for k in ids])
         if len(ids) == 1:
-            masks = claims[:, 0].long()
+            masks = joined[:, 0].long()
         else:
-            best, tag = torch.where(claims, scores, -1).max(1)
+            best, tag = torch.where(joined, scores, -1).max(1)
             masks = torch.where(best >= 0, tag + 1, 0)
-        rule = self.settings.rule
-        return FirstMasks(masks, lambda superpixels: refine_claims(superpixels, claims, scores, *rule))
+        selection = self.config.selection
+        return InitialMasks(masks, lambda superpixels: refine_class_masks(superpixels, joined, scores, *selection))
 
-    def _claims(self, maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Scores in [0, 1] and claimed pixels (B, K, H, W) of one branch; a lone pair has no use for its scores."""
-        if self.pairs.otsu_scope == "clip":
+    def _scores_and_masks(self, maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Scores in [0, 1] and class masks of one branch, (B, K, H, W) each; a lone pair needs no scores."""
+        if self.clip_config.otsu_scope == "clip":
             scores = scaled_maps(maps, size, "clip")
-            return scores, claimed(scores, "clip")
-        claims = cut_maps(maps, size, self.settings.otsu_scale)
-        return (claims if maps.shape[1] == 1 else scaled_maps(maps, size)), claims
+            return scores, class_masks(scores, "clip")
+        masks = cut_maps(maps, size, self.config.otsu_scale)
+        return (masks if maps.shape[1] == 1 else scaled_maps(maps, size)), masks
 
 
 def join_branches(
@@ -216,30 +220,30 @@ def join_branches(
 
     Parameters
     ----------
-    branches : (scores, claims) of the actor branch, then of the action branch, or of one alone; (B, K, H, W) each, one
-        map for each of the K pairs of the video
+    branches : (scores, class masks) of the actor branch, then of the action branch, or of one alone; (B, K, H, W) each,
+        one map for each of the K pairs of the video
     actors, actions : (K,) of the pairs
 
     Returns
     -------
-    claims (B, K, H, W) bool and scores (B, K, H, W). The score is the larger of both; where all pairs have one actor
-    it is that of the action, and where all have one action that of the actor: the map that differs decides.
+    class masks (B, K, H, W) bool and scores (B, K, H, W). The score is the larger of both; where all pairs have one
+    actor it is that of the action, and where all have one action that of the actor: the map that differs decides.
     """
     if len(branches) == 1:
-        scores, claims = branches[0]
-        return claims, scores
-    (actor_scores, actor_claims), (action_scores, action_claims) = branches
+        scores, masks = branches[0]
+        return masks, scores
+    (actor_scores, actor_masks), (action_scores, action_masks) = branches
     scores = torch.maximum(actor_scores, action_scores)
     if len(actors) > 1 and len(set(actors)) == 1:
         scores = action_scores
     elif len(actions) > 1 and len(set(actions)) == 1:
         scores = actor_scores
-    return actor_claims | action_claims, scores
+    return actor_masks | action_masks, scores
 
 
-def refine_claims(
+def refine_class_masks(
     superpixels: Tensor,
-    claims: Tensor,
+    masks: Tensor,
     scores: Tensor,
     alpha: float,
     beta: float,
@@ -251,7 +255,7 @@ def refine_claims(
     Parameters
     ----------
     superpixels : (B, H, W) int32 or int64 labels from 0
-    claims, scores : (B, K, H, W) bool and float
+    masks, scores : class masks (B, K, H, W) bool and float in [0, 1]
     alpha, beta, overlap, beta_on : see :func:`pyws.ops.superpixel_select`
 
     Returns
@@ -261,14 +265,14 @@ def refine_claims(
     Examples
     --------
     >>> superpixels = torch.tensor([[[0, 0, 0, 1, 1, 1]]])
-    >>> claims = torch.tensor([[[[1, 1, 0, 1, 1, 1]], [[0, 1, 1, 0, 0, 0]]]]).bool()
+    >>> masks = torch.tensor([[[[1, 1, 0, 1, 1, 1]], [[0, 1, 1, 0, 0, 0]]]]).bool()
     >>> scores = torch.tensor([[[[0.6, 0.6, 0.1, 0.9, 0.9, 0.9]], [[0.1, 0.9, 0.9, 0.2, 0.2, 0.2]]]])
-    >>> refine_claims(superpixels, claims, scores, 0.5, 1.1, "superpixel")
+    >>> refine_class_masks(superpixels, masks, scores, 0.5, 1.1, "superpixel")
     tensor([[[2, 2, 2, 1, 1, 1]]])
     """
-    count = claims.shape[1]
+    count = masks.shape[1]
     chosen = [
-        ops.superpixel_select(superpixels, claims[:, k], alpha, beta, overlap, beta_on=beta_on).mask
+        ops.superpixel_select(superpixels, masks[:, k], alpha, beta, overlap, beta_on=beta_on).mask
         for k in range(count)
     ]
     if count == 1:

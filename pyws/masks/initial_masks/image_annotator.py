@@ -1,4 +1,4 @@
-"""First masks of objects: an image classifier, Grad-CAM and Otsu, frame by frame (WS^2 section 3.1)."""
+"""Initial masks of tagged objects: an image classifier, Grad-CAM and Otsu, frame by frame (WS^2 section 3.1)."""
 
 from __future__ import annotations
 
@@ -10,32 +10,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.data.tagged.label_space import LabelSpace, objects
+from pyws.data.tagged.label_space import LabelSpace, object_labels
 from pyws.data.video.frames import FrameFolder, VideoFile
 from pyws.masks.cam import GradCAM
+from pyws.masks.initial_masks.annotator import Chunk, InitialMasks
 from pyws.masks.initial_masks.cam_to_mask import initial_masks, refine_masks
-from pyws.masks.initial_masks.pipeline import Chunk, FirstMasks, Settings
+from pyws.masks.initial_masks.config import InitialMaskConfig
+from pyws.masks.initial_masks.multi_scale import multi_scale_cam
 from pyws.models.classifiers import Classifier
 
 CHOOSING_FRAMES = 32
 
 
 @dataclass(frozen=True)
-class ObjectAnnotator:
-    """Masks of tagged objects, each tag by one class of an image classifier; an ``Annotator`` of initial.py."""
+class ImageAnnotator:
+    """An :class:`~.annotator.Annotator` of single frames; each tag is one class of an image classifier."""
 
     classifier: Classifier
     weights: Path
     tags: dict[str, list[int]]
     """Classes of each tag, in the order of the ids in the masks."""
-    settings: Settings
+    config: InitialMaskConfig
     device: torch.device | None = None
     """Where the classifier is; None for the CPU."""
 
     @property
     def space(self) -> LabelSpace:
-        """The tags as objects."""
-        return objects(self.tags)
+        """Label space of the tags."""
+        return object_labels(self.tags)
 
     def parameters(self) -> dict[str, Any]:
         """See ``Annotator``."""
@@ -49,11 +51,11 @@ class ObjectAnnotator:
                 {"id": index, "tag": tag, "classes": classes}
                 for index, (tag, classes) in enumerate(self.tags.items(), start=1)
             ],
-            **asdict(self.settings),
+            **asdict(self.config),
         }
 
     def kept_tags(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """All of them: pixels that several tags claim go to the one with the larger map."""
+        """All of them: where masks overlap, the tag with the larger map wins."""
         return ids
 
     @torch.no_grad()
@@ -75,31 +77,31 @@ class ObjectAnnotator:
 
     def chunks(self, length: int) -> list[Chunk]:
         """All frames, batch by batch."""
-        step = self.settings.batch
+        step = self.config.batch
         batches = [list(range(start, min(start + step, length))) for start in range(0, length, step)]
         return [Chunk(batch, batch) for batch in batches]
 
-    def first_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> FirstMasks:
+    def initial_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> InitialMasks:
         """See ``Annotator``; each superpixel takes the tag with most of its pixels."""
         classes = [about["classes"][self.space.names[index]] for index in ids]
         shown = images[[chunk.read.index(index) for index in chunk.sampled]]
-        masks = initial_masks(self.maps(shown, classes), (images.shape[1], images.shape[2]), self.settings.otsu_scale)
-        rule = self.settings.rule
-        return FirstMasks(masks, lambda superpixels: refine_masks(superpixels, masks, *rule))
+        masks = initial_masks(self.maps(shown, classes), (images.shape[1], images.shape[2]), self.config.otsu_scale)
+        selection = self.config.selection
+        return InitialMasks(masks, lambda superpixels: refine_masks(superpixels, masks, *selection))
 
     def maps(self, frames: Tensor, classes: list[int]) -> Tensor:
-        """Maps (B, K, h, w) of K classes in frames (B, H, W, 3); of the size of the frames, in [0, 1], where several
-        are averaged."""
+        """Maps (B, K, h, w) of K classes in frames (B, H, W, 3) uint8, see :func:`~.multi_scale.multi_scale_cam`."""
         frames = frames.to(self.device)
         with GradCAM(self.classifier.model, self.classifier.layer) as cam:
 
-            def look(scale: float, mirrored: bool) -> Tensor:
+            def at(scale: float, mirrored: bool) -> Tensor:
                 inputs = self.classifier.prepare(frames, max(1, round(self.short_side * scale)))
                 return cam(inputs.flip(3) if mirrored else inputs, [classes])
 
-            return self.settings.averaged(look, (frames.shape[1], frames.shape[2]))
+            size, config = (frames.shape[1], frames.shape[2]), self.config
+            return multi_scale_cam(at, size, config.scales, config.mirror, config.power)
 
     @property
     def short_side(self) -> int:
-        """Of the frames that the classifier sees."""
-        return self.classifier.short_side or self.settings.short_side
+        """Short side of the classifier's input, in pixels."""
+        return self.classifier.short_side or self.config.short_side

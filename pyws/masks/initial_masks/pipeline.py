@@ -18,152 +18,22 @@ import importlib.metadata
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from pyws.data.tagged.dataset import TaggedVideo
-from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.clips import stack
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, open_frames, read_mask, write_mask
 from pyws.errors import DataError
 from pyws.files import SpacedJson, only_writer, read_json, write_json
-from pyws.masks.initial_masks.cam_to_mask import Scope, Superpixels, scaled_maps
+from pyws.masks.initial_masks.annotator import Annotator, Chunk
 from pyws.progress import track
 
-FORMAT = "pyws masks init 2"
+FORMAT = "pyws masks init 3"
 MAX_TAGS = 254  # ids 1..254 of an 8-bit mask; 255 is left for "ignore"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How masks are made; a folder holds masks of one setting."""
-
-    short_side: int = 384
-    """Pixels of the short side of the frames that an image classifier sees; a classifier of pyws masks classify sees
-    what it was trained on."""
-    scales: tuple[float, ...] = (1.0,)
-    """A classifier sees the frame at its short side times each of these, and the maps are averaged: small ones show
-    whole objects, large ones their outline."""
-    mirror: bool = False
-    """Average with the map of the mirrored frame."""
-    sharpness: float = 1.0
-    """Power that the averaged map, in [0, 1], is raised to before its threshold: above 1 masks are tighter."""
-    output_stride: int = 32
-    """Input pixels between two positions of the last feature map: 32, or 16 with dilated kernels."""
-    otsu_scale: Literal["frame", "map"] = "frame"
-    """Whose values Otsu's threshold divides: those of the map scaled to the frame, or the map's own."""
-    superpixels: Literal["pyws", "skimage"] = "pyws"
-    """Who computes superpixels: pyws.ops.slic, or scikit-image."""
-    region_area: int = 768
-    """Frame pixels of a superpixel, on average."""
-    compactness: float = 10.0
-    """Of SLIC: weight of position against colour."""
-    iterations: int = 10
-    """Of SLIC."""
-    alpha: float = 0.5
-    """Least share of a superpixel that the initial mask must cover."""
-    beta: float = 0.4
-    """Bound on the share of the frame that one superpixel, or what --beta-on names, may cover."""
-    beta_on: Literal["superpixel", "component"] = "superpixel"
-    """What beta bounds: each superpixel, or each connected part of a refined mask."""
-    overlap: Literal["superpixel", "iou", "min"] = "superpixel"
-    """What alpha bounds: the share of the superpixel, the IoU of superpixel and mask, or the share of the smaller."""
-    batch: int = 8
-    """Frames that go through an image classifier together."""
-    most_frames: int = 0
-    """Frames of a video that get masks, spread evenly over those that could; 0 for all."""
-
-    def __post_init__(self) -> None:
-        for name in ("short_side", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"masks init: {name} must be >= 1, got {getattr(self, name)}")
-        if not self.scales or not min(self.scales) > 0:
-            raise ValueError(f"masks init: scales must be > 0, at least one, got {self.scales}")
-        if not self.sharpness > 0:
-            raise ValueError(f"masks init: sharpness must be > 0, got {self.sharpness}")
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"masks init: alpha must be in [0, 1], got {self.alpha}")
-        if not self.beta >= 0:
-            raise ValueError(f"masks init: beta must be >= 0, got {self.beta}")
-        if self.most_frames < 0:
-            raise ValueError(f"masks init: most_frames must be >= 0, got {self.most_frames}")
-        self.label_maps(Path())
-
-    @property
-    def rule(self) -> tuple[float, float, str, str]:
-        """How superpixels are selected: alpha, beta, overlap and beta_on of :func:`pyws.ops.superpixel_select`."""
-        return self.alpha, self.beta, self.overlap, self.beta_on
-
-    def averaged(self, look: Callable[[float, bool], Tensor], size: tuple[int, int], scope: Scope = "frame") -> Tensor:
-        """Maps by ``scales``, ``mirror`` and ``sharpness``.
-
-        Parameters
-        ----------
-        look : (scale, mirrored) to maps (B, K, h, w) of the frames at that scale, or of their mirror images
-        size : (H, W) of the frames
-        scope : see :func:`~pyws.masks.initial_masks.cam_to_mask.scaled_maps`
-
-        Returns
-        -------
-        (B, K, h, w), what ``look`` gave, where there is one look and nothing to sharpen; else (B, K, H, W), in [0, 1]
-        """
-        found = [look(scale, False) for scale in self.scales]
-        if self.mirror:
-            found += [look(scale, True).flip(3) for scale in self.scales]
-        if len(found) == 1 and self.sharpness == 1:
-            return found[0]
-        return torch.stack([scaled_maps(maps, size, scope) for maps in found]).mean(0) ** self.sharpness
-
-    def label_maps(self, out: Path) -> Superpixels:
-        """The superpixels of these settings, kept under ``out``."""
-        return Superpixels(out / "slic", self.region_area, self.compactness, self.iterations, self.superpixels)
-
-
-class Chunk(NamedTuple):
-    """Frames of a video that are worked on together: those to read, and those of them that get masks."""
-
-    read: list[int]
-    sampled: list[int]
-
-
-class FirstMasks(NamedTuple):
-    """M_init of the sampled frames of a chunk (B, H, W) int64, 0 or k + 1 for the k-th tag of the video; and how
-    superpixels (B, H, W) turn it into M_refine, of the same ids."""
-
-    masks: Tensor
-    refine: Callable[[Tensor], Tensor]
-
-
-class Annotator(Protocol):
-    """Makes first masks of the frames of a tagged video: objects.py from images, actor_action.py from clips."""
-
-    @property
-    def settings(self) -> Settings:
-        """Of superpixels and refinement."""
-
-    @property
-    def space(self) -> LabelSpace:
-        """What the ids of tags and masks mean."""
-
-    def parameters(self) -> dict[str, Any]:
-        """Everything that the masks depend on beside the frames; what must agree for a folder to be continued."""
-
-    def kept_tags(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """The tags of a video that are annotated; none means that the video is left out."""
-
-    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...]) -> dict[str, Any]:
-        """What is chosen once for a video and kept in the manifest."""
-
-    def chunks(self, length: int) -> list[Chunk]:
-        """The parts of a video of so many frames, whatever is done already."""
-
-    def first_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> FirstMasks:
-        """From the frames ``chunk.read`` (N, H, W, 3) uint8."""
 
 
 def annotate(
@@ -228,7 +98,7 @@ def _annotate_video(
     if not ids:
         return {**state, "status": "left out", "error": f"shows {len(video.tags)} tags"}
     frames = open_frames(video.source)
-    chunks = _thinned(annotator.chunks(len(frames)), annotator.settings.most_frames)
+    chunks = _thinned(annotator.chunks(len(frames)), annotator.config.max_frames)
     sampled = [index for chunk in chunks for index in chunk.sampled]
     state |= {"fingerprint": frames.fingerprint(), "frames": len(frames), "sampled": sampled, "status": "started"}
     name = video.name
@@ -263,12 +133,12 @@ def _write_masks(
     quiet: bool,
 ) -> None:
     """Whole chunks of the same frames as in an uninterrupted run: a resumed run writes the same bytes."""
-    superpixels = annotator.settings.label_maps(out)
+    superpixels = annotator.config.superpixel_cache(out)
     table = torch.tensor([0, *ids])
     left = [chunk for chunk in chunks if not all(path.is_file() for index in chunk.sampled for path in files[index])]
     for chunk, pictures in zip(track(left, name, quiet=quiet), _in_one_pass(frames, left), strict=True):
         images = stack(pictures, frames.path)
-        first = annotator.first_masks(images, chunk, ids, about)
+        first = annotator.initial_masks(images, chunk, ids, about)
         shown = images[[chunk.read.index(index) for index in chunk.sampled]]
         labels = superpixels.of_frames(shown.numpy(), name, [frames.stems[index] for index in chunk.sampled])
         refined = first.refine(torch.from_numpy(labels).to(first.masks.device))
@@ -289,12 +159,12 @@ def _in_one_pass(frames: FrameFolder | VideoFile, chunks: list[Chunk]) -> Iterat
         yield [held[index] for index in chunk.read]
 
 
-def _thinned(chunks: list[Chunk], most: int) -> list[Chunk]:
-    """Chunks of which at most ``most`` frames are sampled, spread evenly; 0 for all."""
+def _thinned(chunks: list[Chunk], max_frames: int) -> list[Chunk]:
+    """Chunks of which at most ``max_frames`` frames are sampled, spread evenly; 0 for all."""
     sampled = [index for chunk in chunks for index in chunk.sampled]
-    if not 0 < most < len(sampled):
+    if not 0 < max_frames < len(sampled):
         return chunks
-    kept = {sampled[(2 * k + 1) * len(sampled) // (2 * most)] for k in range(most)}
+    kept = {sampled[(2 * k + 1) * len(sampled) // (2 * max_frames)] for k in range(max_frames)}
     thinned = [Chunk(chunk.read, [index for index in chunk.sampled if index in kept]) for chunk in chunks]
     return [chunk for chunk in thinned if chunk.sampled]
 

@@ -30,7 +30,7 @@ TESTED_FRAMES = 8  # of a video, when frames are classified
 
 
 @dataclass(frozen=True)
-class ClassifySettings:
+class ClassifierConfig:
     """How a classifier is trained."""
 
     network: str = "resnet50"
@@ -82,7 +82,7 @@ def train_classifier(
     data: MaskSet,
     what: What,
     out: Path,
-    settings: ClassifySettings = ClassifySettings(),
+    config: ClassifierConfig = ClassifierConfig(),
     weights: Path | None = None,
     train: Sequence[str] = ("train",),
     test: Sequence[str] = ("test",),
@@ -108,19 +108,19 @@ def train_classifier(
 
     Raises
     ------
-    DataError : no video to learn from, unreadable videos, or a state of a training with other settings
+    DataError : no video to learn from, unreadable videos, or a state of a training with other config
     """
     device = device or torch.device("cpu")
     labels = names_of(data.space, what)
-    classifier, head = _network(settings, labels, weights, seed)
+    classifier, head = _network(config, labels, weights, seed)
     store = FrameStore(classifier.short_side)
     failed: dict[str, str] = {}
-    learned = _readable(examples_of(data, what, train, settings.loss), store, on_error, failed)
+    learned = _readable(examples_of(data, what, train, config.loss), store, on_error, failed)
     if not learned:
-        kind = "with tags" if settings.loss == "bce" else f"of one {what}"
+        kind = "with tags" if config.loss == "bce" else f"of one {what}"
         raise DataError(data.root, f"has no video {kind} to learn from in {' and '.join(train) or 'it'}")
     model = classifier.model.to(device)
-    training = _Training(classifier, head, settings, learned, seed, device, weights is None)
+    training = _Training(classifier, head, config, learned, seed, device, weights is None)
     losses = training.run(store, out.with_name(out.name + ".training"), quiet)
     save_classifier(classifier, out)
     tested = _readable(examples_of(data, what, test, "ce"), store, on_error, failed)
@@ -166,33 +166,33 @@ class _Training:
         self,
         classifier: Classifier,
         head: list[Tensor],
-        settings: ClassifySettings,
+        config: ClassifierConfig,
         examples: list[Example],
         seed: int,
         device: torch.device,
         fresh: bool,
     ) -> None:
-        self.classifier, self.settings, self.examples = classifier, settings, examples
+        self.classifier, self.config, self.examples = classifier, config, examples
         self.seed, self.device = seed, device
-        body_lr = settings.head_lr if fresh else settings.lr
+        body_lr = config.head_lr if fresh else config.lr
         ids = {id(parameter) for parameter in head}
         body = [parameter for parameter in classifier.model.parameters() if id(parameter) not in ids]
-        groups = [{"params": body, "lr": body_lr}, {"params": head, "lr": settings.head_lr}]
-        decay = settings.weight_decay
+        groups = [{"params": body, "lr": body_lr}, {"params": head, "lr": config.head_lr}]
+        decay = config.weight_decay
         if decay is None:
             decay = 1e-7 if classifier.frames else 1e-4
         self.optimizer: torch.optim.Optimizer = (
             torch.optim.SGD(groups, momentum=0.9, weight_decay=decay)
-            if settings.optimizer == "sgd"
+            if config.optimizer == "sgd"
             else torch.optim.AdamW(groups, weight_decay=decay)
         )
-        draws = len(examples) * settings.samples
-        self.steps = -(-draws // settings.batch)
+        draws = len(examples) * config.samples
+        self.steps = -(-draws // config.batch)
         self.schedule: Any = (
-            torch.optim.lr_scheduler.StepLR(self.optimizer, max(1, self.steps * settings.epochs * 2 // 3))
-            if settings.schedule == "step"
+            torch.optim.lr_scheduler.StepLR(self.optimizer, max(1, self.steps * config.epochs * 2 // 3))
+            if config.schedule == "step"
             else torch.optim.lr_scheduler.OneCycleLR(
-                self.optimizer, [body_lr, settings.head_lr], total_steps=self.steps * settings.epochs
+                self.optimizer, [body_lr, config.head_lr], total_steps=self.steps * config.epochs
             )
         )
 
@@ -200,7 +200,7 @@ class _Training:
         """Train all epochs, or those that are left; returns the mean loss of each."""
         losses = self._resume(state)
         self.classifier.model.train()
-        for epoch in track(range(len(losses), self.settings.epochs), "training from tags", quiet=quiet):
+        for epoch in track(range(len(losses), self.config.epochs), "training from tags", quiet=quiet):
             losses.append(self._epoch(store, epoch))
             self._keep(state, losses)
         self.classifier.model.eval()
@@ -209,10 +209,10 @@ class _Training:
     def _epoch(self, store: FrameStore, epoch: int) -> float:
         random = np.random.default_rng([self.seed, 5, epoch])
         torch.manual_seed(int(random.integers(1 << 62)))
-        order = random.permutation(np.repeat(np.arange(len(self.examples)), self.settings.samples))
+        order = random.permutation(np.repeat(np.arange(len(self.examples)), self.config.samples))
         total = 0.0
-        for start in range(0, len(order), self.settings.batch):
-            chosen = [self.examples[index] for index in order[start : start + self.settings.batch]]
+        for start in range(0, len(order), self.config.batch):
+            chosen = [self.examples[index] for index in order[start : start + self.config.batch]]
             self.optimizer.zero_grad()
             for inputs, targets in self._groups(store, chosen, random):
                 loss = self._loss(self.classifier.model(inputs.to(self.device)), targets.to(self.device))
@@ -247,19 +247,19 @@ class _Training:
         else:
             pictures = store.frames(example.video.source, [int(random.integers(length))])
         inputs = classifier.prepare(pictures, classifier.short_side)
-        if self.settings.crop:
-            top, left = (int(random.integers(max(side - self.settings.crop, 0) + 1)) for side in inputs.shape[-2:])
-            inputs = inputs[..., top : top + self.settings.crop, left : left + self.settings.crop]
+        if self.config.crop:
+            top, left = (int(random.integers(max(side - self.config.crop, 0) + 1)) for side in inputs.shape[-2:])
+            inputs = inputs[..., top : top + self.config.crop, left : left + self.config.crop]
         return inputs.flip(-1) if random.random() < 0.5 else inputs
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        if self.settings.loss == "bce":
+        if self.config.loss == "bce":
             return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / targets.shape[1]
         return functional.cross_entropy(logits, targets, reduction="sum")
 
     def _about(self) -> dict[str, Any]:
         videos = [example.video.name for example in self.examples]
-        return {**asdict(self.settings), "labels": list(self.classifier.labels), "seed": self.seed, "videos": videos}
+        return {**asdict(self.config), "labels": list(self.classifier.labels), "seed": self.seed, "videos": videos}
 
     def _keep(self, path: Path, losses: list[float]) -> None:
         parts = {"model": self.classifier.model, "optimizer": self.optimizer, "schedule": self.schedule}
@@ -276,7 +276,7 @@ class _Training:
         except Exception as error:  # on arbitrary bytes torch's reader raises whatever its parsing meets
             raise DataError(path, f"cannot be read as the state of a training, remove it: {error}") from error
         if about != self._about():
-            raise DataError(path, "is the state of a training with other settings or videos; remove it or choose --out")
+            raise DataError(path, "is the state of a training with other config or videos; remove it or choose --out")
         self.classifier.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -284,21 +284,21 @@ class _Training:
 
 
 def _network(
-    settings: ClassifySettings, labels: tuple[str, ...], weights: Path | None, seed: int
+    config: ClassifierConfig, labels: tuple[str, ...], weights: Path | None, seed: int
 ) -> tuple[Classifier, list[Tensor]]:
     """The network with a last layer for the labels, and the parameters of that layer."""
     torch.manual_seed(seed)
     if weights is None:
-        classifier = build_classifier(settings.network, len(labels))
+        classifier = build_classifier(config.network, len(labels))
         head = head_of(classifier.model, len(labels))
     else:
         state = read_state(weights)
         classes = len(state[next(reversed(state))])
-        classifier = build_classifier(settings.network, classes)
-        load_weights(classifier.model, state, settings.network, weights)
+        classifier = build_classifier(config.network, classes)
+        load_weights(classifier.model, state, config.network, weights)
         head = list(replace_head(classifier.model, classes, len(labels)).parameters())
-    frames = (settings.frames or classifier.frames) if classifier.frames else 0
-    short_side = settings.short_side or classifier.short_side or 224
+    frames = (config.frames or classifier.frames) if classifier.frames else 0
+    short_side = config.short_side or classifier.short_side or 224
     return replace(classifier, labels=labels, frames=frames, short_side=short_side), head
 
 

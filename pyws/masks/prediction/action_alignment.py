@@ -1,7 +1,7 @@
 """Actions of whole actors: instances, their tracks, and a vote along each (WS^2, inference).
 
-A frame says who is there far more surely than what they do. Each instance of an actor therefore takes the action that
-most frames around it see.
+A frame shows the actor far more reliably than the action. Each instance of an actor therefore takes the action that
+most frames around it predict.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ EIGHT = np.ones((3, 3), bool)  # neighbours that belong together
 
 
 @dataclass(frozen=True)
-class AlignSettings:
-    """How instances are found and linked, and who votes."""
+class AlignmentConfig:
+    """How instances are found and linked, and how their actions are voted."""
 
     radius: int = 5
-    """Frames before and after that vote."""
+    """Sampled frames before and after that vote."""
     vote: Literal["frame", "pixel", "prob"] = "frame"
     """One vote for each frame of the track, one for each pixel, or each pixel's probabilities."""
-    least_area: int = 64
-    """Pixels of an instance, at least."""
-    least_share: float = 0.001
-    """Of the frame that an instance covers, at least."""
-    least_iou: float = 0.3
-    """Of the masks of an instance in two frames."""
-    far: int = 4
-    """Frames of the video between two sampled ones, beyond which boxes are compared instead of masks."""
-    least_box_iou: float = 0.2
-    """Of those boxes."""
-    bridge: int = 1
-    """Sampled frames that an instance may be missing from."""
+    min_area: int = 64
+    """Minimum area of an instance, in pixels."""
+    min_share: float = 0.001
+    """Minimum share of the frame that an instance covers."""
+    min_iou: float = 0.3
+    """Minimum IoU of the masks of an instance in two frames."""
+    max_mask_gap: int = 4
+    """Maximum distance of two sampled frames whose masks are compared, in frames of the video; beyond it boxes are."""
+    min_box_iou: float = 0.2
+    """Minimum IoU of those boxes."""
+    max_missing: int = 1
+    """Maximum number of sampled frames in a row that an instance may be missing from."""
 
 
-class Belief(NamedTuple):
-    """What a network thinks of each pixel of a frame."""
+class ClassProbabilities(NamedTuple):
+    """Class probabilities of each pixel of a frame."""
 
     ids: NDArray[np.int64]
     """(K,) train ids."""
-    probabilities: NDArray[np.float32]
-    """(K, H, W) of them."""
+    values: NDArray[np.float32]
+    """(K, H, W) float32."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Instance:
     actor: int
     mask: NDArray[np.bool_]  # (H, W)
     pixels: NDArray[np.int64]  # (actions,) pixels of each action inside
-    belief: NDArray[np.float64] | None = None  # (actions,) probability of each with this actor, summed over the pixels
+    action_sums: NDArray[np.float64] | None = None  # (actions,) probability of each, summed over the pixels
     track: int = -1
     action: int = 0
 
@@ -86,25 +86,25 @@ class Aligned:
 def align_actions(
     masks: Sequence[Pixels],
     space: LabelSpace,
-    settings: AlignSettings = AlignSettings(),
+    config: AlignmentConfig = AlignmentConfig(),
     gap: int = 1,
     instances: list[Instance] | None = None,
 ) -> Aligned:
-    """Give each instance of an actor the action that the frames around it see most often.
+    """Give each instance of an actor the action that the frames around it predict most often.
 
     Parameters
     ----------
     masks : (H, W) uint8 train ids of the sampled frames of one video, in order
     space : what the ids mean; only pairs that it has can come out
-    settings : see :class:`AlignSettings`
+    config : see :class:`AlignmentConfig`
     gap : frames of the video from one sampled frame to the next
     instances : of :func:`find_instances` for each frame in turn, where they are known already; ``vote="prob"`` needs
-        them, found with the network's belief
+        them, found with class probabilities
 
     Returns
     -------
     Aligned. The background and the actors are as they were; pieces too small for an instance keep their action. Ties
-    go to the action that the instance's own frame sees, then to the one with more pixels, then to the lower one.
+    go to the action predicted in the frame of the instance, then to the one with more pixels, then to the lower one.
 
     Examples
     --------
@@ -115,23 +115,27 @@ def align_actions(
     [1, 1, 1]
     """
     if instances is None:
-        instances = [one for index, mask in enumerate(masks) for one in find_instances(index, mask, space, settings)]
-    if settings.vote == "prob" and any(one.belief is None for one in instances):
-        raise ValueError("align_actions: vote 'prob' needs instances that were found with a belief")
-    _link(instances, len(masks), settings, gap)
+        instances = [one for index, mask in enumerate(masks) for one in find_instances(index, mask, space, config)]
+    if config.vote == "prob" and any(one.action_sums is None for one in instances):
+        raise ValueError("align_actions: vote 'prob' needs instances that were found with class probabilities")
+    _link(instances, len(masks), config, gap)
     pairs = space.pairs()
     result = [mask.copy() for mask in masks]
     for one in instances:
         near = [
-            other for other in instances if other.track == one.track and abs(other.frame - one.frame) <= settings.radius
+            other for other in instances if other.track == one.track and abs(other.frame - one.frame) <= config.radius
         ]
-        one.action = _winner(one, near, pairs[one.actor] > 0, settings.vote)
+        one.action = _winner(one, near, pairs[one.actor] > 0, config.vote)
         result[one.frame][one.mask] = pairs[one.actor, one.action]
     return Aligned(result, instances)
 
 
 def find_instances(
-    index: int, mask: Pixels, space: LabelSpace, settings: AlignSettings, belief: Belief | None = None
+    index: int,
+    mask: Pixels,
+    space: LabelSpace,
+    config: AlignmentConfig,
+    probabilities: ClassProbabilities | None = None,
 ) -> list[Instance]:
     """Connected components of each actor in frame ``index``, large enough, row by row from the top."""
     from scipy import ndimage
@@ -143,45 +147,45 @@ def find_instances(
         for number in range(1, count + 1):
             inside = labels == number
             pixels = np.bincount(actions[inside], minlength=len(space.actions))
-            if pixels.sum() >= max(settings.least_area, settings.least_share * mask.size):
-                found.append(Instance(index, actor, inside, pixels, _believed(actor, inside, space, belief)))
+            if pixels.sum() >= max(config.min_area, config.min_share * mask.size):
+                found.append(Instance(index, actor, inside, pixels, _action_sums(actor, inside, space, probabilities)))
     return found
 
 
-def _believed(
-    actor: int, inside: NDArray[np.bool_], space: LabelSpace, belief: Belief | None
+def _action_sums(
+    actor: int, inside: NDArray[np.bool_], space: LabelSpace, probabilities: ClassProbabilities | None
 ) -> NDArray[np.float64] | None:
     """(actions,) probability of the actor's pairs, summed over the pixels inside."""
-    if belief is None:
+    if probabilities is None:
         return None
-    own = np.asarray(space.actor)[belief.ids] == actor
-    total = belief.probabilities[own][:, inside].sum(1, dtype=np.float64)
-    return np.bincount(np.asarray(space.action)[belief.ids[own]], total, len(space.actions)).astype(np.float64)
+    own = np.asarray(space.actor)[probabilities.ids] == actor
+    total = probabilities.values[own][:, inside].sum(1, dtype=np.float64)
+    return np.bincount(np.asarray(space.action)[probabilities.ids[own]], total, len(space.actions)).astype(np.float64)
 
 
-def _link(instances: list[Instance], frames: int, settings: AlignSettings, gap: int) -> None:
+def _link(instances: list[Instance], frames: int, config: AlignmentConfig, gap: int) -> None:
     """Number the tracks: each instance goes on the track of the one that overlaps it best in a frame shortly before."""
     tracks = 0
     by_frame = [[one for one in instances if one.frame == index] for index in range(frames)]
     for index, current in enumerate(by_frame):
-        for back in range(1, settings.bridge + 2):
+        for back in range(1, config.max_missing + 2):
             if index >= back:
                 taken = {one.track for recent in by_frame[index - back + 1 : index + 1] for one in recent}
-                _match([one for one in by_frame[index - back] if one.track not in taken], current, settings, gap * back)
+                _match([one for one in by_frame[index - back] if one.track not in taken], current, config, gap * back)
         for one in current:
             if one.track < 0:
                 one.track, tracks = tracks, tracks + 1
 
 
-def _match(before: list[Instance], current: list[Instance], settings: AlignSettings, distance: int) -> None:
+def _match(before: list[Instance], current: list[Instance], config: AlignmentConfig, distance: int) -> None:
     """One to one, the best overlap first; ties by the order of the instances."""
-    far = distance > settings.far
-    overlap, least = (_box_iou, settings.least_box_iou) if far else (_mask_iou, settings.least_iou)
+    far = distance > config.max_mask_gap
+    overlap, min_overlap = (_box_iou, config.min_box_iou) if far else (_mask_iou, config.min_iou)
     scored = [
         (-score, i, j)
         for i, one in enumerate(before)
         for j, other in enumerate(current)
-        if one.actor == other.actor and other.track < 0 and (score := overlap(one, other)) >= least
+        if one.actor == other.actor and other.track < 0 and (score := overlap(one, other)) >= min_overlap
     ]
     used: set[int] = set()
     for _, i, j in sorted(scored):
@@ -210,7 +214,7 @@ def _winner(one: Instance, near: list[Instance], valid: NDArray[np.bool_], vote:
     if vote == "frame":
         votes = np.bincount([int(other.pixels.argmax()) for other in near], minlength=len(pixels))
     elif vote == "prob":
-        votes = np.sum([other.belief for other in near if other.belief is not None], 0)
+        votes = np.sum([other.action_sums for other in near if other.action_sums is not None], 0)
     own = int(one.pixels.argmax())
     candidates = np.flatnonzero(valid)
     return int(max(candidates, key=lambda action: (votes[action], action == own, pixels[action], -action)))

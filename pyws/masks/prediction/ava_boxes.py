@@ -1,4 +1,4 @@
-"""Where a classifier of clips looks at AVA's key frames: boxes and peaks of its maps (WS^2 section 4.5)."""
+"""Boxes and peaks of a clip classifier's activation maps at AVA's key frames (WS^2 section 4.5)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from pyws.models.classifiers import Classifier
 
 
 def attend(
-    classifier: Classifier, videos: dict[str, Path], keys: list[KeyFrame], actions: dict[str, int], least: float = 0.1
+    classifier: Classifier,
+    videos: dict[str, Path],
+    keys: list[KeyFrame],
+    actions: dict[str, int],
+    min_probability: float = 0.1,
 ) -> Iterator[Attention]:
     """Boxes of every action that the classifier sees at each key frame.
 
@@ -33,7 +37,7 @@ def attend(
     videos : source of each video, whose frames start at second 900
     keys : sorted by video
     actions : AVA's id of each label of the classifier
-    least : probability below which an action is not looked for; the likeliest always is
+    min_probability : actions below it are left out, but for the likeliest
 
     Raises
     ------
@@ -54,16 +58,16 @@ def attend(
             start = min(max(keys[index].frame - classifier.frames // 2, 0), max(len(source) - classifier.frames, 0))
             clip = Clip(start, min(classifier.frames, len(source)), classifier.frames)
             frames = stack(list(source.read(range(clip.start, clip.start + clip.real))), source.path)
-            yield from _of_clip(classifier, clip, frames, index, keys[index].frame, actions, least)
+            yield from _of_clip(classifier, clip, frames, index, keys[index].frame, actions, min_probability)
 
 
-def boxes_of_map(scores: NDArray[np.floating], least_share: float = 0.005) -> tuple[Boxes, NDArray[np.float64]]:
+def boxes_of_map(scores: NDArray[np.floating], min_share: float = 0.005) -> tuple[Boxes, NDArray[np.float64]]:
     """Boxes around the parts of a map above Otsu's threshold.
 
     Parameters
     ----------
     scores : (H, W) in [0, 1]
-    least_share : of the frame that a connected part (8 neighbours) must cover
+    min_share : of the frame that a connected part (8 neighbours) must cover
 
     Returns
     -------
@@ -82,7 +86,7 @@ def boxes_of_map(scores: NDArray[np.floating], least_share: float = 0.005) -> tu
     boxes, means = [], []
     for part, place in enumerate(ndimage.find_objects(parts), start=1):
         inside = parts[place] == part
-        if inside.sum() >= least_share * height * width:
+        if inside.sum() >= min_share * height * width:
             rows, columns = place
             boxes.append([columns.start / width, rows.start / height, columns.stop / width, rows.stop / height])
             means.append(float(scores[place][inside].mean()))
@@ -96,7 +100,7 @@ def _of_clip(
     index: int,
     frame: int,
     actions: dict[str, int],
-    least: float,
+    min_probability: float,
 ) -> Iterator[Attention]:
     inputs = classifier.prepare(frames[[k - clip.start for k in clip.indices()]][None], classifier.short_side)
     device = next(classifier.model.parameters()).device
@@ -109,7 +113,7 @@ def _of_clip(
     size = (frames.shape[1], frames.shape[2])
     scores = scaled_maps(maps[None, :, nearest], size)[0].numpy()
     for label, of_class, likely in zip(classifier.labels, scores, probability, strict=True):
-        if label in actions and (likely >= least or likely == probability.max()):
+        if label in actions and (likely >= min_probability or likely == probability.max()):
             boxes, means = boxes_of_map(of_class)
             row, column = np.unravel_index(int(of_class.argmax()), of_class.shape)
             peak = ((column + 0.5) / size[1], (row + 0.5) / size[0]) if of_class.any() else None

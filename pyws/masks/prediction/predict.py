@@ -2,7 +2,7 @@
 
 What is written under the output folder::
 
-    manifest.json                  model, settings, and what became of each video
+    manifest.json                  model, configuration, and what became of each video
     masks/<video>/<frame>.png      palette PNG of the run's label ids
     instances/<video>.json         the same as COCO: images, categories, annotations with run lengths and track_id
     slic/<parameters>/<video>/<frame>.png   superpixels, where masks are refined by them
@@ -26,22 +26,22 @@ from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, open_frames, 
 from pyws.errors import DataError
 from pyws.files import SpacedJson, read_json, write_json
 from pyws.masks.checkpoint import load_checkpoint
-from pyws.masks.initial_masks.cam_to_mask import Superpixels
+from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.masks.prediction.action_alignment import (
     Aligned,
-    AlignSettings,
-    Belief,
+    AlignmentConfig,
+    ClassProbabilities,
     Instance,
     align_actions,
     find_instances,
 )
 from pyws.masks.self_training.loop import read_run
 from pyws.masks.self_training.pseudo_annotations import digest, superpixels_of
-from pyws.masks.self_training.train_segmentation import TrainingSettings, best_ids, predict_scores, segmentation_network
+from pyws.masks.self_training.train_segmentation import TrainingConfig, best_ids, predict_scores, segmentation_network
 from pyws.models.deeplab import DeepLabV2
 from pyws.progress import track
 
-FORMAT = "pyws masks predict 1"
+FORMAT = "pyws masks predict 2"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def load_model(run: Path, device: torch.device | None = None) -> Model:
         raise DataError(run / "model.safetensors", "is not the model that the manifest of its run names")
     space = LabelSpace.read(manifest["label_space"], run / "manifest.json")
     training = manifest["parameters"]["training"]
-    network = segmentation_network(TrainingSettings(**training), space).eval()
+    network = segmentation_network(TrainingConfig(**training), space).eval()
     load_checkpoint(run / "model.safetensors", network)
     place = device or torch.device("cpu")
     init = manifest["parameters"]["init"]
@@ -84,12 +84,12 @@ def predict_videos(
     out: Path,
     tags: dict[str, list[int]] | None = None,
     every: int = 1,
-    align: AlignSettings | None = None,
+    align: AlignmentConfig | None = None,
     on_error: Literal["error", "skip"] = "error",
     quiet: bool = False,
     refine: bool = False,
 ) -> dict[str, Any]:
-    """Write masks and instances of videos; those that an earlier call of the same settings finished are left alone.
+    """Write masks and instances of videos; those that an earlier call with the same arguments finished are left alone.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def predict_videos(
     """
     if every < 1:
         raise ValueError(f"every: must be >= 1, got {every}")
-    align = align or AlignSettings()
+    align = align or AlignmentConfig()
     parameters = {
         "model_sha256": model.sha256, "every": every, "tags": tags, "align": asdict(align), "refine": refine
     }  # fmt: skip
@@ -140,7 +140,7 @@ def _predict_video(
     allowed: list[int] | None,
     out: Path,
     every: int,
-    align: AlignSettings,
+    align: AlignmentConfig,
     superpixels: Superpixels | None,
     quiet: bool,
 ) -> dict[str, Any]:
@@ -156,8 +156,10 @@ def _predict_video(
             labels = torch.from_numpy(superpixels(picture, frames.name, stem))
             found = ops.superpixel_vote(labels[None], found, len(model.space)).classes
         masks.append(found[0].numpy())
-        belief = Belief(ids.numpy(), scores[0].softmax(0).cpu().numpy()) if align.vote == "prob" else None
-        instances += find_instances(len(masks) - 1, masks[-1], model.space, align, belief)
+        probabilities = (
+            ClassProbabilities(ids.numpy(), scores[0].softmax(0).cpu().numpy()) if align.vote == "prob" else None
+        )
+        instances += find_instances(len(masks) - 1, masks[-1], model.space, align, probabilities)
         if masks[-1].shape != masks[0].shape:
             raise DataError(frames.path, f"frames must have one size, got {masks[0].shape} and {masks[-1].shape}")
     aligned = align_actions(masks, model.space, align, every, instances)
@@ -208,5 +210,5 @@ def _open_manifest(out: Path, parameters: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(path, f"must be a manifest of format {FORMAT!r}; choose another folder")
     if manifest["parameters"] != parameters:
-        raise DataError(out, "holds masks of another model or other settings; choose another folder")
+        raise DataError(out, "holds masks of another model or another configuration; choose another folder")
     return manifest

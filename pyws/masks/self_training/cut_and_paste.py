@@ -1,7 +1,7 @@
 """Patches of frames around pseudo-annotations, and cut-and-paste composites of them (WS^2 section 3.2).
 
-A good mask, cut out and pasted over another part of the same video, gives a patch that looks like a real one. A bad
-mask brings a piece of its own background along, or leaves a piece of the object behind, and the seam shows.
+A good mask, cut out and pasted over another part of the same video, gives a patch that looks real. A bad mask includes
+some of its own background or misses some of the object, and the composite shows a seam.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from pyws import ops
 from pyws.data.video.frames import Pixels
-from pyws.masks.self_training.pseudo_annotations import as_images
+from pyws.masks.self_training.image_ops import as_images, gaussian_blur
 
 SEAM = 1.0  # pixels, standard deviation of the blur of a mask's edge
 RELAXED = 0.01  # share of a background patch that may be foreground, where no patch without any exists
@@ -39,7 +38,7 @@ class Square(NamedTuple):
 def foreground_square(mask: NDArray[np.bool_], context: float = 0.25) -> Square | None:
     """The square around a mask, with a margin.
 
-    Without surroundings, a mask that fills its patch would make the composite equal to the original, and pass.
+    The margin matters: the composite of a mask that fills its whole patch equals the original, and would pass.
 
     Parameters
     ----------
@@ -83,14 +82,15 @@ class Backgrounds:
     def draw(self, side: int, rng: np.random.Generator) -> tuple[int, Square, bool] | None:
         """A patch drawn at random: its frame, its square, and whether foreground up to RELAXED had to be allowed.
 
-        A frame with room is drawn first, then one of its places, all equally likely. None where no frame has room.
+        A frame that has such a patch is drawn first, then one of its places, all equally likely. None where no frame
+        has one.
         """
         frames = torch.arange(len(self._integral))
         for share in (0.0, RELAXED):
             counts = ops.count_patches(self._integral, frames, torch.full_like(frames, side), share).numpy()
-            roomy = np.flatnonzero(counts)
-            if len(roomy):
-                index = int(rng.choice(roomy))
+            possible = np.flatnonzero(counts)
+            if len(possible):
+                index = int(rng.choice(possible))
                 rank = torch.tensor([int(rng.integers(counts[index]))])
                 query = torch.tensor([index]), torch.tensor([side]), rank
                 place = ops.find_patches(self._integral, *query, share)[0].tolist()
@@ -111,39 +111,26 @@ def composite(foreground: Tensor, mask: Tensor, background: Tensor, seam: float 
     -------
     (B, 3, S, S) float. Equal to ``foreground`` where that equals ``background``.
     """
-    weight = _blur(mask[:, None].to(foreground.dtype), seam)
+    weight = gaussian_blur(mask[:, None].to(foreground.dtype), seam)
     return background + weight * (foreground - background)
-
-
-def _blur(values: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (B, 1, H, W); beyond the border the border goes on."""
-    radius = math.ceil(3 * sigma)
-    if radius == 0:
-        return values
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=values.dtype) / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    padded = functional.pad(values, (radius,) * 4, mode="replicate")
-    return functional.conv2d(functional.conv2d(padded, kernel[None, None, None]), kernel[None, None, :, None])
-
-
-def resample(patches: Tensor, size: int) -> Tensor:
-    """Patches (B, 3, S, S) at another size, antialiased. Real patches and composites must both come through here:
-    else a discriminator learns the traces of resampling."""
-    return functional.interpolate(patches, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A pseudo-annotation of one label in one frame, ready to be judged."""
+    """The patch of a pseudo-annotation of one label in one frame, and its composite."""
 
-    real: Tensor  # (3, S, S) float in [0, 1], untouched
-    pasted: Tensor | None  # (3, S, S), the composite; None where the video has no room for a background
-    mask: Tensor  # (S, S) bool
-    relaxed: bool = False  # the background has a little foreground
+    real: Tensor
+    """(3, S, S) float in [0, 1], the patch of the frame."""
+    pasted: Tensor | None
+    """(3, S, S) float in [0, 1], the composite; None where no frame of the video has a background of this size."""
+    mask: Tensor
+    """(S, S) bool."""
+    relaxed: bool = False
+    """Whether the background contains foreground, up to the share RELAXED."""
 
 
-def parts_of(mask: NDArray[np.bool_], least: float = 0.1) -> list[NDArray[np.bool_]]:
-    """The connected parts (8 neighbours) of a mask (H, W), row by row, but those below ``least`` of its pixels.
+def parts_of(mask: NDArray[np.bool_], min_share: float = 0.1) -> list[NDArray[np.bool_]]:
+    """The connected parts (8 neighbours) of a mask (H, W), row by row, but those below ``min_share`` of its pixels.
 
     Examples
     --------
@@ -156,7 +143,7 @@ def parts_of(mask: NDArray[np.bool_], least: float = 0.1) -> list[NDArray[np.boo
 
     labels, count = ndimage.label(mask, np.ones((3, 3), bool))
     parts = [labels == number for number in range(1, count + 1)]
-    return [part for part in parts if part.sum() >= least * mask.sum()]
+    return [part for part in parts if part.sum() >= min_share * mask.sum()]
 
 
 def cut(

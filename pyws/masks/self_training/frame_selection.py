@@ -1,7 +1,7 @@
-"""Which pseudo-annotations are good enough to train on (WS^2 section 3.2): composites that look real, or that the
-classifier recognises.
+"""Selection of pseudo-annotations to train on (WS^2 section 3.2): composites that the discriminator takes for real, or
+that the classifier recognises.
 
-The judgement is kept as ``select/v<i>.jsonl``, one line a frame.
+The selection is kept as ``select/v<i>.jsonl``, one line a frame.
 """
 
 from __future__ import annotations
@@ -22,142 +22,142 @@ from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import Pixels
 from pyws.errors import DataError
 from pyws.files import atomic_write
-from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, cut, parts_of, resample
+from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, cut, parts_of
+from pyws.masks.self_training.image_ops import resample
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
-from pyws.masks.self_training.train_discriminator import JudgeSettings, judge, seed_of
-from pyws.models.classifiers import Classifier
+from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, score_composites, seed_of
+from pyws.models.classifiers import IMAGENET_MEAN, Classifier
 
 CLASSIFIER_BATCH = 16
 
 
 @dataclass(frozen=True)
-class SelectionSettings:
-    """Which frames are selected."""
+class SelectionConfig:
+    """How frames are selected."""
 
-    rule: Literal["either", "both", "disc", "cls", "none"] = "either"
-    """What a label must pass: discriminator or classifier, both, one of them alone; none selects every frame."""
+    rule: Literal["either", "both", "discriminator", "classifier", "none"] = "either"
+    """Tests that a label must pass: either of the two, both, one alone; none selects every frame."""
     frame_rule: Literal["all", "any"] = "all"
-    """How many labels of a frame must pass."""
+    """Labels of a frame that must pass: all of them, or any."""
     per_component: bool = False
-    """Judge each connected part of a label by itself, in a patch of its own; all of them must pass."""
+    """Test each connected component of a label in a patch of its own; all of them must pass."""
     context: float = 0.25
-    """Margin of a patch around the box of its mask."""
-    least_share: float = 0.02
-    """Of its patch that a mask must cover."""
-    most_share: float = 0.9
-    """Of its patch that a mask may cover."""
-    disc_threshold: float = 0.5
-    """A composite passes the discriminator above this probability of being real."""
-    disc_quantile: float | None = None
-    """Instead of disc_threshold: this share of the composites passes, those that look most real."""
-    cls_threshold: float = 0.0
-    """Least softmax of the label's own class for the classifier to pass it."""
-    cls_input: Literal["composite", "masked"] = "composite"
-    """What the classifier sees: the composite, or the mask's pixels over grey."""
-    cls_size: int = 224
-    """Side of what the classifier sees, in pixels."""
+    """Margin of a patch around the bounding box of its mask, as a share of the box."""
+    min_share: float = 0.02
+    """Minimum share of its patch that a mask must cover."""
+    max_share: float = 0.9
+    """Maximum share of its patch that a mask may cover."""
+    classifier_threshold: float = 0.0
+    """Minimum softmax of the label's own class for the classifier to pass it."""
+    classifier_input: Literal["composite", "masked"] = "composite"
+    """Input of the classifier: the composite, or the pixels of the mask over grey."""
+    classifier_size: int = 224
+    """Side of the classifier's input, in pixels."""
     min_per_class: int = 0
-    """Frames of a class that are selected at least: the best scored of those that failed are added."""
+    """Minimum number of selected frames of a class: the best scored of those that failed are added."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.least_share < self.most_share <= 1:
+        if not 0 <= self.min_share < self.max_share <= 1:
             raise ValueError(
-                f"selection: 0 <= least_share < most_share <= 1 must hold, got {self.least_share}, {self.most_share}"
+                f"selection: 0 <= min_share < max_share <= 1 must hold, got {self.min_share}, {self.max_share}"
             )
-        if self.disc_quantile is not None and not 0 < self.disc_quantile <= 1:
-            raise ValueError(f"selection: disc_quantile must be in (0, 1], got {self.disc_quantile}")
-        if self.context < 0 or self.min_per_class < 0 or self.cls_size < 1:
-            raise ValueError("selection: context and min_per_class must be >= 0, and cls_size >= 1")
+        if self.context < 0 or self.min_per_class < 0 or self.classifier_size < 1:
+            raise ValueError("selection: context and min_per_class must be >= 0, and classifier_size >= 1")
 
     @property
     def uses_discriminator(self) -> bool:
-        return self.rule in ("either", "both", "disc")
+        return self.rule in ("either", "both", "discriminator")
 
     @property
     def uses_classifier(self) -> bool:
-        return self.rule in ("either", "both", "cls")
+        return self.rule in ("either", "both", "classifier")
 
 
 @dataclass
-class _Judgement:
-    """What is known of one label in one frame, and the patches of it that the tests need."""
+class _Candidate:
+    """One label in one frame: its row of the selection, and the patches that the tests need."""
 
     label: int
     about: dict[str, Any]
-    patches: tuple[Tensor, Tensor] | None = None  # real and pasted, uint8, at the size of the discriminator
-    pictured: Tensor | None = None  # what the classifier sees
+    patches: tuple[Tensor, Tensor] | None = None  # real and pasted, uint8, at the input size of the discriminator
+    pictured: Tensor | None = None  # input of the classifier
 
 
 def select(
     data: Annotations,
     folder: Path,
     frames: Sequence[Frame],
-    settings: SelectionSettings,
-    judging: JudgeSettings,
+    config: SelectionConfig,
+    discriminator: DiscriminatorConfig,
     classifier: Classifier | None,
     seed: int,
     device: torch.device,
 ) -> list[dict[str, Any]]:
-    """Judge the pseudo-annotations of frames.
+    """Test the pseudo-annotations of frames.
 
     Parameters
     ----------
-    data, folder, frames : what is judged: the masks of ``frames`` in the folder of one version
-    settings, judging, classifier : how; the classifier may be None where the rule does not use it
-    seed : of backgrounds and discriminators
+    data : frames and their tags
+    folder : pseudo-annotations of one version
+    frames : what is tested
+    config, discriminator : configuration of the tests
+    classifier : of the first stage; may be None where the rule does not use it
+    seed : of the backgrounds and of the discriminators
     device : where the networks run
 
     Returns
     -------
-    One row a frame, in the order of ``frames``: ``{"video", "frame", "selected", "labels": [...]}``; each label, or
-    each ``part`` of it, has its scores ``disc`` and ``cls`` (None where it was not tested), what it passed, and why it
-    was not tested.
+    One row a frame, in the order of ``frames``: ``{"video", "frame", "selected", "labels": [...]}``. Each label, or
+    each ``part`` of it, has the scores ``discriminator`` and ``classifier`` (None where it was not tested), the tests
+    that it passed, and why it was not tested.
     """
-    if settings.uses_classifier and classifier is None:
-        raise ValueError(f"select: rule {settings.rule!r} needs the classifier of the first stage")
+    if config.uses_classifier and classifier is None:
+        raise ValueError(f"select: rule {config.rule!r} needs the classifier of the first stage")
     rows: list[dict[str, Any]] = []
-    judged: list[tuple[Frame, _Judgement]] = []
-    for frame, found in _judgements(data, folder, frames, settings, judging, classifier, seed):
-        judged += ((frame, one) for one in found)
+    candidates: list[tuple[Frame, _Candidate]] = []
+    for frame, found in _candidates(data, folder, frames, config, discriminator, classifier, seed):
+        candidates += ((frame, one) for one in found)
         rows.append({"video": frame.video, "frame": frame.stem, "labels": [one.about for one in found]})
-    if settings.uses_discriminator:
-        _ask_discriminator(judged, settings, judging, seed, device)
+    if config.uses_discriminator:
+        _test_by_discriminator(candidates, config, discriminator, seed, device)
     for row in rows:
-        passed = [_passes(about, settings.rule) for about in row["labels"]]
-        row["selected"] = bool(passed) and (all(passed) if settings.frame_rule == "all" else any(passed))
-    _fill_classes(rows, settings.min_per_class)
+        passed = [_passes(about, config.rule) for about in row["labels"]]
+        row["selected"] = bool(passed) and (all(passed) if config.frame_rule == "all" else any(passed))
+    _fill_classes(rows, config.min_per_class)
     return rows
 
 
-def _judgements(
+def _candidates(
     data: Annotations,
     folder: Path,
     frames: Sequence[Frame],
-    settings: SelectionSettings,
-    judging: JudgeSettings,
+    config: SelectionConfig,
+    discriminator: DiscriminatorConfig,
     classifier: Classifier | None,
     seed: int,
-) -> Iterator[tuple[Frame, list[_Judgement]]]:
-    """The labels of each frame, with the patches cut and the classifier asked, video by video."""
+) -> Iterator[tuple[Frame, list[_Candidate]]]:
+    """The labels of each frame, with their patches cut and their classifier scores, video by video."""
     for video, group in groupby(frames, key=lambda frame: frame.video):
         several = list(group)
         masks = [data.mask(folder, frame) for frame in several]
         present = [[int(label) for label in np.unique(mask) if label not in (0, IGNORE)] for mask in masks]
-        if settings.rule == "none":
-            yield from ((f, [_Judgement(k, {"label": k}) for k in ks]) for f, ks in zip(several, present, strict=True))
+        if config.rule == "none":
+            yield from ((f, [_Candidate(k, {"label": k}) for k in ks]) for f, ks in zip(several, present, strict=True))
             continue
         backgrounds = Backgrounds(masks)
         pictures = _Pictures(data, several)
         found = [
             [
-                _prepare(pictures, i, one, chosen, backgrounds, settings, judging.patch_size, seed_of(seed, video, i))
+                _prepare(
+                    pictures, i, one, chosen, backgrounds, config, discriminator.patch_size, seed_of(seed, video, i)
+                )
                 for label in labels
-                for one, chosen in _pieces(label, mask == label, settings.per_component)
+                for one, chosen in _pieces(label, mask == label, config.per_component)
             ]
             for i, (mask, labels) in enumerate(zip(masks, present, strict=True))
         ]
-        if classifier is not None and settings.uses_classifier:
-            _ask_classifier([one for labels in found for one in labels], data, settings, classifier)
+        if classifier is not None and config.uses_classifier:
+            _test_by_classifier([one for labels in found for one in labels], data, config, classifier)
         yield from zip(several, found, strict=True)
 
 
@@ -175,7 +175,7 @@ class _Pictures(Sequence[Pixels]):
 
 
 def _pieces(label: int, mask: NDArray[np.bool_], per_component: bool) -> list[tuple[dict[str, int], NDArray[np.bool_]]]:
-    """What is judged of a label: all its pixels, or its parts one by one."""
+    """What is tested of a label: all its pixels, or its connected components one by one."""
     if not per_component:
         return [({"label": label}, mask)]
     return [({"label": label, "part": number}, part) for number, part in enumerate(parts_of(mask))]
@@ -187,46 +187,43 @@ def _prepare(
     one: dict[str, int],
     chosen: NDArray[np.bool_],
     backgrounds: Backgrounds,
-    settings: SelectionSettings,
+    config: SelectionConfig,
     size: int,
     seed: int,
-) -> _Judgement:
-    """Cut out the pixels ``chosen`` of what ``one`` names."""
+) -> _Candidate:
+    """Cut out the pixels ``chosen`` of the label, or of the part of it, that ``one`` names."""
     label = one["label"]
     rng = np.random.default_rng([seed, *one.values()])
-    sample = cut(pictures, index, chosen, backgrounds, rng, settings.context)
+    sample = cut(pictures, index, chosen, backgrounds, rng, config.context)
     share = float(sample.mask.double().mean())
-    about: dict[str, Any] = {**one, "share": round(share, 6), "disc": None, "cls": None}
-    if not settings.least_share <= share <= settings.most_share:
-        return _Judgement(label, {**about, "untested": "small" if share < settings.least_share else "large"})
+    about: dict[str, Any] = {**one, "share": round(share, 6), "discriminator": None, "classifier": None}
+    if not config.min_share <= share <= config.max_share:
+        return _Candidate(label, {**about, "untested": "small" if share < config.min_share else "large"})
     if sample.pasted is None:
         about["untested"] = "no background"
     elif sample.relaxed:
         about["relaxed"] = True
     patches = None
-    if sample.pasted is not None and settings.uses_discriminator:
+    if sample.pasted is not None and config.uses_discriminator:
         both = resample(torch.stack([sample.real, sample.pasted]), size)
         real, pasted = (both * 255).round().clamp(0, 255).to(torch.uint8)
         patches = (real, pasted)
-    pictured = resample(_for_classifier(sample, settings.cls_input)[None], settings.cls_size)[0]
-    return _Judgement(label, about, patches, pictured if settings.uses_classifier else None)
+    pictured = resample(_for_classifier(sample, config.classifier_input)[None], config.classifier_size)[0]
+    return _Candidate(label, about, patches, pictured if config.uses_classifier else None)
 
 
 def _for_classifier(sample: Sample, kind: str) -> Tensor:
     if kind == "composite" and sample.pasted is not None:
         return sample.pasted
-    grey = sample.real.new_tensor(IMAGE_MEAN)[:, None, None]
+    grey = sample.real.new_tensor(IMAGENET_MEAN)[:, None, None]
     return torch.where(sample.mask, sample.real, grey)
 
 
-IMAGE_MEAN = (0.485, 0.456, 0.406)  # of ImageNet: what a normalised picture has as zero
-
-
 @torch.no_grad()
-def _ask_classifier(
-    found: list[_Judgement], data: Annotations, settings: SelectionSettings, classifier: Classifier
+def _test_by_classifier(
+    found: list[_Candidate], data: Annotations, config: SelectionConfig, classifier: Classifier
 ) -> None:
-    """The softmax of the best class of each label, and whether no other class is above it; pictures are let go."""
+    """Softmax of the best class of each label, and whether no other class exceeds it; the inputs are released."""
     tested = [one for one in found if one.pictured is not None]
     weight = next(classifier.model.parameters())
     mean, std = (weight.new_tensor(values)[:, None, None] for values in (classifier.mean, classifier.std))
@@ -237,49 +234,61 @@ def _ask_classifier(
         for one, row in zip(batch, scores, strict=True):
             own = list(data.classes[one.label])
             score = float(row[own].max())
-            one.about["cls"] = round(score, 6)
-            one.about["cls_pass"] = int(row.argmax()) in own and score >= settings.cls_threshold
+            one.about["classifier"] = round(score, 6)
+            one.about["classifier_pass"] = int(row.argmax()) in own and score >= config.classifier_threshold
             one.pictured = None
 
 
-def _ask_discriminator(
-    judged: list[tuple[Frame, _Judgement]],
-    settings: SelectionSettings,
-    judging: JudgeSettings,
+def _test_by_discriminator(
+    candidates: list[tuple[Frame, _Candidate]],
+    config: SelectionConfig,
+    discriminator: DiscriminatorConfig,
     seed: int,
     device: torch.device,
 ) -> None:
-    tested = [(frame, one, one.patches) for frame, one in judged if one.patches is not None]
+    tested = [(frame, one, one.patches) for frame, one in candidates if one.patches is not None]
     if not tested:
         return
     real, pasted = (torch.stack([patches[kind] for _, _, patches in tested]) for kind in (0, 1))
-    scores = judge(real, pasted, [frame.video for frame, _, _ in tested], judging, seed, device)
-    threshold = settings.disc_threshold
-    if settings.disc_quantile is not None:
-        threshold = float(scores.quantile(1 - settings.disc_quantile))
+    scores = score_composites(real, pasted, [frame.video for frame, _, _ in tested], discriminator, seed, device)
+    threshold = discriminator.threshold
+    if discriminator.quantile is not None:
+        threshold = float(scores.quantile(1 - discriminator.quantile))
     for (_, one, _), score in zip(tested, scores.tolist(), strict=True):
-        one.about["disc"] = round(score, 6)
-        one.about["disc_pass"] = score >= threshold if settings.disc_quantile is not None else score > threshold
+        one.about["discriminator"] = round(score, 6)
+        one.about["discriminator_pass"] = (
+            score >= threshold if discriminator.quantile is not None else score > threshold
+        )
 
 
 def _passes(about: dict[str, Any], rule: str) -> bool:
-    disc, cls = about.get("disc_pass", False), about.get("cls_pass", False)
-    return {"either": disc or cls, "both": disc and cls, "disc": disc, "cls": cls, "none": True}[rule]
+    real, recognised = about.get("discriminator_pass", False), about.get("classifier_pass", False)
+    return {
+        "either": real or recognised,
+        "both": real and recognised,
+        "discriminator": real,
+        "classifier": recognised,
+        "none": True,
+    }[rule]
 
 
-def _fill_classes(rows: list[dict[str, Any]], least: int) -> None:
-    """Select the best scored of the frames that failed, for classes that have fewer than ``least``."""
+def _fill_classes(rows: list[dict[str, Any]], min_frames: int) -> None:
+    """Select the best scored of the frames that failed, for classes that have fewer than ``min_frames``."""
     labels = sorted({about["label"] for row in rows for about in row["labels"]})
-    for label in labels if least else ():
+    for label in labels if min_frames else ():
         own = [row for row in rows if any(about["label"] == label for about in row["labels"])]
-        missing = least - sum(row["selected"] for row in own)
+        missing = min_frames - sum(row["selected"] for row in own)
         failed = sorted((row for row in own if not row["selected"]), key=lambda row: -_score(row, label))
         for row in failed[: max(missing, 0)]:
             row["selected"] = row["added"] = True
 
 
 def _score(row: dict[str, Any], label: int) -> float:
-    return max((about["disc"] or 0.0) + (about["cls"] or 0.0) for about in row["labels"] if about["label"] == label)
+    return max(
+        (about["discriminator"] or 0.0) + (about["classifier"] or 0.0)
+        for about in row["labels"]
+        if about["label"] == label
+    )
 
 
 def summary(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
@@ -291,14 +300,14 @@ def summary(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, A
             counts = of_class.setdefault(names[label], {"frames": 0, "selected": 0})
             counts["frames"] += 1
             counts["selected"] += row["selected"]
-    passed = [(about.get("disc_pass", False), about.get("cls_pass", False)) for about in labels]
+    passed = [(about.get("discriminator_pass", False), about.get("classifier_pass", False)) for about in labels]
     return {
         "frames": len(rows),
         "selected": sum(row["selected"] for row in rows),
         "empty": sum(not row["labels"] for row in rows),
         "labels": len(labels),
-        "by_disc_only": passed.count((True, False)),
-        "by_cls_only": passed.count((False, True)),
+        "by_discriminator_only": passed.count((True, False)),
+        "by_classifier_only": passed.count((False, True)),
         "by_both": passed.count((True, True)),
         "untested": sum("untested" in about for about in labels),
         "classes": of_class,

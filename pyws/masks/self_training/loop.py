@@ -32,13 +32,13 @@ from pyws.data.video.frames import write_mask
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json, write_json
 from pyws.masks.checkpoint import load_checkpoint, save_checkpoint
-from pyws.masks.self_training.frame_selection import SelectionSettings, read_selection, select, summary, write_selection
+from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection, select, summary, write_selection
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
 from pyws.masks.self_training.ric import Criterion
-from pyws.masks.self_training.stopping import LoopSettings, best_epoch, epochs_are_enough, returned_version, why_stop
-from pyws.masks.self_training.train_discriminator import JudgeSettings, seed_of
+from pyws.masks.self_training.stopping import LoopConfig, best_epoch, epochs_are_enough, returned_version, why_stop
+from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, seed_of
 from pyws.masks.self_training.train_segmentation import (
-    TrainingSettings,
+    TrainingConfig,
     make_optimizer,
     predict_frames,
     segmentation_network,
@@ -55,37 +55,37 @@ STATES = ("selecting", "training", "deciding", "predicting", "done")
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class SelfTrainingConfig:
     """Everything that the masks of a run depend on, beside the first stage and the weights."""
 
-    selection: SelectionSettings = field(default_factory=SelectionSettings)
-    judging: JudgeSettings = field(default_factory=JudgeSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    loop: LoopSettings = field(default_factory=LoopSettings)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
     seed: int = 0
 
 
-def as_variant(settings: RunSettings, variant: Variant) -> RunSettings:
-    """Settings of a row of the paper's Table 1.
+def as_variant(config: SelfTrainingConfig, variant: Variant) -> SelfTrainingConfig:
+    """Configuration of a row of the paper's Table 1.
 
     "ws2": as they are. "model-s": the epoch is chosen by mIoU_PA. "baseline": that, and every frame is trained on.
     """
-    loop, selection = settings.loop, settings.selection
+    loop, selection = config.loop, config.selection
     if variant != "ws2":
         loop = replace(loop, criterion="miou_pa")
     if variant == "baseline":
         selection = replace(selection, rule="none")
-    return replace(settings, loop=loop, selection=selection)
+    return replace(config, loop=loop, selection=selection)
 
 
-class Evolution:
+class SelfTraining:
     """One run of the second stage.
 
     Parameters
     ----------
     init : what ``pyws masks init`` wrote
     out : the folder of the run; one that was begun with the same parameters is continued
-    settings : all of them
+    config : of all steps
     classifier : of the first stage; None where the selection rule does not ask it
     backbone_weights : of the segmentation network's body, None for random ones
     device : where networks run
@@ -100,18 +100,18 @@ class Evolution:
         self,
         init: Path,
         out: Path,
-        settings: RunSettings,
+        config: SelfTrainingConfig,
         classifier: Classifier | None = None,
         backbone_weights: Path | None = None,
         device: torch.device | None = None,
         quiet: bool = False,
     ) -> None:
         self.data = Annotations(init, out / "frames")
-        self.out, self.settings, self.classifier = out, settings, classifier
+        self.out, self.config, self.classifier = out, config, classifier
         self.backbone_weights = backbone_weights
         self.device = device or torch.device("cpu")
         self.quiet = quiet
-        self.training, self.validation = split(self.data, settings.loop, settings.seed)
+        self.training, self.validation = split(self.data, config.loop, config.seed)
         self.manifest = self._open_manifest()
 
     def run(self) -> dict[str, Any]:
@@ -142,15 +142,15 @@ class Evolution:
     def _select(self, version: dict[str, Any]) -> None:
         """Judge every frame that may be trained on, or scored on if that is asked for."""
         number = version["version"]
-        frames = [*self.training, *(self.validation if self.settings.loop.select_validation else ())]
+        frames = [*self.training, *(self.validation if self.config.loop.select_validation else ())]
         rows = select(
             self.data,
             self.annotations(number),
             frames,
-            self.settings.selection,
-            self.settings.judging,
+            self.config.selection,
+            self.config.discriminator,
             self.classifier,
-            seed_of(self.settings.seed, "select", number),
+            seed_of(self.config.seed, "select", number),
             self.device,
         )
         write_selection(self._selection(number), rows)
@@ -162,23 +162,23 @@ class Evolution:
         else:
             raise DataError(
                 self._selection(number),
-                f"no frame passes the selection rule {self.settings.selection.rule!r}; use another, or min_per_class",
+                f"no frame passes the selection rule {self.config.selection.rule!r}; use another, or min_per_class",
             )
 
     def _train(self, version: dict[str, Any]) -> None:
         """Train until the criterion no longer rises; the model of the best epoch is kept."""
-        number, loop = version["version"], self.settings.loop
+        number, loop = version["version"], self.config.loop
         frames, held_out = self._frames(number)
-        seed = seed_of(self.settings.seed, "train", number)
+        seed = seed_of(self.config.seed, "train", number)
         model, optimizer, curve = self._start(number, seed)
-        for epoch in track(range(self.settings.training.max_epoch), f"version {number}", quiet=self.quiet):
+        for epoch in track(range(self.config.training.max_epoch), f"version {number}", quiet=self.quiet):
             if epoch < len(curve):
                 continue
             if epochs_are_enough([row[loop.criterion] for row in curve], loop.patience, loop.tolerance):
                 break
             folder = self.annotations(number)
             loss = train_epoch(
-                model, optimizer, self.data, folder, frames, self.settings.training, epoch, seed, self.device
+                model, optimizer, self.data, folder, frames, self.config.training, epoch, seed, self.device
             )
             curve.append({"epoch": epoch, "loss": loss, **self._score(model, held_out, number)})
             if best_epoch([row[loop.criterion] for row in curve]) == epoch:
@@ -192,7 +192,7 @@ class Evolution:
     def _decide(self, version: dict[str, Any]) -> None:
         """Stop, or go on to the next version."""
         self._last(version["version"]).unlink(missing_ok=True)
-        reason = why_stop(self.manifest["versions"], self.settings.loop)
+        reason = why_stop(self.manifest["versions"], self.config.loop)
         if reason is None:
             version["state"] = "predicting"
         else:
@@ -200,12 +200,12 @@ class Evolution:
 
     def _predict(self, version: dict[str, Any]) -> None:
         """Write the next version of the pseudo-annotations, those of its frames that are not there yet."""
-        number, loop = version["version"], self.settings.loop
+        number, loop = version["version"], self.config.loop
         model = self.model(number)
         old, new = self.annotations(number), self.annotations(number + 1)
         missing = [frame for frame in self.data.frames if not frame.png(new).is_file()]
         masks = predict_frames(
-            model, self.data, missing, loop.constrain_labels, self.settings.training.short_side, self.device
+            model, self.data, missing, loop.constrain_labels, self.config.training.short_side, self.device
         )
         for frame, mask in track(masks, f"masks of version {number + 1}", len(missing), self.quiet):
             if loop.refine_pa:
@@ -220,7 +220,7 @@ class Evolution:
     def _finish(self, reason: str) -> None:
         """Choose the model that the run ends with."""
         trained = [version for version in self.manifest["versions"] if "best_score" in version]
-        number = returned_version(trained, self.settings.loop.returned)
+        number = returned_version(trained, self.config.loop.returned)
         with atomic_write(self.out / "model.safetensors", "wb") as file:
             file.write(self.model_file(number).read_bytes())
         self.manifest["versions"][-1]["state"] = "done"
@@ -238,17 +238,17 @@ class Evolution:
         return model.to(self.device).eval()
 
     def _untrained(self, weights: Path | None = None) -> DeepLabV2:
-        return segmentation_network(self.settings.training, self.data.space, weights)
+        return segmentation_network(self.config.training, self.data.space, weights)
 
     def _start(self, number: int, seed: int) -> tuple[DeepLabV2, torch.optim.SGD, list[dict[str, Any]]]:
         """The network, its optimizer and the scores of the epochs that are done."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = self._untrained(self.backbone_weights)
-        if self.settings.loop.start == "previous" and number > 0:
+        if self.config.loop.start == "previous" and number > 0:
             load_checkpoint(self.model_file(number - 1), model)
         model.to(self.device)
-        optimizer = make_optimizer(model, self.settings.training)
+        optimizer = make_optimizer(model, self.config.training)
         if not self._last(number).is_file():
             return model, optimizer, []
         return model, optimizer, load_checkpoint(self._last(number), model, optimizer)["curve"]
@@ -259,13 +259,13 @@ class Evolution:
             Frame(row["video"], row["frame"]) for row in read_selection(self._selection(number)) if row["selected"]
         }
         held_out = list(self.validation)
-        if self.settings.loop.select_validation:
+        if self.config.loop.select_validation:
             held_out = [frame for frame in held_out if frame in selected] or held_out
         return [frame for frame in self.training if frame in selected], held_out
 
     def _score(self, model: DeepLabV2, frames: Sequence[Frame], number: int) -> dict[str, Any]:
         """RIC and its parts against the pseudo-annotations of this version, and mIoU_PA against the first one's."""
-        loop = self.settings.loop
+        loop = self.config.loop
         now, first = (
             Criterion(
                 len(self.data.space),
@@ -277,7 +277,7 @@ class Evolution:
         )
         foreground = False
         masks = predict_frames(
-            model, self.data, frames, loop.constrain_labels, self.settings.training.short_side, self.device
+            model, self.data, frames, loop.constrain_labels, self.config.training.short_side, self.device
         )
         for frame, mask in masks:
             foreground |= bool(mask.any())
@@ -315,7 +315,7 @@ class Evolution:
 
     def _open_manifest(self) -> dict[str, Any]:
         parameters = {
-            **asdict(self.settings),
+            **asdict(self.config),
             "init": self.data.parameters,
             "backbone_sha256": digest([self.backbone_weights]) if self.backbone_weights else None,
             "classifier": self.classifier.name if self.classifier else None,
@@ -369,7 +369,7 @@ def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + key, value
 
 
-def split(data: Annotations, loop: LoopSettings, seed: int) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
+def split(data: Annotations, loop: LoopConfig, seed: int) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
     """Frames to train on and to score on, drawn by the seed.
 
     Whole videos are held out such that every tag keeps a video to train on.

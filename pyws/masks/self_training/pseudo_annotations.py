@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,8 +17,8 @@ from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, in_order, open_frames, read_image, read_mask
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json
-from pyws.masks.initial_masks.cam_to_mask import Superpixels
 from pyws.masks.initial_masks.pipeline import FORMAT
+from pyws.masks.initial_masks.superpixels import Superpixels
 
 CACHED_BYTES = 1 << 30
 _SUPERPIXELS = ("region_area", "compactness", "iterations", "superpixels")
@@ -137,11 +136,6 @@ class Annotations:
 def superpixels_of(parameters: Mapping[str, Any], folder: Path) -> Superpixels:
     """Superpixels by the parameters of a first stage, kept under ``folder``."""
     return Superpixels(folder / "slic", *(parameters[key] for key in _SUPERPIXELS))
-
-
-def as_images(pictures: Iterable[Pixels]) -> Tensor:
-    """Pictures of one size to what a network takes: (B, 3, H, W) float in [0, 1]."""
-    return torch.from_numpy(np.stack(list(pictures))).permute(0, 3, 1, 2).float() / 255
 
 
 def digest(files: Iterable[Path]) -> str:

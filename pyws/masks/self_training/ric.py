@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from pyws import ops
-
-IGNORED = 255  # annotated pixels of this id agree with nothing and disagree with nothing
+from pyws.data.tagged.label_space import IGNORE
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,9 @@ class Criterion:
         """
         if self.binary:
             prediction = (prediction > 0).to(torch.uint8)
-            annotation = torch.where(annotation == IGNORED, IGNORED, annotation > 0).to(torch.uint8)
+            annotation = torch.where(annotation == IGNORE, IGNORE, annotation > 0).to(torch.uint8)
         counts = ops.superpixel_confusion(
-            superpixels, prediction, annotation, self.num_classes, self.alpha, self.beta, IGNORED
+            superpixels, prediction, annotation, self.num_classes, self.alpha, self.beta, IGNORE
         )
         self.consistency += counts.consistency.sum(0).cpu()
         self.agreement += counts.agreement.sum(0).cpu()

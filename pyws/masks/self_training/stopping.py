@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class LoopSettings:
+class LoopConfig:
     """How versions follow one another."""
 
     criterion: Literal["ric", "miou_pa", "rii"] = "ric"
@@ -80,7 +80,7 @@ def epochs_are_enough(scores: Sequence[float], patience: int, tolerance: float) 
     return stale >= patience
 
 
-def why_stop(versions: Sequence[dict[str, Any]], settings: LoopSettings) -> str | None:
+def why_stop(versions: Sequence[dict[str, Any]], config: LoopConfig) -> str | None:
     """Why there is no version after those trained so far; None if there is one.
 
     Parameters
@@ -92,10 +92,10 @@ def why_stop(versions: Sequence[dict[str, Any]], settings: LoopSettings) -> str 
     if not last["foreground"]:
         return f"version {len(versions) - 1} predicts background only"
     before = [version["best_score"] for version in versions[:-1]]
-    if before and last["best_score"] - max(before) <= settings.outer_tolerance:
-        return f"the best {settings.criterion} rose by no more than {settings.outer_tolerance}"
-    if len(versions) >= settings.max_versions:
-        return f"{settings.max_versions} versions are done"
+    if before and last["best_score"] - max(before) <= config.outer_tolerance:
+        return f"the best {config.criterion} rose by no more than {config.outer_tolerance}"
+    if len(versions) >= config.max_versions:
+        return f"{config.max_versions} versions are done"
     return None
 
 

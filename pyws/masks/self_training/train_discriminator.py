@@ -1,4 +1,4 @@
-"""The discriminator of cut-and-paste composites: trained by cross-fitting on the pseudo-annotations that it judges."""
+"""The discriminator of cut-and-paste composites, trained by cross-fitting on the pseudo-annotations that it scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JITTER = 0.1  # largest change of brightness and contrast
 
 
 @dataclass(frozen=True)
-class JudgeSettings:
+class DiscriminatorConfig:
     """How the discriminator is built and trained."""
 
     patch_size: int = 66
@@ -28,21 +28,27 @@ class JudgeSettings:
     norm: Norm = "none"
     """Normalisation of its layers: none, spectral (weights) or instance (features of a patch)."""
     folds: int = 2
-    """1, or 2: each half of the videos is judged by a discriminator of the other half."""
+    """1, or 2: the composites of each half of the videos are scored by a discriminator trained on the other half."""
     epochs: int = 10
-    """At most."""
+    """Maximum number of epochs; training stops early at the lowest held-out loss."""
     batch: int = 64
     """Patches of a step, half of them real."""
     lr: float = 2e-4
-    """Of Adam."""
+    """Learning rate of Adam."""
     smoothing: float = 0.1
-    """Of the labels: real is 1 - smoothing."""
+    """Label smoothing: the target of real patches is 1 - smoothing."""
+    threshold: float = 0.5
+    """A composite passes above this probability of being real."""
+    quantile: float | None = None
+    """Instead of the threshold: the share of the composites that pass, those with the highest probabilities."""
 
     def __post_init__(self) -> None:
         if self.folds not in (1, 2):
-            raise ValueError(f"folds: must be 1 or 2, got {self.folds}")
+            raise ValueError(f"discriminator: folds must be 1 or 2, got {self.folds}")
         if self.epochs < 1 or self.batch < 2:
-            raise ValueError(f"judge: epochs must be >= 1 and batch >= 2, got {self.epochs} and {self.batch}")
+            raise ValueError(f"discriminator: epochs must be >= 1 and batch >= 2, got {self.epochs} and {self.batch}")
+        if self.quantile is not None and not 0 < self.quantile <= 1:
+            raise ValueError(f"discriminator: quantile must be in (0, 1], got {self.quantile}")
 
 
 def seed_of(*parts: object) -> int:
@@ -56,19 +62,21 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
 
 
-def judge(
-    real: Tensor, pasted: Tensor, videos: Sequence[str], settings: JudgeSettings, seed: int, device: torch.device
+def score_composites(
+    real: Tensor, pasted: Tensor, videos: Sequence[str], config: DiscriminatorConfig, seed: int, device: torch.device
 ) -> Tensor:
-    """How real the composites look, in the eyes of a discriminator that never saw them.
+    """Probability that each composite is real, by a discriminator that was not trained on it.
 
-    A discriminator that was trained on a composite remembers it and rejects it, however good it is; with two folds
-    each composite is judged by the discriminator of the other half of the videos.
+    A discriminator memorises the composites that it was trained on and rejects them, however good they are. With two
+    folds, each composite is scored by the discriminator trained on the other half of the videos.
 
     Parameters
     ----------
     real, pasted : (N, 3, S, S) uint8, the untouched patch and the composite of each sample
     videos : the video of each sample; one video alone is parted by samples
-    settings, seed, device : of the training
+    config : of the network and its training
+    seed : of everything random
+    device : where it is trained
 
     Returns
     -------
@@ -81,33 +89,33 @@ def judge(
     order = torch.randperm(len(units), generator=torch.Generator().manual_seed(seed_of(seed, "folds")))
     place = torch.empty_like(order)
     place[order] = torch.arange(len(units))
-    fold = place[of_unit] % settings.folds
+    fold = place[of_unit] % config.folds
     scores = torch.zeros(len(real), dtype=torch.float64)
-    for number in range(settings.folds):
-        seen = fold != number if settings.folds > 1 and len(units) > 1 else torch.ones_like(fold, dtype=torch.bool)
-        model = _train(real[seen], pasted[seen], of_unit[seen], settings, seed_of(seed, "fold", number), device)
-        judged = fold == number
-        scores[judged] = _scores(model, pasted[judged], settings.batch, device).sigmoid().double()
+    for number in range(config.folds):
+        seen = fold != number if config.folds > 1 and len(units) > 1 else torch.ones_like(fold, dtype=torch.bool)
+        model = _train(real[seen], pasted[seen], of_unit[seen], config, seed_of(seed, "fold", number), device)
+        scored = fold == number
+        scores[scored] = _scores(model, pasted[scored], config.batch, device).sigmoid().double()
     return scores
 
 
 def _train(
-    real: Tensor, pasted: Tensor, units: Tensor, settings: JudgeSettings, seed: int, device: torch.device
+    real: Tensor, pasted: Tensor, units: Tensor, config: DiscriminatorConfig, seed: int, device: torch.device
 ) -> Discriminator:
     """The discriminator at its lowest held-out loss; the last one where there is a single unit to hold out."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Discriminator(settings.patch_size, settings.width, settings.norm).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, betas=(0.5, 0.999))
+        model = Discriminator(config.patch_size, config.width, config.norm).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, betas=(0.5, 0.999))
     numbers = units.unique()
     held = torch.isin(units, numbers[-max(1, len(numbers) // HELD_OUT) :]) & (len(numbers) > 1)
     best, state, stale = float("inf"), None, 0
-    for epoch in range(settings.epochs):
+    for epoch in range(config.epochs):
         generator = torch.Generator().manual_seed(seed_of(seed, epoch))
-        _epoch(model, optimizer, real[~held], pasted[~held], settings, generator, device)
+        _epoch(model, optimizer, real[~held], pasted[~held], config, generator, device)
         if not held.any():
             continue
-        loss = _held_out_loss(model, real[held], pasted[held], settings.batch, device)
+        loss = _held_out_loss(model, real[held], pasted[held], config.batch, device)
         if loss < best:
             best, stale = loss, 0
             state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -125,15 +133,15 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     real: Tensor,
     pasted: Tensor,
-    settings: JudgeSettings,
+    config: DiscriminatorConfig,
     generator: torch.Generator,
     device: torch.device,
 ) -> None:
     """Every sample once, as it is and pasted."""
     model.train()
-    for chosen in torch.randperm(len(real), generator=generator).split(settings.batch // 2):
+    for chosen in torch.randperm(len(real), generator=generator).split(config.batch // 2):
         patches = _augment(torch.cat([real[chosen], pasted[chosen]]).float() / 255, generator)
-        target = torch.cat([torch.full((len(chosen),), 1 - settings.smoothing), torch.zeros(len(chosen))])
+        target = torch.cat([torch.full((len(chosen),), 1 - config.smoothing), torch.zeros(len(chosen))])
         loss = functional.binary_cross_entropy_with_logits(model(patches.to(device)), target.to(device))
         optimizer.zero_grad()
         loss.backward()

@@ -16,54 +16,54 @@ from torch.nn import functional
 from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import Pixels
-from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, as_images
+from pyws.masks.self_training.image_ops import as_images, gaussian_blur
+from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
 from pyws.masks.self_training.train_discriminator import seed_of
 from pyws.models.deeplab import RATES, DeepLabV2, build_deeplab
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """How the segmentation network is trained; defaults are the paper's, and its lab's where the paper is silent."""
+class TrainingConfig:
+    """How the segmentation network is trained; defaults are those of the paper, or of its authors' code base."""
 
     backbone: str = "resnet101"
     """resnet101, resnet50, resnet18, efficientnet-lite0 or small2d."""
     output_stride: int = 8
     """Pixels between two positions of its features: 8 or 16."""
     heads: Literal["joint", "factorised"] = "joint"
-    """Score each pair of an actor and an action by itself, or as the sum of its actor's and its action's score."""
+    """Score of a pair of an actor and an action: its own, or the sum of the actor's and the action's score."""
     frozen_norm: bool = True
-    """Batch norm keeps the statistics and the scale that it came with."""
+    """Batch norm keeps the statistics and the scale of the pretrained weights."""
     frozen_body: bool = False
-    """The backbone stays as it came and only the dilated convolutions learn: for few frames, and several times
-    faster."""
+    """Only the dilated convolutions learn: for few frames, and several times faster."""
     rates: tuple[int, ...] = RATES
     """Dilations of the summed 3x3 convolutions; 0 is a 1x1 convolution."""
     short_side: int | None = None
-    """Frames are made so small that their short side is this many pixels before the network sees them."""
+    """Maximum short side of the network's input, in pixels; larger frames are made smaller."""
     crop: int = 224
-    """Side of the square that a step trains on."""
+    """Side of the training crops, in pixels."""
     batch: int = 12
-    """Crops of a step."""
+    """Batch size, in crops."""
     max_epoch: int = 96
-    """Epochs that the learning rate is planned for; fewer are run where the criterion stops rising."""
+    """Epochs that the learning rate is scheduled for; training stops early where the criterion stops rising."""
     lr: float = 7e-4
-    """Of SGD, at the first step; it falls to 0 as (1 - step / steps) ** power."""
-    power: float = 0.9
-    """Of that fall."""
+    """Initial learning rate of SGD; it decays to 0 as (1 - step / steps) ** power."""
+    decay_power: float = 0.9
+    """Power of the learning rate's decay."""
     momentum: float = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     weight_decay: float = 4e-5
-    """Of SGD."""
+    """Weight decay of SGD."""
     head_lr: float = 1.0
-    """Times lr for the dilated convolutions; 10 is DeepLab's own protocol."""
+    """Factor of lr for the dilated convolutions; 10 is DeepLab's own protocol."""
     bias_lr: float = 1.0
-    """Times head_lr for their biases; 2 is DeepLab's own protocol."""
+    """Factor of lr * head_lr for their biases; 2 is DeepLab's own protocol."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Range of random scaling."""
     rotation: float = 10.0
-    """Largest random rotation, in degrees."""
+    """Maximum random rotation, in degrees."""
     blur: float = 1.0
-    """Largest standard deviation of the random blur of every second crop, in pixels."""
+    """Maximum standard deviation of the blur of every second crop, in pixels."""
     flip: bool = True
     """Mirror every second crop."""
 
@@ -77,33 +77,33 @@ class TrainingSettings:
             raise ValueError(f"training: scale must be a range above 0 and lr > 0, got {self.scale} and {self.lr}")
 
 
-def segmentation_network(settings: TrainingSettings, space: LabelSpace, weights: Path | None = None) -> DeepLabV2:
-    """The network of the settings for the labels; random weights where none are given.
+def segmentation_network(config: TrainingConfig, space: LabelSpace, weights: Path | None = None) -> DeepLabV2:
+    """The network of a configuration for a label space; random weights where none are given.
 
     Raises
     ------
     ValueError : factorised heads, but labels without actions
     """
     factors = None
-    if settings.heads == "factorised":
+    if config.heads == "factorised":
         if not space.has_actions:
             raise ValueError("heads: factorised heads need pairs of actors and actions, these labels are objects alone")
         factors = (space.actor, space.action)
-    options = {name: getattr(settings, name) for name in ("output_stride", "frozen_norm", "frozen_body", "rates")}
-    return build_deeplab(settings.backbone, len(space), weights, factors=factors, **options)
+    options = {name: getattr(config, name) for name in ("output_stride", "frozen_norm", "frozen_body", "rates")}
+    return build_deeplab(config.backbone, len(space), weights, factors=factors, **options)
 
 
-def make_optimizer(model: DeepLabV2, settings: TrainingSettings) -> torch.optim.SGD:
+def make_optimizer(model: DeepLabV2, config: TrainingConfig) -> torch.optim.SGD:
     """SGD over what is not frozen."""
-    head = settings.lr * settings.head_lr
+    head = config.lr * config.head_lr
     groups = [
-        {"params": [p for p in model.body.parameters() if p.requires_grad], "base_lr": settings.lr},
+        {"params": [p for p in model.body.parameters() if p.requires_grad], "base_lr": config.lr},
         {"params": [branch.weight for branch in model.branches], "base_lr": head},
-        {"params": [branch.bias for branch in model.branches], "base_lr": head * settings.bias_lr},
+        {"params": [branch.bias for branch in model.branches], "base_lr": head * config.bias_lr},
     ]
     for group in groups:
         group["lr"] = group["base_lr"]
-    return torch.optim.SGD(groups, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
 def train_epoch(
@@ -112,7 +112,7 @@ def train_epoch(
     data: Annotations,
     folder: Path,
     frames: Sequence[Frame],
-    settings: TrainingSettings,
+    config: TrainingConfig,
     epoch: int,
     seed: int,
     device: torch.device,
@@ -123,14 +123,14 @@ def train_epoch(
     repeated after an interruption is the same, and so are its results on a CPU.
     """
     model.train()
-    steps = math.ceil(len(frames) / settings.batch)
+    steps = math.ceil(len(frames) / config.batch)
     generator = torch.Generator().manual_seed(seed_of(seed, "order", epoch))
     total = 0.0
-    for step, chosen in enumerate(torch.randperm(len(frames), generator=generator).split(settings.batch)):
-        done = (epoch * steps + step) / (settings.max_epoch * steps)
+    for step, chosen in enumerate(torch.randperm(len(frames), generator=generator).split(config.batch)):
+        done = (epoch * steps + step) / (config.max_epoch * steps)
         for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * (1 - done) ** settings.power
-        crops = [_crop(data, folder, frames[index], settings, seed_of(seed, epoch, *frames[index])) for index in chosen]
+            group["lr"] = group["base_lr"] * (1 - done) ** config.decay_power
+        crops = [_crop(data, folder, frames[index], config, seed_of(seed, epoch, *frames[index])) for index in chosen]
         images, targets = (torch.stack(parts).to(device) for parts in zip(*crops, strict=True))
         loss = cross_entropy(model(images), targets)
         optimizer.zero_grad()
@@ -146,17 +146,15 @@ def cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     return total / (targets != IGNORE).sum().clamp(min=1)
 
 
-def _crop(
-    data: Annotations, folder: Path, frame: Frame, settings: TrainingSettings, seed: int
-) -> tuple[Tensor, Tensor]:
-    picture = data.picture(frame, settings.short_side)
+def _crop(data: Annotations, folder: Path, frame: Frame, config: TrainingConfig, seed: int) -> tuple[Tensor, Tensor]:
+    picture = data.picture(frame, config.short_side)
     mask = torch.from_numpy(data.mask(folder, frame).astype(np.int64))[None]
     mask = functional.interpolate(mask[None].float(), size=picture.shape[:2], mode="nearest")[0].long()
-    return random_crop(as_images([picture])[0], mask[0], settings, torch.Generator().manual_seed(seed))
+    return random_crop(as_images([picture])[0], mask[0], config, torch.Generator().manual_seed(seed))
 
 
 def random_crop(
-    image: Tensor, mask: Tensor, settings: TrainingSettings, generator: torch.Generator
+    image: Tensor, mask: Tensor, config: TrainingConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Scale, rotate, mirror, cut out and blur, in one resampling.
 
@@ -164,7 +162,7 @@ def random_crop(
     ----------
     image : (3, H, W) float in [0, 1]
     mask : (H, W) int64
-    settings : the size of the crop and the ranges
+    config : the size of the crop and the ranges
     generator : of everything random
 
     Returns
@@ -172,11 +170,11 @@ def random_crop(
     image (3, S, S) and mask (S, S); outside the frame the image is black and the mask 255
     """
     scale, angle, mirrored, down, right, blurred, sigma = torch.rand(7, generator=generator, dtype=torch.float64)
-    low, high = settings.scale
+    low, high = config.scale
     zoom = float(low + (high - low) * scale)
-    theta = math.radians(settings.rotation) * float(2 * angle - 1)
-    sign = -1.0 if settings.flip and mirrored < 0.5 else 1.0
-    size = settings.crop
+    theta = math.radians(config.rotation) * float(2 * angle - 1)
+    sign = -1.0 if config.flip and mirrored < 0.5 else 1.0
+    size = config.crop
     # The middle of the crop in the frame: anywhere where the crop lies inside; if it never does, the frame's middle.
     middle = [
         side / 2 + (float(place) - 0.5) * max(side - size / zoom, 0.0)
@@ -191,18 +189,9 @@ def random_crop(
     # 0 is what lies outside; ids are moved up by one to tell the background from it.
     ids = functional.grid_sample((mask[None, None] + 1).float(), grid, mode="nearest", align_corners=False)[0, 0]
     target = torch.where(ids > 0, ids.round().long() - 1, IGNORE)
-    if blurred < 0.5 and settings.blur > 0:
-        cut = _blur(cut, float(sigma) * settings.blur)
+    if blurred < 0.5 and config.blur > 0:
+        cut = gaussian_blur(cut, float(sigma) * config.blur)
     return cut[0], target
-
-
-def _blur(images: Tensor, sigma: float) -> Tensor:
-    radius = max(1, math.ceil(3 * sigma))
-    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype)
-    kernel = torch.exp(-0.5 * (offsets / max(sigma, 1e-3)) ** 2)
-    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
-    padded = functional.pad(images, (radius,) * 4, mode="replicate")
-    return functional.conv2d(functional.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)
 
 
 @torch.no_grad()

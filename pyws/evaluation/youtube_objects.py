@@ -1,4 +1,4 @@
-"""IoU of object masks by the protocols of YouTube-Objects."""
+"""IoU by the protocols of YouTube-Objects."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pyws.data.tagged.dataset import MaskSet
+from pyws.data.tagged.label_space import IGNORE
 from pyws.data.tagged.youtube_objects import shot_of
 from pyws.errors import DataError
 from pyws.evaluation.segmentation import mask_iou
@@ -17,19 +18,19 @@ from pyws.evaluation.semantic import annotated_frames, read_pair
 ONE_FRAME_SHOTS = ("motorbike/0007/001", "cow/0019/001")
 
 
-def evaluate_objects(
+def evaluate_youtube_objects(
     predictions: Path,
     data: MaskSet,
     semi_protocol: bool = False,
     foreground: Literal["category", "any"] = "category",
 ) -> dict[str, Any]:
-    """IoU of the video's object in every annotated frame, by class.
+    """IoU of the class of the video in every annotated frame, by class.
 
     Parameters
     ----------
     semi_protocol : leave out the first annotated frame of each shot, and the two shots of one frame, as semi-supervised
         methods do, which are given the first mask. Weak supervision keeps all
-    foreground : which predicted pixels are the object: those of the video's class, or those of any class
+    foreground : which predicted pixels count: those of the video's class, or those of any class
 
     Returns
     -------
@@ -52,9 +53,9 @@ def evaluate_objects(
         missing += guess is None
         tag = video.tags[0]
         said = np.zeros_like(truth) if guess is None else guess
-        object_ = said == tag if foreground == "category" else (said > 0) & (said < len(data.space))
-        known = truth != 255
-        one, two = object_ & known, (truth == tag) & known
+        predicted = said == tag if foreground == "category" else (said > 0) & (said < len(data.space))
+        known = truth != IGNORE
+        one, two = predicted & known, (truth == tag) & known
         row = (float(mask_iou(one, two)), int(np.count_nonzero(one & two)), int(np.count_nonzero(one | two)))
         rows.setdefault(data.space.names[tag], []).append(row)
     if not rows:

@@ -1,0 +1,58 @@
+"""The interface between annotators, which make initial masks, and the pipeline, which reads frames and writes files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from pyws.data.tagged.label_space import LabelSpace
+from pyws.data.video.frames import FrameFolder, VideoFile
+from pyws.masks.initial_masks.config import InitialMaskConfig
+
+
+class Chunk(NamedTuple):
+    """Frames of a video that are processed together, by their indices."""
+
+    read: list[int]
+    """Frames to read."""
+    sampled: list[int]
+    """Those of them that get masks."""
+
+
+class InitialMasks(NamedTuple):
+    """M_init of the sampled frames of a chunk, and its refinement."""
+
+    masks: Tensor
+    """(B, H, W) int64, 0 for background, k + 1 for the k-th tag of the video."""
+    refine: Callable[[Tensor], Tensor]
+    """Superpixels (B, H, W) to M_refine (B, H, W), of the same ids."""
+
+
+class Annotator(Protocol):
+    """What makes initial masks of a tagged video: :mod:`.image_annotator` from single frames,
+    :mod:`.actor_action_annotator` from frames and clips."""
+
+    @property
+    def config(self) -> InitialMaskConfig:
+        """Of superpixels, refinement and sampling."""
+
+    @property
+    def space(self) -> LabelSpace:
+        """What the ids of tags and masks mean."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Everything that the masks depend on beside the frames; what must agree for a folder to be continued."""
+
+    def kept_tags(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """The tags of a video that are annotated; none means that the video is left out."""
+
+    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...]) -> dict[str, Any]:
+        """What is chosen once for a video and kept in the manifest."""
+
+    def chunks(self, length: int) -> list[Chunk]:
+        """The parts of a video of so many frames, whatever is done already."""
+
+    def initial_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> InitialMasks:
+        """From the frames ``chunk.read`` (N, H, W, 3) uint8."""

@@ -1,0 +1,73 @@
+"""The configuration of initial masks, every default on one line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pyws.masks.initial_masks.superpixels import Superpixels
+
+
+@dataclass(frozen=True)
+class InitialMaskConfig:
+    """How initial masks are made; a folder holds masks of one configuration."""
+
+    short_side: int = 384
+    """Short side of an image classifier's input, in pixels; a classifier of pyws masks classify keeps its own."""
+    scales: tuple[float, ...] = (1.0,)
+    """Factors of the input's short side; maps are averaged over them. Small inputs show whole objects, large ones their
+    outline."""
+    mirror: bool = False
+    """Average with the maps of the mirrored frames."""
+    power: float = 1.0
+    """Exponent of the averaged map, which lies in [0, 1], before its threshold; above 1 masks are tighter."""
+    output_stride: int = 32
+    """Input pixels between two positions of the last feature map: 32, or 16 with dilated kernels."""
+    otsu_scale: Literal["frame", "map"] = "frame"
+    """Values that Otsu's threshold is computed from: of the map scaled to the frame, or of the map itself."""
+    superpixels: Literal["pyws", "skimage"] = "pyws"
+    """Implementation of SLIC: pyws.ops.slic, or scikit-image's."""
+    region_area: int = 768
+    """Mean area of a superpixel, in pixels of the frame."""
+    compactness: float = 10.0
+    """Weight of position against colour in SLIC."""
+    iterations: int = 10
+    """Iterations of SLIC."""
+    alpha: float = 0.5
+    """Minimum share of a superpixel that the initial mask must cover."""
+    beta: float = 0.4
+    """Bound on the share of the frame that one superpixel, or what --beta-on names, may cover."""
+    beta_on: Literal["superpixel", "component"] = "superpixel"
+    """What beta bounds: each superpixel, or each connected part of a refined mask."""
+    overlap: Literal["superpixel", "iou", "min"] = "superpixel"
+    """What alpha bounds: the share of the superpixel, the IoU of superpixel and mask, or the share of the smaller."""
+    batch: int = 8
+    """Batch size of an image classifier, in frames."""
+    max_frames: int = 0
+    """Maximum number of frames of a video that get masks, spread evenly; 0 for all."""
+
+    def __post_init__(self) -> None:
+        for name in ("short_side", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"masks init: {name} must be >= 1, got {getattr(self, name)}")
+        if not self.scales or not min(self.scales) > 0:
+            raise ValueError(f"masks init: scales must be > 0, at least one, got {self.scales}")
+        if not self.power > 0:
+            raise ValueError(f"masks init: power must be > 0, got {self.power}")
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"masks init: alpha must be in [0, 1], got {self.alpha}")
+        if not self.beta >= 0:
+            raise ValueError(f"masks init: beta must be >= 0, got {self.beta}")
+        if self.max_frames < 0:
+            raise ValueError(f"masks init: max_frames must be >= 0, got {self.max_frames}")
+        self.superpixel_cache(Path())
+
+    @property
+    def selection(self) -> tuple[float, float, str, str]:
+        """Arguments alpha, beta, overlap and beta_on of :func:`pyws.ops.superpixel_select`."""
+        return self.alpha, self.beta, self.overlap, self.beta_on
+
+    def superpixel_cache(self, out: Path) -> Superpixels:
+        """Superpixels by this configuration, kept under ``out``."""
+        return Superpixels(out / "slic", self.region_area, self.compactness, self.iterations, self.superpixels)
