@@ -104,31 +104,50 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   module.attr("dtypes") = py::tuple(dtypes);
   module.def("set_dtypes", pyws::bindings::set_dtypes);
 
-  PYWS_BIND(gradcam3d);
+  PYWS_LAUNCHERS(gradcam3d);
   PYWS_BIND_CPU(linpro);
   PYWS_BIND_CPU(linpro_rows);
-  PYWS_BIND_CPU(match_segments);
-  PYWS_BIND(otsu);
-  PYWS_BIND(otsu_masks);
+  PYWS_LAUNCHER_CPU(match_segments);
+  PYWS_LAUNCHERS(otsu);
+  PYWS_LAUNCHERS(otsu_masks);
   PYWS_LAUNCHERS(fuse_segments);
   PYWS_LAUNCHERS(suppress_segments);
-  module.def("fuse_segments_scratch", pyws::fuse_segments_scratch);
-  module.attr("OVERLAPS") = names_of<pyws::Overlap>();
-  module.attr("DISTRIBUTIONS") = names_of<pyws::Distribution>();
-  PYWS_BIND(count_proposals);
-  PYWS_BIND(fill_proposals);
+  PYWS_LAUNCHERS(count_proposals);
+  PYWS_LAUNCHERS(fill_proposals);
   PYWS_BIND(snippet_classes);
   PYWS_BIND(class_rows);
   PYWS_BIND(class_mean);
-  PYWS_BIND(slic);
-  bind(module, "slic_scratch", pyws::slic_scratch);
-  PYWS_BIND(superpixel_select);
-  PYWS_BIND(superpixel_vote);
-  PYWS_BIND(drop_components);
-  PYWS_BIND(superpixel_confusion);
-  PYWS_BIND(integral_image);
-  PYWS_BIND(count_patches);
-  PYWS_BIND(find_patches);
+  PYWS_LAUNCHERS(slic);
+  PYWS_LAUNCHERS(superpixel_select);
+  PYWS_LAUNCHERS(superpixel_vote);
+  PYWS_LAUNCHERS(drop_components);
+  PYWS_LAUNCHERS(superpixel_confusion);
+  PYWS_LAUNCHERS(integral_image);
+  PYWS_LAUNCHERS(count_patches);
+  PYWS_LAUNCHERS(find_patches);
+
+  // Sizes of scratch memory, in elements.
+  module.def("fuse_segments_scratch", pyws::fuse_segments_scratch);
+  module.def("gradcam3d_scratch", pyws::gradcam3d_scratch);
+  module.def("match_segments_scratch", pyws::match_segments_scratch);
+  module.def("propose_segments_runs", pyws::propose_segments_runs);
+  module.def("propose_segments_scratch", pyws::propose_segments_scratch);
+  module.def("slic_scratch", pyws::slic_scratch);
+
+  // What arguments may be, and what numbers of an answer mean.
+  module.attr("OVERLAPS") = names_of<pyws::Overlap>();
+  module.attr("DISTRIBUTIONS") = names_of<pyws::Distribution>();
+  module.attr("MASK_OVERLAPS") = names_of<pyws::MaskOverlap>();
+  module.attr("MAX_MATCH_THRESHOLDS") = pyws::kMatchThresholds;
+  module.attr("MAX_PROPOSAL_THRESHOLDS") = pyws::kMaxThresholds;
+  module.attr("ALL_FINITE") = pyws::kAllFinite;
+  module.attr("SLIC_LEVELS") = pyws::kSlicLevels;
+  module.attr("SLIC_CUBE_STEPS") = pyws::kSlicCubeSteps;
+  module.attr("SUMMARY_USED") = static_cast<int>(pyws::kUsed);
+  module.attr("SUMMARY_OUTSIDE") = static_cast<int>(pyws::kOutside);
+  module.attr("SUMMARY_UNKNOWN") = static_cast<int>(pyws::kUnknown);
+  module.attr("SUMMARY_SIZE") = static_cast<int>(pyws::kSummary);
+  module.attr("INVALID_KINDS") = static_cast<int>(pyws::kInvalidKinds);
 
   module.def("cpu_paths", cpu_paths);
   module.def("cpu_path", [] { return std::string(pyws::cpu_path_name(pyws::cpu_path())); });

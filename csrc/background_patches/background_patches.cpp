@@ -58,42 +58,39 @@ void find(const PatchLoops& loops, const Squares& squares, std::int64_t rank, st
 
 }  // namespace
 
-void integral_image_cpu(const std::uint8_t* masks, std::int64_t batch, std::int64_t height, std::int64_t width,
-                        std::int32_t* integral, int threads) {
+void integral_image_cpu(const IntegralParams& p, int threads) {
   const PatchLoops& loops = patch_loops();
-  const std::int64_t stride = width + 1;
-  parallel_for(batch, 1.0 * static_cast<double>(height * width), threads, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b) {
-      std::int32_t* frame = integral + b * (height + 1) * stride;
-      for (std::int64_t x = 0; x < stride; ++x) frame[x] = 0;
-      for (std::int64_t y = 0; y < height; ++y) {
-        frame[(y + 1) * stride] = 0;
-        loops.integrate(masks + (b * height + y) * width, frame + y * stride, width, frame + (y + 1) * stride);
-      }
+  const std::int64_t stride = p.width + 1;
+  parallel_for(p.batch, 1.0 * static_cast<double>(p.height * p.width), threads,
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t b = begin; b < end; ++b) {
+                   std::int32_t* frame = p.integral + b * (p.height + 1) * stride;
+                   for (std::int64_t x = 0; x < stride; ++x) frame[x] = 0;
+                   for (std::int64_t y = 0; y < p.height; ++y) {
+                     frame[(y + 1) * stride] = 0;
+                     loops.integrate(p.masks + (b * p.height + y) * p.width, frame + y * stride, p.width,
+                                     frame + (y + 1) * stride);
+                   }
+                 }
+               });
+}
+
+void count_patches_cpu(const CountPatchesParams& p, int threads) {
+  const PatchLoops& loops = patch_loops();
+  parallel_for(p.queries, walk_nanoseconds(p.height, p.width), threads, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const Squares squares = squares_of(p.integral, p.batch, p.height, p.width, p.frames[i], p.sides[i], p.share);
+      for (std::int64_t y = 0; y < squares.corners().rows; ++y) p.counts[i] += squares.count(loops, y);
     }
   });
 }
 
-void count_patches_cpu(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                       const std::int64_t* frames, const std::int64_t* sides, std::int64_t queries, double share,
-                       std::int64_t* counts, int threads) {
+void find_patches_cpu(const FindPatchesParams& p, int threads) {
   const PatchLoops& loops = patch_loops();
-  parallel_for(queries, walk_nanoseconds(height, width), threads, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(p.queries, walk_nanoseconds(p.height, p.width), threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const Squares squares = squares_of(integral, batch, height, width, frames[i], sides[i], share);
-      for (std::int64_t y = 0; y < squares.corners().rows; ++y) counts[i] += squares.count(loops, y);
-    }
-  });
-}
-
-void find_patches_cpu(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                      const std::int64_t* frames, const std::int64_t* sides, const std::int64_t* ranks,
-                      std::int64_t queries, double share, std::int64_t* corners, int threads) {
-  const PatchLoops& loops = patch_loops();
-  parallel_for(queries, walk_nanoseconds(height, width), threads, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const Squares squares = squares_of(integral, batch, height, width, frames[i], sides[i], share);
-      find(loops, squares, ranks[i], corners + 2 * i);
+      const Squares squares = squares_of(p.integral, p.batch, p.height, p.width, p.frames[i], p.sides[i], p.share);
+      find(loops, squares, p.ranks[i], p.corners + 2 * i);
     }
   });
 }

@@ -1,5 +1,4 @@
 #include "background_patches/background_patches.h"
-#include "common/cuda_launch.h"
 #include "common/pixel_runs_cuda.h"
 
 namespace pyws {
@@ -23,8 +22,8 @@ __global__ void sum_rows(const std::uint8_t* masks, std::int64_t rows, std::int6
   std::int32_t before = 0;
   for (std::int64_t first = 0; first < width; first += kWarp) {
     const std::int64_t x = first + lane;
-    const unsigned set = __ballot_sync(kAll, y > 0 && x < width && masks[mask + x] != 0);
-    if (x < width) out[x + 1] = before + __popc(set & (kAll >> (kWarp - 1 - lane)));
+    const unsigned set = __ballot_sync(kWholeWarp, y > 0 && x < width && masks[mask + x] != 0);
+    if (x < width) out[x + 1] = before + __popc(set & (kWholeWarp >> (kWarp - 1 - lane)));
     before += __popc(set);
   }
 }
@@ -75,7 +74,7 @@ __global__ void count_squares(const std::int32_t* integral, std::int64_t strips,
   unsigned fitting = 0;
   for (std::int64_t first = from; first < to; first += kThreads) {
     const std::int64_t at = first + threadIdx.x;
-    fitting += __popc(__ballot_sync(kAll, at < to && squares.fits(at)));
+    fitting += __popc(__ballot_sync(kWholeWarp, at < to && squares.fits(at)));
   }
   if (threadIdx.x % kWarp == 0 && fitting > 0) atomicAdd(counts + i, static_cast<Counter>(fitting));
 }
@@ -94,7 +93,7 @@ __global__ void find_squares(const std::int32_t* integral, std::int64_t batch, s
   for (std::int64_t first = 0; first < squares.count && rank >= 0 && !found; first += kThreads) {
     const std::int64_t at = first + threadIdx.x;
     const bool fits = at < squares.count && squares.fits(at);
-    const unsigned ballot = __ballot_sync(kAll, fits);
+    const unsigned ballot = __ballot_sync(kWholeWarp, fits);
     __syncthreads();
     if (lane == 0) fitting[warp] = __popc(ballot);
     __syncthreads();
@@ -115,31 +114,26 @@ __global__ void find_squares(const std::int32_t* integral, std::int64_t batch, s
 
 }  // namespace
 
-void integral_image_cuda(const std::uint8_t* masks, std::int64_t batch, std::int64_t height, std::int64_t width,
-                         std::int32_t* integral, void* stream) {
+void integral_image_cuda(const IntegralParams& p, void* stream) {
   const char* op = "integral_image";
-  const std::int64_t rows = batch * (height + 1), columns = batch * (width + 1);
-  launch(op, sum_rows, grid_1d(op, ceil_div(rows, kWarps)), dim3(kThreads), 0, stream, masks, rows, height, width,
-         integral);
-  launch(op, sum_columns, grid_1d(op, ceil_div(columns, kThreads)), dim3(kThreads), 0, stream, columns, height,
-         width + 1, integral);
+  const std::int64_t rows = p.batch * (p.height + 1), columns = p.batch * (p.width + 1);
+  launch(op, sum_rows, grid_1d(op, ceil_div(rows, kWarps)), dim3(kThreads), 0, stream, p.masks, rows, p.height, p.width,
+         p.integral);
+  launch(op, sum_columns, grid_1d(op, ceil_div(columns, kThreads)), dim3(kThreads), 0, stream, columns, p.height,
+         p.width + 1, p.integral);
 }
 
-void count_patches_cuda(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                        const std::int64_t* frames, const std::int64_t* sides, std::int64_t queries, double share,
-                        std::int64_t* counts, void* stream) {
+void count_patches_cuda(const CountPatchesParams& p, void* stream) {
   const char* op = "count_patches";
-  const std::int64_t strips = ceil_div(height * width, kStrip);
-  launch(op, count_squares, grid_1d(op, queries * strips), dim3(kThreads), 0, stream, integral, strips, batch, height,
-         width, frames, sides, share, reinterpret_cast<Counter*>(counts));
+  const std::int64_t strips = ceil_div(p.height * p.width, kStrip);
+  launch(op, count_squares, grid_1d(op, p.queries * strips), dim3(kThreads), 0, stream, p.integral, strips, p.batch,
+         p.height, p.width, p.frames, p.sides, p.share, reinterpret_cast<Counter*>(p.counts));
 }
 
-void find_patches_cuda(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                       const std::int64_t* frames, const std::int64_t* sides, const std::int64_t* ranks,
-                       std::int64_t queries, double share, std::int64_t* corners, void* stream) {
+void find_patches_cuda(const FindPatchesParams& p, void* stream) {
   const char* op = "find_patches";
-  launch(op, find_squares, grid_1d(op, queries), dim3(kThreads), 0, stream, integral, batch, height, width, frames,
-         sides, ranks, share, corners);
+  launch(op, find_squares, grid_1d(op, p.queries), dim3(kThreads), 0, stream, p.integral, p.batch, p.height, p.width,
+         p.frames, p.sides, p.ranks, p.share, p.corners);
 }
 
 }  // namespace pyws

@@ -18,28 +18,42 @@
 
 #include <cstdint>
 
-#include "common/host_device.h"
+#include "common/params.h"
 
 namespace pyws {
 
-void integral_image_cpu(const std::uint8_t* masks, std::int64_t batch, std::int64_t height, std::int64_t width,
-                        std::int32_t* integral, int threads);
-void integral_image_cuda(const std::uint8_t* masks, std::int64_t batch, std::int64_t height, std::int64_t width,
-                         std::int32_t* integral, void* stream);
+struct IntegralParams {
+  const std::uint8_t* masks;
+  std::int64_t batch, height, width;
+  std::int32_t* integral;
+  PYWS_FIELDS(masks, batch, height, width, integral)
+};
+void integral_image_cpu(const IntegralParams& params, int threads);
+void integral_image_cuda(const IntegralParams& params, void* stream);
 
-void count_patches_cpu(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                       const std::int64_t* frames, const std::int64_t* sides, std::int64_t queries, double share,
-                       std::int64_t* counts, int threads);
-void count_patches_cuda(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                        const std::int64_t* frames, const std::int64_t* sides, std::int64_t queries, double share,
-                        std::int64_t* counts, void* stream);
+struct CountPatchesParams {
+  const std::int32_t* integral;
+  std::int64_t batch, height, width;
+  const std::int64_t *frames, *sides;
+  std::int64_t queries;
+  double share;
+  std::int64_t* counts;
+  PYWS_FIELDS(integral, batch, height, width, frames, sides, queries, share, counts)
+};
+void count_patches_cpu(const CountPatchesParams& params, int threads);
+void count_patches_cuda(const CountPatchesParams& params, void* stream);
 
-void find_patches_cpu(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                      const std::int64_t* frames, const std::int64_t* sides, const std::int64_t* ranks,
-                      std::int64_t queries, double share, std::int64_t* corners, int threads);
-void find_patches_cuda(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                       const std::int64_t* frames, const std::int64_t* sides, const std::int64_t* ranks,
-                       std::int64_t queries, double share, std::int64_t* corners, void* stream);
+struct FindPatchesParams {
+  const std::int32_t* integral;
+  std::int64_t batch, height, width;
+  const std::int64_t *frames, *sides, *ranks;
+  std::int64_t queries;
+  double share;
+  std::int64_t* corners;
+  PYWS_FIELDS(integral, batch, height, width, frames, sides, ranks, queries, share, corners)
+};
+void find_patches_cpu(const FindPatchesParams& params, int threads);
+void find_patches_cuda(const FindPatchesParams& params, void* stream);
 
 // The first pixels that a square of a side may have: rows x columns of them, none where it does not fit.
 struct Corners {

@@ -2,7 +2,7 @@
 // one, the first of its component to itself.
 #pragma once
 
-#include "common/cuda_launch.h"
+#include "common/warp.cuh"
 
 namespace pyws {
 
@@ -27,14 +27,6 @@ __device__ __forceinline__ void join(std::int32_t* parent, std::int32_t a, std::
     a = before;
     b = first;
   }
-}
-
-// The first lane of the run of lanes that the calling lane belongs to, `head` set at the first of each. All lanes of
-// a warp call it.
-__device__ __forceinline__ int first_of_run(bool head) {
-  const unsigned lane = threadIdx.x % 32;
-  const unsigned heads = __ballot_sync(0xffffffffu, head) & (0xffffffffu >> (31 - lane));
-  return 31 - __clz(static_cast<int>(heads));
 }
 
 }  // namespace pyws

@@ -59,6 +59,66 @@ inline void check_dtype(const char* op, const char* name, DType dtype, DType wan
   if (dtype != wanted) refuse_dtype(op, name, dtype_name(wanted), dtype);
 }
 
+// ---- from an element type to a C++ type: each calls body(T{})
+
+constexpr const char* kFloats = "float32, float64, float16 or bfloat16";
+
+inline DType summing_type(DType dtype) { return dtype == kFloat64 ? kFloat64 : kFloat32; }
+
+template <class Body>
+void with_floats(const char* op, const char* name, DType dtype, const Body& body) {
+  switch (dtype) {
+    case kFloat32:
+      return body(float{});
+    case kFloat64:
+      return body(double{});
+    case kFloat16:
+      return body(half_t{});
+    case kBFloat16:
+      return body(bfloat16_t{});
+    default:
+      refuse_dtype(op, name, kFloats, dtype);
+  }
+}
+
+template <class Body>
+void with_singles(const char* op, const char* name, DType dtype, const Body& body) {
+  switch (dtype) {
+    case kFloat32:
+      return body(float{});
+    case kFloat64:
+      return body(double{});
+    default:
+      refuse_dtype(op, name, "float32 or float64", dtype);
+  }
+}
+
+template <class Body>
+void with_labels(const char* op, const char* name, DType dtype, const Body& body) {
+  switch (dtype) {
+    case kInt32:
+      return body(std::int32_t{});
+    case kInt64:
+      return body(std::int64_t{});
+    default:
+      refuse_dtype(op, name, "int32 or int64", dtype);
+  }
+}
+
+template <class Body>
+void with_classes(const char* op, const char* name, DType dtype, const Body& body) {
+  switch (dtype) {
+    case kUInt8:
+      return body(std::uint8_t{});
+    case kInt32:
+      return body(std::int32_t{});
+    case kInt64:
+      return body(std::int64_t{});
+    default:
+      refuse_dtype(op, name, "uint8, int32 or int64", dtype);
+  }
+}
+
 }  // namespace pyws
 
 #define PYWS_NAMES(Enum, ...)                           \

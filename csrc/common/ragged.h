@@ -1,6 +1,8 @@
 // Ragged batches: what all families do with offsets.
 #pragma once
 
+#include <vector>
+
 #include "common/host_device.h"
 
 namespace pyws {
@@ -13,6 +15,14 @@ struct Range {
 PYWS_HD Range group_range(const std::int64_t* offsets, std::int64_t group, std::int64_t total) {
   const std::int64_t begin = min64(max64(offsets[group], 0), total);
   return {begin, min64(max64(offsets[group + 1], begin), total)};
+}
+
+// Offsets read once: inside 0..total and never falling, whatever they hold.
+inline std::vector<std::int64_t> clamped_offsets(const std::int64_t* offsets, std::int64_t groups, std::int64_t total) {
+  std::vector<std::int64_t> clamped(static_cast<std::size_t>(groups) + 1);
+  std::int64_t last = 0;
+  for (std::int64_t& offset : clamped) last = offset = min64(max64(*offsets++, last), total);
+  return clamped;
 }
 
 // Counts in offsets[1..groups] become offsets, none beyond `most`: where there is no room for more, since groups whose

@@ -1,16 +1,10 @@
 // What the CUDA kernels of ragged families share: block-wide sums, and offsets from counts.
 #pragma once
 
-#include "common/cuda_launch.h"
 #include "common/ragged.h"
+#include "common/warp.cuh"
 
 namespace pyws {
-
-constexpr int kWarp = 32;
-constexpr unsigned kWholeWarp = 0xffffffffu;
-
-// The lanes below this one, as a mask.
-__device__ __forceinline__ unsigned lanes_below() { return (1u << (threadIdx.x % kWarp)) - 1u; }
 
 constexpr int kScanThreads = 256;
 

@@ -129,14 +129,14 @@ void gradcam3d(const GradcamLayouts<T>& loops, const void* activations, const vo
 
 }  // namespace
 
-void gradcam3d_cpu(int dtype, const void* activations, const void* gradients, Shape5 shape, Shape5 activation_strides,
-                   Shape5 gradient_strides, bool minmax, void* scratch, void* maps, int threads) {
+void gradcam3d_cpu(const GradcamParams& p, int threads) {
+  check_dtypes(p);
   const GradcamLoops& loops = gradcam_loops();
   const auto run = [&](const auto& layouts) {
-    gradcam3d(layouts, activations, gradients, shape, activation_strides, gradient_strides, minmax, scratch, maps,
-              threads);
+    gradcam3d(layouts, p.activations.data, p.gradients.data, p.shape, p.activation_strides, p.gradient_strides,
+              p.minmax, p.scratch.data, p.maps.data, threads);
   };
-  switch (dtype) {
+  switch (p.activations.dtype) {
     case kFloat32:
       return run(loops.f32);
     case kFloat64:
@@ -145,6 +145,8 @@ void gradcam3d_cpu(int dtype, const void* activations, const void* gradients, Sh
       return run(loops.f16);
     case kBFloat16:
       return run(loops.bf16);
+    default:
+      refuse_dtype("gradcam3d", "activations", kFloats, p.activations.dtype);
   }
 }
 

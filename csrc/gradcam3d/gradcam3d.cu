@@ -1,10 +1,9 @@
-#include "common/cuda_launch.h"
+#include "common/warp.cuh"
 #include "gradcam3d/gradcam3d.h"
 
 namespace pyws {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr int kMeanWarps = 8;  // rows a block of the first kernel reduces, one a warp
 constexpr int kMapWarps = 8;   // slices of the channels in a block of the second kernel
 constexpr int kInFlight = 4;   // loads of a lane under way together in the second kernel
@@ -61,7 +60,7 @@ __global__ void mean_rows(const T* gradients, Layout at, A* weights) {
     for (int k = 0; k < kCount; ++k) sum += values[k];
   }
   if (full + lane < positions) sum += widen(x[position(at, full + lane)]);
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) sum += __shfl_down_sync(0xffffffffu, sum, offset);
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) sum += __shfl_down_sync(kWholeWarp, sum, offset);
   if (lane == 0) weights[row] = sum / static_cast<A>(positions);
 }
 
@@ -163,39 +162,36 @@ __global__ void normalize_map(T* maps, std::int64_t positions) {
 }
 
 template <class T, class A = typename Accumulator<T>::type>
-void run(const void* activations, const void* gradients, const Shape5& shape, const Shape5& activation_strides,
-         const Shape5& gradient_strides, bool minmax, void* scratch, void* maps, void* stream) {
-  const Layout activation = layout(shape, activation_strides), gradient = layout(shape, gradient_strides);
-  const std::int64_t batch = shape[0], channels = shape[1], positions = shape[2] * shape[3] * shape[4];
+void run(const GradcamParams& p, void* stream) {
+  const Layout activation = layout(p.shape, p.activation_strides), gradient = layout(p.shape, p.gradient_strides);
+  const std::int64_t batch = p.shape[0], channels = p.shape[1], positions = p.shape[2] * p.shape[3] * p.shape[4];
+  const T *activations = p.activations.as<T>(), *gradients = p.gradients.as<T>();
+  T* maps = p.maps.as<T>();
   const std::int64_t splits = gradcam_splits(channels);
   if (batch == 0 || positions == 0) return;
-  A* weights = static_cast<A*>(scratch);
+  A* weights = p.scratch.as<A>();
   A* sums = weights + batch * channels;
   launch("gradcam3d", vectors_fit<T>(gradients, gradient) ? mean_rows<true, T, A> : mean_rows<false, T, A>,
-         grid_1d("gradcam3d", ceil_div(batch * channels, kMeanWarps)), dim3(kMeanWarps * kWarp), 0, stream,
-         static_cast<const T*>(gradients), gradient, weights);
+         grid_1d("gradcam3d", ceil_div(batch * channels, kMeanWarps)), dim3(kMeanWarps * kWarp), 0, stream, gradients,
+         gradient, weights);
   constexpr int kCount = 16 / sizeof(T);
   const bool vectors = vectors_fit<T>(activations, activation) && positions % kCount == 0;
   const std::int64_t tiles = ceil_div(positions, kWarp * (vectors ? kCount : 1));
   launch("gradcam3d", vectors ? weigh_channels<true, T, A> : weigh_channels<false, T, A>,
-         grid_1d("gradcam3d", batch * splits * tiles), dim3(kMapWarps * kWarp), 0, stream,
-         static_cast<const T*>(activations), activation, weights, sums);
+         grid_1d("gradcam3d", batch * splits * tiles), dim3(kMapWarps * kWarp), 0, stream, activations, activation,
+         weights, sums);
   launch("gradcam3d", add_splits<T, A>, grid_1d("gradcam3d", ceil_div(batch * positions, kMinMaxThreads)),
-         dim3(kMinMaxThreads), 0, stream, sums, batch, splits, positions, static_cast<T*>(maps));
-  if (minmax)
-    launch("gradcam3d", normalize_map<T, A>, grid_1d("gradcam3d", batch), dim3(kMinMaxThreads), 0, stream,
-           static_cast<T*>(maps), positions);
+         dim3(kMinMaxThreads), 0, stream, sums, batch, splits, positions, maps);
+  if (p.minmax)
+    launch("gradcam3d", normalize_map<T, A>, grid_1d("gradcam3d", batch), dim3(kMinMaxThreads), 0, stream, maps,
+           positions);
 }
 
 }  // namespace
 
-void gradcam3d_cuda(int dtype, const void* activations, const void* gradients, Shape5 shape, Shape5 activation_strides,
-                    Shape5 gradient_strides, bool minmax, void* scratch, void* maps, void* stream) {
-  const auto pick = dtype == kFloat32   ? run<float>
-                    : dtype == kFloat64 ? run<double>
-                    : dtype == kFloat16 ? run<half_t>
-                                        : run<bfloat16_t>;
-  pick(activations, gradients, shape, activation_strides, gradient_strides, minmax, scratch, maps, stream);
+void gradcam3d_cuda(const GradcamParams& p, void* stream) {
+  check_dtypes(p);
+  with_floats("gradcam3d", "activations", p.activations.dtype, [&](auto zero) { run<decltype(zero)>(p, stream); });
 }
 
 }  // namespace pyws

@@ -6,20 +6,20 @@
 //
 // shape     B, C, T, H, W; ranks 1 and 2 of S come with T = H = 1 or T = 1
 // strides   in elements, any sign, for B, C, T, H, W; neither input is copied
-// dtype     DType of both inputs and of the map; float32 and narrower are summed in float32, float64 in float64
-// scratch   B * (C + splits of C * S) of the summing type: the weights, and on CUDA the sums of the splits
+// dtype     a float type for both inputs and the map; float32 and narrower are summed in float32, float64 in float64
+// scratch   gradcam3d_scratch(B, C, S) of the summing type: the weights, and on CUDA the sums of the splits
 // maps      (B, T, H, W) contiguous
 // Sums      the mean: 16 lanes (gradcam_lane), added pairwise; the map: channels eight at a time (gradcam_weigh).
 //           Both orders depend on C and S alone: same bits on the CPU for any strides, number of threads, batch
 //           composition and instruction set. The CUDA kernels have a fixed order of their own.
-// NaN       propagates into every position its row or weight touches; relu(NaN) is NaN; min-max spreads it over the
-// map. Empty     B = 0 or S = 0 gives an empty map; C = 0 gives zeros.
+// NaN       propagates into every position its row or weight touches; relu(NaN) is NaN; min-max spreads it over the map
+// Empty     B = 0 or S = 0 gives an empty map; C = 0 gives zeros
 #pragma once
 
 #include <array>
 #include <cstdint>
 
-#include "common/host_device.h"
+#include "common/params.h"
 
 namespace pyws {
 
@@ -29,13 +29,29 @@ constexpr int kGradcamLanes = 16;
 constexpr int kGradcamChannels = 8;
 constexpr std::int64_t kGradcamSplit = 128;  // channels a CUDA block sums
 
-void gradcam3d_cpu(int dtype, const void* activations, const void* gradients, Shape5 shape, Shape5 activation_strides,
-                   Shape5 gradient_strides, bool minmax, void* scratch, void* maps, int threads);
-void gradcam3d_cuda(int dtype, const void* activations, const void* gradients, Shape5 shape, Shape5 activation_strides,
-                    Shape5 gradient_strides, bool minmax, void* scratch, void* maps, void* stream);
+struct GradcamParams {
+  Array<const void> activations, gradients;
+  Shape5 shape, activation_strides, gradient_strides;
+  bool minmax;
+  Array<void> scratch, maps;
+  PYWS_FIELDS(activations, gradients, shape, activation_strides, gradient_strides, minmax, scratch, maps)
+};
+void gradcam3d_cpu(const GradcamParams& params, int threads);
+void gradcam3d_cuda(const GradcamParams& params, void* stream);
 
-// Blocks of channels that CUDA sums apart; the Python side allocates for them (pyws/ops/gradcam3d.py: _SPLIT).
+// Blocks of channels that CUDA sums apart.
 PYWS_HD std::int64_t gradcam_splits(std::int64_t channels) { return max64(1, ceil_div(channels, kGradcamSplit)); }
+
+PYWS_HD std::int64_t gradcam3d_scratch(std::int64_t batch, std::int64_t channels, std::int64_t positions) {
+  return batch * (channels + gradcam_splits(channels) * positions);
+}
+
+inline void check_dtypes(const GradcamParams& params) {
+  const DType dtype = params.activations.dtype;
+  check_dtype("gradcam3d", "gradients", params.gradients.dtype, dtype);
+  check_dtype("gradcam3d", "maps", params.maps.dtype, dtype);
+  check_dtype("gradcam3d", "scratch", params.scratch.dtype, summing_type(dtype));
+}
 
 // The lane that sums position i of n: i % 16, but the n % 16 last positions take the last lanes, so that they are the
 // end of one vector.

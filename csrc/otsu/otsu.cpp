@@ -30,17 +30,21 @@ void otsu(const OtsuMap<T>& loops, const void* maps, std::int64_t batch, std::in
 
 }  // namespace
 
-void otsu_cpu(int dtype, const void* maps, std::int64_t batch, std::int64_t positions, void* thresholds, int threads) {
+void otsu_cpu(const OtsuParams& p, int threads) {
+  check_dtype("otsu", "thresholds", p.thresholds.dtype, summing_type(p.maps.dtype));
   const OtsuLoops& loops = otsu_loops();
-  switch (dtype) {
+  const auto run = [&](const auto& map) { otsu(map, p.maps.data, p.batch, p.positions, p.thresholds.data, threads); };
+  switch (p.maps.dtype) {
     case kFloat32:
-      return otsu(loops.f32, maps, batch, positions, thresholds, threads);
+      return run(loops.f32);
     case kFloat64:
-      return otsu(loops.f64, maps, batch, positions, thresholds, threads);
+      return run(loops.f64);
     case kFloat16:
-      return otsu(loops.f16, maps, batch, positions, thresholds, threads);
+      return run(loops.f16);
     case kBFloat16:
-      return otsu(loops.bf16, maps, batch, positions, thresholds, threads);
+      return run(loops.bf16);
+    default:
+      refuse_dtype("otsu", "maps", kFloats, p.maps.dtype);
   }
 }
 

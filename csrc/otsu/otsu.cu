@@ -39,13 +39,10 @@ void run(const void* maps, std::int64_t batch, std::int64_t positions, void* thr
 
 }  // namespace
 
-void otsu_cuda(int dtype, const void* maps, std::int64_t batch, std::int64_t positions, void* thresholds,
-               void* stream) {
-  const auto pick = dtype == kFloat32   ? run<float>
-                    : dtype == kFloat64 ? run<double>
-                    : dtype == kFloat16 ? run<half_t>
-                                        : run<bfloat16_t>;
-  pick(maps, batch, positions, thresholds, stream);
+void otsu_cuda(const OtsuParams& p, void* stream) {
+  check_dtype("otsu", "thresholds", p.thresholds.dtype, summing_type(p.maps.dtype));
+  with_floats("otsu", "maps", p.maps.dtype,
+              [&](auto zero) { run<decltype(zero)>(p.maps.data, p.batch, p.positions, p.thresholds.data, stream); });
 }
 
 }  // namespace pyws

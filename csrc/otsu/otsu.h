@@ -6,13 +6,12 @@
 //               mean of the bins up to i and from i+1
 //
 // shape       maps (batch, positions), contiguous; thresholds (batch)
-// dtype       DType of the maps; thresholds and all arithmetic are float32, for float64 maps float64. Every rounding
+// dtype       a float type for the maps; thresholds and all arithmetic are float32, for float64 maps float64. Every rounding
 //             step is NumPy's, in NumPy's order, so that thresholds equal scikit-image's bit for bit. One block or
 //             thread owns a map: the same bits on CPU and CUDA, for any number of threads and any batch composition.
 // Ties        the lowest bin
 // Constant    a map whose 256 bins cannot be told apart in its arithmetic (one value, or rounding noise around one,
-// where
-//             scikit-image raises) has its maximum as the threshold: `map > threshold` is empty
+//             where scikit-image raises) has its maximum as the threshold: `map > threshold` is empty
 // NaN, inf    in a map, or a value beyond half the largest float: the threshold is NaN
 // Empty       batch = 0 writes nothing; positions must be between 1 and 2^31 - 1
 #pragma once
@@ -20,14 +19,20 @@
 #include <cstdint>
 #include <limits>
 
-#include "common/host_device.h"
+#include "common/params.h"
 
 namespace pyws {
 
 constexpr int kOtsuBins = 256;
 
-void otsu_cpu(int dtype, const void* maps, std::int64_t batch, std::int64_t positions, void* thresholds, int threads);
-void otsu_cuda(int dtype, const void* maps, std::int64_t batch, std::int64_t positions, void* thresholds, void* stream);
+struct OtsuParams {
+  Array<const void> maps;
+  std::int64_t batch, positions;
+  Array<void> thresholds;
+  PYWS_FIELDS(maps, batch, positions, thresholds)
+};
+void otsu_cpu(const OtsuParams& params, int threads);
+void otsu_cuda(const OtsuParams& params, void* stream);
 
 // The bins of one map.
 template <class A>

@@ -1,13 +1,12 @@
 // Otsu's threshold of one map by one block, for the .cu files that have the map, or make it as they go.
 #pragma once
 
-#include "common/cuda_launch.h"
+#include "common/warp.cuh"
 #include "otsu/otsu.h"
 
 namespace pyws {
 
-constexpr int kOtsuWarp = 32;
-constexpr int kOtsuWarps = kOtsuBins / kOtsuWarp;
+constexpr int kOtsuWarps = kOtsuBins / kWarp;
 
 // The least and the greatest value, NaN where one is not finite, in every thread; `lowest` is any of the values.
 template <class A, class Visit>
@@ -20,16 +19,16 @@ __device__ void otsu_extremes(const Visit& visit, A lowest, A* low, A* high) {
     highest = x > highest ? x : highest;
     poison += x * A(0);
   });
-  for (int offset = kOtsuWarp / 2; offset > 0; offset /= 2) {
-    const A other_low = __shfl_xor_sync(0xffffffffu, lowest, offset);
-    const A other_high = __shfl_xor_sync(0xffffffffu, highest, offset);
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    const A other_low = __shfl_xor_sync(kWholeWarp, lowest, offset);
+    const A other_high = __shfl_xor_sync(kWholeWarp, highest, offset);
     lowest = other_low < lowest ? other_low : lowest;
     highest = other_high > highest ? other_high : highest;
-    poison += __shfl_xor_sync(0xffffffffu, poison, offset);
+    poison += __shfl_xor_sync(kWholeWarp, poison, offset);
   }
-  if (threadIdx.x % kOtsuWarp == 0) {
-    lows[threadIdx.x / kOtsuWarp] = lowest + poison;
-    highs[threadIdx.x / kOtsuWarp] = highest + poison;
+  if (threadIdx.x % kWarp == 0) {
+    lows[threadIdx.x / kWarp] = lowest + poison;
+    highs[threadIdx.x / kWarp] = highest + poison;
   }
   __syncthreads();
   *low = lows[0];
@@ -50,7 +49,7 @@ __device__ unsigned otsu_count(const Visit& visit, const OtsuBins<A>& bins) {
   PYWS_SHARED(unsigned, copies, kOtsuWarps* kOtsuBins);
   for (int warp = 0; warp < kOtsuWarps; ++warp) copies[warp * kOtsuBins + threadIdx.x] = 0;
   __syncthreads();
-  unsigned* own = copies + threadIdx.x / kOtsuWarp * kOtsuBins;
+  unsigned* own = copies + threadIdx.x / kWarp * kOtsuBins;
   visit([&](A x) { atomicAdd(own + otsu_bin(bins, x), 1u); });
   __syncthreads();
   unsigned total = 0;
@@ -89,9 +88,9 @@ __device__ A block_split(const Visit& visit, const OtsuBins<A>& bins) {
   moments[bin] = A(counts[bin]) * otsu_center(bins, bin);
   __syncthreads();
   if (bin == 0) otsu_accumulate(counts, false, weight1);
-  if (bin == kOtsuWarp) otsu_accumulate(counts, true, weight2);
-  if (bin == 2 * kOtsuWarp) otsu_accumulate(moments, false, moment1);
-  if (bin == 3 * kOtsuWarp) otsu_accumulate(moments, true, moment2);
+  if (bin == kWarp) otsu_accumulate(counts, true, weight2);
+  if (bin == 2 * kWarp) otsu_accumulate(moments, false, moment1);
+  if (bin == 3 * kWarp) otsu_accumulate(moments, true, moment2);
   __syncthreads();
   winner[bin] = bin;
   separation[bin] = bin == kOtsuBins - 1

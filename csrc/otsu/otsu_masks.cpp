@@ -173,20 +173,25 @@ void run(const OtsuMap<A>& otsu, const ScaleRow<T>& row, const ScaleMap<A>& map,
 
 }  // namespace
 
-void otsu_masks_cpu(int dtype, const void* maps, std::int64_t batch, std::int64_t height, std::int64_t width,
-                    std::int64_t rows, std::int64_t columns, std::uint8_t* masks, void* thresholds, int threads) {
+void otsu_masks_cpu(const OtsuMasksParams& p, int threads) {
+  check_dtype("otsu_masks", "thresholds", p.thresholds.dtype, summing_type(p.maps.dtype));
   const OtsuLoops& otsu = otsu_loops();
   const ScaleLoops& scale = scale_loops();
-  const Size size = {height, width, rows, columns};
-  switch (dtype) {
+  const Size size = {p.height, p.width, p.rows, p.columns};
+  const auto with = [&](const auto& map, const auto& row, const auto& loops) {
+    run(map, row, loops, p.maps.data, p.batch, size, p.masks, p.thresholds.data, threads);
+  };
+  switch (p.maps.dtype) {
     case kFloat32:
-      return run(otsu.f32, scale.f32, scale.single, maps, batch, size, masks, thresholds, threads);
+      return with(otsu.f32, scale.f32, scale.single);
     case kFloat64:
-      return run(otsu.f64, scale.f64, scale.wide, maps, batch, size, masks, thresholds, threads);
+      return with(otsu.f64, scale.f64, scale.wide);
     case kFloat16:
-      return run(otsu.f32, scale.f16, scale.single, maps, batch, size, masks, thresholds, threads);
+      return with(otsu.f32, scale.f16, scale.single);
     case kBFloat16:
-      return run(otsu.f32, scale.bf16, scale.single, maps, batch, size, masks, thresholds, threads);
+      return with(otsu.f32, scale.bf16, scale.single);
+    default:
+      refuse_dtype("otsu_masks", "maps", kFloats, p.maps.dtype);
   }
 }
 

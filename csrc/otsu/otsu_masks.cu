@@ -46,21 +46,16 @@ __global__ void cut_maps(const T* maps, int height, int width, int rows, unsigne
 }
 
 template <class T, class A = typename Accumulator<T>::type>
-void run(const void* maps, std::int64_t batch, std::int64_t height, std::int64_t width, std::int64_t rows,
-         std::int64_t columns, std::uint8_t* masks, void* thresholds, void* stream) {
-  launch("otsu_masks", cut_maps<T, A>, grid_1d("otsu_masks", batch), dim3(kThreads), 0, stream,
-         static_cast<const T*>(maps), height, width, rows, columns, masks, static_cast<A*>(thresholds));
+void run(const OtsuMasksParams& p, void* stream) {
+  launch("otsu_masks", cut_maps<T, A>, grid_1d("otsu_masks", p.batch), dim3(kThreads), 0, stream, p.maps.as<T>(),
+         p.height, p.width, p.rows, p.columns, p.masks, p.thresholds.as<A>());
 }
 
 }  // namespace
 
-void otsu_masks_cuda(int dtype, const void* maps, std::int64_t batch, std::int64_t height, std::int64_t width,
-                     std::int64_t rows, std::int64_t columns, std::uint8_t* masks, void* thresholds, void* stream) {
-  const auto pick = dtype == kFloat32   ? run<float>
-                    : dtype == kFloat64 ? run<double>
-                    : dtype == kFloat16 ? run<half_t>
-                                        : run<bfloat16_t>;
-  pick(maps, batch, height, width, rows, columns, masks, thresholds, stream);
+void otsu_masks_cuda(const OtsuMasksParams& p, void* stream) {
+  check_dtype("otsu_masks", "thresholds", p.thresholds.dtype, summing_type(p.maps.dtype));
+  with_floats("otsu_masks", "maps", p.maps.dtype, [&](auto zero) { run<decltype(zero)>(p, stream); });
 }
 
 }  // namespace pyws

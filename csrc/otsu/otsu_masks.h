@@ -5,10 +5,9 @@
 //   threshold = that of otsu.h over all unit values;  mask = unit > threshold
 //
 // shape       maps (batch, height, width), contiguous; masks (batch, rows, columns) bytes 0 or 1; thresholds (batch)
-// dtype       DType of the maps; thresholds and all arithmetic are float32, for float64 maps float64
+// dtype       a float type for the maps; thresholds and all arithmetic are float32, for float64 maps float64
 // Scaling     along an axis of n values that becomes m, output i lies at max(0, (i + 0.5) * (n / m) - 0.5); its value
-// is
-//             near * (1 - d) + far * d of the values before and after it. First along rows, then across them; every
+//             is near * (1 - d) + far * d of the values before and after it. First along rows, then across them; every
 //             step is rounded, none is fused. These are PyTorch's formulas in its order; its vectorised kernels may
 //             fuse a product and a sum, and then differ in the last bit.
 // Constant    a map whose scaled values are all equal has the threshold 0 and an empty mask
@@ -21,10 +20,15 @@
 
 namespace pyws {
 
-void otsu_masks_cpu(int dtype, const void* maps, std::int64_t batch, std::int64_t height, std::int64_t width,
-                    std::int64_t rows, std::int64_t columns, std::uint8_t* masks, void* thresholds, int threads);
-void otsu_masks_cuda(int dtype, const void* maps, std::int64_t batch, std::int64_t height, std::int64_t width,
-                     std::int64_t rows, std::int64_t columns, std::uint8_t* masks, void* thresholds, void* stream);
+struct OtsuMasksParams {
+  Array<const void> maps;
+  std::int64_t batch, height, width, rows, columns;
+  std::uint8_t* masks;
+  Array<void> thresholds;
+  PYWS_FIELDS(maps, batch, height, width, rows, columns, masks, thresholds)
+};
+void otsu_masks_cpu(const OtsuMasksParams& params, int threads);
+void otsu_masks_cuda(const OtsuMasksParams& params, void* stream);
 
 // Where an output lies among the inputs of its axis.
 template <class A>

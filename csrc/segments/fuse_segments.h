@@ -29,6 +29,7 @@
 #include "common/params.h"
 #include "common/ragged.h"
 #include "segments/exact_exp.h"
+#include "segments/segment_rows.h"
 
 namespace pyws {
 
@@ -36,7 +37,7 @@ enum Overlap : int { kOverlapIou, kOverlapOwn };
 PYWS_NAMES(Overlap, "iou", "own")
 enum Distribution : int { kGaussian, kUniform, kExponential, kStudent, kSigned };
 PYWS_NAMES(Distribution, "gaussian", "uniform", "exponential", "t", "signed")
-enum FuseRow : int { kStart, kEnd, kScore, kWeight, kFuseRows };  // of segments that are packed
+constexpr int kFuseRows = kSegmentRows;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "common/parallel.h"
+#include "common/ragged.h"
 
 namespace pyws {
 namespace {
@@ -121,23 +123,31 @@ void match_class(const Problem& p, std::int64_t c, Ranked* ranked, std::uint64_t
 
 }  // namespace
 
-void match_segments_cpu(const double* start, const double* end, const double* score, const std::int64_t* offsets,
-                        const double* truth_start, const double* truth_end, const std::int64_t* truth_offsets,
-                        const std::int64_t* class_offsets, const double* thresholds, std::int64_t classes,
-                        std::int64_t threshold_count, std::int64_t* ranked, std::int64_t* taken,
-                        std::int64_t* candidates, std::uint8_t* hit, std::int64_t* order, double* ap, int threads) {
-  Problem p{start,         end,        score,           offsets, truth_start, truth_end, truth_offsets,
-            class_offsets, thresholds, threshold_count, 0};
-  p.lowest = std::numeric_limits<double>::infinity();
-  for (std::int64_t k = 0; k < threshold_count; ++k) p.lowest = std::min(p.lowest, thresholds[k]);
-  if (classes == 0) return;
-  const double predictions = static_cast<double>(offsets[class_offsets[classes]]);
-  parallel_for(classes, 100 * predictions / static_cast<double>(classes), threads,
-               [&](std::int64_t begin, std::int64_t stop) {
-                 for (std::int64_t c = begin; c < stop; ++c)
-                   match_class(p, c, reinterpret_cast<Ranked*>(ranked), reinterpret_cast<std::uint64_t*>(taken),
-                               reinterpret_cast<Candidate*>(candidates), hit, order, ap);
-               });
+void match_segments_cpu(const MatchParams& p, int threads) {
+  if (p.classes == 0) return;
+  const std::vector<std::int64_t> offsets = clamped_offsets(p.offsets, p.groups, p.predictions);
+  const std::vector<std::int64_t> truth_offsets = clamped_offsets(p.truth_offsets, p.groups, p.truths);
+  const std::vector<std::int64_t> class_offsets = clamped_offsets(p.class_offsets, p.classes, p.groups);
+  const double* last = p.thresholds + p.threshold_count;
+  const double lowest = p.threshold_count > 0 ? *std::min_element(p.thresholds, last) : 0.0;
+  const Problem problem{p.start,
+                        p.end,
+                        p.score,
+                        offsets.data(),
+                        p.truth_start,
+                        p.truth_end,
+                        truth_offsets.data(),
+                        class_offsets.data(),
+                        p.thresholds,
+                        p.threshold_count,
+                        lowest};
+  std::int64_t *ranked = p.scratch, *taken = ranked + 4 * p.predictions, *candidates = taken + p.truths;
+  const double cost = 100 * static_cast<double>(p.predictions) / static_cast<double>(p.classes);
+  parallel_for(p.classes, cost, threads, [&](std::int64_t begin, std::int64_t stop) {
+    for (std::int64_t c = begin; c < stop; ++c)
+      match_class(problem, c, reinterpret_cast<Ranked*>(ranked), reinterpret_cast<std::uint64_t*>(taken),
+                  reinterpret_cast<Candidate*>(candidates), p.hit, p.order, p.ap);
+  });
 }
 
 }  // namespace pyws

@@ -5,16 +5,16 @@
 // segment of its group with the largest IoU that is >= the threshold; that one is then no longer free at that
 // threshold. AP is the area under the precision envelope (PASCAL VOC 2010 and later).
 //
-// start, end, score       (P,) predictions; offsets (G+1,) of their groups
-// truth_start, truth_end  (N,) ground truth; truth_offsets (G+1,)
-// class_offsets           (C+1,) of the groups
-// thresholds              (K,), K <= 64, in any order
-// ranked                  scratch, 4 P values; taken: scratch, N values; candidates: scratch, 3 N values
-// hit                     (P, K) 1 where the prediction is a true positive at the threshold, else 0
-// order                   (P,) the predictions of class 0 by falling score, then those of class 1, ...
-// ap                      (C, K) in [0, 1]
+// start, end, score       (predictions,); offsets (groups+1,) of their groups
+// truth_start, truth_end  (truths,) ground truth; truth_offsets (groups+1,)
+// class_offsets           (classes+1,) of the groups
+// thresholds              (K,), K <= kMatchThresholds, in any order
+// scratch                 match_segments_scratch(predictions, truths) numbers
+// hit                     (predictions, K) 1 where the prediction is a true positive at the threshold, else 0
+// order                   (predictions,) the predictions of class 0 by falling score, then those of class 1, ...
+// ap                      (classes, K) in [0, 1]
 //
-// All offsets start at 0, never fall and end at the number of values (the caller has checked); contents are free.
+// Contents  any: offsets are read once, clamped to what there is, and never fall
 // Ties      equal scores, -0 and 0 included: the lower index first; equal IoU: the lower index first
 // Empty     a union of length 0 has IoU 0; a class without predictions has AP 0; a class without truth has AP NaN
 // NaN       a NaN coordinate matches nothing; a NaN score ranks first (positive) or last (negative)
@@ -23,17 +23,32 @@
 
 #include <cstdint>
 
-#include "common/host_device.h"
+#include "common/params.h"
 
 namespace pyws {
 
 constexpr int kMatchThresholds = 64;
 
-void match_segments_cpu(const double* start, const double* end, const double* score, const std::int64_t* offsets,
-                        const double* truth_start, const double* truth_end, const std::int64_t* truth_offsets,
-                        const std::int64_t* class_offsets, const double* thresholds, std::int64_t classes,
-                        std::int64_t threshold_count, std::int64_t* ranked, std::int64_t* taken,
-                        std::int64_t* candidates, std::uint8_t* hit, std::int64_t* order, double* ap, int threads);
+struct MatchParams {
+  const double *start, *end, *score;
+  const std::int64_t* offsets;
+  const double *truth_start, *truth_end;
+  const std::int64_t *truth_offsets, *class_offsets;
+  const double* thresholds;
+  std::int64_t predictions, truths, groups, classes, threshold_count;
+  std::int64_t* scratch;
+  std::uint8_t* hit;
+  std::int64_t* order;
+  double* ap;
+  PYWS_FIELDS(start, end, score, offsets, truth_start, truth_end, truth_offsets, class_offsets, thresholds, predictions,
+              truths, groups, classes, threshold_count, scratch, hit, order, ap)
+};
+void match_segments_cpu(const MatchParams& params, int threads);
+
+// Of the scratch: what is ranked, the truth that is taken, and the candidates of a prediction.
+PYWS_HD std::int64_t match_segments_scratch(std::int64_t predictions, std::int64_t truths) {
+  return 4 * predictions + truths + 3 * truths;
+}
 
 // IoU of two half-open segments. On integers this is the IoU of the sets of snippets.
 PYWS_HD double match_iou(double start, double end, double other_start, double other_end) {

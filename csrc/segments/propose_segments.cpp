@@ -62,66 +62,57 @@ void lower_to(std::atomic<std::int64_t>* lowest, std::int64_t value) {
 }
 
 template <class T>
-void count_runs(const T* tcam, const std::int64_t* offsets, std::int64_t videos, std::int64_t classes,
-                std::int64_t snippets, const double* thresholds, std::int64_t count, const bool* wanted,
-                std::int64_t min_length, double* prefix, std::int64_t* runs, int threads) {
+void count_runs(const CountProposalsParams& p, int threads) {
   const ProposalLoops& loops = proposal_loops();
-  std::uint8_t* levels = reinterpret_cast<std::uint8_t*>(prefix + proposal_levels(videos, classes, snippets));
-  const std::int64_t groups = videos * classes;
+  std::uint8_t* levels = reinterpret_cast<std::uint8_t*>(p.scratch + proposal_levels(p.videos, p.classes, p.snippets));
+  const std::int64_t groups = p.videos * p.classes;
   std::atomic<std::int64_t> bad{kAllFinite};
-  const double cost = kNanosecondsPerSnippet * static_cast<double>(snippets) / static_cast<double>(max64(videos, 1));
+  const double cost =
+      kNanosecondsPerSnippet * static_cast<double>(p.snippets) / static_cast<double>(max64(p.videos, 1));
   parallel_for(groups, cost, threads, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t group = first; group < last; ++group) {
-      std::int64_t* counts = runs + group * count + 1;
-      for (std::int64_t t = 0; t < count; ++t) counts[t] = 0;
-      if (wanted != nullptr && !wanted[group]) continue;
-      const ProposalGroup at = proposal_group(offsets, classes, snippets, group);
-      const std::int64_t column = at.begin * classes + group % classes;
-      const std::int64_t row = read_column(loops, tcam + column, classes, at.length, thresholds, count,
-                                           prefix + at.prefix, levels + at.levels);
-      if (row < at.length) lower_to(&bad, column + row * classes);
-      loops.drop_short(levels + at.levels, at.length, min_length);
-      for (std::int64_t t = 0; t < count; ++t)
+      std::int64_t* counts = p.runs + group * p.count + 1;
+      for (std::int64_t t = 0; t < p.count; ++t) counts[t] = 0;
+      if (p.wanted != nullptr && !p.wanted[group]) continue;
+      const ProposalGroup at = proposal_group(p.offsets, p.classes, p.snippets, group);
+      const std::int64_t column = at.begin * p.classes + group % p.classes;
+      const std::int64_t row = read_column(loops, p.tcam.as<T>() + column, p.classes, at.length, p.thresholds, p.count,
+                                           p.scratch + at.prefix, levels + at.levels);
+      if (row < at.length) lower_to(&bad, column + row * p.classes);
+      loops.drop_short(levels + at.levels, at.length, p.min_length);
+      for (std::int64_t t = 0; t < p.count; ++t)
         counts[t] = loops.runs(levels + at.levels, at.length, static_cast<int>(t));
     }
   });
-  scan_counts(runs, groups * count);
-  runs[groups * count + 1] = bad.load();
+  scan_counts(p.runs, groups * p.count);
+  p.runs[groups * p.count + 1] = bad.load();
 }
 
 }  // namespace
 
-void count_proposals_cpu(int dtype, const void* tcam, const std::int64_t* offsets, std::int64_t videos,
-                         std::int64_t classes, std::int64_t snippets, const double* thresholds, std::int64_t count,
-                         const bool* wanted, std::int64_t min_length, double* scratch, std::int64_t* runs,
-                         int threads) {
-  if (dtype == kFloat32) {
-    count_runs(static_cast<const float*>(tcam), offsets, videos, classes, snippets, thresholds, count, wanted,
-               min_length, scratch, runs, threads);
-  } else {
-    count_runs(static_cast<const double*>(tcam), offsets, videos, classes, snippets, thresholds, count, wanted,
-               min_length, scratch, runs, threads);
-  }
+void count_proposals_cpu(const CountProposalsParams& p, int threads) {
+  with_singles("propose_segments", "tcam", p.tcam.dtype, [&](auto zero) { count_runs<decltype(zero)>(p, threads); });
 }
 
-void fill_proposals_cpu(const std::int64_t* offsets, std::int64_t videos, std::int64_t classes, std::int64_t snippets,
-                        std::int64_t count, std::int64_t /*min_length*/, const std::int32_t* margins,
-                        std::int64_t margin_sizes, int past, const double* scratch, const std::int64_t* runs,
-                        std::int64_t total, double* packed, std::int64_t* packed_offsets, int threads) {
+void fill_proposals_cpu(const FillProposalsParams& p, int threads) {
   const ProposalLoops& loops = proposal_loops();
-  const auto* levels = reinterpret_cast<const std::uint8_t*>(scratch + proposal_levels(videos, classes, snippets));
-  for (std::int64_t group = 0; group <= videos * classes; ++group) packed_offsets[group] = runs[group * count];
-  const double cost = kNanosecondsPerSnippet * static_cast<double>(snippets) / static_cast<double>(max64(videos, 1));
-  parallel_for(videos * classes, cost, threads, [&](std::int64_t first, std::int64_t last) {
+  const auto* levels =
+      reinterpret_cast<const std::uint8_t*>(p.scratch + proposal_levels(p.videos, p.classes, p.snippets));
+  for (std::int64_t group = 0; group <= p.videos * p.classes; ++group)
+    p.packed_offsets[group] = p.runs[group * p.count];
+  const double cost =
+      kNanosecondsPerSnippet * static_cast<double>(p.snippets) / static_cast<double>(max64(p.videos, 1));
+  parallel_for(p.videos * p.classes, cost, threads, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t group = first; group < last; ++group) {
-      const std::int64_t* begins = runs + group * count;
-      if (begins[0] == begins[count]) continue;
-      const ProposalGroup at = proposal_group(offsets, classes, snippets, group);
-      for (std::int64_t t = 0; t < count; ++t) {
+      const std::int64_t* begins = p.runs + group * p.count;
+      if (begins[0] == begins[p.count]) continue;
+      const ProposalGroup at = proposal_group(p.offsets, p.classes, p.snippets, group);
+      for (std::int64_t t = 0; t < p.count; ++t) {
         std::int64_t to = begins[t];
         each_run(loops, levels + at.levels, at.length, static_cast<int>(t), [&](std::int64_t s, std::int64_t e) {
           if (to < begins[t + 1])
-            score_run(s, e, at.length, scratch + at.prefix, margins, margin_sizes, past, packed, total, to++);
+            score_run(s, e, at.length, p.scratch + at.prefix, p.margins, p.margin_sizes, p.past, p.packed, p.total,
+                      to++);
         });
       }
     }

@@ -90,8 +90,8 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     fill_runs(const std::int64_t* offsets, std::int64_t groups, std::int64_t classes, std::int64_t snippets,
               std::int64_t count, std::int64_t min_length, const std::int32_t* margins, std::int64_t margin_sizes,
-              int past, const double* prefix, const std::uint8_t* levels, const std::int64_t* runs, std::int64_t total,
-              double* packed, std::int64_t* packed_offsets) {
+              std::int64_t past, const double* prefix, const std::uint8_t* levels, const std::int64_t* runs,
+              std::int64_t total, double* packed, std::int64_t* packed_offsets) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const std::int64_t group = blockIdx.x;
   if (threadIdx.x == 0) {
@@ -115,34 +115,28 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void count_proposals_cuda(int dtype, const void* tcam, const std::int64_t* offsets, std::int64_t videos,
-                          std::int64_t classes, std::int64_t snippets, const double* thresholds, std::int64_t count,
-                          const bool* wanted, std::int64_t min_length, double* scratch, std::int64_t* runs,
-                          void* stream) {
+void count_proposals_cuda(const CountProposalsParams& p, void* stream) {
   const char* op = "propose_segments";
-  auto* levels = reinterpret_cast<std::uint8_t*>(scratch + proposal_levels(videos, classes, snippets));
-  std::int64_t* first_bad = runs + videos * classes * count + 1;
-  const dim3 grid = grid_1d(op, videos * classes);
+  auto* levels = reinterpret_cast<std::uint8_t*>(p.scratch + proposal_levels(p.videos, p.classes, p.snippets));
+  std::int64_t* first_bad = p.runs + p.videos * p.classes * p.count + 1;
+  const dim3 grid = grid_1d(op, p.videos * p.classes);
   launch(op, no_bad_value, dim3(1), dim3(1), 0, stream, first_bad);
-  if (dtype == kFloat32) {
-    launch(op, count_runs<float>, grid, dim3(kThreads), 0, stream, static_cast<const float*>(tcam), offsets, classes,
-           snippets, thresholds, count, wanted, min_length, scratch, levels, runs, first_bad);
-  } else {
-    launch(op, count_runs<double>, grid, dim3(kThreads), 0, stream, static_cast<const double*>(tcam), offsets, classes,
-           snippets, thresholds, count, wanted, min_length, scratch, levels, runs, first_bad);
-  }
-  launch_scan_counts(op, runs, videos * classes * count, stream);
+  with_singles(op, "tcam", p.tcam.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    launch(op, count_runs<T>, grid, dim3(kThreads), 0, stream, p.tcam.as<T>(), p.offsets, p.classes, p.snippets,
+           p.thresholds, p.count, p.wanted.data, p.min_length, p.scratch, levels, p.runs, first_bad);
+  });
+  launch_scan_counts(op, p.runs, p.videos * p.classes * p.count, stream);
 }
 
-void fill_proposals_cuda(const std::int64_t* offsets, std::int64_t videos, std::int64_t classes, std::int64_t snippets,
-                         std::int64_t count, std::int64_t min_length, const std::int32_t* margins,
-                         std::int64_t margin_sizes, int past, const double* scratch, const std::int64_t* runs,
-                         std::int64_t total, double* packed, std::int64_t* packed_offsets, void* stream) {
+void fill_proposals_cuda(const FillProposalsParams& p, void* stream) {
   const char* op = "propose_segments";
-  const std::int64_t groups = videos * classes;
-  const auto* levels = reinterpret_cast<const std::uint8_t*>(scratch + proposal_levels(videos, classes, snippets));
-  launch(op, fill_runs, grid_1d(op, max64(groups, 1)), dim3(kThreads), 0, stream, offsets, groups, classes, snippets,
-         count, min_length, margins, margin_sizes, past, scratch, levels, runs, total, packed, packed_offsets);
+  const std::int64_t groups = p.videos * p.classes;
+  const auto* levels =
+      reinterpret_cast<const std::uint8_t*>(p.scratch + proposal_levels(p.videos, p.classes, p.snippets));
+  launch(op, fill_runs, grid_1d(op, max64(groups, 1)), dim3(kThreads), 0, stream, p.offsets, groups, p.classes,
+         p.snippets, p.count, p.min_length, p.margins, p.margin_sizes, p.past, p.scratch, levels, p.runs, p.total,
+         p.packed, p.packed_offsets);
 }
 
 }  // namespace pyws

@@ -15,20 +15,21 @@
 // thresholds (count,) float64, rising, at most 255; compared in float64
 // wanted     (videos, classes) bool or null: groups to propose for
 // margins    (2, margin_sizes) int32: left and right by run length, made once on the host, so that all devices agree
-// scratch    (snippets + videos) * classes float64: running sums of each group, contiguous; then snippets * classes
+// scratch    propose_segments_scratch(...) float64: running sums of each group, contiguous; then snippets * classes
 //            bytes: how many thresholds each value passes (its level; on the CPU only those that a run of at least
 //            min_length around it passes)
-// runs       (videos * classes * count + 2,) int64: where the segments of each group and threshold begin; the last but
-//            one number is their total, the last the first position snippet * classes + class whose value is not
-//            finite, or INT64_MAX
+// runs       propose_segments_runs(...) int64: where the segments of each group and threshold begin; the last but one
+//            number is their total, the last the first position snippet * classes + class whose value is not finite,
+//            or kAllFinite
 // packed     (4, total) float64: start, end, score, weight, ordered by group, threshold, start
 // packed_offsets   (videos * classes + 1,) int64: the groups of the answer
 // Sums       running sums over blocks of 32 snippets, the blocks added in rising order: the same bits everywhere.
 // Contents   any; a run is never written outside the room that was counted for it.
 #pragma once
 
-#include "common/host_device.h"
+#include "common/params.h"
 #include "common/ragged.h"
+#include "segments/segment_rows.h"
 
 namespace pyws {
 
@@ -36,26 +37,48 @@ constexpr int kProposalBlock = 32;
 constexpr int kMaxThresholds = 255;  // a level is a byte
 constexpr std::int64_t kAllFinite = INT64_MAX;
 
-void count_proposals_cpu(int dtype, const void* tcam, const std::int64_t* offsets, std::int64_t videos,
-                         std::int64_t classes, std::int64_t snippets, const double* thresholds, std::int64_t count,
-                         const bool* wanted, std::int64_t min_length, double* scratch, std::int64_t* runs, int threads);
-void count_proposals_cuda(int dtype, const void* tcam, const std::int64_t* offsets, std::int64_t videos,
-                          std::int64_t classes, std::int64_t snippets, const double* thresholds, std::int64_t count,
-                          const bool* wanted, std::int64_t min_length, double* scratch, std::int64_t* runs,
-                          void* stream);
+struct CountProposalsParams {
+  Array<const void> tcam;
+  const std::int64_t* offsets;
+  std::int64_t videos, classes, snippets;
+  const double* thresholds;
+  std::int64_t count;
+  Optional<const bool> wanted;
+  std::int64_t min_length;
+  double* scratch;
+  std::int64_t* runs;
+  PYWS_FIELDS(tcam, offsets, videos, classes, snippets, thresholds, count, wanted, min_length, scratch, runs)
+};
+void count_proposals_cpu(const CountProposalsParams& params, int threads);
+void count_proposals_cuda(const CountProposalsParams& params, void* stream);
 
-void fill_proposals_cpu(const std::int64_t* offsets, std::int64_t videos, std::int64_t classes, std::int64_t snippets,
-                        std::int64_t count, std::int64_t min_length, const std::int32_t* margins,
-                        std::int64_t margin_sizes, int past, const double* scratch, const std::int64_t* runs,
-                        std::int64_t total, double* packed, std::int64_t* packed_offsets, int threads);
-void fill_proposals_cuda(const std::int64_t* offsets, std::int64_t videos, std::int64_t classes, std::int64_t snippets,
-                         std::int64_t count, std::int64_t min_length, const std::int32_t* margins,
-                         std::int64_t margin_sizes, int past, const double* scratch, const std::int64_t* runs,
-                         std::int64_t total, double* packed, std::int64_t* packed_offsets, void* stream);
+struct FillProposalsParams {
+  const std::int64_t* offsets;
+  std::int64_t videos, classes, snippets, count, min_length;
+  const std::int32_t* margins;
+  std::int64_t margin_sizes, past;
+  const double* scratch;
+  const std::int64_t* runs;
+  std::int64_t total;
+  double* packed;
+  std::int64_t* packed_offsets;
+  PYWS_FIELDS(offsets, videos, classes, snippets, count, min_length, margins, margin_sizes, past, scratch, runs, total,
+              packed, packed_offsets)
+};
+void fill_proposals_cpu(const FillProposalsParams& params, int threads);
+void fill_proposals_cuda(const FillProposalsParams& params, void* stream);
 
 // Where the levels begin in the scratch, in float64.
 PYWS_HD std::int64_t proposal_levels(std::int64_t videos, std::int64_t classes, std::int64_t snippets) {
   return (snippets + videos) * classes;
+}
+
+PYWS_HD std::int64_t propose_segments_scratch(std::int64_t videos, std::int64_t classes, std::int64_t snippets) {
+  return proposal_levels(videos, classes, snippets) + ceil_div(snippets * classes, 8);
+}
+
+PYWS_HD std::int64_t propose_segments_runs(std::int64_t videos, std::int64_t classes, std::int64_t count) {
+  return videos * classes * count + 2;
 }
 
 // Where a group lies: its snippets in the video, its running sums (length + 1) and its levels (length) in the scratch.
@@ -73,7 +96,7 @@ PYWS_HD ProposalGroup proposal_group(const std::int64_t* offsets, std::int64_t c
 
 // Writes the segment of the run [s, e) to column `at` of packed.
 PYWS_HD void score_run(std::int64_t s, std::int64_t e, std::int64_t length, const double* prefix,
-                       const std::int32_t* margins, std::int64_t margin_sizes, int past, double* packed,
+                       const std::int32_t* margins, std::int64_t margin_sizes, std::int64_t past, double* packed,
                        std::int64_t total, std::int64_t at) {
   const std::int64_t d = min64(e - s, margin_sizes - 1);
   const std::int64_t inner_end = min64(e + past, length);
@@ -82,10 +105,10 @@ PYWS_HD void score_run(std::int64_t s, std::int64_t e, std::int64_t length, cons
   const std::int64_t right = max64(inner_end, min64(length - past, e + past + margins[margin_sizes + d]));
   const std::int64_t outer_size = s - left + right - inner_end;
   const double outer = prefix[s] - prefix[left] + (prefix[right] - prefix[inner_end]);
-  packed[at] = static_cast<double>(s);
-  packed[total + at] = static_cast<double>(e + past);
-  packed[2 * total + at] = inner - outer / static_cast<double>(max64(outer_size, 1));
-  packed[3 * total + at] = inner;
+  packed[kStart * total + at] = static_cast<double>(s);
+  packed[kEnd * total + at] = static_cast<double>(e + past);
+  packed[kScore * total + at] = inner - outer / static_cast<double>(max64(outer_size, 1));
+  packed[kWeight * total + at] = inner;
 }
 
 }  // namespace pyws

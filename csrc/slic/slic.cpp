@@ -69,7 +69,7 @@ struct Work {
 
 // ---- clusters
 
-void find_colors(const Work& work, const Frame& frame, int dtype, const char* image, int64_t bytes,
+void find_colors(const Work& work, const Frame& frame, DType dtype, const char* image, int64_t bytes,
                  const int32_t* tables) {
   const Size& size = work.size;
   for (int64_t column = 0; column < size.columns; ++column) {
@@ -154,30 +154,31 @@ void find_clusters(const Work& work, const Frame& frame, int64_t iterations) {
 
 }  // namespace
 
-void slic_cpu(int dtype, const void* images, const std::uint8_t* mask, int64_t batch, int64_t height, int64_t width,
-              int64_t rows, int64_t columns, double compactness, int64_t iterations, int64_t min_size,
-              const int32_t* tables, int64_t slots, int64_t* scratch, int32_t* labels, int threads) {
-  const int64_t pixels = height * width, room = slic_scratch(height, width, rows, columns);
-  const int64_t bytes = dtype == kSlicUint8 ? 1 : dtype == kFloat64 ? 8 : dtype == kFloat32 ? 4 : 2;
-  const Size size = {height, width, rows, columns};
-  const SlicScale scale = slic_scale(compactness, height, width, rows, columns);
-  const double nanoseconds = static_cast<double>(pixels) * (3.0 + 2.0 * static_cast<double>(min64(iterations, 100)));
+void slic_cpu(const SlicParams& p, int threads) {
+  check_dtypes(p);
+  const int64_t pixels = p.height * p.width, room = slic_scratch(p.height, p.width, p.rows, p.columns);
+  const DType dtype = p.images.dtype;
+  const int64_t bytes = slic_bytes(dtype);
+  const Size size = {p.height, p.width, p.rows, p.columns};
+  const SlicScale scale = slic_scale(p.compactness, p.height, p.width, p.rows, p.columns);
+  const double nanoseconds = static_cast<double>(pixels) * (3.0 + 2.0 * static_cast<double>(min64(p.iterations, 100)));
   const SlicLoops& loops = slic_loops();
   const auto run = [&](int64_t b, int64_t slot, int inner) {
-    const Frame frame = lay_out(size, scratch + slot * room);
-    const Work work = {size, scale, loops, mask ? mask + b * pixels : nullptr, labels + b * pixels, nanoseconds, inner};
-    find_colors(work, frame, dtype, static_cast<const char*>(images) + b * 3 * pixels * bytes, bytes, tables);
-    find_clusters(work, frame, iterations);
-    slic_components(loops, height, width, frame.la, frame.bx, min_size, frame.components, work.labels, nanoseconds,
-                    inner);
+    const Frame frame = lay_out(size, p.scratch + slot * room);
+    const Work work = {size,        scale, loops, p.mask ? p.mask.data + b * pixels : nullptr, p.labels + b * pixels,
+                       nanoseconds, inner};
+    find_colors(work, frame, dtype, p.images.as<char>() + b * 3 * pixels * bytes, bytes, p.tables);
+    find_clusters(work, frame, p.iterations);
+    slic_components(loops, p.height, p.width, frame.la, frame.bx, p.min_size, frame.components, work.labels,
+                    nanoseconds, inner);
   };
   // Whole frames to the threads where there are enough, the rest one by one.
-  const int64_t together = min64(slots, threads) < 2 ? 0 : batch - batch % min64(slots, threads);
-  parallel_for(together ? slots : 0, nanoseconds, threads, [&](int64_t begin, int64_t end) {
+  const int64_t together = min64(p.slots, threads) < 2 ? 0 : p.batch - p.batch % min64(p.slots, threads);
+  parallel_for(together ? p.slots : 0, nanoseconds, threads, [&](int64_t begin, int64_t end) {
     for (int64_t slot = begin; slot < end; ++slot)
-      for (int64_t b = slot; b < together; b += slots) run(b, slot, 1);
+      for (int64_t b = slot; b < together; b += p.slots) run(b, slot, 1);
   });
-  for (int64_t b = together; b < batch; ++b) run(b, 0, threads);
+  for (int64_t b = together; b < p.batch; ++b) run(b, 0, threads);
 }
 
 }  // namespace pyws

@@ -1,5 +1,5 @@
 #include "common/components_cuda.h"
-#include "common/cuda_launch.h"
+#include "common/warp.cuh"
 #include "slic/slic.h"
 
 namespace pyws {
@@ -10,12 +10,10 @@ using std::int64_t;
 using std::uint32_t;
 using Word = unsigned long long;  // what 64-bit atomics take
 
-constexpr int kWarp = 32;
 constexpr int kThreads = 256;
 constexpr int kStrip = 32;         // rows that a thread sums up before it goes to memory
 constexpr int kCellThreads = 128;  // of a cell: 32 columns, every fourth row
 constexpr int kRounds = 32;        // of joining; min_size is below 2^31
-constexpr unsigned kAll = 0xffffffffu;
 constexpr Word kNone = ~Word{0};
 
 struct Size {
@@ -111,7 +109,7 @@ __global__ void find_nearest(Size size, const std::uint8_t* mask, bool nearest, 
     for (int64_t y = top + threadIdx.x / kWarp; y < bottom; y += kCellThreads / kWarp) {
       const int64_t i = y * size.width + x, in_batch = blockIdx.y * size.pixels() + i;
       const uint32_t la = frame.la[i], bx = frame.bx[i];
-      uint32_t best = nearest ? kAll : kSlicOwn;
+      uint32_t best = nearest ? UINT32_MAX : kSlicOwn;
       const int32_t at = slic_position(size.scale.position, y);
       for (int slot = 0; nearest && slot < kSlicSlots; ++slot) {
         const uint32_t distance = slic_distance(la, bx, candidates[0].la[slot], candidates[0].bx[slot],
@@ -280,7 +278,7 @@ __global__ void settle_components(Size size, int round) {
 __device__ int32_t rank_in_block(bool flag, int32_t* total) {
   PYWS_SHARED(int32_t, of_warp, kThreads / kWarp);
   const unsigned lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const unsigned flags = __ballot_sync(kAll, flag);
+  const unsigned flags = __ballot_sync(kWholeWarp, flag);
   if (lane == 0) of_warp[warp] = __popc(flags);
   __syncthreads();
   int32_t rank = __popc(flags & ((1u << lane) - 1)), sum = 0;
@@ -354,8 +352,8 @@ void run_colors(const void* images, dim3 grid, void* stream, const Size& size, c
 }
 
 // Frames that are in the scratch memory together.
-void run(int dtype, const void* images, const std::uint8_t* mask, unsigned frames, const Size& size, int64_t iterations,
-         int64_t min_size, const int32_t* tables, int32_t* labels, void* stream) {
+void run(DType dtype, const void* images, const std::uint8_t* mask, unsigned frames, const Size& size,
+         int64_t iterations, int64_t min_size, const int32_t* tables, int32_t* labels, void* stream) {
   const auto grid_of = [&](int64_t blocks) {
     dim3 grid = grid_1d("slic", blocks);
     grid.y = frames;
@@ -395,16 +393,17 @@ void run(int dtype, const void* images, const std::uint8_t* mask, unsigned frame
 
 }  // namespace
 
-void slic_cuda(int dtype, const void* images, const std::uint8_t* mask, int64_t batch, int64_t height, int64_t width,
-               int64_t rows, int64_t columns, double compactness, int64_t iterations, int64_t min_size,
-               const int32_t* tables, int64_t slots, int64_t* scratch, int32_t* labels, void* stream) {
-  const int64_t bytes = dtype == kSlicUint8 ? 1 : dtype == kFloat64 ? 8 : dtype == kFloat32 ? 4 : 2;
-  const Size size = {height, width, rows, columns, slic_scale(compactness, height, width, rows, columns), scratch};
-  const int64_t pixels = height * width, together = min64(slots, 65535);
-  for (int64_t b = 0; b < batch; b += together) {
-    const auto frames = static_cast<unsigned>(min64(together, batch - b));
-    run(dtype, static_cast<const char*>(images) + b * 3 * pixels * bytes, mask ? mask + b * pixels : nullptr, frames,
-        size, iterations, min_size, tables, labels + b * pixels, stream);
+void slic_cuda(const SlicParams& p, void* stream) {
+  check_dtypes(p);
+  const DType dtype = p.images.dtype;
+  const int64_t bytes = slic_bytes(dtype);
+  const Size size = {
+      p.height, p.width, p.rows, p.columns, slic_scale(p.compactness, p.height, p.width, p.rows, p.columns), p.scratch};
+  const int64_t pixels = p.height * p.width, together = min64(p.slots, 65535);
+  for (int64_t b = 0; b < p.batch; b += together) {
+    const auto frames = static_cast<unsigned>(min64(together, p.batch - b));
+    run(dtype, p.images.as<char>() + b * 3 * pixels * bytes, p.mask ? p.mask.data + b * pixels : nullptr, frames, size,
+        p.iterations, p.min_size, p.tables, p.labels + b * pixels, stream);
   }
 }
 

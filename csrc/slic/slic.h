@@ -15,9 +15,8 @@
 // shape       images (batch, 3, height, width), mask (batch, height, width) bytes or null, labels (batch, height,
 //             width), all contiguous; 1 <= rows <= height <= 65535, 1 <= columns <= width <= 65535,
 //             height * width < 2^31
-// dtype       DType of the images, or kSlicUint8; floats are clamped to [0, 1] (NaN to 0) and rounded to 1/4080, in
-// which
-//             bytes are exact
+// dtype       a float type for the images, or uint8; floats are clamped to [0, 1] (NaN to 0) and rounded to 1/4080, in
+//             which bytes are exact
 // compactness positive and finite; iterations >= 1; min_size >= 0
 // tables      kSlicTables numbers: gamma, then cube root (pyws/ops/slic.py makes them)
 // scratch     slots * slic_scratch(height, width, rows, columns) numbers of 64 bits: `slots` frames at a time
@@ -27,11 +26,10 @@
 
 #include <cstdint>
 
-#include "common/host_device.h"
+#include "common/params.h"
 
 namespace pyws {
 
-constexpr int kSlicUint8 = 4;      // beside DType
 constexpr int kSlicLevels = 4080;  // of a colour channel: 16 between two bytes
 constexpr int kSlicCubeSteps = 1024;
 constexpr int kSlicTables = kSlicLevels + 1 + kSlicCubeSteps + 1;
@@ -40,19 +38,34 @@ constexpr int kSlicOwn = 4;      // that of its own cell
 constexpr int kSlicOutside = 9;  // in place of a slot: the pixel is not in the mask
 constexpr std::int64_t kSlicTail = 16;  // pixels that loops may read beyond the last
 
-void slic_cpu(int dtype, const void* images, const std::uint8_t* mask, std::int64_t batch, std::int64_t height,
-              std::int64_t width, std::int64_t rows, std::int64_t columns, double compactness, std::int64_t iterations,
-              std::int64_t min_size, const std::int32_t* tables, std::int64_t slots, std::int64_t* scratch,
-              std::int32_t* labels, int threads);
-void slic_cuda(int dtype, const void* images, const std::uint8_t* mask, std::int64_t batch, std::int64_t height,
-               std::int64_t width, std::int64_t rows, std::int64_t columns, double compactness, std::int64_t iterations,
-               std::int64_t min_size, const std::int32_t* tables, std::int64_t slots, std::int64_t* scratch,
-               std::int32_t* labels, void* stream);
+struct SlicParams {
+  Array<const void> images;
+  Optional<const std::uint8_t> mask;
+  std::int64_t batch, height, width, rows, columns;
+  double compactness;
+  std::int64_t iterations, min_size;
+  const std::int32_t* tables;
+  std::int64_t slots;
+  std::int64_t* scratch;
+  std::int32_t* labels;
+  PYWS_FIELDS(images, mask, batch, height, width, rows, columns, compactness, iterations, min_size, tables, slots,
+              scratch, labels)
+};
+void slic_cpu(const SlicParams& params, int threads);
+void slic_cuda(const SlicParams& params, void* stream);
 
 // What a slot gives to its cluster.
 struct SlicSums {
   std::int64_t color[3], x, y, pixels;
 };
+
+inline std::int64_t slic_bytes(DType dtype) {  // of an element
+  return dtype == kUInt8 ? 1 : dtype == kFloat64 ? 8 : dtype == kFloat32 ? 4 : 2;
+}
+
+inline void check_dtypes(const SlicParams& params) {
+  if (params.images.dtype > kUInt8) refuse_dtype("slic", "images", "a float type or uint8", params.images.dtype);
+}
 
 // A centre in units of distance, see SlicScale. One that the mask left without a pixel from the start has
 // x = kSlicNowhere and takes no part; one that loses its pixels later stays.

@@ -132,7 +132,7 @@ void colors(const T* red, const T* green, const T* blue, int64_t width, const in
   }
 }
 
-void colors_of(int dtype, const void* red, const void* green, const void* blue, int64_t width, const int32_t* tables,
+void colors_of(DType dtype, const void* red, const void* green, const void* blue, int64_t width, const int32_t* tables,
                SlicScale scale, const int32_t* left, uint32_t* la, uint32_t* bx) {
   const auto run = [&](auto type) {
     using T = decltype(type);
@@ -148,8 +148,10 @@ void colors_of(int dtype, const void* red, const void* green, const void* blue, 
       return run(half_t{});
     case kBFloat16:
       return run(bfloat16_t{});
-    case kSlicUint8:
+    case kUInt8:
       return run(uint8_t{});
+    default:
+      return;
   }
 }
 

@@ -20,7 +20,7 @@ constexpr int kSlicLabels = 16;  // what four bits may say, from kSlicOutside on
 
 struct SlicLoops {
   // A row of a frame to features. left[x]: position of column x in its cell.
-  void (*colors)(int dtype, const void* red, const void* green, const void* blue, std::int64_t width,
+  void (*colors)(DType dtype, const void* red, const void* green, const void* blue, std::int64_t width,
                  const std::int32_t* tables, SlicScale scale, const std::int32_t* left, std::uint32_t* la,
                  std::uint32_t* bx);
   // Nearest clusters, summed up by slot.

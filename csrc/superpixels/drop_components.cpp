@@ -76,13 +76,12 @@ void drop(std::uint8_t* mask, std::int64_t height, std::int64_t width, double be
 
 }  // namespace
 
-void drop_components_cpu(std::uint8_t* masks, std::int64_t batch, std::int64_t height, std::int64_t width, double beta,
-                         std::int32_t* parent, std::int32_t* size, int threads) {
-  const std::int64_t pixels = height * width;
+void drop_components_cpu(const DropParams& p, int threads) {
+  const std::int64_t pixels = p.height * p.width;
   if (pixels == 0) return;
-  parallel_for(batch, 0.5 * static_cast<double>(pixels), threads, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(p.batch, 0.5 * static_cast<double>(pixels), threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b)
-      drop(masks + b * pixels, height, width, beta, {parent + b * pixels, size + b * pixels, 0});
+      drop(p.masks + b * pixels, p.height, p.width, p.beta, {p.parent + b * pixels, p.size + b * pixels, 0});
   });
 }
 

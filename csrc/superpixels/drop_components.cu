@@ -62,7 +62,7 @@ __global__ void measure(std::uint8_t* masks, std::int32_t* parents, std::int32_t
   const Frame frame(masks, parents, sizes, pixels, tiles);
   const bool set = frame.pixel < pixels && frame.mask[frame.pixel] != 0;
   const std::int32_t part = set ? root(frame.parent, static_cast<std::int32_t>(frame.pixel)) : -1;
-  const std::int32_t left = __shfl_up_sync(kAll, part, 1);
+  const std::int32_t left = __shfl_up_sync(kWholeWarp, part, 1);
   const unsigned run = run_from(threadIdx.x % kWarp == 0 || part != left);
   if (set && run != 0) atomicAdd(frame.size + part, __popc(run));
 }
@@ -79,15 +79,14 @@ __global__ void clear_large(std::uint8_t* masks, std::int32_t* parents, std::int
 
 }  // namespace
 
-void drop_components_cuda(std::uint8_t* masks, std::int64_t batch, std::int64_t height, std::int64_t width, double beta,
-                          std::int32_t* parent, std::int32_t* size, void* stream) {
+void drop_components_cuda(const DropParams& p, void* stream) {
   const char* op = "drop_components";
-  const std::int64_t pixels = height * width, tiles = ceil_div(pixels, kThreads);
-  const dim3 grid = grid_1d(op, batch * tiles), block(kThreads);
-  launch(op, start_runs, grid, block, 0, stream, masks, parent, size, pixels, tiles, width);
-  launch(op, join_runs, grid, block, 0, stream, masks, parent, size, pixels, tiles, width);
-  launch(op, measure, grid, block, 0, stream, masks, parent, size, pixels, tiles);
-  launch(op, clear_large, grid, block, 0, stream, masks, parent, size, pixels, tiles, beta);
+  const std::int64_t pixels = p.height * p.width, tiles = ceil_div(pixels, kThreads);
+  const dim3 grid = grid_1d(op, p.batch * tiles), block(kThreads);
+  launch(op, start_runs, grid, block, 0, stream, p.masks, p.parent, p.size, pixels, tiles, p.width);
+  launch(op, join_runs, grid, block, 0, stream, p.masks, p.parent, p.size, pixels, tiles, p.width);
+  launch(op, measure, grid, block, 0, stream, p.masks, p.parent, p.size, pixels, tiles);
+  launch(op, clear_large, grid, block, 0, stream, p.masks, p.parent, p.size, pixels, tiles, p.beta);
 }
 
 }  // namespace pyws

@@ -15,9 +15,14 @@
 
 namespace pyws {
 
-void drop_components_cpu(std::uint8_t* masks, std::int64_t batch, std::int64_t height, std::int64_t width, double beta,
-                         std::int32_t* parent, std::int32_t* size, int threads);
-void drop_components_cuda(std::uint8_t* masks, std::int64_t batch, std::int64_t height, std::int64_t width, double beta,
-                          std::int32_t* parent, std::int32_t* size, void* stream);
+struct DropParams {
+  std::uint8_t* masks;
+  std::int64_t batch, height, width;
+  double beta;
+  std::int32_t *parent, *size;
+  PYWS_FIELDS(masks, batch, height, width, beta, parent, size)
+};
+void drop_components_cpu(const DropParams& params, int threads);
+void drop_components_cuda(const DropParams& params, void* stream);
 
 }  // namespace pyws

@@ -6,16 +6,8 @@
 namespace pyws {
 namespace {
 
-// Everything of a call but the maps.
-struct Counters {
-  std::int64_t pixels, superpixels, num_classes, ignored;
-  double alpha, beta;
-  std::uint32_t *area, *votes, *annotated;
-  std::int64_t *consistency, *agreement, *invalid;
-};
-
 // Adds the rows of the superpixels of frame b to its two histograms.
-void compare(const Counters& k, std::int64_t b) {
+void compare(const ConfusionParams& k, std::int64_t b) {
   const std::int64_t classes = k.num_classes;
   std::int64_t* consistency = k.consistency + b * classes * classes;
   std::int64_t* agreement = k.agreement + b * classes * classes;
@@ -33,15 +25,14 @@ void compare(const Counters& k, std::int64_t b) {
 }
 
 template <class Label, class Class>
-void run(void (*count)(const ConfusionFrame<Label, Class>*), const void* labels, const void* prediction,
-         const void* annotation, std::int64_t batch, const Counters& k, int threads) {
+void run(void (*count)(const ConfusionFrame<Label, Class>*), const ConfusionParams& k, int threads) {
   const double nanoseconds = 1.0 * static_cast<double>(k.pixels) + 1.0 * static_cast<double>(k.superpixels);
-  parallel_for(batch, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(k.batch, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t row = b * k.superpixels;
-      const ConfusionFrame<Label, Class> frame = {static_cast<const Label*>(labels) + b * k.pixels,
-                                                  static_cast<const Class*>(prediction) + b * k.pixels,
-                                                  static_cast<const Class*>(annotation) + b * k.pixels,
+      const ConfusionFrame<Label, Class> frame = {k.labels.as<Label>() + b * k.pixels,
+                                                  k.prediction.as<Class>() + b * k.pixels,
+                                                  k.annotation.as<Class>() + b * k.pixels,
                                                   k.pixels,
                                                   index_of(k.superpixels),
                                                   index_of(k.num_classes),
@@ -58,19 +49,14 @@ void run(void (*count)(const ConfusionFrame<Label, Class>*), const void* labels,
 
 }  // namespace
 
-void superpixel_confusion_cpu(int label_type, const void* labels, int class_type, const void* prediction,
-                              const void* annotation, std::int64_t batch, std::int64_t pixels, std::int64_t superpixels,
-                              std::int64_t num_classes, std::int64_t ignored, double alpha, double beta,
-                              std::uint32_t* area, std::uint32_t* votes, std::uint32_t* annotated,
-                              std::int64_t* consistency, std::int64_t* agreement, std::int64_t* invalid, int threads) {
-  const Counters counters = {pixels, superpixels, num_classes, ignored,     alpha,     beta,
-                             area,   votes,       annotated,   consistency, agreement, invalid};
-  const auto with = [&](auto* count) { run(count, labels, prediction, annotation, batch, counters, threads); };
-  const auto pick = [&](const auto& row) {
-    class_type == kLabelUInt8 ? with(row.u8) : class_type == kLabelInt32 ? with(row.i32) : with(row.i64);
-  };
+void superpixel_confusion_cpu(const ConfusionParams& p, int threads) {
+  const char* op = "superpixel_confusion";
+  check_dtype(op, "annotation", p.annotation.dtype, p.prediction.dtype);
   const ConfusionLoops& loops = confusion_loops();
-  label_type == kLabelInt32 ? pick(loops.i32) : pick(loops.i64);
+  with_labels(op, "labels", p.labels.dtype, [&](auto label) {
+    with_classes(op, "prediction", p.prediction.dtype,
+                 [&](auto kind) { run(count_of(row_of(loops, label), kind), p, threads); });
+  });
 }
 
 }  // namespace pyws

@@ -1,4 +1,3 @@
-#include "common/cuda_launch.h"
 #include "common/pixel_runs_cuda.h"
 #include "superpixels/superpixel_confusion.h"
 
@@ -25,7 +24,7 @@ __global__ void count_pixels(const Label* labels, const Class* prediction, const
   const bool starts =
       threadIdx.x % kWarp == 0 || label != left_label || predicted != left_predicted || noted != left_noted;
   const unsigned run = run_from(starts);
-  const unsigned n = __popc(run & __ballot_sync(kAll, there));
+  const unsigned n = __popc(run & __ballot_sync(kWholeWarp, there));
   if (n == 0) return;
   invalid += b * kInvalidKinds;
   if (predicted >= num_classes) atomicAdd(invalid + kInvalidPrediction, static_cast<Counter>(n));
@@ -54,8 +53,8 @@ __global__ void compare(std::int64_t rows, std::int64_t superpixels, std::int64_
   for (std::int64_t c = lane; c < num_classes; c += kWarp)
     if (c > 0) best = most_votes(best, {votes[c], c});
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    const Votes other{__shfl_xor_sync(kAll, static_cast<long long>(best.count), offset),
-                      __shfl_xor_sync(kAll, static_cast<long long>(best.kind), offset)};
+    const Votes other{__shfl_xor_sync(kWholeWarp, static_cast<long long>(best.count), offset),
+                      __shfl_xor_sync(kWholeWarp, static_cast<long long>(best.kind), offset)};
     best = most_votes(best, other);
   }
   const std::int64_t taken = accepted_below(best, area[row], pixels, alpha, beta);
@@ -68,31 +67,21 @@ __global__ void compare(std::int64_t rows, std::int64_t superpixels, std::int64_
 
 }  // namespace
 
-void superpixel_confusion_cuda(int label_type, const void* labels, int class_type, const void* prediction,
-                               const void* annotation, std::int64_t batch, std::int64_t pixels,
-                               std::int64_t superpixels, std::int64_t num_classes, std::int64_t ignored, double alpha,
-                               double beta, std::uint32_t* area, std::uint32_t* votes, std::uint32_t* annotated,
-                               std::int64_t* consistency, std::int64_t* agreement, std::int64_t* invalid,
-                               void* stream) {
-  const auto count = [&](auto* typed, auto* predicted) {
-    const std::int64_t tiles = ceil_div(pixels, kThreads);
-    using Label = std::remove_const_t<std::remove_pointer_t<decltype(typed)>>;
-    using Class = std::remove_const_t<std::remove_pointer_t<decltype(predicted)>>;
-    launch(kName, count_pixels<Label, Class>, grid_1d(kName, batch * tiles), dim3(kThreads), 0, stream, typed,
-           predicted, static_cast<const Class*>(annotation), pixels, tiles, superpixels, num_classes, index_of(ignored),
-           area, votes, annotated, reinterpret_cast<Counter*>(invalid));
-  };
-  const auto pick = [&](auto* typed) {
-    class_type == kLabelUInt8   ? count(typed, static_cast<const std::uint8_t*>(prediction))
-    : class_type == kLabelInt32 ? count(typed, static_cast<const std::int32_t*>(prediction))
-                                : count(typed, static_cast<const std::int64_t*>(prediction));
-  };
-  label_type == kLabelInt32 ? pick(static_cast<const std::int32_t*>(labels))
-                            : pick(static_cast<const std::int64_t*>(labels));
-  const std::int64_t rows = batch * superpixels;
-  launch(kName, compare, grid_1d(kName, ceil_div(rows, kThreads / kWarp)), dim3(kThreads), 0, stream, rows, superpixels,
-         pixels, num_classes, alpha, beta, area, votes, annotated, reinterpret_cast<Counter*>(consistency),
-         reinterpret_cast<Counter*>(agreement));
+void superpixel_confusion_cuda(const ConfusionParams& p, void* stream) {
+  check_dtype(kName, "annotation", p.annotation.dtype, p.prediction.dtype);
+  const std::int64_t tiles = ceil_div(p.pixels, kThreads), rows = p.batch * p.superpixels;
+  with_labels(kName, "labels", p.labels.dtype, [&](auto label) {
+    with_classes(kName, "prediction", p.prediction.dtype, [&](auto kind) {
+      using Label = decltype(label);
+      using Class = decltype(kind);
+      launch(kName, count_pixels<Label, Class>, grid_1d(kName, p.batch * tiles), dim3(kThreads), 0, stream,
+             p.labels.as<Label>(), p.prediction.as<Class>(), p.annotation.as<Class>(), p.pixels, tiles, p.superpixels,
+             p.num_classes, index_of(p.ignored), p.area, p.votes, p.annotated, reinterpret_cast<Counter*>(p.invalid));
+    });
+  });
+  launch(kName, compare, grid_1d(kName, ceil_div(rows, kThreads / kWarp)), dim3(kThreads), 0, stream, rows,
+         p.superpixels, p.pixels, p.num_classes, p.alpha, p.beta, p.area, p.votes, p.annotated,
+         reinterpret_cast<Counter*>(p.consistency), reinterpret_cast<Counter*>(p.agreement));
 }
 
 }  // namespace pyws

@@ -16,8 +16,8 @@ std::int64_t labels_used(const std::int64_t* area, std::int64_t superpixels) {
 
 template <class Label, class Code>
 void select(const SelectLoops<Label, Code>& loops, const void* labels, const std::uint8_t* mask, std::int64_t batch,
-            std::int64_t pixels, std::int64_t superpixels, double alpha, double beta, int overlap, std::int64_t* counts,
-            std::uint8_t* passes, std::uint8_t* refined, std::int64_t* summary, int threads) {
+            std::int64_t pixels, std::int64_t superpixels, double alpha, double beta, MaskOverlap overlap,
+            std::int64_t* counts, std::uint8_t* passes, std::uint8_t* refined, std::int64_t* summary, int threads) {
   parallel_for(batch, 0.8 * static_cast<double>(pixels), threads, [&](std::int64_t begin, std::int64_t end) {
     const std::unique_ptr<Code[]> codes(new Code[pixels]);
     const std::unique_ptr<std::uint32_t[]> counted(new std::uint32_t[2 * (superpixels + 1)]);
@@ -37,8 +37,8 @@ void select(const SelectLoops<Label, Code>& loops, const void* labels, const std
         passed[p] = superpixel_passes(area[p], intersection[p], mask_area, pixels, alpha, beta, overlap);
       passed[superpixels] = 0;
       loops.paint(codes.get(), pixels, superpixels, passed, refined + b * pixels);
-      summary[b * kSummary] = labels_used(area, superpixels);
-      summary[b * kSummary + 1] = counted[2 * superpixels] + counted[2 * superpixels + 1];
+      summary[b * kSummary + kUsed] = labels_used(area, superpixels);
+      summary[b * kSummary + kOutside] = counted[2 * superpixels] + counted[2 * superpixels + 1];
     }
   });
 }
@@ -61,41 +61,36 @@ void vote(const VoteLoops<Label, Class>& loops, const void* labels, const void* 
         taken[p] = accepted_class(best, areas[p], alpha);
       }
       loops.paint(frame, pixels, superpixels, taken, static_cast<Class*>(refined) + b * pixels);
-      summary[b * kSummary] = labels_used(areas, superpixels);
-      summary[b * kSummary + 1] = outside[0];
-      summary[b * kSummary + 2] = outside[1];
+      summary[b * kSummary + kUsed] = labels_used(areas, superpixels);
+      summary[b * kSummary + kOutside] = outside[0];
+      summary[b * kSummary + kUnknown] = outside[1];
     }
   });
 }
 
 }  // namespace
 
-void superpixel_select_cpu(int label_type, const void* labels, const std::uint8_t* mask, std::int64_t batch,
-                           std::int64_t pixels, std::int64_t superpixels, double alpha, double beta, int overlap,
-                           std::int64_t* counts, std::uint8_t* passes, std::uint8_t* refined, std::int64_t* summary,
-                           int threads) {
+void superpixel_select_cpu(const SelectParams& p, int threads) {
   const SuperpixelLoops& loops = superpixel_loops();
   const auto run = [&](const auto& select_loops) {
-    select(select_loops, labels, mask, batch, pixels, superpixels, alpha, beta, overlap, counts, passes, refined,
-           summary, threads);
+    select(select_loops, p.labels.data, p.mask, p.batch, p.pixels, p.superpixels, p.alpha, p.beta, p.overlap, p.counts,
+           p.passes, p.refined, p.summary, threads);
   };
-  const auto pick = [&](const auto& row) { superpixels < 1 << 15 ? run(row.select) : run(row.select_many); };
-  label_type == kLabelInt32 ? pick(loops.i32) : pick(loops.i64);
+  const auto pick = [&](const auto& row) { p.superpixels < 1 << 15 ? run(row.select) : run(row.select_many); };
+  with_labels("superpixel_select", "labels", p.labels.dtype, [&](auto label) { pick(row_of(loops, label)); });
 }
 
-void superpixel_vote_cpu(int label_type, const void* labels, int class_type, const void* classes, std::int64_t batch,
-                         std::int64_t pixels, std::int64_t superpixels, std::int64_t num_classes, std::int64_t ignored,
-                         double alpha, std::int64_t* area, std::int64_t* table, std::int64_t* winner,
-                         void* refined_classes, std::int64_t* summary, int threads) {
+void superpixel_vote_cpu(const VoteParams& p, int threads) {
+  const char* op = "superpixel_vote";
+  check_dtype(op, "refined", p.refined.dtype, p.classes.dtype);
   const SuperpixelLoops& loops = superpixel_loops();
-  const auto run = [&](const auto& row) {
-    vote(row, labels, classes, batch, pixels, superpixels, num_classes, ignored, alpha, area, table, winner,
-         refined_classes, summary, threads);
+  const auto run = [&](const auto& vote_loops) {
+    vote(vote_loops, p.labels.data, p.classes.data, p.batch, p.pixels, p.superpixels, p.num_classes, p.ignored, p.alpha,
+         p.area, p.table, p.winner, p.refined.data, p.summary, threads);
   };
-  const auto pick = [&](const auto& row) {
-    class_type == kLabelUInt8 ? run(row.vote_u8) : class_type == kLabelInt32 ? run(row.vote_i32) : run(row.vote_i64);
-  };
-  label_type == kLabelInt32 ? pick(loops.i32) : pick(loops.i64);
+  with_labels(op, "labels", p.labels.dtype, [&](auto label) {
+    with_classes(op, "classes", p.classes.dtype, [&](auto kind) { run(vote_of(row_of(loops, label), kind)); });
+  });
 }
 
 }  // namespace pyws

@@ -44,8 +44,8 @@ __global__ void count_pixels(const Label* labels, const std::uint8_t* mask, std:
       const bool there = first + k * kThreads + threadIdx.x < to;
       const std::uint64_t left = left_neighbour(label[k]);
       const unsigned run = run_from(threadIdx.x % kWarp == 0 || label[k] != left);
-      const unsigned n = __popc(run & __ballot_sync(kAll, there));
-      const Counter inside = __popc(run & __ballot_sync(kAll, set[k]));
+      const unsigned n = __popc(run & __ballot_sync(kWholeWarp, there));
+      const Counter inside = __popc(run & __ballot_sync(kWholeWarp, set[k]));
       if (n == 0) continue;
       if (label[k] < superpixels)
         atomicAdd(target + label[k], inside << 32 | n);
@@ -76,8 +76,8 @@ __device__ std::int64_t reduce(std::int64_t x, std::int64_t* room, const Add& ad
 
 // Traffic: 8 bytes a superpixel are read, 16 written and read again, 1 written. Ownership: one block a frame.
 __global__ void select_superpixels(std::int64_t pixels, std::int64_t superpixels, double alpha, double beta,
-                                   int overlap, std::int64_t* area, std::int64_t* intersection, std::uint8_t* passes,
-                                   std::int64_t* summary) {
+                                   MaskOverlap overlap, std::int64_t* area, std::int64_t* intersection,
+                                   std::uint8_t* passes, std::int64_t* summary) {
   PYWS_SHARED(std::int64_t, room, kThreads);
   area += blockIdx.x * superpixels;
   intersection += blockIdx.x * superpixels;
@@ -91,7 +91,7 @@ __global__ void select_superpixels(std::int64_t pixels, std::int64_t superpixels
   }
   mask_area = reduce(mask_area, room, [](std::int64_t a, std::int64_t b) { return a + b; });
   used = reduce(used, room, [](std::int64_t a, std::int64_t b) { return max64(a, b); });
-  if (threadIdx.x == 0) summary[blockIdx.x * kSummary] = used;
+  if (threadIdx.x == 0) summary[blockIdx.x * kSummary + kUsed] = used;
   for (std::int64_t p = threadIdx.x; p < superpixels; p += kThreads)
     passes[blockIdx.x * superpixels + p] =
         superpixel_passes(area[p], intersection[p], mask_area, pixels, alpha, beta, overlap);
@@ -127,7 +127,7 @@ __global__ void count_classes(const Label* labels, const Class* classes, std::in
   const std::uint64_t kind = there ? index_of(classes[b * pixels + i]) : 0;
   const std::uint64_t left_label = left_neighbour(label), left_kind = left_neighbour(kind);
   const unsigned run = run_from(threadIdx.x % kWarp == 0 || label != left_label || kind != left_kind);
-  const Counter n = __popc(run & __ballot_sync(kAll, there));
+  const Counter n = __popc(run & __ballot_sync(kWholeWarp, there));
   if (n == 0) return;
   const bool counted = kind < num_classes;
   if (!counted && kind != ignored) atomicAdd(summary + b * kSummary + 2, n);
@@ -150,8 +150,8 @@ __global__ void choose_classes(std::int64_t rows, std::int64_t superpixels, std:
   for (std::int64_t c = lane; c < num_classes; c += kWarp)
     if (c > 0) best = most_votes(best, {table[row * num_classes + c], c});
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    const Votes other{__shfl_xor_sync(kAll, static_cast<long long>(best.count), offset),
-                      __shfl_xor_sync(kAll, static_cast<long long>(best.kind), offset)};
+    const Votes other{__shfl_xor_sync(kWholeWarp, static_cast<long long>(best.count), offset),
+                      __shfl_xor_sync(kWholeWarp, static_cast<long long>(best.kind), offset)};
     best = most_votes(best, other);
   }
   if (lane > 0) return;
@@ -169,7 +169,7 @@ void launch_paint(const char* op, const Label* labels, std::int64_t batch, std::
 
 template <class Label>
 void select(const Label* labels, const std::uint8_t* mask, std::int64_t batch, std::int64_t pixels,
-            std::int64_t superpixels, double alpha, double beta, int overlap, std::int64_t* counts,
+            std::int64_t superpixels, double alpha, double beta, MaskOverlap overlap, std::int64_t* counts,
             std::uint8_t* passes, std::uint8_t* refined, std::int64_t* summary, void* stream) {
   const char* op = "superpixel_select";
   const std::int64_t tiles = ceil_div(pixels, kTile);
@@ -197,32 +197,23 @@ void vote(const Label* labels, const Class* classes, std::int64_t batch, std::in
 
 }  // namespace
 
-void superpixel_select_cuda(int label_type, const void* labels, const std::uint8_t* mask, std::int64_t batch,
-                            std::int64_t pixels, std::int64_t superpixels, double alpha, double beta, int overlap,
-                            std::int64_t* counts, std::uint8_t* passes, std::uint8_t* refined, std::int64_t* summary,
-                            void* stream) {
-  const auto run = [&](auto* typed) {
-    select(typed, mask, batch, pixels, superpixels, alpha, beta, overlap, counts, passes, refined, summary, stream);
-  };
-  label_type == kLabelInt32 ? run(static_cast<const std::int32_t*>(labels))
-                            : run(static_cast<const std::int64_t*>(labels));
+void superpixel_select_cuda(const SelectParams& p, void* stream) {
+  with_labels("superpixel_select", "labels", p.labels.dtype, [&](auto label) {
+    select(p.labels.as<decltype(label)>(), p.mask, p.batch, p.pixels, p.superpixels, p.alpha, p.beta, p.overlap,
+           p.counts, p.passes, p.refined, p.summary, stream);
+  });
 }
 
-void superpixel_vote_cuda(int label_type, const void* labels, int class_type, const void* classes, std::int64_t batch,
-                          std::int64_t pixels, std::int64_t superpixels, std::int64_t num_classes, std::int64_t ignored,
-                          double alpha, std::int64_t* area, std::int64_t* table, std::int64_t* winner,
-                          void* refined_classes, std::int64_t* summary, void* stream) {
-  const auto run = [&](auto* typed, auto* refined) {
-    vote(typed, static_cast<decltype(refined)>(const_cast<void*>(classes)), batch, pixels, superpixels, num_classes,
-         ignored, alpha, area, table, winner, refined, summary, stream);
-  };
-  const auto pick = [&](auto* typed) {
-    class_type == kLabelUInt8   ? run(typed, static_cast<std::uint8_t*>(refined_classes))
-    : class_type == kLabelInt32 ? run(typed, static_cast<std::int32_t*>(refined_classes))
-                                : run(typed, static_cast<std::int64_t*>(refined_classes));
-  };
-  label_type == kLabelInt32 ? pick(static_cast<const std::int32_t*>(labels))
-                            : pick(static_cast<const std::int64_t*>(labels));
+void superpixel_vote_cuda(const VoteParams& p, void* stream) {
+  const char* op = "superpixel_vote";
+  check_dtype(op, "refined", p.refined.dtype, p.classes.dtype);
+  with_labels(op, "labels", p.labels.dtype, [&](auto label) {
+    with_classes(op, "classes", p.classes.dtype, [&](auto kind) {
+      vote(p.labels.as<decltype(label)>(), p.classes.as<decltype(kind)>(), p.batch, p.pixels, p.superpixels,
+           p.num_classes, p.ignored, p.alpha, p.area, p.table, p.winner, p.refined.as<decltype(kind)>(), p.summary,
+           stream);
+    });
+  });
 }
 
 }  // namespace pyws

@@ -47,4 +47,20 @@ struct SuperpixelLoops {
 
 PYWS_DECLARE_LOOPS(SuperpixelLoops, superpixel_loops)
 
+// Those of a type of labels, and of a type of classes.
+inline const SuperpixelRow<std::int32_t>& row_of(const SuperpixelLoops& loops, std::int32_t) { return loops.i32; }
+inline const SuperpixelRow<std::int64_t>& row_of(const SuperpixelLoops& loops, std::int64_t) { return loops.i64; }
+template <class Label>
+const VoteLoops<Label, std::uint8_t>& vote_of(const SuperpixelRow<Label>& row, std::uint8_t) {
+  return row.vote_u8;
+}
+template <class Label>
+const VoteLoops<Label, std::int32_t>& vote_of(const SuperpixelRow<Label>& row, std::int32_t) {
+  return row.vote_i32;
+}
+template <class Label>
+const VoteLoops<Label, std::int64_t>& vote_of(const SuperpixelRow<Label>& row, std::int64_t) {
+  return row.vote_i64;
+}
+
 }  // namespace pyws

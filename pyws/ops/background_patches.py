@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_range, check_tensor, launch_positional, register
+from pyws.ops._library import check_range, check_tensor, launch, register
 
 
 def integral_image(masks: Tensor) -> Tensor:
@@ -118,13 +120,20 @@ def _check(op: str, integral: Tensor, frames: Tensor, sides: Tensor, share: floa
         raise ValueError(f"{op}: sides must be >= 1, got {least}")
 
 
-def _frame(integral: Tensor) -> tuple[int, int, int]:
-    return integral.shape[0], integral.shape[1] - 1, integral.shape[2] - 1
+def _queries(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> dict[str, Any]:
+    batch, rows, columns = integral.shape
+    return {
+        "integral": integral.contiguous(), "batch": batch, "height": rows - 1, "width": columns - 1,
+        "frames": frames.contiguous(), "sides": sides.contiguous(), "queries": frames.numel(), "share": share,
+    }  # fmt: skip
 
 
 def _integrate_kernel(masks: Tensor) -> Tensor:
     integral = _integrate_fake(masks)
-    launch_positional("integral_image", masks.device, masks.contiguous(), *masks.shape, integral)
+    batch, height, width = masks.shape
+    launch("integral_image", masks.device, {
+        "masks": masks.contiguous(), "batch": batch, "height": height, "width": width, "integral": integral,
+    })  # fmt: skip
     return integral
 
 
@@ -135,10 +144,7 @@ def _integrate_fake(masks: Tensor) -> Tensor:
 
 def _count_kernel(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> Tensor:
     counts = _count_fake(integral, frames, sides, share)
-    launch_positional(
-        "count_patches", integral.device, integral.contiguous(), *_frame(integral), frames.contiguous(),
-        sides.contiguous(), len(frames), share, counts,
-    )  # fmt: skip
+    launch("count_patches", integral.device, {**_queries(integral, frames, sides, share), "counts": counts})
     return counts
 
 
@@ -148,10 +154,8 @@ def _count_fake(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -
 
 def _find_kernel(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, share: float) -> Tensor:
     corners = _find_fake(integral, frames, sides, ranks, share)
-    launch_positional(
-        "find_patches", integral.device, integral.contiguous(), *_frame(integral), frames.contiguous(),
-        sides.contiguous(), ranks.contiguous(), len(frames), share, corners,
-    )  # fmt: skip
+    fields = _queries(integral, frames, sides, share)
+    launch("find_patches", integral.device, {**fields, "ranks": ranks.contiguous(), "corners": corners})
     return corners
 
 

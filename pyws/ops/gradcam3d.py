@@ -7,10 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, check_choice, check_tensor, launch_positional, register
-
-_FLOATS = tuple(DTYPE_CODES)
-_SPLIT = 128  # csrc/gradcam3d/gradcam3d.h: kGradcamSplit
+from pyws.ops._library import _C, FLOATS, check_choice, check_tensor, launch, register
 
 
 def gradcam3d(activations: Tensor, gradients: Tensor, normalize: str | None = None) -> Tensor:
@@ -48,7 +45,7 @@ def gradcam3d(activations: Tensor, gradients: Tensor, normalize: str | None = No
     >>> gradcam3d(activations, gradients)
     tensor([[0., 2.]])
     """
-    check_tensor("gradcam3d", "activations", activations, _FLOATS, ndim=(3, 4, 5))
+    check_tensor("gradcam3d", "activations", activations, FLOATS, ndim=(3, 4, 5))
     check_tensor("gradcam3d", "gradients", gradients, (activations.dtype,), device=activations.device)
     if gradients.shape != activations.shape:
         raise ValueError(
@@ -91,7 +88,7 @@ def gradcam3d_from_head(activations: Tensor, head_weight: Tensor, normalize: str
              [1.5000, 0.0000]]])
     """
     op = "gradcam3d_from_head"
-    check_tensor(op, "activations", activations, _FLOATS, ndim=(3, 4, 5))
+    check_tensor(op, "activations", activations, FLOATS, ndim=(3, 4, 5))
     check_tensor(op, "head_weight", head_weight, (activations.dtype,), shape=(None, activations.shape[1]),
                  device=activations.device)  # fmt: skip
     check_choice(op, "normalize", normalize, (None, "minmax"))
@@ -122,13 +119,14 @@ def _maps_kernel(activations: Tensor, gradients: Tensor, minmax: bool) -> Tensor
     shape, device, dtype = activations.shape, activations.device, activations.dtype
     maps = torch.empty((shape[0], *shape[2:]), dtype=dtype, device=device)
     scratch = torch.empty(
-        shape[0] * (shape[1] + max(1, -(-shape[1] // _SPLIT)) * shape[2:].numel()),
+        _C.gradcam3d_scratch(shape[0], shape[1], shape[2:].numel()),
         dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=device,
     )  # fmt: skip
-    launch_positional(
-        "gradcam3d", device, DTYPE_CODES[dtype], activations, gradients,
-        _five(shape, 1), _five(activations.stride(), 0), _five(gradients.stride(), 0), minmax, scratch, maps,
-    )  # fmt: skip
+    launch("gradcam3d", device, {
+        "activations": activations, "gradients": gradients, "shape": _five(shape, 1),
+        "activation_strides": _five(activations.stride(), 0), "gradient_strides": _five(gradients.stride(), 0),
+        "minmax": minmax, "scratch": scratch, "maps": maps,
+    })  # fmt: skip
     return maps
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_range, check_segments, check_tensor, launch_positional, register
+from pyws.ops._library import _C, check_range, check_segments, check_tensor, launch, register
 from pyws.ragged import Segments, check_offsets
 
-_THRESHOLDS = 64  # csrc/segments/match_segments.h: kMatchThresholds
+_MAX_THRESHOLDS: int = _C.MAX_MATCH_THRESHOLDS
 _MOST = 2**31 - 1  # predictions or groups of one call: ranks are 32-bit
 
 
@@ -72,8 +72,8 @@ def match_segments(
         raise ValueError(f"{op}: predictions and truth must have the same groups, got {predictions.groups} and "
                          f"{truth.groups}")  # fmt: skip
     check_tensor(op, "class_offsets", class_offsets, (torch.int64,), ndim=1, device=predictions.start.device)
-    if len(thresholds) > _THRESHOLDS:
-        raise ValueError(f"{op}: thresholds must be at most {_THRESHOLDS}, got {len(thresholds)}")
+    if len(thresholds) > _MAX_THRESHOLDS:
+        raise ValueError(f"{op}: thresholds must be at most {_MAX_THRESHOLDS}, got {len(thresholds)}")
     for threshold in thresholds:
         holds = isinstance(threshold, (int, float)) and 0 < threshold <= 1
         check_range(op, "thresholds", threshold, "in (0, 1]", holds)
@@ -102,12 +102,16 @@ def _kernel(
     if max(len(start), len(offsets)) > _MOST:
         raise ValueError(f"{op}: predictions and groups must be at most {_MOST}, got {len(start)} and {len(offsets)}")
     hit, order, ap = _fake(start, end, score, offsets, truth_start, truth_end, truth_offsets, class_offsets, thresholds)
-    scratch = [offsets.new_empty(size) for size in (4 * len(start), len(truth_start), 3 * len(truth_start))]
-    inputs = (start, end, score, offsets, truth_start, truth_end, truth_offsets, class_offsets)
-    launch_positional(
-        op, start.device, *(tensor.contiguous() for tensor in inputs), torch.tensor(thresholds, dtype=torch.float64),
-        len(class_offsets) - 1, len(thresholds), *scratch, hit, order, ap,
-    )  # fmt: skip
+    predictions, truths = start.numel(), truth_start.numel()
+    launch(op, start.device, {
+        "start": start.contiguous(), "end": end.contiguous(), "score": score.contiguous(),
+        "offsets": offsets.contiguous(), "truth_start": truth_start.contiguous(), "truth_end": truth_end.contiguous(),
+        "truth_offsets": truth_offsets.contiguous(), "class_offsets": class_offsets.contiguous(),
+        "thresholds": torch.tensor(thresholds, dtype=torch.float64), "predictions": predictions, "truths": truths,
+        "groups": offsets.numel() - 1, "classes": class_offsets.numel() - 1, "threshold_count": len(thresholds),
+        "scratch": offsets.new_empty(_C.match_segments_scratch(predictions, truths)), "hit": hit, "order": order,
+        "ap": ap,
+    })  # fmt: skip
     return hit, order, ap
 
 

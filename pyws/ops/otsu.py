@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, check_tensor, launch_positional, register
+from pyws.ops._library import FLOATS, check_tensor, launch, register
 
-_FLOATS = tuple(DTYPE_CODES)
 _MAX_POSITIONS = 2**31 - 1
 
 
@@ -48,7 +47,7 @@ def otsu(maps: Tensor, check_finite: bool = True) -> Tensor:
     tensor([[False, False,  True,  True],
             [False, False, False, False]])
     """
-    check_tensor("otsu", "maps", maps, _FLOATS)
+    check_tensor("otsu", "maps", maps, FLOATS)
     if maps.ndim < 2:
         raise ValueError(f"otsu: maps must have shape (B, ...), got shape {tuple(maps.shape)}")
     positions = maps.shape[1:].numel()
@@ -79,7 +78,9 @@ def _summing(maps: Tensor) -> torch.dtype:
 def _kernel(maps: Tensor) -> Tensor:
     batch, positions = len(maps), maps.shape[1:].numel()
     thresholds = maps.new_empty(batch, dtype=_summing(maps))
-    launch_positional("otsu", maps.device, DTYPE_CODES[maps.dtype], maps.contiguous(), batch, positions, thresholds)
+    launch("otsu", maps.device, {
+        "maps": maps.contiguous(), "batch": batch, "positions": positions, "thresholds": thresholds,
+    })  # fmt: skip
     return thresholds
 
 

@@ -8,10 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, check_count, check_tensor, launch_positional, register
+from pyws.ops._library import FLOATS, check_count, check_tensor, launch, register
 
 _OP = "otsu_masks"
-_FLOATS = tuple(DTYPE_CODES)
 _LARGEST = 2**31 - 1
 
 
@@ -63,7 +62,7 @@ def otsu_masks(maps: Tensor, size: tuple[int, int], check_finite: bool = True) -
     <BLANKLINE>
             [[False, False, False, False, False, False]]])
     """
-    check_tensor(_OP, "maps", maps, _FLOATS)
+    check_tensor(_OP, "maps", maps, FLOATS)
     if maps.ndim < 3 or 0 in maps.shape[-2:] or maps.shape[-2] * maps.shape[-1] > _LARGEST:
         raise ValueError(f"{_OP}: maps must have shape (..., h, w) with 1 to 2^31 - 1 values, got {tuple(maps.shape)}")
     if not isinstance(size, tuple | list | torch.Size) or len(size) != 2:
@@ -82,10 +81,10 @@ def otsu_masks(maps: Tensor, size: tuple[int, int], check_finite: bool = True) -
 
 def _kernel(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     masks, thresholds = _fake(maps, height, width)
-    launch_positional(
-        _OP, maps.device, DTYPE_CODES[maps.dtype], maps.contiguous(), thresholds.numel(), *maps.shape[-2:], height,
-        width, masks, thresholds,
-    )  # fmt: skip
+    launch(_OP, maps.device, {
+        "maps": maps.contiguous(), "batch": thresholds.numel(), "height": maps.shape[-2], "width": maps.shape[-1],
+        "rows": height, "columns": width, "masks": masks, "thresholds": thresholds,
+    })  # fmt: skip
     return masks, thresholds
 
 

@@ -9,12 +9,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from pyws.ops._library import DTYPE_CODES, check_choice, check_range, check_tensor, launch_positional, register
+from pyws.ops._library import _C, check_choice, check_range, check_tensor, launch, register
 from pyws.ragged import Segments, check_offsets
 
 RELEASED_THRESHOLDS = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
-_MAX_THRESHOLDS = 255  # csrc/segments/propose_segments.h: kMaxThresholds
-_ALL_FINITE = torch.iinfo(torch.int64).max  # csrc/segments/propose_segments.h: kAllFinite
+_MAX_THRESHOLDS: int = _C.MAX_PROPOSAL_THRESHOLDS
 
 
 def propose_segments(
@@ -127,25 +126,28 @@ def _kernel(
     tcam, offsets = tcam.contiguous(), offsets.contiguous()
     (snippets, classes), videos, count, device = tcam.shape, len(offsets) - 1, len(thresholds), tcam.device
     groups = videos * classes
-    scratch = tcam.new_empty((snippets + videos) * classes + -(-snippets * classes // 8), dtype=torch.float64)
-    runs = offsets.new_empty(groups * count + 2)
-    launch_positional(
-        "count_proposals", device, DTYPE_CODES[tcam.dtype], tcam, offsets, videos, classes, snippets,
-        _threshold_tensor(tuple(thresholds), device), count, 0 if wanted is None else wanted.contiguous(), min_length,
-        scratch, runs,
-    )  # fmt: skip
+    scratch = tcam.new_empty(_C.propose_segments_scratch(videos, classes, snippets), dtype=torch.float64)
+    runs = offsets.new_empty(_C.propose_segments_runs(videos, classes, count))
+    both = {
+        "offsets": offsets, "videos": videos, "classes": classes, "snippets": snippets, "count": count,
+        "min_length": min_length, "scratch": scratch, "runs": runs,
+    }  # fmt: skip
+    launch("count_proposals", device, {
+        **both, "tcam": tcam, "thresholds": _threshold_tensor(tuple(thresholds), device),
+        "wanted": None if wanted is None else wanted.contiguous(),
+    })  # fmt: skip
     total, bad = runs[-2:].tolist()
-    if bad != _ALL_FINITE:
+    if bad != _C.ALL_FINITE:
         raise ValueError(
             f"propose_segments: tcam must be finite, got {float(tcam.flatten()[bad])} at snippet {bad // classes}, "
             f"class {bad % classes}"
         )
     sizes = 1 << snippets.bit_length()
     packed, packed_offsets = scratch.new_empty((4, total)), offsets.new_empty(groups + 1)
-    launch_positional(
-        "fill_proposals", device, offsets, videos, classes, snippets, count, min_length,
-        _margins(sizes, margin, device), sizes, int(margin is None), scratch, runs, total, packed, packed_offsets,
-    )  # fmt: skip
+    launch("fill_proposals", device, {
+        **both, "margins": _margins(sizes, margin, device), "margin_sizes": sizes, "past": int(margin is None),
+        "total": total, "packed": packed, "packed_offsets": packed_offsets,
+    })  # fmt: skip
     return packed, packed_offsets
 
 

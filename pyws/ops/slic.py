@@ -10,11 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyws.ops._library import _C, DTYPE_CODES, check_range, check_tensor, launch_positional, register
+from pyws.ops._library import _C, FLOATS, check_range, check_tensor, launch, register
 
-_DTYPE_CODES = {**DTYPE_CODES, torch.uint8: 4}  # csrc/slic/slic.h
-_LEVELS = 4080  # csrc/slic/slic.h: kSlicLevels
-_CUBE_STEPS = 1024  # csrc/slic/slic.h: kSlicCubeSteps
 _MAX_SIDE = 65535
 _SCRATCH = 2**30  # bytes on a GPU
 
@@ -77,7 +74,7 @@ def slic(
              [0, 0, 0, 1, 1, 1]]], dtype=torch.int32)
     """
     op = "slic"
-    check_tensor(op, "images", images, tuple(_DTYPE_CODES), ndim=4)
+    check_tensor(op, "images", images, (*FLOATS, torch.uint8), ndim=4)
     channels, height, width = images.shape[1:]
     if channels != 3:
         raise ValueError(f"{op}: images must have 3 channels, red, green and blue, got shape {tuple(images.shape)}")
@@ -129,9 +126,9 @@ def grid_of(height: int, width: int, segments: float) -> tuple[int, int]:
 @functools.cache
 def tables() -> Tensor:
     """The numbers of csrc/slic/slic.h: linear light of each level, then (f(t) << 8) + rise, all in 15 bits."""
-    level = np.arange(_LEVELS + 1) / _LEVELS
+    level = np.arange(_C.SLIC_LEVELS + 1) / _C.SLIC_LEVELS
     linear = np.where(level > 0.04045, ((level + 0.055) / 1.055) ** 2.4, level / 12.92)
-    t = np.arange(_CUBE_STEPS + 1) / _CUBE_STEPS
+    t = np.arange(_C.SLIC_CUBE_STEPS + 1) / _C.SLIC_CUBE_STEPS
     root = np.rint(np.where(t > 0.008856, np.cbrt(t), 7.787 * t + 16 / 116) * 32768).astype(np.int64)
     rise = np.append(np.diff(root), 0)
     return torch.from_numpy(np.concatenate([np.rint(linear * 32768).astype(np.int64), (root << 8) + rise])).int()
@@ -149,12 +146,12 @@ def _kernel(
     words = _C.slic_scratch(height, width, *grid)
     most = torch.get_num_threads() if images.device.type == "cpu" else max(1, _SCRATCH // (8 * words))
     slots = min(len(images), most)
-    launch_positional(
-        "slic", images.device, _DTYPE_CODES[images.dtype], images.contiguous(),
-        0 if mask is None else mask.contiguous(), len(images), height, width, *grid, compactness, iterations,
-        min_size, tables().to(images.device), slots,
-        torch.empty(slots * words, dtype=torch.int64, device=images.device), labels,
-    )  # fmt: skip
+    launch("slic", images.device, {
+        "images": images.contiguous(), "mask": None if mask is None else mask.contiguous(), "batch": len(images),
+        "height": height, "width": width, "rows": grid[0], "columns": grid[1], "compactness": compactness,
+        "iterations": iterations, "min_size": min_size, "tables": tables().to(images.device), "slots": slots,
+        "scratch": torch.empty(slots * words, dtype=torch.int64, device=images.device), "labels": labels,
+    })  # fmt: skip
     return labels
 
 

@@ -7,12 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_count, check_range, check_tensor, launch_positional, register
+from pyws.ops._library import _C, check_count, check_range, check_tensor, launch, register
 
 _OP = "superpixel_confusion"
 _LABELS = (torch.int32, torch.int64)
 _CLASSES = (torch.uint8, torch.int32, torch.int64)
-_TYPES = {torch.uint8: 0, torch.int32: 1, torch.int64: 2}  # csrc/superpixels/superpixel_select.h: LabelType
 _MAX_LABELS = 2**20
 
 
@@ -143,11 +142,14 @@ def _kernel(
     outputs = _fake(labels, prediction, annotation, num_classes, alpha, beta, ignore_index, num_superpixels)
     area = labels.new_zeros((len(labels), num_superpixels), dtype=torch.int32)
     tables = labels.new_zeros((2, len(labels), num_superpixels, num_classes), dtype=torch.int32)
-    launch_positional(
-        _OP, labels.device, _TYPES[labels.dtype], labels.contiguous(), _TYPES[prediction.dtype],
-        prediction.contiguous(), annotation.contiguous(), len(labels), labels.shape[1] * labels.shape[2],
-        num_superpixels, num_classes, ignore_index, alpha, beta, area, tables[0], tables[1], *outputs,
-    )  # fmt: skip
+    consistency, agreement, invalid = outputs
+    launch(_OP, labels.device, {
+        "labels": labels.contiguous(), "prediction": prediction.contiguous(), "annotation": annotation.contiguous(),
+        "batch": len(labels), "pixels": labels.shape[1] * labels.shape[2], "superpixels": num_superpixels,
+        "num_classes": num_classes, "ignored": ignore_index, "alpha": alpha, "beta": beta, "area": area,
+        "votes": tables[0], "annotated": tables[1], "consistency": consistency, "agreement": agreement,
+        "invalid": invalid,
+    })  # fmt: skip
     return outputs
 
 
@@ -163,7 +165,7 @@ def _fake(
 ) -> tuple[Tensor, Tensor, Tensor]:
     size = (labels.shape[0], num_classes, num_classes)
     consistency, agreement = (labels.new_zeros(size, dtype=torch.int64) for _ in range(2))
-    return consistency, agreement, labels.new_zeros((labels.shape[0], 3), dtype=torch.int64)
+    return consistency, agreement, labels.new_zeros((labels.shape[0], _C.INVALID_KINDS), dtype=torch.int64)
 
 
 _confusion = register(

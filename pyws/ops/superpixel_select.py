@@ -10,12 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_choice, check_count, check_range, check_tensor, launch_positional, register
+from pyws.ops._library import _C, check_choice, check_count, check_range, check_tensor, launch, register
 
 _LABELS = (torch.int32, torch.int64)
 _CLASSES = (torch.uint8, torch.int32, torch.int64)
-_TYPES = {torch.uint8: 0, torch.int32: 1, torch.int64: 2}  # csrc/superpixels/superpixel_select.h: LabelType
-_OVERLAPS = ("superpixel", "iou", "min")  # in the order of csrc/superpixels/superpixel_select.h: MaskOverlap
+_OVERLAPS: tuple[str, ...] = _C.MASK_OVERLAPS
 _BOUNDED = ("superpixel", "component")
 
 # Without num_superpixels the counters hold this many labels a frame, and the kernel says whether they were enough.
@@ -105,10 +104,9 @@ def superpixel_select(
     check_choice(op, "overlap", overlap, _OVERLAPS)
     check_choice(op, "beta_on", beta_on, _BOUNDED)
     _check_pixels(op, labels)
-    rule = _OVERLAPS.index(overlap)
     bound = beta if beta_on == "superpixel" else math.inf
     (refined, counts, _), k = _with_capacity(
-        op, labels, num_superpixels, lambda capacity: _select(labels, mask, alpha, bound, rule, capacity)
+        op, labels, num_superpixels, lambda capacity: _select(labels, mask, alpha, bound, overlap, capacity)
     )
     area, intersection = counts.narrow(2, 0, k).unbind()
     if overlap == "iou" and not torch.compiler.is_compiling() and mask.any() and not refined.any():
@@ -170,7 +168,7 @@ def superpixel_vote(
 
     def count(capacity: int) -> tuple[Tensor, ...]:
         outputs = _vote(labels, classes, num_classes, alpha, ignore_index, capacity)
-        if not torch.compiler.is_compiling() and outputs[-1][:, 2].any():
+        if not torch.compiler.is_compiling() and outputs[-1][:, _C.SUMMARY_UNKNOWN].any():
             wrong = classes[((classes < 0) | (classes >= num_classes)) & (classes != ignore_index)]
             raise ValueError(
                 f"{op}: classes must be in 0..{num_classes - 1} or ignore_index {ignore_index}, got {int(wrong[0])}"
@@ -201,7 +199,7 @@ def _with_capacity(
     if compiling:
         return outputs, capacity
     frames = outputs[-1].tolist()
-    if any(outside for _, outside, _ in frames):
+    if any(frame[_C.SUMMARY_OUTSIDE] for frame in frames):
         lowest, highest = (int(label) for label in labels.aminmax())
         limit = max(pixels, _MAX_LABELS) if num_superpixels is None else num_superpixels
         if lowest < 0 or highest >= limit:
@@ -209,7 +207,7 @@ def _with_capacity(
             raise ValueError(f"{op}: labels must be in 0..{limit - 1}, got {wrong}{_advice(num_superpixels, wrong)}")
         return count(highest + 1), highest + 1
     if num_superpixels is None:
-        capacity = max((used for used, _, _ in frames), default=0)
+        capacity = max((frame[_C.SUMMARY_USED] for frame in frames), default=0)
     return outputs, capacity
 
 
@@ -220,24 +218,25 @@ def _advice(num_superpixels: int | None, label: int) -> str:
 
 
 def _select_kernel(
-    labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: int, num_superpixels: int
+    labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: str, num_superpixels: int
 ) -> tuple[Tensor, ...]:
     outputs = refined, counts, summary = _select_fake(labels, mask, alpha, beta, overlap, num_superpixels)
     batch, height, width = labels.shape
     passes = labels.new_empty((batch, num_superpixels + 1), dtype=torch.uint8)
-    launch_positional(
-        "superpixel_select", labels.device, _TYPES[labels.dtype], labels.contiguous(), mask.contiguous(), batch,
-        height * width, num_superpixels, alpha, beta, overlap, counts, passes, refined, summary,
-    )  # fmt: skip
+    launch("superpixel_select", labels.device, {
+        "labels": labels.contiguous(), "mask": mask.contiguous(), "batch": batch, "pixels": height * width,
+        "superpixels": num_superpixels, "alpha": alpha, "beta": beta, "overlap": overlap, "counts": counts,
+        "passes": passes, "refined": refined, "summary": summary,
+    })  # fmt: skip
     return outputs
 
 
 def _select_fake(
-    labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: int, num_superpixels: int
+    labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: str, num_superpixels: int
 ) -> tuple[Tensor, ...]:
     batch = labels.shape[0]
     counts = labels.new_zeros((2, batch, num_superpixels), dtype=torch.int64)
-    return mask.new_empty(mask.shape), counts, labels.new_zeros((batch, 3), dtype=torch.int64)
+    return mask.new_empty(mask.shape), counts, labels.new_zeros((batch, _C.SUMMARY_SIZE), dtype=torch.int64)
 
 
 def _vote_kernel(
@@ -245,11 +244,12 @@ def _vote_kernel(
 ) -> tuple[Tensor, ...]:
     outputs = _vote_fake(labels, classes, num_classes, alpha, ignore_index, num_superpixels)
     refined, area, table, winner, summary = outputs
-    launch_positional(
-        "superpixel_vote", labels.device, _TYPES[labels.dtype], labels.contiguous(), _TYPES[classes.dtype],
-        classes.contiguous(), len(labels), labels.shape[1] * labels.shape[2], num_superpixels, num_classes,
-        ignore_index, alpha, area, table, winner, refined, summary,
-    )  # fmt: skip
+    launch("superpixel_vote", labels.device, {
+        "labels": labels.contiguous(), "classes": classes.contiguous(), "batch": len(labels),
+        "pixels": labels.shape[1] * labels.shape[2], "superpixels": num_superpixels, "num_classes": num_classes,
+        "ignored": ignore_index, "alpha": alpha, "area": area, "table": table, "winner": winner, "refined": refined,
+        "summary": summary,
+    })  # fmt: skip
     return outputs
 
 
@@ -260,14 +260,17 @@ def _vote_fake(
     area = labels.new_zeros(size, dtype=torch.int64)
     table = labels.new_zeros((*size, num_classes), dtype=torch.int64)
     winner = labels.new_empty(size, dtype=torch.int64)
-    summary = labels.new_zeros((len(labels), 3), dtype=torch.int64)
+    summary = labels.new_zeros((len(labels), _C.SUMMARY_SIZE), dtype=torch.int64)
     return classes.new_empty(classes.shape), area, table, winner, summary
 
 
 def _drop_kernel(masks: Tensor, beta: float) -> Tensor:
     kept = masks.clone(memory_format=torch.contiguous_format)
     parent, size = torch.empty((2, *masks.shape), dtype=torch.int32, device=masks.device)
-    launch_positional("drop_components", masks.device, kept, *masks.shape, beta, parent, size)
+    batch, height, width = masks.shape
+    launch("drop_components", masks.device, {
+        "masks": kept, "batch": batch, "height": height, "width": width, "beta": beta, "parent": parent, "size": size,
+    })  # fmt: skip
     return kept
 
 
@@ -276,7 +279,7 @@ def _drop_fake(masks: Tensor, beta: float) -> Tensor:
 
 
 _select = register(
-    "superpixel_select(Tensor labels, Tensor mask, float alpha, float beta, int overlap, SymInt num_superpixels) -> "
+    "superpixel_select(Tensor labels, Tensor mask, float alpha, float beta, str overlap, SymInt num_superpixels) -> "
     "(Tensor, Tensor, Tensor)",
     _select_kernel,
     _select_fake,

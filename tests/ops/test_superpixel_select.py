@@ -252,8 +252,9 @@ def test_tables_of_every_size(dtype: torch.dtype) -> None:
         inside = torch.bincount(labels[known & mask].long(), minlength=superpixels)
         passes = inside / area.clamp(min=1) > 0.5
         expected = torch.where(known, passes[labels.long().clamp(0, superpixels - 1)], False)
-        refined, counts, summary = torch.ops.pyws.superpixel_select(labels[None, None], mask[None, None], 0.5, 2.0, 0,
-                                                                    superpixels)  # fmt: skip
+        refined, counts, summary = torch.ops.pyws.superpixel_select(
+            labels[None, None], mask[None, None], 0.5, 2.0, "superpixel", superpixels
+        )
         assert torch.equal(counts, torch.stack([area[None], inside[None]]))
         assert torch.equal(refined[0, 0], expected)
         assert summary[0, 1] == int((~known).sum())
@@ -261,7 +262,7 @@ def test_tables_of_every_size(dtype: torch.dtype) -> None:
 
 def test_opcheck() -> None:
     labels, mask = blocks(2, 6, 9, 2), disc(2, 6, 9)
-    torch.library.opcheck(torch.ops.pyws.superpixel_select, (labels, mask, 0.5, 0.4, 0, 20))
+    torch.library.opcheck(torch.ops.pyws.superpixel_select, (labels, mask, 0.5, 0.4, "superpixel", 20))
     torch.library.opcheck(torch.ops.pyws.superpixel_vote, (labels.int(), mask.long(), 3, 0.5, 255, 20))
     torch.library.opcheck(torch.ops.pyws.drop_components, (mask, 0.4))
 
@@ -346,7 +347,7 @@ def test_any_contents_are_safe(values: list[int], shape: tuple, seed: int, capac
     labels = labels.to(torch.int32) if narrow else labels
     mask = torch.rand(shape, generator=generator) < 0.5
     known = (labels >= 0) & (labels < capacity)
-    refined, counts, summary = torch.ops.pyws.superpixel_select(labels, mask, 0.5, 0.4, 0, capacity)
+    refined, counts, summary = torch.ops.pyws.superpixel_select(labels, mask, 0.5, 0.4, "superpixel", capacity)
     assert not refined[~known].any()
     assert summary[:, 1].sum() == (~known).sum()
     assert counts[0].sum() == known.sum()
