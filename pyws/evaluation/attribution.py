@@ -23,6 +23,7 @@ from pyws.evaluation.precision import class_sums, precision_of_hits
 _NAMES = {
     "subset": "subset", "unannotated": "videos", "grid": "IoU", "ambiguous": "ambiguous segments",
     "matching": "matching", "precision": "AP", "missing_class": "class without predictions", "tious": "IoU thresholds",
+    "foreign": "predictions in other videos", "duplicates": "duplicate annotations",
 }  # fmt: skip
 
 

@@ -30,6 +30,9 @@ THUMOS14_TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 ACTIVITYNET_TIOUS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 WTALC_TIOUS = THUMOS14_TIOUS[:5]
 MISSING_CLASS = ("zero", "released")
+FOREIGN = ("ignored", "wrong")
+DUPLICATES = ("kept", "dropped")
+_SAME = 1e-3  # seconds: annotations of one label that differ by less are one, where duplicates are dropped
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,14 @@ class Rules:
     unannotated : videos without annotations count too: what is predicted in them is wrong
     grid : snippets a second, on which segments are sets of snippets; None compares seconds
     ambiguous : predictions that touch an ambiguous stretch do not count
-    matching : a prediction takes the free truth segment of largest IoU ("best"), or the first that passes ("first")
+    matching : a prediction takes the free truth segment of largest IoU ("best": of equal ones the first; "official": of
+        equal ones the last, and any two empty segments of a video are alike), or the first that passes ("first")
     precision : of a true positive, the largest from its rank on ("envelope"), or at its rank ("plain")
     missing_class : AP of a class without predictions is 0 ("zero"), or makes every mAP 0 ("released")
     tious : IoU thresholds, each in (0, 1]
+    foreign : predictions in videos that are not evaluated do not count ("ignored"), or are wrong ("wrong")
+    duplicates : annotations of one label whose bounds differ by less than a millisecond from an earlier one's count
+        ("kept"), or not ("dropped")
     """
 
     subset: str
@@ -56,6 +63,8 @@ class Rules:
     precision: str
     missing_class: str
     tious: tuple[float, ...]
+    foreign: str = "ignored"
+    duplicates: str = "kept"
 
     def describe(self) -> dict[str, str]:
         """What is done, for the record that goes with the numbers."""
@@ -65,17 +74,26 @@ class Rules:
             "videos": "of the subset" if self.unannotated else "of the subset, with annotations",
             "ambiguous segments": "predictions that touch one do not count" if self.ambiguous else "not looked at",
             "ranking": "falling score, equal scores in file order",
-            "matching": "the free truth segment of largest IoU" if self.matching == "best" else "the first that passes",
+            "matching": _MATCHING[self.matching],
             "AP": "under the precision envelope" if self.precision == "envelope" else "precision at each true positive",
             "class without predictions": "AP 0 for that class" if self.missing_class == "zero" else _RELEASED,
+            "predictions in other videos": "do not count" if self.foreign == "ignored" else "are wrong",
+            "duplicate annotations": "count" if self.duplicates == "kept" else "count once",
         }
 
 
+_MATCHING = {
+    "best": "the free truth segment of largest IoU",
+    "official": "the free truth segment of largest IoU, of equal ones the last; empty segments are alike",
+    "first": "the first that passes",
+}
 _RELEASED = "every mAP 0, as released"
 _THUMOS14 = Rules("test", False, SNIPPETS_PER_SECOND, True, "best", "envelope", "zero", THUMOS14_TIOUS)
+_ACTIVITYNET = Rules("validation", True, None, False, "official", "envelope", "zero", ACTIVITYNET_TIOUS)
 PROTOCOLS = {
     "thumos14": _THUMOS14,
-    "activitynet": Rules("validation", True, None, False, "best", "envelope", "zero", ACTIVITYNET_TIOUS),
+    "activitynet": _ACTIVITYNET,
+    "thumos14-seconds": replace(_ACTIVITYNET, subset="test", tious=THUMOS14_TIOUS),
     "wtalc": replace(_THUMOS14, matching="first", precision="plain", tious=WTALC_TIOUS),
 }
 
@@ -132,6 +150,8 @@ def detection_map(
     ambiguous: str | os.PathLike[str] | Intervals | None = None,
     missing_class: str = "zero",
     snippets_per_second: float = SNIPPETS_PER_SECOND,
+    foreign: str = "ignored",
+    duplicates: str = "kept",
 ) -> DetectionScores:
     """Mean average precision of temporal detections.
 
@@ -146,7 +166,8 @@ def detection_map(
     videos             of the subset, with at least one annotation          of the subset
     classes            annotated in the subset, by name                     annotated in the subset, as they come
     ambiguous          predictions that touch such a segment do not count   -
-    matching           free truth segment of largest IoU                    free truth segment of largest IoU
+    matching           free truth segment of largest IoU, of equal ones the the same, of equal ones the last; two empty
+                       first; two empty segments have IoU 0                 segments of a video are alike
     AP                 under the precision envelope                         under the precision envelope
     default subset     ``test``                                             ``validation``
     default thresholds 0.1:0.1:0.7                                          0.5:0.05:0.95
@@ -154,17 +175,18 @@ def detection_map(
 
     ``"wtalc"`` is the older evaluation of W-TALC: as ``"thumos14"``, but a prediction takes the first free truth
     segment that passes the threshold, AP is the mean over the truth of the precision at each true positive, and the
-    thresholds are 0.1:0.1:0.5.
+    thresholds are 0.1:0.1:0.5. ``"thumos14-seconds"`` is ``"activitynet"`` on the subset ``test`` with thresholds
+    0.1:0.1:0.7, as most supervised work on THUMOS14 reports.
 
-    Predictions in other videos do not count, and the videos are listed; a class of the ground truth file that is not
-    annotated in the subset does not count either. A label that the ground truth does not know is an error. Two empty
-    segments have IoU 0.
+    Predictions in other videos do not count, unless ``foreign`` says so, and the videos are listed; a class of the
+    ground truth file that is not annotated in the subset does not count either. A label that the ground truth does not
+    know is an error.
 
     Parameters
     ----------
     predictions : detections in ActivityNet form, see :func:`pyws.data.annotations.activitynet.read_detections`
     truth : ground truth in ActivityNet form, see :func:`pyws.data.annotations.activitynet.read_truth`
-    protocol : "thumos14", "activitynet" or "wtalc"
+    protocol : "thumos14", "activitynet", "thumos14-seconds" or "wtalc"
     tious : IoU thresholds, each in (0, 1]
     subset : which subset of the ground truth to evaluate
     ambiguous : of "thumos14" and "wtalc": a file of ``VIDEO START END`` lines or a mapping; if not given, what
@@ -172,6 +194,10 @@ def detection_map(
     missing_class : AP of a class without predictions is 0 ("zero"), or makes every mAP 0, as the code does that most
         work on THUMOS14 reports from ("released")
     snippets_per_second : of "thumos14" and "wtalc": frames a second / frames a snippet
+    foreign : predictions in other videos are left out ("ignored"), or wrong ("wrong"), as in the official ActivityNet
+        code
+    duplicates : annotations of one label within a millisecond of an earlier one are "kept", or "dropped" as in
+        ActionFormer's and OpenTAD's evaluation
 
     Raises
     ------
@@ -187,7 +213,7 @@ def detection_map(
     >>> scores.map.tolist(), scores.average
     ([100.0, 0.0], 50.0)
     """
-    rules = rules_of(protocol, tious, subset, missing_class, snippets_per_second)
+    rules = rules_of(protocol, tious, subset, missing_class, snippets_per_second, foreign, duplicates)
     if ambiguous is not None and not rules.ambiguous:
         raise ValueError(f"detection_map: ambiguous segments are a rule of thumos14, got protocol {protocol!r}")
     known, found = read_truth(truth), read_detections(predictions)
@@ -195,11 +221,12 @@ def detection_map(
     matched = match_detections(found, known, rules, stretches)
     wanted, counted, kept = matched.truth, matched.counted, matched.predictions
     ap = 100 * matched.ap
-    names_hash = hashlib.sha256("\n".join(sorted(wanted.videos)).encode()).hexdigest()
+    names_hash = hashlib.sha256("\n".join(sorted(matched.videos)).encode()).hexdigest()
     without = matched.classes_without_predictions
+    predicted = np.flatnonzero(np.bincount(counted.video, minlength=len(matched.videos))[: len(matched.videos)])
     counts = {
-        "videos": len(wanted.videos),
-        "videos_without_predictions": len(wanted.videos) - len(np.flatnonzero(np.bincount(counted.video))),
+        "videos": len(matched.videos),
+        "videos_without_predictions": len(matched.videos) - len(predicted),
         "classes": len(wanted.labels),
         "classes_without_predictions": without,
         "instances": len(wanted),
@@ -217,9 +244,16 @@ def rules_of(
     subset: str | None = None,
     missing_class: str = "zero",
     snippets_per_second: float = SNIPPETS_PER_SECOND,
+    foreign: str = "ignored",
+    duplicates: str = "kept",
 ) -> Rules:
     """The rules of a protocol with those that :func:`detection_map` lets one choose."""
-    for name, value, choices in (("protocol", protocol, PROTOCOLS), ("missing_class", missing_class, MISSING_CLASS)):
+    for name, value, choices in (
+        ("protocol", protocol, PROTOCOLS),
+        ("missing_class", missing_class, MISSING_CLASS),
+        ("foreign", foreign, FOREIGN),
+        ("duplicates", duplicates, DUPLICATES),
+    ):
         if value not in choices:
             raise ValueError(f"detection_map: {name} must be one of {', '.join(choices)}, got {value!r}")
     if not 0 < snippets_per_second < np.inf:
@@ -233,6 +267,8 @@ def rules_of(
         grid=None if rules.grid is None else float(snippets_per_second),
         missing_class=missing_class,
         tious=rules.tious if tious is None else tuple(map(float, tious)),
+        foreign=foreign,
+        duplicates=duplicates,
     )
 
 
@@ -241,7 +277,10 @@ class MatchedDetections:
     """Predictions matched with the truth by some rules."""
 
     truth: Instances
-    """Of the evaluated videos and classes, on the grid of the rules."""
+    """Of the evaluated videos and classes, on the grid of the rules; where predictions in other videos are wrong, these
+    follow among its videos."""
+    videos: tuple[str, ...]
+    """The evaluated ones."""
     counted: Instances
     """The predictions in them."""
     predictions: Instances
@@ -273,15 +312,17 @@ def match_detections(found: Instances, known: Truth, rules: Rules, stretches: In
     DataError : as :func:`detection_map`
     """
     wanted = _evaluated(known, rules)
-    counted, ignored_videos = _counted(found, known, wanted)
-    kept = counted
+    videos, foreign = wanted.videos, _foreign(found, known, wanted)
+    if rules.foreign == "wrong":
+        wanted, foreign = replace(wanted, videos=(*videos, *foreign)), ()
+    kept = counted = _select(found, wanted.videos, wanted.labels)
     if rules.grid is not None:
         wanted = _on_snippets(wanted, np.rint, rules.grid)
         kept = _on_snippets(counted, np.trunc, rules.grid)
     if rules.ambiguous:
         kept = _unambiguous(kept, stretches, rules.grid)
     rows, hit, ap = _match(kept, wanted, rules)
-    return MatchedDetections(wanted, counted, kept, ignored_videos, rows, hit, ap, rules)
+    return MatchedDetections(wanted, videos, counted, kept, foreign, rows, hit, ap, rules)
 
 
 def _select(rows: Instances, videos: Sequence[str], labels: Sequence[str]) -> Instances:
@@ -311,22 +352,36 @@ def _evaluated(known: Truth, rules: Rules) -> Instances:
     present, first = np.unique(rows.label[inside[rows.video]], return_index=True)
     labels = [rows.labels[label] for label in present[np.argsort(first)]]
     videos = [rows.videos[index] for index in np.flatnonzero(kept)]
-    return _select(rows, videos, labels if rules.unannotated else sorted(labels))
+    wanted = _select(rows, videos, labels if rules.unannotated else sorted(labels))
+    return wanted if rules.duplicates == "kept" else _without_duplicates(wanted)
 
 
-def _counted(found: Instances, known: Truth, wanted: Instances) -> tuple[Instances, tuple[str, ...]]:
-    """The predictions in evaluated videos and classes, and the other videos that have predictions."""
+def _without_duplicates(rows: Instances) -> Instances:
+    """Of rows of one video and label whose bounds differ by less than a millisecond, the first."""
+    unique = np.ones(len(rows), dtype=bool)
+    key = rows.video * len(rows.labels) + rows.label
+    for group in np.flatnonzero(np.bincount(key) > 1):
+        members = np.flatnonzero(key == group)
+        apart = [np.abs(bound[members, None] - bound[members]) for bound in (rows.start, rows.end)]
+        same = np.maximum(*apart) < _SAME
+        for place, row in enumerate(members):
+            unique[row] = not (same[place, :place] & unique[members[:place]]).any()
+    return rows.where(unique)
+
+
+def _foreign(found: Instances, known: Truth, wanted: Instances) -> tuple[str, ...]:
+    """Videos that have predictions but are not evaluated."""
     for label in found.labels:
         if label not in known.instances.labels:
             video = found.videos[found.video[found.label == found.labels.index(label)][0]]
             raise DataError("predictions", f"label must occur in the ground truth, got {label!r} (video {video!r})")
     evaluated = set(wanted.videos)
     predicted = [found.videos[index] for index in np.flatnonzero(np.bincount(found.video))]
-    ignored = tuple(name for name in predicted if name not in evaluated)
-    if len(ignored) == len(predicted):
+    foreign = tuple(name for name in predicted if name not in evaluated)
+    if len(foreign) == len(predicted):
         rule = f"some video must be among the {len(evaluated)} evaluated such as {wanted.videos[0]!r}"
-        raise DataError("predictions", f"{rule}, got {len(ignored)} others such as {ignored[0]!r}")
-    return _select(found, wanted.videos, wanted.labels), ignored
+        raise DataError("predictions", f"{rule}, got {len(foreign)} others such as {foreign[0]!r}")
+    return foreign
 
 
 def _on_snippets(rows: Instances, rounding: Any, snippets_per_second: float) -> Instances:
@@ -349,6 +404,12 @@ def _unambiguous(rows: Instances, stretches: Intervals, grid: float | None) -> I
 
 def _match(predictions: Instances, truth: Instances, rules: Rules) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows by rank, hits by rank and AP; a group is a pair of a class and a video that occurs."""
+    if rules.matching == "official":
+        # The kernel takes the first of equal IoUs and knows no empty segment: the truth goes in backwards, and empty
+        # segments as one and the same stretch before every video.
+        before = min(rows.start.min(initial=0) for rows in (predictions, truth))
+        predictions, truth = (_with_like_empties(rows, before) for rows in (predictions, truth))
+        truth = truth.where(np.arange(len(truth))[::-1])
     keys = [rows.label * len(truth.videos) + rows.video for rows in (predictions, truth)]
     occurs = np.zeros(len(truth.labels) * len(truth.videos), dtype=bool)
     for key in keys:
@@ -366,9 +427,15 @@ def _match(predictions: Instances, truth: Instances, rules: Rules) -> tuple[np.n
     matched = match_segments(ragged[0], ragged[1], torch.from_numpy(class_offsets), rules.tious)
     ranked, ap = matched.order.numpy(), matched.ap.numpy()
     rows_by_rank = orders[0][ranked]
-    hit = matched.hit.numpy() if rules.matching == "best" else first_match(ragged[0], ragged[1], ranked, rules.tious)
-    if rules.matching != "best" or rules.precision != "envelope":
+    first = rules.matching == "first"
+    hit = first_match(ragged[0], ragged[1], ranked, rules.tious) if first else matched.hit.numpy()
+    if first or rules.precision != "envelope":
         carried = precision_of_hits(hit[ranked], predictions.label[rows_by_rank], len(truth.labels), rules.precision)
         positives = np.bincount(truth.label, minlength=len(truth.labels))
         ap = class_sums(carried, predictions.label[rows_by_rank], len(truth.labels)) / positives[:, None]
     return rows_by_rank, hit[ranked], ap
+
+
+def _with_like_empties(rows: Instances, before: float) -> Instances:
+    empty = rows.start == rows.end
+    return replace(rows, start=np.where(empty, before - 2, rows.start), end=np.where(empty, before - 1, rows.end))

@@ -52,7 +52,12 @@ def on_snippets(rows, rounding):
     return [(label, rounding(s * 25 / 16), rounding(e * 25 / 16), *rest) for label, s, e, *rest in rows]
 
 
-def slow_map(truth, detections, tiou, iou, missing=0.0):
+def official_iou(a, b):
+    """As the official ActivityNet code divides: of two empty segments not a number, which it takes for the largest."""
+    return math.inf if a[0] == a[1] and b[0] == b[1] else interval_iou(a, b)
+
+
+def slow_map(truth, detections, tiou, iou, missing=0.0, tie=min):
     """mAP of {video: rows}, one prediction at a time, the precision envelope as the largest precision from here on."""
     aps = []
     for label in {row[0] for rows in truth.values() for row in rows}:
@@ -65,7 +70,7 @@ def slow_map(truth, detections, tiou, iou, missing=0.0):
             ious = [iou((start, end), segment) for segment in free[video]]
             hits.append(bool(ious) and max(ious) >= tiou)
             if hits[-1]:
-                del free[video][ious.index(max(ious))]
+                del free[video][tie(place for place, value in enumerate(ious) if value == max(ious))]
         precision = [sum(hits[: i + 1]) / (i + 1) for i in range(len(hits))]
         aps.append(sum(max(precision[i:]) for i in range(len(hits)) if hits[i]) / positives if hits else missing)
     return 100 * sum(aps) / len(aps)
@@ -105,9 +110,47 @@ def test_thumos14_equals_the_slow_rule(task):
 def test_activitynet_equals_the_slow_rule(task):
     truth, detections = task
     scores = detection_map(detections_of(detections), truth_of(truth, "validation"), "activitynet", TIOUS)
-    expected = [slow_map(truth, detections, tiou, interval_iou) for tiou in TIOUS]
+    expected = [slow_map(truth, detections, tiou, official_iou, tie=max) for tiou in TIOUS]
     assert scores.map.tolist() == pytest.approx(expected, abs=1e-10)
     assert scores.counts["videos"] == len(truth)
+    seconds = detection_map(detections_of(detections), truth_of(truth), "thumos14-seconds", TIOUS)
+    assert seconds.map.tolist() == scores.map.tolist()
+
+
+def test_of_equal_ious_activitynet_takes_the_last_truth():
+    # Both truth segments have IoU 1/2 with the first prediction; the second fits the first truth alone.
+    truth = truth_of({"v": [("a", 0, 4), ("a", 4, 8)]})
+    rows = [("a", 2, 6, 0.9), ("a", 0, 4, 0.8)]
+    at = [1 / 3]
+    assert detection_map(detections_of({"v": rows}), truth, "thumos14-seconds", at).map.tolist() == [100.0]
+    on_grid = detection_map(detections_of({"v": rows}), truth, "thumos14", at, snippets_per_second=1.0)
+    assert on_grid.map.tolist() == [50.0]
+
+
+def test_empty_segments_are_alike_under_activitynet_wherever_they_lie():
+    truth = truth_of({"v": [("a", 5, 5), ("a", -9, 1)], "w": [("a", 5, 5)]})
+    found = detections_of({"v": [("a", 8, 8, 0.9), ("a", -9, 1, 0.8)]})
+    assert detection_map(found, truth, "thumos14-seconds", [0.9]).map.tolist() == pytest.approx([200 / 3])
+    assert detection_map(found, truth, "thumos14", [0.9]).map.tolist() == pytest.approx([100 / 6])
+
+
+def test_predictions_in_other_videos_are_wrong_where_asked():
+    truth = truth_of({"v": [("a", 0, 10)]})
+    rows = detections_of({"x": [("a", 0, 10, 0.9)], "v": [("a", 0, 10, 0.8)]})
+    for protocol in ("thumos14", "thumos14-seconds"):
+        scores = detection_map(rows, truth, protocol, [0.5], foreign="wrong")
+        assert scores.map.tolist() == [50.0]
+        assert (scores.counts["videos"], scores.counts["predictions"], scores.ignored_videos) == (1, 2, ())
+        assert scores.video_hash == detection_map(rows, truth, protocol, [0.5]).video_hash
+
+
+def test_duplicate_annotations_are_dropped_where_asked():
+    truth = truth_of({"v": [("a", 0, 10), ("a", 0.0005, 10), ("b", 0, 10), ("a", 0.0012, 10)]})
+    rows = detections_of({"v": [("a", 0, 10, 0.9)]})
+    kept = detection_map(rows, truth, tious=[0.5])
+    dropped = detection_map(rows, truth, tious=[0.5], duplicates="dropped")
+    assert (kept.counts["instances"], dropped.counts["instances"]) == (4, 3)  # 0.0012 is near a dropped one alone
+    assert dropped.map.tolist() == [25.0]
 
 
 def test_snippets_round_half_to_even_in_truth_and_towards_zero_in_predictions():
@@ -203,7 +246,7 @@ BAD = [
     (bad(lambda r, d: r.clear()), "results must not be empty"),
     (bad(lambda r, d: d["v"].update(annotations=[])), "subset 'test' must have annotations, got none"),
     (bad(lambda r, d: None, subset="val"), "subset must be one of test, got 'val'"),
-    (bad(lambda r, d: None, protocol="coco"), "protocol must be one of thumos14, activitynet, wtalc, got 'coco'"),
+    (bad(lambda r, d: None, protocol="coco"), "protocol must be one of .*-seconds, wtalc, got 'coco'"),
     (bad(lambda r, d: None, missing_class="nan"), "missing_class must be one of zero, released, got 'nan'"),
     (bad(lambda r, d: None, tious=[0.5, 1.5]), r"tious must be one or more numbers in .0, 1., got .0.5, 1.5."),
     (bad(lambda r, d: None, tious=[]), "tious must be one or more numbers"),

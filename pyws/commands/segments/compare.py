@@ -45,7 +45,7 @@ def compare(
     proposals: Positional[Path],
     truth: Positional[Path],
     out: Positional[Path],
-    protocol: Literal["thumos14", "activitynet", "wtalc"] = "thumos14",
+    protocol: Literal["thumos14", "thumos14-seconds", "activitynet", "wtalc"] = "thumos14",
     subset: str | None = None,
     tious: tuple[float, ...] | None = None,
     ious: tuple[float, ...] = (0.1, 0.25, 0.4, 0.5, 0.6),

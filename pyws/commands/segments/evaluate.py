@@ -20,12 +20,14 @@ _SHOWN = 12  # classes and videos in a table; the others are one row
 def evaluate(
     predictions: Positional[Path],
     truth: Positional[Path],
-    protocol: Literal["thumos14", "activitynet", "wtalc"] = "thumos14",
+    protocol: Literal["thumos14", "thumos14-seconds", "activitynet", "wtalc"] = "thumos14",
     subset: str | None = None,
     tious: tuple[float, ...] | None = None,
     ambiguous: Path | None = None,
     missing_class: Literal["zero", "released"] = "zero",
     snippets_per_second: float = 25 / 16,
+    foreign: Literal["ignored", "wrong"] = "ignored",
+    duplicates: Literal["kept", "dropped"] = "kept",
     explain: tuple[str, ...] = (),
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
@@ -38,18 +40,23 @@ def evaluate(
     truth
         ground truth in ActivityNet form (`pyws data convert` makes it of the THUMOS14 files)
     protocol
-        thumos14 (snippet grid, ambiguous stretches), activitynet (seconds), or wtalc (as thumos14, but the
-        first truth segment that passes is taken, and AP has no envelope)
+        thumos14 (snippet grid, ambiguous stretches), activitynet (seconds), thumos14-seconds (activitynet's
+        rules with the subset and thresholds of thumos14), or wtalc (as thumos14, but the first truth segment that
+        passes is taken, and AP has no envelope)
     subset
-        of the ground truth; thumos14, wtalc: test, activitynet: validation
+        of the ground truth; activitynet: validation, the others: test
     tious
-        IoU thresholds; thumos14: 0.1 to 0.7, activitynet: 0.5 to 0.95, wtalc: 0.1 to 0.5
+        IoU thresholds; thumos14, thumos14-seconds: 0.1 to 0.7, activitynet: 0.5 to 0.95, wtalc: 0.1 to 0.5
     ambiguous
         file of VIDEO START END lines; if not given, what the ground truth lists
     missing_class
         AP 0 for a class without predictions, or as released every mAP 0
     snippets_per_second
         of thumos14 and wtalc
+    foreign
+        predictions in videos that are not evaluated: ignored, or wrong as in the official ActivityNet code
+    duplicates
+        annotations of one label within a millisecond of an earlier one: kept, or dropped as OpenTAD does
     explain
         what to compare with: other detections (a file), another protocol, and zero or released, one or more
         of these; prints what the difference is made of, by rules, classes and videos
@@ -60,7 +67,8 @@ def evaluate(
     """
     from pyws.evaluation import detection_map
 
-    scores = detection_map(predictions, truth, protocol, tious, subset, ambiguous, missing_class, snippets_per_second)
+    scores = detection_map(predictions, truth, protocol, tious, subset, ambiguous, missing_class, snippets_per_second,
+                           foreign, duplicates)  # fmt: skip
     common.say(_table(scores))
     for name, rule in scores.rules.items():
         common.say(f"{name}: {rule}")
@@ -73,8 +81,8 @@ def evaluate(
         from pyws.evaluation.detection import rules_of
 
         other, other_protocol, other_missing = _other(explain, protocol, missing_class)
-        this_rules = rules_of(protocol, tious, subset, missing_class, snippets_per_second)
-        rules = rules_of(other_protocol, tious, subset, other_missing, snippets_per_second)
+        this_rules = rules_of(protocol, tious, subset, missing_class, snippets_per_second, foreign, duplicates)
+        rules = rules_of(other_protocol, tious, subset, other_missing, snippets_per_second, foreign, duplicates)
         why = explain_difference(truth, predictions, this_rules, other, rules, ambiguous)
         for table in _explanation(why):
             common.say(table)
