@@ -102,7 +102,7 @@ SKIPPED = ("run.json", "settings.json", "dataset.json", "last.safetensors")
 def run_commands(folder: Path, commands: Sequence[Sequence[Any]]) -> list[Any]:
     """The JSON documents that the commands print."""
     lines = [[*(str(word) for word in words), "--seed", "0", "--device", "cpu", "--json"] for words in commands]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "MPLBACKEND": "Agg"}
     done = subprocess.run(
         [sys.executable, "-c", RUN], input=json.dumps(lines), cwd=folder, env=environment, text=True,
         capture_output=True,
