@@ -25,6 +25,7 @@ def doctor(common: CommonOptions = Common()) -> dict[str, Any]:  # noqa: B008
     import pyws
     from pyws import _C
     from pyws.data.video.decoders import torchcodec_version
+    from pyws.ops._library import dispatch_is_skipped
 
     report: dict[str, Any] = {
         "pyws": pyws.__version__,
@@ -40,6 +41,7 @@ def doctor(common: CommonOptions = Common()) -> dict[str, Any]:  # noqa: B008
             "architectures": _C.architectures.split(),
             "cpu_path": _C.cpu_path(),
             "cpu_paths": _C.cpu_paths(),
+            "dispatch_skipped": dispatch_is_skipped(),
         },
         "devices": {"threads": torch.get_num_threads(), "cores": os.cpu_count(), "cuda": _cuda_devices()},
     }
@@ -71,6 +73,8 @@ def _problems(report: dict[str, Any]) -> list[str]:
         found.append("the core was built without OpenMP and runs on one thread: install libgomp or libomp and rebuild")
     if devices["cuda"] and not core["cuda"]:
         found.append("a GPU is present but the core has no CUDA kernels: rebuild with nvcc on the PATH (PYWS_CUDA=on)")
+    if not core["dispatch_skipped"]:
+        found.append("this torch lacks functions that pyws knows: small calls pass through its dispatcher (no fault)")
     if core["cuda"] and not devices["cuda"]:
         found.append("CUDA kernels are built but no GPU or driver is available; the CPU kernels serve (no fault)")
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from pyws.ragged import Segments
 
@@ -90,18 +91,22 @@ def register(
     fake: Callable[..., Any],
     backward: Callable[..., Any] | None = None,
     setup_context: Callable[..., Any] | None = None,
+    check: Callable[..., None] | None = None,
 ) -> Any:
     """Define ``pyws::<schema>`` for CPU and CUDA with its fake (shapes without data) and its gradient, if any.
 
-    Returns what calls it: the operator ``torch.ops.pyws.<name>.default``, or the kernel itself where the dispatcher,
-    which costs more than a small call, would do nothing but hand the arguments through. Without ``backward`` it refuses
-    tensors that require grad.
+    Whoever calls ``torch.ops.pyws.<name>`` passes ``check``, which takes the same arguments and raises where the kernel
+    would misread them: a wrong type, shape or device, a number that sizes memory.
+
+    Returns what calls it from the public function, which has checked: the operator, or the kernel itself where the
+    dispatcher, which costs more than a small call, would do nothing but hand the arguments through. Without
+    ``backward`` it refuses tensors that require grad or carry a tangent.
     """
     name = schema[: schema.index("(")]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for key in ("CPU", "CUDA"):
-        _library.impl(name, kernel, key)
-    torch.library.register_fake(f"pyws::{name}", fake, lib=_library)
+        _library.impl(name, _checked(kernel, check), key)
+    torch.library.register_fake(f"pyws::{name}", _checked(fake, check), lib=_library)
     if backward is not None:
         torch.library.register_autograd(f"pyws::{name}", backward, setup_context=setup_context, lib=_library)
     operator = getattr(torch.ops.pyws, name).default
@@ -110,25 +115,88 @@ def register(
     def call(*arguments: Any) -> Any:
         if can_skip_dispatch(arguments):
             return kernel(*arguments)
-        if backward is None:
+        if backward is None or in_forward_ad():
             refuse_grad(name, **dict(zip(names, arguments, strict=True)))
         return operator(*arguments)
 
     return call
 
 
-_Keys, _Key = torch._C.DispatchKeySet, torch._C.DispatchKey
-_INFERENCE = _Keys(_Key.BackendSelect)
-_NO_MODES = (_INFERENCE | _Keys(_Key.ADInplaceOrView), _INFERENCE)  # the thread's keys outside all modes
+def _checked(function: Callable[..., Any], check: Callable[..., None] | None) -> Callable[..., Any]:
+    def run(*arguments: Any) -> Any:
+        if check is not None:
+            check(*arguments)
+        return function(*arguments)
+
+    return run
+
+
+def _private_functions() -> dict[str, Any] | None:
+    """The functions of torch that :func:`can_skip_dispatch` asks and that no release promises; None where one lacks."""
+    try:
+        keys, key = torch._C.DispatchKeySet, torch._C.DispatchKey
+        inference = keys(key.BackendSelect)
+        found: dict[str, Any] = {
+            "included": torch._C._dispatch_tls_local_include_set,
+            "no_modes": (inference | keys(key.ADInplaceOrView), inference),  # the thread's keys outside all modes
+            "overrides": torch._C._len_torch_function_stack,
+            "profiling": torch.autograd._profiler_enabled,
+        }
+        if not isinstance(found["overrides"](), int) or found["included"]() not in found["no_modes"]:
+            return None
+    except (AttributeError, TypeError):
+        return None
+    return found
+
+
+_torch = _private_functions()
 _SCALARS = {int, float, bool, str, list, type(None)}
+
+
+def in_forward_ad() -> bool:
+    """Whether a level of forward-mode differentiation is open, in which tensors may carry tangents."""
+    return getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def has_tangent(tensor: Any) -> bool:
+    """Whether forward-mode differentiation follows the tensor."""
+    return in_forward_ad() and isinstance(tensor, Tensor) and forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def in_vmap() -> bool:
+    """Whether torch.vmap is at work around the call."""
+    stack = getattr(torch._C._functorch, "get_interpreter_stack", lambda: None)()
+    return stack is not None and any(level.key().name == "Vmap" for level in stack)
+
+
+def contents_are_readable() -> bool:
+    """Whether a function may look at the contents of its tensors: neither torch.compile nor torch.vmap has them."""
+    return not torch.compiler.is_compiling() and not in_vmap()
+
+
+def refuse_vmap(op: str) -> None:
+    """Raise under torch.vmap, for operations on ragged batches."""
+    if not torch.compiler.is_compiling() and in_vmap():
+        raise RuntimeError(
+            f"{op}: takes ragged batches as they are, and does not work under torch.vmap; call it outside"
+        )
+
+
+def dispatch_is_skipped() -> bool:
+    """Whether small calls go straight to their kernels, which needs functions of torch that are private to it."""
+    return _torch is not None
 
 
 def can_skip_dispatch(arguments: tuple[Any, ...]) -> bool:
     """Whether the dispatcher would go straight to the kernel: no compiler, tracer, fake or functorch mode, profiler or
-    gradient is interested in the call, and all tensors are plain ones, none a view that negates."""
-    if torch.compiler.is_compiling() or torch._C._dispatch_tls_local_include_set() not in _NO_MODES:
+    gradient is interested in the call, and all tensors are plain ones, none a view that negates.
+
+    False as well where this torch lacks a function that tells: the dispatcher then does its work, and nothing but some
+    microseconds is lost.
+    """
+    if torch.compiler.is_compiling() or _torch is None or in_forward_ad():
         return False
-    if torch._C._len_torch_function_stack() or torch.autograd._profiler_enabled():
+    if _torch["included"]() not in _torch["no_modes"] or _torch["overrides"]() or _torch["profiling"]():
         return False
     for argument in arguments:
         kind = type(argument)
@@ -182,6 +250,7 @@ def check_segments(op: str, name: str, segments: Any) -> None:
     """Raise unless ``segments`` is a ragged batch of segments."""
     if not isinstance(segments, Segments):
         raise TypeError(f"{op}: {name} must be pyws.Segments, got {type(segments).__name__}")
+    refuse_vmap(op)
 
 
 def check_choice(op: str, name: str, value: Any, choices: tuple[Any, ...]) -> None:
@@ -198,17 +267,21 @@ def check_range(op: str, name: str, value: Any, rule: str, holds: bool) -> None:
         raise ValueError(f"{op}: {name} must be {rule}, got {value}")
 
 
-def check_count(op: str, name: str, value: Any, least: int, most: int) -> None:
-    """Raise unless ``value`` is an integer in ``least..most``."""
+def check_count(op: str, name: str, value: Any, minimum: int, maximum: int) -> None:
+    """Raise unless ``value`` is an integer in ``minimum..maximum``."""
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
-    if not least <= value <= most:
-        raise ValueError(f"{op}: {name} must be in {least}..{most}, got {value}")
+    if not minimum <= value <= maximum:
+        raise ValueError(f"{op}: {name} must be in {minimum}..{maximum}, got {value}")
 
 
 def refuse_grad(op: str, **arguments: Any) -> None:
-    """Raise where a gradient is asked for through an operation that has none."""
+    """Raise where a gradient, or a tangent of forward mode, is asked for through an operation that has none."""
     if torch.is_grad_enabled():
         for name, argument in arguments.items():
             if isinstance(argument, Tensor) and argument.requires_grad:
                 raise RuntimeError(f"{op}: not differentiable, but {name} requires grad; detach it first")
+    if not torch.compiler.is_compiling() and in_forward_ad():
+        for name, argument in arguments.items():
+            if has_tangent(argument):
+                raise RuntimeError(f"{op}: has no forward-mode derivative, but {name} carries a tangent")

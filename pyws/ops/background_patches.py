@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_range, check_tensor, launch, register
+from pyws.ops._library import check_range, check_tensor, contents_are_readable, launch, register
 
 
 def integral_image(masks: Tensor) -> Tensor:
@@ -32,9 +32,7 @@ def integral_image(masks: Tensor) -> Tensor:
              [0, 1, 1],
              [0, 2, 3]]], dtype=torch.int32)
     """
-    check_tensor("integral_image", "masks", masks, (torch.bool,), ndim=3)
-    if masks.shape[1] * masks.shape[2] >= 2**31:
-        raise ValueError(f"integral_image: masks must have less than 2^31 pixels each, got {tuple(masks.shape)}")
+    _check_masks(masks)
     return _integrate(masks)
 
 
@@ -66,7 +64,8 @@ def count_patches(integral: Tensor, frames: Tensor, sides: Tensor, share: float 
     >>> count_patches(integral_image(masks), torch.tensor([0, 0, 0]), torch.tensor([1, 2, 3]))
     tensor([5, 1, 0])
     """
-    _check("count_patches", integral, frames, sides, share)
+    _check_count(integral, frames, sides, share)
+    _check_contents("count_patches", integral, frames, sides)
     return _count(integral, frames, sides, share)
 
 
@@ -97,20 +96,37 @@ def find_patches(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor,
             [ 0,  0],
             [-1, -1]])
     """
-    op = "find_patches"
-    _check(op, integral, frames, sides, share)
-    check_tensor(op, "ranks", ranks, (torch.int64,), shape=tuple(frames.shape), device=integral.device)
+    _check_find(integral, frames, sides, ranks, share)
+    _check_contents("find_patches", integral, frames, sides)
     return _find(integral, frames, sides, ranks, share)
 
 
-def _check(op: str, integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> None:
+def _check_masks(masks: Tensor) -> None:
+    check_tensor("integral_image", "masks", masks, (torch.bool,), ndim=3)
+    if masks.shape[1] * masks.shape[2] >= 2**31:
+        raise ValueError(f"integral_image: masks must have less than 2^31 pixels each, got {tuple(masks.shape)}")
+
+
+def _check_queries(op: str, integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> None:
     check_tensor(op, "integral", integral, (torch.int32,), ndim=3)
     if 0 in integral.shape[1:] or integral.shape[1] * integral.shape[2] >= 2**31:
         raise ValueError(f"{op}: integral must have shape (B, H + 1, W + 1), got {tuple(integral.shape)}")
     check_tensor(op, "frames", frames, (torch.int64,), ndim=1, device=integral.device)
     check_tensor(op, "sides", sides, (torch.int64,), shape=tuple(frames.shape), device=integral.device)
     check_range(op, "share", share, "in [0, 1]", 0 <= share <= 1)
-    if torch.compiler.is_compiling() or not len(frames):
+
+
+def _check_count(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> None:
+    _check_queries("count_patches", integral, frames, sides, share)
+
+
+def _check_find(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, share: float) -> None:
+    _check_queries("find_patches", integral, frames, sides, share)
+    check_tensor("find_patches", "ranks", ranks, (torch.int64,), shape=tuple(frames.shape), device=integral.device)
+
+
+def _check_contents(op: str, integral: Tensor, frames: Tensor, sides: Tensor) -> None:
+    if not contents_are_readable() or not len(frames):
         return
     lowest, highest, least = (int(x) for x in (*frames.aminmax(), sides.min()))
     if lowest < 0 or highest >= len(integral):
@@ -163,12 +179,16 @@ def _find_fake(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, s
     return integral.new_empty((frames.shape[0], 2), dtype=torch.int64)
 
 
-_integrate = register("integral_image(Tensor masks) -> Tensor", _integrate_kernel, _integrate_fake)
+_integrate = register("integral_image(Tensor masks) -> Tensor", _integrate_kernel, _integrate_fake, check=_check_masks)
 _count = register(
-    "count_patches(Tensor integral, Tensor frames, Tensor sides, float share) -> Tensor", _count_kernel, _count_fake
+    "count_patches(Tensor integral, Tensor frames, Tensor sides, float share) -> Tensor",
+    _count_kernel,
+    _count_fake,
+    check=_check_count,
 )
 _find = register(
     "find_patches(Tensor integral, Tensor frames, Tensor sides, Tensor ranks, float share) -> Tensor",
     _find_kernel,
     _find_fake,
+    check=_check_find,
 )

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from pyws.ops._library import _C, check_choice, check_range, check_segments, launch, register
+from pyws.ops._library import _C, check_choice, check_range, check_segments, check_tensor, launch, register
 from pyws.ragged import Segments
 
 OVERLAPS: tuple[str, ...] = _C.OVERLAPS
@@ -169,13 +169,38 @@ def suppress_segments(
     check_choice(op, "overlap", overlap, OVERLAPS)
     if sigma is not None:
         check_range(op, "sigma", sigma, "> 0", 0 < sigma < math.inf)
-    check_range(op, "min_score", min_score, "a number", not math.isnan(min_score))
+    check_range(op, "min_score", min_score, "a number", min_score == min_score)
     rows, offsets, indices = _suppress(
         segments.start, segments.end, segments.score, segments.weight, segments.offsets,
         overlap, iou_threshold, 0.0 if sigma is None else sigma, min_score,
     )  # fmt: skip
     kept = Segments.unchecked(rows, offsets)
     return (kept, indices) if return_indices else kept
+
+
+def _check(op: str, start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor, overlap: str) -> None:
+    check_tensor(op, "start", start, (torch.float64,), ndim=1)
+    for name, field in (("end", end), ("score", score), ("weight", weight)):
+        check_tensor(op, name, field, (torch.float64,), shape=tuple(start.shape), device=start.device)
+    check_tensor(op, "offsets", offsets, (torch.int64,), ndim=1, device=start.device)
+    if not len(offsets):
+        raise ValueError(f"{op}: offsets must have shape (groups+1,), got (0,)")
+    check_choice(op, "overlap", overlap, OVERLAPS)
+
+
+def _check_fuse(
+    start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
+    overlap: str, iou_threshold: float, distribution: str, temperature: float, dof: float,
+) -> None:  # fmt: skip
+    _check("fuse_segments", start, end, score, weight, offsets, overlap)
+    check_choice("fuse_segments", "distribution", distribution, _C.DISTRIBUTIONS)
+
+
+def _check_suppress(
+    start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
+    overlap: str, iou_threshold: float, sigma: float, min_score: float,
+) -> None:  # fmt: skip
+    _check("suppress_segments", start, end, score, weight, offsets, overlap)
 
 
 def _walk(
@@ -237,9 +262,9 @@ def _suppress_fake(
 _FIELDS = "Tensor start, Tensor end, Tensor score, Tensor weight, Tensor offsets, str overlap, float iou_threshold"
 _fuse = register(
     f"fuse_segments({_FIELDS}, str distribution, float temperature, float dof) -> (Tensor, Tensor, Tensor)",
-    _fuse_kernel, _fuse_fake,
+    _fuse_kernel, _fuse_fake, check=_check_fuse,
 )  # fmt: skip
 _suppress = register(
     f"suppress_segments({_FIELDS}, float sigma, float min_score) -> (Tensor, Tensor, Tensor)",
-    _suppress_kernel, _suppress_fake,
+    _suppress_kernel, _suppress_fake, check=_check_suppress,
 )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.ops._library import _C, FLOATS, check_choice, check_tensor, launch, register
+from pyws.ops._library import _C, FLOATS, check_choice, check_tensor, has_tangent, launch, register
 
 
 def gradcam3d(activations: Tensor, gradients: Tensor, normalize: str | None = None) -> Tensor:
@@ -25,7 +25,8 @@ def gradcam3d(activations: Tensor, gradients: Tensor, normalize: str | None = No
 
     Returns
     -------
-    (B, *S), the dtype and device of ``activations``. Differentiable in both inputs, any number of times.
+    (B, *S), the dtype and device of ``activations``. Differentiable in both inputs, any number of times, and
+    in forward mode.
 
     Raises
     ------
@@ -45,17 +46,14 @@ def gradcam3d(activations: Tensor, gradients: Tensor, normalize: str | None = No
     >>> gradcam3d(activations, gradients)
     tensor([[0., 2.]])
     """
-    check_tensor("gradcam3d", "activations", activations, FLOATS, ndim=(3, 4, 5))
-    check_tensor("gradcam3d", "gradients", gradients, (activations.dtype,), device=activations.device)
-    if gradients.shape != activations.shape:
-        raise ValueError(
-            f"gradcam3d: gradients must have the shape of activations {tuple(activations.shape)}, "
-            f"got {tuple(gradients.shape)}"
-        )
+    _check(activations, gradients)
     check_choice("gradcam3d", "normalize", normalize, (None, "minmax"))
-    if not torch.is_grad_enabled() or not (activations.requires_grad or gradients.requires_grad):
+    if has_tangent(activations) or has_tangent(gradients):
+        maps = _composed(activations, gradients)
+    elif torch.is_grad_enabled() and (activations.requires_grad or gradients.requires_grad):
+        maps = _gradcam3d(activations, gradients)
+    else:
         return _gradcam3d_maps(activations, gradients, normalize == "minmax")
-    maps = _gradcam3d(activations, gradients)
     return _min_max(maps) if normalize == "minmax" else maps
 
 
@@ -97,6 +95,23 @@ def gradcam3d_from_head(activations: Tensor, head_weight: Tensor, normalize: str
     if normalize == "minmax":
         maps = _min_max(maps.flatten(0, 1)).reshape(maps.shape)
     return maps.reshape(*maps.shape[:2], *activations.shape[2:])
+
+
+def _check(activations: Tensor, gradients: Tensor, minmax: bool = False) -> None:
+    check_tensor("gradcam3d", "activations", activations, FLOATS, ndim=(3, 4, 5))
+    check_tensor("gradcam3d", "gradients", gradients, (activations.dtype,), device=activations.device)
+    if gradients.shape != activations.shape:
+        raise ValueError(
+            f"gradcam3d: gradients must have the shape of activations {tuple(activations.shape)}, "
+            f"got {tuple(gradients.shape)}"
+        )
+
+
+def _composed(activations: Tensor, gradients: Tensor) -> Tensor:
+    """The formula in torch's operations, for forward mode, which a registered operator cannot have."""
+    weights = gradients.flatten(2).mean(-1)
+    maps = torch.relu(torch.einsum("bc,bcs->bs", weights, activations.flatten(2)))
+    return maps.reshape(len(maps), *activations.shape[2:])
 
 
 def _min_max(maps: Tensor) -> Tensor:
@@ -159,8 +174,11 @@ def _backward(ctx: Any, grad_maps: Tensor) -> tuple[Tensor, Tensor]:
 # The differentiable operator passes through torch's autograd in Python, which costs a small map a fifth of its time:
 # without a gradient to come, the plain one is called.
 _gradcam3d = register(
-    "gradcam3d(Tensor activations, Tensor gradients) -> Tensor", _kernel, _fake, _backward, _setup_context
+    "gradcam3d(Tensor activations, Tensor gradients) -> Tensor", _kernel, _fake, _backward, _setup_context, _check
 )
 _gradcam3d_maps = register(
-    "gradcam3d_maps(Tensor activations, Tensor gradients, bool minmax) -> Tensor", _maps_kernel, _maps_fake
+    "gradcam3d_maps(Tensor activations, Tensor gradients, bool minmax) -> Tensor",
+    _maps_kernel,
+    _maps_fake,
+    check=_check,
 )

@@ -71,17 +71,43 @@ def match_segments(
     if predictions.groups != truth.groups:
         raise ValueError(f"{op}: predictions and truth must have the same groups, got {predictions.groups} and "
                          f"{truth.groups}")  # fmt: skip
-    check_tensor(op, "class_offsets", class_offsets, (torch.int64,), ndim=1, device=predictions.start.device)
-    if len(thresholds) > _MAX_THRESHOLDS:
-        raise ValueError(f"{op}: thresholds must be at most {_MAX_THRESHOLDS}, got {len(thresholds)}")
     for threshold in thresholds:
         holds = isinstance(threshold, (int, float)) and 0 < threshold <= 1
         check_range(op, "thresholds", threshold, "in (0, 1]", holds)
-    hit, order, ap = _match_segments(
+    arguments = (
         predictions.start, predictions.end, predictions.score, predictions.offsets, truth.start, truth.end,
         truth.offsets, class_offsets, list(thresholds),
     )  # fmt: skip
+    _check(*arguments)
+    hit, order, ap = _match_segments(*arguments)
     return MatchedSegments(hit, order, ap)
+
+
+def _check(
+    start: Tensor,
+    end: Tensor,
+    score: Tensor,
+    offsets: Tensor,
+    truth_start: Tensor,
+    truth_end: Tensor,
+    truth_offsets: Tensor,
+    class_offsets: Tensor,
+    thresholds: list[float],
+) -> None:
+    op = "match_segments"
+    check_tensor(op, "predictions.start", start, (torch.float64,), ndim=1, device=torch.device("cpu"))
+    check_tensor(op, "truth.start", truth_start, (torch.float64,), ndim=1, device=start.device)
+    for name, field, first in (
+        ("predictions.end", end, start),
+        ("predictions.score", score, start),
+        ("truth.end", truth_end, truth_start),
+    ):
+        check_tensor(op, name, field, (torch.float64,), shape=tuple(first.shape), device=start.device)
+    check_tensor(op, "predictions.offsets", offsets, (torch.int64,), ndim=1, device=start.device)
+    check_tensor(op, "truth.offsets", truth_offsets, (torch.int64,), shape=tuple(offsets.shape), device=start.device)
+    check_tensor(op, "class_offsets", class_offsets, (torch.int64,), ndim=1, device=start.device)
+    if len(thresholds) > _MAX_THRESHOLDS:
+        raise ValueError(f"{op}: thresholds must be at most {_MAX_THRESHOLDS}, got {len(thresholds)}")
 
 
 def _kernel(
@@ -137,4 +163,5 @@ _match_segments = register(
     "(Tensor hit, Tensor order, Tensor ap)",
     _kernel,
     _fake,
+    check=_check,
 )

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pyws.ops._library import FLOATS, check_tensor, launch, register
+from pyws.ops._library import FLOATS, check_tensor, contents_are_readable, launch, register
 
 _MAX_POSITIONS = 2**31 - 1
 
@@ -47,16 +47,19 @@ def otsu(maps: Tensor, check_finite: bool = True) -> Tensor:
     tensor([[False, False,  True,  True],
             [False, False, False, False]])
     """
+    _check(maps)
+    thresholds = _otsu(maps)
+    if check_finite and contents_are_readable():
+        _raise_unless_finite(maps, thresholds)
+    return thresholds
+
+
+def _check(maps: Tensor) -> None:
     check_tensor("otsu", "maps", maps, FLOATS)
     if maps.ndim < 2:
         raise ValueError(f"otsu: maps must have shape (B, ...), got shape {tuple(maps.shape)}")
-    positions = maps.shape[1:].numel()
-    if not 1 <= positions <= _MAX_POSITIONS:
+    if not 1 <= maps.shape[1:].numel() <= _MAX_POSITIONS:
         raise ValueError(f"otsu: maps must have 1 to 2^31 - 1 positions each, got shape {tuple(maps.shape)}")
-    thresholds = _otsu(maps)
-    if check_finite and not torch.compiler.is_compiling():
-        _raise_unless_finite(maps, thresholds)
-    return thresholds
 
 
 def _raise_unless_finite(maps: Tensor, thresholds: Tensor) -> None:
@@ -88,4 +91,4 @@ def _fake(maps: Tensor) -> Tensor:
     return maps.new_empty(maps.shape[0], dtype=_summing(maps))
 
 
-_otsu = register("otsu(Tensor maps) -> Tensor", _kernel, _fake)
+_otsu = register("otsu(Tensor maps) -> Tensor", _kernel, _fake, check=_check)

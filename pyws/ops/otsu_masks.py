@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import FLOATS, check_count, check_tensor, launch, register
+from pyws.ops._library import FLOATS, check_count, check_tensor, contents_are_readable, launch, register
 
 _OP = "otsu_masks"
 _LARGEST = 2**31 - 1
@@ -63,20 +63,25 @@ def otsu_masks(maps: Tensor, size: tuple[int, int], check_finite: bool = True) -
             [[False, False, False, False, False, False]]])
     """
     check_tensor(_OP, "maps", maps, FLOATS)
-    if maps.ndim < 3 or 0 in maps.shape[-2:] or maps.shape[-2] * maps.shape[-1] > _LARGEST:
-        raise ValueError(f"{_OP}: maps must have shape (..., h, w) with 1 to 2^31 - 1 values, got {tuple(maps.shape)}")
     if not isinstance(size, tuple | list | torch.Size) or len(size) != 2:
         raise TypeError(f"{_OP}: size must be (H, W), got {size!r}")
-    for name, side in zip(("size[0]", "size[1]"), size, strict=True):
-        check_count(_OP, name, side, 1, _LARGEST)
-    if size[0] * size[1] > _LARGEST:
-        raise ValueError(f"{_OP}: size must have less than 2^31 pixels, got {tuple(size)}")
+    _check(maps, *size)
     masks, thresholds = _cut(maps, *size)
-    if check_finite and not torch.compiler.is_compiling() and math.isnan(sum(thresholds.flatten().tolist())):
+    if check_finite and contents_are_readable() and math.isnan(sum(thresholds.flatten().tolist())):
         limit = torch.finfo(thresholds.dtype).max / 2
         value = maps.flatten()[maps.abs().nan_to_num(nan=torch.inf).argmax()].item()
         raise ValueError(f"{_OP}: maps must be finite and at most {limit:.3g} in magnitude, got {value}")
     return OtsuMasks(masks, thresholds)
+
+
+def _check(maps: Tensor, height: int, width: int) -> None:
+    check_tensor(_OP, "maps", maps, FLOATS)
+    if maps.ndim < 3 or 0 in maps.shape[-2:] or maps.shape[-2] * maps.shape[-1] > _LARGEST:
+        raise ValueError(f"{_OP}: maps must have shape (..., h, w) with 1 to 2^31 - 1 values, got {tuple(maps.shape)}")
+    for name, side in zip(("size[0]", "size[1]"), (height, width), strict=True):
+        check_count(_OP, name, side, 1, _LARGEST)
+    if height * width > _LARGEST:
+        raise ValueError(f"{_OP}: size must have less than 2^31 pixels, got {(height, width)}")
 
 
 def _kernel(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -94,4 +99,6 @@ def _fake(maps: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     return maps.new_empty((*batch, height, width), dtype=torch.bool), maps.new_empty(batch, dtype=dtype)
 
 
-_cut = register("otsu_masks(Tensor maps, SymInt height, SymInt width) -> (Tensor, Tensor)", _kernel, _fake)
+_cut = register(
+    "otsu_masks(Tensor maps, SymInt height, SymInt width) -> (Tensor, Tensor)", _kernel, _fake, check=_check
+)

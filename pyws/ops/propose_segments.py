@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from pyws.ops._library import _C, check_choice, check_range, check_tensor, launch, register
+from pyws.ops._library import _C, check_choice, check_range, check_tensor, launch, refuse_vmap, register
 from pyws.ragged import Segments, check_offsets
 
 RELEASED_THRESHOLDS = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
@@ -73,30 +73,35 @@ def propose_segments(
     [0.8, 0.6]
     """
     op = "propose_segments"
-    check_tensor(op, "tcam", tcam, (torch.float32, torch.float64), ndim=2)
+    refuse_vmap(op)
     check_choice(op, "scoring", scoring, ("released", "paper"))
-    check_range(op, "min_length", min_length, "an integer >= 1", isinstance(min_length, int) and min_length >= 1)
     check_range(op, "margin", margin, ">= 0", 0 <= margin < math.inf)
-    levels = _check_thresholds(thresholds)
+    check_range(op, "min_length", min_length, "an integer >= 1", isinstance(min_length, int) and min_length >= 1)
+    levels = [float(threshold) for threshold in thresholds]
+    released_or_margin = None if scoring == "released" else margin
+    _check(tcam, offsets, levels, wanted, released_or_margin, min_length)
+    rising = zip([-math.inf, *levels], [*levels, math.inf], strict=True)
+    if thresholds != RELEASED_THRESHOLDS and not all(low < high for low, high in rising):
+        raise ValueError(f"{op}: thresholds must be finite and rise, got {levels}")
     if not torch.compiler.is_compiling():
         check_offsets(op, "offsets", offsets, total=len(tcam))
-    check_tensor(op, "offsets", offsets, (torch.int64,), ndim=1, device=tcam.device)
-    if wanted is not None:
-        shape = (len(offsets) - 1, tcam.shape[1])
-        check_tensor(op, "wanted", wanted, (torch.bool,), shape=shape, device=tcam.device)
-    rows, group_offsets = _propose(tcam, offsets, levels, wanted, None if scoring == "released" else margin, min_length)
+    rows, group_offsets = _propose(tcam, offsets, levels, wanted, released_or_margin, min_length)
     return Segments.unchecked(rows, group_offsets)
 
 
-def _check_thresholds(thresholds: Sequence[float]) -> list[float]:
-    if thresholds is RELEASED_THRESHOLDS:
-        return list(RELEASED_THRESHOLDS)
-    levels = [float(threshold) for threshold in thresholds]
-    if not 1 <= len(levels) <= _MAX_THRESHOLDS:
-        raise ValueError(f"propose_segments: thresholds must be 1 to {_MAX_THRESHOLDS} numbers, got {len(levels)}")
-    if not all(low < high for low, high in zip([-math.inf, *levels], [*levels, math.inf], strict=True)):
-        raise ValueError(f"propose_segments: thresholds must be finite and rise, got {levels}")
-    return levels
+def _check(
+    tcam: Tensor, offsets: Tensor, thresholds: list[float], wanted: Tensor | None, margin: float | None, min_length: int
+) -> None:
+    op = "propose_segments"
+    check_tensor(op, "tcam", tcam, (torch.float32, torch.float64), ndim=2)
+    check_tensor(op, "offsets", offsets, (torch.int64,), ndim=1, device=tcam.device)
+    if not len(offsets):
+        raise ValueError(f"{op}: offsets must have shape (videos+1,), got (0,)")
+    if wanted is not None:
+        shape = (len(offsets) - 1, tcam.shape[1])
+        check_tensor(op, "wanted", wanted, (torch.bool,), shape=shape, device=tcam.device)
+    if not 1 <= len(thresholds) <= _MAX_THRESHOLDS:
+        raise ValueError(f"{op}: thresholds must be 1 to {_MAX_THRESHOLDS} numbers, got {len(thresholds)}")
 
 
 @lru_cache(maxsize=64)
@@ -164,4 +169,5 @@ _propose = register(
     " -> (Tensor, Tensor)",
     _kernel,
     _fake,
+    check=_check,
 )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyws.ops._library import _C, FLOATS, check_range, check_tensor, launch, register
+from pyws.ops._library import _C, FLOATS, check_range, check_tensor, contents_are_readable, launch, register
 
 _MAX_SIDE = 65535
 _SCRATCH = 2**30  # bytes on a GPU
@@ -74,6 +74,23 @@ def slic(
              [0, 0, 0, 1, 1, 1]]], dtype=torch.int32)
     """
     op = "slic"
+    _check_images(images, mask)
+    height, width = images.shape[2:]
+    pixels = height * width
+    if region_area is not None:
+        check_range(op, "region_area", region_area, ">= 1 and finite", 1 <= region_area < math.inf)
+        segments = max(1.0, pixels / region_area)
+    else:
+        _check_integer(op, "n_segments", n_segments, f"in 1..{pixels}, the pixels", 1, pixels)
+        segments = float(n_segments)
+    _check(images, mask, segments, compactness, iterations, min_size_factor)
+    if images.is_floating_point() and images.numel() and contents_are_readable():
+        _check_contents(images)
+    return _slic(images, mask, segments, compactness, iterations, min_size_factor)
+
+
+def _check_images(images: Tensor, mask: Tensor | None) -> None:
+    op = "slic"
     check_tensor(op, "images", images, (*FLOATS, torch.uint8), ndim=4)
     channels, height, width = images.shape[1:]
     if channels != 3:
@@ -82,27 +99,25 @@ def slic(
         raise ValueError(
             f"{op}: images must have sides of 1 to {_MAX_SIDE} and less than 2**31 pixels, got {tuple(images.shape)}"
         )
-    pixels = height * width
-    if region_area is not None:
-        check_range(op, "region_area", region_area, ">= 1 and finite", 1 <= region_area < math.inf)
-        segments = max(1.0, pixels / region_area)
-    else:
-        _check_integer(op, "n_segments", n_segments, f"in 1..{pixels}, the pixels", 1, pixels)
-        segments = float(n_segments)
-    check_range(op, "compactness", compactness, "> 0 and finite", 0 < compactness < math.inf)
-    _check_integer(op, "iterations", iterations, ">= 1", 1, 2**31 - 1)
-    check_range(op, "min_size_factor", min_size_factor, ">= 0 and finite", 0 <= min_size_factor < math.inf)
     if mask is not None:
         check_tensor(op, "mask", mask, (torch.bool,), shape=(len(images), height, width), device=images.device)
-    if images.is_floating_point() and images.numel() and not torch.compiler.is_compiling():
-        _check_contents(images)
-    return _slic(images, mask, segments, compactness, iterations, min_size_factor)
 
 
-def _check_integer(op: str, name: str, value: Any, rule: str, least: int, most: int) -> None:
+def _check(
+    images: Tensor, mask: Tensor | None, segments: float, compactness: float, iterations: int, min_size_factor: float
+) -> None:
+    _check_images(images, mask)
+    pixels = images.shape[2] * images.shape[3]
+    check_range("slic", "segments", segments, f"in 1..{pixels}, the pixels", 1 <= segments <= pixels)
+    check_range("slic", "compactness", compactness, "> 0 and finite", 0 < compactness < math.inf)
+    _check_integer("slic", "iterations", iterations, ">= 1", 1, 2**31 - 1)
+    check_range("slic", "min_size_factor", min_size_factor, ">= 0 and finite", 0 <= min_size_factor < math.inf)
+
+
+def _check_integer(op: str, name: str, value: Any, rule: str, minimum: int, maximum: int) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
-    if not least <= value <= most:
+    if not minimum <= value <= maximum:
         raise ValueError(f"{op}: {name} must be {rule}, got {value}")
 
 
@@ -166,4 +181,5 @@ _slic = register(
     " -> Tensor",
     _kernel,
     _fake,
+    check=_check,
 )

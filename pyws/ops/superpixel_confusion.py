@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import _C, check_count, check_range, check_tensor, launch, register
+from pyws.ops._library import _C, check_count, check_range, check_tensor, contents_are_readable, launch, register
 
 _OP = "superpixel_confusion"
 _LABELS = (torch.int32, torch.int64)
@@ -76,6 +76,26 @@ def superpixel_confusion(
     tensor([[[2, 1],
              [0, 3]]])
     """
+    known = 0 if num_superpixels is None else num_superpixels
+    _check(labels, prediction, annotation, num_classes, alpha, beta, ignore_index, known)
+    common = torch.promote_types(prediction.dtype, annotation.dtype)
+    readable = contents_are_readable()
+    if num_superpixels is None:
+        if not readable:
+            raise ValueError(f"{_OP}: num_superpixels must be a number under torch.compile and torch.vmap, got None")
+        num_superpixels = _largest_label(labels, max(labels.shape[1] * labels.shape[2], _MAX_LABELS)) + 1
+    consistency, agreement, invalid = _confusion(
+        labels, prediction.to(common), annotation.to(common), num_classes, alpha, beta, ignore_index, num_superpixels
+    )
+    if readable and any(map(any, invalid.tolist())):
+        _raise_invalid(labels, prediction, annotation, num_classes, ignore_index, num_superpixels)
+    return SuperpixelConfusion(consistency, agreement)
+
+
+def _check(
+    labels: Tensor, prediction: Tensor, annotation: Tensor, num_classes: int, alpha: float, beta: float,
+    ignore_index: int, num_superpixels: int,
+) -> None:  # fmt: skip
     check_tensor(_OP, "labels", labels, _LABELS, ndim=3)
     for name, classes in (("prediction", prediction), ("annotation", annotation)):
         check_tensor(_OP, name, classes, _CLASSES, shape=tuple(labels.shape), device=labels.device)
@@ -87,19 +107,15 @@ def superpixel_confusion(
     check_count(_OP, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
     check_range(_OP, "alpha", alpha, "in [0, 1]", 0 <= alpha <= 1)
     check_range(_OP, "beta", beta, ">= 0", beta >= 0)
-    compiling = torch.compiler.is_compiling()
-    if num_superpixels is not None:
-        check_count(_OP, "num_superpixels", num_superpixels, 0, 2**31 - 1)
-    elif compiling:
-        raise ValueError(f"{_OP}: num_superpixels must be a number under torch.compile, got None")
-    else:
-        num_superpixels = _largest_label(labels, max(pixels, _MAX_LABELS)) + 1
-    consistency, agreement, invalid = _confusion(
-        labels, prediction.to(common), annotation.to(common), num_classes, alpha, beta, ignore_index, num_superpixels
-    )
-    if not compiling and any(map(any, invalid.tolist())):
-        _raise_invalid(labels, prediction, annotation, num_classes, ignore_index, num_superpixels)
-    return SuperpixelConfusion(consistency, agreement)
+    check_count(_OP, "num_superpixels", num_superpixels, 0, 2**31 - 1)
+
+
+def _check_same(
+    labels: Tensor, prediction: Tensor, annotation: Tensor, num_classes: int, alpha: float, beta: float,
+    ignore_index: int, num_superpixels: int,
+) -> None:  # fmt: skip
+    _check(labels, prediction, annotation, num_classes, alpha, beta, ignore_index, num_superpixels)
+    check_tensor(_OP, "annotation", annotation, (prediction.dtype,))
 
 
 def _largest_label(labels: Tensor, limit: int) -> int:
@@ -173,4 +189,5 @@ _confusion = register(
     "float beta, int ignore_index, SymInt num_superpixels) -> (Tensor, Tensor, Tensor)",
     _kernel,
     _fake,
+    check=_check_same,
 )

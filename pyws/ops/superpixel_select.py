@@ -10,7 +10,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import _C, check_choice, check_count, check_range, check_tensor, launch, register
+from pyws.ops._library import (
+    _C,
+    check_choice,
+    check_count,
+    check_range,
+    check_tensor,
+    contents_are_readable,
+    launch,
+    register,
+)
 
 _LABELS = (torch.int32, torch.int64)
 _CLASSES = (torch.uint8, torch.int32, torch.int64)
@@ -97,19 +106,14 @@ def superpixel_select(
     tensor([[2, 1, 0]])
     """
     op = "superpixel_select"
-    check_tensor(op, "labels", labels, _LABELS, ndim=3)
-    check_tensor(op, "mask", mask, (torch.bool,), shape=tuple(labels.shape), device=labels.device)
-    check_range(op, "alpha", alpha, "in [0, 1]", 0 <= alpha <= 1)
-    check_range(op, "beta", beta, ">= 0", beta >= 0)
-    check_choice(op, "overlap", overlap, _OVERLAPS)
+    _check_select(labels, mask, alpha, beta, overlap, _FIRST_CAPACITY if num_superpixels is None else num_superpixels)
     check_choice(op, "beta_on", beta_on, _BOUNDED)
-    _check_pixels(op, labels)
     bound = beta if beta_on == "superpixel" else math.inf
     (refined, counts, _), k = _with_capacity(
         op, labels, num_superpixels, lambda capacity: _select(labels, mask, alpha, bound, overlap, capacity)
     )
     area, intersection = counts.narrow(2, 0, k).unbind()
-    if overlap == "iou" and not torch.compiler.is_compiling() and mask.any() and not refined.any():
+    if overlap == "iou" and contents_are_readable() and mask.any() and not refined.any():
         warnings.warn(
             f'superpixel_select: overlap="iou" selected nothing at alpha={alpha}; superpixels are far smaller than '
             'masks, see overlap="superpixel"',
@@ -159,16 +163,12 @@ def superpixel_vote(
     tensor([[[2, 2, 2, 0, 0, 0]]])
     """
     op = "superpixel_vote"
-    check_tensor(op, "labels", labels, _LABELS, ndim=3)
-    check_tensor(op, "classes", classes, _CLASSES, shape=tuple(labels.shape), device=labels.device)
-    _check_pixels(op, labels)
-    check_count(op, "num_classes", num_classes, 1, torch.iinfo(classes.dtype).max + 1)
-    check_count(op, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
-    check_range(op, "alpha", alpha, "in [0, 1]", 0 <= alpha <= 1)
+    capacity = _FIRST_CAPACITY if num_superpixels is None else num_superpixels
+    _check_vote(labels, classes, num_classes, alpha, ignore_index, capacity)
 
     def count(capacity: int) -> tuple[Tensor, ...]:
         outputs = _vote(labels, classes, num_classes, alpha, ignore_index, capacity)
-        if not torch.compiler.is_compiling() and outputs[-1][:, _C.SUMMARY_UNKNOWN].any():
+        if contents_are_readable() and outputs[-1][:, _C.SUMMARY_UNKNOWN].any():
             wrong = classes[((classes < 0) | (classes >= num_classes)) & (classes != ignore_index)]
             raise ValueError(
                 f"{op}: classes must be in 0..{num_classes - 1} or ignore_index {ignore_index}, got {int(wrong[0])}"
@@ -179,9 +179,36 @@ def superpixel_vote(
     return SuperpixelVote(refined, *(statistic.narrow(1, 0, k).contiguous() for statistic in statistics))
 
 
-def _check_pixels(op: str, labels: Tensor) -> None:
+def _check_labels(op: str, labels: Tensor, alpha: float, num_superpixels: int) -> None:
+    check_tensor(op, "labels", labels, _LABELS, ndim=3)
     if labels.shape[1] * labels.shape[2] >= 2**31:
         raise ValueError(f"{op}: labels must have less than 2**31 pixels a frame, got shape {tuple(labels.shape)}")
+    check_count(op, "num_superpixels", num_superpixels, 0, 2**31 - 1)
+    check_range(op, "alpha", alpha, "in [0, 1]", 0 <= alpha <= 1)
+
+
+def _check_select(labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: str, num_superpixels: int) -> None:
+    op = "superpixel_select"
+    _check_labels(op, labels, alpha, num_superpixels)
+    check_tensor(op, "mask", mask, (torch.bool,), shape=tuple(labels.shape), device=labels.device)
+    check_range(op, "beta", beta, ">= 0", beta >= 0)
+    check_choice(op, "overlap", overlap, _OVERLAPS)
+
+
+def _check_vote(
+    labels: Tensor, classes: Tensor, num_classes: int, alpha: float, ignore_index: int, num_superpixels: int
+) -> None:
+    op = "superpixel_vote"
+    _check_labels(op, labels, alpha, num_superpixels)
+    check_tensor(op, "classes", classes, _CLASSES, shape=tuple(labels.shape), device=labels.device)
+    check_count(op, "num_classes", num_classes, 1, torch.iinfo(classes.dtype).max + 1)
+    check_count(op, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
+
+
+def _check_drop(masks: Tensor, beta: float) -> None:
+    check_tensor("drop_components", "masks", masks, (torch.bool,), ndim=3)
+    if masks.shape[1] * masks.shape[2] >= 2**31:
+        raise ValueError(f"drop_components: masks must have less than 2**31 pixels each, got {tuple(masks.shape)}")
 
 
 def _with_capacity(
@@ -189,14 +216,12 @@ def _with_capacity(
 ) -> tuple[tuple[Tensor, ...], int]:
     """The outputs of ``count(capacity)``, and K. The last one is the summary (superpixel_select.h)."""
     pixels = labels.shape[1] * labels.shape[2]
-    compiling = torch.compiler.is_compiling()
-    if num_superpixels is not None:
-        check_count(op, "num_superpixels", num_superpixels, 0, 2**31 - 1)
-    elif compiling:
-        raise ValueError(f"{op}: num_superpixels must be a number under torch.compile, got None")
+    readable = contents_are_readable()
+    if num_superpixels is None and not readable:
+        raise ValueError(f"{op}: num_superpixels must be a number under torch.compile and torch.vmap, got None")
     capacity = _FIRST_CAPACITY if num_superpixels is None else num_superpixels
     outputs = count(capacity)
-    if compiling:
+    if not readable:
         return outputs, capacity
     frames = outputs[-1].tolist()
     if any(frame[_C.SUMMARY_OUTSIDE] for frame in frames):
@@ -283,11 +308,13 @@ _select = register(
     "(Tensor, Tensor, Tensor)",
     _select_kernel,
     _select_fake,
+    check=_check_select,
 )
 _vote = register(
     "superpixel_vote(Tensor labels, Tensor classes, SymInt num_classes, float alpha, int ignore_index, "
     "SymInt num_superpixels) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _vote_kernel,
     _vote_fake,
+    check=_check_vote,
 )
-_drop = register("drop_components(Tensor masks, float beta) -> Tensor", _drop_kernel, _drop_fake)
+_drop = register("drop_components(Tensor masks, float beta) -> Tensor", _drop_kernel, _drop_fake, check=_check_drop)

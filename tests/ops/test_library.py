@@ -1,5 +1,6 @@
 """How operations are called: through torch's dispatcher whenever something there wants to see the call."""
 
+import functools
 import subprocess
 import sys
 
@@ -7,9 +8,13 @@ import emulation
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyws.ops import _library, class_mean, gradcam3d
+from pyws import Segments, ops
+from pyws.commands.common import CommonOptions
+from pyws.commands.doctor import doctor
+from pyws.ops import _library, class_mean, gradcam3d, otsu
 
 MAPS = torch.ones(1, 2, 3)
 IDS = torch.tensor([0, 1, 0])
@@ -127,3 +132,133 @@ def test_the_compiled_function_takes_its_fields_by_name():
 def test_a_wrong_field_is_an_error_and_no_misread(changed, message):
     with pytest.raises((TypeError, AttributeError), match=message):
         _library.launch("fuse_segments", torch.device("cpu"), fuse_fields(**changed))
+
+
+@pytest.mark.parametrize("lacks", ["_dispatch_tls_local_include_set", "_len_torch_function_stack", "DispatchKeySet"])
+def test_without_private_functions_of_torch_the_dispatcher_serves(monkeypatch, dispatched, lacks):
+    expected = gradcam3d(MAPS, MAPS)
+    monkeypatch.delattr(torch._C, lacks)
+    monkeypatch.setattr(_library, "_torch", _library._private_functions())
+    assert not _library.dispatch_is_skipped()
+    assert any("this torch lacks functions" in problem for problem in doctor(CommonOptions(quiet=True))["problems"])
+    assert torch.equal(gradcam3d(MAPS, MAPS), expected)
+    assert dispatched == [False, True]
+
+
+ROWS, BOUNDS = torch.rand(5, dtype=torch.float64), torch.tensor([0, 5])
+LABELS, MASK = torch.zeros(1, 2, 3, dtype=torch.int32), torch.ones(1, 2, 3, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("gradcam3d", (MAPS, MAPS[..., :1]), "gradients must have the shape of activations"),
+        ("gradcam3d_maps", (MAPS, MAPS.double(), True), "gradients must be float32, got float64"),
+        ("otsu", (torch.rand(2, 0),), "maps must have 1 to 2.31 - 1 positions each"),
+        ("otsu_masks", (MAPS, 0, 5), r"size\[0\] must be in 1"),
+        ("integral_image", (LABELS,), "masks must be bool, got int32"),
+        ("count_patches", (LABELS, BOUNDS, BOUNDS[:1], 0.0), "sides must have shape"),
+        ("find_patches", (LABELS, BOUNDS, BOUNDS, BOUNDS[:1], 0.0), "ranks must have shape"),
+        ("fuse_segments", (ROWS, ROWS[:1], ROWS, ROWS, BOUNDS, "iou", 0.5, "t", 1.0, 1.0), "end must have shape"),
+        ("fuse_segments", (ROWS, ROWS, ROWS, ROWS, BOUNDS, "iou", 0.5, "x", 1.0, 1.0), "distribution must be one of"),
+        ("suppress_segments", (ROWS, ROWS, ROWS, ROWS, BOUNDS[:0], "own", 0.5, 0.0, 0.0), "offsets must have shape"),
+        ("propose_segments", (ROWS, BOUNDS, [0.5], None, None, 2), "tcam must have 2 dimensions"),
+        ("propose_segments", (ROWS[:, None], BOUNDS, [0.5] * 256, None, None, 2), "thresholds must be 1 to 255"),
+        (
+            "match_segments",
+            (ROWS, ROWS, ROWS, BOUNDS, ROWS, ROWS, BOUNDS[:1], BOUNDS, [0.5]),
+            "truth.offsets must have",
+        ),
+        ("superpixel_select", (LABELS, MASK[..., :1], 0.5, 0.4, "iou", 3), "mask must have shape"),
+        ("superpixel_select", (LABELS, MASK, 0.5, 0.4, "iou", -1), "num_superpixels must be in 0"),
+        ("superpixel_vote", (LABELS, LABELS, 0, 0.5, 255, 3), "num_classes must be in 1"),
+        ("drop_components", (LABELS, 0.5), "masks must be bool"),
+        ("superpixel_confusion", (LABELS, LABELS, LABELS.long(), 2, 0.5, 0.5, 255, 3), "annotation must be int32"),
+        ("slic", (torch.rand(1, 3, 4, 4), None, 0.0, 10.0, 2, 0.5), "segments must be in 1..16"),
+        ("slic", (torch.rand(1, 3, 4, 4), MASK, 2.0, 10.0, 2, 0.5), "mask must have shape"),
+    ],
+)
+def test_operators_check_what_would_hurt(name, arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        getattr(torch.ops.pyws, name)(*arguments)
+
+
+def test_offsets_that_change_after_the_check_do_no_harm():
+    offsets = torch.tensor([-(2**62), 2**62, 3])
+    scratch = torch.empty(_library._C.match_segments_scratch(5, 5), dtype=torch.int64)
+    hit, order, ap = torch.zeros(5, 1, dtype=torch.bool), torch.zeros(5, dtype=torch.int64), torch.zeros(2, 1).double()
+    _library.launch("match_segments", torch.device("cpu"), {
+        "start": ROWS, "end": ROWS + 1, "score": ROWS, "offsets": offsets, "truth_start": ROWS, "truth_end": ROWS + 1,
+        "truth_offsets": offsets, "class_offsets": offsets, "thresholds": ROWS[:1], "predictions": 5, "truths": 5,
+        "groups": 2, "classes": 2, "threshold_count": 1, "scratch": scratch, "hit": hit, "order": order, "ap": ap,
+    })  # fmt: skip
+    assert hit.sum() <= 5
+
+
+def test_forward_mode_is_right_or_refused():
+    activations, gradients = (torch.rand(2, 3, 4, 5, dtype=torch.float64) for _ in range(2))
+    one, other = (torch.rand(2, 3, 4, 5, dtype=torch.float64) for _ in range(2))
+    for normalize in (None, "minmax"):
+        call = functools.partial(gradcam3d, normalize=normalize)
+        maps, tangent = torch.func.jvp(call, (activations, gradients), (one, other))
+        step = 1e-6
+        rise = call(activations + step * one, gradients + step * other) - call(
+            activations - step * one, gradients - step * other
+        )
+        torch.testing.assert_close(tangent, rise / (2 * step), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(maps, call(activations, gradients))
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(activations[0], one[0])
+        assert forward_ad.unpack_dual(gradcam3d(dual, gradients[0])).tangent is not None
+        for refused in (lambda: otsu(dual), lambda: class_mean(dual[0, 0], torch.zeros(5, dtype=torch.int64), 1)):
+            with pytest.raises(RuntimeError, match="has no forward-mode derivative, but .* carries a tangent"):
+                refused()
+        assert otsu(gradients[0]).shape == (3,)
+
+
+def test_vmap_serves_every_function_of_fixed_shape():
+    labels, masks = torch.randint(0, 4, (3, 2, 4, 5)), torch.rand(3, 2, 4, 5) > 0.5
+    maps, frames = torch.rand(3, 2, 4, 5), torch.rand(3, 2, 3, 4, 5)
+    integral, queries = torch.stack([ops.integral_image(mask) for mask in masks]), torch.tensor([[1]] * 3)
+    for call, arguments in (
+        (ops.otsu, (maps,)),
+        (lambda x: ops.otsu_masks(x, (8, 9)), (maps,)),
+        (lambda x: ops.slic(x, 4), (frames,)),
+        (ops.integral_image, (masks,)),
+        (ops.count_patches, (integral, queries, queries)),
+        (ops.find_patches, (integral, queries, queries, queries)),
+        (lambda x, y: ops.superpixel_select(x, y, num_superpixels=4), (labels, masks)),
+        (lambda x, y: ops.superpixel_vote(x, y, 4, num_superpixels=4), (labels, labels)),
+        (lambda x, y: ops.superpixel_confusion(x, y, y, 4, num_superpixels=4), (labels, labels)),
+    ):
+        batched = torch.vmap(call)(*arguments)
+        alone = [call(*one) for one in zip(*arguments, strict=True)]
+        many = isinstance(batched, tuple)
+        for k, field in enumerate(batched if many else (batched,)):
+            assert torch.equal(field, torch.stack([answer[k] if many else answer for answer in alone]))
+
+
+def test_vmap_of_ragged_batches_is_refused():
+    segments = Segments(ROWS, ROWS + 1, ROWS, ROWS, BOUNDS)
+    for op, call in (
+        ("propose_segments", lambda x: ops.propose_segments(x, BOUNDS).start),
+        ("fuse_segments", lambda x: ops.fuse_segments(segments).start + x),
+        ("suppress_segments", lambda x: ops.suppress_segments(segments).start + x),
+        ("match_segments", lambda x: ops.match_segments(segments, segments, torch.tensor([0, 1]), [0.5]).ap + x),
+    ):
+        with pytest.raises(RuntimeError, match=f"^{op}: takes ragged batches as they are"):
+            torch.vmap(call)(torch.rand(2, 5, 1))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_ragged_operations_compile_with_their_defaults(dynamic):
+    torch._dynamo.reset()
+
+    def total(tcam, offsets):
+        found = ops.propose_segments(tcam, offsets)
+        return ops.suppress_segments(ops.fuse_segments(found)).score.sum()
+
+    compiled = torch.compile(total, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    for length in (30, 41):
+        tcam, offsets = torch.rand(length, 2) * 0.05, torch.tensor([0, 11, length])
+        torch.testing.assert_close(compiled(tcam, offsets), total(tcam, offsets))
