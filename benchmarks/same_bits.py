@@ -147,7 +147,7 @@ def segments() -> list[list[Any]]:
         commands.append(["data", "synthesize", layout, "--layout", layout, *sizes])
         commands.append(["data", "convert", layout, f"from-{layout}"])
         commands.append(["data", "check", layout])
-    options = ["--subset", "training", "--evaluate", "test", "--evaluate-every", 2, "--lr", "1e-3", "--quiet"]
+    options = ["--subset", "training", "--evaluate", "test", "--evaluate-every", 6, "--lr", "1e-3", "--quiet"]
     train = ["segments", "train", "set", *options, "--epochs", 6]
     for backbone, preset in itertools.product(("rskp", "stpn", "bm", "wum", "facnet"), ("pyws", "paper", "released")):
         commands.append([*train, "--backbone", backbone, "--preset", preset, "-o", f"{backbone}-{preset}"])

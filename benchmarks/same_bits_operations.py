@@ -74,11 +74,13 @@ def superpixels(g: torch.Generator) -> Iterator[Case]:
     for shape, dtype, gap in itertools.product(shapes, (torch.int32, torch.int64), (1, 3)):
         labels = _superpixels(g, shape, dtype, gap)
         mask = torch.rand(shape, generator=g) < _superpixels(g, shape, torch.int64) / 40
+        mask[0] = False
+        mask[0, 0, 0] = True  # less than a superpixel, where the overlaps differ
         for overlap, bounded in itertools.product(("superpixel", "min"), ("superpixel", "component")):
             for layout, viewed in list(strided(labels))[:2]:
                 found = ops.superpixel_select(viewed, mask, 0.5, 0.05, overlap, beta_on=bounded)
                 yield f"select {overlap} {bounded} {layout}", found
-        yield "select iou", ops.superpixel_select(labels, mask, 0.01, 0.4, "iou", 130)
+        yield "select iou", ops.superpixel_select(labels, mask, 0.01, 2.0, "iou", 130)
         for classes_dtype in (torch.uint8, torch.int32, torch.int64):
             classes = _superpixels(g, shape, torch.int64).remainder(5).to(classes_dtype)
             classes[mask] = torch.randint(0, 5, (int(mask.sum()),), generator=g).to(classes_dtype)
