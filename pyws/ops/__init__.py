@@ -8,7 +8,7 @@ from pyws.ops.linpro import Labels, Status, linpro
 from pyws.ops.match_segments import MatchedSegments, match_segments
 from pyws.ops.otsu import otsu
 from pyws.ops.otsu_masks import OtsuMasks, otsu_masks
-from pyws.ops.propose_segments import propose_segments
+from pyws.ops.propose_segments import propose_segments, score_segments
 from pyws.ops.slic import slic
 from pyws.ops.superpixel_confusion import SuperpixelConfusion, superpixel_confusion
 from pyws.ops.superpixel_select import superpixel_select, superpixel_vote
@@ -32,6 +32,7 @@ __all__ = [
     "otsu",
     "otsu_masks",
     "propose_segments",
+    "score_segments",
     "slic",
     "snippet_classes",
     "superpixel_confusion",

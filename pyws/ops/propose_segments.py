@@ -8,11 +8,23 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from pyws.ops._library import _C, check_choice, check_range, check_tensor, launch, refuse_vmap, register
+from pyws.ops._library import (
+    _C,
+    check_choice,
+    check_range,
+    check_segments,
+    check_tensor,
+    launch,
+    refuse_grad,
+    refuse_vmap,
+    register,
+)
 from pyws.ragged import Segments, check_offsets
 
 RELEASED_THRESHOLDS = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
+_UNIT = 2.0**36
 _MAX_THRESHOLDS: int = _C.MAX_PROPOSAL_THRESHOLDS
 
 
@@ -87,6 +99,79 @@ def propose_segments(
         check_offsets(op, "offsets", offsets, total=len(tcam))
     rows, group_offsets = _propose(tcam, offsets, levels, wanted, released_or_margin, min_length)
     return Segments.unchecked(rows, group_offsets)
+
+
+def score_segments(
+    segments: Segments, tcam: Tensor, offsets: Tensor, wanted: Tensor | None = None, margin: float = 0.25
+) -> Segments:
+    """Score given segments of each video by another map, as "paper" scoring of :func:`propose_segments` does its runs.
+
+    Segments that one map proposed (the actionness, another network's) become segments of each class: the weight is the
+    mean of the class's map inside, the score that mean minus the mean over ``ceil(margin * (e-s))`` snippets on either
+    side (0 where there is no outside).
+
+    Parameters
+    ----------
+    segments : a group a video, in snippets, bounds whole numbers; only start and end are used. What lies beyond the
+        video is cut off, and an empty segment has the weight 0
+    tcam : (sum of lengths, classes) float32 or float64, finite, at most 2^20 in magnitude
+    offsets : (videos+1,) int64: video v owns the rows offsets[v] .. offsets[v+1]-1
+    wanted : (videos, classes) bool: score for these only; None for all
+    margin : >= 0
+
+    Returns
+    -------
+    Segments, one group for each pair (index ``video * classes + class``), each in the order of the video's segments.
+
+    Raises
+    ------
+    TypeError, ValueError : a wrong type, dtype, shape or device, a margin outside its range
+    RuntimeError : ``tcam`` requires grad; scores are not differentiable
+
+    Notes
+    -----
+    Sums are of the map rounded to 2^-36, which integers add exactly: no composition of the batch changes a bit.
+
+    Examples
+    --------
+    >>> runs = Segments.of([[(1, 3, 0.0)]])
+    >>> tcam = torch.tensor([[0.0, 0.4], [1.0, 0.4], [0.5, 0.4], [0.25, 0.4]])
+    >>> scored = score_segments(runs, tcam, torch.tensor([0, 4]), margin=0.5)
+    >>> [round(weight, 6) for weight in scored.weight.tolist()]
+    [0.75, 0.4]
+    >>> [round(score, 6) for score in scored.score.tolist()]
+    [0.625, 0.0]
+    """
+    op = "score_segments"
+    check_segments(op, "segments", segments)
+    refuse_grad(op, tcam=tcam)
+    check_tensor(op, "tcam", tcam, (torch.float32, torch.float64), ndim=2, device=segments.start.device)
+    check_tensor(op, "offsets", offsets, (torch.int64,), shape=(segments.groups + 1,), device=tcam.device)
+    check_range(op, "margin", margin, ">= 0", 0 <= margin < math.inf)
+    if not torch.compiler.is_compiling():
+        check_offsets(op, "offsets", offsets, total=len(tcam))
+    classes = tcam.shape[1]
+    if wanted is None:
+        wanted = torch.ones(segments.groups, classes, dtype=torch.bool, device=tcam.device)
+    check_tensor(op, "wanted", wanted, (torch.bool,), shape=(segments.groups, classes), device=tcam.device)
+    groups = wanted.flatten().nonzero().squeeze(1)
+    counts = segments.offsets.diff()[groups // classes]
+    group = torch.repeat_interleave(groups, counts)
+    place = torch.arange(len(group), device=tcam.device) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    video, label = group // classes, group % classes
+    row = segments.offsets[video] + place
+    length = offsets.diff()[video]
+    start, end = (torch.minimum(bound[row].long().clamp_min(0), length) for bound in (segments.start, segments.end))
+    width = (margin * (end - start).double() - 1e-9).ceil().long()
+    left, right = (start - width).clamp_min(0), torch.minimum(end + width, length)
+    sums = functional.pad((tcam.double() * _UNIT).round().long().cumsum(0), (0, 0, 1, 0))
+    low, start_at, end_at, high = (sums[offsets[video] + bound, label] for bound in (left, start, end, right))
+    size = end - start
+    inside = (end_at - start_at).double() / _UNIT / size.clamp_min(1)
+    outside = (high - low - (end_at - start_at)).double() / _UNIT / (right - left - size).clamp_min(1)
+    sizes = torch.zeros(wanted.numel(), dtype=torch.int64, device=tcam.device).index_put((groups,), counts)
+    rows = torch.stack([start.double(), end.double(), inside - outside, inside])
+    return Segments.unchecked(rows, functional.pad(sizes.cumsum(0), (1, 0)))
 
 
 def _check(

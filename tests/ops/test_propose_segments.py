@@ -8,7 +8,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyws.ops import propose_segments, reference
+from pyws import Segments
+from pyws.ops import propose_segments, reference, score_segments
 from pyws.ops.propose_segments import RELEASED_THRESHOLDS
 
 LEVELS = [0.1, 0.3, 0.5, 0.9]
@@ -197,3 +198,38 @@ def test_released_numbers(shared):
             tcam = torch.from_numpy(golden[f"{case}/tcam"])[:, None]
             segments = propose_segments(tcam, torch.tensor([0, len(tcam)]))
             torch.testing.assert_close(rows(segments), torch.from_numpy(golden[f"{case}/proposals"]), rtol=0, atol=1e-9)
+
+
+def test_scores_on_the_same_map_are_those_of_the_proposals():
+    torch.manual_seed(5)
+    tcam, offsets = torch.rand(60, 1), torch.tensor([0, 25, 25, 60])
+    found = propose_segments(tcam, offsets, [0.3, 0.6], "paper", min_length=1, margin=0.7)
+    scored = score_segments(found, tcam, offsets, margin=0.7)
+    for name in ("start", "end", "score", "weight"):
+        torch.testing.assert_close(getattr(scored, name), getattr(found, name), rtol=0, atol=1e-9)
+    assert torch.equal(scored.offsets, found.offsets)
+
+
+def test_scores_by_classes_of_a_video():
+    runs = Segments.of([[(1, 3, 0), (0, 4, 0)], [], [(0, 9, 0), (1, 1, 0)]])
+    tcam, offsets = torch.rand(7, 2, dtype=torch.float64), torch.tensor([0, 4, 4, 7])
+    wanted = torch.tensor([[True, False], [True, True], [False, True]])
+    scored = score_segments(runs, tcam, offsets, wanted, margin=0.5)
+    assert scored.offsets.tolist() == [0, 2, 2, 2, 2, 2, 4]
+    assert scored.end.tolist() == [3, 4, 3, 1]  # cut to the video
+    inside = [tcam[1:3, 0].mean(), tcam[:4, 0].mean(), tcam[4:, 1].mean(), torch.tensor(0.0).double()]
+    outside = [tcam[[0, 3], 0].mean(), *torch.zeros(3, dtype=torch.float64)]
+    torch.testing.assert_close(scored.weight, torch.stack(inside), rtol=0, atol=1e-9)
+    torch.testing.assert_close(scored.score, torch.stack(inside) - torch.stack(outside), rtol=0, atol=1e-9)
+    alone = score_segments(runs.group(2), tcam[4:], torch.tensor([0, 3]), margin=0.5).group(1)
+    assert torch.equal(alone.weight, scored.weight[2:])
+
+
+def test_scoring_refuses_what_does_not_fit():
+    runs, tcam = Segments.of([[(1, 3, 0)]]), torch.rand(4, 2)
+    with pytest.raises(ValueError, match="score_segments: offsets must have shape"):
+        score_segments(runs, tcam, torch.tensor([0, 2, 4]))
+    with pytest.raises(ValueError, match="score_segments: margin must be >= 0, got -1"):
+        score_segments(runs, tcam, torch.tensor([0, 4]), margin=-1)
+    with pytest.raises(RuntimeError, match="score_segments: not differentiable, but tcam requires grad"):
+        score_segments(runs, tcam.requires_grad_(), torch.tensor([0, 4]))
