@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pyws import ops
+from pyws.masks.cam_layout import Layout, channels_of, find_layout, tensor_in, with_tensor
 
 Targets = int | Sequence[Any] | Tensor | Callable[[Tensor], Tensor] | None
 
@@ -29,7 +31,8 @@ class GradCAM:
     Parameters
     ----------
     model : a module that maps its input (B, ...) to class scores before softmax, (B, classes)
-    layer : one of its modules, or its dotted name, e.g. "layer4"; its output is (B, C, *S), S of 1 to 3 dimensions
+    layer : one of its modules, or its dotted name, e.g. "layer4"; its output is (B, C, *S), S of 1 to 3 dimensions, or
+        what ``layout`` says, alone or the first such tensor of a tuple or mapping
     head : how the gradient is found.
         "autograd": one backward pass through what follows the layer, for each class asked for.
         "auto" (default): where several classes are asked for, one backward pass with a random weight on every class
@@ -53,34 +56,59 @@ class GradCAM:
     (torch.Size([2, 4, 8, 8]), torch.Size([2, 4, 8, 8]), torch.Size([2, 2, 4, 8, 8]), torch.Size([2, 5, 4, 8, 8]))
     """
 
-    def __init__(self, model: nn.Module, layer: nn.Module | str, head: str | nn.Module = "auto") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module | str,
+        head: str | nn.Module = "auto",
+        layout: str | tuple[int, ...] = "auto",
+        output: Callable[[Any], Tensor] | None = None,
+        run: int | None = None,
+    ) -> None:
         if not isinstance(head, nn.Module) and head not in ("auto", "autograd"):
             raise ValueError(f"GradCAM: head must be 'auto', 'autograd' or a module, got {head!r}")
-        self.model = model
+        if run is not None and run < -1:
+            raise ValueError(f"GradCAM: run must be -1 (the last) or >= 0, got {run}")
+        self.model, self.output, self.run, self.layout = model, output, run, layout
         self.layer = _find_layer(model, layer)
         self.head = head
         self.logits: Tensor | None = None
         """Class scores (B, classes) of the last call, without a graph."""
         self._layer_name = layer if isinstance(layer, str) else type(layer).__name__
-        self._handle: Any = None
-        self._outputs: list[Any] | None = None
+        self._handles: list[Any] = []
+        self._runs = 0
+        self._recorded: Any = None
+        self._recording = False
+        self._grid: tuple[int, ...] = ()
+        self._last: nn.Module | None = None
+        self._shape = Layout("channels-first")
 
     def __enter__(self) -> GradCAM:
-        self._handle = self.layer.register_forward_hook(self._record)
+        if self.layout == "auto":
+            weighted = [module for module in self.model.modules() if channels_of(module) is not None]
+            self._handles = [module.register_forward_hook(self._pass) for module in weighted]
+        self._handles.append(self.layer.register_forward_hook(self._record))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._handle.remove()
-        self._handle = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
-    def __call__(self, inputs: Tensor, classes: Targets = None, normalize: str | None = None) -> Tensor:
+    def __call__(
+        self,
+        inputs: Any,
+        classes: Targets = None,
+        normalize: str | None = None,
+        size: str | Sequence[int] | None = None,
+    ) -> Tensor:
         """Maps of the given classes, from one forward pass.
 
         Parameters
         ----------
-        inputs : (B, ...), what the model takes
+        inputs : (B, ...), what the model takes; a tuple of its arguments, or a mapping of named ones
         classes : an int: that class for every element of the batch -> (B, *S);
             (B,) ints: one class for each element -> (B, *S);
             (B, K) ints: K classes for each; (1, K): the same K for all -> (B, K, *S);
@@ -88,16 +116,24 @@ class GradCAM:
             a function from scores (B, classes) to what is to be explained, (B,) or (B, K), e.g.
             ``lambda scores: scores[:, dogs].logsumexp(1)`` for "any breed of dog"
         normalize : None, or "minmax" to map each map to [0, 1]
+        size : None for maps of the layer's size *S; (..., H, W) to scale them, linearly in each dimension; "input" for
+            the size of the images or clips that went in
 
         Returns
         -------
         Maps on the device and of the dtype of the layer's output, without a graph.
         """
-        if self._handle is None:
+        if not self._handles:
             raise RuntimeError("GradCAM: call it inside its with block: with GradCAM(model, layer) as cam: ...")
-        # Tensors made in inference mode can never carry a gradient; leaving the mode and copying the input can.
+        maps = self._maps(inputs, classes, normalize)
+        if size is None:
+            return maps
+        wanted = _input_size(inputs) if size == "input" else tuple(int(side) for side in size)
+        return scaled(maps, wanted, len(self._channels_first_size))
+
+    def _maps(self, inputs: Any, classes: Targets, normalize: str | None) -> Tensor:
         with torch.inference_mode(False), torch.no_grad():
-            activations, logits = self._forward(inputs.clone() if inputs.is_inference() else inputs)
+            activations, logits = self._forward(inputs)
             self.logits = logits.detach()
             if callable(classes):
                 return self._from_gradients(activations, self._explained(classes, logits), normalize)
@@ -108,43 +144,70 @@ class GradCAM:
                     targets = logits.gather(1, _two_dims(wanted))
                 maps = self._from_gradients(activations, targets, normalize)
             else:
-                maps = _from_weight(activations.detach(), weight, _two_dims(wanted), normalize)
+                maps = _from_weight(
+                    self._shape.channels_first(activations.detach()), weight, _two_dims(wanted), normalize
+                )
             return maps[:, 0] if wanted.ndim == 1 else maps
+
+    def _pass(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        """The hook of modules with weights: which ran last before the layer gave its output tells the layout."""
+        if self._recording and self._recorded is None:
+            self._last = module
 
     def _record(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         """The hook: cut the graph at the layer's output and give what follows a copy it may change in place."""
-        if self._outputs is None:
+        if not self._recording:
             return None
-        self._outputs.append(output)
-        if not isinstance(output, Tensor) or not output.is_floating_point() or not 3 <= output.ndim <= 5:
+        self._runs += 1
+        if self.run not in (None, -1, self._runs - 1):
             return None
-        leaf = output.detach()
-        self._outputs[-1] = leaf
+        found, self._grid, place = tensor_in(output)
+        self._recorded = found
+        if not isinstance(found, Tensor) or not found.is_floating_point() or not 3 <= found.ndim <= 5:
+            return None
+        leaf = self._recorded = found.detach()
         if isinstance(self.head, nn.Module):
-            return leaf.clone()
+            return with_tensor(output, place, leaf.clone())
         torch.set_grad_enabled(True)  # until the no_grad block of _forward ends
-        return leaf.requires_grad_().clone()
+        return with_tensor(output, place, leaf.requires_grad_().clone())
 
-    def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        self._outputs = []
+    def _forward(self, inputs: Any) -> tuple[Tensor, Tensor]:
+        """The layer's output, as it came, and the scores; sets the layout of the former."""
+        self._runs, self._recorded, self._last, self._recording = 0, None, None, True
         try:
             with torch.no_grad():
-                logits = self.model(inputs)
-            outputs = self._outputs
+                logits = _called(self.model, inputs)
+                if self.output is not None:
+                    logits = self.output(logits)
+            activations = self._recorded
         finally:
-            self._outputs = None
-        name = self._layer_name
-        if len(outputs) != 1:
-            raise ValueError(
-                f"GradCAM: layer must run once in a forward pass of the model, {name} ran {len(outputs)} x"
-            )
-        activations = outputs[0]
+            self._recorded, self._recording = None, False
+        self._check_runs()
         if not isinstance(activations, Tensor) or not 3 <= activations.ndim <= 5:
+            name = self._layer_name
             raise ValueError(f"GradCAM: output of layer {name} must be (B, C, *S) float, got {_shown(activations)}")
+        if self.output is not None and isinstance(logits, Tensor) and logits.ndim == 1:
+            with torch.enable_grad():
+                logits = logits[:, None]
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(activations):
             wanted = f"({len(activations)}, classes)"
-            raise ValueError(f"GradCAM: output of the model must be scores {wanted}, got {_shown(logits)}")
+            hint = "" if self.output is not None else "; output= chooses them"
+            raise ValueError(f"GradCAM: output of the model must be scores {wanted}, got {_shown(logits)}{hint}")
+        try:
+            size = _input_size(inputs)
+            self._shape = find_layout(activations.shape, self.layout, self._last, size, self._grid)
+        except ValueError as error:
+            raise ValueError(f"GradCAM: layer {self._layer_name}: {error}") from error
+        self._channels_first_size = self._shape.channels_first(activations).shape[2:]
         return activations, logits
+
+    def _check_runs(self) -> None:
+        runs, name = self._runs, self._layer_name
+        if self.run is None and runs != 1:
+            hint = "; run= chooses one" if runs else ""
+            raise ValueError(f"GradCAM: layer must run once in a forward pass of the model, {name} ran {runs} x{hint}")
+        if self.run is not None and runs <= max(self.run, 0):
+            raise ValueError(f"GradCAM: run must be one of the layer's, {name} ran {runs} x, got run={self.run}")
 
     def _explained(self, function: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
         if isinstance(self.head, nn.Module):
@@ -171,22 +234,23 @@ class GradCAM:
                 )
             if gradients is None:
                 raise ValueError(f"GradCAM: no gradient reaches layer {self._layer_name} from the scores")
-            maps.append(ops.gradcam3d(activations.detach(), gradients, normalize))
+            shaped = self._shape.channels_first
+            maps.append(ops.gradcam3d(shaped(activations.detach()), shaped(gradients), normalize))
         return maps[0] if targets.ndim == 1 else torch.stack(maps, 1)
 
     def _head_weight(self, activations: Tensor, logits: Tensor, wanted: Tensor) -> Tensor | None:
         """The weight (classes, C) of a head that is pool + linear; None where gradients must be asked."""
-        channels, classes = activations.shape[1], logits.shape[1]
+        channels, classes = self._shape.channels_first(activations).shape[1], logits.shape[1]
         if isinstance(self.head, nn.Module):
             weight = _matrix(self.head, classes, channels)
             if weight is None:
                 raise ValueError(f"GradCAM: head must be linear from {channels} to {classes}, got {self.head}")
             return weight.to(activations.dtype)
         several = wanted.ndim == 2 and wanted.shape[1] > 1
-        return _proved_head(self.model, activations, logits) if several and self.head == "auto" else None
+        return _proved_head(self.model, activations, logits, self._shape) if several and self.head == "auto" else None
 
 
-def _proved_head(model: nn.Module, activations: Tensor, logits: Tensor) -> Tensor | None:
+def _proved_head(model: nn.Module, activations: Tensor, logits: Tensor, layout: Layout) -> Tensor | None:
     """The weight of the linear layer whose pool gives the scores, proved by one backward pass; None where none does.
 
     For random weights v on the scores, the gradient of v . scores with respect to channel c must be (v W)_c / Z at all
@@ -196,15 +260,56 @@ def _proved_head(model: nn.Module, activations: Tensor, logits: Tensor) -> Tenso
         return None
     mixture = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
     (gradients,) = torch.autograd.grad(logits, activations, mixture, retain_graph=True, materialize_grads=True)
+    gradients = layout.channels_first(gradients)
     for module in reversed(list(model.modules())):
-        weight = _matrix(module, logits.shape[1], activations.shape[1])
+        weight = _matrix(module, logits.shape[1], gradients.shape[1])
         if weight is None or weight.dtype != activations.dtype:
             continue
-        expected = mixture.to(weight.dtype) @ weight / activations[0, 0].numel()
+        expected = mixture.to(weight.dtype) @ weight / gradients[0, 0].numel()
         difference = gradients.flatten(2) - expected[:, :, None]
         if bool((difference.abs() <= _ROUNDING[weight.dtype] * expected.abs().amax()).all()):
             return weight
     return None
+
+
+def scaled(maps: Tensor, size: Sequence[int], dimensions: int) -> Tensor:
+    """Maps (..., *S) scaled to ``size``, linearly in each of the last ``dimensions``.
+
+    Raises
+    ------
+    ValueError : a size of another number of dimensions
+
+    Examples
+    --------
+    >>> scaled(torch.tensor([[0.0, 1.0]]), (4,), 1)
+    tensor([[0.0000, 0.2500, 0.7500, 1.0000]])
+    """
+    if len(size) != dimensions or min(size) < 1:
+        raise ValueError(f"GradCAM: size must have {dimensions} sides >= 1, as the maps have, got {tuple(size)}")
+    mode = ("linear", "bilinear", "trilinear")[dimensions - 1]
+    lead = maps.shape[: maps.ndim - dimensions]
+    flat = maps.reshape(1, -1, *maps.shape[maps.ndim - dimensions :])
+    return functional.interpolate(flat, size=tuple(size), mode=mode, align_corners=False).reshape(*lead, *size)
+
+
+def _called(model: nn.Module, inputs: Any) -> Any:
+    """What the model gives; tensors made in inference mode can never carry a gradient, their copies can."""
+
+    def usable(value: Any) -> Any:
+        return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+    if isinstance(inputs, Mapping):
+        return model(**{name: usable(value) for name, value in inputs.items()})
+    if isinstance(inputs, tuple):
+        return model(*(usable(value) for value in inputs))
+    return model(usable(inputs))
+
+
+def _input_size(inputs: Any) -> tuple[int, ...]:
+    """(H, W), (T, H, W) of the first images or clips among the inputs, (T,) of sequences; () without any."""
+    values = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else (inputs,)
+    floats = [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
+    return next((tuple(value.shape[2:]) for value in floats if 3 <= value.ndim <= 5), ())
 
 
 def _find_layer(model: nn.Module, layer: nn.Module | str) -> nn.Module:
@@ -266,4 +371,6 @@ def _from_weight(activations: Tensor, weight: Tensor, wanted: Tensor, normalize:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{type(value).__name__} with {', '.join(map(str, value))}"
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -215,7 +215,7 @@ def test_nothing_is_left_behind(net: Net3d, clips: Tensor) -> None:
     net.features.eval()
     modes = [module.training for module in net.modules()]
     with GradCAM(net, "features.2") as cam:
-        assert hooks(net) == 1
+        assert hooks(net) > 0
         first, second = (cam(clips, [[1, 2]]) for _ in range(2))
         assert first.shape == second.shape
         assert net(clips).requires_grad  # an ordinary call in the block trains as ever
