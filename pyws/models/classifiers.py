@@ -32,7 +32,7 @@ _LAST_LAYERS = {
     "resnet": "layer4", "resnext": "layer4", "wide_resnet": "layer4", "regnet": "trunk_output",
     "efficientnet": "features", "convnext": "features", "mobilenet": "features", "mnasnet": "layers",
     "shufflenet": "conv5", "googlenet": "inception5b", "vgg": "features", "alexnet": "features",
-    "densenet": "features", "squeezenet": "features", "inception": "Mixed_7c", "maxvit": "blocks", "swin": "permute",
+    "densenet": "features", "squeezenet": "features", "inception": "Mixed_7c", "maxvit": "blocks.3", "swin": "permute",
     "small2d": "layers",
 }  # fmt: skip
 
@@ -333,6 +333,8 @@ def _torchvision_model(name: str, classes: int, output_stride: int, side: int) -
     try:
         return models.get_model(name, weights=None, num_classes=classes, **options)
     except (TypeError, NotImplementedError) as error:
+        if output_stride == 32:
+            raise
         raise ValueError(f"classifier: {name} has no output stride {output_stride}, use 32") from error
 
 

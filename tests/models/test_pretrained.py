@@ -210,3 +210,18 @@ def test_timm_without_a_network(tmp_path, monkeypatch):
         DataError, match=r"no network in tests.*: fetch model.safetensors of https://huggingface.co/timm/resnet18"
     ):
         load_classifier("timm:resnet18")
+
+
+FAMILIES = ("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
+            "mnasnet0_5", "mobilenet_v2", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t",
+            "swin_v2_t", "vgg11", "vit_b_32")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_layer_of_every_family_of_torchvision_is_one_that_runs(name):
+    with torch.device("meta"):
+        found = build_classifier(name, 2)
+    ran = []
+    found.model.eval().get_submodule(found.layer).register_forward_hook(lambda *arguments: ran.append(True))
+    found.model(torch.empty(1, 3, 224, 224, device="meta"))
+    assert ran == [True]
