@@ -38,11 +38,17 @@ constexpr double kNanoseconds = 0.1;  // an element, roughly
 template <class T, class A = typename Accumulator<T>::type>
 A mean_of_runs(const T* x, const Runs& runs) {
   const std::int64_t positions = runs.rows * runs.length;
-  A lanes[kGradcamLanes] = {};
-  for (std::int64_t row = 0; row < runs.rows; ++row)
-    for (std::int64_t i = 0; i < runs.length; ++i)
-      lanes[gradcam_lane(row * runs.length + i, positions)] += widen(x[runs.start(row) + i * runs.stride]);
-  return gradcam_add_lanes(lanes) / static_cast<A>(positions);
+  double sum = 0;
+  for (std::int64_t first = 0; first < positions; first += kGradcamBlock) {
+    const std::int64_t n = min64(kGradcamBlock, positions - first);
+    A lanes[kGradcamLanes] = {};
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t row = (first + i) / runs.length, at = (first + i) % runs.length;
+      lanes[gradcam_lane(i, n)] += widen(x[runs.start(row) + at * runs.stride]);
+    }
+    sum += gradcam_add_lanes(lanes);
+  }
+  return static_cast<A>(sum / static_cast<double>(positions));
 }
 
 // means (B, C). A unit of work is a block of channels of one batch entry.

@@ -44,8 +44,9 @@ __device__ __forceinline__ void load_positions(const T* row, const Layout& at, s
 }
 
 // Traffic: every gradient is read once, 16 bytes a lane where vectors fit; B*C weights are written.
-// Ownership: one warp a row (b, c); groups of 16 bytes go round the lanes, whether or not they are loaded as vectors,
-// and the warp adds its 32 sums in a fixed tree.
+// Ownership: one warp a row (b, c); groups of 16 bytes go round the lanes, whether or not they are loaded as vectors.
+// Eight groups of a lane are summed in the summing type, their sums in float64; the warp adds those of its 32 lanes in a
+// fixed tree.
 template <bool kVectors, class T, class A>
 __global__ void mean_rows(const T* gradients, Layout at, A* weights) {
   constexpr int kCount = 16 / sizeof(T);
@@ -54,14 +55,20 @@ __global__ void mean_rows(const T* gradients, Layout at, A* weights) {
   const int lane = threadIdx.x % kWarp;
   const std::int64_t positions = at.T * at.H * at.W, full = positions / kCount * kCount;
   const T* x = gradients + row / at.channels * at.b + row % at.channels * at.c;
-  A sum = 0, values[kCount];
+  double sum = 0;
+  A part = 0, values[kCount];
+  int groups = 0;
   for (std::int64_t s = lane * kCount; s < full; s += kWarp * kCount) {
     load_positions<kVectors, kCount>(x, at, s, values);
-    for (int k = 0; k < kCount; ++k) sum += values[k];
+    for (int k = 0; k < kCount; ++k) part += values[k];
+    if (++groups % 8 != 0) continue;
+    sum += part;
+    part = 0;
   }
+  sum += part;
   if (full + lane < positions) sum += widen(x[position(at, full + lane)]);
   for (int offset = kWarp / 2; offset > 0; offset /= 2) sum += __shfl_down_sync(kWholeWarp, sum, offset);
-  if (lane == 0) weights[row] = sum / static_cast<A>(positions);
+  if (lane == 0) weights[row] = static_cast<A>(sum / static_cast<double>(positions));
 }
 
 // Traffic: every activation is read once, coalesced along the positions, four loads of a lane under way together; the

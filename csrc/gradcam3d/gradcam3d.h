@@ -9,7 +9,8 @@
 // dtype     a float type for both inputs and the map; float32 and narrower are summed in float32, float64 in float64
 // scratch   gradcam3d_scratch(B, C, S) of the summing type: the weights, and on CUDA the sums of the splits
 // maps      (B, T, H, W) contiguous
-// Sums      the mean: 16 lanes (gradcam_lane), added pairwise; the map: channels eight at a time (gradcam_weigh).
+// Sums      the mean: blocks of 512 positions, each by 16 lanes (gradcam_lane) that are added pairwise; the blocks in
+//           float64, so that large maps lose nothing. The map: channels eight at a time (gradcam_weigh).
 //           Both orders depend on C and S alone: same bits on the CPU for any strides, number of threads, batch
 //           composition and instruction set. The CUDA kernels have a fixed order of their own.
 // NaN       propagates into every position its row or weight touches; relu(NaN) is NaN; min-max spreads it over the map
@@ -26,6 +27,7 @@ namespace pyws {
 using Shape5 = std::array<std::int64_t, 5>;
 
 constexpr int kGradcamLanes = 16;
+constexpr std::int64_t kGradcamBlock = 512;  // positions that are summed in the summing type
 constexpr int kGradcamChannels = 8;
 constexpr std::int64_t kGradcamSplit = 128;  // channels a CUDA block sums
 
@@ -53,7 +55,7 @@ inline void check_dtypes(const GradcamParams& params) {
   check_dtype("gradcam3d", "scratch", params.scratch.dtype, summing_type(dtype));
 }
 
-// The lane that sums position i of n: i % 16, but the n % 16 last positions take the last lanes, so that they are the
+// The lane that sums position i of a block of n: i % 16, but the n % 16 last positions take the last lanes, so that they are the
 // end of one vector.
 PYWS_HD int gradcam_lane(std::int64_t i, std::int64_t n) {
   return static_cast<int>(i < n - n % kGradcamLanes ? i % kGradcamLanes : i - n + kGradcamLanes);

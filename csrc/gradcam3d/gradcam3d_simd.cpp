@@ -95,39 +95,60 @@ inline __attribute__((always_inline)) V fold(V v) {
     return fold<kWidth / 2, Bits>(v + rotate<Bits>(v, kWidth));
 }
 
+// The sums of the blocks of rows that lie alike: all have `positions`, at most kGradcamBlock.
 template <class T, class A = typename Accumulator<T>::type>
-void mean_rows(const T* x, std::int64_t row_stride, std::int64_t rows, std::int64_t positions, A* means) {
-  constexpr int kLanes = kVectorBytes / sizeof(A), kParts = kGradcamLanes / kLanes;
-  using V = Register<A>;
-  using Bits = Vector<BitsOf<A>, kLanes>;
-  const std::int64_t full = positions / kGradcamLanes * kGradcamLanes, last = positions - kGradcamLanes;
-  if (last < 0) {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      A lanes[kGradcamLanes] = {};
-      for (std::int64_t i = 0; i < positions; ++i) lanes[i - last] = widen(x[r * row_stride + i]);
-      means[r] = gradcam_add_lanes(lanes) / static_cast<A>(positions);
-    }
-    return;
+class BlockSum {
+ public:
+  explicit BlockSum(std::int64_t positions)
+      : positions_(positions), full_(positions / kGradcamLanes * kGradcamLanes), last_(positions - kGradcamLanes) {
+    // The tail is the end of the last 16 positions; the lanes before it were added already.
+    for (int part = 0; part < kParts; ++part)
+      for (int lane = 0; lane < kLanes; ++lane)
+        tail_[part][lane] = part * kLanes + lane + last_ < full_ ? 0 : kAllBits<A>;
   }
-  // The tail is the end of the last 16 positions; the lanes before it were added already.
-  Bits tail[kParts];
-  for (int part = 0; part < kParts; ++part)
-    for (int lane = 0; lane < kLanes; ++lane) tail[part][lane] = part * kLanes + lane + last < full ? 0 : kAllBits<A>;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const T* row = x + r * row_stride;
+
+  inline __attribute__((always_inline)) A operator()(const T* row) const {
+    if (last_ < 0) {
+      A few[kGradcamLanes] = {};
+      for (std::int64_t i = 0; i < positions_; ++i) few[i - last_] = widen(row[i]);
+      return gradcam_add_lanes(few);
+    }
     V lanes[kParts] = {};
-    for (std::int64_t i = 0; i < full; i += kGradcamLanes) {
+    for (std::int64_t i = 0; i < full_; i += kGradcamLanes) {
       prefetch(row + i + 1024 / sizeof(T));
       for (int part = 0; part < kParts; ++part) lanes[part] += load<kLanes>(row + i + part * kLanes);
     }
-    if (full < positions)
+    if (full_ < positions_)
       for (int part = 0; part < kParts; ++part)
-        lanes[part] += (V)((Bits)load<kLanes>(row + last + part * kLanes) & tail[part]);
+        lanes[part] += (V)((Bits)load<kLanes>(row + last_ + part * kLanes) & tail_[part]);
     for (int parts = kParts / 2; parts > 0; parts /= 2)
       for (int part = 0; part < parts; ++part) lanes[part] += lanes[part + parts];
-    means[r] = fold<kLanes / 2, Bits>(lanes[0])[0];
+    return fold<kLanes / 2, Bits>(lanes[0])[0];
   }
-  for (std::int64_t r = 0; r < rows; ++r) means[r] /= static_cast<A>(positions);
+
+ private:
+  static constexpr int kLanes = kVectorBytes / sizeof(A), kParts = kGradcamLanes / kLanes;
+  using V = Register<A>;
+  using Bits = Vector<BitsOf<A>, kLanes>;
+  std::int64_t positions_, full_, last_;
+  Bits tail_[kParts];
+};
+
+template <class T, class A = typename Accumulator<T>::type>
+void mean_rows(const T* x, std::int64_t row_stride, std::int64_t rows, std::int64_t positions, A* means) {
+  const std::int64_t blocks = (positions - 1) / kGradcamBlock * kGradcamBlock;  // positions before the last one
+  const BlockSum<T> whole(kGradcamBlock), rest(positions - blocks);
+  if (blocks == 0) {
+    for (std::int64_t r = 0; r < rows; ++r) means[r] = rest(x + r * row_stride);
+    for (std::int64_t r = 0; r < rows; ++r) means[r] /= static_cast<A>(positions);
+    return;
+  }
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const T* row = x + r * row_stride;
+    double sum = 0;
+    for (std::int64_t first = 0; first < blocks; first += kGradcamBlock) sum += whole(row + first);
+    means[r] = static_cast<A>((sum + rest(row + blocks)) / static_cast<double>(positions));
+  }
 }
 
 // sums += the weighted sum of kChannels rows, a vector of positions at a time; the last vector overlaps its neighbour.
@@ -181,17 +202,22 @@ void weigh_rows(const T* x, std::int64_t channel_stride, std::int64_t channels, 
 
 template <class T, class A = typename Accumulator<T>::type>
 void mean_columns(const T* x, std::int64_t stride, std::int64_t positions, std::int64_t channels, A* means) {
-  A lanes[kGradcamLanes][kGradcamChannelBlock] = {};
-  for (std::int64_t i = 0; i < positions; ++i) {
-    A* __restrict__ lane = lanes[gradcam_lane(i, positions)];
-    const T* row = x + i * stride;
-    pyws::prefetch(row + 4 * stride, static_cast<int>(channels));
-    for (std::int64_t c = 0; c < channels; ++c) lane[c] += widen(row[c]);
+  double sums[kGradcamChannelBlock] = {};
+  for (std::int64_t first = 0; first < positions; first += kGradcamBlock) {
+    const std::int64_t n = min64(kGradcamBlock, positions - first);
+    A lanes[kGradcamLanes][kGradcamChannelBlock] = {};
+    for (std::int64_t i = 0; i < n; ++i) {
+      A* __restrict__ lane = lanes[gradcam_lane(i, n)];
+      const T* row = x + (first + i) * stride;
+      pyws::prefetch(row + 4 * stride, static_cast<int>(channels));
+      for (std::int64_t c = 0; c < channels; ++c) lane[c] += widen(row[c]);
+    }
+    for (int width = kGradcamLanes / 2; width > 0; width /= 2)
+      for (int lane = 0; lane < width; ++lane)
+        for (std::int64_t c = 0; c < channels; ++c) lanes[lane][c] += lanes[lane + width][c];
+    for (std::int64_t c = 0; c < channels; ++c) sums[c] += lanes[0][c];
   }
-  for (int width = kGradcamLanes / 2; width > 0; width /= 2)
-    for (int lane = 0; lane < width; ++lane)
-      for (std::int64_t c = 0; c < channels; ++c) lanes[lane][c] += lanes[lane + width][c];
-  for (std::int64_t c = 0; c < channels; ++c) means[c] = lanes[0][c] / static_cast<A>(positions);
+  for (std::int64_t c = 0; c < channels; ++c) means[c] = static_cast<A>(sums[c] / static_cast<double>(positions));
 }
 
 // Lanes of a (0 to 7) and of b (8 to 15).

@@ -347,3 +347,16 @@ def test_any_contents(inputs):
     assert torch.equal(got.isnan(), want.isnan())
     scaled = gradcam3d(*inputs, "minmax")
     assert (scaled.isnan() | ((scaled >= 0) & (scaled <= 1))).all()
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 0.7])
+@pytest.mark.parametrize("layout", ["rows", "columns", "apart"])
+def test_large_maps_lose_nothing(backend, layout, value):
+    """A constant gradient rounds the same way at every addition: nothing averages out."""
+    activations, gradients = torch.ones(1, 8, 1, 40_000), torch.full((1, 8, 1, 40_000), value)
+    if layout == "columns":
+        gradients = gradients.movedim(1, -1).contiguous().movedim(-1, 1)
+    elif layout == "apart":
+        gradients = torch.full((1, 8, 40_000, 2), value).movedim(-1, -2)[:, :, :1]
+    maps = gradcam3d(activations, gradients).double()
+    torch.testing.assert_close(maps, torch.full_like(maps, 8 * float(torch.tensor(value))), rtol=4e-7, atol=0)
