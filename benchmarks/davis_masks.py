@@ -1,6 +1,8 @@
-"""WS^2 on real videos: five DAVIS-2016 sequences, each tagged with its object. Prints the tables of docs/masks.md.
+"""WS^2 on real videos: DAVIS-2016 sequences, each tagged with its object. Prints the tables of docs/masks.md.
 
 python benchmarks/davis_masks.py prepare DAVIS WORK        tags.csv; frames and truth at 427x240, every fifth
+pyws masks init ... --motion && pyws masks refine WORK/first -o WORK/refined
+python benchmarks/davis_masks.py compare DAVIS WORK/first WORK/refined
 pyws masks init DAVIS/JPEGImages/480p/* -o WORK/first --tags WORK/tags.csv ...
 pyws masks train WORK/first -o WORK/run ...
 pyws masks predict WORK/run DAVIS/JPEGImages/480p/* -o WORK/final --tags WORK/tags.csv
@@ -26,6 +28,12 @@ from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
 from pyws.masks.self_training.ric import Criterion, Scores
 
 TAGS = {"blackswan": "swan", "car-shadow": "car", "dog": "dog", "horsejump-high": "horse", "scooter-black": "scooter"}
+TEST = {
+    "camel": "camel",
+    "drift-straight": "car",
+    "libby": "dog",
+    "motocross-jump": "motorbike",
+}  # nothing is chosen on
 SIZE, EVERY = (427, 240), 5
 METHODS = ("semi-supervised/osvos", "unsupervised/rvos")
 
@@ -45,7 +53,9 @@ def prepare(davis: Path, work: Path) -> None:
                 work / "truth" / video / f"{path.stem}.png",
                 small(davis / "Annotations/480p" / video / f"{path.stem}.png"),
             )
-    (work / "tags.csv").write_text("video,tag\n" + "".join(f"{video},{tag}\n" for video, tag in TAGS.items()))
+    held = {path.name for path in (davis / "JPEGImages/480p").iterdir()}
+    rows = [f"{video},{tag}\n" for video, tag in {**TAGS, **TEST}.items() if video in held]
+    (work / "tags.csv").write_text("video,tag\n" + "".join(rows))
 
 
 def score(davis: Path, first: Path, run: Path, final: Path) -> None:
@@ -65,6 +75,24 @@ def score(davis: Path, first: Path, run: Path, final: Path) -> None:
         means.append([float(row.mean()) for row in rows])
         print(f"| {video} |", " | ".join(f"{value:.3f}" for value in means[-1]), "|")
     print("| mean |", " | ".join(f"{value:.3f}" for value in np.mean(means, 0)), "|")
+
+
+def compare(davis: Path, first: Path, refined: Path) -> None:
+    """Mean IoU of each video on its sampled frames: M_init, PA.v0 and the refined masks; development and test apart."""
+    data = Annotations(first, first / "frames")
+    for title, videos in (("development", TAGS), ("test", TEST)):
+        print(f"| {title} | M_init | PA.v0 | refined |")
+        means = []
+        for video in (name for name in videos if name in data.tags):
+            frames = [frame for frame in data.frames if frame.video == video]
+            truth, *found = (
+                np.stack([read_mask(frame.png(folder)) for frame in frames])
+                for folder in (davis / "Annotations/480p", first / "init", first / "pa/v0", refined / "pa/v0")
+            )
+            means.append([float(mask_iou(masks, truth).mean()) for masks in found])
+            print(f"| {video} |", " | ".join(f"{value:.3f}" for value in means[-1]), "|")
+        if means:
+            print("| mean |", " | ".join(f"{value:.3f}" for value in np.mean(means, 0)), "|")
 
 
 def rank(davis: Path, work: Path) -> None:
@@ -104,5 +132,5 @@ def results(
 
 
 if __name__ == "__main__":
-    command = {"prepare": prepare, "score": score, "rank": rank}[sys.argv[1]]
+    command = {"prepare": prepare, "compare": compare, "score": score, "rank": rank}[sys.argv[1]]
     command(*map(Path, sys.argv[2:]))

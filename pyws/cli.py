@@ -26,7 +26,7 @@ GROUPS = {
         "segments compare", "segments ablate",
     ),
     "masks: who, doing what (WS2)": (
-        "masks init", "masks train", "masks predict", "masks evaluate", "masks classify", "masks maps",
+        "masks init", "masks refine", "masks train", "masks predict", "masks evaluate", "masks classify", "masks maps",
         "masks attention", "masks ablate",
     ),
     "settings": ("config show",),

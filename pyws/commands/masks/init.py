@@ -85,6 +85,7 @@ def init(
     --------
     pyws masks init videos/*.mp4 -o first --tags tags.csv --classifier resnet50
     pyws masks init videos/*.mp4 -o first --tag dog --classifier efficientnet-lite0 --weights lite0.pth
+    pyws masks init videos/*.mp4 -o first --tags tags.csv --classifier efficientnet-lite0 --mirror --power 1.5 --motion
     pyws masks init --data A2D -o first --actor-classifier actor.safetensors
     """
     import torch
@@ -102,6 +103,7 @@ def init(
         "labels": bool(labels),
         "layer": bool(layer),
         "short-side": config.short_side != InitialMaskConfig.short_side,
+        "motion": config.motion,
     }
     of_clips = {
         name.replace("_", "-"): value != vars(ActorActionConfig())[name] for name, value in vars(clip_config).items()

@@ -22,6 +22,8 @@ class InitialMaskConfig:
     """Average with the maps of the mirrored frames."""
     power: float = 1.0
     """Exponent of the averaged map, which lies in [0, 1], before its threshold; above 1 masks are tighter."""
+    motion: bool = False
+    """Weight the maps of an image classifier by optical flow less the camera's motion; needs OpenCV."""
     output_stride: int = 32
     """Input pixels between two positions of the last feature map: 32, or 16 with dilated kernels."""
     otsu_scale: Literal["frame", "map"] = "frame"

@@ -14,8 +14,9 @@ from pyws.data.tagged.label_space import LabelSpace, object_labels
 from pyws.data.video.frames import FrameFolder, VideoFile
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.annotator import Chunk, InitialMasks
-from pyws.masks.initial_masks.cam_to_mask import initial_masks, refine_masks
+from pyws.masks.initial_masks.cam_to_mask import initial_masks, refine_masks, scaled_maps
 from pyws.masks.initial_masks.config import InitialMaskConfig
+from pyws.masks.initial_masks.motion import motion_weights, neighbours
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
 from pyws.models.classifiers import Classifier
 
@@ -79,13 +80,20 @@ class ImageAnnotator:
         """All frames, batch by batch."""
         step = self.config.batch
         batches = [list(range(start, min(start + step, length))) for start in range(0, length, step)]
-        return [Chunk(batch, batch) for batch in batches]
+        if not self.config.motion:
+            return [Chunk(batch, batch) for batch in batches]
+        return [Chunk(neighbours(batch, length), batch) for batch in batches]
 
     def initial_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> InitialMasks:
         """See ``Annotator``; each superpixel takes the tag with most of its pixels."""
         classes = [about["classes"][self.space.names[index]] for index in ids]
         shown = images[[chunk.read.index(index) for index in chunk.sampled]]
-        masks = initial_masks(self.maps(shown, classes), (images.shape[1], images.shape[2]), self.config.otsu_scale)
+        size = (images.shape[1], images.shape[2])
+        maps = self.maps(shown, classes)
+        if self.config.motion:
+            weights = motion_weights(images, chunk.read, chunk.sampled)
+            maps = scaled_maps(maps, size) * weights[:, None].to(maps.device)
+        masks = initial_masks(maps, size, self.config.otsu_scale)
         selection = self.config.selection
         return InitialMasks(masks, lambda superpixels: refine_masks(superpixels, masks, *selection))
 

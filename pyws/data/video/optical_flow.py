@@ -1,0 +1,128 @@
+"""Dense optical flow between two frames, the part of it that is not the camera's, and values carried along it.
+
+Needs OpenCV, ``pip install 'pyws-video[motion]'``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyws.data.video.frames import Pixels
+
+Flow = NDArray[np.float32]
+"""(H, W, 2): how far right and down each pixel of one frame has gone in another, in pixels."""
+
+GRID = 8  # pixels between two of those that the camera's motion is estimated from
+INLIER = 1.0  # pixels
+CONSISTENT = 2.0  # pixels that a way forth and back may miss its start by, for a weight of 1/e
+SMALLEST_SIDE = 16  # of a frame in which DIS finds patches
+
+
+def dense_flow(first: Pixels, second: Pixels) -> Flow:
+    """Where the pixels of a frame are in another one, by dense inverse search (Kroeger et al., ECCV 2016).
+
+    Parameters
+    ----------
+    first, second : (H, W, 3) uint8 RGB, of one size
+
+    Returns
+    -------
+    (H, W, 2) float32; zeros for frames with a side of less than 16 pixels
+
+    Raises
+    ------
+    ValueError : frames of two sizes, or OpenCV is not installed
+
+    Examples
+    --------
+    >>> frames = np.zeros((2, 48, 64, 3), np.uint8)
+    >>> frames[0, 16:32, 16:32], frames[1, 16:32, 20:36] = 255, 255
+    >>> dense_flow(*frames)[24, 24].round().tolist()
+    [4.0, 0.0]
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"dense_flow: frames must have one size, got {first.shape} and {second.shape}")
+    if min(first.shape[:2]) < SMALLEST_SIDE:
+        return np.zeros((*first.shape[:2], 2), np.float32)
+    with _opencv() as cv2:
+        search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (first, second)]
+        return np.asarray(search.calc(*grey, None), np.float32)
+
+
+def object_motion(flow: Flow) -> NDArray[np.float32]:
+    """How far each pixel has moved beside the camera's motion, a homography that most pixels agree on (RANSAC).
+
+    Parameters
+    ----------
+    flow : (H, W, 2)
+
+    Returns
+    -------
+    (H, W) float32, pixels; the whole flow where it has too few pixels for a homography
+
+    Examples
+    --------
+    >>> flow = np.full((48, 64, 2), 3.0, np.float32)  # a camera that turns,
+    >>> flow[16:32, 16:32, 0] = -2.0  # and something that moves
+    >>> np.abs(object_motion(flow)[[4, 24], [4, 24]]).round(3).tolist()
+    [0.0, 5.0]
+    """
+    height, width = flow.shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    places = np.stack([x, y], -1)
+    chosen = np.s_[GRID // 2 :: GRID, GRID // 2 :: GRID]
+    source = places[chosen].reshape(-1, 2)
+    camera = None
+    with _opencv() as cv2:
+        if len(source) >= 4:
+            camera = cv2.findHomography(source, source + flow[chosen].reshape(-1, 2), cv2.RANSAC, INLIER)[0]
+        if camera is None:
+            return np.linalg.norm(flow, axis=2).astype(np.float32)
+        carried = cv2.perspectiveTransform(places.reshape(1, -1, 2), camera).reshape(height, width, 2)
+    return np.linalg.norm(places + flow - carried, axis=2).astype(np.float32)
+
+
+def carry(values: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
+    """Values of the second frame of a flow at the places of the first: (C, H, W) to (C, H, W), bilinear.
+
+    Examples
+    --------
+    >>> values = np.array([[[0.0, 1.0, 2.0, 3.0]]], np.float32)
+    >>> flow = np.zeros((1, 4, 2), np.float32)
+    >>> flow[..., 0] = 1
+    >>> carry(values, flow).tolist()
+    [[[1.0, 2.0, 3.0, 3.0]]]
+    """
+    y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
+    with _opencv() as cv2:
+        places = (x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
+        return np.stack(
+            [cv2.remap(np.ascontiguousarray(one), *places, borderMode=cv2.BORDER_REPLICATE) for one in values]
+        )
+
+
+def consistency(forth: Flow, back: Flow) -> NDArray[np.float32]:
+    """How well the way to another frame and the way back agree at each pixel: (H, W) in [0, 1], 1 where they do."""
+    missed = np.linalg.norm(forth + carry(back.transpose(2, 0, 1), forth).transpose(1, 2, 0), axis=2)
+    return np.exp(-missed / CONSISTENT).astype(np.float32)
+
+
+@contextmanager
+def _opencv() -> Iterator[Any]:
+    """OpenCV with one thread: DIS parts a frame among its threads, and finds another flow for each number of them."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise ValueError("optical flow: needs OpenCV, pip install 'pyws-video[motion]'") from error
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield cv2
+    finally:
+        cv2.setNumThreads(before)

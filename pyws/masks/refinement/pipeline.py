@@ -1,0 +1,151 @@
+"""Refinement of a folder of pseudo-annotations, video by video, resumable and safe to interrupt.
+
+What is written under the output folder has the layout of ``pyws masks init``, so that ``pyws masks train`` goes on from
+either::
+
+    manifest.json              that of the folder that is refined, with the configuration of refinement
+    pa/v0/<video>/<frame>.png  refined masks
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from pyws import ops
+from pyws.data.video.frames import Pixels, write_mask
+from pyws.errors import DataError
+from pyws.files import only_writer, read_json, write_json
+from pyws.masks.refinement.appearance import early_layers, superpixel_features
+from pyws.masks.refinement.config import RefinementConfig
+from pyws.masks.refinement.video_model import Scores, refine_video
+from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
+from pyws.models.classifiers import Classifier
+from pyws.progress import track
+
+COMPACTNESS, ITERATIONS = 10.0, 10  # of the superpixels, SLIC's usual ones
+
+
+def refine_annotations(
+    init: Path,
+    out: Path,
+    classifier: Classifier,
+    config: RefinementConfig | None = None,
+    masks: Path | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Refine the pseudo-annotations of each video by a model of it; videos that are done are left alone.
+
+    Parameters
+    ----------
+    init : what ``pyws masks init`` wrote
+    out : the folder to write
+    classifier : of images; its early features tell what objects look like
+    config : of the model
+    masks : a folder of other masks of the same frames, such as a later version of a run; None for pa/v0 of ``init``
+    quiet : no progress
+
+    Returns
+    -------
+    The manifest.
+
+    Raises
+    ------
+    DataError : ``init`` or ``masks`` is no such folder, ``out`` is ``init``, belongs to other masks or another
+        configuration, or is being written by another run
+    ValueError : OpenCV is not installed, or the early layers of the classifier are not known
+    """
+    config = config or RefinementConfig()
+    if out.resolve() == init.resolve():
+        raise DataError(out, "holds the masks that are to be refined; choose another folder")
+    layers = config.layers or early_layers(classifier.name)
+    with only_writer(out):
+        data = Annotations(init, out / "frames")
+        source = masks or init / "pa/v0"
+        manifest = _open_manifest(out, data, config, classifier, layers)
+        for video in data.tags:
+            frames = [frame for frame in data.frames if frame.video == video]
+            files = [frame.png(out / "pa/v0") for frame in frames]
+            before = digest(frame.png(source) for frame in frames)
+            done = manifest["videos"].get(video, {})
+            if done.get("refined_from") == before and all(file.is_file() for file in files):
+                continue
+            areas = []
+            scores = _scores(data, frames, source, classifier, layers, config, quiet)
+            for frame, file, score in zip(frames, files, scores, strict=True):
+                refined = _winners(score, data.tags[video], data.picture(frame).shape[:2])
+                areas.append(float((refined > 0).mean()))
+                write_mask(file, refined)
+            report = {"refined_area": round(sum(areas) / len(areas), 6), "refined_empty": areas.count(0.0)}
+            manifest["videos"][video] = {**data.manifest["videos"][video], "refined_from": before, "report": report}
+            write_json(out / "manifest.json", manifest)
+    return manifest
+
+
+def _scores(
+    data: Annotations,
+    frames: Sequence[Frame],
+    source: Path,
+    classifier: Classifier,
+    layers: Sequence[str],
+    config: RefinementConfig,
+    quiet: bool,
+) -> list[Scores]:
+    """Log-odds of the tags of a video at the working size."""
+    pictures, superpixels, features, masks = [], [], [], []
+    for frame in track(frames, frames[0].video, quiet=quiet):
+        picture = data.picture(frame, config.working_side)
+        labels = ops.slic(
+            torch.tensor(picture).permute(2, 0, 1)[None],
+            region_area=config.region_area,
+            compactness=COMPACTNESS,
+            iterations=ITERATIONS,
+        )[0].numpy()
+        pictures.append(picture)
+        superpixels.append(labels)
+        full = data.picture(frame)
+        seen = superpixel_features(classifier, full, picture, labels, layers, config.feature_side)
+        features.append(seen)
+        masks.append(_scaled(data.mask(source, frame), picture.shape[:2]))
+    return refine_video(pictures, superpixels, features, masks, data.tags[frames[0].video], config)
+
+
+def _scaled(mask: Pixels, size: tuple[int, ...]) -> Pixels:
+    """A mask at another size, the id at the middle of each pixel."""
+    return functional.interpolate(torch.tensor(mask)[None, None], size=size, mode="nearest-exact")[0, 0].numpy()
+
+
+def _winners(scores: Scores, ids: Sequence[int], size: tuple[int, ...]) -> Pixels:
+    """The id with the highest log-odds at each pixel of a frame of ``size``, 0 where none is above 0."""
+    large = functional.interpolate(torch.from_numpy(scores)[None], size=size, mode="bilinear", align_corners=False)[0]
+    best, index = large.max(0)
+    return np.where(best > 0, torch.tensor(ids)[index], 0).astype(np.uint8)
+
+
+def _open_manifest(
+    out: Path, data: Annotations, config: RefinementConfig, classifier: Classifier, layers: Sequence[str]
+) -> dict[str, Any]:
+    """The manifest of a run that is continued, or a new one."""
+    refinement = {"classifier": classifier.name, **asdict(config), "layers": list(layers)}
+    parameters = json.loads(json.dumps({**data.parameters, "refinement": refinement}))
+    path = out / "manifest.json"
+    if not path.is_file():
+        if (out / "pa").exists():
+            raise DataError(out, "holds masks but no manifest.json; choose another folder")
+        manifest = {**data.manifest, "parameters": parameters, "videos": {}}
+        write_json(path, manifest)
+        return manifest
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("format") != data.manifest["format"]:
+        raise DataError(path, f"must be a manifest of format {data.manifest['format']!r}; choose another folder")
+    for key, value in parameters.items():
+        if manifest.get("parameters", {}).get(key) != value:
+            raise DataError(out, f"holds masks made with another {key}; choose another folder")
+    return manifest

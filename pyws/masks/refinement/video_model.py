@@ -1,0 +1,135 @@
+"""Masks of one video, refined by a model of that video alone.
+
+The masks of single frames are wrong in ways that differ from frame to frame. Three things hold over the whole video
+and are fitted to all its masks at once: what an object looks like (:mod:`.appearance`), that it stays near its place,
+and that it goes where optical flow says. Papazoglou and Ferrari, ICCV 2013, and Tokmakov et al., ECCV 2016, segment
+videos by such models; here pseudo-annotations from tags begin it, and no graph is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from pyws.data.tagged.label_space import IGNORE
+from pyws.data.video.frames import Pixels
+from pyws.data.video.optical_flow import carry, consistency, dense_flow
+from pyws.masks.refinement.appearance import Floats, fit_logistic, superpixel_means
+from pyws.masks.refinement.config import RefinementConfig
+
+Scores = NDArray[np.float32]
+
+
+def refine_video(
+    frames: Sequence[Pixels],
+    superpixels: Sequence[NDArray[np.int32]],
+    features: Sequence[NDArray[np.float32]],
+    masks: Sequence[Pixels],
+    ids: Sequence[int],
+    config: RefinementConfig,
+) -> list[Scores]:
+    """Log-odds of each id against everything else, at each pixel of the frames of a video.
+
+    Parameters
+    ----------
+    frames : (H, W, 3) uint8 each, in the order of time
+    superpixels : (H, W) labels from 0 of each frame
+    features : (K, D) of the superpixels of each frame
+    masks : (H, W) uint8 each, 0 for background, 255 for pixels that say nothing
+    ids : those that are refined
+    config : of the model
+
+    Returns
+    -------
+    (ids, H, W) float32 of each frame; an id that no mask has is below 0 everywhere
+
+    Examples
+    --------
+    >>> frame = np.zeros((32, 32, 3), np.uint8)
+    >>> frame[8:24, 8:24] = 255
+    >>> squares = np.arange(1024, dtype=np.int32).reshape(32, 32) // 4 % 8 + np.arange(32)[:, None] // 4 * 8
+    >>> colours = superpixel_means(squares, frame.transpose(2, 0, 1)).astype(np.float32)
+    >>> mask = np.zeros((32, 32), np.uint8)
+    >>> mask[12:28, 8:24] = 1  # four pixels too low
+    >>> (scores,) = refine_video([frame], [squares], [colours], [mask], [1], RefinementConfig(place_weight=0.5))
+    >>> bool(((scores[0] > 0) == (frame[..., 0] > 0)).all())
+    True
+    """
+    areas = [np.bincount(labels.ravel()).astype(np.float64) for labels in superpixels]
+    valid = [
+        superpixel_means(labels, (mask != IGNORE)[None])[:, 0] for labels, mask in zip(superpixels, masks, strict=True)
+    ]
+    weights = np.concatenate([area * share for area, share in zip(areas, valid, strict=True)])
+    inputs = np.concatenate(features).astype(np.float64)
+    inputs = (inputs - inputs.mean(0)) / np.maximum(inputs.std(0), 1e-6)
+    found = [[mask == one for mask in masks] for one in ids]
+    scores = [np.full((len(ids), *mask.shape), -np.inf, np.float32) for mask in masks]
+    for _ in range(config.rounds):
+        scores = [np.full((len(ids), *mask.shape), -1.0, np.float32) for mask in masks]
+        for number, own in enumerate(found):
+            if any(mask.any() for mask in own):
+                targets = np.concatenate(
+                    [superpixel_means(a, b[None])[:, 0] for a, b in zip(superpixels, own, strict=True)]
+                )
+                targets = np.clip(targets / np.maximum(np.concatenate(valid), 1e-9), 0, 1)
+                evidence = _appearance(inputs, targets, weights, superpixels, config)
+                for score, seen, place in zip(scores, evidence, places(own, config.place_sigma), strict=True):
+                    score[number] = seen + config.place_weight * (2 * place - 1)
+        scores = over_time(frames, scores)
+        winners = [np.where(score.max(0) > 0, score.argmax(0), -1) for score in scores]
+        found = [[winner == number for winner in winners] for number in range(len(ids))]
+    return scores
+
+
+def _appearance(
+    inputs: Floats,
+    targets: Floats,
+    weights: Floats,
+    superpixels: Sequence[NDArray[np.int32]],
+    config: RefinementConfig,
+) -> list[Floats]:
+    """Log-odds (H, W) of each frame, by a model of all superpixels."""
+    coefficients = fit_logistic(inputs, targets, weights, config.l2)
+    odds = inputs @ coefficients[:-1] + coefficients[-1]
+    ends = np.cumsum([labels.max() + 1 for labels in superpixels])
+    return [part[labels] for part, labels in zip(np.split(odds, ends[:-1]), superpixels, strict=True)]
+
+
+def places(masks: Sequence[NDArray[np.bool_]], sigma: float) -> list[NDArray[np.float64]]:
+    """Each mask (H, W), blurred and divided by its highest value: (H, W) in [0, 1], 0 where it is empty.
+
+    Parameters
+    ----------
+    sigma : standard deviation of the blur, in square roots of the median area of the masks that are not empty
+
+    Examples
+    --------
+    >>> mask = np.zeros((9, 9), bool)
+    >>> mask[3:6, 3:6] = True
+    >>> (place,) = places([mask], 0.5)
+    >>> place[4, 4], place[4, 8] < 0.2
+    (np.float64(1.0), np.True_)
+    """
+    areas = [mask.sum() for mask in masks if mask.any()]
+    width = sigma * np.sqrt(np.median(areas)) if areas else 1.0
+    blurred = [gaussian_filter(mask.astype(np.float64), width, mode="nearest") for mask in masks]
+    return [one / max(one.max(), 1e-12) for one in blurred]
+
+
+def over_time(frames: Sequence[Pixels], scores: Sequence[Scores]) -> list[Scores]:
+    """Means of scores (K, H, W) with those of the frames before and after, carried along optical flow.
+
+    A neighbour counts as much as the way there and back agrees: not at all where something is hidden or cut.
+    """
+    totals = [score.copy() for score in scores]
+    counts = [np.ones(score.shape[1:], np.float32) for score in scores]
+    for index in range(len(frames) - 1):
+        forth, back = (dense_flow(frames[a], frames[b]) for a, b in ((index, index + 1), (index + 1, index)))
+        for here, there, flow, reverse in ((index, index + 1, forth, back), (index + 1, index, back, forth)):
+            weight = consistency(flow, reverse)
+            totals[here] += weight * carry(scores[there], flow)
+            counts[here] += weight
+    return [total / count for total, count in zip(totals, counts, strict=True)]

@@ -1,0 +1,317 @@
+"""Refinement by a model of each video: its parts, whole videos, and the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.optimize import minimize
+
+from pyws import ops
+from pyws.cli import main
+from pyws.data.video.frames import read_mask, write_mask
+from pyws.evaluation.segmentation import mask_iou
+from pyws.masks.initial_masks.motion import motion_weights, neighbours
+from pyws.masks.refinement.appearance import early_layers, fit_logistic, superpixel_features, superpixel_means
+from pyws.masks.refinement.config import RefinementConfig
+from pyws.masks.refinement.video_model import over_time, places, refine_video
+from pyws.masks.self_training.pseudo_annotations import Annotations
+from pyws.models.classifiers import build_classifier
+from pyws.models.efficientnet_lite import EfficientNetLite
+
+pytest.importorskip("cv2")
+SIZE = (48, 80)
+LABELS = ("red fox", "black swan", "tabby")
+
+
+# The appearance model
+
+
+def test_fit_logistic_against_a_general_optimizer() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 4))
+    targets, weights = rng.random(60), rng.random(60)
+
+    def loss(x: np.ndarray) -> float:
+        odds = features @ x[:4] + x[4]
+        each = -targets * np.log(1 / (1 + np.exp(-odds))) - (1 - targets) * np.log(1 / (1 + np.exp(odds)))
+        return (weights * each).sum() / weights.sum() + 0.03 * (x[:4] ** 2).sum()
+
+    found = fit_logistic(features, targets, weights, 0.03)
+    np.testing.assert_allclose(found, minimize(loss, np.zeros(5), method="BFGS", tol=1e-10).x, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_fit_logistic_of_one_class_is_finite(value: float) -> None:
+    features = np.random.default_rng(0).normal(size=(20, 3))
+    found = fit_logistic(features, np.full(20, value), np.ones(20), 1e-3)
+    assert np.isfinite(found).all()
+    assert ((features @ found[:3] + found[3] > 0) == value).all()
+
+
+def test_superpixel_means_against_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, (6, 7)).astype(np.int32)
+    values = rng.random((3, 6, 7))
+    expected = [[one[labels == k].mean() for one in values] for k in range(5)]
+    np.testing.assert_allclose(superpixel_means(labels, values), expected)
+
+
+NETWORKS = ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "small2d", "resnet18", "mobilenet_v2"]
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, "efficientnet_b0", "convnext_tiny", "regnet_y_400mf"])
+def test_early_layers_have_a_fourth_and_an_eighth_of_the_size(name: str) -> None:
+    model = build_classifier(name, 3).model.eval()
+    sizes: list[Any] = []
+    for layer in early_layers(name):
+        model.get_submodule(layer).register_forward_hook(lambda _m, _i, output: sizes.append(tuple(output.shape[2:])))
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 64, 96))
+    assert sizes == [(16, 24), (8, 12)]
+
+
+def test_superpixel_features_refuse_layers_that_are_none() -> None:
+    classifier = build_classifier("small2d", 3)
+    frame, labels = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.int32)
+    with pytest.raises(ValueError, match="layers: small2d has no such layer"):
+        superpixel_features(classifier, frame, frame, labels, ["nothing"], 32)
+    with pytest.raises(ValueError, match=r"layers: fc of small2d must give \(B, C, h, w\)"):
+        superpixel_features(classifier, frame, frame, labels, ["fc"], 32)
+    with pytest.raises(ValueError, match="early layers of vit_b_16 are not known"):
+        early_layers("vit_b_16")
+
+
+# Place and time
+
+
+def test_places_are_highest_in_the_middle_and_scale_with_the_masks() -> None:
+    masks = np.zeros((3, 40, 60), bool)
+    masks[0, 10:20, 10:20] = masks[1, 10:20, 30:40] = True
+    found = places(list(masks), 0.5)
+    assert [np.unravel_index(place.argmax(), place.shape) for place in found[:2]] == [(14, 14), (14, 34)]
+    assert found[0].max() == found[1].max() == 1
+    assert not found[2].any()
+    assert places([masks[0]], 2.0)[0][35, 50] > 0.05 > found[0][35, 50]
+
+
+def test_over_time_is_the_mean_with_the_neighbours() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    scores = [np.full((1, *SIZE), value, np.float32) for value in (0.0, 3.0, 6.0)]
+    still = over_time([frame] * 3, scores)
+    np.testing.assert_allclose([one.mean() for one in still], [1.5, 3.0, 4.5], atol=1e-3)
+
+
+def test_over_time_carries_scores_along_with_what_moves() -> None:
+    import cv2
+
+    noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    frame = cv2.GaussianBlur(noise, (0, 0), 2)
+    score = np.zeros((1, *SIZE), np.float32)
+    score[0, 20:28, 30:38] = 4
+    carried = over_time([frame, np.roll(frame, 5, 1)], [score, np.zeros_like(score)])[1][0]
+    assert carried[22:26, 37:41].min() > 1.8
+    assert carried[22:26, 30:33].max() < 0.2
+
+
+# Whole videos
+
+
+def video(count: int = 6, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
+    """Two discs of their own colours that move over noise, and their true masks of ids 1 and 2."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    noise = rng.integers(60, 120, (*SIZE, 3), dtype=np.uint8)
+    frames, truth = [], np.zeros((count, *SIZE), np.uint8)
+    for index in range(count):
+        truth[index][(y - 16) ** 2 + (x - 18 - 2 * index) ** 2 < 100] = 1
+        truth[index][(y - 34) ** 2 + (x - 60 + 2 * index) ** 2 < 64] = 2
+        frame = noise.copy()
+        frame[truth[index] == 1] = (200, 60, 40)
+        frame[truth[index] == 2] = (40, 80, 210)
+        frames.append(frame)
+    return frames, truth
+
+
+def refined(frames: list[np.ndarray], masks: np.ndarray, **options: Any) -> np.ndarray:
+    images = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+    superpixels = list(ops.slic(images, region_area=12).numpy())
+    features = [
+        superpixel_means(labels, frame.transpose(2, 0, 1)).astype(np.float32)
+        for labels, frame in zip(superpixels, frames, strict=True)
+    ]
+    scores = np.stack(refine_video(frames, superpixels, features, list(masks), [1, 2], RefinementConfig(**options)))
+    return np.where(scores.max(1) > 0, scores.argmax(1) + 1, 0)
+
+
+def test_refined_masks_are_nearer_the_truth() -> None:
+    """Masks that are off by up to five pixels, another way in each frame, and one frame without any."""
+    frames, truth = video()
+    rng = np.random.default_rng(1)
+    masks = np.stack([np.roll(mask, rng.integers(-5, 6, 2), (0, 1)) for mask in truth])
+    masks[3] = 0
+    found = refined(frames, masks)
+    for one in (1, 2):
+        before, after = (
+            mask_iou((kind == one).astype(np.uint8), (truth == one).astype(np.uint8)) for kind in (masks, found)
+        )
+        assert before.mean() < 0.6
+        assert after.mean() > before.mean() + 0.2
+        assert after[3] > 0.6
+
+
+def test_ignored_pixels_say_nothing() -> None:
+    """Half of each object annotated as background by mistake: with 255 there, the objects are whole again."""
+    frames, truth = video()
+    wrong, ignored = truth.copy(), truth.copy()
+    for mask, value in ((wrong, 0), (ignored, 255)):
+        mask[:, 16:32][truth[:, 16:32] > 0] = value
+        mask[:, 34:][truth[:, 34:] > 0] = value
+    scores = [
+        mask_iou((refined(frames, mask, rounds=1) > 0).astype(np.uint8), truth > 0).mean() for mask in (wrong, ignored)
+    ]
+    assert scores[1] > scores[0] + 0.1
+
+
+def test_an_id_without_masks_is_nowhere() -> None:
+    frames, truth = video()
+    assert set(np.unique(refined(frames, np.where(truth == 1, 1, 0)))) == {0, 1}
+    assert not refined(frames, np.zeros_like(truth)).any()
+
+
+# Motion in first masks
+
+
+def test_motion_weights_tell_what_moves_beside_the_camera() -> None:
+    import cv2
+
+    rng = np.random.default_rng(0)
+    scene = cv2.GaussianBlur(rng.integers(0, 256, (120, 200, 3), dtype=np.uint8), (0, 0), 2)
+    thing = cv2.GaussianBlur(rng.integers(0, 256, (30, 30, 3), dtype=np.uint8), (0, 0), 2)
+    frames = np.stack([scene[:, 3 * k : 3 * k + 160] for k in range(4)]).copy()
+    for k in range(4):
+        frames[k, 40:70, 60:90] = thing  # stays in the picture while the camera pans
+    weights = motion_weights(torch.from_numpy(frames), [0, 1, 2, 3], [1, 2])
+    assert weights.shape == (2, 120, 160)
+    assert weights[:, 45:65, 65:85].min() > 0.7
+    assert weights[:, 80:, 110:150].max() < 0.3
+    alone = motion_weights(torch.from_numpy(frames[:1]), [0], [0])
+    assert (alone == 1).all()
+
+
+def test_neighbours_stay_in_the_video() -> None:
+    assert neighbours([0, 9], 10) == [0, 1, 2, 4, 5, 7, 8, 9]
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the weights of a random classifier, two videos, and what masks init --motion makes of them; the
+    masks are then replaced by wrong ones."""
+    folder = tmp_path_factory.mktemp("refine")
+    torch.manual_seed(0)
+    model = EfficientNetLite(classes=3)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # statistics of what it sees; as they come, features vanish
+    with torch.no_grad():
+        model(torch.rand(4, 3, 64, 64))
+    torch.save(model.state_dict(), folder / "weights.pth")
+    (folder / "labels.txt").write_text("\n".join(LABELS))
+    for name in ("a", "b"):
+        frames, _ = video(seed=ord(name))
+        (folder / "videos" / name).mkdir(parents=True)
+        for index, frame in enumerate(frames):
+            Image.fromarray(frame).save(folder / "videos" / name / f"{index}.png")
+    assert run("init", folder / "videos/a", folder / "videos/b", "-o", folder / "first", *init_words(folder)) == 0
+    for name in ("a", "b"):
+        for index, mask in enumerate(video(seed=ord(name))[1]):
+            write_mask(folder / "first/pa/v0" / name / f"{index}.png", np.roll(mask, 3 * (-1) ** index, 1))
+    return folder
+
+
+def run(*words: Any) -> int:
+    return main([str(word) for word in ("masks", *words, "--device", "cpu", "--quiet")])
+
+
+def init_words(folder: Path) -> list[Any]:
+    network = [
+        "--classifier",
+        "efficientnet-lite0",
+        "--weights",
+        folder / "weights.pth",
+        "--labels",
+        folder / "labels.txt",
+    ]
+    return [*network, "--tag", "fox", "--tag", "swan", "--short-side", 32, "--region-area", 64, "--motion"]
+
+
+def refine(folder: Path, out: Path, *words: Any) -> int:
+    weights = ["--classifier-weights", folder / "weights.pth", "--labels", folder / "labels.txt"]
+    return run("refine", folder / "first", "-o", out, *weights, "--feature-side", 64, "--region-area", 16, *words)
+
+
+def iou(masks: Path, name: str) -> float:
+    found = np.stack([read_mask(masks / name / f"{index}.png") for index in range(6)])
+    return float(mask_iou((found > 0).astype(np.uint8), video(seed=ord(name))[1] > 0).mean())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
+
+
+def test_refine_writes_a_folder_that_training_reads(first: Path, tmp_path: Path) -> None:
+    assert refine(first, tmp_path / "out") == 0
+    for name in ("a", "b"):
+        assert iou(tmp_path / "out/pa/v0", name) > iou(first / "first/pa/v0", name) + 0.1
+    data = Annotations(tmp_path / "out", tmp_path / "frames")
+    assert len(data.frames) == 12
+    assert data.parameters["refinement"]["layers"] == ["_blocks.2", "_blocks.4"]
+    assert (tmp_path / "out/overlays/a.jpg").is_file()
+
+
+def test_an_interrupted_refinement_ends_the_same(first: Path, tmp_path: Path) -> None:
+    assert refine(first, tmp_path / "whole") == 0
+    assert refine(first, tmp_path / "broken") == 0
+    manifest = json.loads((tmp_path / "broken/manifest.json").read_text())
+    del manifest["videos"]["b"]
+    (tmp_path / "broken/manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "broken/pa/v0/b/3.png").unlink()
+    kept = (tmp_path / "broken/pa/v0/a/0.png").stat().st_mtime_ns
+    assert refine(first, tmp_path / "broken") == 0
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+    assert (tmp_path / "broken/pa/v0/a/0.png").stat().st_mtime_ns == kept
+
+
+def test_other_masks_are_refined(first: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for index in range(6):
+            write_mask(tmp_path / "none" / name / f"{index}.png", np.zeros(SIZE, np.uint8))
+    assert refine(first, tmp_path / "out", "--masks", tmp_path / "none") == 0
+    assert not read_mask(tmp_path / "out/pa/v0/a/0.png").any()
+
+
+def test_what_refine_refuses(first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(*words: Any) -> str:
+        assert refine(first, *words) != 0
+        return capsys.readouterr().err
+
+    assert "holds the masks that are to be refined" in refused(first / "first")
+    assert "rounds must be >= 1, got 0" in refused(tmp_path / "a", "--rounds", 0)
+    assert "has no such layer" in refused(tmp_path / "b", "--layers", "nothing")
+    assert refine(first, tmp_path / "c") == 0
+    assert "holds masks made with another refinement" in refused(tmp_path / "c", "--rounds", 1)
+    assert "none" in refused(tmp_path / "d", "--masks", tmp_path / "none")
+
+
+def test_motion_needs_an_image_classifier(first: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (first / "tags.csv").write_text("video,tag\na,fox\nb,swan\n")
+    assert run("init", "--data", first, "-o", first / "no", "--actor-classifier", first / "actor", "--motion") != 0
+    assert "--motion: only with --classifier" in capsys.readouterr().err
