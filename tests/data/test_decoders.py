@@ -112,7 +112,7 @@ def test_no_decoder_sees_what_pyav_refuses(tmp_path, monkeypatch, name):
     playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:1,\nwhole.mp4\n"
     contents = {"cut.mp4": whole[:200], "list.m3u8": playlist, "other.txt": b"words"}
     (tmp_path / name).write_bytes(contents[name])
-    with pytest.raises(DataError, match=f"{name}: cannot be decoded after 0 frames"):
+    with pytest.raises(DataError, match=f"{name}: cannot be decoded"):
         open_frames(tmp_path / name)
 
 
@@ -128,3 +128,53 @@ def test_file_that_shrinks_while_it_is_read(tmp_path, decoder):
     path = write(tmp_path / "clip.mp4", pictures(4))
     with pytest.raises(DataError, match="clip.mp4: changed while it was read"):
         list(decoder(path).read([0, 9]))
+
+
+@pytest.mark.parametrize(("name", "bf"), [("clip.mp4", "0"), ("clip.mkv", "2"), ("clip.avi", "2"), ("clip.mpg", "0")])
+def test_a_frame_that_is_sought_is_the_one_that_decoding_gives(tmp_path, name, bf):
+    path = write(tmp_path / name, pictures(23), bf=bf)
+    every = [decoders._upright(frame) for _, frame in PyAV(path)._decode()]
+    assert PyAV(path).count() == len(every)
+    for indices in ([0], [22], [4, 5], [9, 21], [3, 13, 14, 22], range(23)):
+        found = list(PyAV(path).read(indices))
+        assert all(np.array_equal(one, every[index]) for one, index in zip(found, indices, strict=True))
+
+
+def test_few_frames_of_a_long_video_decode_few_frames(tmp_path, monkeypatch):
+    path = write(tmp_path / "clip.mp4", pictures(40))
+    decoded, upright = [], PyAV._decode
+
+    def counted(self, first=0):
+        for pair in upright(self, first):
+            decoded.append(pair[0])
+            yield pair
+
+    monkeypatch.setattr(PyAV, "_decode", counted)
+    decoder = PyAV(path)
+    assert decoder.count() == 40
+    assert decoded == []
+    assert len(list(decoder.read([11, 33]))) == 2
+    assert decoded == [10, 11, 30, 31, 32, 33]  # from the key frames, five apart
+
+
+def test_a_title_that_is_no_utf8_does_not_matter(tmp_path):
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "MARKED"
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for picture in pictures(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    raw = path.read_bytes()
+    assert b"MARKED" in raw
+    path.write_bytes(raw.replace(b"MARKED", b"\xe9\xff\xfe\xe9\xff\xfe"))
+    assert PyAV(path).count() == 3
+    assert len(open_frames(path)) == 3
+
+
+def test_an_unknown_codec_is_an_error_of_the_file(tmp_path):
+    path = write(tmp_path / "clip.avi", pictures(3))
+    path.write_bytes(path.read_bytes().replace(b"FMP4", b"ZZ9Z").replace(b"fmp4", b"zz9z"))
+    with pytest.raises(DataError, match=r"clip.avi: is of a codec that this FFmpeg has no decoder for"):
+        open_frames(path)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
-from functools import cache
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,39 @@ from pyws.errors import DataError
 Pixels = NDArray[np.uint8]
 
 MAX_PIXELS = 64 * 1024 * 1024  # of one frame; an 8K frame has 33 million
+_LAST = 8  # frames at the end that torchcodec must decode; it is there that it gives up
 MAX_FRAMES = 1_000_000  # of one video; nine hours at 30 frames a second
 
 # Containers that hold their own frames. Playlists (hls, concat, dash), which name other files to read, are not here.
 _CONTAINERS = "avi,asf,flv,gif,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,ogg"
 
 
+@dataclass(frozen=True)
+class Stamps:
+    """When the frames of a stream are shown, from its packets alone.
+
+    Parameters
+    ----------
+    frames : rising time stamps, one a frame, in units of the stream
+    keys : rising time stamps of the key frames among them, where decoding can begin
+    """
+
+    frames: tuple[int, ...]
+    keys: tuple[int, ...]
+
+    def key_before(self, index: int) -> int:
+        """The index of the last key frame at or before a frame."""
+        key = self.keys[bisect_right(self.keys, self.frames[index]) - 1]
+        return bisect_left(self.frames, key)
+
+
 class PyAV:
-    """Decodes a file from its start, frame by frame. Nothing but the file itself is opened."""
+    """Decodes a file frame by frame. Nothing but the file itself is opened.
+
+    Where packets tell which frame each holds, frames are counted without decoding them, and a frame that is far ahead
+    is sought from the key frame before it. Where they do not (B-frames in AVI, streams that begin between key frames),
+    the file is decoded from its start.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,50 +63,101 @@ class PyAV:
             next(frames, None)
 
     def count(self) -> int:
-        """How many frames the file has; it is decoded from start to end."""
-        return sum(1 for _ in self._decode())
+        """How many frames the file has; decoded from start to end where the packets do not tell."""
+        return len(self.stamps.frames) if self.stamps else sum(1 for _ in self._decode())
 
     def read(self, indices: Sequence[int]) -> Iterator[Pixels]:
         """The frames of the given indices, which must rise."""
-        wanted = iter(indices)
-        target = next(wanted, None)
-        with closing(self._decode()) as frames:
-            while target is not None:
-                for index, frame in frames:
-                    if index == target:
-                        yield _upright(frame)
-                        break
-                else:
+        frames, at, sought = self._decode(), -1, False
+        try:
+            for target in indices:
+                first = self.stamps.key_before(target) if self.stamps and target < len(self.stamps.frames) else 0
+                if first > at + 1:
+                    frames.close()
+                    frames, sought = self._decode(first), True
+                at, frame = _forward(frames, target)
+                if at != target and sought:  # the container's index leads elsewhere (AVI with B-frames)
+                    frames.close()
+                    self.stamps, sought = None, False
+                    frames = self._decode()
+                    at, frame = _forward(frames, target)
+                if at != target:
                     raise DataError(self.path, f"changed while it was read: frame {target} is gone")
-                target = next(wanted, None)
+                yield _upright(frame)
+        finally:
+            frames.close()
 
-    def _decode(self) -> Generator[tuple[int, Any], None, None]:
+    @cached_property
+    def stamps(self) -> Stamps | None:
+        """None where time stamps are missing or repeated, or decoding the end of the file gives others."""
+        with self._open() as (container, stream):
+            packets = [packet for packet in container.demux(stream) if packet.size]
+            if len(packets) > MAX_FRAMES:
+                raise DataError(self.path, f"must have at most {MAX_FRAMES} frames")
+            odd = any(packet.pts is None or packet.is_corrupt or packet.is_discard for packet in packets)
+            if odd or not packets or not packets[0].is_keyframe:
+                return None
+            frames = tuple(sorted(packet.pts for packet in packets))
+            keys = tuple(sorted(packet.pts for packet in packets if packet.is_keyframe))
+            if len(set(frames)) < len(frames) or frames[0] != packets[0].pts:
+                return None
+            if _is_cut_off(stream.frames, len(frames)):
+                return None  # decoding says how many are left
+            container.seek(keys[-1], stream=stream)
+            end = [frame.pts for frame in container.decode(stream)]
+            known = [stamp for stamp in end if stamp is not None and stamp >= keys[-1]]
+            whole = None not in end and known == list(frames[bisect_left(frames, keys[-1]) :])
+            return Stamps(frames, keys) if whole else None
+
+    def _decode(self, first: int = 0) -> Generator[tuple[int, Any], None, None]:
+        """(index, frame) from a key frame on; of the whole file, it is checked that all is there."""
+        count, last = first, None
+        with self._open() as (container, stream):
+            promised = stream.frames
+            if first and self.stamps:
+                container.seek(self.stamps.frames[first], stream=stream)
+            for frame in container.decode(stream):
+                if first and self.stamps:
+                    if frame.pts is None or frame.pts < self.stamps.frames[first]:
+                        continue  # frames before the key frame that the container's index did not skip
+                    count = bisect_left(self.stamps.frames, frame.pts)
+                check_size(self.path, frame.width, frame.height)
+                if count == MAX_FRAMES:
+                    raise DataError(self.path, f"must have at most {MAX_FRAMES} frames")
+                yield count, frame
+                count, last = count + 1, frame
+            cut_off = _is_cut_off(promised, count) and not _reaches_the_end(last, stream)
+        if cut_off:
+            raise DataError(self.path, f"is truncated: its header says {promised} frames, {count} can be decoded")
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[Any, Any]]:
+        """The container and its stream of pictures; errors of FFmpeg within the block name the file."""
         import av
 
         options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
-        count, promised, cut_off, last = 0, 0, False, None
+        stream = None
         try:
-            with av.open(f"file:{self.path.resolve()}", options=options) as container:
+            # A title that is no UTF-8 is no reason to refuse the pictures.
+            with av.open(f"file:{self.path.resolve()}", options=options, metadata_errors="replace") as container:
                 if not container.streams.video:
                     raise DataError(self.path, "has no video stream")
                 stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise DataError(self.path, "is of a codec that this FFmpeg has no decoder for")
                 stream.thread_type = "AUTO"
-                promised = stream.frames
                 check_size(self.path, stream.width, stream.height)
-                for frame in container.decode(stream):
-                    check_size(self.path, frame.width, frame.height)
-                    if count == MAX_FRAMES:
-                        raise DataError(self.path, f"must have at most {MAX_FRAMES} frames")
-                    yield count, frame
-                    count, last = count + 1, frame
-                cut_off = _is_cut_off(promised, count) and not _reaches_the_end(last, stream)
+                yield container, stream
         except (av.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            if error.errno == errno.EINVAL and not count:  # what FFmpeg says of a container that is not on the list
+            if error.errno == errno.EINVAL and stream is None:  # what FFmpeg says of a container not on the list
                 reason = f"its container must be one of {_CONTAINERS.replace(',', ', ')}"
-            raise DataError(self.path, f"cannot be decoded after {count} frames: {reason}") from error
-        if cut_off:
-            raise DataError(self.path, f"is truncated: its header says {promised} frames, {count} can be decoded")
+            raise DataError(self.path, f"cannot be decoded: {reason}") from error
+
+
+def _forward(frames: Iterator[tuple[int, Any]], target: int) -> tuple[int, Any]:
+    """The first of the frames at or behind a target; (-1, None) where there is none."""
+    return next(((index, frame) for index, frame in frames if index >= target), (-1, None))
 
 
 class Torchcodec:
@@ -99,7 +177,7 @@ class Torchcodec:
         PyAV(self.path).check()
         try:
             decoder = self._open()
-            for index in range(min(len(decoder), MAX_FRAMES + 1)):
+            for index in range(max(0, len(decoder) - _LAST), len(decoder)):
                 decoder.get_frame_at(index)
         except (RuntimeError, IndexError, ValueError):
             return None
