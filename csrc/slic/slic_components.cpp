@@ -1,5 +1,6 @@
 #include "slic/slic_components.h"
 
+#include "common/forest.h"
 #include "common/parallel.h"
 
 namespace pyws {
@@ -79,12 +80,6 @@ Parts lay_out(int64_t height, int64_t width, uint32_t* la, uint32_t* bx, int64_t
 
 // ---- runs
 
-// The first run of the component so far; halves the way to it.
-int32_t shorten(int32_t* of, int32_t run) {
-  while (of[run] != run) run = of[run] = of[of[run]];
-  return run;
-}
-
 // Calls body(a, b) for each pair of a run of row y - 1 and one of row y that touch.
 template <class Body>
 void each_touch(const Parts& parts, int64_t y, const Body& body) {
@@ -101,9 +96,7 @@ void join_row_above(const Parts& parts, int64_t y) {
   each_touch(parts, y, [&](int32_t a, int32_t b) {
     const int32_t label = parts.label(y, b);
     if (label < 0 || label != parts.label(y - 1, a)) return;
-    a = shorten(parts.of, a);
-    b = shorten(parts.of, b);
-    parts.of[a < b ? b : a] = a < b ? a : b;
+    join_sets(a, b, [&](int32_t run) -> int32_t& { return parts.of[run]; });
   });
 }
 
@@ -202,18 +195,17 @@ void find_edges(const Parts& parts, int64_t min_size) {
   });
 }
 
-int32_t root(Component* components, int32_t a) {
-  while (components[a].parent != a) a = components[a].parent = components[components[a].parent].parent;
-  return a;
-}
+// Where a component leads, for forest.h.
+struct Leads {
+  Component* components;
+  int32_t& operator()(int32_t a) const { return components[a].parent; }
+};
 
 // The component that starts first takes in the other.
 void join(const Parts& parts, int32_t a, int32_t b) {
-  a = root(parts.components, a);
-  b = root(parts.components, b);
-  if (a == b) return;
-  Component &into = parts.components[a < b ? a : b], &from = parts.components[a < b ? b : a];
-  from.parent = into.parent;
+  const Joined<int32_t> joined = join_sets(a, b, Leads{parts.components});
+  if (joined.into == joined.from) return;
+  Component &into = parts.components[joined.into], &from = parts.components[joined.from];
   into.known = false;
   for (int i = 0; i < 3; ++i) into.color[i] += from.color[i];
   into.pixels += from.pixels;
@@ -242,7 +234,8 @@ void renew_edges(const Parts& parts, int64_t min_size) {
     Edge* edges = parts.edges + 2 * band * kBand * parts.width;
     int64_t kept = 0;
     for (int64_t i = 0; i < parts.edges_of[band]; ++i) {
-      const int32_t a = root(parts.components, edges[i].a), b = root(parts.components, edges[i].b);
+      const int32_t a = find_first(edges[i].a, Leads{parts.components});
+      const int32_t b = find_first(edges[i].b, Leads{parts.components});
       if (a == b || !(parts.small(a, min_size) || parts.small(b, min_size))) continue;
       edges[kept++] = {a, b};
       if (!parts.components[a].known) find_mean(parts.components + a);

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "common/forest.h"
 #include "common/parallel.h"
 
 namespace pyws {
@@ -28,23 +29,21 @@ struct Forest {
   std::int32_t *parent, *size;
   std::int64_t largest;
 
-  std::int64_t root(std::int64_t i) {
-    while (parent[i] != i) i = parent[i] = parent[parent[i]];
-    return i;
+  auto leads() const {
+    return [this](std::int32_t i) -> std::int32_t& { return parent[i]; };
   }
+  std::int32_t first_of(const Run& run) const { return find_first(static_cast<std::int32_t>(run.begin), leads()); }
   void add(const Run& run) {
     parent[run.begin] = static_cast<std::int32_t>(run.begin);
     size[run.begin] = static_cast<std::int32_t>(run.end - run.begin);
     largest = max64(largest, size[run.begin]);
   }
-  void join(std::int64_t a, std::int64_t b) {
-    a = root(a);
-    b = root(b);
-    if (a == b) return;
-    const std::int64_t first = min64(a, b), later = max64(a, b);
-    parent[later] = static_cast<std::int32_t>(first);
-    size[first] += size[later];
-    largest = max64(largest, size[first]);
+  void join(const Run& a, const Run& b) {
+    const auto [into, from] =
+        join_sets(static_cast<std::int32_t>(a.begin), static_cast<std::int32_t>(b.begin), leads());
+    if (into == from) return;
+    size[into] += size[from];
+    largest = max64(largest, size[into]);
   }
 };
 
@@ -56,7 +55,7 @@ void find_parts(const std::uint8_t* mask, std::int64_t height, std::int64_t widt
       forest.add(run);
       // Runs touch where one begins at most one column after the other's last.
       while (!above.empty() && above.begin + width <= run.end) {
-        if (above.end + width >= run.begin) forest.join(above.begin, run.begin);
+        if (above.end + width >= run.begin) forest.join(above, run);
         if (above.end + width > run.end) break;  // it may touch the next run, too
         above = next_run(mask, above.end, row);
       }
@@ -70,7 +69,7 @@ void drop(std::uint8_t* mask, std::int64_t height, std::int64_t width, double be
   if (!(ratio(forest.largest, pixels) >= beta)) return;
   for (std::int64_t row = 0; row < pixels; row += width)
     for (Run run = next_run(mask, row, row + width); !run.empty(); run = next_run(mask, run.end, row + width))
-      if (ratio(forest.size[forest.root(run.begin)], pixels) >= beta)
+      if (ratio(forest.size[forest.first_of(run)], pixels) >= beta)
         std::memset(mask + run.begin, 0, static_cast<std::size_t>(run.end - run.begin));
 }
 
