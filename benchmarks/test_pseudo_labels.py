@@ -11,11 +11,10 @@ from test_propose_segments import vectorised
 from test_rskp import lengths
 
 import pyws
-from pyws.models import RSKP
+from pyws.segments.backbones import BACKBONES
 from pyws.segments.config import PRESETS
-from pyws.segments.generation import label
 from pyws.segments.inference import Maps
-from pyws.segments.pseudo_labels import Column
+from pyws.segments.pseudo_labels import Column, label_columns
 
 
 def own(tcam: torch.Tensor, offsets: torch.Tensor) -> pyws.segments.Labels:
@@ -75,11 +74,12 @@ def thumos14_maps() -> tuple[Maps, torch.Tensor]:
     return Maps(list(range(200)), torch.as_tensor(sizes), maps_of, tags.float(), torch.empty(0)), tags
 
 
-def test_generation_of_thumos14(race):
+def test_pseudo_label_round_of_thumos14(race):
     maps, tags = thumos14_maps()
     preset = PRESETS["released"]
-    recipe = replace(RSKP.recipe, **preset.hosts["rskp"].recipe)
-    rules = replace(preset.labelling, merging=replace(preset.labelling.merging, temperature=0.02))
+    proposals = replace(BACKBONES["rskp"].proposals, **preset.backbones["rskp"].proposals)
+    rules = preset.pseudo_labels
+    rules = replace(rules, postprocess=replace(rules.postprocess, temperature=0.02))
     columns = [
         maps.tcam[first:last, column].double().tolist()
         for first, last, wanted in zip(maps.offsets[:-1].tolist(), maps.offsets[1:].tolist(), tags, strict=True)
@@ -87,10 +87,10 @@ def test_generation_of_thumos14(race):
     ]
     assert len(columns) == 225
     race(
-        "generation of pseudo labels",
+        "round of pseudo labels",
         f"THUMOS14, 200 videos, {len(maps.tcam)} snippets, {len(columns)} maps labelled",
         {
-            "pyws": lambda: label(maps, recipe, rules, tags),
+            "pyws": lambda: label_columns(maps, proposals, rules, tags),
             "released": lambda: [as_released(column) for column in columns],
             "numpy, highspy merged": lambda: [as_numpy(np.array(column)) for column in columns],
         },

@@ -1,6 +1,6 @@
 """Networks."""
 
-from pyws.models.backbone import Activations, Backbone, Memory, Recipe, TwoStream, VideoBatch
+from pyws.models.backbone import Activations, Backbone, Memory, TwoStream, VideoBatch
 from pyws.models.bm import BM
 from pyws.models.facnet import FACNet
 from pyws.models.rskp import RSKP
@@ -16,7 +16,6 @@ __all__ = [
     "Backbone",
     "FACNet",
     "Memory",
-    "Recipe",
     "TwoStream",
     "VideoBatch",
 ]

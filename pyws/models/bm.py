@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyws.models.backbone import Activations, Backbone, Recipe, VideoBatch, cross_entropy, tag_targets
+from pyws.models.backbone import Activations, Backbone, VideoBatch, cross_entropy, tag_targets
 
 
 class BM(Backbone):
@@ -30,11 +30,6 @@ class BM(Backbone):
     (torch.Size([2, 3]), torch.Size([2, 10, 3]))
     """
 
-    recipe = Recipe(
-        lr=1e-3, betas=(0.8, 0.999), weight_decay=1e-4, batch=32, average=True, epochs=300, class_threshold=0.1,
-        or_best=True, thresholds=(0.03,), margin=0.25, outer_weight=0.3, iou_threshold=0.5,
-    )  # fmt: skip
-
     def __init__(
         self,
         features: int,
@@ -52,7 +47,7 @@ class BM(Backbone):
     def activate(self, batch: VideoBatch) -> Activations:
         return self._run(batch)[0]
 
-    def host_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
+    def backbone_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
         activations, attention, foreground, background = self._run(batch)
         nothing = tag_targets(torch.zeros_like(labels), 1.0)
         loss = cross_entropy(self.classifier(foreground).log_softmax(1), tag_targets(labels, 0.0))

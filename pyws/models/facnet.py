@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyws.models.backbone import Activations, Backbone, Recipe, VideoBatch, cross_entropy, tag_targets
+from pyws.models.backbone import Activations, Backbone, VideoBatch, cross_entropy, tag_targets
 
 _TEMPERATURES = (1.0, 2.0, 5.0)  # of attention over time; their results are averaged
 _SCALE = 5.0  # of cosines
@@ -31,12 +31,6 @@ class FACNet(Backbone):
     (torch.Size([2, 10, 4]), torch.Size([2]))
     """
 
-    recipe = Recipe(
-        lr=1e-4, betas=(0.9, 0.99), weight_decay=5e-3, batch=10, epochs=100, class_threshold=0.1,
-        thresholds=(0.03, 0.035, 0.04, 0.045, 0.05), min_length=3, margin=0.25, outer_weight=0.6, overlap="own",
-        iou_threshold=0.2,
-    )  # fmt: skip
-
     def __init__(self, features: int, num_classes: int, weights: tuple[float, float, float] = (1.0, 0.1, 0.1)) -> None:
         super().__init__(features, num_classes)
         self.embedding = nn.ModuleList(nn.Linear(features, features) for _ in range(2))
@@ -47,7 +41,7 @@ class FACNet(Backbone):
     def activate(self, batch: VideoBatch) -> Activations:
         return self._run(batch)[0]
 
-    def host_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
+    def backbone_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
         activations, wise, agnostic, instances = self._run(batch)
         actions = tag_targets(labels, 0.0)
         of_wise, of_agnostic, of_instances = self.weights

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pyws.models.backbone import Activations, Backbone, Memory, Recipe, VideoBatch, cross_entropy, tag_targets
+from pyws.models.backbone import Activations, Backbone, Memory, VideoBatch, cross_entropy, tag_targets
 
 RSKP_CONSISTENCY = ((0, 1.0), (101, 0.5))
 GAUFUSE_CONSISTENCY = ((0, 1.0), (101, 0.5), (201, 1.0))
-_ITERATIONS, _SHARPNESS, _STAY = 2, 5.0, 0.5  # of EM, of its softmax, and how much a snippet passes on in the walk
+_ITERATIONS = 2  # of EM
+_SCALE = 5.0  # of cosines in the softmax of EM
+_STAY = 0.5  # w: the share of a snippet that the walk passes on
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class Branch:
-    """What the head says of one version of the features."""
+    """The output of the head for one version of the features."""
 
     agnostic: Tensor  #: (B, K+1) log probabilities of the video pooled by the attention
     wise: Tensor  #: (B, K+1) log probabilities of the video pooled for each class apart
@@ -66,7 +68,7 @@ class _Snippets:
         """For each set (B, R, L): the softmax over representatives of every snippet, and that normalised over time."""
         found = []
         for chosen, products in zip(sets, self.products(*[_unit(chosen.rows) for chosen in sets]), strict=True):
-            logits = _SHARPNESS * products / (self.norm + 1e-9).unsqueeze(1)
+            logits = _SCALE * products / (self.norm + 1e-9).unsqueeze(1)
             if chosen.present is not None:
                 logits = logits.masked_fill(~chosen.present.unsqueeze(2), -torch.inf)
             z = logits.softmax(1) * self.real.unsqueeze(1)
@@ -78,8 +80,8 @@ class RSKP(Backbone):
     """Each video's features are summed up by 8 representatives, which a random walk spreads back over the snippets.
 
     Three versions of the features share one head: as embedded, spread from the video's own representatives, and, in
-    training after ``recipe.memory_epoch``, spread from a memory bank of the best representatives of the video's
-    classes. The spread versions teach the first.
+    training after ``memory_epoch``, spread from a memory bank of the best representatives of the video's
+    classes. A consistency loss draws the first towards the spread versions.
 
     Parameters
     ----------
@@ -89,9 +91,10 @@ class RSKP(Backbone):
     dropout : of the embedding
     scale : of cosines in the head
     background : weight of the loss that expects background in every video
-    consistency : (first epoch, weight) pairs of the teaching loss, rising; also ``GAUFUSE_CONSISTENCY``
+    consistency : (first epoch, weight) pairs of the consistency loss, rising; also ``GAUFUSE_CONSISTENCY``
     components, slots : representatives of a video, and those kept of a class
     memory_class_bug : as in the released GauFuse code, all reads and writes of the bank go to the first class
+    memory_epoch : the bank is filled at the end of this epoch (from 0) and read in later ones; None: never
 
     Notes
     -----
@@ -106,11 +109,6 @@ class RSKP(Backbone):
     (torch.Size([2, 10, 4]), [torch.Size([2, 10, 4]), torch.Size([2, 10, 4])])
     """
 
-    recipe = Recipe(
-        lr=5e-5, betas=(0.9, 0.99), weight_decay=5e-4, batch=10, epochs=200, memory_epoch=100, class_threshold=0.1,
-        thresholds=tuple(round(0.001 + 0.002 * i, 3) for i in range(20)), min_length=2, overlap="own",
-    )  # fmt: skip
-
     def __init__(
         self,
         features: int,
@@ -123,10 +121,11 @@ class RSKP(Backbone):
         components: int = 8,
         slots: int = 5,
         memory_class_bug: bool = False,
+        memory_epoch: int | None = 100,
     ) -> None:
         super().__init__(features, num_classes)
         self.mix, self.dropout, self.scale, self.background = mix, dropout, scale, background
-        self.consistency, self.memory_class_bug = consistency, memory_class_bug
+        self.consistency, self.memory_class_bug, self.memory_epoch = consistency, memory_class_bug, memory_epoch
         self.embedding = nn.Linear(features, features)
         self.representatives = nn.Parameter(torch.empty(components, features))
         self.actions = nn.Parameter(torch.empty(num_classes + 1, features))
@@ -146,10 +145,10 @@ class RSKP(Backbone):
         own = Representatives(self.represent(snippets))
         return self._activations(own.rows, *self.heads(snippets, *self.walks(snippets, own)))
 
-    def host_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
+    def backbone_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
         snippets = self.embed(batch)
         sets = [Representatives(self.represent(snippets))]
-        if self.recipe.memory_epoch is not None and epoch > self.recipe.memory_epoch:
+        if self.memory_epoch is not None and epoch > self.memory_epoch:
             sets.append(self._recall(labels))
         branches = self.heads(snippets, *self.walks(snippets, *sets))
         plain, own, teacher = branches[0], branches[1], branches[1].logits
@@ -160,11 +159,11 @@ class RSKP(Backbone):
         for weight, branch in zip((1.0, 1.0, 0.5), branches, strict=False):
             loss = loss + weight * cross_entropy(branch.agnostic, without)
             loss = loss + weight * self.background * cross_entropy(branch.wise, with_background)
-        taught = teaching(plain.logits, teacher, batch)
-        return self._activations(sets[0].rows, plain, own), loss + self.consistency_weight(epoch) * taught
+        consistency = consistency_loss(plain.logits, teacher, batch)
+        return self._activations(sets[0].rows, plain, own), loss + self.consistency_weight(epoch) * consistency
 
     def consistency_weight(self, epoch: int) -> float:
-        """Weight of the teaching loss in an epoch, from 0."""
+        """Weight of the consistency loss in an epoch, from 0."""
         return [weight for first, weight in self.consistency if first <= epoch][-1]
 
     def embed(self, batch: VideoBatch) -> _Snippets:
@@ -279,8 +278,9 @@ def attention_contrast(attention: Tensor, batch: VideoBatch) -> Tensor:
     return ((rising * low).sum(1) - (rising * high).sum(1)) / count.squeeze(1)
 
 
-def teaching(student: Tensor, teacher: Tensor, batch: VideoBatch) -> Tensor:
-    """(B, L, K+1) logits -> (B,): mean cross entropy of the student's sharpened classes against the teacher's."""
+def consistency_loss(student: Tensor, teacher: Tensor, batch: VideoBatch) -> Tensor:
+    """(B, L, K+1) logits -> (B,): mean cross entropy of the student's classes against those of the teacher, both at
+    temperature 0.2."""
     wanted = (teacher.detach() / 0.2).softmax(2)
     each = -(wanted * (student / 0.2).log_softmax(2)).sum(2)
     return batch.mean(each * batch.mask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyws.models.backbone import Activations, Backbone, Recipe, VideoBatch, without_background
+from pyws.models.backbone import Activations, Backbone, VideoBatch, without_background
 
 
 class STPN(Backbone):
@@ -32,10 +32,6 @@ class STPN(Backbone):
     (0.0, torch.Size([2]))
     """
 
-    recipe = Recipe(
-        lr=1e-4, batch=6, average=True, epochs=700, class_threshold=0.1, thresholds=(0.05,), outer_weight=0.0
-    )
-
     def __init__(self, features: int, num_classes: int, embedding: bool = True, sparsity: float = 1e-4) -> None:
         super().__init__(features, num_classes)
         self.embedding = nn.Linear(features, features) if embedding else None
@@ -46,7 +42,7 @@ class STPN(Backbone):
     def activate(self, batch: VideoBatch) -> Activations:
         return self._run(batch)[0]
 
-    def host_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
+    def backbone_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
         activations, video_logits, attention = self._run(batch)
         entropy = functional.binary_cross_entropy_with_logits(video_logits, labels.to(video_logits), reduction="none")
         return activations, entropy.mean(1) + self.sparsity * attention.sum((1, 2))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyws.models.backbone import Activations, Backbone, Recipe, VideoBatch, without_background
+from pyws.models.backbone import Activations, Backbone, VideoBatch, without_background
 
 
 class WUM(Backbone):
@@ -28,13 +28,6 @@ class WUM(Backbone):
     (torch.Size([2, 10, 3]), torch.Size([2, 10]))
     """
 
-    recipe = Recipe(
-        lr=1e-4, weight_decay=5e-4, batch=16, average=True, epochs=800, class_threshold=0.2, or_best=True,
-        thresholds=tuple(round(0.025 * i, 3) for i in range(10)),
-        actionness_thresholds=tuple(round(0.4 + 0.025 * i, 3) for i in range(9)), min_length=2, margin=0.25,
-        video_weight=0.2, iou_threshold=0.6,
-    )  # fmt: skip
-
     def __init__(
         self,
         features: int,
@@ -52,7 +45,7 @@ class WUM(Backbone):
         embedded, logits = self._embed(batch)
         return self._activations(embedded, logits, batch, *self._select(embedded, batch))
 
-    def host_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
+    def backbone_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
         embedded, logits = self._embed(batch)
         action, rest = self._select(embedded, batch)
         activations = self._activations(embedded, logits, batch, action, rest)

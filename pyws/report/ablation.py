@@ -14,7 +14,7 @@ from pyws.report.html import Section, Table, write_html
 
 METRICS = ("0.3", "0.5", "0.7", "average")
 DISTRIBUTIONS = ("uniform", "exponential", "t", "gaussian")
-Setting = tuple[str, str]  # course of training, method of merging at test
+Setting = tuple[str, str]  # variant of training, method of suppression or fusion at test
 BASELINE: Setting = ("warm-up", "nms")
 LONGER: Setting = ("longer", "nms")
 
@@ -38,7 +38,7 @@ class Row:
 
 
 PARTS = (  # the paper's table 4, and two rows that tell its parts from longer training
-    Row("baseline: the host's own recipe", BASELINE, None, 45.1),
+    Row("baseline: the backbone alone", BASELINE, None, 45.1),
     Row("trained as long as the rows below, without pseudo labels", LONGER, BASELINE),
     Row("+ fusion at test alone", ("longer", "gaussian"), LONGER),
     Row("+ LinPro on segments of NMS", ("nms", "nms"), LONGER, 44.9),
@@ -57,8 +57,8 @@ AT_TEST = (
     Row("NMS", BASELINE, None, 44.9),
     *(Row(name, ("warm-up", name), BASELINE, _PAPER_TEST[name]) for name in DISTRIBUTIONS),
 )
-_PAPER_HOSTS = {"rskp": (45.1, 48.3), "stpn": (28.4, 31.6), "bm": (35.3, 37.3), "wum": (40.4, 42.3)}
-_PAPER_HOSTS["facnet"] = (42.9, 44.8)
+_PAPER_BACKBONES = {"rskp": (45.1, 48.3), "stpn": (28.4, 31.6), "bm": (35.3, 37.3), "wum": (40.4, 42.3)}
+_PAPER_BACKBONES["facnet"] = (42.9, 44.8)
 
 
 def write_ablation_report(folder: str | os.PathLike[str]) -> str:
@@ -81,7 +81,9 @@ def write_ablation_report(folder: str | os.PathLike[str]) -> str:
             [_LABELS_NOTE],
             [results.table(first, TRAINING, "In training, NMS at test"), results.table(first, AT_TEST, "At test")],
         ),
-        Section("Backbones (table 5)", [_HOSTS_NOTE], [results.hosts(settings["backbones"], settings["whole"])]),
+        Section(
+            "Backbones (table 5)", [_BACKBONES_NOTE], [results.backbones(settings["backbones"], settings["whole"])]
+        ),
     ]
     lead = _lead(settings)
     write_html(root / "report.html", "pyws segments ablate", lead, sections)
@@ -92,18 +94,18 @@ def write_ablation_report(folder: str | os.PathLike[str]) -> str:
 
 
 class Results:
-    """Results by backbone, seed and course."""
+    """Results by backbone, seed and variant."""
 
     def __init__(self, cells: Any) -> None:
-        self.cells = {(cell["backbone"], cell["seed"], cell["course"]): cell for cell in cells}
+        self.cells = {(cell["backbone"], cell["seed"], cell["variant"]): cell for cell in cells}
 
     def scores(self, backbone: str, setting: Setting, metric: str) -> dict[int, float]:
         """By seed."""
-        course, method = setting
+        variant, method = setting
         return {
             seed: cell["mAP"][method][metric]
-            for (host, seed, trained), cell in sorted(self.cells.items())
-            if (host, trained) == (backbone, course)
+            for (name, seed, trained), cell in sorted(self.cells.items())
+            if (name, trained) == (backbone, variant)
         }
 
     def gain(self, backbone: str, setting: Setting, against: Setting) -> str:
@@ -115,9 +117,9 @@ class Results:
         wins = sum(difference > 0 for difference in differences)
         return f"{statistics.mean(differences):+.1f} ± {_spread(differences):.1f} ({wins}/{len(differences)})"
 
-    def label_worth(self, backbone: str, course: str) -> str:
+    def label_worth(self, backbone: str, variant: str) -> str:
         """Percentage of the mass of the last pseudo labels that lies inside true segments."""
-        cells = [cell for (host, _, name), cell in self.cells.items() if (host, name) == (backbone, course)]
+        cells = [cell for (name, _, trained), cell in self.cells.items() if (name, trained) == (backbone, variant)]
         inside = [cell["labels"]["inside"] for cell in cells if cell["labels"]]
         return f"{statistics.mean(inside):.0f} %" if inside else ""
 
@@ -133,15 +135,15 @@ class Results:
         head = ["", *METRICS[:-1], "average", "gain (seeds)", "over", "labels inside", "paper"]
         return Table(head, lines, caption)
 
-    def hosts(self, backbones: Sequence[str], course: str) -> Table:
-        whole: Setting = (course, "gaussian")
+    def backbones(self, backbones: Sequence[str], variant: str) -> Table:
+        whole: Setting = (variant, "gaussian")
         lines = []
         for name in backbones:
             averages = [_mean_spread(self.scores(name, each, "average")) for each in (BASELINE, LONGER, whole)]
             gains = [self.gain(name, whole, each) for each in (BASELINE, LONGER)]
-            paper = "{:.1f} to {:.1f}".format(*_PAPER_HOSTS[name]) if name in _PAPER_HOSTS else ""
-            lines.append([name, *averages, *gains, self.label_worth(name, course), paper])
-        columns = ["", "host", "longer", "all parts", "gain over host", "gain over longer", "labels inside", "paper"]
+            paper = "{:.1f} to {:.1f}".format(*_PAPER_BACKBONES[name]) if name in _PAPER_BACKBONES else ""
+            lines.append([name, *averages, *gains, self.label_worth(name, variant), paper])
+        columns = ["", "alone", "longer", "all parts", "gain over alone", "gain over longer", "labels inside", "paper"]
         return Table(columns, lines)
 
 
@@ -174,10 +176,10 @@ _PARTS_NOTE = (
     "pseudo labels that lies inside true segments of their class."
 )
 _LABELS_NOTE = (
-    "In training: networks trained on LinPro's labels of segments merged by each distribution, without differences of "
-    "generations. At test: the baseline's proposals merged by each."
+    "In training: networks trained on LinPro's labels of segments fused by each distribution, without differences of "
+    "rounds. At test: the proposals of the baseline fused by each."
 )
-_HOSTS_NOTE = (
+_BACKBONES_NOTE = (
     "Every backbone with and without all parts that the preset trains; 'longer' is trained as long as all parts are, "
     "without pseudo labels."
 )

@@ -16,7 +16,7 @@ from pyws.report.timelines import draw_lines
 
 Record = Mapping[str, Any]
 CURVES = {"losses": ("loss", "distribution_loss"), "mAP (%)": ("mAP",), "learning rate": ("lr",)}
-SECTIONS = "Training", "Generations of pseudo labels", "What was run"
+SECTIONS = "Training", "Rounds of pseudo labels", "What was run"
 _SHOWN = 3  # videos whose labels are drawn
 
 
@@ -30,17 +30,17 @@ def write_training_report(folder: str | os.PathLike[str]) -> Path:
     root = Path(folder)
     history = read_history(root / "history.jsonl")
     sections = [Section(SECTIONS[0], tables=[_summary(history)], pictures=list(_curves(root, history)))]
-    renewals = [record for record in history if "labels" in record]
-    if renewals:
-        sections.append(_generations(renewals, _draw_labels(root)))
+    rounds = [record for record in history if "labels" in record]
+    if rounds:
+        sections.append(_rounds(rounds, _draw_labels(root)))
     sections.append(_about(read_json(root / "run.json")))
     write_html(root / "report.html", f"pyws segments train: {root.resolve().name}", _LEAD, sections)
     return root / "report.html"
 
 
 _LEAD = (
-    "A network that learns from video tags when things happen. The loss is the host's own; from the first generation "
-    "on the distribution loss of its pseudo labels joins it."
+    "A network that learns from video tags when things happen. The loss is the backbone's own; from the first round "
+    "of pseudo labels on their distribution loss joins it."
 )
 
 
@@ -83,7 +83,7 @@ def _summary(history: Sequence[Record]) -> Table:
 
 
 def _draw_labels(root: Path) -> list[Picture]:
-    """The labels of the first and the last generation, for a few videos that have any."""
+    """The labels of the first and the last round, for a few videos that have any."""
     paths = sorted((root / "labels").glob("epoch-*.safetensors"))
     files = {f"epoch {int(path.stem.removeprefix('epoch-'))}": path for path in (paths[0], paths[-1])}
     drawn = draw_labels(files, root / "pictures" / "labels", limit=_SHOWN)
@@ -91,21 +91,23 @@ def _draw_labels(root: Path) -> list[Picture]:
 
 
 def _about(manifest: Mapping[str, Any]) -> Section:
-    rows = [[name, str(manifest[name])] for name in ("backbone", "subset", "videos", "snippets", "features")]
-    rows += [["classes", str(len(manifest["classes"]))], ["seed", str(manifest["config"]["seed"])]]
-    rows += [[name, version] for name, version in manifest["versions"].items()]
+    parameters = manifest["parameters"]
+    rows = [[name, str(parameters[name])] for name in ("backbone", "features")]
+    rows += [[name, str(manifest[name])] for name in ("subset", "videos", "snippets")]
+    rows += [["classes", str(len(parameters["classes"]))], ["seed", str(parameters["config"]["seed"])]]
+    rows += [[name, version] for name, version in manifest["packages"].items()]
     tables = [Table(("of", "value"), rows)]
     if manifest["skipped"]:
         tables.append(Table(("video left out", "because"), list(manifest["skipped"].items())))
     return Section(SECTIONS[2], tables=tables)
 
 
-def _generations(renewals: Sequence[Record], pictures: Sequence[Picture]) -> Section:
+def _rounds(rounds: Sequence[Record], pictures: Sequence[Picture]) -> Section:
     text = (
-        "Each row is a renewal of the pseudo labels; optimal and relaxed count the linear programs of a video and a "
+        "Each row is a round of pseudo labels; optimal and relaxed count the linear programs of a video and a "
         "class. A relaxed one has segments whose scores contradict each other, and labels of the least residual. "
-        "labels/ holds the labels of each generation."
+        "labels/ holds the labels of each round."
     )
-    names = tuple(renewals[0]["labels"])
-    rows = [[record["epoch"], *record["labels"].values()] for record in renewals]
+    names = tuple(rounds[0]["labels"])
+    rows = [[record["epoch"], *record["labels"].values()] for record in rounds]
     return Section(SECTIONS[1], [text], [Table(("before epoch", *names), rows)], pictures)

@@ -1,7 +1,7 @@
 """Which part of training with pseudo labels gains what: networks that differ in one thing, over several seeds.
 
-For each seed a backbone is warmed up once by its own recipe; every course of training goes on from a copy of that
-network, so that courses differ in what follows and in nothing else. Each result is a JSON file: what is there is not
+For each seed a backbone is warmed up once by its own losses; every variant of training goes on from a copy of that
+network, so that variants differ in what follows and in nothing else. Each result is a JSON file: what is there is not
 computed again.
 """
 
@@ -24,7 +24,7 @@ from pyws.errors import DataError
 from pyws.files import only_writer, read_json, write_json
 from pyws.progress import track
 from pyws.segments.batches import Videos
-from pyws.segments.config import PRESETS, Merging, TrainConfig
+from pyws.segments.config import PRESETS, TrainConfig
 from pyws.segments.inference import detect, score
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.run_folder import Run
@@ -36,13 +36,13 @@ TIOUS = (0.3, 0.5, 0.7)  # shown beside the average over the protocol's threshol
 
 
 @dataclass(frozen=True)
-class Course:
+class Variant:
     """What follows the warm-up.
 
     Parameters
     ----------
     labels : how proposals become the segments that LinPro labels; None for no pseudo labels
-    delta : train on differences of generations where the preset does, or where the released code does if the preset
+    delta : train on differences of rounds where the preset does, or where the released code does if the preset
         never does; otherwise on the latest labels throughout
     """
 
@@ -50,33 +50,33 @@ class Course:
     delta: bool = False
 
     def of(self, preset: TrainConfig, epochs: int) -> TrainConfig:
-        """The preset with this course, its schedule stretched."""
+        """The preset with this variant, its schedule stretched."""
         schedule = preset.schedule
         if self.labels is None:
-            schedule = replace(schedule, generations=(), temperatures=(), targets=())
+            schedule = replace(schedule, rounds=(), temperatures=(), targets=())
             return replace(preset, schedule=schedule.stretched(epochs))
-        labelling = preset.labelling
-        labelling = replace(labelling, merging=replace(labelling.merging, method=self.labels))
+        rules = preset.pseudo_labels
+        rules = replace(rules, postprocess=replace(rules.postprocess, method=self.labels))
         if not self.delta:
             schedule = replace(schedule, targets=schedule.targets[:1])
         elif not uses_delta(preset):
             schedule = replace(schedule, targets=(*schedule.targets, _DELTA))
-        return replace(preset, schedule=schedule.stretched(epochs), labelling=labelling)
+        return replace(preset, schedule=schedule.stretched(epochs), pseudo_labels=rules)
 
 
 _DELTA = next(target for target in SCHEDULES["released"].targets if target.delta)
 
 
 def uses_delta(preset: TrainConfig) -> bool:
-    """Whether a preset trains on differences of generations."""
+    """Whether a preset trains on differences of rounds."""
     return any(target.delta for target in preset.schedule.targets)
 
 
-COURSES = {
+VARIANTS = {
     "warm-up": None,  # the network that all others go on from
-    "longer": Course(),
-    **{method: Course(method) for method in METHODS},
-    "delta": Course("gaussian", delta=True),
+    "longer": Variant(),
+    **{method: Variant(method) for method in METHODS},
+    "delta": Variant("gaussian", delta=True),
 }
 
 
@@ -87,7 +87,7 @@ class Ablation:
     Parameters
     ----------
     preset : of :data:`pyws.segments.config.PRESETS`, one with pseudo labels
-    backbones : the first goes through all courses, the others through the warm-up, no labels, and the preset's own
+    backbones : the first goes through all variants, the others through the warm-up, no labels, and the preset's own
     seeds : 0, 1, ..., of networks, and of the videos where they are synthetic
     epochs, lr : of every run
     data : a folder of features with the subsets ``training`` and ``test``; None for synthetic videos
@@ -106,19 +106,19 @@ class Ablation:
 
     @property
     def whole(self) -> str:
-        """The course that the preset trains."""
+        """The variant that the preset trains."""
         return "delta" if uses_delta(PRESETS[self.preset]) else "gaussian"
 
-    def courses(self, backbone: str) -> tuple[str, ...]:
-        """Names in :data:`COURSES`."""
-        return tuple(COURSES) if backbone == self.backbones[0] else ("warm-up", "longer", self.whole)
+    def variants(self, backbone: str) -> tuple[str, ...]:
+        """Names in :data:`VARIANTS`."""
+        return tuple(VARIANTS) if backbone == self.backbones[0] else ("warm-up", "longer", self.whole)
 
 
 def ablate(ablation: Ablation, out: Path, device: torch.device | str = "cpu", quiet: bool = True) -> int:
-    """Compute every result that ``out`` lacks: ``cells/BACKBONE-SEED-COURSE.json``; returns how many there are.
+    """Compute every result that ``out`` lacks: ``cells/BACKBONE-SEED-VARIANT.json``; returns how many there are.
 
-    A result has mAP in percent on the test videos after the last epoch by every method of merging, and what the last
-    pseudo labels were worth. Annotated segments of training videos serve that measurement alone.
+    A result has mAP in percent on the test videos after the last epoch by every method of suppression and fusion,
+    and what the last pseudo labels were worth. Annotated segments of training videos serve that measurement alone.
 
     Raises
     ------
@@ -128,18 +128,20 @@ def ablate(ablation: Ablation, out: Path, device: torch.device | str = "cpu", qu
     with only_writer(out):
         _claim(out, {**asdict(ablation), "whole": ablation.whole})
         for seed, backbone in track(units, "ablation", quiet=quiet):
-            missing = [name for name in ablation.courses(backbone) if not cell_path(out, backbone, seed, name).exists()]
+            missing = [
+                name for name in ablation.variants(backbone) if not cell_path(out, backbone, seed, name).exists()
+            ]
             if missing:
                 training, test = _videos(ablation, out, seed)
                 for name, result in _results(ablation, backbone, seed, missing, training, test, torch.device(device)):
-                    where = {"backbone": backbone, "seed": seed, "course": name}
+                    where = {"backbone": backbone, "seed": seed, "variant": name}
                     write_json(cell_path(out, backbone, seed, name), {**where, **result})
-    return sum(len(ablation.courses(backbone)) for _, backbone in units)
+    return sum(len(ablation.variants(backbone)) for _, backbone in units)
 
 
-def cell_path(out: Path, backbone: str, seed: int, course: str) -> Path:
+def cell_path(out: Path, backbone: str, seed: int, variant: str) -> Path:
     """Where a result lies."""
-    return out / "cells" / f"{backbone}-{seed}-{course}.json"
+    return out / "cells" / f"{backbone}-{seed}-{variant}.json"
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
@@ -179,12 +181,12 @@ def _results(
     warm = begin(backbone, preset, training, device)
     schedule = warm.config.schedule
     began = time.perf_counter()
-    _advance(warm, videos, schedule.generations[0])
+    _advance(warm, videos, schedule.rounds[0])
     for name in names:
-        course, run = COURSES[name], warm
-        if course is not None:
+        variant, run = VARIANTS[name], warm
+        if variant is not None:
             run = copy.deepcopy(warm)
-            run.config = course.of(preset, schedule.epochs)
+            run.config = variant.of(preset, schedule.epochs)
             _advance(run, videos, schedule.epochs)
         scores = {method: _scores(run, tests, method) for method in METHODS}
         worth = None if run.latest is None else label_worth(run.latest, training)
@@ -198,9 +200,9 @@ def _advance(run: Run, videos: Videos, until: int) -> None:
 
 
 def _scores(run: Run, tests: Videos, method: str) -> dict[str, float]:
-    """mAP in percent at single thresholds, and on average, with the preset's rules of merging."""
-    merging: Merging = replace(run.config.detection, method=method)
-    found = detect(run.host.model, run.host.recipe, tests, merging, run.config.batch_snippets)
+    """mAP in percent at single thresholds, and on average, by the thresholds of the preset."""
+    config = replace(run.config.detection, method=method)
+    found = detect(run.backbone.model, run.backbone.proposals, tests, config, run.config.batch_snippets)
     scores = score(found, tests.data, run.config.protocol)
     if scores is None:
         return {**{f"{tiou:g}": 0.0 for tiou in TIOUS}, "average": 0.0}

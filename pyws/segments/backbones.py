@@ -1,4 +1,4 @@
-"""The backbones by name, built for a data set with what a preset changes in them."""
+"""The backbones by name: their networks, how each is optimised and proposes, built with what a preset changes."""
 
 from __future__ import annotations
 
@@ -9,32 +9,102 @@ from typing import Any
 
 import torch
 
+from pyws.checkpoint import Checkpoint, load_into
 from pyws.data.features.dataset import FeatureSet
 from pyws.errors import DataError
-from pyws.models import BM, RSKP, STPN, WUM, Backbone, FACNet, Recipe, TwoStream
-from pyws.segments.checkpoint import Checkpoint, load_into
-from pyws.segments.config import HostSettings
+from pyws.models import BM, RSKP, STPN, WUM, Backbone, FACNet, TwoStream
+from pyws.segments.config import BackboneOverrides, OptimConfig, ProposalConfig
 
-HOSTS: dict[str, type[Backbone]] = {"rskp": RSKP, "stpn": STPN, "bm": BM, "wum": WUM, "facnet": FACNet}
-STREAM_WEIGHTS = {"bm": (0.35, 0.65)}  # of RGB and flow, where they differ (DGAM's)
+FACTS = {
+    "backbone": str, "options": dict, "optim": dict, "proposals": dict, "two_streams": bool, "features": int,
+    "classes": list,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A backbone as it was published.
+
+    Parameters
+    ----------
+    network : its class
+    optim : how it is optimised
+    proposals : how its maps become candidate segments
+    stream_weights : of RGB and flow, where there is a network for each
+    """
+
+    network: type[Backbone]
+    optim: OptimConfig
+    proposals: ProposalConfig
+    stream_weights: tuple[float, float] = (0.5, 0.5)
+
+
+BACKBONES = {
+    "rskp": BackboneSpec(
+        RSKP,
+        OptimConfig(lr=5e-5, betas=(0.9, 0.99), weight_decay=5e-4, batch=10, epochs=200),
+        ProposalConfig(
+            class_threshold=0.1, thresholds=tuple(round(0.001 + 0.002 * i, 3) for i in range(20)), min_length=2,
+            overlap="own",
+        ),
+    ),
+    "stpn": BackboneSpec(
+        STPN,
+        OptimConfig(lr=1e-4, batch=6, average=True, epochs=700),
+        ProposalConfig(class_threshold=0.1, thresholds=(0.05,), outer_weight=0.0),
+    ),
+    "bm": BackboneSpec(
+        BM,
+        OptimConfig(lr=1e-3, betas=(0.8, 0.999), weight_decay=1e-4, batch=32, average=True, epochs=300),
+        ProposalConfig(class_threshold=0.1, or_best=True, thresholds=(0.03,), outer_weight=0.3),
+        stream_weights=(0.35, 0.65),  # DGAM's
+    ),
+    "wum": BackboneSpec(
+        WUM,
+        OptimConfig(lr=1e-4, weight_decay=5e-4, batch=16, average=True, epochs=800),
+        ProposalConfig(
+            class_threshold=0.2, or_best=True, thresholds=tuple(round(0.025 * i, 3) for i in range(10)),
+            actionness_thresholds=tuple(round(0.4 + 0.025 * i, 3) for i in range(9)), min_length=2, video_weight=0.2,
+            iou_threshold=0.6,
+        ),
+    ),
+    "facnet": BackboneSpec(
+        FACNet,
+        OptimConfig(lr=1e-4, betas=(0.9, 0.99), weight_decay=5e-3, batch=10, epochs=100),
+        ProposalConfig(
+            class_threshold=0.1, thresholds=(0.03, 0.035, 0.04, 0.045, 0.05), min_length=3, outer_weight=0.6,
+            overlap="own", iou_threshold=0.2,
+        ),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
-class Host:
-    """A backbone, the recipe it follows, and what they were built from."""
+class BuiltBackbone:
+    """A network, how it is optimised and proposes, and what it was built from.
+
+    Parameters
+    ----------
+    name : in :data:`BACKBONES`
+    model : the network
+    optim, proposals : with the overrides
+    overrides : what was changed
+    classes : names of the action classes
+    """
 
     name: str
     model: Backbone
-    recipe: Recipe
-    settings: HostSettings
+    optim: OptimConfig
+    proposals: ProposalConfig
+    overrides: BackboneOverrides
     classes: tuple[str, ...]
 
     @contextmanager
     def labelling(self) -> Iterator[Backbone]:
-        """The backbone with the attributes that it has while it makes pseudo labels."""
-        usual = {name: getattr(self.model, name) for name in self.settings.labelling}
+        """The network with the attributes that it has while it makes pseudo labels."""
+        usual = {name: getattr(self.model, name) for name in self.overrides.label_options}
         try:
-            for name, value in self.settings.labelling.items():
+            for name, value in self.overrides.label_options.items():
                 setattr(self.model, name, value)
             yield self.model
         finally:
@@ -42,43 +112,44 @@ class Host:
                 setattr(self.model, name, value)
 
     def facts(self) -> dict[str, Any]:
-        """What :func:`load_host` needs beside the weights."""
+        """What :func:`load_backbone` needs beside the weights."""
         return {
             "backbone": self.name,
-            "options": dict(self.settings.options),
-            "recipe": dict(self.settings.recipe),
-            "two_streams": self.settings.two_streams,
+            "options": dict(self.overrides.options),
+            "optim": dict(self.overrides.optim),
+            "proposals": dict(self.overrides.proposals),
+            "two_streams": self.overrides.two_streams,
             "features": self.model.features,
             "classes": list(self.classes),
         }
 
 
-def build_host(
-    name: str, features: int, classes: tuple[str, ...], settings: HostSettings | None = None, seed: int = 0
-) -> Host:
+def build_backbone(
+    name: str, features: int, classes: tuple[str, ...], overrides: BackboneOverrides | None = None, seed: int = 0
+) -> BuiltBackbone:
     """A backbone with weights drawn from ``seed``, whatever was drawn before.
 
     Raises
     ------
     ValueError : an unknown name, or two streams of features that do not halve
     """
-    if name not in HOSTS:
-        raise ValueError(f"backbone must be one of {', '.join(HOSTS)}, got {name!r}")
-    settings = settings or HostSettings()
+    if name not in BACKBONES:
+        raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {name!r}")
+    spec, overrides = BACKBONES[name], overrides or BackboneOverrides()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if settings.two_streams:
+        if overrides.two_streams:
             if features % 2:
                 raise ValueError(f"two streams need an even number of feature columns, got {features}")
-            rgb, flow = (HOSTS[name](features // 2, len(classes), **settings.options) for _ in range(2))
-            model: Backbone = TwoStream(rgb, flow, STREAM_WEIGHTS.get(name, (0.5, 0.5)))
+            rgb, flow = (spec.network(features // 2, len(classes), **overrides.options) for _ in range(2))
+            model: Backbone = TwoStream(rgb, flow, spec.stream_weights)
         else:
-            model = HOSTS[name](features, len(classes), **settings.options)
-    recipe = replace(model.recipe, **settings.recipe)
-    return Host(name, model, recipe, settings, classes)
+            model = spec.network(features, len(classes), **overrides.options)
+    optim, proposals = replace(spec.optim, **overrides.optim), replace(spec.proposals, **overrides.proposals)
+    return BuiltBackbone(name, model, optim, proposals, overrides, classes)
 
 
-def load_host(checkpoint: Checkpoint) -> Host:
+def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
     """The backbone of a checkpoint, with its weights.
 
     Raises
@@ -86,24 +157,26 @@ def load_host(checkpoint: Checkpoint) -> Host:
     DataError : an unknown backbone, other options, weights of another model
     """
     facts = checkpoint.facts
-    settings = HostSettings(facts["options"], facts["recipe"], two_streams=facts["two_streams"])
+    overrides = BackboneOverrides(
+        facts["options"], facts["optim"], facts["proposals"], two_streams=facts["two_streams"]
+    )  # fmt: skip
     try:
-        host = build_host(facts["backbone"], int(facts["features"]), tuple(facts["classes"]), settings)
+        built = build_backbone(facts["backbone"], facts["features"], tuple(facts["classes"]), overrides)
     except (TypeError, ValueError) as error:
         raise DataError(checkpoint.path, f"is of another model: {error}") from error
-    load_into(host.model, checkpoint)
-    return host
+    load_into(built.model, checkpoint)
+    return built
 
 
-def check_data(checkpoint: Checkpoint, host: Host, data: FeatureSet) -> None:
+def check_data(checkpoint: Checkpoint, built: BuiltBackbone, data: FeatureSet) -> None:
     """Raise unless a data set is of the kind that the checkpoint was trained on.
 
     Raises
     ------
     DataError : features of another width or another rate
     """
-    if data.width != host.model.features:
-        raise DataError(checkpoint.path, f"needs features of width {host.model.features}, got {data.width}")
+    if data.width != built.model.features:
+        raise DataError(checkpoint.path, f"needs features of width {built.model.features}, got {data.width}")
     rate = checkpoint.facts["snippets_per_second"]
     if data.snippets_per_second != rate:
         raise DataError(checkpoint.path, f"needs {rate:g} snippets a second, got {data.snippets_per_second:g}")

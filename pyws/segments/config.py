@@ -1,4 +1,4 @@
-"""Settings of training, and the presets: how the paper describes it, how its code was released, and pyws's own."""
+"""Configurations of training, and the presets: by the paper, by its released code, and the recommended one."""
 
 from __future__ import annotations
 
@@ -9,55 +9,87 @@ from typing import Any
 
 from pyws.models.rskp import GAUFUSE_CONSISTENCY
 from pyws.ops.propose_segments import RELEASED_THRESHOLDS
-from pyws.segments.postprocess import FUSIONS
+from pyws.segments.postprocess import PostprocessConfig
 from pyws.segments.schedule import SCHEDULES, Schedule
 
-Settings = Mapping[str, Any]
+Changes = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Merging:
-    """How proposals become segments.
+class OptimConfig:
+    """How a backbone is optimised, by Adam.
 
     Parameters
     ----------
-    method : a fusion ("gaussian", "uniform", "exponential", "t"), "nms" (the host's own suppression), or "none"
-    temperature, iou_threshold, overlap : of the fusions, see :func:`pyws.ops.fuse_segments`
-    weigh_by : "score", the confidence that also orders them (eq. 3), or "inner", the mean activation inside
-
-    Raises
-    ------
-    ValueError : an unknown method, or unknown weights
+    lr, betas : of Adam
+    weight_decay : coupled: added to the gradient
+    batch : videos in one optimiser step
+    average : the gradient of a step is the mean over its videos, not the sum
+    epochs : of the backbone's own training
     """
 
-    method: str = "gaussian"
-    temperature: float = 0.03  # paper, section 4.2: of testing; training follows the schedule
-    iou_threshold: float = 0.25  # released; the paper names none
-    overlap: str = "iou"  # paper, eq. 1
-    weigh_by: str = "score"  # paper, eq. 3
-
-    def __post_init__(self) -> None:
-        for name, choices in (("method", ("none", "nms", *FUSIONS)), ("weigh_by", ("score", "inner"))):
-            if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    batch: int = 10
+    average: bool = False
+    epochs: int = 200
 
 
 @dataclass(frozen=True)
-class Labelling:
+class ProposalConfig:
+    """How activation maps become candidate segments, see :mod:`pyws.segments.proposals`.
+
+    Parameters
+    ----------
+    class_threshold : a class is proposed in a video whose score reaches this
+    or_best : where no class does, propose the best one
+    thresholds : of the activation maps
+    actionness_thresholds : runs of the actionness above these are proposed for each class too
+    min_length : of a run, in snippets
+    scoring : where the outside of a segment lies, see :func:`pyws.ops.propose_segments`
+    margin : of the outside on either side, in lengths of the segment; of scoring "paper"
+    outer_weight, video_weight : score = inside - outer_weight * outside + video_weight * score of the video
+    overlap, iou_threshold : of the backbone's suppression, see :func:`pyws.ops.suppress_segments`
+
+    Raises
+    ------
+    ValueError : thresholds of the actionness with scoring "released", which is defined for a map's own runs
+    """
+
+    class_threshold: float = 0.1
+    or_best: bool = False
+    thresholds: tuple[float, ...] = (0.5,)
+    actionness_thresholds: tuple[float, ...] = ()
+    min_length: int = 1
+    scoring: str = "paper"
+    margin: float = 0.25
+    outer_weight: float = 1.0
+    video_weight: float = 0.0
+    overlap: str = "iou"
+    iou_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.actionness_thresholds and self.scoring != "paper":
+            raise ValueError(f"proposals: actionness_thresholds need scoring 'paper', got {self.scoring!r}")
+
+
+@dataclass(frozen=True)
+class PseudoLabelConfig:
     """How the activation maps of the training videos become pseudo labels.
 
     Parameters
     ----------
-    merging : its temperature is replaced by the schedule's
-    program, rows : preset of :func:`pyws.segments.linpro`, and what its rows keep of a segment's score
+    postprocess : of the proposals; its temperature is replaced by the schedule's
+    preset, rows : of :func:`pyws.segments.linpro`
     only_tags : no labels for classes that are not tags of the video
     background : label the background too, in videos whose score of it reaches the class threshold
     noise : the network keeps its dropout while it labels
-    forget : empty the host's memory bank at each renewal
+    forget : empty the memory bank of the backbone before each round
     """
 
-    merging: Merging = Merging()
-    program: str = "paper"  # the least labels, the most uniform of them
+    postprocess: PostprocessConfig = field(default_factory=PostprocessConfig)
+    preset: str = "paper"  # the least labels, the most uniform of them
     rows: str = "sum"  # paper, eq. 5
     only_tags: bool = True
     background: bool = False
@@ -66,32 +98,35 @@ class Labelling:
 
 
 @dataclass(frozen=True)
-class HostSettings:
-    """What a preset changes in one host.
+class BackboneOverrides:
+    """What a preset changes in one backbone.
 
     Parameters
     ----------
-    options : arguments of the backbone
-    recipe : fields of its :class:`pyws.models.Recipe`
-    labelling : attributes of the backbone that have these values while it makes pseudo labels
+    options : arguments of the network
+    optim : fields of its :class:`OptimConfig`
+    proposals : fields of its :class:`ProposalConfig`
+    label_options : attributes that the network has while it makes pseudo labels
     two_streams : one network for the first half of the feature columns (RGB) and one for the second (flow)
-    weight : factor of the weight of the distribution loss, which is written for RSKP
-    rest : how far snippets without pseudo labels are taught to be background,
+    loss_weight : factor of the weight of the distribution loss, which is written for RSKP
+    background : target of background in snippets without pseudo labels,
         see :func:`pyws.segments.distribution_loss.targets`
     """
 
-    options: Settings = field(default_factory=dict)
-    recipe: Settings = field(default_factory=dict)
-    labelling: Settings = field(default_factory=dict)
+    options: Changes = field(default_factory=dict)
+    optim: Changes = field(default_factory=dict)
+    proposals: Changes = field(default_factory=dict)
+    label_options: Changes = field(default_factory=dict)
     two_streams: bool = False
-    weight: float = 1.0
-    rest: float = 0.0
+    loss_weight: float = 1.0
+    background: float = 0.0
 
-    def over(self, below: HostSettings) -> HostSettings:
+    def over(self, below: BackboneOverrides) -> BackboneOverrides:
         """These changes on top of others."""
-        return HostSettings(
-            {**below.options, **self.options}, {**below.recipe, **self.recipe}, {**below.labelling, **self.labelling},
-            self.two_streams or below.two_streams, self.weight * below.weight, self.rest + below.rest,
+        return BackboneOverrides(
+            {**below.options, **self.options}, {**below.optim, **self.optim}, {**below.proposals, **self.proposals},
+            {**below.label_options, **self.label_options}, self.two_streams or below.two_streams,
+            self.loss_weight * below.loss_weight, self.background + below.background,
         )  # fmt: skip
 
 
@@ -102,12 +137,12 @@ class TrainConfig:
     Parameters
     ----------
     schedule : stretched to ``epochs``
-    labelling, detection : of pseudo labels, and of segments at test time
-    hosts : changes to single backbones, by name
+    pseudo_labels, detection : how pseudo labels are made, and segments at test time
+    backbones : changes to single backbones, by name
     log_floor : where a target is negative, log probabilities below this give no gradient; None for no floor. Without
         one the loss of a negative target has no lower bound
     clip_norm : greatest norm of the gradient of a step, None for any
-    epochs, lr, batch : in place of the host's
+    epochs, lr, batch : in place of the backbone's
     seed : of weights, order and noise
     batch_snippets : positions of a padded batch; decides speed and memory, not results beyond rounding
     evaluate_every : epochs between evaluations; the last epoch always is
@@ -119,9 +154,9 @@ class TrainConfig:
     """
 
     schedule: Schedule = SCHEDULES["pyws"]
-    labelling: Labelling = Labelling()
-    detection: Merging = Merging()
-    hosts: Mapping[str, HostSettings] = field(default_factory=dict)
+    pseudo_labels: PseudoLabelConfig = PseudoLabelConfig()
+    detection: PostprocessConfig = field(default_factory=lambda: PostprocessConfig(temperature=0.03))  # paper, 4.2
+    backbones: Mapping[str, BackboneOverrides] = field(default_factory=dict)
     log_floor: float | None = -10.0
     clip_norm: float | None = None
     epochs: int | None = None
@@ -144,49 +179,50 @@ class TrainConfig:
             raise ValueError(f"tious must be one or more numbers in (0, 1], got {list(self.tious)}")
 
 
-# GauFuse's code on RSKP: mixes of the two maps, the teaching loss back to 1 after epoch 200, class threshold 0.16.
-_RSKP = HostSettings(
+# GauFuse's code on RSKP: mixes of the two maps, the consistency loss back to 1 after epoch 200, class threshold 0.16.
+_RSKP = BackboneOverrides(
     {"mix": 0.85, "consistency": GAUFUSE_CONSISTENCY},
+    {},
     {"class_threshold": 0.16, "thresholds": RELEASED_THRESHOLDS, "scoring": "released", "iou_threshold": 0.25},
     {"mix": 0.8},
 )
-# Hosts whose maps pseudo labels make wider and wider: nothing in them pushes a map down where no label is.
-_WIDE = HostSettings(weight=0.3, rest=1.0)
+# Backbones whose maps pseudo labels make wider and wider: nothing in them pushes a map down where no label is.
+_WIDE = BackboneOverrides(loss_weight=0.3, background=1.0)
 _RELEASED_RSKP = replace(_RSKP, options={**_RSKP.options, "memory_class_bug": True})
 
 # RSKP on ActivityNet 1.3, as its author answered: ACM-Net's training and post-processing around RSKP's network. The
 # batch is GauFuse's; that a step's gradient is the mean over it is an assumption.
-_ACTIVITYNET_RSKP = HostSettings(
+_ACTIVITYNET_RSKP = BackboneOverrides(
     {"dropout": 0.7, "scale": 10.0, "mix": 0.8, "background": 0.1, "consistency": ((0, 1.0),)},
+    {"lr": 2e-5, "weight_decay": 1e-3, "batch": 128, "average": True},
     {
-        "lr": 2e-5, "weight_decay": 1e-3, "batch": 128, "average": True, "class_threshold": 0.1,
-        "thresholds": (0.005, 0.01, 0.015, 0.02), "actionness_thresholds": (0.005, 0.01, 0.015, 0.02),
-        "min_length": 1, "scoring": "paper", "margin": 0.15, "overlap": "iou", "iou_threshold": 0.9,
+        "class_threshold": 0.1, "thresholds": (0.005, 0.01, 0.015, 0.02), "min_length": 1, "scoring": "paper",
+        "actionness_thresholds": (0.005, 0.01, 0.015, 0.02), "margin": 0.15, "overlap": "iou", "iou_threshold": 0.9,
     },
     {"mix": 0.8},
 )  # fmt: skip
 
-RECIPES: dict[str, dict[str, HostSettings]] = {
-    "thumos14": {},  # what the hosts come with
+RECIPES: dict[str, dict[str, BackboneOverrides]] = {
+    "thumos14": {},  # what the backbones come with
     "activitynet": {"rskp": _ACTIVITYNET_RSKP},
 }
 
-# Hosts that were published as a network for each stream, with what those differ in from the joint one.
+# Backbones that were published as a network for each stream, with what those differ in from the joint one.
 TWO_STREAMS = {
-    "stpn": HostSettings({"embedding": False}, two_streams=True),
-    "bm": HostSettings(two_streams=True),
-    "facnet": HostSettings(two_streams=True),
+    "stpn": BackboneOverrides({"embedding": False}, two_streams=True),
+    "bm": BackboneOverrides(two_streams=True),
+    "facnet": BackboneOverrides(two_streams=True),
 }
 
 
 def adapted(config: TrainConfig, backbone: str, recipe: str = "thumos14", two_streams: bool = False) -> TrainConfig:
-    """The settings with a backbone's recipe for another data set, or with a network for each stream.
+    """The configuration with the recipe of a backbone for another data set, or with a network for each stream.
 
     Parameters
     ----------
     config : one of :data:`PRESETS`, or changed from it
-    backbone : a name in :data:`pyws.segments.backbones.HOSTS`
-    recipe : a name in :data:`RECIPES`; goes before what the preset changes in the host
+    backbone : a name in :data:`pyws.segments.backbones.BACKBONES`
+    recipe : a name in :data:`RECIPES`; goes before what the preset changes in the backbone
     two_streams : a network for RGB and one for flow, as ``stpn``, ``bm`` and ``facnet`` were published
 
     Raises
@@ -195,44 +231,44 @@ def adapted(config: TrainConfig, backbone: str, recipe: str = "thumos14", two_st
 
     Examples
     --------
-    >>> adapted(PRESETS["pyws"], "rskp", "activitynet").hosts["rskp"].recipe["lr"]
+    >>> adapted(PRESETS["pyws"], "rskp", "activitynet").backbones["rskp"].optim["lr"]
     2e-05
     """
     if recipe not in RECIPES or (RECIPES[recipe] and backbone not in RECIPES[recipe]):
-        known = [name for name, hosts in RECIPES.items() if not hosts or backbone in hosts]
+        known = [name for name, changes in RECIPES.items() if not changes or backbone in changes]
         raise ValueError(f"recipe of {backbone} must be one of {', '.join(known)}, got {recipe!r}")
     if two_streams and backbone not in TWO_STREAMS:
         raise ValueError(f"two streams are for {', '.join(TWO_STREAMS)}; {backbone} takes joint features")
-    settings = config.hosts.get(backbone, HostSettings())
-    settings = RECIPES[recipe].get(backbone, HostSettings()).over(settings)
+    changes = config.backbones.get(backbone, BackboneOverrides())
+    changes = RECIPES[recipe].get(backbone, BackboneOverrides()).over(changes)
     if two_streams:
-        settings = TWO_STREAMS[backbone].over(settings)
-    return replace(config, hosts={**config.hosts, backbone: settings})
+        changes = TWO_STREAMS[backbone].over(changes)
+    return replace(config, backbones={**config.backbones, backbone: changes})
 
 
 PRESETS = {
-    # The host alone, by its own recipe: the baseline.
-    "host": TrainConfig(SCHEDULES["host"], detection=Merging("nms")),
+    # The backbone alone: the baseline.
+    "baseline": TrainConfig(SCHEDULES["baseline"], detection=PostprocessConfig("nms")),
     # As section 4.2 of the paper says, and where it is silent as stated in the schedule.
-    "paper": TrainConfig(SCHEDULES["paper"], Labelling(only_tags=False), log_floor=None),
+    "paper": TrainConfig(SCHEDULES["paper"], PseudoLabelConfig(only_tags=False), log_floor=None),
     # As the released code does it; docs/training.md lists what is left out.
     "released": TrainConfig(
         SCHEDULES["released"],
-        Labelling(
-            Merging(overlap="own", weigh_by="inner"),
-            program="released",
+        PseudoLabelConfig(
+            PostprocessConfig(overlap="own", weigh_by="inner"),
+            preset="released",
             only_tags=False,
             background=True,
             noise=True,
             forget=True,
         ),
-        Merging(temperature=0.2, overlap="own", weigh_by="inner"),
+        PostprocessConfig(temperature=0.2, overlap="own", weigh_by="inner"),
         {"rskp": _RELEASED_RSKP},
         log_floor=None,
     ),
     # Recommended; docs/segments.md has the measurements that chose it.
     "pyws": TrainConfig(
-        labelling=Labelling(rows="mean"),
-        hosts={"rskp": _RSKP, "stpn": _WIDE, "bm": HostSettings(weight=0.3), "facnet": _WIDE},
+        pseudo_labels=PseudoLabelConfig(rows="mean"),
+        backbones={"rskp": _RSKP, "stpn": _WIDE, "bm": BackboneOverrides(loss_weight=0.3), "facnet": _WIDE},
     ),
 }

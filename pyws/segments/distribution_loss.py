@@ -17,7 +17,7 @@ def targets(
     previous: PseudoLabels | None,
     videos: Sequence[int],
     shape: tuple[int, int],
-    rest: float = 0.0,
+    background: float = 0.0,
 ) -> Tensor:
     """What a batch of videos is trained on.
 
@@ -28,7 +28,7 @@ def targets(
         latest labels stand as they are
     videos : indices in the training set
     shape : (L, C) of the padded batch, background last
-    rest : snippets without a label are background, by this much of what the labelled ones of their video have on
+    background : snippets without a label are background, by this much of what the labelled ones of their video have on
         average; not of differences
 
     Returns
@@ -46,7 +46,7 @@ def targets(
 
     Snippets without a label as background:
 
-    >>> targets(Target(0), PseudoLabels.of({(0, 0): [0.5, 0.0, 1.0, 0.0]}), None, [0], (5, 2), rest=0.5)
+    >>> targets(Target(0), PseudoLabels.of({(0, 0): [0.5, 0.0, 1.0, 0.0]}), None, [0], (5, 2), background=0.5)
     tensor([[[0.5000, 0.0000],
              [0.0000, 0.3750],
              [1.0000, 0.0000],
@@ -57,10 +57,10 @@ def targets(
     for row, video in enumerate(videos):
         for label, values in latest.columns(video):
             goals[row, : len(values), label] += goal.scale * values
-        if rest and not goal.delta and latest.columns(video):
+        if background and not goal.delta and latest.columns(video):
             labelled = goals[row, : len(values)].sum(1)
             some = labelled > 0
-            goals[row, : len(values), -1] += rest * labelled.sum() / some.sum().clamp_min(1) * ~some
+            goals[row, : len(values), -1] += background * labelled.sum() / some.sum().clamp_min(1) * ~some
         if goal.delta and previous is not None:
             for label, values in previous.columns(video):
                 goals[row, : len(values), label] -= goal.scale * values

@@ -1,4 +1,4 @@
-"""What a trained backbone says of whole videos, as segments: proposals, and what they merge to."""
+"""From a trained backbone to segments of whole videos: activation maps, proposals, suppression or fusion."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.evaluation import DetectionScores, detection_map
-from pyws.models import Backbone, Recipe
-from pyws.ops import fuse_segments
+from pyws.models import Backbone
 from pyws.progress import track
 from pyws.ragged import Segments
 from pyws.segments.batches import Videos, by_length, noise_seeds
-from pyws.segments.config import Merging
-from pyws.segments.postprocess import FUSIONS, GRID, to_seconds
+from pyws.segments.config import ProposalConfig
+from pyws.segments.postprocess import GRID, PostprocessConfig, postprocess, to_seconds
+from pyws.segments.proposals import propose
 
 _AT_ONCE = 1 << 26  # values of activation maps that are kept before their segments are found
 
@@ -34,8 +34,8 @@ class Maps:
     videos : their indices
     lengths : (B,) int64 snippets
     tcam : (sum of lengths, K or K+1)
-    scores : (B, K), or (B, K+1) where the host has a score of background
-    actionness : (sum of lengths,); of hosts without one, empty
+    scores : (B, K), or (B, K+1) where the backbone scores background
+    actionness : (sum of lengths,); of backbones without one, empty
     """
 
     videos: list[int]
@@ -96,29 +96,19 @@ def _joined(parts: Sequence[Maps]) -> Maps:
     )
 
 
-def merged(
-    maps: Maps, recipe: Recipe, merging: Merging, columns: int, tags: Tensor | None = None
-) -> tuple[Segments, Tensor]:
-    """Segments of the videos, and the group ``row * columns + column`` of each that has any.
+def candidates(maps: Maps, config: ProposalConfig, columns: int, tags: Tensor | None = None) -> tuple[Segments, Tensor]:
+    """Candidate segments of the videos, and the group ``row * columns + column`` of each that has any.
 
     Parameters
     ----------
     maps : of B videos
-    recipe : proposes, and suppresses where ``merging.method`` is "nms"
-    merging : how proposals become segments
+    config : thresholds and scoring
     columns : how many of the scores' columns are proposed: K, or K+1 with background
     tags : (B, columns) bool, propose these only
     """
     scores = maps.scores[:, :columns]
     scores = scores if tags is None else scores.masked_fill(~tags, -1.0)
-    found = recipe.propose(maps.tcam, maps.offsets, scores, maps.actionness if len(maps.actionness) else None)
-    if merging.method == "nms":
-        found = recipe.suppress(found)
-    elif merging.method in FUSIONS:
-        weighed = found if merging.weigh_by == "inner" else replace(found, weight=found.score)
-        found = fuse_segments(
-            weighed, merging.iou_threshold, merging.temperature, merging.overlap, merging.method
-        )  # fmt: skip
+    found = propose(config, maps.tcam, maps.offsets, scores, maps.actionness if len(maps.actionness) else None)
     sizes = found.offsets.diff()
     keys = sizes.nonzero().squeeze(1)
     return replace(found, offsets=torch.nn.functional.pad(sizes[keys].cumsum(0), (1, 0))), keys
@@ -126,24 +116,37 @@ def merged(
 
 def detect(
     model: Backbone,
-    recipe: Recipe,
+    proposals: ProposalConfig,
     videos: Videos,
-    merging: Merging,
+    config: PostprocessConfig,
     snippets: int,
     group: Group = Group(),  # noqa: B008
     quiet: bool = True,
 ) -> Instances:
     """Segments of all videos, found by all processes, in every process; the model is put in evaluation mode.
 
+    Parameters
+    ----------
+    model : the network
+    proposals : how its maps become candidates
+    videos : all of them
+    config : how candidates become segments; for "nms" the backbone's threshold and overlap are taken
+    snippets : positions of a padded batch
+    group : the processes
+    quiet : show no progress
+
     Returns
     -------
     Instances by video and class, in seconds, each class by falling score (proposals of method "none" as they come)
     """
     model.eval()
+    if config.method == "nms":
+        config = replace(config, iou_threshold=proposals.iou_threshold, overlap=proposals.overlap)
     classes = len(videos.data.classes)
     found: list[tuple[int, np.ndarray]] = []  # (video * K + class, rows of start, end, score)
     for maps in activation_maps(model, videos, snippets, group, quiet=quiet):
-        segments, keys = merged(maps, recipe, merging, classes)
+        segments, keys = candidates(maps, proposals, classes)
+        segments, _ = postprocess(segments, config)
         rows = torch.stack([segments.start, segments.end, segments.score], 1).numpy()
         parts = np.split(rows, segments.offsets[1:-1].numpy())
         for key, part in zip(keys.tolist(), parts, strict=False):

@@ -1,25 +1,39 @@
-"""Pseudo labels of a training set: a column of snippet labels for each video and class that has any."""
+"""Pseudo labels: a round of them for a training set, and snippet labels from proposals in files.
+
+Either way the same steps: proposals are fused, their bounds rounded to the grid, and LinPro spreads their scores.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pyws.data.annotations.activitynet import Instances, Truth
 from pyws.data.features.dataset import FeatureSet
+from pyws.data.features.listing import SNIPPETS_PER_SECOND
+from pyws.distributed import Group
+from pyws.errors import DataError
 from pyws.files import atomic_write, write_json
-from pyws.ops.linpro import Status
+from pyws.models import Backbone
+from pyws.ops.linpro import Labels, Status, linpro
+from pyws.ragged import Segments
+from pyws.segments.batches import Videos
+from pyws.segments.config import ProposalConfig, PseudoLabelConfig
+from pyws.segments.inference import Maps, activation_maps, candidates
+from pyws.segments.postprocess import GRID, PostprocessConfig, group_instances, postprocess
 
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabels:
-    """The labels of one generation, without the columns that are zero.
+    """The labels of one round, without the columns that are zero.
 
     Parameters
     ----------
@@ -102,10 +116,170 @@ def collect(columns: Sequence[Column]) -> PseudoLabels:
     )
 
 
+def snippet_labels(
+    segments: Segments, lengths: Tensor, config: PostprocessConfig, preset: str = "paper", rows: str | None = None
+) -> tuple[Labels, Tensor]:
+    """Candidates to snippet labels: fusion, bounds on the grid, LinPro.
+
+    Parameters
+    ----------
+    segments : candidates in snippets, a group for each video and class, none empty
+    lengths : (groups,) int64, snippets of the group's video
+    config : of the fusion
+    preset, rows : of :func:`pyws.segments.linpro`
+
+    Returns
+    -------
+    labels : a column for each group
+    counts : (groups,) int64, segments whose scores the labels keep
+    """
+    fused, _ = postprocess(segments, config)
+    start, end = (bound.round(decimals=GRID) for bound in (fused.start, fused.end))
+    return linpro(replace(fused, start=start, end=end), lengths, preset, rows=rows), fused.offsets.diff()
+
+
+def pseudo_label_round(
+    model: Backbone,
+    proposals: ProposalConfig,
+    videos: Videos,
+    config: PseudoLabelConfig,
+    temperature: float,
+    snippets: int = 16384,
+    group: Group = Group(),  # noqa: B008
+    noise: tuple[int, int] = (0, 0),
+) -> PseudoLabels:
+    """Pseudo labels of all videos, made by all processes, in every process: the same bytes for any number of them.
+
+    Parameters
+    ----------
+    model : in evaluation mode afterwards; with ``config.noise`` it labels in training mode
+    proposals : how maps become candidates
+    videos : all of them
+    config : how candidates become labels
+    temperature : of the fusion
+    snippets : positions of a padded batch
+    group : the processes
+    noise : (seed, epoch) of the dropout of ``config.noise``
+    """
+    config = replace(config, postprocess=replace(config.postprocess, temperature=temperature))
+    columns: list[Column] = []
+    model.train(config.noise)
+    for maps in activation_maps(model, videos, snippets, group, noise if config.noise else None):
+        columns += label_columns(maps, proposals, config, videos.tags[maps.videos])
+    model.eval()
+    return collect(group.gather(columns))
+
+
+def label_columns(maps: Maps, proposals: ProposalConfig, config: PseudoLabelConfig, tags: Tensor) -> list[Column]:
+    """Activation maps of B videos to their columns of pseudo labels; ``tags`` is (B, K) bool."""
+    classes = maps.scores.shape[1] if config.background else tags.shape[1]
+    wanted = None
+    if config.only_tags:
+        wanted = torch.nn.functional.pad(tags, (0, classes - tags.shape[1]), value=True)
+    segments, keys = candidates(maps, proposals, classes, wanted)
+    row, column = keys // classes, keys % classes
+    solved, counts = snippet_labels(segments, maps.lengths[row], config.postprocess, config.preset, config.rows)
+    values = solved.labels.float().split(solved.offsets.diff().tolist())
+    owner = torch.tensor(maps.videos, dtype=torch.int64)[row]
+    facts = (solved.status, solved.residual, counts)
+    return list(map(Column, owner.tolist(), column.tolist(), values, *(fact.tolist() for fact in facts)))
+
+
+@dataclass(frozen=True, eq=False)
+class VideoLabels:
+    """Pseudo labels of one video.
+
+    Parameters
+    ----------
+    video : its name
+    labels : (snippets, classes) float32
+    segments : fused segments that the labels keep the scores of
+    statuses : how many classes came out as each :class:`pyws.segments.Status`
+    residual : the sum over classes of what the labels miss of the scores
+    """
+
+    video: str
+    labels: Tensor
+    segments: int
+    statuses: dict[str, int]
+    residual: float
+
+
+def label_videos(
+    proposals: Instances,
+    truth: Truth,
+    classes: Sequence[str],
+    postprocess: PostprocessConfig = PostprocessConfig(temperature=0.1),  # noqa: B008
+    preset: str = "paper",
+    rows: str | None = None,
+    only_tags: bool = False,
+    snippets_per_second: float = SNIPPETS_PER_SECOND,
+) -> list[VideoLabels]:
+    """Snippet labels of each video: fusion of its proposals, then :func:`pyws.segments.linpro`, all videos at once.
+
+    Parameters
+    ----------
+    proposals : see :func:`pyws.segments.fuse_detections`
+    truth : gives the durations, and the tags
+    classes : the columns of the labels
+    postprocess : of the proposals
+    preset, rows : of :func:`pyws.segments.linpro`
+    only_tags : drop proposals of classes that are not among the video's tags
+    snippets_per_second : a video has ``int(duration * snippets_per_second)`` snippets, at least one
+
+    Raises
+    ------
+    DataError : a video without a duration, a proposal of an unknown class
+    ValueError : weights by the activation inside, or ranking by support, which labels do not know
+
+    Examples
+    --------
+    >>> from pyws.data.annotations.activitynet import read_detections, read_truth
+    >>> annotation = {"subset": "validation", "duration": 8.0, "annotations": []}
+    >>> proposals = read_detections({"results": {"v": [{"label": "Diving", "score": 0.5, "segment": [2.0, 6.0]}]}})
+    >>> truth = read_truth({"database": {"v": annotation}})
+    >>> (found,) = label_videos(proposals, truth, ["Diving"], snippets_per_second=1)
+    >>> found.labels.flatten().tolist()  # their sum is the score
+    [0.0, 0.0, 0.125, 0.125, 0.125, 0.125, 0.0, 0.0]
+    """
+    if (postprocess.weigh_by, postprocess.ranking) != ("score", "score"):
+        raise ValueError(f"label_videos: weigh_by and ranking must be 'score', got {postprocess}")
+    places = {name: index for index, name in enumerate(classes)}
+    for label in proposals.labels:
+        if label not in places:
+            raise DataError("proposals", f"label must be one of the {len(places)} classes, got {label!r}")
+    known = {name: index for index, name in enumerate(truth.instances.videos)}
+    for name in proposals.videos:
+        if name not in known or np.isnan(truth.duration[known[name]]):
+            raise DataError("ground truth", f"must give the duration of video {name!r}")
+    in_truth = [known[name] for name in proposals.videos]
+    if only_tags:
+        tagged = np.array(
+            [[label in truth.tags[index] for label in proposals.labels] for index in in_truth], dtype=bool
+        )
+        proposals = proposals.where(tagged[proposals.video, proposals.label])
+    _, segments, keys = group_instances(proposals, snippets_per_second)
+    lengths = np.maximum(1, np.floor(truth.duration[in_truth] * snippets_per_second)).astype(np.int64)
+    owner, label_of = keys // len(proposals.labels), keys % len(proposals.labels)
+    solved, counts = snippet_labels(segments, torch.from_numpy(lengths[owner]), postprocess, preset, rows)
+    columns = np.array([places[label] for label in proposals.labels], dtype=np.int64)[label_of]
+    answer = []
+    for video, name in enumerate(proposals.videos):
+        groups = np.flatnonzero(owner == video)
+        labels = torch.zeros(int(lengths[video]), len(places))
+        for group in groups:
+            labels[:, columns[group]] = solved.group(int(group)).float()
+        statuses = {status.name.lower(): int((solved.status[groups] == status).sum()) for status in Status}
+        statuses["empty"] += len(places) - len(groups)
+        residual = float(solved.residual[groups].sum())
+        answer.append(VideoLabels(name, labels, int(counts[groups].sum()), statuses, residual))
+    return answer
+
+
 def write_labels(
     path: str | os.PathLike[str], labels: PseudoLabels, data: FeatureSet, settings: Mapping[str, Any]
 ) -> None:
-    """Write a generation as ``pyws segments labels`` does: a (snippets, classes) float32 tensor for each video in a
+    """Write a round as ``pyws segments labels`` does: a (snippets, classes) float32 tensor for each video in a
     safetensors file, and beside it ``PATH.json`` with the classes, the settings and what became of each video. Labels
     of background are one column more, after the classes."""
     tensors, records = {}, {}

@@ -1,4 +1,4 @@
-"""Training a backbone from video tags: its own recipe first, then with pseudo labels of its own making (GauFuse)."""
+"""Training a backbone from video tags: by its own losses first, then with pseudo labels of its own (GauFuse)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from pyws.distributed import Group
 from pyws.errors import DataError, TrainingError
 from pyws.models import Activations, Memory
 from pyws.progress import track
-from pyws.segments.backbones import build_host
+from pyws.segments.backbones import build_backbone
 from pyws.segments.batches import Videos, by_length, noise_seeds, steps
-from pyws.segments.config import HostSettings, TrainConfig
+from pyws.segments.config import BackboneOverrides, TrainConfig
 from pyws.segments.distribution_loss import distribution_loss, targets
-from pyws.segments.generation import generate
 from pyws.segments.inference import average_map, detect
-from pyws.segments.pseudo_labels import PseudoLabels
+from pyws.segments.pseudo_labels import PseudoLabels, pseudo_label_round
 from pyws.segments.run_folder import Record, Run, RunFolder
 
 
@@ -31,14 +30,14 @@ def begin(backbone: str, config: TrainConfig, data: FeatureSet, device: torch.de
     untagged = np.flatnonzero(~data.tags.any(axis=1))
     if len(untagged):
         raise DataError("training", f"every video must have a tag, got none for {data.names[untagged[0]]!r}")
-    settings = config.hosts.get(backbone, HostSettings())
-    host = build_host(backbone, data.width, data.classes, settings, config.seed)
-    host.model.to(device)
-    recipe, schedule = host.recipe, config.schedule
-    epochs = schedule.epochs_for(recipe.epochs) if config.epochs is None else config.epochs
-    lr = recipe.lr if config.lr is None else config.lr
-    adam = torch.optim.Adam(host.model.parameters(), lr, recipe.betas, weight_decay=recipe.weight_decay, fused=True)
-    return Run(host, replace(config, schedule=schedule.stretched(epochs)), adam)
+    overrides = config.backbones.get(backbone, BackboneOverrides())
+    built = build_backbone(backbone, data.width, data.classes, overrides, config.seed)
+    built.model.to(device)
+    optim, schedule = built.optim, config.schedule
+    epochs = schedule.epochs_for(optim.epochs) if config.epochs is None else config.epochs
+    lr = optim.lr if config.lr is None else config.lr
+    adam = torch.optim.Adam(built.model.parameters(), lr, optim.betas, weight_decay=optim.weight_decay, fused=True)
+    return Run(built, replace(config, schedule=schedule.stretched(epochs)), adam)
 
 
 def train(
@@ -56,11 +55,11 @@ def train(
 
     Parameters
     ----------
-    backbone : a name in :data:`pyws.segments.backbones.HOSTS`
+    backbone : a name in :data:`pyws.segments.backbones.BACKBONES`
     config : one of :data:`pyws.segments.config.PRESETS`, or changed from it
     data : the videos to train on; their annotated segments are never looked at
     held_out : videos to evaluate on, with annotated segments
-    out : folder of checkpoints, labels and measurements; a run of the same settings that is there is gone on with
+    out : folder of checkpoints, labels and measurements; a run of the same configuration that is there is gone on with
     device : of the network
     group : the processes of the run, see :func:`pyws.distributed.processes`
     tensorboard : also write scalars for TensorBoard to ``out``
@@ -90,7 +89,7 @@ def train(
                 record["mAP"] = evaluate(run, tests, group)
             record["seconds"] = time.perf_counter() - began
             folder.write_epoch(run, record)
-    run.host.model.eval()
+    run.backbone.model.eval()
     return run
 
 
@@ -100,7 +99,7 @@ def run_epoch(run: Run, videos: Videos, epoch: int, group: Group = Group()) -> R
     record: Record = {"epoch": epoch, "lr": run.lr * schedule.rate(epoch)}
     temperature = schedule.temperature(epoch)
     if temperature is not None:
-        run.previous, run.latest = run.latest, renew(run, videos, epoch, temperature, group)
+        run.previous, run.latest = run.latest, label_round(run, videos, epoch, temperature, group)
         record["labels"] = {"temperature": temperature, **run.latest.statuses()}
     record.update(train_epoch(run, videos, epoch, group))
     if run.fills_memory(epoch):
@@ -109,19 +108,21 @@ def run_epoch(run: Run, videos: Videos, epoch: int, group: Group = Group()) -> R
     return record
 
 
-def renew(run: Run, videos: Videos, epoch: int, temperature: float, group: Group) -> PseudoLabels:
-    """A new generation of pseudo labels from the network as it is."""
-    rules, host, config = run.config.labelling, run.host, run.config
+def label_round(run: Run, videos: Videos, epoch: int, temperature: float, group: Group) -> PseudoLabels:
+    """A round of pseudo labels from the network as it is."""
+    rules, built, config = run.config.pseudo_labels, run.backbone, run.config
     if rules.forget:
-        host.model.forget()
+        built.model.forget()
     noise = (config.seed, -1 - epoch)  # other noise than that of the epoch's training
-    with host.labelling() as model:
-        return generate(model, host.recipe, videos, rules, temperature, config.batch_snippets, group, noise)
+    with built.labelling() as model:
+        return pseudo_label_round(
+            model, built.proposals, videos, rules, temperature, config.batch_snippets, group, noise
+        )
 
 
 def train_epoch(run: Run, videos: Videos, epoch: int, group: Group) -> Record:
     """All videos once: the gradient of a step is the sum over its videos, in whatever batches and processes."""
-    model, config = run.host.model, run.config
+    model, config = run.backbone.model, run.config
     model.train()
     for settings in run.optimizer.param_groups:
         settings["lr"] = run.lr * config.schedule.rate(epoch)
@@ -142,42 +143,42 @@ def train_epoch(run: Run, videos: Videos, epoch: int, group: Group) -> Record:
     own_mean, distribution_mean = (losses / len(videos)).tolist()
     if not math.isfinite(own_mean + distribution_mean):
         means = f"{own_mean} + {distribution_mean}"
-        raise TrainingError(f"training {run.host.name}: loss must be finite, got {means} in epoch {epoch}")
+        raise TrainingError(f"training {run.backbone.name}: loss must be finite, got {means} in epoch {epoch}")
     return {"loss": own_mean, "distribution_loss": distribution_mean}
 
 
 def batch_losses(run: Run, videos: Videos, batch: list[int], epoch: int) -> tuple[Activations, Tensor, Tensor]:
-    """Activations of a batch, (B,) losses of the host and (B,) weighted distribution losses."""
-    config, model = run.config, run.host.model
+    """Activations of a batch, (B,) losses of the backbone and (B,) weighted distribution losses."""
+    config, model = run.config, run.backbone.model
     features, mask = videos.batch(batch)
     seeds, tags = noise_seeds(config.seed, epoch, batch), videos.tags[batch].to(videos.device)
-    activations, own = model.loss(features, mask, tags, run.host_epoch(epoch), seeds)
+    activations, own = model.loss(features, mask, tags, run.backbone_epoch(epoch), seeds)
     goal = config.schedule.target(epoch)
     if goal is None or run.latest is None:
         return activations, own, torch.zeros_like(own)
     shape = activations.logits[0][1].shape
-    settings = run.host.settings
-    goals = targets(goal, run.latest, run.previous, batch, (shape[1], shape[2]), settings.rest).to(own)
+    overrides = run.backbone.overrides
+    goals = targets(goal, run.latest, run.previous, batch, (shape[1], shape[2]), overrides.background).to(own)
     loss = distribution_loss(activations.logits, goals, mask.sum(1), config.log_floor)
-    return activations, own, settings.weight * config.schedule.loss_weight(epoch) * loss
+    return activations, own, overrides.loss_weight * config.schedule.loss_weight(epoch) * loss
 
 
 def join_gradients(run: Run, videos: int, group: Group) -> None:
-    """The gradient of a step over all processes, as the host wants it: summed or averaged, at most so long."""
-    weights = [weight for weight in run.host.model.parameters() if weight.requires_grad]
+    """The gradient of a step over all processes, summed or averaged as the backbone is optimised, clipped."""
+    weights = [weight for weight in run.backbone.model.parameters() if weight.requires_grad]
     if group.world > 1:
         for weight in weights:  # a process without a video in this step still takes part in the sum
             weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
         group.add([weight.grad for weight in weights if weight.grad is not None])
-    if run.host.recipe.average:
+    if run.backbone.optim.average:
         torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], videos)
     if run.config.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(weights, run.config.clip_norm)
 
 
 def fill_memory(run: Run, videos: Videos, group: Group) -> None:
-    """Give the host's memory bank what every training video has to offer, seen in evaluation mode."""
-    model = run.host.model
+    """Give the memory bank what every training video has to offer, seen in evaluation mode."""
+    model = run.backbone.model
     model.eval()
     memories: list[Memory] = []
     batches = by_length(range(len(videos)), videos.data.lengths, run.config.batch_snippets)
@@ -191,5 +192,5 @@ def fill_memory(run: Run, videos: Videos, group: Group) -> None:
 def evaluate(run: Run, tests: Videos, group: Group) -> float:
     """Average mAP of the network as it is."""
     config = run.config
-    found = detect(run.host.model, run.host.recipe, tests, config.detection, config.batch_snippets, group)
+    found = detect(run.backbone.model, run.backbone.proposals, tests, config.detection, config.batch_snippets, group)
     return average_map(found, tests.data, config.protocol, config.tious)

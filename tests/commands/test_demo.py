@@ -48,8 +48,8 @@ def finished(tmp_path_factory):
 def test_manifest_holds_what_was_run_and_found(finished):
     out, manifest = finished
     assert read_json(out / "manifest.json") == json.loads(json.dumps(manifest))
-    assert (manifest["status"], manifest["data"], manifest["seed"]) == ("done", "synthetic", 0)
-    assert manifest["config"]["clips"] == 12
+    assert (manifest["status"], manifest["data"], manifest["parameters"]["seed"]) == ("done", "synthetic", 0)
+    assert manifest["parameters"]["config"]["clips"] == 12
     assert manifest["results"]["masks"]["frames"] == 3 * 4
 
 

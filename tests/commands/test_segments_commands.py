@@ -16,7 +16,7 @@ from pyws.data.annotations.activitynet import read_detections, read_truth
 from pyws.errors import DataError
 from pyws.evaluation import detection_map
 from pyws.report.labels import draw_labels
-from pyws.segments import fuse_detections, label_videos
+from pyws.segments import PostprocessConfig, fuse_detections, label_videos
 
 PROPOSALS = {
     "results": {
@@ -167,7 +167,7 @@ def test_labels_where_nothing_satisfies_all_scores():
     segments = ((0.5, [1.28, 3.84]), (0.1, [0.0, 12.8]))
     proposals = {"results": {"v": [{"label": "a", "score": score, "segment": pair} for score, pair in segments]}}
     truth = {"database": {"v": {"subset": "test", "duration": 12.8, "annotations": []}}}
-    [one] = label_videos(read_detections(proposals), read_truth(truth), ["a"], method="none", preset="released")
+    [one] = label_videos(read_detections(proposals), read_truth(truth), ["a"], PostprocessConfig("none"), "released")
     assert one.statuses == {"optimal": 0, "relaxed": 1, "empty": 0}
     assert one.residual > 0
     assert one.labels.isfinite().all()

@@ -9,7 +9,7 @@ from pyws import cli
 from pyws.commands.segments.compare import Trial, chosen, halve, run_trial
 from pyws.data.annotations.activitynet import read_detections, read_truth
 from pyws.evaluation import detection_map
-from pyws.segments import fuse_detections, label_videos
+from pyws.segments import PostprocessConfig, fuse_detections, label_videos
 
 WIDE = [(0.0, 8.0, 0.5), (0.8, 8.8, 0.5), (0.0, 8.8, 0.4), (0.0, 8.0, -0.3)]
 
@@ -19,7 +19,7 @@ def proposals_of(rows, video="v"):
 
 
 def fused(rows, **options):
-    found = fuse_detections(read_detections({"results": proposals_of(rows)}), snippets_per_second=1.0, **options)
+    found = fuse_detections(read_detections({"results": proposals_of(rows)}), PostprocessConfig(**options), 1.0)
     return list(zip(found.start.tolist(), found.end.tolist(), found.score.tolist(), strict=True))
 
 
@@ -34,7 +34,7 @@ def test_support_ranks_what_many_agree_on_first():
 def test_support_stays_within_video_and_class():
     document = {"results": {**proposals_of(WIDE, "v"), **proposals_of([(0.0, 8.0, 0.7), (30.0, 31.0, 0.1)], "w")}}
     document["results"]["w"].append({"label": "b", "score": 0.2, "segment": [0.0, 8.0]})
-    found = fuse_detections(read_detections(document), ranking="support", snippets_per_second=1.0)
+    found = fuse_detections(read_detections(document), PostprocessConfig(ranking="support"), 1.0)
     assert found.video.tolist() == [0, 1, 1, 1]
     assert found.label.tolist() == [0, 0, 0, 1]
     assert found.score.tolist() == pytest.approx([1.4, 0.7, 0.1, 0.2])
@@ -45,9 +45,9 @@ def test_snapped_bounds_are_snippets():
     assert (start, end) == pytest.approx((0.8 / 3, 25.6 / 3), abs=1e-5)
     assert fused(WIDE[:3], temperature=1e6, snap=True)[0][:2] == (0.0, 9.0)
     entries = {"results": proposals_of([(second, second + 10 * 16 / 25, 0.5) for second in (0.0, 0.64, 0.64)])}
-    snapped = fuse_detections(read_detections(entries), temperature=1e6, snap=True)
+    snapped = fuse_detections(read_detections(entries), PostprocessConfig(temperature=1e6, snap=True))
     assert (int(snapped.start[0] * 25 / 16), int(snapped.end[0] * 25 / 16)) == (1, 11)
-    assert int(fuse_detections(read_detections(entries), temperature=1e6).start[0] * 25 / 16) == 0
+    assert int(fuse_detections(read_detections(entries), PostprocessConfig(temperature=1e6)).start[0] * 25 / 16) == 0
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_rows_of_linpro_reach_the_labels():
     proposals = read_detections({"results": proposals_of([(3.2, 16.0, 0.5), (32.0, 33.92, 0.5)])})
     masses = {}
     for rows in ("sum", "mean"):
-        [one] = label_videos(proposals, truth, ["a"], method="none", rows=rows)
+        [one] = label_videos(proposals, truth, ["a"], PostprocessConfig("none"), rows=rows)
         masses[rows] = [float(one.labels[first:last].sum()) for first, last in ((5, 25), (50, 53))]
     assert masses["sum"] == pytest.approx([0.5, 0.5], abs=1e-5)
     assert masses["mean"] == pytest.approx([0.5 * 20, 0.5 * 3], abs=1e-4)
@@ -128,7 +128,12 @@ def test_command(files, capsys):
     halved = halve(read_truth(files / "truth.json"), "test", 0)
     found = read_detections(files / "proposals.json")
     again = run_trial(found, halved, "nms", {"method": "nms", "iou_threshold": 0.5}, "thumos14", (0.5, 0.7), 25 / 16)
-    direct = detection_map(fuse_detections(found, "nms", 0.5), halved, tious=(0.5, 0.7), subset="second half")
+    direct = detection_map(
+        fuse_detections(found, PostprocessConfig("nms", iou_threshold=0.5)),
+        halved,
+        tious=(0.5, 0.7),
+        subset="second half",
+    )
     assert list(again.maps[1]) == direct.map.tolist()
     [trial] = [t for t in report["trials"] if t["method"] == "nms" and t["iou_threshold"] == 0.5]
     assert trial["mAP"][1] == direct.map.tolist()

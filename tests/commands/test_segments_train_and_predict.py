@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pyws import cli
+from pyws.checkpoint import write_checkpoint
 from pyws.data.annotations.activitynet import read_detections
 from pyws.evaluation import detection_map
 from pyws.files import only_writer
+from pyws.segments.run_folder import CHECKPOINT, open_checkpoint
 
 TRAIN = ("--epochs", "4", "--lr", "0.01", "--batch", "4", "--evaluate-every", "2", "--subset", "training")
 
@@ -50,10 +52,14 @@ def test_train_writes_a_run(run):
     assert [record["epoch"] for record in history(run)] == [0, 1, 2, 3]
     assert [record["epoch"] for record in history(run) if "mAP" in record] == [1, 3]
     page = (run / "report.html").read_text()
-    assert "Generations of pseudo labels" in page
+    assert "Rounds of pseudo labels" in page
     assert page.count("<img") >= 4
     manifest = json.loads((run / "run.json").read_text())
-    assert (manifest["videos"], manifest["skipped"], manifest["config"]["schedule"]["epochs"]) == (9, {}, 4)
+    assert (manifest["videos"], manifest["skipped"], manifest["parameters"]["config"]["schedule"]["epochs"]) == (
+        9,
+        {},
+        4,
+    )
     labels = load_file(next((run / "labels").glob("*.safetensors")))
     assert len(labels) == 9
     assert all(one.shape[1] == len(feature_sets.CLASSES) for one in labels.values())
@@ -77,25 +83,23 @@ def test_methods_differ(run, folder, tmp_path):
     assert counts["none"] > counts["gaussian"] > 0
 
 
-def spoil_header(path, **changes):
-    """The same weights under a changed header."""
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        header = json.loads(file.metadata()["pyws"])
-    save_file(load_file(path), path, {"pyws": json.dumps({**header, **changes})})
+def spoil_facts(path, **changes):
+    """The same weights under other facts."""
+    saved = open_checkpoint(path)
+    write_checkpoint(path, CHECKPOINT, saved.tensors, {**saved.facts, **changes})
 
 
 BAD = [
-    (lambda path: path.write_bytes(path.read_bytes()[:-9]), "is missing, truncated or not safetensors"),
-    (lambda path: path.unlink(), "is missing, truncated or not safetensors"),
-    (lambda path: save_file({"a": torch.zeros(1)}, path), "is not a pyws segments checkpoint"),
-    (lambda path: spoil_header(path, version=0), "must be a pyws segments checkpoint of version 2, got .* version 0"),
-    (lambda path: spoil_header(path, backbone="bm"), "is of another model: .* unexpected keyword argument 'mix'"),
-    (lambda path: spoil_header(path, backbone="bm", options={}, recipe={}), "it has an unknown weight 'actions'"),
-    (lambda path: spoil_header(path, backbone="lstm"), "backbone must be one of rskp, stpn, bm, wum, facnet"),
-    (lambda path: spoil_header(path, features=9), r"weight '.*' must have shape \(.*9.*\), got \(.*8.*\)"),
-    (lambda path: spoil_header(path, snippets_per_second=4.0), "needs 4 snippets a second, got 1.5625"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-9]), "is truncated, damaged or not safetensors"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-9] + bytes(9)), "is damaged: its checksum does not fit"),
+    (lambda path: path.unlink(), "is missing"),
+    (lambda path: save_file({"a": torch.zeros(1)}, path), "must be a pyws segments checkpoint"),
+    (lambda path: spoil_facts(path, classes="a"), "classes must be of type list, got 'a'"),
+    (lambda path: spoil_facts(path, backbone="bm"), "is of another model: .* unexpected keyword argument 'mix'"),
+    (lambda path: spoil_facts(path, backbone="bm", options={}, proposals={}), "it has an unknown weight 'actions'"),
+    (lambda path: spoil_facts(path, backbone="lstm"), "backbone must be one of rskp, stpn, bm, wum, facnet"),
+    (lambda path: spoil_facts(path, features=9), r"weight '.*' must have shape \(.*9.*\), got \(.*8.*\)"),
+    (lambda path: spoil_facts(path, snippets_per_second=4.0), "needs 4 snippets a second, got 1.5625"),
 ]
 
 
@@ -172,8 +176,10 @@ def test_the_recipe_of_activitynet(tmp_path, capsys):
     words = ("--recipe", "activitynet", "--epochs", "2", "--subset", "training", "--evaluate", "test", "--quiet")
     assert cli.main(["segments", "train", str(data), "-o", str(tmp_path / "run"), *words]) == 0
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
-    recipe, options = manifest["recipe"], manifest["options"]
-    assert (recipe["lr"], recipe["weight_decay"], recipe["batch"], recipe["class_threshold"]) == (2e-5, 1e-3, 128, 0.1)
+    manifest = manifest["parameters"]
+    optim, options = manifest["optim"], manifest["options"]
+    assert (optim["lr"], optim["weight_decay"], optim["batch"]) == (2e-5, 1e-3, 128)
+    assert manifest["proposals"]["class_threshold"] == 0.1
     assert (options["dropout"], options["scale"], options["mix"], options["background"]) == (0.7, 10.0, 0.8, 0.1)
     assert options["consistency"] == [[0, 1.0]]
     assert manifest["config"]["protocol"] == "activitynet"
@@ -191,7 +197,7 @@ def test_a_network_for_each_stream(folder, tmp_path, capsys):
     assert weights["model.rgb.classifier.weight"].shape == weights["model.flow.classifier.weight"].shape == (4, 4)
     assert predict(folder, tmp_path / "run" / "last.safetensors", tmp_path / "found.json", "--quiet") == 0
     assert train(folder, tmp_path / "run", "--backbone", "bm") == 1
-    assert_one_line(capsys, "two_streams was True, now False")
+    assert_one_line(capsys, "holds a run with two_streams True, not False")
     assert train(folder, tmp_path / "other", "--two-streams") == 1
     assert_one_line(capsys, "two streams are for stpn, bm, facnet; rskp takes joint features")
     odd = feature_sets.write(tmp_path / "odd", feature_sets.draw(3, width=9))
@@ -212,6 +218,7 @@ def test_a_folder_has_one_run_at_a_time(folder, tmp_path, capsys):
 TWO = """
 import os, socket, sys
 from pyws import cli
+from pyws.checkpoint import write_checkpoint
 import pyws.segments.train, pyws.report.segments_training, pyws.data.features.dataset
 import torch.distributed, torch._dynamo
 with socket.socket() as free:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pyws.data.annotations.activitynet import read_detections, read_truth, read_wtalc
 from pyws.errors import DataError
 from pyws.evaluation import detection_map
-from pyws.segments import fuse_detections
+from pyws.segments import PostprocessConfig, fuse_detections
 
 TIOUS = (0.1, 0.3, 0.5, 0.7)
 
@@ -298,7 +298,7 @@ def test_released_numbers_of_suppression_and_fusion(released, name, method):
     # On the grid from the start, as released: on the way through seconds a last bit may decide where int() cuts.
     golden, truth, proposals = released
     on_grid = dataclasses.replace(truth, instances=in_snippets(truth.instances, np.rint))
-    detections = fuse_detections(in_snippets(proposals), overlap="own", snippets_per_second=1.0, **method)
+    detections = fuse_detections(in_snippets(proposals), PostprocessConfig(overlap="own", **method), 1.0)
     assert_released(golden[name], detection_map(detections, on_grid, subset="validation", snippets_per_second=1.0))
 
 

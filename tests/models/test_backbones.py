@@ -1,16 +1,13 @@
-"""Backbones: what they share (padding, batches, noise, bad input), and each host's values by hand."""
-
-from itertools import pairwise
+"""Backbones: what they share (padding, batches, noise, bad input), and each backbone's values by hand."""
 
 import numpy as np
 import pytest
 import torch
 
 from pyws.models import BM, RSKP, STPN, WUM, FACNet, TwoStream
-from pyws.models.backbone import Recipe
 
 D, K = 6, 3
-HOSTS = {
+BACKBONES = {
     "stpn": lambda: STPN(D, K),
     "stpn-plain": lambda: STPN(D, K, embedding=False),
     "bm": lambda: BM(D, K),
@@ -26,15 +23,15 @@ LABELS = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 1]]).bool()
 
 def build(name):
     torch.manual_seed(0)
-    model = HOSTS[name]().double()
+    model = BACKBONES[name]().double()
     for name, parameter in model.named_parameters():
         if "bias" in name:  # zeros by initialisation would hide a bias at the wrong place
             torch.nn.init.normal_(parameter)
     return model
 
 
-@pytest.fixture(params=HOSTS)
-def host(request):
+@pytest.fixture(params=BACKBONES)
+def model(request):
     return build(request.param)
 
 
@@ -61,12 +58,12 @@ def weighted(activations):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_a_batch_equals_one_video_at_a_time(host, training):
-    host.train(training)
+def test_a_batch_equals_one_video_at_a_time(model, training):
+    model.train(training)
     features, mask = padded(extra=4)
-    activations = host(features, mask, SEEDS)
+    activations = model(features, mask, SEEDS)
     for i, length in enumerate(LENGTHS):
-        alone = host(*one(i, features, mask), SEEDS[i : i + 1])
+        alone = model(*one(i, features, mask), SEEDS[i : i + 1])
         torch.testing.assert_close(activations.scores[i], alone.scores[0])
         torch.testing.assert_close(activations.tcam[i, :length], alone.tcam[0])
         assert not activations.tcam[i, length:].any()
@@ -82,22 +79,22 @@ def gradients(model, losses):
 
 
 @pytest.mark.parametrize("epoch", [0, 150])
-def test_gradients_of_a_batch_are_the_sum_over_its_videos(host, epoch):
+def test_gradients_of_a_batch_are_the_sum_over_its_videos(model, epoch):
     features, mask = padded(extra=2)
-    activations, losses = host.loss(features, mask, LABELS, epoch, SEEDS)
-    together = gradients(host, losses + weighted(activations))
-    apart = [torch.zeros_like(p) for p in host.parameters()]
+    activations, losses = model.loss(features, mask, LABELS, epoch, SEEDS)
+    together = gradients(model, losses + weighted(activations))
+    apart = [torch.zeros_like(p) for p in model.parameters()]
     for i in range(len(LENGTHS)):
-        activations, loss = host.loss(*one(i, features, mask), LABELS[i : i + 1], epoch, SEEDS[i : i + 1])
+        activations, loss = model.loss(*one(i, features, mask), LABELS[i : i + 1], epoch, SEEDS[i : i + 1])
         torch.testing.assert_close(loss[0], losses[i])
-        apart = [a + g for a, g in zip(apart, gradients(host, loss + weighted(activations)), strict=True)]
+        apart = [a + g for a, g in zip(apart, gradients(model, loss + weighted(activations)), strict=True)]
     for got, expected in zip(together, apart, strict=True):
         torch.testing.assert_close(got, expected)
     assert all(g.abs().sum() > 0 for g in together)
 
 
-def test_activations_have_their_ranges(host):
-    activations = host.eval()(*padded())
+def test_activations_have_their_ranges(model):
+    activations = model.eval()(*padded())
     assert activations.scores.shape == (3, K)
     assert activations.tcam.shape[:2] == (3, 11)
     assert activations.tcam.shape[2] in (K, K + 1)
@@ -108,48 +105,48 @@ def test_activations_have_their_ranges(host):
     assert sum(weight for weight, _ in activations.logits) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", [name for name in HOSTS if name not in ("stpn-plain", "bm")])
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name not in ("stpn-plain", "bm")])
 def test_noise_follows_the_seed_of_a_video(name):
-    host = build(name)
+    model = build(name)
     features, mask = padded((4, 4))
     features[1] = features[0]
-    same = host(features, mask, torch.tensor([3, 3]))
-    other = host(features, mask, torch.tensor([3, 4]))
+    same = model(features, mask, torch.tensor([3, 3]))
+    other = model(features, mask, torch.tensor([3, 4]))
     torch.testing.assert_close(same.tcam[0], same.tcam[1])
     assert not torch.equal(other.tcam[0], other.tcam[1])
     torch.manual_seed(5)
-    host(features, mask, torch.tensor([3, 3]))
+    model(features, mask, torch.tensor([3, 3]))
     drawn = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(drawn, torch.rand(1))  # torch's own generator is left alone
 
 
-def test_evaluation_draws_nothing(host):
+def test_evaluation_draws_nothing(model):
     features, mask = padded()
-    host.eval()
-    assert torch.equal(host(features, mask, SEEDS).tcam, host(features, mask).tcam)
+    model.eval()
+    assert torch.equal(model(features, mask, SEEDS).tcam, model(features, mask).tcam)
 
 
-def test_bad_input_is_named(host):
+def test_bad_input_is_named(model):
     features, mask = padded()
-    name = type(host).__name__
+    name = type(model).__name__
     with pytest.raises(ValueError, match=f"{name}: features must"):
-        host(features[..., :-1], mask)
+        model(features[..., :-1], mask)
     with pytest.raises(TypeError, match=f"{name}: mask must"):
-        host(features, mask.long())
+        model(features, mask.long())
     with pytest.raises(ValueError, match=f"{name}: mask must show a snippet of every video, got none of video 1"):
-        host(features, mask & torch.tensor([True, False, True])[:, None])
+        model(features, mask & torch.tensor([True, False, True])[:, None])
     with pytest.raises(ValueError, match=f"{name}: labels must tag every video, got none for video 2"):
-        host.loss(features, mask, LABELS & torch.tensor([True, True, False])[:, None], 0)
+        model.loss(features, mask, LABELS & torch.tensor([True, True, False])[:, None], 0)
 
 
-@pytest.mark.parametrize("name", [name for name in HOSTS if name != "rskp"])
-def test_hosts_without_memory_remember_nothing(name):
-    host = build(name)
-    activations = host(*padded())
-    assert host.memories(activations, torch.arange(3), LABELS) == []
-    host.remember([])
-    host.forget()
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "rskp"])
+def test_backbones_without_memory_remember_nothing(name):
+    model = build(name)
+    activations = model(*padded())
+    assert model.memories(activations, torch.arange(3), LABELS) == []
+    model.remember([])
+    model.forget()
 
 
 def sigmoid(x):
@@ -169,18 +166,18 @@ def nce(probabilities, targets):
     return -(np.asarray(targets) / np.sum(targets) * np.log(probabilities)).sum()
 
 
-def by_hand(host, length=4):
-    """One video in evaluation mode: its features and weights as arrays, what the host says, and its loss."""
+def by_hand(model, length=4):
+    """One video in evaluation mode: its features and weights as arrays, what the model says, and its loss."""
     features, mask = padded((length,))
     with torch.no_grad():
-        activations, loss = host.eval().loss(features, mask, LABELS[1:2], 0)
-    weights = {name: parameter.detach().numpy() for name, parameter in host.named_parameters()}
+        activations, loss = model.eval().loss(features, mask, LABELS[1:2], 0)
+    weights = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     return features[0].numpy(), weights, activations, loss.item()
 
 
 def test_stpn_by_hand():
-    host = STPN(D, K, embedding=False, sparsity=0.1).double()
-    x, w, activations, loss = by_hand(host)
+    model = STPN(D, K, embedding=False, sparsity=0.1).double()
+    x, w, activations, loss = by_hand(model)
     hidden = np.maximum(x @ w["attention.0.weight"].T + w["attention.0.bias"], 0)
     attention = sigmoid(hidden @ w["attention.2.weight"].T + w["attention.2.bias"])
     video = (attention * x).mean(0) @ w["classifier.weight"].T + w["classifier.bias"]
@@ -214,8 +211,8 @@ def test_bm_by_hand():
 
 
 def test_wum_by_hand():
-    host = WUM(D, K, margin=3.0, uncertainty=0.5, background=0.7).double()
-    x, w, activations, loss = by_hand(host, length=9)
+    model = WUM(D, K, margin=3.0, uncertainty=0.5, background=0.7).double()
+    x, w, activations, loss = by_hand(model, length=9)
     around = np.stack([np.pad(x, ((1, 1), (0, 0)))[i : i + 9] for i in range(3)])
     embedded = np.maximum(np.einsum("kld,odk->lo", around, w["embedding.weight"]) + w["embedding.bias"], 0)
     logits = embedded @ w["classifier.weight"].T
@@ -237,8 +234,8 @@ def test_wum_by_hand():
 
 
 def test_facnet_by_hand():
-    host = FACNet(D, K, weights=(1.0, 0.3, 0.2)).double()
-    x, w, activations, loss = by_hand(host)
+    model = FACNet(D, K, weights=(1.0, 0.3, 0.2)).double()
+    x, w, activations, loss = by_hand(model)
     for i in range(2):
         x = np.maximum(x @ w[f"embedding.{i}.weight"].T + w[f"embedding.{i}.bias"], 0)
     scores = 5 * unit(x) @ unit(w["actions"]).T
@@ -256,50 +253,8 @@ def test_facnet_by_hand():
     np.testing.assert_allclose(activations.tcam[0], softmax(scores))
 
 
-def test_a_recipe_proposes_and_suppresses():
-    recipe = Recipe(lr=1.0, class_threshold=0.3, or_best=True, thresholds=(0.5,), margin=0.5, outer_weight=0.6,
-                    video_weight=0.2)  # fmt: skip
-    tcam = torch.tensor([[0.1, 0, 0], [0.9, 0, 0], [0.7, 0, 0.9], [0.3, 0, 0], [0, 0.6, 0.9], [0, 0.8, 0]])
-    scores = torch.tensor([[0.5, 0.2], [0.1, 0.25]])
-    offsets = torch.tensor([0, 4, 6])
-    assert recipe.wanted(scores).tolist() == [[True, False], [False, True]]
-    found = recipe.propose(tcam, offsets, scores)
-    assert found.offsets.tolist() == [0, 1, 1, 1, 2]
-    np.testing.assert_allclose(found.score, [0.8 - 0.6 * 0.2 + 0.2 * 0.5, 0.7 + 0.2 * 0.25], rtol=1e-6)
-    assert (found.start.tolist(), found.end.tolist()) == ([1, 0], [3, 2])
-    assert recipe.suppress(found).score.tolist() == found.score.tolist()
-
-
-def test_runs_of_the_actionness_are_proposed_for_every_wanted_class():
-    recipe = Recipe(lr=1.0, class_threshold=0.3, thresholds=(0.5,), actionness_thresholds=(0.4, 0.8), margin=0.5,
-                    min_length=2, outer_weight=0.5)  # fmt: skip
-    tcam = torch.tensor([[0.5, 0.25], [0.0, 0.5], [0.25, 1.0], [0.0, 0.25], [0.9, 0.0], [0.7, 0.0]])
-    actionness = torch.tensor([0.3, 0.5, 0.9, 0.0, 0.9, 0.9])
-    scores = torch.tensor([[0.5, 0.4], [0.6, 0.2]])
-    found = recipe.propose(tcam, torch.tensor([0, 4, 6]), scores, actionness)
-    assert found.offsets.tolist() == [0, 1, 2, 5, 5]  # the map's own run of the second video comes first
-    assert list(zip(found.start.tolist(), found.end.tolist(), strict=True)) == [(1, 3), (1, 3), (0, 2), (0, 2), (0, 2)]
-    np.testing.assert_allclose(found.weight, [0.125, 0.75, 0.8, 0.8, 0.8], rtol=1e-6)
-    outside = torch.tensor([0.25, 0.25, 0, 0, 0])
-    torch.testing.assert_close(found.score, found.weight - 0.5 * outside)
-
-
-def test_scores_of_actionness_runs_do_not_depend_on_the_batch():
-    generator = torch.Generator().manual_seed(3)
-    tcam, actionness = torch.rand(90, K, generator=generator), torch.rand(90, generator=generator)
-    recipe = Recipe(lr=1.0, class_threshold=0.0, thresholds=(2.0,), actionness_thresholds=(0.2, 0.5), margin=0.3)
-    scores, cuts = torch.ones(3, K), [0, 40, 55, 90]
-    together = recipe.propose(tcam, torch.tensor(cuts), scores, actionness).score
-    apart = [
-        recipe.propose(tcam[a:b], torch.tensor([0, b - a]), scores[:1], actionness[a:b]).score
-        for a, b in pairwise(cuts)
-    ]
-    assert len(together) > 60
-    assert torch.equal(together, torch.cat(apart))
-
-
 @pytest.mark.parametrize("name", ["rskp", "wum"])
-def test_hosts_with_an_actionness(name):
+def test_backbones_with_an_actionness(name):
     activations = build(name).eval()(*padded(extra=2))
     assert activations.actionness.shape == (3, 13)
     assert 0 <= activations.actionness.min() <= activations.actionness.max() <= 1

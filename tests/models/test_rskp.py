@@ -6,7 +6,7 @@ import torch
 
 from pyws.models import RSKP, Memory
 from pyws.models.backbone import VideoBatch, cross_entropy, tag_targets
-from pyws.models.rskp import GAUFUSE_CONSISTENCY, Representatives, attention_contrast, teaching
+from pyws.models.rskp import GAUFUSE_CONSISTENCY, Representatives, attention_contrast, consistency_loss
 
 D, K = 6, 3
 
@@ -63,10 +63,10 @@ def test_parity_with_the_released_code(golden, case):
     labels = numbers["y"].bool()
     fore = sum(cross_entropy(branch.agnostic, tag_targets(labels, 0.0)) for branch in (plain, own))
     back = sum(cross_entropy(branch.wise, tag_targets(labels, 1.0)) for branch in (plain, own))
-    attention, taught = attention_contrast(plain.attention, batch), teaching(plain.logits, own.logits, batch)
+    attention, taught = attention_contrast(plain.attention, batch), consistency_loss(plain.logits, own.logits, batch)
     for name, loss in (("fore", fore), ("back", back), ("att", attention), ("spl", taught)):
         close(loss, numbers[f"loss/{name}"])
-    close(model.host_loss(batch, labels, 100)[1], fore + 0.2 * back + 0.1 * attention + taught)
+    close(model.backbone_loss(batch, labels, 100)[1], fore + 0.2 * back + 0.1 * attention + taught)
 
 
 def small(**options):
@@ -124,7 +124,7 @@ def test_the_memory_branch_enters_the_loss_after_its_epoch():
         expected = expected + weight * cross_entropy(branch.agnostic, tag_targets(labels, 0.0))
         expected = expected + 0.2 * weight * cross_entropy(branch.wise, tag_targets(labels, 1.0))
     teacher = 0.2 * recalled.logits + 0.8 * plain.logits
-    expected = expected + 0.5 * teaching(plain.logits, teacher, batch)
+    expected = expected + 0.5 * consistency_loss(plain.logits, teacher, batch)
     torch.testing.assert_close(model.loss(features, mask, labels, 101)[1], expected)
     assert not torch.isclose(model.loss(features, mask, labels, 100)[1], expected)
 

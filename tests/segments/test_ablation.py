@@ -1,4 +1,4 @@
-"""pyws segments ablate: what courses share and what they change, results that are kept, tables."""
+"""pyws segments ablate: what variants share and what they change, results that are kept, tables."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,7 @@ import torch
 
 from pyws import cli
 from pyws.data.features.dataset import open_features
-from pyws.segments.ablation import COURSES, METHODS, Ablation, Course, label_worth
+from pyws.segments.ablation import METHODS, VARIANTS, Ablation, Variant, label_worth
 from pyws.segments.config import PRESETS
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.train import train
@@ -32,13 +32,13 @@ def out(folder, tmp_path_factory):
     return path
 
 
-def cell(out, backbone, course):
-    return json.loads((out / "cells" / f"{backbone}-0-{course}.json").read_text())
+def cell(out, backbone, variant):
+    return json.loads((out / "cells" / f"{backbone}-0-{variant}.json").read_text())
 
 
-def test_all_courses_of_the_first_backbone(out):
+def test_all_variants_of_the_first_backbone(out):
     names = {path.stem for path in (out / "cells").glob("*.json")}
-    assert names == {f"stpn-0-{course}" for course in COURSES} | {f"bm-0-{course}" for course in SHORT}
+    assert names == {f"stpn-0-{variant}" for variant in VARIANTS} | {f"bm-0-{variant}" for variant in SHORT}
     assert cell(out, "stpn", "warm-up")["epochs"] == 4
     assert cell(out, "stpn", "delta")["epochs"] == 7
     assert set(cell(out, "bm", "longer")["mAP"]) == set(METHODS)
@@ -46,26 +46,26 @@ def test_all_courses_of_the_first_backbone(out):
     assert cell(out, "stpn", "gaussian")["labels"]["optimal"] > 0
 
 
-def test_a_course_is_a_run_of_its_own(out, folder):
+def test_a_variant_is_a_run_of_its_own(out, folder):
     """The copy of the warmed-up network goes on exactly as a run that trains like this from the start."""
     preset = replace(PRESETS["pyws"], epochs=7, lr=0.01)
     run = train("stpn", preset, open_features(folder, "training"), open_features(folder, "test"))
     assert run.history[-1]["mAP"] == cell(out, "stpn", "gaussian")["mAP"]["gaussian"]["average"]
 
 
-def test_what_courses_change():
+def test_what_variants_change():
     preset = PRESETS["pyws"]
-    plain = Course().of(preset, 350)
+    plain = Variant().of(preset, 350)
     assert plain.schedule.target(300) is None
     assert plain.schedule.rates == preset.schedule.rates
-    nms = Course("nms").of(preset, 350)
-    assert nms.labelling.merging == replace(preset.labelling.merging, method="nms")
-    assert Course("gaussian").of(preset, 350) == preset
-    delta = Course("gaussian", delta=True)
+    nms = Variant("nms").of(preset, 350)
+    assert nms.pseudo_labels.postprocess == replace(preset.pseudo_labels.postprocess, method="nms")
+    assert Variant("gaussian").of(preset, 350) == preset
+    delta = Variant("gaussian", delta=True)
     assert [delta.of(preset, 350).schedule.target(epoch).delta for epoch in (250, 251)] == [False, True]
     assert delta.of(preset, 70).schedule.targets[1].first == 50
     assert delta.of(PRESETS["paper"], 350) == PRESETS["paper"]
-    assert not Course("gaussian").of(PRESETS["paper"], 350).schedule.target(349).delta
+    assert not Variant("gaussian").of(PRESETS["paper"], 350).schedule.target(349).delta
     assert [Ablation(preset=name).whole for name in ("pyws", "paper", "released")] == ["gaussian", "delta", "delta"]
 
 

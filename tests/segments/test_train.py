@@ -13,13 +13,13 @@ from pyws.distributed import Group
 from pyws.errors import DataError, TrainingError
 from pyws.ops.linpro import Status
 from pyws.segments import batches, train
-from pyws.segments.backbones import HOSTS, build_host
+from pyws.segments.backbones import BACKBONES, build_backbone
 from pyws.segments.batches import Videos, by_length, noise_seeds, steps
-from pyws.segments.config import PRESETS, Merging
+from pyws.segments.config import PRESETS
 from pyws.segments.distribution_loss import distribution_loss, targets
-from pyws.segments.generation import generate, label
 from pyws.segments.inference import Maps, detect
-from pyws.segments.pseudo_labels import PseudoLabels
+from pyws.segments.postprocess import PostprocessConfig
+from pyws.segments.pseudo_labels import PseudoLabels, label_columns, pseudo_label_round
 from pyws.segments.schedule import SCHEDULES, Schedule, Target
 
 QUICK = replace(PRESETS["pyws"], epochs=6, lr=1e-2, batch=6, evaluate_every=3)
@@ -37,14 +37,14 @@ def held_out():
 
 
 def state(run):
-    return {name: tensor.clone() for name, tensor in run.host.model.state_dict().items()}
+    return {name: tensor.clone() for name, tensor in run.backbone.model.state_dict().items()}
 
 
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-# The released course by epoch: what is trained on, and the weight of its loss and the factor of the learning rate.
+# The released variant by epoch: what is trained on, and the weight of its loss and the factor of the learning rate.
 RELEASED = {
     0: (None, 0.0, 5e-5), 79: (None, 0.0, 5e-5), 80: (None, 0.0, 4e-5), 199: (None, 0.0, 4e-5),
     200: (None, 0.0, 2.05e-5), 201: ((1.0, False), 10.35, 2.05e-5), 229: ((1.0, False), 10 * 1.035**29, 2.05e-5),
@@ -68,14 +68,14 @@ def test_schedule_of_the_released_code():
 
 
 def test_consistency_of_the_released_code():
-    model = build_host("rskp", 4, ("a",), PRESETS["released"].hosts["rskp"]).model
+    model = build_backbone("rskp", 4, ("a",), PRESETS["released"].backbones["rskp"]).model
     assert [model.consistency_weight(epoch) for epoch in (0, 100, 101, 200, 201, 349)] == [1, 1, 0.5, 0.5, 1, 1]
     assert (model.mix, model.memory_class_bug) == (0.85, True)
 
 
 def test_schedule_of_the_paper():
     schedule = SCHEDULES["paper"]
-    assert schedule.generations == (200, 215, 230, 245, 270, 290)
+    assert schedule.rounds == (200, 215, 230, 245, 270, 290)
     assert set(schedule.temperatures) == {0.1}
     assert {schedule.rate(epoch) for epoch in range(350)} == {1.0}
 
@@ -86,29 +86,29 @@ def test_schedules_stretch(name, epochs):
     schedule = SCHEDULES[name].stretched(epochs)
     assert schedule.epochs == epochs
     assert schedule.loss_weight(epochs - 1) <= schedule.cap
-    if schedule.generations and epochs >= 35:
-        assert schedule.generations[0] == pytest.approx(epochs * 200 / 350, abs=0.51)
-        assert len(schedule.generations) == 6
-        assert schedule.host_epochs == schedule.generations[0]
+    if schedule.rounds and epochs >= 35:
+        assert schedule.rounds[0] == pytest.approx(epochs * 200 / 350, abs=0.51)
+        assert len(schedule.rounds) == 6
+        assert schedule.backbone_epochs == schedule.rounds[0]
 
 
 def test_host_clock_and_memory(data):
     full = train.begin("rskp", PRESETS["released"], data, CPU)
     assert full.config.schedule.epochs == 350
-    assert [full.host_epoch(epoch) for epoch in (0, 100, 349)] == [0, 100, 349]
+    assert [full.backbone_epoch(epoch) for epoch in (0, 100, 349)] == [0, 100, 349]
     assert [epoch for epoch in range(350) if full.fills_memory(epoch)] == [100]
-    quick = train.begin("rskp", replace(PRESETS["host"], epochs=20), data, CPU)
+    quick = train.begin("rskp", replace(PRESETS["baseline"], epochs=20), data, CPU)
     assert [epoch for epoch in range(20) if quick.fills_memory(epoch)] == [10]
-    assert train.begin("facnet", PRESETS["pyws"], data, CPU).config.schedule.generations[0] == 100
+    assert train.begin("facnet", PRESETS["pyws"], data, CPU).config.schedule.rounds[0] == 100
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"epochs": 0}, "epochs must be 1 or more, got 0"),
-        ({"generations": (3, 2), "temperatures": (1, 1)}, "generations must begin at rising epochs"),
-        ({"generations": (3,)}, "temperatures must be one for each generation, got 0 for 1"),
-        ({"epochs": 3, "generations": (3,), "temperatures": (1,)}, "generations must be below 3 epochs"),
+        ({"rounds": (3, 2), "temperatures": (1, 1)}, "rounds must begin at rising epochs"),
+        ({"rounds": (3,)}, "temperatures must be one for each round, got 0 for 1"),
+        ({"epochs": 3, "rounds": (3,), "temperatures": (1,)}, "rounds must be below 3 epochs"),
     ],
 )
 def test_bad_schedules(changes, message):
@@ -173,19 +173,19 @@ def test_floor_stops_negative_goals_only():
         assert abs(loss.item()) == pytest.approx(30.0 if moves else 10.0)
 
 
-def test_targets_without_a_previous_generation_are_the_labels():
+def test_targets_without_a_previous_round_are_the_labels():
     latest = PseudoLabels.of({(1, 0): [1.0, 2.0]})
     goals = targets(Target(0, 2.15, delta=True), latest, None, [0, 1], (3, 2))
     assert goals.tolist() == [[[0, 0]] * 3, [[pytest.approx(2.15), 0], [pytest.approx(4.3), 0], [0, 0]]]
 
 
-@pytest.mark.parametrize("backbone", HOSTS)
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_padded_batches_give_the_gradients_of_single_videos(backbone, data):
     labels = PseudoLabels.of({(video, video % 3): torch.rand(int(n)) for video, n in enumerate(data.lengths)})
     gradients = []
     for size in (10**6, 1):
         run = train.begin(backbone, replace(QUICK, batch_snippets=size), data, CPU)
-        run.host.model.double().train()
+        run.backbone.model.double().train()
         run.latest = labels
         videos = Videos(data, CPU)
         for batch in by_length(range(len(videos)), data.lengths, size):
@@ -194,7 +194,7 @@ def test_padded_batches_give_the_gradients_of_single_videos(backbone, data):
             _, own, distribution = train.batch_losses(run, videos_double, batch, epoch=5)
             assert distribution.ne(0).any()
             (own.sum() + distribution.sum()).backward()
-        gradients.append({name: weight.grad for name, weight in run.host.model.named_parameters()})
+        gradients.append({name: weight.grad for name, weight in run.backbone.model.named_parameters()})
     batched, single = gradients
     for name in single:
         torch.testing.assert_close(batched[name], single[name], rtol=1e-6, atol=1e-9, msg=name)
@@ -203,13 +203,13 @@ def test_padded_batches_give_the_gradients_of_single_videos(backbone, data):
 @pytest.mark.parametrize(("backbone", "clip"), [("rskp", None), ("stpn", None), ("rskp", 0.5)])
 def test_gradient_of_a_step_is_the_sum_the_mean_or_clipped(backbone, clip, data):
     run = train.begin(backbone, replace(QUICK, clip_norm=clip), data, CPU)
-    weights = list(run.host.model.parameters())
+    weights = list(run.backbone.model.parameters())
     for weight in weights:
         weight.grad = torch.ones_like(weight)
     train.join_gradients(run, 4, Group())
     norm = math.sqrt(sum(weight.numel() for weight in weights))
-    expected = 0.25 if run.host.recipe.average else 1.0 if clip is None else clip / norm
-    assert run.host.recipe.average == (backbone == "stpn")
+    expected = 0.25 if run.backbone.optim.average else 1.0 if clip is None else clip / norm
+    assert run.backbone.optim.average == (backbone == "stpn")
     for weight in weights:
         torch.testing.assert_close(weight.grad, torch.full_like(weight, expected))
 
@@ -233,13 +233,15 @@ class Alone(Group):
 
 @pytest.mark.parametrize("rules", ["pyws", "released"])
 def test_pseudo_labels_are_the_same_bytes_for_any_number_of_processes(rules, data):
-    host = build_host("rskp", data.width, data.classes, PRESETS[rules].hosts["rskp"])
-    videos, columns, recipe = Videos(data, CPU), {}, replace(host.recipe, class_threshold=0.0)
+    built = build_backbone("rskp", data.width, data.classes, PRESETS[rules].backbones["rskp"])
+    videos, columns, proposals = Videos(data, CPU), {}, replace(built.proposals, class_threshold=0.0)
     for world in (1, 2, 3):
         found = columns[world] = {}
         for rank in range(world):
             group = Alone(rank, world)
-            made = generate(host.model, recipe, videos, PRESETS[rules].labelling, 0.1, 150, group, (0, 1))
+            made = pseudo_label_round(
+                built.model, proposals, videos, PRESETS[rules].pseudo_labels, 0.1, 150, group, (0, 1)
+            )
             assert made.statuses()["optimal"] + made.statuses()["relaxed"] == len(made.video)
             for video in range(len(videos)):
                 found.update({(video, c): values.numpy().tobytes() for c, values in made.columns(video)})
@@ -248,13 +250,14 @@ def test_pseudo_labels_are_the_same_bytes_for_any_number_of_processes(rules, dat
 
 
 def test_detections_are_the_same_bits_for_any_number_of_processes(held_out):
-    host = build_host("rskp", held_out.width, held_out.classes)
-    recipe, videos = replace(host.recipe, class_threshold=0.0), Videos(held_out, CPU)
+    built = build_backbone("rskp", held_out.width, held_out.classes)
+    proposals, videos = replace(built.proposals, class_threshold=0.0), Videos(held_out, CPU)
     found = {}
     for world in (1, 2, 3):
         shares = [
-            detect(host.model, recipe, videos, Merging(), 150, Alone(rank, world)) for rank in range(world)
-        ]  # fmt: skip
+            detect(built.model, proposals, videos, PostprocessConfig(), 150, Alone(rank, world))
+            for rank in range(world)
+        ]
         columns = ("video", "label", "start", "end", "score")
         rows = [list(zip(*(getattr(share, name).tolist() for name in columns), strict=True)) for share in shares]
         assert all(rows)
@@ -264,12 +267,12 @@ def test_detections_are_the_same_bits_for_any_number_of_processes(held_out):
 
 
 def test_segments_of_rescaled_features_are_in_seconds_of_their_video(held_out):
-    host = build_host("rskp", held_out.width, held_out.classes)
+    built = build_backbone("rskp", held_out.width, held_out.classes)
     stretch = np.arange(1, len(held_out) + 1)
     durations = stretch * held_out.lengths / held_out.snippets_per_second
-    recipe = replace(host.recipe, class_threshold=0.0)
+    proposals = replace(built.proposals, class_threshold=0.0)
     plain, rescaled = (
-        detect(host.model, recipe, Videos(data, CPU), Merging(), 150)
+        detect(built.model, proposals, Videos(data, CPU), PostprocessConfig(temperature=0.03), 150)
         for data in (held_out, replace(held_out, durations=durations))
     )
     assert len(plain) == len(rescaled) > 0
@@ -278,8 +281,8 @@ def test_segments_of_rescaled_features_are_in_seconds_of_their_video(held_out):
 
 
 def test_pseudo_labels_keep_the_tags(data):
-    host = build_host("stpn", data.width, data.classes)
-    made = generate(host.model, host.recipe, Videos(data, CPU), QUICK.labelling, 0.1)
+    built = build_backbone("stpn", data.width, data.classes)
+    made = pseudo_label_round(built.model, built.proposals, Videos(data, CPU), QUICK.pseudo_labels, 0.1)
     assert len(made.video)
     assert torch.from_numpy(data.tags)[made.video, made.label].all()
     sizes = torch.from_numpy(data.lengths)[made.video]
@@ -288,44 +291,44 @@ def test_pseudo_labels_keep_the_tags(data):
 
 
 def test_released_labels_include_background_where_the_video_scores_it(data):
-    host = build_host("rskp", data.width, data.classes, PRESETS["released"].hosts["rskp"])
-    recipe, videos, background = replace(host.recipe, class_threshold=0.0), Videos(data, CPU), len(data.classes)
+    built = build_backbone("rskp", data.width, data.classes, PRESETS["released"].backbones["rskp"])
+    proposals, videos, background = replace(built.proposals, class_threshold=0.0), Videos(data, CPU), len(data.classes)
     for rules, expected in (("released", True), ("paper", False)):
-        made = generate(host.model, recipe, videos, PRESETS[rules].labelling, 0.1)
+        made = pseudo_label_round(built.model, proposals, videos, PRESETS[rules].pseudo_labels, 0.1)
         assert bool((made.label == background).any()) == expected
         goals = targets(Target(0), made, None, [0], (int(data.lengths[0]), background + 1))
         assert bool(goals[..., -1].any()) == expected
-    nowhere = generate(host.model, host.recipe, videos, PRESETS["released"].labelling, 0.1)
-    scores = [host.model.eval()(*videos.batch([video])).background.item() for video in range(len(videos))]
+    nowhere = pseudo_label_round(built.model, built.proposals, videos, PRESETS["released"].pseudo_labels, 0.1)
+    scores = [built.model.eval()(*videos.batch([video])).background.item() for video in range(len(videos))]
     assert set(nowhere.video[nowhere.label == background].tolist()) <= {v for v, s in enumerate(scores) if s >= 0.16}
 
 
 def test_labels_of_mean_rows_have_the_height_of_the_score():
     tcam = torch.zeros(10, 2)
     tcam[2:6, 1] = 0.5
-    recipe = replace(build_host("stpn", 2, ("a", "b")).recipe, thresholds=(0.1,))
+    proposals = replace(build_backbone("stpn", 2, ("a", "b")).proposals, thresholds=(0.1,))
     maps = Maps([0], torch.tensor([10]), tcam, torch.tensor([[0.0, 0.9]]), torch.empty(0))
-    for rules, height in ((PRESETS["pyws"].labelling, 0.5), (PRESETS["paper"].labelling, 0.125)):
-        [column] = label(maps, recipe, rules, torch.tensor([[False, True]]))
+    for rules, height in ((PRESETS["pyws"].pseudo_labels, 0.5), (PRESETS["paper"].pseudo_labels, 0.125)):
+        [column] = label_columns(maps, proposals, rules, torch.tensor([[False, True]]))
         assert (column.video, column.label, column.segments) == (0, 1, 1)
         torch.testing.assert_close(column.values, height * (tcam[:, 1] > 0))
 
 
-@pytest.mark.parametrize(("backbone", "rest"), [("rskp", 0.0), ("stpn", 1.0)])
-def test_what_a_host_is_taught_by(backbone, rest, data):
-    """The weight of the distribution loss, and background where no label is, are settings of the host."""
+@pytest.mark.parametrize(("backbone", "background"), [("rskp", 0.0), ("stpn", 1.0)])
+def test_what_a_backbone_is_trained_by(backbone, background, data):
+    """The weight of the distribution loss, and background where no label is, are overrides of the backbone."""
     run = train.begin(backbone, QUICK, data, CPU)
-    run.host.model.eval()
-    settings, videos = run.host.settings, Videos(data, CPU)
-    assert settings.rest == rest
+    run.backbone.model.eval()
+    overrides, videos = run.backbone.overrides, Videos(data, CPU)
+    assert overrides.background == background
     values = torch.zeros(int(data.lengths[2]))
     values[:4] = 0.5
     run.latest = PseudoLabels.of({(2, 0): values})
     activations, _, loss = train.batch_losses(run, videos, [2], 5)
-    goals = targets(Target(0), run.latest, None, [2], tuple(activations.logits[0][1].shape[1:]), rest)
-    assert goals[0, 4:, -1].tolist() == [0.5 * rest] * (len(values) - 4)
+    goals = targets(Target(0), run.latest, None, [2], tuple(activations.logits[0][1].shape[1:]), background)
+    assert goals[0, 4:, -1].tolist() == [0.5 * background] * (len(values) - 4)
     plain = distribution_loss(activations.logits, goals, torch.tensor([len(values)]))
-    torch.testing.assert_close(loss, settings.weight * run.config.schedule.loss_weight(5) * plain)
+    torch.testing.assert_close(loss, overrides.loss_weight * run.config.schedule.loss_weight(5) * plain)
 
 
 def test_training_lowers_the_loss_and_finds_segments(data, held_out):
@@ -336,7 +339,7 @@ def test_training_lowers_the_loss_and_finds_segments(data, held_out):
     assert run.best > 2 * first
     assert [record["epoch"] for record in run.history if "mAP" in record] == [2, 5, 8, 9]
     renewed = [record for record in run.history if "labels" in record]
-    assert [record["epoch"] for record in renewed] == list(run.config.schedule.generations)
+    assert [record["epoch"] for record in renewed] == list(run.config.schedule.rounds)
     assert all(record["labels"]["optimal"] >= len(data) // 2 for record in renewed)
 
 
@@ -354,8 +357,8 @@ class Killed(Exception):
 @pytest.mark.parametrize("moment", ["between epochs", "inside an epoch"])
 def test_resume_goes_on_bit_for_bit(moment, whole, data, held_out, tmp_path, monkeypatch):
     run, folder = whole
-    where = {"between epochs": "renew", "inside an epoch": "batch_losses"}[moment]
-    calls, kill_at = iter(range(1000)), {"renew": 2, "batch_losses": 11}[where]
+    where = {"between epochs": "label_round", "inside an epoch": "batch_losses"}[moment]
+    calls, kill_at = iter(range(1000)), {"label_round": 2, "batch_losses": 11}[where]
     usual = getattr(train, where)
 
     def killed(*arguments):
@@ -394,11 +397,11 @@ def test_a_finished_run_is_left_alone(whole, data, held_out, tmp_path):
 
 def test_another_run_in_the_folder_is_an_error(whole, data, held_out):
     _, folder = whole
-    with pytest.raises(DataError, match=r"config\.lr was 0\.01, now 0\.02; choose another folder"):
+    with pytest.raises(DataError, match=r"holds a run with config\.lr 0\.01, not 0\.02; choose another folder"):
         train.train("rskp", replace(QUICK, lr=0.02), data, held_out, folder)
-    with pytest.raises(DataError, match="backbone was 'rskp', now 'stpn'"):
+    with pytest.raises(DataError, match="holds a run with backbone 'rskp', not 'stpn'"):
         train.train("stpn", QUICK, data, held_out, folder)
-    with pytest.raises(DataError, match="is of another run: data was"):
+    with pytest.raises(DataError, match="holds a run with data '"):
         train.train("rskp", QUICK, feature_sets.draw(11), held_out, folder)
 
 
@@ -426,11 +429,11 @@ def test_bad_settings(changes, message):
         replace(QUICK, **changes)
 
 
-def test_unknown_ways_of_merging():
-    with pytest.raises(ValueError, match="method must be one of none, nms, gaussian, .*, got 'soft-nms'"):
-        Merging("soft-nms")
+def test_unknown_postprocessing():
+    with pytest.raises(ValueError, match="method must be one of none, nms, soft-nms, gaussian, .*, got 'wbf'"):
+        PostprocessConfig("wbf")
     with pytest.raises(ValueError, match="weigh_by must be one of score, inner, got 'outer'"):
-        Merging(weigh_by="outer")
+        PostprocessConfig(weigh_by="outer")
 
 
 def test_a_video_without_tags_is_named(data):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,9 @@ import tyro
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.errors import DataError
-from pyws.files import read_json, write_json
+from pyws.files import only_writer
 
+FORMAT, VERSION = "pyws demo", 2
 WRITTEN = ("clips", "masks", "streams", "segments", "classifier.safetensors", "training.png", "report.html")
 
 
@@ -43,61 +43,55 @@ def demo(
 
 def run_demo(config: Any, out: Path, common: Common) -> dict[str, Any]:
     """The demo with sizes of one's own (:class:`pyws.commands.demo.config.DemoConfig`); returns the manifest."""
+    from pyws.checkpoint import write_checkpoint
     from pyws.commands.demo.masks import annotate_clips
     from pyws.commands.demo.report import write_report
     from pyws.commands.demo.segments import find_segments
-    from pyws.commands.demo.train import draw_clips, train, write_tensors
+    from pyws.commands.demo.train import draw_clips, train
+    from pyws.run_manifest import RunManifest, new_document
 
     device, quiet = common.torch_device, common.quiet or common.json
-    manifest = _manifest(config, common.seed, str(device))
-    _claim(out, manifest)
-    with _reproducible(config.threads):
+    parameters = {"seed": common.seed, "device": str(device), "config": asdict(config)}
+    progress = {"data": "synthetic", "status": "started"}
+    manifest = new_document(FORMAT, VERSION, parameters, ["torch", "numpy", "scikit-image"], progress)
+    file = RunManifest(out / "manifest.json", manifest)
+    if out.exists() and not out.is_dir():
+        raise DataError(out, "must be a folder, but is a file")
+    with only_writer(out), _reproducible(config.threads):
+        _claim(out)
+        file.flush()
         clips = draw_clips(config, common.seed, quiet)
         trained = train(clips, config, common.seed, device, quiet)
-        write_tensors(out / "classifier.safetensors", trained.model.state_dict())
+        write_checkpoint(out / "classifier.safetensors", "pyws demo classifier", trained.model.state_dict())
         manifest["results"] = {
             "classifier": trained.results(),
             "masks": annotate_clips(trained.model, clips, config, out, device, quiet),
             "segments": find_segments(trained.model, config, common.seed, out, device, quiet),
         }
-    manifest["status"] = "done"
-    write_json(out / "manifest.json", manifest)
-    report = write_report(out)
+        manifest["status"] = "done"
+        file.flush()
+        report = write_report(out)
     common.say(_table(manifest["results"]))
     common.say(f"Pictures and all numbers: {report}")
     return manifest
 
 
-def _manifest(config: Any, seed: int, device: str) -> dict[str, Any]:
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "scikit-image")}
-    from pyws import __version__
+def _claim(out: Path) -> None:
+    """Take the folder, if it is empty or of an earlier demo; what that wrote goes away, nothing else does."""
+    from pyws.run_manifest import read_manifest
 
-    return {
-        "command": "pyws demo",
-        "data": "synthetic",
-        "status": "started",
-        "seed": seed,
-        "device": device,
-        "versions": {"pyws": __version__, **versions},
-        "config": asdict(config),
-    }
-
-
-def _claim(out: Path, manifest: dict[str, Any]) -> None:
-    """Take the folder, if it is new, empty or of an earlier demo; what that wrote goes away, nothing else does."""
-    if out.exists() and not out.is_dir():
-        raise DataError(out, "must be a folder, but is a file")
-    if out.is_dir() and any(out.iterdir()):
-        former = read_json(out / "manifest.json") if (out / "manifest.json").is_file() else None
-        if not isinstance(former, dict) or former.get("command") != "pyws demo":
-            raise DataError(out, "must be new, empty or of an earlier `pyws demo`, but holds other files; give -o")
+    if any(out.iterdir()):
+        try:
+            read_manifest(out / "manifest.json", FORMAT, VERSION)
+        except DataError as error:
+            rule = "must be new, empty or of an earlier `pyws demo`, but holds other files; give -o"
+            raise DataError(out, rule) from error
         for name in WRITTEN:
             path = out / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    write_json(out / "manifest.json", manifest)
 
 
 @contextmanager

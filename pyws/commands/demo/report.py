@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pyws.checkpoint import read_tensors
 from pyws.data.annotations.activitynet import Instances, read_detections, read_truth
 from pyws.files import read_json
 from pyws.report.html import Picture, Section, Table, write_html
@@ -91,8 +92,8 @@ def _segments(out: Path, results: dict[str, Any]) -> Section:
 
 
 def _about(manifest: dict[str, Any]) -> Section:
-    rows = [[name, str(value)] for name, value in manifest["versions"].items()]
-    rows += [["seed", str(manifest["seed"])], ["device", manifest["device"]]]
+    rows = [[name, str(value)] for name, value in manifest["packages"].items()]
+    rows += [[name, str(manifest["parameters"][name])] for name in ("seed", "device")]
     files = [
         ["clips/", "frames of the annotated clips, tags.csv, true masks (palette PNG)"],
         ["masks/", "init, pa/v0 (refined), slic (superpixels), overlays"],
@@ -105,12 +106,10 @@ def _about(manifest: dict[str, Any]) -> Section:
 
 
 def _draw_timelines(out: Path) -> None:
-    from safetensors.torch import load
-
     truth = read_truth(out / "streams" / "truth.json")
     found = {method: read_detections(out / "segments" / f"{method}.json") for method in METHODS}
     labels = list(truth.instances.labels)
-    tcam, pseudo = (load((out / "segments" / name).read_bytes()) for name in ("tcam.safetensors", "labels.safetensors"))
+    tcam, pseudo = (read_tensors(out / "segments" / f"{name}.safetensors")[0] for name in ("tcam", "labels"))
     columns = [list(found["none"].labels).index(label) for label in labels]
     for video, name in enumerate(truth.instances.videos):
         bars = {"truth": _bars(truth.instances, name), **{METHODS[m]: _bars(found[m], name) for m in METHODS}}

@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyws import ops
+from pyws.checkpoint import write_checkpoint
 from pyws.commands.demo.config import DemoConfig
-from pyws.commands.demo.train import as_input, write_tensors
+from pyws.commands.demo.train import as_input
 from pyws.data.annotations.activitynet import Instances, Truth, write_detections, write_truth
 from pyws.data.synthetic.clips import ACTIONS, ACTORS, Stream, make_stream
 from pyws.evaluation import detection_map
 from pyws.models.small3d import Small3D
 from pyws.progress import track
-from pyws.segments import fuse_detections, label_videos
+from pyws.segments import PostprocessConfig, fuse_detections, label_videos
 
 CLASSES = ACTIONS[:-1]  # rest is the background
 TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -45,16 +46,19 @@ def find_segments(
     found, scores = {}, {}
     proposals = _proposals(maps, truth, config, seconds)
     for method, options in METHODS.items():
-        found[method] = fuse_detections(proposals, method, **options, snippets_per_second=1 / seconds)
+        found[method] = fuse_detections(proposals, PostprocessConfig(method, **options), 1 / seconds)
         made_by = {"tool": "pyws demo", "data": "synthetic", "method": method, **options}
         write_detections(out / "segments" / f"{method}.json", found[method], made_by)
         scores[method] = detection_map(found[method], truth, protocol="activitynet", tious=TIOUS, subset="test")
     labels = label_videos(
-        proposals, truth, CLASSES, **METHODS["gaussian"], only_tags=True, snippets_per_second=1 / seconds, rows="mean"
-    )  # training videos have tags; rows as preset pyws has them
+        proposals, truth, CLASSES, PostprocessConfig(**METHODS["gaussian"]), rows="mean", only_tags=True,
+        snippets_per_second=1 / seconds,
+    )  # training videos have tags; rows as preset pyws has them  # fmt: skip
     pseudo = [one.labels for one in labels]
-    write_tensors(out / "segments" / "tcam.safetensors", dict(zip(truth.instances.videos, maps, strict=True)))
-    write_tensors(out / "segments" / "labels.safetensors", {one.video: one.labels for one in labels})
+    by_video = {"tcam": dict(zip(truth.instances.videos, maps, strict=True))}
+    by_video["labels"] = {one.video: one.labels for one in labels}
+    for name, curves in by_video.items():
+        write_checkpoint(out / "segments" / f"{name}.safetensors", f"pyws demo {name}", curves)
     inside = [_inside(stream, len(one), seconds) for stream, one in zip(streams, maps, strict=True)]
     return {
         "streams": len(streams),

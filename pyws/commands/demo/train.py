@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from torch.nn import functional
 
 from pyws.commands.demo.config import DemoConfig
 from pyws.data.synthetic.clips import ACTIONS, ACTORS, Clip, make_clip
-from pyws.files import atomic_write
 from pyws.models.small3d import Small3D
 from pyws.progress import track
 
@@ -97,11 +95,3 @@ def _right(model: Small3D, frames: np.ndarray, tags: Tensor, batch: int) -> Tens
     logits = torch.cat([model(as_input(part, tags.device)) for part in parts])
     actor, action = logits.split([len(ACTORS), len(ACTIONS)], 1)
     return (torch.stack([actor.argmax(1), action.argmax(1)], 1) == tags).double().mean(0)
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write named tensors as safetensors, whole or not at all."""
-    from safetensors.torch import save
-
-    with atomic_write(path, "wb") as file:
-        file.write(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))

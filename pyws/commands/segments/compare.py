@@ -12,6 +12,7 @@ import numpy as np
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
+from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.files import write_json
 from pyws.progress import track
 
@@ -51,7 +52,7 @@ def compare(
     ious: tuple[float, ...] = (0.1, 0.25, 0.4, 0.5, 0.6),
     temperatures: tuple[float, ...] = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0),
     overlap: Literal["iou", "own"] = "iou",
-    snippets_per_second: float = 25 / 16,
+    snippets_per_second: float = SNIPPETS_PER_SECOND,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Compare what suppression and fusion make of the same proposals; settings are chosen on one half of the videos.
@@ -138,7 +139,7 @@ def halve(truth: Truth, subset: str, seed: int) -> Truth:
 def settings_to_try(
     ious: Sequence[float], temperatures: Sequence[float], overlap: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The family of a setting, and its options of :func:`pyws.segments.fuse_detections`."""
+    """The family of a setting, and the fields of its :class:`pyws.segments.PostprocessConfig`."""
     from pyws.segments.postprocess import FUSIONS
 
     yield "none", {"method": "none"}
@@ -164,9 +165,9 @@ def run_trial(
 ) -> Trial:  # fmt: skip
     """Fuse with one setting and evaluate on both halves."""
     from pyws.evaluation import detection_map
-    from pyws.segments import fuse_detections
+    from pyws.segments import PostprocessConfig, fuse_detections
 
-    fused = fuse_detections(found, **options, snippets_per_second=snippets_per_second)
+    fused = fuse_detections(found, PostprocessConfig(**options), snippets_per_second)
     scores = [
         detection_map(fused, halved, protocol, tious, half, snippets_per_second=snippets_per_second) for half in _HALVES
     ]

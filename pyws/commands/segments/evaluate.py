@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
+from pyws.data.features.listing import SNIPPETS_PER_SECOND
 
 if TYPE_CHECKING:
     from pyws.evaluation import DetectionScores
@@ -25,7 +26,7 @@ def evaluate(
     tious: tuple[float, ...] | None = None,
     ambiguous: Path | None = None,
     missing_class: Literal["zero", "released"] = "zero",
-    snippets_per_second: float = 25 / 16,
+    snippets_per_second: float = SNIPPETS_PER_SECOND,
     foreign: Literal["ignored", "wrong"] = "ignored",
     duplicates: Literal["kept", "dropped"] = "kept",
     explain: tuple[str, ...] = (),

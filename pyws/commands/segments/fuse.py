@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
+from pyws.data.features.listing import SNIPPETS_PER_SECOND
 
 Method = Literal["none", "nms", "soft-nms", "gaussian", "uniform", "exponential", "t"]
 
@@ -23,7 +24,7 @@ def fuse(
     sign_weights: bool = False,
     ranking: Literal["score", "support"] = "score",
     snap: bool = False,
-    snippets_per_second: float = 25 / 16,
+    snippets_per_second: float = SNIPPETS_PER_SECOND,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Suppress or fuse the proposals of each video and class.
@@ -58,14 +59,14 @@ def fuse(
     pyws segments fuse proposals.json detections.json --method gaussian --iou 0.25
     """
     from pyws.data.annotations.activitynet import read_detections, write_detections
-    from pyws.segments import fuse_detections
+    from pyws.segments import PostprocessConfig, fuse_detections
 
     settings = {"method": method, "iou": iou, "temperature": temperature, "overlap": overlap, "sigma": sigma,
                 "sign_weights": sign_weights, "ranking": ranking, "snap": snap,
                 "snippets_per_second": snippets_per_second}  # fmt: skip
+    config = PostprocessConfig(method, temperature, iou, overlap, "score", sigma, sign_weights, ranking, snap)
     found = read_detections(proposals)
-    fused = fuse_detections(found, method, iou, temperature, overlap, sigma, snippets_per_second, sign_weights,
-                            ranking, snap)  # fmt: skip
+    fused = fuse_detections(found, config, snippets_per_second)
     write_detections(out, fused, settings)
     common.say(f"{out}: {len(fused)} detections from {len(found)} proposals of {len(found.videos)} videos")
     counts = {"videos": len(found.videos), "proposals": len(found), "detections": len(fused)}

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
+from pyws.data.features.listing import SNIPPETS_PER_SECOND
 
 
 def labels(
@@ -21,7 +22,7 @@ def labels(
     preset: Literal["paper", "released"] = "paper",
     rows: Literal["sum", "mean"] = "sum",
     only_tags: bool = False,
-    snippets_per_second: float = 25 / 16,
+    snippets_per_second: float = SNIPPETS_PER_SECOND,
     plot: Path | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def labels(
 
     from pyws.data.annotations.activitynet import read_detections, read_truth
     from pyws.errors import DataError
-    from pyws.segments import label_videos
+    from pyws.segments import PostprocessConfig, label_videos
     from pyws.segments.pseudo_labels import save_labels
 
     if out.suffix != ".safetensors":
@@ -74,8 +75,8 @@ def labels(
                 "rows": rows, "only_tags": only_tags, "snippets_per_second": snippets_per_second}  # fmt: skip
     found, known = read_detections(proposals), read_truth(truth)
     classes = sorted({*known.instances.labels, *(tag for tags in known.tags for tag in tags)})
-    videos = label_videos(found, known, classes, method, iou, temperature, overlap, preset, only_tags,
-                          snippets_per_second, rows)  # fmt: skip
+    config = PostprocessConfig(method, temperature, iou, overlap)
+    videos = label_videos(found, known, classes, config, preset, rows, only_tags, snippets_per_second)
     records = {
         one.video: {"snippets": len(one.labels), "segments": one.segments, "residual": one.residual, **one.statuses}
         for one in videos
@@ -87,6 +88,6 @@ def labels(
         from pyws.report.labels import draw_labels
         from pyws.segments import fuse_detections
 
-        fused = fuse_detections(found, method, iou, temperature, overlap, snippets_per_second=snippets_per_second)
+        fused = fuse_detections(found, config, snippets_per_second)
         draw_labels({"labels": out}, plot, {"truth": known.instances, "segments": fused})
     return report

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.segments.feature_sets import OnError, one_subset, say_skipped
-
-if TYPE_CHECKING:
-    pass
 
 
 def predict(
@@ -40,7 +37,7 @@ def predict(
     subset
         videos to look at; may be left out where the data set has one subset
     method
-        how proposals become segments: as in the run's preset, the host's suppression (nms), none, or a fusion
+        how proposals become segments: as in the run's preset, the backbone's suppression (nms), none, or a fusion
     temperature
         of the fusions, in place of the preset's
     iou
@@ -58,27 +55,27 @@ def predict(
 
     from pyws.data.annotations.activitynet import write_detections
     from pyws.data.features.dataset import open_features
-    from pyws.segments.backbones import check_data, load_host
+    from pyws.segments.backbones import check_data, load_backbone
     from pyws.segments.batches import Videos
-    from pyws.segments.checkpoint import read_checkpoint
-    from pyws.segments.config import Merging
     from pyws.segments.inference import detect
+    from pyws.segments.postprocess import PostprocessConfig
+    from pyws.segments.run_folder import open_checkpoint
 
-    saved = read_checkpoint(checkpoint)
-    host = load_host(saved)
+    saved = open_checkpoint(checkpoint)
+    built = load_backbone(saved)
     videos = open_features(data, one_subset(data, subset), on_error)
-    check_data(saved, host, videos)
+    check_data(saved, built, videos)
     given = {"method": None if method == "preset" else method, "temperature": temperature, "iou_threshold": iou,
              "overlap": overlap}  # fmt: skip
     chosen = {name: value for name, value in given.items() if value is not None}
-    merging = Merging(**{**saved.facts["config"]["detection"], **chosen})
+    config = PostprocessConfig(**{**saved.facts["config"]["detection"], **chosen})
     say_skipped(common, videos)
-    host.model.to(common.torch_device)
+    built.model.to(common.torch_device)
     quiet = common.quiet or common.json
     snippets = saved.facts["config"]["batch_snippets"]
-    found = detect(host.model, host.recipe, Videos(videos, common.torch_device), merging, snippets, quiet=quiet)
-    made_by = {"tool": "pyws segments predict", "backbone": host.name, "checkpoint": checkpoint.name,
-               "epoch": saved.facts["epoch"], **asdict(merging)}  # fmt: skip
+    found = detect(built.model, built.proposals, Videos(videos, common.torch_device), config, snippets, quiet=quiet)
+    made_by = {"tool": "pyws segments predict", "backbone": built.name, "checkpoint": checkpoint.name,
+               "epoch": saved.facts["epoch"], **asdict(config)}  # fmt: skip
     write_detections(out, found, made_by)
     common.say(f"{out}: {len(found)} segments in {len(videos)} videos")
     skipped = [str(problem) for problem in videos.skipped]

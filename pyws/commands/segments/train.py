@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.segments.feature_sets import OnError, one_subset, say_skipped
-
-if TYPE_CHECKING:
-    pass
-
 
 Protocol = Literal["thumos14", "activitynet"]
 
@@ -23,7 +19,7 @@ def train(
     data: Positional[Path],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     backbone: Literal["rskp", "stpn", "bm", "wum", "facnet"] = "rskp",
-    preset: Literal["pyws", "paper", "released", "host"] = "pyws",
+    preset: Literal["pyws", "paper", "released", "baseline"] = "pyws",
     recipe: Literal["thumos14", "activitynet"] = "thumos14",
     two_streams: bool = False,
     subset: str | None = None,
@@ -50,10 +46,10 @@ def train(
     backbone
         the network
     preset
-        pyws (recommended), paper, released (every departure of the released code), host (no pseudo labels)
+        pyws (recommended), paper, released (every departure of the released code), baseline (no pseudo labels)
     recipe
-        the data set that the host is set up for: its optimiser, losses, proposals and protocol; activitynet is
-        for rskp
+        the data set that the backbone is set up for: its optimiser, losses, proposals and protocol; activitynet
+        is for rskp
     two_streams
         a network for the first half of the feature columns (RGB) and one for the second (flow), as stpn,
         bm and facnet were published
@@ -62,15 +58,15 @@ def train(
     evaluate
         subset with annotated segments to evaluate on; best.safetensors is the best on it
     epochs
-        of the run, over which the preset's schedule is stretched; the host's own if not given
+        of the run, over which the preset's schedule is stretched; the backbone's own if not given
     lr
-        learning rate; the host's own if not given
+        learning rate; the backbone's own if not given
     batch
-        videos of an optimiser step; the host's own if not given
+        videos of an optimiser step; the backbone's own if not given
     evaluate_every
         epochs between evaluations
     protocol
-        of the evaluation, as in `pyws segments evaluate`; the recipe's if not given
+        of the evaluation, as in `pyws segments evaluate`; that of the recipe if not given
     tious
         IoU thresholds of the evaluation; the protocol's if not given
     on_error
@@ -108,7 +104,7 @@ def train(
     last = run.history[-1]
     if run.best is not None:
         common.say(f"average mAP {last['mAP']:.2f} after the last epoch, {run.best:.2f} at best")
-    common.say(f"{out}: {len(videos)} videos, {run.epoch} epochs; report.html shows the course of the run")
+    common.say(f"{out}: {len(videos)} videos, {run.epoch} epochs; report.html shows the curves of the run")
     skipped = [str(problem) for each in (videos, held_out) if each is not None for problem in each.skipped]
     return {"out": str(out), "backbone": backbone, "preset": preset, "videos": len(videos), "epochs": run.epoch,
             "best": run.best, "last": last, "skipped": skipped}  # fmt: skip
