@@ -160,3 +160,25 @@ def test_classes_out_of_range():
         scores(annotation + 3, annotation, superpixels)
     with pytest.raises(ValueError, match=r"must be in 0..3"):
         scores(annotation, annotation - 1, superpixels)
+
+
+def test_spread_against_resampled_frames() -> None:
+    """The standard deviation over many draws, each scored by a criterion of its own."""
+    generator = torch.Generator().manual_seed(0)
+    frames = [
+        (*torch.randint(3, (2, 1, 6, 8), generator=generator), torch.arange(48).reshape(1, 6, 8) // 4) for _ in range(5)
+    ]
+    whole = Criterion(3)
+    for prediction, annotation, superpixels in frames:
+        whole.add(prediction, annotation, superpixels)
+    found = []
+    for _ in range(400):
+        one = Criterion(3)
+        for index in torch.randint(5, (5,), generator=generator):
+            one.add(*frames[index])
+        found.append(one.scores().ric)
+    assert whole.spread(400)["ric"] == pytest.approx(float(torch.tensor(found).std(correction=0)), rel=0.15)
+    assert whole.spread() == whole.spread()
+    alone = Criterion(3)
+    alone.add(*frames[0])
+    assert alone.spread() == {"rii": 0.0, "miou_pa": 0.0, "ric": 0.0}

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,13 +91,16 @@ def small(backbone: str = "", classes: int = 3, weights: Any = None, **options: 
     return DeepLabV2(nn.Sequential(*layers), 16, classes, **options)
 
 
+PAPER = {"choose_after": 0.0, "noise": 0.0}
+
+
 def tiny(**loop: Any) -> SelfTrainingConfig:
     """Two versions of two epochs, in a second."""
     return SelfTrainingConfig(
         SelectionConfig(rule="discriminator", min_per_class=2),
         DiscriminatorConfig(patch_size=36, width=2, epochs=1, threshold=0.0),
         TrainingConfig(crop=40, batch=3, max_epoch=2, lr=0.2),
-        LoopConfig(**{"max_versions": 2, "outer_tolerance": 0.0, "validation": "frames", "empty": "keep", **loop}),
+        LoopConfig(**{"max_versions": 2, "outer_tolerance": 0.0, "validation": "frames", **PAPER, **loop}),
     )
 
 
@@ -168,25 +171,56 @@ def test_inner_convergence() -> None:
     rising = [0.1, 0.2, 0.2005, 0.2009, 0.25]
     assert best_epoch(rising) == 4
     assert best_epoch([0.3, 0.3, 0.1]) == 0
+    assert [best_epoch([0.9, 0.2, 0.3, 0.1][:count], first=1) for count in (1, 2, 3, 4)] == [0, 1, 2, 2]
     assert not epochs_are_enough(rising, patience=3, tolerance=0.001)
     assert epochs_are_enough(rising[:4], patience=2, tolerance=0.001)
     assert not epochs_are_enough(rising[:4], patience=2, tolerance=0.0)
     assert not epochs_are_enough([], patience=1, tolerance=0.0)
 
 
-def test_outer_convergence() -> None:
-    def versions(*scores: float, foreground: bool = True) -> list[dict[str, Any]]:
-        return [{"best_score": score, "foreground": foreground} for score in scores]
+def versions(*scores: float, foreground: bool = True, agreements: Sequence[float] = ()) -> list[dict[str, Any]]:
+    """Of spreads of .02."""
+    spreads = {"spread": 0.02, "miou_pa_v0_spread": 0.02, "foreground": foreground}
+    agreements = agreements or [0.5] * len(scores)
+    return [{"best_score": a, "miou_pa_v0": b, **spreads} for a, b in zip(scores, agreements, strict=True)]
 
-    loop = LoopConfig()
+
+def test_outer_convergence() -> None:
+    loop = LoopConfig(noise=0.0)
     assert why_stop(versions(0.1), loop) is None
     assert why_stop(versions(0.1, 0.2, 0.3), loop) is None
     assert why_stop(versions(0.1, 0.2, 0.3, 0.4), loop) == "4 versions are done"
-    assert why_stop(versions(0.3, 0.304), loop) == "the best ric rose by no more than 0.005"
-    assert why_stop(versions(0.3, 0.1, 0.302), loop) == "the best ric rose by no more than 0.005"
+    assert why_stop(versions(0.3, 0.306), loop) is None
+    for scores in ((0.3, 0.304), (0.3, 0.1, 0.302)):
+        assert str(why_stop(versions(*scores), loop)).startswith("the best ric rose by no more than 0.005")
     assert why_stop(versions(0.0, foreground=False), loop) == "version 0 predicts background only"
-    assert returned_version(versions(0.1, 0.4, 0.3), "best") == 1
-    assert returned_version(versions(0.1, 0.4, 0.3), "last") == 2
+    assert returned_version(versions(0.1, 0.4, 0.3), loop) == 1
+    assert returned_version(versions(0.1, 0.4, 0.3), LoopConfig(returned="last")) == 2
+
+
+def test_differences_within_the_noise_decide_nothing() -> None:
+    loop = LoopConfig()
+    assert str(why_stop(versions(0.3, 0.319), loop)) == (
+        "the best ric rose by no more than 0.005 and the noise: 0.319 after 0.300 (spread 0.020)"
+    )
+    assert why_stop(versions(0.3, 0.321), loop) is None
+    assert returned_version(versions(0.3, 0.319), loop) == 0
+    assert returned_version(versions(0.3, 0.321, 0.33), loop) == 1
+
+
+def test_a_version_that_strays_from_the_first_masks_is_not_returned() -> None:
+    """RIC rises from version to version while agreement with PA.v0 falls, as on DAVIS."""
+    loop = LoopConfig()
+    found = versions(1.045, 1.172, agreements=(0.70, 0.62))
+    assert str(why_stop(found, loop)) == (
+        "version 1 agrees less with the first pseudo-annotations than version 0: "
+        "mIoU 0.620 against 0.700 (spread 0.020)"
+    )
+    assert returned_version(found, loop) == 0
+    assert returned_version(found, LoopConfig(noise=0.0)) == 1
+    within = versions(1.045, 1.172, agreements=(0.70, 0.69))
+    assert why_stop(within, loop) is None
+    assert returned_version(within, loop) == 1
 
 
 def test_variants() -> None:
@@ -202,6 +236,8 @@ def test_variants() -> None:
         (lambda: LoopConfig(patience=0), "patience and max_versions must be >= 1"),
         (lambda: LoopConfig(validation_share=1.0), "validation_share must be in"),
         (lambda: LoopConfig(tolerance=-1.0), "must be >= 0"),
+        (lambda: LoopConfig(noise=-1.0), "must be >= 0"),
+        (lambda: LoopConfig(choose_after=1.0), r"choose_after must be in \[0, 1\)"),
         (lambda: TrainingConfig(crop=0), "crop must be >= 1, got 0"),
         (lambda: TrainingConfig(rates=(-1,)), "rates must be >= 0"),
         (lambda: TrainingConfig(scale=(2.0, 0.5)), "scale must be a range above 0"),
@@ -251,6 +287,9 @@ def test_what_is_held_out(init: Path, tmp_path: Path) -> None:
     learned, held_out = split(data, LoopConfig(validation="frames"), 0)
     assert held_out == tuple(Frame(video, "1") for video in VIDEOS)
     assert len(learned) == 8
+    data.subsets["swan_b"] = "val"
+    for seed in range(3):
+        assert split(data, LoopConfig(), seed)[1] == tuple(Frame("swan_b", str(index)) for index in range(3))
 
 
 def test_damaged_first_stages_are_named(init: Path, tmp_path: Path) -> None:
@@ -306,6 +345,8 @@ def test_a_run(init: Path, whole: Path) -> None:
     assert [row["epoch"] for row in first["curve"]] == [0, 1]
     assert all(row["ric"] == row["miou_pa"] + 0.5 * row["rii"] for row in first["curve"])
     assert first["best_score"] == max(row["ric"] for row in first["curve"])
+    assert first["miou_pa_v0"] == first["curve"][first["best_epoch"]]["miou_pa"]
+    assert all(row["spread"] > 0 and row["ric_v0"] == row["ric"] for row in first["curve"])
     assert first["selection"]["selected"] == 8
     frames = {str(path.relative_to(init / "pa/v0")) for path in (init / "pa/v0").rglob("*.png")}
     assert {str(path.relative_to(whole / "pa/v1")) for path in (whole / "pa/v1").rglob("*.png")} == frames
@@ -410,6 +451,31 @@ def test_background_only(init: Path, small_networks: None, tmp_path: Path, monke
     manifest = SelfTraining(init, tmp_path, tiny(), quiet=True).run()
     assert manifest["stopped"] == "version 0 predicts background only"
     assert manifest["versions"][0]["best_score"] == 0
+
+
+def test_disagreement_with_the_first_masks_is_left_out(
+    init: Path, small_networks: None, whole: Path, tmp_path: Path
+) -> None:
+    run = SelfTraining(init, tmp_path, tiny(disagreement="ignore"), quiet=True)
+    (tmp_path / "models").mkdir()
+    shutil.copy(whole / "models/v0.safetensors", tmp_path / "models")
+    run._predict(run.manifest["versions"][0])
+    differ = 0
+    for path in (whole / "pa/v1").rglob("*.png"):
+        name = path.relative_to(whole / "pa/v1")
+        predicted, first, found = (read_mask(p / name) for p in (whole / "pa/v1", init / "pa/v0", tmp_path / "pa/v1"))
+        np.testing.assert_array_equal(found, np.where(predicted == first, first, 255))
+        differ += int((found == 255).sum())
+    assert differ
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_only_late_epochs_are_chosen(init: Path, small_networks: None, tmp_path: Path, epochs: int) -> None:
+    config = tiny(choose_after=0.67, max_versions=1, patience=1, tolerance=9.0)
+    config = replace(config, training=replace(config.training, max_epoch=epochs))
+    (version,) = SelfTraining(init, tmp_path, config, quiet=True).run()["versions"]
+    assert len(version["curve"]) == epochs
+    assert version["best_epoch"] == epochs - 1
 
 
 @pytest.mark.parametrize("empty", ["keep", "drop"])

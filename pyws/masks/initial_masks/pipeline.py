@@ -94,6 +94,7 @@ def _annotate_video(
         "source": os.path.abspath(video.source),  # masks train may run elsewhere
         "tags": [annotator.space.names[index] for index in ids or video.tags],
         "ids": list(ids or video.tags),
+        "subset": video.subset,
     }
     if not ids:
         return {**state, "status": "left out", "error": f"shows {len(video.tags)} tags"}

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from pyws import ops
+from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import write_mask
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json, write_json
@@ -35,7 +36,14 @@ from pyws.masks.checkpoint import load_checkpoint, save_checkpoint
 from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection, select, summary, write_selection
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
 from pyws.masks.self_training.ric import Criterion
-from pyws.masks.self_training.stopping import LoopConfig, best_epoch, epochs_are_enough, returned_version, why_stop
+from pyws.masks.self_training.stopping import (
+    LoopConfig,
+    best_epoch,
+    epochs_are_enough,
+    first_choice,
+    returned_version,
+    why_stop,
+)
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, seed_of
 from pyws.masks.self_training.train_segmentation import (
     TrainingConfig,
@@ -50,7 +58,7 @@ from pyws.progress import track
 
 Variant = Literal["ws2", "model-s", "baseline"]
 
-FORMAT = "pyws masks train 2"
+FORMAT = "pyws masks train 3"
 STATES = ("selecting", "training", "deciding", "predicting", "done")
 
 
@@ -171,22 +179,24 @@ class SelfTraining:
         frames, held_out = self._frames(number)
         seed = seed_of(self.config.seed, "train", number)
         model, optimizer, curve = self._start(number, seed)
+        first = first_choice(self.config.training.max_epoch, loop.choose_after)
         for epoch in track(range(self.config.training.max_epoch), f"version {number}", quiet=self.quiet):
             if epoch < len(curve):
                 continue
-            if epochs_are_enough([row[loop.criterion] for row in curve], loop.patience, loop.tolerance):
+            if epochs_are_enough([row[loop.criterion] for row in curve[first:]], loop.patience, loop.tolerance):
                 break
             folder = self.annotations(number)
             loss = train_epoch(
                 model, optimizer, self.data, folder, frames, self.config.training, epoch, seed, self.device
             )
             curve.append({"epoch": epoch, "loss": loss, **self._score(model, held_out, number)})
-            if best_epoch([row[loop.criterion] for row in curve]) == epoch:
+            if best_epoch([row[loop.criterion] for row in curve], first) == epoch:
                 save_checkpoint(self.model_file(number), model, None, {"version": number, **curve[-1]})
             save_checkpoint(self._last(number), model, optimizer, {"curve": curve})
-        best = best_epoch([row[loop.criterion] for row in curve])
+        best = best_epoch([row[loop.criterion] for row in curve], first)
         version["curve"], version["best_epoch"] = curve, best
-        version["best_score"], version["foreground"] = curve[best][loop.criterion], curve[best]["foreground"]
+        version["best_score"], version["spread"] = curve[best][loop.criterion], curve[best]["spread"]
+        version |= {key: curve[best][key] for key in ("miou_pa_v0", "miou_pa_v0_spread", "foreground")}
         version["state"] = "deciding"
 
     def _decide(self, version: dict[str, Any]) -> None:
@@ -213,6 +223,8 @@ class SelfTraining:
             ids = mask.numpy()
             if loop.empty == "keep" and not ids.any():
                 ids = self.data.mask(old, frame)
+            if loop.disagreement == "ignore":
+                ids = np.where(ids == self.data.mask(self.annotations(0), frame), ids, IGNORE)
             write_mask(frame.png(new), ids)
         version["state"] = "done"
         self.manifest["versions"].append(self._new_version(number + 1))
@@ -220,7 +232,7 @@ class SelfTraining:
     def _finish(self, reason: str) -> None:
         """Choose the model that the run ends with."""
         trained = [version for version in self.manifest["versions"] if "best_score" in version]
-        number = returned_version(trained, self.config.loop.returned)
+        number = returned_version(trained, self.config.loop)
         with atomic_write(self.out / "model.safetensors", "wb") as file:
             file.write(self.model_file(number).read_bytes())
         self.manifest["versions"][-1]["state"] = "done"
@@ -285,13 +297,16 @@ class SelfTraining:
             now.add(mask[None], self._mask(number, frame), labels)
             if number > 0:
                 first.add(mask[None], self._mask(0, frame), labels)
-        scores = now.scores()
-        against_first = (first if number > 0 else now).scores().miou_pa
+        fixed = first if number > 0 else now
+        scores, against_first = now.scores(), fixed.scores().miou_pa
         return {
             "rii": scores.rii,
             "miou_pa": scores.miou_pa,
             "ric": scores.ric,
+            "spread": now.spread()[loop.criterion],
             "miou_pa_v0": against_first,
+            "miou_pa_v0_spread": fixed.spread()["miou_pa"],
+            "ric_v0": against_first + loop.rii_weight * scores.rii,
             "foreground": foreground,
         }
 
@@ -370,9 +385,10 @@ def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def split(data: Annotations, loop: LoopConfig, seed: int) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    """Frames to train on and to score on, drawn by the seed.
+    """Frames to train on and to score on.
 
-    Whole videos are held out such that every tag keeps a video to train on.
+    Whole videos are held out: those of the data set's own subset "val", or else some that the seed draws such that
+    every tag keeps a video to train on.
 
     Raises
     ------
@@ -381,7 +397,8 @@ def split(data: Annotations, loop: LoopConfig, seed: int) -> tuple[tuple[Frame, 
     if loop.validation == "frames":
         held_out = _every_so_many(data.frames, loop.validation_share)
     else:
-        held_out = _whole_videos(data, loop.validation_share, seed)
+        own = {frame for frame in data.frames if data.subsets[frame.video] == "val"}
+        held_out = own or _whole_videos(data, loop.validation_share, seed)
     if not held_out or len(held_out) == len(data.frames):
         raise DataError(data.folder, f"has no {loop.validation} to spare for scoring; use --validation frames")
     return tuple(frame for frame in data.frames if frame not in held_out), tuple(

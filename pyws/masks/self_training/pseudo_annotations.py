@@ -62,6 +62,8 @@ class Annotations:
             raise DataError(folder, "must hold masks of at least one video, found none that is done")
         self.tags = {name: tuple(sorted(video["ids"])) for name, video in done.items()}
         """Ids that each video may show."""
+        self.subsets = {name: video.get("subset", "") for name, video in done.items()}
+        """Of the data set that videos are from: train, val or test; empty where it has none."""
         self.sources = {name: Path(video["source"]) for name, video in done.items()}
         self.frames = tuple(
             Frame(name, path.stem) for name in done for path in in_order((folder / "pa/v0" / name).glob("*.png"))

@@ -22,22 +22,32 @@ class LoopConfig:
     """Count the background in the score."""
     binary: bool = False
     """Score foreground against background."""
+    choose_after: float = 0.67
+    """Share of the planned epochs after which an epoch may be chosen: before, the learning rate is high and scores
+    swing. 0: any epoch, and patience counts from the first (the paper's words)."""
     patience: int = 5
-    """Epochs without a rise after which a version is done."""
+    """Epochs without a rise after which a version is done, of those that may be chosen."""
     tolerance: float = 0.001
     """What counts as a rise of the score from epoch to epoch."""
     max_versions: int = 4
     """Versions of pseudo-annotations that are trained on, at most; the first is what masks init wrote."""
     outer_tolerance: float = 0.005
     """What counts as a rise of the best score from version to version."""
+    noise: float = 1.0
+    """Spreads of a score, by bootstrap over the frames held out, that a difference between versions must exceed to
+    count. 0: any difference counts (the paper's words)."""
     returned: Literal["best", "last"] = "best"
-    """The model that the run ends with: of the version with the best score, or of the last (the paper's words)."""
+    """The model that the run ends with: of the version with the best score that still agrees with the first
+    pseudo-annotations, or of the last (the paper's words)."""
     start: Literal["backbone", "previous"] = "backbone"
     """Weights that a version starts from: the classifier's, or those of the version before."""
     constrain_labels: bool = True
     """A predicted pseudo-annotation has no ids but the video's tags."""
     refine_pa: bool = False
     """Refine predicted pseudo-annotations by superpixels."""
+    disagreement: Literal["predict", "ignore"] = "predict"
+    """A pixel of a predicted pseudo-annotation that disagrees with the first one: take the prediction, or leave it out
+    (id 255)."""
     empty: Literal["keep", "drop"] = "keep"
     """A frame without a prediction: keep its pseudo-annotation of before, or go on without the frame."""
     validation: Literal["videos", "frames"] = "videos"
@@ -52,13 +62,26 @@ class LoopConfig:
             raise ValueError(f"loop: patience and max_versions must be >= 1, got {self.patience}, {self.max_versions}")
         if not 0 < self.validation_share < 1:
             raise ValueError(f"loop: validation_share must be in (0, 1), got {self.validation_share}")
-        if self.tolerance < 0 or self.outer_tolerance < 0 or self.rii_weight < 0:
-            raise ValueError("loop: tolerances and rii_weight must be >= 0")
+        if not 0 <= self.choose_after < 1:
+            raise ValueError(f"loop: choose_after must be in [0, 1), got {self.choose_after}")
+        if self.tolerance < 0 or self.outer_tolerance < 0 or self.rii_weight < 0 or not self.noise >= 0:
+            raise ValueError("loop: tolerances, noise and rii_weight must be >= 0")
 
 
-def best_epoch(scores: Sequence[float]) -> int:
-    """Index of the highest score, the first of equals."""
-    return max(range(len(scores)), key=lambda epoch: (scores[epoch], -epoch))
+def first_choice(epochs: int, share: float) -> int:
+    """The first of so many epochs that may be chosen; the last one always may.
+
+    Examples
+    --------
+    >>> first_choice(96, 0.67), first_choice(2, 0.67), first_choice(8, 0.0)
+    (64, 1, 0)
+    """
+    return min(int(share * epochs), epochs - 1)
+
+
+def best_epoch(scores: Sequence[float], first: int = 0) -> int:
+    """Index of the highest score from index ``first`` on, the first of equals."""
+    return max(range(min(first, len(scores) - 1), len(scores)), key=lambda epoch: (scores[epoch], -epoch))
 
 
 def epochs_are_enough(scores: Sequence[float], patience: int, tolerance: float) -> bool:
@@ -85,20 +108,47 @@ def why_stop(versions: Sequence[dict[str, Any]], config: LoopConfig) -> str | No
 
     Parameters
     ----------
-    versions : what is known of each, ``{"best_score", "foreground", ...}``; ``foreground`` tells whether its model
-        found anything on the frames held out
+    versions : what is known of each, ``{"best_score", "spread", "miou_pa_v0", "miou_pa_v0_spread", "foreground"}``;
+        ``foreground`` tells whether its model found anything on the frames held out, ``miou_pa_v0`` how far its masks
+        agree with the first pseudo-annotations
     """
     last = versions[-1]
     if not last["foreground"]:
         return f"version {len(versions) - 1} predicts background only"
+    if strays(versions, len(versions) - 1, config.noise):
+        return (
+            f"version {len(versions) - 1} agrees less with the first pseudo-annotations than version 0: mIoU "
+            f"{last['miou_pa_v0']:.3f} against {versions[0]['miou_pa_v0']:.3f} (spread {last['miou_pa_v0_spread']:.3f})"
+        )
     before = [version["best_score"] for version in versions[:-1]]
-    if before and last["best_score"] - max(before) <= config.outer_tolerance:
-        return f"the best {config.criterion} rose by no more than {config.outer_tolerance}"
+    if before and last["best_score"] - max(before) <= max(config.outer_tolerance, config.noise * last["spread"]):
+        return (
+            f"the best {config.criterion} rose by no more than {config.outer_tolerance} and the noise: "
+            f"{last['best_score']:.3f} after {max(before):.3f} (spread {last['spread']:.3f})"
+        )
     if len(versions) >= config.max_versions:
         return f"{config.max_versions} versions are done"
     return None
 
 
-def returned_version(versions: Sequence[dict[str, Any]], rule: str) -> int:
-    """The version whose model the run ends with."""
-    return len(versions) - 1 if rule == "last" else best_epoch([version["best_score"] for version in versions])
+def strays(versions: Sequence[dict[str, Any]], number: int, noise: float) -> bool:
+    """Whether a version agrees less with the first pseudo-annotations than version 0 does, beyond ``noise`` spreads.
+
+    Versions agree with each other ever more, good or bad: each learns what the one before predicted. The first
+    pseudo-annotations are a reference that does not move. Never with ``noise`` 0, which looks at the score alone.
+    """
+    first, own = versions[0], versions[number]
+    return noise > 0 and own["miou_pa_v0"] < first["miou_pa_v0"] - noise * own["miou_pa_v0_spread"]
+
+
+def returned_version(versions: Sequence[dict[str, Any]], config: LoopConfig) -> int:
+    """The version whose model the run ends with: the last, or the first with the best score of those that do not
+    stray from version 0, where a score within the noise of an earlier one is no better."""
+    if config.returned == "last":
+        return len(versions) - 1
+    chosen = 0
+    for number, version in enumerate(versions):
+        rise = version["best_score"] - versions[chosen]["best_score"]
+        if rise > config.noise * version["spread"] and not strays(versions, number, config.noise):
+            chosen = number
+    return chosen
