@@ -14,6 +14,7 @@ from pyws.data.features.listing import SNIPPETS_PER_SECOND
 if TYPE_CHECKING:
     from pyws.evaluation import DetectionScores
     from pyws.evaluation.attribution import Attribution
+    from pyws.evaluation.diagnosis import Diagnosis
 
 _SHOWN = 12  # classes and videos in a table; the others are one row
 
@@ -30,6 +31,7 @@ def evaluate(
     foreign: Literal["ignored", "wrong"] = "ignored",
     duplicates: Literal["kept", "dropped"] = "kept",
     explain: tuple[str, ...] = (),
+    diagnose: float | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Score detections against ground truth: mean average precision.
@@ -61,6 +63,9 @@ def evaluate(
     explain
         what to compare with: other detections (a file), another protocol, and zero or released, one or more
         of these; prints what the difference is made of, by rules, classes and videos
+    diagnose
+        an IoU threshold; prints which kinds of false positives there are and what they cost, and which instances
+        are missed, by length, number in the video and class
 
     Examples
     --------
@@ -88,7 +93,36 @@ def evaluate(
         for table in _explanation(why):
             common.say(table)
         document["explanation"] = why.to_dict()
+    if diagnose is not None:
+        from pyws.evaluation.detection import rules_of
+        from pyws.evaluation.diagnosis import diagnose as find_errors
+
+        these = rules_of(protocol, tious, subset, missing_class, snippets_per_second, foreign, duplicates)
+        errors = find_errors(truth, predictions, these, diagnose, ambiguous)
+        for table in _diagnosis(errors):
+            common.say(table)
+        document["diagnosis"] = errors.to_dict()
     return document
+
+
+def _diagnosis(found: Diagnosis) -> Iterator[Any]:
+    """A table of the errors, and one of the misses by each property."""
+    from rich import box
+    from rich.table import Table
+
+    title = f"predictions at IoU {found.tiou:g}, mAP {found.map:.2f}, and mAP gained without the errors of a kind"
+    table = Table("kind", "predictions", "gain", title=title, title_justify="left", box=box.SIMPLE)
+    for kind, count in found.kinds.items():
+        table.add_row(kind, str(count), f"{found.gains[kind]:+.2f}" if kind in found.gains else "")
+    yield table
+    for name, rows in (("length", found.lengths), ("instances in the video", found.counts), ("class", found.classes)):
+        columns = (name, "instances", "found", "%", "missed, touched", "missed, untouched")
+        table = Table(*columns, title=f"instances by {name}", title_justify="left", box=box.SIMPLE)
+        for group, row in rows.items():
+            untouched = row.instances - row.found - row.touched
+            share = f"{100 * row.found / row.instances:.1f}"
+            table.add_row(group, str(row.instances), str(row.found), share, str(row.touched), str(untouched))
+        yield table
 
 
 def _other(words: tuple[str, ...], protocol: str, missing_class: str) -> tuple[Path | None, str, str]:
