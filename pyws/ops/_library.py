@@ -275,6 +275,12 @@ def check_count(op: str, name: str, value: Any, minimum: int, maximum: int) -> N
         raise ValueError(f"{op}: {name} must be in {minimum}..{maximum}, got {value}")
 
 
+def check_table(op: str, superpixels: int, classes: int) -> None:
+    """Raise where a frame would have a table of 2^31 or more counters of superpixels and classes."""
+    if superpixels * classes >= 2**31:
+        raise ValueError(f"{op}: num_superpixels * num_classes must be below 2**31, got {superpixels} * {classes}")
+
+
 def refuse_grad(op: str, **arguments: Any) -> None:
     """Raise where a gradient, or a tangent of forward mode, is asked for through an operation that has none."""
     if torch.is_grad_enabled():

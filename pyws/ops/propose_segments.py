@@ -88,7 +88,9 @@ def propose_segments(
     refuse_vmap(op)
     check_choice(op, "scoring", scoring, ("released", "paper"))
     check_range(op, "margin", margin, ">= 0", 0 <= margin < math.inf)
-    check_range(op, "min_length", min_length, "an integer >= 1", isinstance(min_length, int) and min_length >= 1)
+    check_range(
+        op, "min_length", min_length, "an integer >= 1", isinstance(min_length, int) and 1 <= min_length < 2**63
+    )
     levels = [float(threshold) for threshold in thresholds]
     released_or_margin = None if scoring == "released" else margin
     _check(tcam, offsets, levels, wanted, released_or_margin, min_length)

@@ -7,7 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyws.ops._library import _C, check_count, check_range, check_tensor, contents_are_readable, launch, register
+from pyws.ops._library import (
+    _C,
+    check_count,
+    check_range,
+    check_table,
+    check_tensor,
+    contents_are_readable,
+    launch,
+    register,
+)
 
 _OP = "superpixel_confusion"
 _LABELS = (torch.int32, torch.int64)
@@ -108,6 +117,7 @@ def _check(
     check_range(_OP, "alpha", alpha, "in [0, 1]", 0 <= alpha <= 1)
     check_range(_OP, "beta", beta, ">= 0", beta >= 0)
     check_count(_OP, "num_superpixels", num_superpixels, 0, 2**31 - 1)
+    check_table(_OP, max(num_superpixels, num_classes), num_classes)
 
 
 def _check_same(

@@ -15,6 +15,7 @@ from pyws.ops._library import (
     check_choice,
     check_count,
     check_range,
+    check_table,
     check_tensor,
     contents_are_readable,
     launch,
@@ -202,6 +203,7 @@ def _check_vote(
     _check_labels(op, labels, alpha, num_superpixels)
     check_tensor(op, "classes", classes, _CLASSES, shape=tuple(labels.shape), device=labels.device)
     check_count(op, "num_classes", num_classes, 1, torch.iinfo(classes.dtype).max + 1)
+    check_table(op, num_superpixels, num_classes)
     check_count(op, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
 
 

@@ -172,6 +172,12 @@ LABELS, MASK = torch.zeros(1, 2, 3, dtype=torch.int32), torch.ones(1, 2, 3, dtyp
         ("superpixel_select", (LABELS, MASK[..., :1], 0.5, 0.4, "iou", 3), "mask must have shape"),
         ("superpixel_select", (LABELS, MASK, 0.5, 0.4, "iou", -1), "num_superpixels must be in 0"),
         ("superpixel_vote", (LABELS, LABELS, 0, 0.5, 255, 3), "num_classes must be in 1"),
+        (
+            "superpixel_vote",
+            (LABELS, LABELS, 2**20, 0.5, 255, 2**11),
+            "num_classes must be below 2..31, got 2048 . 1048576",
+        ),
+        ("superpixel_confusion", (LABELS, LABELS, LABELS, 2**30, 0.5, 0.5, 255, 3), "must be below 2..31"),
         ("drop_components", (LABELS, 0.5), "masks must be bool"),
         ("superpixel_confusion", (LABELS, LABELS, LABELS.long(), 2, 0.5, 0.5, 255, 3), "annotation must be int32"),
         ("slic", (torch.rand(1, 3, 4, 4), None, 0.0, 10.0, 2, 0.5), "segments must be in 1..16"),
