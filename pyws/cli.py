@@ -19,7 +19,7 @@ from pyws import usage
 from pyws.errors import PywsError
 
 GROUPS = {
-    "start here": ("demo", "doctor"),
+    "start here": ("demo", "features", "doctor"),
     "data": ("data check", "data convert", "data synthesize", "data synthesize-a2d", "data watch"),
     "segments: when (GauFuse)": (
         "segments train", "segments predict", "segments fuse", "segments labels", "segments evaluate",

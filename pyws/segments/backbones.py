@@ -168,6 +168,9 @@ def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
     return built
 
 
+_SAME_RATE = 0.01  # by which rates may differ: 29.97 and 30 frames a second are one
+
+
 def check_data(checkpoint: Checkpoint, built: BuiltBackbone, data: FeatureSet) -> None:
     """Raise unless a data set is of the kind that the checkpoint was trained on.
 
@@ -178,5 +181,5 @@ def check_data(checkpoint: Checkpoint, built: BuiltBackbone, data: FeatureSet) -
     if data.width != built.model.features:
         raise DataError(checkpoint.path, f"needs features of width {built.model.features}, got {data.width}")
     rate = checkpoint.facts["snippets_per_second"]
-    if data.snippets_per_second != rate:
+    if abs(data.snippets_per_second - rate) > _SAME_RATE * rate:
         raise DataError(checkpoint.path, f"needs {rate:g} snippets a second, got {data.snippets_per_second:g}")

@@ -19,7 +19,7 @@ from pyws.progress import track
 from pyws.ragged import Segments
 from pyws.segments.batches import Videos, by_length, noise_seeds
 from pyws.segments.config import ProposalConfig
-from pyws.segments.postprocess import GRID, PostprocessConfig, postprocess, to_seconds
+from pyws.segments.postprocess import GRID, PostprocessConfig, postprocess
 from pyws.segments.proposals import propose
 
 _AT_ONCE = 1 << 26  # values of activation maps that are kept before their segments are found
@@ -154,11 +154,10 @@ def detect(
     found = sorted(group.gather(found), key=lambda entry: entry[0])
     keys_of = np.repeat(np.array([key for key, _ in found], dtype=np.int64), [len(part) for _, part in found])
     start, end, score = np.concatenate([np.empty((0, 3)), *(part for _, part in found)]).T.copy()
-    rate = videos.data.rates[keys_of // classes]
-    return Instances(
-        videos.data.names, videos.data.classes, keys_of // classes, keys_of % classes,
-        to_seconds(start.round(GRID), rate), to_seconds(end.round(GRID), rate), score,
-    )  # fmt: skip
+    video = keys_of // classes
+    start, end = (videos.data.seconds(video, places.round(GRID)) for places in (start, end))
+    everything = Instances(videos.data.names, videos.data.classes, video, keys_of % classes, start, end, score)
+    return everything.where(end > start)  # what lies beyond the end of a video has no length
 
 
 def average_map(found: Instances, data: FeatureSet, protocol: str, tious: Sequence[float] | None = None) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyws.data.annotations.activitynet import Instances
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
+from pyws.data.features.time_base import to_seconds
 from pyws.ops import fuse_segments, suppress_segments
 from pyws.ragged import Segments
 
@@ -177,7 +178,3 @@ def group_instances(rows: Instances, snippets_per_second: float) -> tuple[Instan
     return rows, Segments(start, end, score, score, torch.from_numpy(np.append(firsts, len(rows)))), keys
 
 
-def to_seconds(snippets: np.ndarray, snippets_per_second: float | np.ndarray) -> np.ndarray:
-    """Seconds that convert back to no less than the snippet: int() would cut off a whole one for the last bit."""
-    seconds = snippets / snippets_per_second
-    return np.where(seconds * snippets_per_second < snippets, np.nextafter(seconds, np.inf), seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,7 +33,14 @@ def one_subset(data: Path, subset: str | None) -> str | None:
 
 
 def say_skipped(common: Common, *sets: FeatureSet | None) -> None:
-    """Name the videos that were left out."""
+    """Name the videos that were left out; say a rate of snippets that is only assumed, also where nothing else is."""
+    for one in sets:
+        if one is not None and one.rate_is_assumed:
+            rule = (
+                f"nothing says how many snippets a second has: {one.snippets_per_second:g} is ASSUMED, and all seconds"
+            )
+            print(f'{rule} follow from it. Say it in dataset.json: {{"snippets_per_second": ...}}', file=sys.stderr)
+            break
     for one in sets:
         if one is not None and one.skipped:
             common.say(f"left out {len(one.skipped)} of {len(one) + len(one.skipped)} videos:")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from pyws.data.annotations.activitynet import Truth
-from pyws.data.features.files import Stored
+from pyws.data.features.files import Stored, times_of
 from pyws.data.features.layouts import list_features
 from pyws.data.features.listing import Listing
+from pyws.data.features.time_base import TimeBase, to_seconds
 from pyws.data.problem import Problem
 from pyws.errors import DataError
 
@@ -36,6 +39,7 @@ class FeatureSet:
     description : of the data set, a line for people
     stored : where the features lie
     durations : (videos,) seconds, where features were rescaled; ``rates`` follow from them
+    rate_is_assumed : neither the files nor ``dataset.json`` say how many snippets a second has
     """
 
     names: tuple[str, ...]
@@ -50,16 +54,47 @@ class FeatureSet:
     description: str = ""
     stored: tuple[Stored, ...] = field(default=(), repr=False)
     durations: np.ndarray | None = None
+    rate_is_assumed: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
+    @cached_property
+    def times(self) -> tuple[TimeBase | None, ...]:
+        """When the snippets of each video are, where its file says so."""
+        return tuple(times_of(stored) for stored in self.stored)
+
+    @cached_property
     def rates(self) -> np.ndarray:
-        """(videos,) snippets a second of each video: the same for all, unless features were rescaled."""
-        if self.durations is None:
-            return np.full(len(self), self.snippets_per_second)
-        return self.lengths / self.durations
+        """(videos,) snippets a second of each video: what its own file says, or else the set."""
+        usual = (
+            np.full(len(self), self.snippets_per_second) if self.durations is None else self.lengths / self.durations
+        )
+        return np.array([own.rate if own else rate for own, rate in zip(self.times, usual.tolist(), strict=True)])
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """(videos,) seconds at which each video ends: as its file says, as annotated, or else its last snippet."""
+        ends = self.lengths / self.rates
+        if self.truth is not None and self.durations is None:
+            place = {video: row for row, video in enumerate(self.truth.instances.videos)}
+            known = np.array([self.truth.duration[place[name]] if name in place else np.nan for name in self.names])
+            ends = np.where(known > 0, known, ends)
+        return np.array([own.end if own else end for own, end in zip(self.times, ends.tolist(), strict=True)])
+
+    def seconds(self, videos: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Seconds at which places on the grid of snippets are, never after the end of the video.
+
+        Parameters
+        ----------
+        videos : (N,) indices
+        places : (N,) float, 0 where the video's first snippet starts, 1 where the second does, ...
+        """
+        seconds = np.minimum(to_seconds(places, self.rates[videos]), self.ends[videos])
+        for index, own in enumerate(self.times):
+            if own is not None:
+                seconds[videos == index] = own.seconds(places[videos == index])
+        return seconds
 
     def features(self, index: int) -> np.ndarray:
         """The features of one video: (snippets, width) float32, finite.
@@ -134,6 +169,7 @@ def open_features(
         listing.description,
         tuple(listing.stored[listing.videos[index]] for index in good),
         listing.durations[good] if listing.rescaled else None,
+        listing.rate_is_assumed,
     )
 
 
@@ -171,7 +207,7 @@ def check_headers(
             problems.append(Problem(video, "must have a tag, got none"))
         problems += [Problem(video, f"tag must be a class, got {tag!r}") for tag in tags if tag not in known]
         if video not in listing.stored:
-            problems.append(Problem(video, "must have features, got none"))
+            problems.append(Problem(video, f"must have features, got none{_instead(listing, video)}"))
             continue
         try:
             shape = listing.stored[video].shape()
@@ -183,6 +219,18 @@ def check_headers(
             continue
         shapes[index] = shape
     return shapes, problems + _other_widths(listing, shapes)
+
+
+def _instead(listing: Listing, video: str) -> str:
+    """What a data set has where it has no features of a video."""
+    names = listing.unlisted or tuple(listing.stored)
+    near = difflib.get_close_matches(video, names, n=2, cutoff=0.6)
+    if near:
+        return f"; there are features of {' and '.join(near)}"
+    if listing.stored:
+        return f"; there are those of {len(listing.stored)} others, such as {next(iter(listing.stored))}"
+    files = sorted({path.suffix or path.name for path in listing.where.rglob("*") if path.is_file()})
+    return f"; {listing.where} holds {', '.join(files[:6]) or 'nothing'}"
 
 
 def _other_widths(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> list[Problem]:

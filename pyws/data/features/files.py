@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from pyws.data.features.time_base import TimeBase, read_time_base
 from pyws.errors import DataError
 from pyws.files import atomic_write
 
 SUFFIXES = (".npy", ".safetensors")
+_SECONDS = "seconds"  # of the tensor of starts and ends
 _TENSOR = "features"  # of the tensor in a safetensors file; a single tensor may have any name
 
 
@@ -36,6 +40,39 @@ def stored_in(folder: Path) -> dict[str, Stored]:
     """Every feature file of a folder, by the name of its video; of two kinds of file the safetensors one counts."""
     paths = sorted((path for path in folder.glob("*") if path.suffix in SUFFIXES), key=lambda path: path.name)
     return {path.name.removesuffix(path.suffix): stored_file(path) for path in paths}
+
+
+def note_of(path: Path, file: Any) -> dict[str, Any]:
+    """The note of `pyws features` in an open safetensors file.
+
+    Raises
+    ------
+    DataError : the note is not a JSON object
+    """
+    try:
+        note = json.loads((file.metadata() or {}).get("pyws", "{}"))
+    except ValueError as error:
+        raise DataError(path, f"must have a note in JSON: {error}") from error
+    return note if isinstance(note, dict) else {}
+
+
+def times_of(stored: Stored) -> TimeBase | None:
+    """When the snippets of a video are, where its file says so."""
+    return stored.times() if isinstance(stored, SafetensorsFile) else None
+
+
+def write_snippets(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], note: Mapping[str, Any]) -> None:
+    """Write the features of a video with their times, whole or not at all.
+
+    Parameters
+    ----------
+    tensors : "features" (L, D) float32, "seconds" (L, 2) float64, perhaps "scores" (L, classes) float32
+    note : see :func:`pyws.data.features.time_base.read_time_base`, and what else belongs to the file
+    """
+    from safetensors.numpy import save
+
+    with atomic_write(path, "wb") as file:
+        file.write(save({name: np.ascontiguousarray(one) for name, one in tensors.items()}, {"pyws": json.dumps(note)}))
 
 
 def write_features(path: str | os.PathLike[str], features: np.ndarray) -> None:
@@ -100,6 +137,29 @@ class SafetensorsFile:
     def read(self) -> np.ndarray:
         array: np.ndarray = self._look(lambda file, name: file.get_tensor(name))
         return array
+
+    def times(self) -> TimeBase | None:
+        """When its snippets are, where the file says so; files of `pyws features` do."""
+
+        def look(file: Any, name: str) -> TimeBase | None:
+            if _SECONDS not in file.keys():  # noqa: SIM118  # not a mapping
+                return None
+            return read_time_base(self.path, file.get_tensor(_SECONDS), note_of(self.path, file))
+
+        found: TimeBase | None = self._look(look)
+        return found
+
+    def note(self) -> dict[str, Any]:
+        """What `pyws features` says of how the features were made; empty of other files."""
+        found: dict[str, Any] = self._look(lambda file, name: note_of(self.path, file))
+        return found
+
+    def tensor(self, name: str) -> np.ndarray | None:
+        """Another tensor of the file, such as "scores"; None where it has none of that name."""
+        found: np.ndarray | None = self._look(
+            lambda file, _: file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118
+        )
+        return found
 
     def _look(self, use: Any) -> Any:
         from safetensors import SafetensorError, safe_open

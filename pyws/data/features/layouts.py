@@ -59,7 +59,7 @@ def _native(folder: Path) -> Listing:
     tags = tuple(rows.get(name, ("", ()))[1] for name in videos)
     subset = tuple(rows.get(name, ("", ()))[0] for name in videos)
     classes = about.pop("classes", None) or sorted({tag for names in tags for tag in names})
-    about = {"snippets_per_second": SNIPPETS_PER_SECOND, **about}
+    about = {"rate_is_assumed": "snippets_per_second" not in about, "snippets_per_second": SNIPPETS_PER_SECOND, **about}
     return Listing(folder, "native", videos, subset, tags, tuple(classes), stored, None, **about)
 
 

@@ -36,6 +36,7 @@ class Listing:
     description : a line for people
     unlisted : names of features that belong to no video
     rescaled : all videos were brought to some number of snippets, however long they last
+    rate_is_assumed : ``snippets_per_second`` is that of the literature, since nothing says another
     """
 
     where: Path
@@ -51,6 +52,7 @@ class Listing:
     description: str = ""
     unlisted: tuple[str, ...] = ()
     rescaled: bool = False
+    rate_is_assumed: bool = False
 
     @property
     def durations(self) -> np.ndarray:
@@ -90,7 +92,7 @@ def annotated(
     stored: Mapping[str, Stored],
     problems: tuple[Problem, ...] = (),
     classes: tuple[str, ...] | None = None,
-    snippets_per_second: float = SNIPPETS_PER_SECOND,
+    snippets_per_second: float | None = None,
     description: str = "",
     rescaled: bool = False,
 ) -> Listing:
@@ -107,8 +109,9 @@ def annotated(
     }
     listed = {*videos, *(problem.video for problem in problems)}
     unlisted = tuple(name for name in stored if name not in listed)
-    return Listing(folder, layout, videos, truth.subset, truth.tags, classes, stored, truth, snippets_per_second,
-                   problems, description, unlisted, rescaled)  # fmt: skip
+    rate, assumed = snippets_per_second or SNIPPETS_PER_SECOND, not snippets_per_second and not rescaled
+    return Listing(folder, layout, videos, truth.subset, truth.tags, classes, stored, truth, rate,
+                   problems, description, unlisted, rescaled, assumed)  # fmt: skip
 
 
 def read_about(folder: Path) -> dict[str, Any]:

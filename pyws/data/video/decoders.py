@@ -46,6 +46,19 @@ class Stamps:
         return bisect_left(self.frames, key)
 
 
+@dataclass(frozen=True)
+class TimedFrame:
+    """A decoded frame: when it is shown, and for how long, in seconds."""
+
+    time: float
+    lasts: float
+    frame: Any
+
+    def pixels(self) -> Pixels:
+        """(H, W, 3) uint8 RGB, upright."""
+        return _upright(self.frame)
+
+
 class PyAV:
     """Decodes a file frame by frame. Nothing but the file itself is opened.
 
@@ -56,6 +69,22 @@ class PyAV:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._origin = 0.0  # seconds at which the file starts, by its own clock
+        self._rate = 0.0  # frames a second that the header says
+
+    def timed(self) -> Iterator[TimedFrame]:
+        """Every frame with its time, in seconds since the file starts; a stream may start later than the file.
+
+        Frames without a time follow one another at the rate that the header says.
+        """
+        last = None
+        with closing(self._decode()) as frames:
+            for _, frame in frames:
+                step = 1 / self._rate if self._rate else 0.04
+                time = last + step if frame.time is None and last is not None else (frame.time or 0.0) - self._origin
+                lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else step
+                yield TimedFrame(time, lasts, frame)
+                last = time
 
     def check(self) -> None:
         """Raise DataError unless the container holds its own frames, and the first of them is not too large."""
@@ -146,6 +175,8 @@ class PyAV:
                 if stream.codec_context is None:
                     raise DataError(self.path, "is of a codec that this FFmpeg has no decoder for")
                 stream.thread_type = "AUTO"
+                self._origin = (container.start_time or 0) / av.time_base
+                self._rate = float(stream.average_rate or 0)
                 check_size(self.path, stream.width, stream.height)
                 yield container, stream
         except (av.FFmpegError, OSError) as error:

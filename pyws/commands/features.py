@@ -1,0 +1,109 @@
+"""pyws features: from videos to snippet features with their times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from pyws.commands.common import Common, CommonOptions
+
+
+def features(
+    videos: tyro.conf.Positional[tuple[Path, ...]],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    network: str = "r3d_18",
+    weights: str = "default",
+    labels: Path | None = None,
+    fps: float | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+    offset: float = 0.0,
+    folder_fps: float | None = None,
+    scores: bool = False,
+    batch: int = 8,
+    decoders: int = 2,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    on_error: Literal["error", "skip"] = "error",
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Snippet features of videos by a pretrained network. An interrupted run is continued by the same command.
+
+    Writes a data set of features that pyws data check, segments train and segments predict read: put tags.csv or
+    truth.json beside it. Each file says when its snippets are, in seconds of the video.
+
+    Parameters
+    ----------
+    videos
+        Video files, folders of jpg or png frames, or folders that hold such, nested or not.
+    out
+        Folder to write: features/VIDEO.safetensors, dataset.json, manifest.json.
+    network
+        Of clips: r3d_18, mc3_18, r2plus1d_18, s3d, mvit_v1_b, mvit_v2_s, swin3d_t, swin3d_s, swin3d_b, i3d; or any
+        image classifier of pyws masks init.
+    weights
+        default: the published ones, fetched once; their name, such as KINETICS400_V1; or a file.
+    labels
+        Names of the classes of a file of weights, one a line, where they are neither Kinetics' nor ImageNet's.
+    fps
+        Frames a second that are looked at, whatever a video has; left out, those that the network was trained on.
+    window
+        Frames of a snippet; left out, those that the network was trained on.
+    stride
+        Frames from one snippet to the next; left out, about two snippets a second (i3d: 16 of 25).
+    offset
+        Seconds from the start of a video to its first snippet.
+    folder_fps
+        Frames a second of folders of frames, which do not say it themselves.
+    scores
+        Also keep the scores of the network's classes.
+    batch
+        Snippets that go through the network together.
+    decoders
+        Videos that are decoded at once, beside the network's work.
+    precision
+        auto: bfloat16 where the device computes it natively, else float32.
+    on_error
+        What an unreadable video does: stop the run, or be noted in the manifest and skipped.
+    common
+        Options of every command.
+
+    Examples
+    --------
+    pyws features videos -o features --network r3d_18
+    pyws features videos -o features --network i3d --weights i3d_rgb.pt --fps 25 --window 16 --stride 16
+    """
+    from rich.table import Table
+
+    from pyws.data.video.sources import find_videos
+    from pyws.models.classifiers import load_classifier
+    from pyws.segments.snippets.extraction import extract
+    from pyws.segments.snippets.network import SnippetNetwork
+    from pyws.segments.snippets.windows import Sampling, default_sampling
+
+    if not videos:
+        raise ValueError("VIDEOS: at least one video file, folder of frames or folder of these is needed")
+    if batch < 1 or decoders < 1:
+        raise ValueError(f"--batch, --decoders: must be >= 1, got {batch} and {decoders}")
+    found = find_videos(videos)
+    classifier = load_classifier(network, weights, labels)
+    if weights == "random":
+        common.say("random weights: the features say nothing about the videos")
+    usual = default_sampling(classifier)
+    sampling = Sampling(fps or usual.fps, window or usual.window, stride or usual.stride, offset)
+    if not classifier.frames and sampling.window != 1:
+        raise ValueError(f"--window: {network} sees single frames, got {window}")
+    given = SnippetNetwork(classifier, common.torch_device, precision)
+    quiet = common.quiet or common.json
+    common.say(
+        f"{network}, {given.precision}: {sampling.window} frames at {sampling.fps:g} a second every "
+        f"{sampling.stride / sampling.fps:.3f} s, {sampling.rate:g} snippets a second"
+    )
+    manifest = extract(given, sampling, found, out, folder_fps, batch, decoders, scores, on_error, quiet)
+    table = Table("video", "snippets", "from", "to")
+    for name, one in manifest["videos"].items():
+        row = [str(one["snippets"]), f"{one['start']:.2f} s", f"{one['end']:.2f} s"] if "error" not in one else []
+        table.add_row(name, *(row or [one["error"]]))
+    common.say(table)
+    return manifest

@@ -1,0 +1,1 @@
+"""From videos to features: what a pretrained network says of each snippet."""

@@ -1,0 +1,177 @@
+"""Windows of a video as the network takes them, decoded and scaled beside the network's work."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyws.data.video.clips import stack
+from pyws.data.video.sampled import SampledVideo
+from pyws.models.classifiers import Classifier
+
+AHEAD = 4  # batches of a video that wait for the network
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames a snippet has.
+
+    Parameters
+    ----------
+    fps : frames a second that are looked at, whatever the video has
+    window : frames of a snippet
+    stride : frames from the start of one snippet to that of the next
+    offset : seconds from the start of the video stream to the first snippet
+    """
+
+    fps: float
+    window: int
+    stride: int
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.fps > 0 or self.window < 1 or self.stride < 1 or not 0 <= self.offset < math.inf:
+            raise ValueError(f"sampling: fps > 0, window >= 1, stride >= 1 and offset >= 0 must hold, got {self}")
+
+    @property
+    def rate(self) -> float:
+        """Snippets a second."""
+        return self.fps / self.stride
+
+    def snippets(self, frames: int) -> int:
+        """How many snippets a video of so many sampled frames has; the last may be filled up with its last frame.
+
+        Examples
+        --------
+        >>> [Sampling(25, 16, 8).snippets(frames) for frames in (1, 16, 17, 24, 25)]
+        [1, 1, 2, 2, 3]
+        """
+        return max(1, min(-(-(frames - self.window) // self.stride) + 1, -(-frames // self.stride)))
+
+
+def default_sampling(classifier: Classifier) -> Sampling:
+    """About two snippets a second of windows as the network was trained on; of images two a second."""
+    if not classifier.frames:
+        return Sampling(2.0, 1, 1)
+    fps, window = classifier.fps or 15.0, classifier.frames
+    if classifier.name == "i3d":
+        return Sampling(25.0, 16, 16)  # the features of the literature
+    return Sampling(fps, window, max(1, round(fps * 8 / 15)))
+
+
+class WindowReader:
+    """Batches of a video's windows, made by a thread that keeps a few ahead.
+
+    Parameters
+    ----------
+    video : to read
+    classifier : what the windows are prepared for
+    sampling : which frames a window has
+    batch : windows of a batch
+    """
+
+    def __init__(self, video: SampledVideo, classifier: Classifier, sampling: Sampling, batch: int) -> None:
+        self.video, self.classifier, self.sampling, self.batch = video, classifier, sampling, batch
+        self.frames = 0
+        """Sampled frames; known when all batches are read."""
+        self._queue: queue.Queue[Any] = queue.Queue(AHEAD)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """(B, 3, T, h, w), or (B, 3, h, w) for a classifier of images.
+
+        Raises
+        ------
+        DataError : what is wrong with the video
+        """
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """Give up what is not read yet."""
+        self._stopped.set()
+
+    def _work(self) -> None:
+        try:
+            for batch in self._batches():
+                self._put(batch)
+            self._put(None)
+        except BaseException as error:  # handed to the thread that asks
+            self._put(error)
+
+    def _put(self, item: Any) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def _batches(self) -> Iterator[Tensor]:
+        waiting: list[Tensor] = []
+        for window in self._windows():
+            waiting.append(window)
+            if len(waiting) == self.batch:
+                yield torch.stack(waiting)
+                waiting = []
+        if waiting:
+            yield torch.stack(waiting)
+
+    def _windows(self) -> Iterator[Tensor]:
+        """(3, T, h, w) each: of every frame the view is made once, windows share it."""
+        size, stride = self.sampling.window, self.sampling.stride
+        held, first, made = torch.empty(0), 0, 0  # prepared frames (3, n, h, w), the first's index, windows so far
+        for views in self._views():
+            held = views if not held.numel() else torch.cat([held, views], 1)
+            self.frames += views.shape[1]
+            while made * stride + size <= first + held.shape[1]:
+                yield self._window(held, made * stride - first)
+                made += 1
+            keep = min(max(0, made * stride - first), held.shape[1] - 1)
+            held, first = held[:, keep:], first + keep
+        for place in range(made, self.sampling.snippets(self.frames)):
+            indices = torch.arange(place * stride - first, place * stride - first + size)
+            yield self._squeezed(held[:, indices.clamp(0, held.shape[1] - 1)])
+
+    def _window(self, held: Tensor, start: int) -> Tensor:
+        return self._squeezed(held[:, start : start + self.sampling.window])
+
+    def _squeezed(self, window: Tensor) -> Tensor:
+        return window if self.classifier.frames else window[:, 0]
+
+    def _views(self) -> Iterator[Tensor]:
+        """Frames as the network takes them, (3, n, h, w), a stride or more at a time."""
+        waiting: list[np.ndarray] = []
+        step = max(self.sampling.stride, 8)
+        for pixels in self.video:
+            waiting.append(pixels)
+            if len(waiting) == step:
+                yield self._view(waiting)
+                waiting = []
+        if waiting:
+            yield self._view(waiting)
+
+    def _view(self, frames: list[np.ndarray]) -> Tensor:
+        pictures = stack(frames, self.video.path)
+        if self.classifier.frames:
+            return self.classifier.published_view(pictures[None])[0]
+        return self.classifier.published_view(pictures).transpose(0, 1)
+
+
+def source_of(path: Path) -> dict[str, Any]:
+    """What tells whether a video has changed: its name and size in bytes, of a folder the number of its entries."""
+    size = len(list(path.iterdir())) if path.is_dir() else path.stat().st_size
+    return {"name": path.name, "size": size}

@@ -1,0 +1,163 @@
+"""Snippet features of videos of known timing, by networks with random weights: windows, times, resume, bad videos."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from torch import nn
+from video_files import shown, write_timed_video
+
+from pyws import DataError, cli
+from pyws.data.features.dataset import open_features
+from pyws.data.video.frames import write_picture
+from pyws.models.classifiers import Classifier
+from pyws.segments.snippets.extraction import extract
+from pyws.segments.snippets.network import SnippetNetwork
+from pyws.segments.snippets.windows import Sampling, default_sampling
+
+CPU = torch.device("cpu")
+NTSC = [round(k * 1001 / 30) / 1000 for k in range(61)]
+LATE = [1.5 + k / 25 for k in range(30)]
+
+
+class Levels(nn.Module):
+    """Features are the mean level of each frame of the window, so that they tell which frames it had."""
+
+    def __init__(self, frames):
+        super().__init__()
+        self.head = nn.Linear(frames or 1, 2)
+
+    def forward(self, clips):
+        return self.head(clips.mean((1, 3, 4)) if clips.ndim == 5 else clips.mean((1, 2, 3))[:, None])
+
+
+def network(frames):
+    classifier = Classifier("levels", Levels(frames), "head", (0.0,) * 3, (1 / 255,) * 3, ("a", "b"), frames, 32)
+    return SnippetNetwork(classifier, CPU, "float32")
+
+
+def frames_of(features):
+    return np.round(features).astype(int).tolist()
+
+
+@pytest.mark.parametrize("batch", [1, 3, 50])
+@pytest.mark.parametrize(("times", "sound"), [(NTSC, False), (LATE, True), ([0.0, 0.1], False)])
+@pytest.mark.parametrize(("fps", "window", "stride"), [(10, 4, 2), (25, 5, 5), (10, 3, 7), (8, 1, 1)])
+def test_each_snippet_has_the_frames_that_its_times_say(tmp_path, times, sound, fps, window, stride, batch):
+    path = write_timed_video(tmp_path / "v.mkv", times, sound=sound)
+    sampling = Sampling(fps, window, stride)
+    frames = window if window > 1 else 0
+    manifest = extract(network(frames), sampling, [path], tmp_path / "out", batch=batch)
+    found = load_file(tmp_path / "out/features/v.safetensors")
+    end = manifest["videos"]["v"]["end"]
+    assert len(found["features"]) == len(found["seconds"]) >= 1
+    samples = int(np.ceil((end - times[0] - 1e-4) * fps))
+    for row, (begin, over) in zip(found["features"], found["seconds"], strict=True):
+        first = round((begin - times[0]) * fps)
+        places = np.minimum(first + np.arange(window), samples - 1)
+        expected = [4 * k % 240 for k in shown(times, times[0] + places / fps)]
+        assert frames_of(row) == expected
+        assert begin < over <= end
+    assert found["seconds"][-1, 1] >= min(end, times[0] + ((samples - 1) // stride) * stride / fps)
+    if stride <= window:
+        assert found["seconds"][-1, 1] == pytest.approx(end, abs=1 / fps)
+
+
+def test_a_set_of_features_uses_the_times_of_its_files(tmp_path):
+    early, late = (write_timed_video(tmp_path / f"{name}.mkv", times, sound=True) for name, times in
+                   (("early", [k / 25 for k in range(100)]), ("late", LATE)))  # fmt: skip
+    extract(network(4), Sampling(8, 4, 4), [early, late], tmp_path / "out")
+    data = open_features(tmp_path / "out")
+    assert not data.rate_is_assumed
+    assert data.rates.tolist() == pytest.approx([2, 2])
+    seconds = data.seconds(np.array([0, 1, 1, 1]), np.array([3.0, 0.0, 1.0, 99.0]))
+    np.testing.assert_allclose(seconds, [1.5, 1.5, 2.0, data.times[1].end])
+    assert data.ends[1] == pytest.approx(2.7, abs=0.05)
+
+
+def test_resuming_leaves_what_is_done(tmp_path):
+    paths = [write_timed_video(tmp_path / f"{name}.mkv", NTSC) for name in "ab"]
+    sampling = Sampling(10, 4, 4)
+    extract(network(4), sampling, paths[:1], tmp_path / "out")
+    before = (tmp_path / "out/features/a.safetensors").stat().st_mtime_ns
+    manifest = extract(network(4), sampling, paths, tmp_path / "out")
+    assert set(manifest["videos"]) == {"a", "b"}
+    assert (tmp_path / "out/features/a.safetensors").stat().st_mtime_ns == before
+    extract(network(4), Sampling(10, 4, 2), paths, tmp_path / "out")
+    assert (tmp_path / "out/features/a.safetensors").stat().st_mtime_ns > before
+    assert len(load_file(tmp_path / "out/features/a.safetensors")["features"]) == 10
+
+
+def test_bad_videos_stop_or_are_reported(tmp_path):
+    (tmp_path / "in").mkdir()
+    good = write_timed_video(tmp_path / "in" / "good one.mkv", NTSC)
+    (tmp_path / "in" / "bad.mp4").write_bytes(b"no video")
+    (tmp_path / "in" / "list.mkv").write_text("ffconcat version 1.0\nfile good one.mkv\n")
+    write_picture(tmp_path / "in" / "folder" / "0.png", np.zeros((8, 8, 3), np.uint8))
+    videos = sorted((tmp_path / "in").iterdir())
+    with pytest.raises(DataError, match=r"bad.mp4"):
+        extract(network(4), Sampling(10, 4, 4), videos, tmp_path / "out")
+    manifest = extract(network(4), Sampling(10, 4, 4), videos, tmp_path / "out", on_error="skip")
+    assert {name for name, one in manifest["videos"].items() if "error" not in one} == {"good one"}
+    assert "--folder-fps" in manifest["videos"]["folder"]["error"]
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["videos"] == manifest["videos"]
+    with pytest.raises(DataError, match="no video could be read"):
+        extract(network(4), Sampling(10, 4, 4), videos[:1], tmp_path / "none", on_error="skip")
+    twin = tmp_path / "good one.mkv"
+    twin.write_bytes(good.read_bytes())
+    with pytest.raises(DataError, match="has the name of"):
+        extract(network(4), Sampling(10, 4, 4), [good, twin], tmp_path / "twins")
+
+
+def test_what_enters_the_last_layer_is_the_feature():
+    from dataclasses import replace
+
+    from pyws.models.classifiers import build_classifier
+
+    torch.manual_seed(0)
+    for name, width in (("s3d", 1024), ("small3d", 64), ("shufflenet_v2_x0_5", 1024), ("squeezenet1_1", 512)):
+        built = replace(build_classifier(name, 3), labels=("a", "b", "c"))
+        built.model.eval()
+        shape = (2, 3, 16, 64, 64) if built.frames else (2, 3, 64, 64)
+        inputs = torch.randn(shape)
+        features, scores = SnippetNetwork(built, CPU, "float32")(inputs)
+        assert features.shape == (2, width)
+        with torch.inference_mode():
+            torch.testing.assert_close(scores, built.model(inputs))
+    assert SnippetNetwork(built, CPU, "bfloat16")(inputs)[0].dtype == torch.float32
+    with pytest.raises(ValueError, match="no last layer of 2 classes"):
+        SnippetNetwork(replace(built, labels=("a", "b")), CPU)
+
+
+def test_default_sampling_has_about_two_snippets_a_second():
+    from pyws.models.video_networks import VIDEO_NETWORKS
+
+    for name in VIDEO_NETWORKS:
+        spec = VIDEO_NETWORKS[name]
+        given = Classifier(name, nn.Identity(), "", (), (), (), spec.frames, fps=spec.fps)
+        assert 1.5 <= default_sampling(given).rate <= 2.1
+
+
+def test_the_command(tmp_path, capsys):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    write_timed_video(tmp_path / "in" / "deep" / "café.mkv", NTSC)
+    words = [
+        "features",
+        str(tmp_path / "in"),
+        "-o",
+        str(tmp_path / "out"),
+        "--network",
+        "small3d",
+        "--weights",
+        "random",
+    ]
+    assert cli.main([*words, "--scores", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["videos"]["café"]["snippets"] == 3
+    assert load_file(tmp_path / "out/features/café.safetensors")["scores"].shape[0] == 3
+    assert cli.main(["data", "check", str(tmp_path / "out"), "--json"]) == 0
+    for bad, message in ((["--fps", "-1"], "fps > 0"), (["--network", "r3d"], "got 'r3d'"), (["--batch", "0"], ">= 1")):
+        assert cli.main([*words, *bad]) == 1
+        assert message in capsys.readouterr().err
