@@ -1,6 +1,7 @@
 """How much longer `pyws features` takes than its network alone on the same windows.
 
-``python benchmarks/features_overhead.py VIDEO...`` prints seconds of both and their ratio, which the goal puts at 1.15 at most. Weights are random: they change no time.
+``python benchmarks/features_overhead.py VIDEO...`` prints seconds of both and their ratio; the goal is 1.15 at most.
+Weights are random: they change no time.
 """
 
 import sys

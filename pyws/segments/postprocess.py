@@ -176,5 +176,3 @@ def group_instances(rows: Instances, snippets_per_second: float) -> tuple[Instan
     start, end = (torch.from_numpy(seconds * snippets_per_second) for seconds in (rows.start, rows.end))
     score = torch.from_numpy(rows.score)
     return rows, Segments(start, end, score, score, torch.from_numpy(np.append(firsts, len(rows)))), keys
-
-
