@@ -12,10 +12,10 @@ from pyws.data.tagged.dataset import Masks, MaskSet, TaggedVideo
 from pyws.data.tagged.label_space import IGNORE, View
 from pyws.data.video.frames import read_mask
 from pyws.errors import DataError
+from pyws.evaluation.segmentation import Missing, check_missing
 from pyws.progress import track
 
 Absent = Literal["skip", "zero", "gt_only"]
-Missing = Literal["background", "skip"]
 
 
 class Confusion:
@@ -86,7 +86,7 @@ class Confusion:
 
 
 def evaluate_classes(
-    predictions: Path, data: MaskSet, absent: Absent = "skip", missing: Missing = "background", quiet: bool = True
+    predictions: Path, data: MaskSet, absent: Absent = "skip", missing: Missing = "error", quiet: bool = True
 ) -> dict[str, Any]:
     """Scores of ``predictions/<video>/<frame>.png`` over all annotated frames of a data set.
 
@@ -94,8 +94,8 @@ def evaluate_classes(
 
     Parameters
     ----------
-    missing : a frame without a prediction counts as background, or is skipped, as suits pseudo-annotations, which are
-        made of sampled frames alone
+    missing : a frame without a prediction is an error, counts as background, or is skipped, as suits
+        pseudo-annotations, which are made of sampled frames alone
 
     Returns
     -------
@@ -104,13 +104,16 @@ def evaluate_classes(
 
     Raises
     ------
-    DataError : no annotated frame, no prediction at all, an unreadable mask, or a shape that is not that of the truth
+    DataError : no annotated frame, a frame without a prediction (see ``missing``), an unreadable mask, or a shape that
+        is not that of the truth
     """
     space = data.space
     views: tuple[View, ...] = ("joint", "actor", "action") if space.has_actions else ("joint",)
     confusions = {view: Confusion(space.view(view)) for view in views}
     frames = without = 0
-    for video, frame in track(list(annotated_frames(data)), "comparing masks", quiet=quiet):
+    pairs = annotated_frames(data)
+    check_missing(predictions, [f"{video.name}/{frame}.png" for video, frame in pairs], missing)
+    for video, frame in track(pairs, "comparing masks", quiet=quiet):
         guess, truth = read_pair(predictions, data, video, frame)
         frames += 1
         without += guess is None
@@ -119,8 +122,6 @@ def evaluate_classes(
         ids = np.zeros_like(truth) if guess is None else guess
         for view, confusion in confusions.items():
             confusion.add(space.merge(ids, view), space.merge(truth, view))
-    if without == frames:
-        raise DataError(predictions, f"has no mask <video>/<frame>.png of the {frames} annotated frames")
     titles = {True: "with background", False: "without background"}
     return {
         "frames": frames,

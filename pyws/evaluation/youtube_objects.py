@@ -11,7 +11,7 @@ from pyws.data.tagged.dataset import MaskSet
 from pyws.data.tagged.label_space import IGNORE
 from pyws.data.tagged.youtube_objects import shot_of
 from pyws.errors import DataError
-from pyws.evaluation.segmentation import mask_iou
+from pyws.evaluation.segmentation import Missing, check_missing, mask_iou
 from pyws.evaluation.semantic import annotated_frames, read_pair
 
 # Shots of one annotated frame, of which none is left when the first is dropped.
@@ -23,6 +23,7 @@ def evaluate_youtube_objects(
     data: MaskSet,
     semi_protocol: bool = False,
     foreground: Literal["category", "any"] = "category",
+    missing: Missing = "error",
 ) -> dict[str, Any]:
     """IoU of the class of the video in every annotated frame, by class.
 
@@ -31,26 +32,35 @@ def evaluate_youtube_objects(
     semi_protocol : leave out the first annotated frame of each shot, and the two shots of one frame, as semi-supervised
         methods do, which are given the first mask. Weak supervision keeps all
     foreground : which predicted pixels count: those of the video's class, or those of any class
+    missing : a frame without a prediction is an error, counts as empty, or is skipped
 
     Returns
     -------
     ``classes``: by name ``frames``, ``iou`` (mean over frames; empty masks of an empty truth have IoU 1) and ``pooled``
-    (pixels of all frames together); ``mean_iou`` and ``mean_pooled`` over classes; ``frames``, ``missing``. A frame
-    without a prediction counts as empty.
+    (pixels of all frames together); ``mean_iou`` and ``mean_pooled`` over classes; ``frames``, ``missing``.
 
     Raises
     ------
-    DataError : no annotated frames, or unreadable masks
+    DataError : no annotated frames, a frame without a prediction (see ``missing``), or unreadable masks
     """
     rows: dict[str, list[tuple[float, int, int]]] = {}
-    missing = 0
+    without = 0
     firsts = {video.name: min(video.truth) for video in data.videos if video.truth}
-    for video, frame in annotated_frames(data):
-        dropped = frame == firsts[video.name] or shot_of(video) in ONE_FRAME_SHOTS
-        if semi_protocol and dropped:
-            continue
+    pairs = annotated_frames(data)
+    if semi_protocol:
+        pairs = [
+            (video, frame)
+            for video, frame in pairs
+            if frame != firsts[video.name] and shot_of(video) not in ONE_FRAME_SHOTS
+        ]
+    if not pairs:
+        raise DataError(data.root, "has no annotated frame that this protocol keeps")
+    check_missing(predictions, [f"{video.name}/{frame}.png" for video, frame in pairs], missing)
+    for video, frame in pairs:
         guess, truth = read_pair(predictions, data, video, frame)
-        missing += guess is None
+        without += guess is None
+        if guess is None and missing == "skip":
+            continue
         tag = video.tags[0]
         said = np.zeros_like(truth) if guess is None else guess
         predicted = said == tag if foreground == "category" else (said > 0) & (said < len(data.space))
@@ -58,8 +68,6 @@ def evaluate_youtube_objects(
         one, two = predicted & known, (truth == tag) & known
         row = (float(mask_iou(one, two)), int(np.count_nonzero(one & two)), int(np.count_nonzero(one | two)))
         rows.setdefault(data.space.names[tag], []).append(row)
-    if not rows:
-        raise DataError(data.root, "has no annotated frame that this protocol keeps")
     classes = {}
     for name in sorted(rows):
         iou, intersection, union = (np.array(column, np.float64) for column in zip(*rows[name], strict=True))
@@ -68,8 +76,8 @@ def evaluate_youtube_objects(
     return {
         "protocol": "semi-supervised: without first frames" if semi_protocol else "all annotated frames",
         "foreground": foreground,
-        "frames": sum(row["frames"] for row in classes.values()),
-        "missing": missing,
+        "frames": len(pairs),
+        "missing": without,
         "classes": classes,
         "mean_iou": float(np.mean([row["iou"] for row in classes.values()])),
         "mean_pooled": float(np.mean([row["pooled"] for row in classes.values()])),

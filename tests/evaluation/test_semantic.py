@@ -83,7 +83,7 @@ def plain_set(root):
 
 def test_merged_views(tmp_path, capsys):
     data = open_mask_set(plain_set(tmp_path / "set"))
-    with pytest.raises(DataError, match=r"has no mask <video>/<frame>.png of the 1 annotated frames"):
+    with pytest.raises(DataError, match=r"of each of the 1 annotated frames, 1 are missing, such as a/0.png"):
         evaluate_classes(tmp_path / "guess", data)
     write_mask(tmp_path / "guess/a/0.png", np.array([[0, 2, 1, 1]], np.uint8))
     views = evaluate_classes(tmp_path / "guess", data)["views"]
@@ -108,6 +108,9 @@ def test_merged_views(tmp_path, capsys):
         "background": {"background": 1, "cat-eating": pytest.approx(1 / 6)},
         "skip": {"background": 1, "cat-eating": 0.5},
     }
+    assert main(words) == 1
+    assert "1 are missing, such as a/1.png" in capsys.readouterr().err
+    words += ["--missing", "background"]
     write_mask(tmp_path / "guess/a/0.png", np.array([[0, 7, 1, 1]], np.uint8))
     assert main(words) == 1
     assert "ids must be 0..2 or 255, got 7" in capsys.readouterr().err
@@ -133,12 +136,24 @@ def test_protocols_of_youtube_objects(tmp_path, capsys):
     half[:, 0] = dog
     half[:, 1] = bike
     write_mask(tmp_path / "guess/dog_0001_002/frame0001.png", half)
-    scores = evaluate_youtube_objects(tmp_path / "guess", data)
+    with pytest.raises(DataError, match="2 are missing, such as dog_0001_002/frame0011.png"):
+        evaluate_youtube_objects(tmp_path / "guess", data)
+    skipped = evaluate_youtube_objects(tmp_path / "guess", data, missing="skip")
+    assert skipped["classes"] == {"dog": {"frames": 1, "iou": 0.5, "pooled": 0.5}}
+    scores = evaluate_youtube_objects(tmp_path / "guess", data, missing="background")
     assert scores["classes"]["dog"] == {"frames": 2, "iou": 0.75, "pooled": 0.5}  # 1/2, and 1 for empty of empty
     assert scores["classes"]["motorbike"] == {"frames": 1, "iou": 0, "pooled": 0}
     assert scores["mean_iou"] == 0.375
     assert scores["missing"] == 2
-    assert evaluate_youtube_objects(tmp_path / "guess", data, foreground="any")["classes"]["dog"]["iou"] == 1
+    assert (
+        evaluate_youtube_objects(tmp_path / "guess", data, foreground="any", missing="background")["classes"]["dog"][
+            "iou"
+        ]
+        == 1
+    )
+    with pytest.raises(DataError, match="of each of the 1 annotated frames"):
+        evaluate_youtube_objects(tmp_path / "guess", data, semi_protocol=True, missing="background")
+    write_mask(tmp_path / "guess/dog_0001_002/frame0011.png", np.zeros((2, 4), np.uint8))
     semi = evaluate_youtube_objects(tmp_path / "guess", data, semi_protocol=True)
     assert semi["classes"] == {"dog": {"frames": 1, "iou": 1, "pooled": 1}}
     assert main(["masks", "evaluate", str(tmp_path / "guess"), str(tmp_path / "yto"), "--semi-protocol"]) == 0

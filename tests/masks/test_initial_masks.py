@@ -23,7 +23,7 @@ from pyws.masks.initial_masks.cam_to_mask import cut_maps, initial_masks, refine
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.image_annotator import ImageAnnotator
 from pyws.masks.initial_masks.superpixels import Superpixels
-from pyws.masks.initial_masks.tag_to_class import IMAGENET_TAGS, resolve_tag
+from pyws.masks.initial_masks.tag_to_class import IMAGENET_TAGS, resolve_tag, tag_warnings
 from pyws.models.classifiers import load_classifier
 from pyws.models.efficientnet_lite import EfficientNetLite
 from pyws.report.pictures import contact_sheet, overlay
@@ -195,7 +195,7 @@ def test_superpixels_beyond_eight_bits(tmp_path: Path) -> None:
         ("Swan", [2]),
         ("sorrel", [3]),
         ("animal=0, 2-4", [0, 2, 3, 4]),
-        ("quux", "'quux' is not among the 5 labels of the classifier. Give its classes by number"),
+        ("quux", "'quux' is not among the 5 labels of the classifier. To go on, give its classes by number"),
         ("tabi", "near: tabby"),
         ("x=3-9", r"classes must be ranges in 0..4, got 3-9"),
         ("x=a", "classes must be numbers and ranges"),
@@ -208,6 +208,28 @@ def test_tags(tag: str, classes: list[int] | str) -> None:
     else:
         with pytest.raises(ValueError, match=classes):
             resolve_tag(tag, LABELS[1:])
+
+
+def test_tags_that_match_one_word_are_doubtful() -> None:
+    """Running is no shoe: what only a word of a name matches is said, and actions are sent to their own classifier."""
+    labels = ("running shoe", "walking stick, walkingstick", "pay-phone, pay-station", "football helmet", "dog")
+    for tag, named in zip(("running", "walking", "phone", "football"), labels, strict=False):
+        warning = resolve_tag(tag, labels).warning(labels)
+        assert warning is not None
+        assert f"tag '{tag}' matches only a word of '{named.split(',')[0]}'" in warning
+        assert ("classifier of actions and people" in warning) == tag.endswith("ing")
+    assert resolve_tag("walking stick", labels).warning(labels) is None
+    assert resolve_tag("running=0", labels).warning(labels) is None
+    with pytest.raises(ValueError, match="train a classifier of actions and people"):
+        resolve_tag("person", labels)
+
+
+def test_tags_that_scores_speak_against() -> None:
+    tags = {"dog": [0, 1], "bird": [2]}
+    assert tag_warnings([0.25, 0.25, 0.3, 0.2], tags, {"cat": [3]}) == []
+    assert tag_warnings([0.3, 0.3, 0.005, 0], tags, {}) == ["tag 'bird' scores only 0.005 in the mean"]
+    said = tag_warnings([0.1, 0.1, 0.5, 0.3], tags, {"cat": [3]})
+    assert said == ["tag 'dog' scores only 0.200 in the mean; 'cat' scores 0.300"]
 
 
 def test_common_tags_of_imagenet() -> None:
@@ -258,7 +280,14 @@ def test_mask_iou(tmp_path: Path) -> None:
     for index in range(2):
         write_mask(tmp_path / "truth" / "v" / f"{index}.png", truth[index])
     write_mask(tmp_path / "guess" / "v" / "0.png", guess[0])
-    assert evaluate_masks(tmp_path / "guess", tmp_path / "truth") == {
+    with pytest.raises(DataError, match=r"of each of the 2 annotated frames, 1 are missing, such as v/1.png"):
+        evaluate_masks(tmp_path / "guess", tmp_path / "truth")
+    skipped = evaluate_masks(tmp_path / "guess", tmp_path / "truth", "skip")
+    assert (skipped["mean_iou"], skipped["missing"]) == (1 / 3, 1)
+    write_mask(tmp_path / "other" / "v" / "00000.png", guess[0])  # names that match nowhere are an error, never 0.000
+    with pytest.raises(DataError, match=r"such as v/0.png; its video has 1 masks such as 00000.png$"):
+        evaluate_masks(tmp_path / "other", tmp_path / "truth", "background")
+    assert evaluate_masks(tmp_path / "guess", tmp_path / "truth", "background") == {
         "videos": {"v": {"frames": 2, "missing": 1, "iou": 2 / 3}},
         "frames": 2,
         "missing": 1,
@@ -289,6 +318,11 @@ def test_masks_of_a_folder(
     assert manifest["videos"]["fox"]["status"] == "done"
     assert manifest["videos"]["fox"]["source"] == str(tmp_path / "fox")
     assert manifest["videos"]["fox"]["classes"] == {"fox": 0, "scooter": 1}
+    assert all(0 < score < 1 for score in manifest["videos"]["fox"]["scores"].values())
+    assert manifest["videos"]["fox"]["warnings"] == [
+        "tag 'fox' matches only a word of 'red fox': if that is not what the videos show, give its classes by number, "
+        "e.g. --tag 'fox=3,7-9', or train a classifier on the tagged videos (pyws masks classify)"
+    ]
     stems = [f"{index:05d}" for index in range(1, 6)]
     for kind in ("init", "pa/v0"):
         masks = {path.stem: read_mask(path) for path in (out / kind / "fox").iterdir()}

@@ -16,7 +16,7 @@ def evaluate(
     layout: Literal["auto", "a2d", "youtube-objects", "plain"] = "auto",
     subset: tuple[str, ...] = (),
     absent: Literal["skip", "zero", "gt_only"] = "skip",
-    missing: Literal["background", "skip"] = "background",
+    missing: Literal["error", "background", "skip"] = "error",
     semi_protocol: bool = False,
     foreground: Literal["category", "any"] = "category",
     common: CommonOptions = Common(),  # noqa: B008
@@ -41,8 +41,8 @@ def evaluate(
         A class that is not in the truth counts only if it is predicted (skip), always as 0 (zero), or never
         (gt_only).
     missing
-        Of a data set with classes: a frame without a prediction counts as background, or is skipped, as suits
-        PA.v0, which has masks of sampled frames alone.
+        A frame of the truth without a prediction is an error, counts as background, or is skipped, as suits PA.v0,
+        which has masks of sampled frames alone.
     semi_protocol
         YouTube-Objects: leave out first annotated frames, as semi-supervised methods do.
     foreground
@@ -59,12 +59,12 @@ def evaluate(
     from pyws.evaluation.semantic import evaluate_classes
     from pyws.evaluation.youtube_objects import evaluate_youtube_objects
 
-    of_classes = {"absent": absent != "skip", "missing": missing != "background"}
+    of_classes = {"absent": absent != "skip"}
     of_objects = {"semi-protocol": semi_protocol, "foreground": foreground != "category"}
     of_data = layout != "auto" or is_mask_set(truth)
     only_with("a data set as TRUTH", of_data, {**of_classes, **of_objects, "subset": bool(subset)})
     if not of_data:
-        scores = evaluate_masks(predictions, truth)
+        scores = evaluate_masks(predictions, truth, missing)
         common.say(_table_of_videos(scores))
         return scores
     data = open_mask_set(truth, layout)
@@ -72,7 +72,7 @@ def evaluate(
     only_with("YouTube-Objects", data.layout == "youtube-objects", of_objects)
     only_with("data sets of classes", data.layout != "youtube-objects", of_classes)
     if data.layout == "youtube-objects":
-        scores = evaluate_youtube_objects(predictions, data, semi_protocol, foreground)
+        scores = evaluate_youtube_objects(predictions, data, semi_protocol, foreground, missing)
         common.say(_table_of_youtube_objects(scores))
         return scores
     scores = evaluate_classes(predictions, data, absent, missing, quiet=common.quiet or common.json)
@@ -85,7 +85,7 @@ def _table_of_videos(scores: dict[str, Any]) -> Any:
 
     table = Table("video", "frames", "missing", "IoU")
     for name, row in scores["videos"].items():
-        table.add_row(name, str(row["frames"]), str(row["missing"]), f"{row['iou']:.3f}")
+        table.add_row(name, str(row["frames"]), str(row["missing"]), "-" if row["iou"] is None else f"{row['iou']:.3f}")
     table.add_row("mean", str(scores["frames"]), str(scores["missing"]), f"{scores['mean_iou']:.3f}")
     return table
 

@@ -127,11 +127,17 @@ def init(
         videos, named = (
             _tagged(frames, tag, tags, on_error, common) if found is None else (found.videos, found.space.names[1:])
         )
-        annotator = ImageAnnotator(network, network.file, _resolve(named, network.labels), config, common.torch_device)
+        classes, warnings = _resolve(named, network.labels)
+        for warning in warnings.values():
+            common.say(f"warning: {warning}")
+        annotator = ImageAnnotator(network, network.file, classes, config, common.torch_device, warnings)
         names = network.labels
     manifest = annotate(annotator, videos, out, on_error, quiet=common.quiet or common.json)
     _draw(manifest, out, {video.name for video in videos})
     common.say(_table(manifest, names))
+    for video in videos:
+        for warning in manifest["videos"][video.name].get("warnings", ()):
+            common.say(f"warning: {video.name}: {warning}")
     return manifest
 
 
@@ -166,14 +172,15 @@ def _tagged(
     return tuple(videos), written
 
 
-def _resolve(written: tuple[str, ...], labels: tuple[str, ...]) -> dict[str, list[int]]:
-    """Classes of each tag by its name."""
+def _resolve(written: tuple[str, ...], labels: tuple[str, ...]) -> tuple[dict[str, list[int]], dict[str, str]]:
+    """Classes of each tag by its name, and what is doubtful about some."""
     from pyws.masks.initial_masks.tag_to_class import resolve_tag
 
-    table = dict(resolve_tag(one, labels) for one in written)
+    found = [resolve_tag(one, labels) for one in written]
+    table = {one.name: one.classes for one in found}
     if len(table) != len(written) or len(table) > MAX_TAGS:
         raise ValueError(f"tags: must be different names, at most {MAX_TAGS}, got {', '.join(written)}")
-    return table
+    return table, {one.name: warning for one in found if (warning := one.warning(labels))}
 
 
 def _draw(manifest: dict[str, Any], out: Path, names: set[str]) -> None:
@@ -194,7 +201,13 @@ def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:
     from rich.table import Table
 
     table = Table(
-        "video", "tags (class)" if labels else "tags", "masks", "initial area", "refined area", "without mask", "status"
+        "video",
+        "tags (class, score)" if labels else "tags",
+        "masks",
+        "initial area",
+        "refined area",
+        "without mask",
+        "status",
     )
     for name, video in manifest["videos"].items():
         report = video.get("report")
@@ -203,6 +216,12 @@ def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:
             continue
         areas = [f"{report[key]:.1%}" for key in ("init_area", "refined_area")]
         empty, masks = str(report["refined_empty"]), str(len(video["sampled"]))
-        tags = [f"{tag} ({labels[video['classes'][tag]].split(',')[0]})" if labels else tag for tag in video["tags"]]
+        tags = [f"{tag} ({_class_of(video, tag, labels)})" if labels else tag for tag in video["tags"]]
         table.add_row(name, ", ".join(tags), masks, *areas, empty, video["status"])
     return table
+
+
+def _class_of(video: dict[str, Any], tag: str, labels: tuple[str, ...]) -> str:
+    """The class that stands for a tag, with its mean score where the run kept it."""
+    name = labels[video["classes"][tag]].split(",")[0]
+    return f"{name}, {video['scores'][tag]:.2f}" if "scores" in video else name

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pyws.masks.initial_masks.cam_to_mask import initial_masks, refine_masks, sc
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.motion import motion_weights, neighbours
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
+from pyws.masks.initial_masks.tag_to_class import common_tags, tag_warnings
 from pyws.models.classifiers import Classifier
 
 CHOOSING_FRAMES = 32
@@ -34,6 +36,8 @@ class ImageAnnotator:
     config: InitialMaskConfig
     device: torch.device | None = None
     """Where the classifier is; None for the CPU."""
+    warnings: Mapping[str, str] = field(default_factory=dict)
+    """What is doubtful about the classes of some tags."""
 
     @property
     def space(self) -> LabelSpace:
@@ -64,17 +68,27 @@ class ImageAnnotator:
         """The class that stands for each tag: where several show it ("dog"), the one with the highest mean score.
 
         One map of many classes is worse: those that score low add their own mistakes. The mean is over at most
-        CHOOSING_FRAMES frames spread over the video.
+        CHOOSING_FRAMES frames spread over the video. ``scores`` are mean probabilities of all classes of each tag,
+        ``warnings`` what speaks against the tags.
         """
-        tags = [self.space.names[index] for index in ids]
+        tags = {self.space.names[index]: self.tags[self.space.names[index]] for index in ids}
         count = min(len(frames), CHOOSING_FRAMES)
         chosen = [int((k + 0.5) * len(frames) / count) for k in range(count)]
-        total = torch.zeros(len(self.classifier.labels), dtype=torch.float64)
-        if any(len(self.tags[tag]) > 1 for tag in tags):
-            for picture in frames.read(chosen):
-                inputs = self.classifier.prepare(torch.tensor(picture[None], device=self.device), self.short_side)
-                total += self.classifier.model(inputs)[0].double().cpu()
-        return {"classes": {tag: self.tags[tag][int(total[self.tags[tag]].argmax())] for tag in tags}}
+        total, mean = torch.zeros(2, len(self.classifier.labels), dtype=torch.float64)
+        for picture in frames.read(chosen):
+            inputs = self.classifier.prepare(torch.tensor(picture[None], device=self.device), self.short_side)
+            scores = self.classifier.model(inputs)[0].double().cpu()
+            total += scores
+            mean += scores.softmax(0) / count
+        own = {index for classes in tags.values() for index in classes}
+        others = {**common_tags(self.classifier.labels), **self.tags}
+        foreign = {name: classes for name, classes in others.items() if not own & set(classes)}
+        doubts = [self.warnings[tag] for tag in tags if tag in self.warnings]
+        return {
+            "classes": {tag: classes[int(total[classes].argmax())] for tag, classes in tags.items()},
+            "scores": {tag: round(float(mean[classes].sum()), 6) for tag, classes in tags.items()},
+            "warnings": doubts + tag_warnings(mean.tolist(), tags, foreign),
+        }
 
     def chunks(self, length: int) -> list[Chunk]:
         """All frames, batch by batch."""

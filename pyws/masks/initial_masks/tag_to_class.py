@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 # Classes of ImageNet-1k (first and last index, both included) that a common tag means: the actors of A2D and the
 # classes of YouTube-Objects. ImageNet names breeds and makes, never "dog" or "car".
@@ -25,8 +26,33 @@ IMAGENET_TAGS = {
     "train": [(466, 466), (547, 547), (705, 705), (820, 820)],
 }  # fmt: skip
 
+LOW_SCORE = 0.01  # mean probability below which a classifier does not see a tag; chance is 0.001 for ImageNet
+_PEOPLE = frozenset(
+    ("adult", "baby", "boy", "child", "children", "crowd", "girl", "human", "man", "men", "people", "person", "player",
+     "woman", "women")
+)  # fmt: skip
 
-def resolve_tag(tag: str, labels: Sequence[str]) -> tuple[str, list[int]]:
+
+class TagClasses(NamedTuple):
+    """A tag by its name, and the classes of a classifier that show it."""
+
+    name: str
+    classes: list[int]
+    found: Literal["given", "synonym", "group", "word"]
+    """By numbers, as a synonym of a class, as a common tag, or as one word of a longer name, which may be another
+    thing ("running" finds "running shoe")."""
+
+    def warning(self, labels: Sequence[str]) -> str | None:
+        """What to look at before masks of the tag are believed; None where its name is that of a class."""
+        if self.found != "word":
+            return None
+        names = [labels[index].split(",")[0] for index in self.classes]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        matched = f"tag {self.name!r} matches only a word of {', '.join(map(repr, names[:3]))}{more}"
+        return f"{matched}: if that is not what the videos show, {_advice(self.name)}"
+
+
+def resolve_tag(tag: str, labels: Sequence[str]) -> TagClasses:
     """The name of a tag and the classes that show it.
 
     ``"swan=100"`` and ``"dog=151-268,273"`` give the classes; a name alone is looked up, and the first rule that finds
@@ -48,20 +74,24 @@ def resolve_tag(tag: str, labels: Sequence[str]) -> tuple[str, list[int]]:
     Examples
     --------
     >>> labels = ["tench, Tinca tinca", "black swan", "motor scooter, scooter"]
-    >>> resolve_tag("scooter", labels), resolve_tag("Swan", labels), resolve_tag("fish=0-1", labels)
-    (('scooter', [2]), ('Swan', [1]), ('fish', [0, 1]))
+    >>> resolve_tag("scooter", labels)
+    TagClasses(name='scooter', classes=[2], found='synonym')
+    >>> tuple(resolve_tag("Swan", labels)), tuple(resolve_tag("fish=0-1", labels))
+    (('Swan', [1], 'word'), ('fish', [0, 1], 'given'))
     """
     name, equals, listed = (part.strip() for part in tag.partition("="))
     if not name:
         raise ValueError(f"tag: must have a name, got {tag!r}")
     if equals:
-        return name, _listed_classes(tag, listed, len(labels))
+        return TagClasses(name, _listed_classes(tag, listed, len(labels)), "given")
     wanted = name.lower()
     synonyms = [[synonym.strip().lower() for synonym in label.split(",")] for label in labels]
+    found: Literal["synonym", "group", "word"] = "synonym"
     classes = [index for index, names in enumerate(synonyms) if wanted in names]
     if not classes and _is_imagenet(synonyms):
-        classes = [index for first, last in IMAGENET_TAGS.get(wanted, []) for index in range(first, last + 1)]
+        found, classes = "group", _of_ranges(IMAGENET_TAGS.get(wanted, []))
     if not classes:
+        found = "word"
         words = set(wanted.split())
         classes = [i for i, names in enumerate(synonyms) if any(words <= set(re.split(r"[\s-]+", n)) for n in names)]
     if not classes:
@@ -69,9 +99,57 @@ def resolve_tag(tag: str, labels: Sequence[str]) -> tuple[str, list[int]]:
         raise ValueError(
             f"tag: {name!r} is not among the {len(labels)} labels of the classifier"
             + (f"; near: {', '.join(near)}" if near else "")
-            + f". Give its classes by number, e.g. --tag '{name}=3,7-9'"
+            + f". To go on, {_advice(name)}"
         )
-    return name, classes
+    return TagClasses(name, classes, found)
+
+
+def tag_warnings(
+    scores: Sequence[float], tags: Mapping[str, Sequence[int]], others: Mapping[str, Sequence[int]]
+) -> list[str]:
+    """What speaks against the tags of a video: a low score, or a tag that it does not have and that scores higher.
+
+    Parameters
+    ----------
+    scores : mean probability of each class over frames of the video
+    tags : the classes of each of its tags
+    others : those of tags that it does not have
+
+    Examples
+    --------
+    >>> tag_warnings([0.005, 0.9, 0.095], {"cat": [0]}, {"dog": [1]})
+    ["tag 'cat' scores only 0.005 in the mean; 'dog' scores 0.900"]
+    """
+    above = {name: sum(scores[index] for index in classes) for name, classes in others.items()}
+    best = max(above, key=lambda name: above[name], default=None)
+    found = []
+    for name, classes in tags.items():
+        score = sum(scores[index] for index in classes)
+        beaten = best is not None and above[best] > score
+        if score < LOW_SCORE or beaten:
+            low = f"tag {name!r} scores only {score:.3f} in the mean"
+            found.append(f"{low}; {best!r} scores {above[best]:.3f}" if best is not None and beaten else low)
+    return found
+
+
+def common_tags(labels: Sequence[str]) -> dict[str, list[int]]:
+    """The groups of common tags where the labels are ImageNet's, else none."""
+    if not _is_imagenet([[synonym.strip().lower() for synonym in label.split(",")] for label in labels]):
+        return {}
+    return {name: _of_ranges(ranges) for name, ranges in IMAGENET_TAGS.items()}
+
+
+def _of_ranges(ranges: Sequence[tuple[int, int]]) -> list[int]:
+    return [index for first, last in ranges for index in range(first, last + 1)]
+
+
+def _advice(name: str) -> str:
+    """What to do about a tag that is no class: most classifiers of images know objects, not actions and people."""
+    by_number = f"give its classes by number, e.g. --tag '{name}=3,7-9'"
+    words = set(name.lower().split())
+    if words & _PEOPLE or any(word.endswith("ing") and len(word) > 5 for word in words):
+        return f"train a classifier of actions and people on the tagged videos (pyws masks classify), or {by_number}"
+    return f"{by_number}, or train a classifier on the tagged videos (pyws masks classify)"
 
 
 def _is_imagenet(synonyms: list[list[str]]) -> bool:
