@@ -16,6 +16,7 @@ from pyws.masks.self_training.cut_and_paste import Backgrounds, composite, cut, 
 from pyws.masks.self_training.frame_selection import (
     SelectionConfig,
     _fill_classes,
+    _pass_share,
     _passes,
     read_selection,
     summary,
@@ -186,6 +187,16 @@ def test_rules(real: bool, recognised: bool, passes: str) -> None:
     assert not _passes({}, "either")
 
 
+def test_the_share_with_the_highest_softmax_passes_of_each_class() -> None:
+    """Half of three and of two labels; one that was not shown does not count."""
+    scores = [(1, 0.9), (1, 0.2), (1, 0.95), (2, 0.4), (2, 0.3), (2, None)]
+    labels = [{"label": label, "classifier": score} for label, score in scores]
+    _pass_share(labels, 0.5)
+    assert [about.get("classifier_pass") for about in labels] == [True, False, True, True, False, None]
+    _pass_share(labels, 1.0)
+    assert [about.get("classifier_pass") for about in labels] == [True] * 5 + [None]
+
+
 def rows() -> list[dict]:
     def row(frame: str, label: int, score: float, selected: bool) -> dict:
         about = {"label": label, "discriminator": score, "classifier": None, "discriminator_pass": selected}
@@ -220,6 +231,8 @@ def test_selection_files(tmp_path: Path) -> None:
 def test_bad_settings() -> None:
     for make, message in (
         (lambda: SelectionConfig(min_share=0.9, max_share=0.5), "min_share < max_share"),
+        (lambda: SelectionConfig(select_share=0.0), r"select_share must be in \(0, 1\], got 0.0"),
+        (lambda: SelectionConfig(rule="none", select_share=0.5), "which rule 'none' does not use"),
         (lambda: DiscriminatorConfig(quantile=0.0), "quantile must be in"),
         (lambda: DiscriminatorConfig(folds=3), "folds must be 1 or 2, got 3"),
     ):

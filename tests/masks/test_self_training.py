@@ -228,6 +228,8 @@ def test_variants() -> None:
     assert as_variant(SelfTrainingConfig(), "model-s").loop.criterion == "miou_pa"
     assert as_variant(SelfTrainingConfig(), "model-s").selection.rule == "either"
     assert as_variant(SelfTrainingConfig(), "baseline").selection.rule == "none"
+    half = SelfTrainingConfig(SelectionConfig(select_share=0.5))
+    assert as_variant(half, "baseline").selection == SelectionConfig(rule="none")
 
 
 @pytest.mark.parametrize(
@@ -467,6 +469,24 @@ def test_disagreement_with_the_first_masks_is_left_out(
         np.testing.assert_array_equal(found, np.where(predicted == first, first, 255))
         differ += int((found == 255).sum())
     assert differ
+
+
+def test_equal_steps(init: Path, small_networks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two selected frames of eight: eight crops an epoch, each frame four times, no two crops alike."""
+    crops: list[tuple[Frame, int]] = []
+
+    def crop(data: Any, folder: Path, frame: Frame, config: TrainingConfig, seed: int) -> tuple[Any, Any]:
+        crops.append((frame, seed))
+        return torch.zeros(3, 40, 40), torch.zeros(40, 40, dtype=torch.long)
+
+    monkeypatch.setattr(training, "_crop", crop)
+    data, config = Annotations(init, tmp_path), TrainingConfig(crop=40, batch=3, max_epoch=1, lr=0.1, equal_steps=True)
+    model = small()
+    training.train_epoch(
+        model, make_optimizer(model, config), data, init, data.frames[:2], config, 0, 0, torch.device("cpu"), 8
+    )
+    assert sorted(frame for frame, _ in crops) == sorted([*data.frames[:2]] * 4)
+    assert len({seed for _, seed in crops}) == 8
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

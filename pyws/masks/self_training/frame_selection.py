@@ -7,6 +7,7 @@ The selection is kept as ``select/v<i>.jsonl``, one line a frame.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -49,6 +50,9 @@ class SelectionConfig:
     """Maximum share of its patch that a mask may cover."""
     classifier_threshold: float = 0.0
     """Minimum softmax of the label's own class for the classifier to pass it."""
+    select_share: float | None = None
+    """Instead of the threshold: the share of the labels of each class that the classifier passes, those with the
+    highest softmax. It tells good masks from bad ones where the class alone is right for nearly all."""
     classifier_input: Literal["composite", "masked"] = "composite"
     """Input of the classifier: the composite, or the pixels of the mask over grey."""
     classifier_size: int = 224
@@ -61,6 +65,11 @@ class SelectionConfig:
             raise ValueError(
                 f"selection: 0 <= min_share < max_share <= 1 must hold, got {self.min_share}, {self.max_share}"
             )
+        if self.select_share is not None:
+            if not 0 < self.select_share <= 1:
+                raise ValueError(f"selection: select_share must be in (0, 1], got {self.select_share}")
+            if not self.uses_classifier:
+                raise ValueError(f"selection: select_share is of the classifier, which rule {self.rule!r} does not use")
         if self.context < 0 or self.min_per_class < 0 or self.classifier_size < 1:
             raise ValueError("selection: context and min_per_class must be >= 0, and classifier_size >= 1")
 
@@ -118,6 +127,8 @@ def select(
     for frame, found in _candidates(data, folder, frames, config, discriminator, classifier, seed):
         candidates += ((frame, one) for one in found)
         rows.append({"video": frame.video, "frame": frame.stem, "labels": [one.about for one in found]})
+    if config.select_share is not None:
+        _pass_share([one.about for _, one in candidates], config.select_share)
     if config.uses_discriminator:
         _test_by_discriminator(candidates, config, discriminator, seed, device)
     for row in rows:
@@ -237,6 +248,16 @@ def _test_by_classifier(
             one.about["classifier"] = round(score, 6)
             one.about["classifier_pass"] = int(row.argmax()) in own and score >= config.classifier_threshold
             one.pictured = None
+
+
+def _pass_share(labels: Sequence[dict[str, Any]], share: float) -> None:
+    """Let the classifier pass this share of the labels of each class, rounded up, by falling softmax; the first of
+    equals. Labels that it was not shown do not count."""
+    shown = [about for about in labels if about.get("classifier") is not None]
+    for label in {about["label"] for about in shown}:
+        own = sorted((about for about in shown if about["label"] == label), key=lambda about: -about["classifier"])
+        for rank, about in enumerate(own):
+            about["classifier_pass"] = rank < math.ceil(share * len(own))
 
 
 def _test_by_discriminator(

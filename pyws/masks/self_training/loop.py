@@ -82,7 +82,7 @@ def as_variant(config: SelfTrainingConfig, variant: Variant) -> SelfTrainingConf
     if variant != "ws2":
         loop = replace(loop, criterion="miou_pa")
     if variant == "baseline":
-        selection = replace(selection, rule="none")
+        selection = replace(selection, rule="none", select_share=None)
     return replace(config, loop=loop, selection=selection)
 
 
@@ -186,9 +186,9 @@ class SelfTraining:
             if epochs_are_enough([row[loop.criterion] for row in curve[first:]], loop.patience, loop.tolerance):
                 break
             folder = self.annotations(number)
-            loss = train_epoch(
-                model, optimizer, self.data, folder, frames, self.config.training, epoch, seed, self.device
-            )
+            config = self.config.training
+            count = len(self.training) if config.equal_steps else None
+            loss = train_epoch(model, optimizer, self.data, folder, frames, config, epoch, seed, self.device, count)
             curve.append({"epoch": epoch, "loss": loss, **self._score(model, held_out, number)})
             if best_epoch([row[loop.criterion] for row in curve], first) == epoch:
                 save_checkpoint(self.model_file(number), model, None, {"version": number, **curve[-1]})

@@ -46,6 +46,9 @@ class TrainingConfig:
     """Batch size, in crops."""
     max_epoch: int = 96
     """Epochs that the learning rate is scheduled for; training stops early where the criterion stops rising."""
+    equal_steps: bool = False
+    """An epoch has as many crops as there are frames to train on, however few of them are selected: a strict selection
+    trains as long as none."""
     lr: float = 7e-4
     """Initial learning rate of SGD; it decays to 0 as (1 - step / steps) ** power."""
     decay_power: float = 0.9
@@ -116,28 +119,41 @@ def train_epoch(
     epoch: int,
     seed: int,
     device: torch.device,
+    count: int | None = None,
 ) -> float:
     """Every frame once, as a random crop; the mean cross entropy.
 
-    The order depends on the seed and the epoch, each crop on the seed, the epoch and the frame: an epoch that is
-    repeated after an interruption is the same, and so are its results on a CPU.
+    The order depends on the seed and the epoch, each crop on the seed, the epoch, the frame and how often it has come:
+    an epoch that is repeated after an interruption is the same, and so are its results on a CPU.
+
+    Parameters
+    ----------
+    count : crops of the epoch, frames again and again in a new order; None for one of each frame
     """
     model.train()
-    steps = math.ceil(len(frames) / config.batch)
     generator = torch.Generator().manual_seed(seed_of(seed, "order", epoch))
+    count = len(frames) if count is None else count
+    rounds = [torch.randperm(len(frames), generator=generator) for _ in range(math.ceil(count / len(frames)))]
+    order = torch.cat(rounds)[:count]
+    steps = math.ceil(count / config.batch)
     total = 0.0
-    for step, chosen in enumerate(torch.randperm(len(frames), generator=generator).split(config.batch)):
+    for step, places in enumerate(torch.arange(count).split(config.batch)):
+        chosen = order[places]
         done = (epoch * steps + step) / (config.max_epoch * steps)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * (1 - done) ** config.decay_power
-        crops = [_crop(data, folder, frames[index], config, seed_of(seed, epoch, *frames[index])) for index in chosen]
+        crops = []
+        for place, index in zip(places.tolist(), chosen.tolist(), strict=True):
+            again = (place // len(frames),) if place >= len(frames) else ()
+            number = seed_of(seed, epoch, *frames[index], *again)
+            crops.append(_crop(data, folder, frames[index], config, number))
         images, targets = (torch.stack(parts).to(device) for parts in zip(*crops, strict=True))
         loss = cross_entropy(model(images), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         total += float(loss.detach()) * len(chosen)
-    return total / len(frames)
+    return total / count
 
 
 def cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
