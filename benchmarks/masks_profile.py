@@ -32,7 +32,7 @@ LOADED = (matplotlib.pyplot, scipy.ndimage, torch._dynamo, torchvision)
 SMALL = ["--short-side", "96", "--quiet"]
 LEARNED = [*SMALL, "--epochs", "4", "--batch", "8", "--optimizer", "adamw", "--head-lr", "5e-3"]
 RUN = "--backbone small2d --crop 64 --batch 4 --lr 0.02 --max-epoch 6 --max-versions 2 --outer-tolerance 0 "
-RUN += "--discriminator.width 8 --discriminator.epochs 2 --classifier-size 96 --quiet"
+RUN += "--discriminator.width 8 --discriminator.steps 20 --classifier-size 96 --quiet"
 
 
 def run(*words: object) -> None:

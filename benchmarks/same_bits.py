@@ -195,7 +195,8 @@ def masks() -> list[list[Any]]:
     weights = ["--weights", "actor.safetensors", "--classifier-weights", "actor.safetensors", "--backbone", "small2d"]
     train = ["masks", "train", "first", *weights, "--crop", 48, "--batch", 4, "--max-epoch", 4, "--max-versions", 2]
     train += ["--outer-tolerance", 0, size, 64, "--scale", 0.8, 1.25, "--lr", 0.02, "--quiet"]
-    train += [f"{prefix}.width", 8, f"{prefix}.epochs", 2, f"{prefix}.batch", 16]
+    steps = option("masks train", "--discriminator.steps", "--discriminator.epochs", "--disc.epochs")
+    train += [f"{prefix}.width", 8, steps, 2, f"{prefix}.batch", 16]
     video = "set/Release/pngs320H/synthetic_0011"
     return [
         ["data", "synthesize-a2d", "set", *sizes, "--actor-size", 24, 36],

@@ -67,8 +67,25 @@ def _curves(run: Path) -> Section:
 
 
 def _selection(manifest: dict[str, Any]) -> Section:
-    columns = ("version", "labels", "by discriminator alone", "by classifier alone", "by both", "not tested", "empty")
-    keys = ("labels", "by_discriminator_only", "by_classifier_only", "by_both", "untested", "empty")
+    columns = (
+        "version",
+        "labels",
+        "by discriminator alone",
+        "by classifier alone",
+        "by both",
+        "not tested",
+        "empty",
+        "AUC",
+    )
+    keys = (
+        "labels",
+        "by_discriminator_only",
+        "by_classifier_only",
+        "by_both",
+        "untested",
+        "empty",
+        "discriminator_auc",
+    )
     selected = [version for version in manifest["versions"] if "selection" in version]
     rows = [[f"v{version['version']}", *(version["selection"][key] for key in keys)] for version in selected]
     names = list(dict.fromkeys(name for version in selected for name in version["selection"]["classes"]))
@@ -77,7 +94,7 @@ def _selection(manifest: dict[str, Any]) -> Section:
     ]
     heads = ("class", *(f"v{version['version']}" for version in selected))
     tables = [
-        Table(columns, rows, "labels of frames, by the test that they passed"),
+        Table(columns, rows, "labels of frames, by the test that they passed; AUC: discriminators, held out"),
         Table(heads, by_class, "frames selected of those that show the class"),
     ]
     return Section("Selection", tables=tables)

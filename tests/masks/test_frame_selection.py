@@ -12,20 +12,24 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pyws import DataError
+from pyws.masks.self_training import frame_selection
 from pyws.masks.self_training.cut_and_paste import Backgrounds, composite, cut, foreground_square, parts_of
 from pyws.masks.self_training.frame_selection import (
     SelectionConfig,
+    _Candidate,
     _fill_classes,
     _pass_share,
     _passes,
+    _test_by_discriminator,
     read_selection,
     summary,
     write_selection,
 )
 from pyws.masks.self_training.image_ops import resample
-from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, score_composites
+from pyws.masks.self_training.pseudo_annotations import Frame
+from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, auc, score_composites
 
-SMALL = DiscriminatorConfig(patch_size=36, width=4, epochs=3, batch=8)
+SMALL = DiscriminatorConfig(patch_size=36, width=4, steps=6, batch=8)
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))), st.sampled_from([0.0, 0.25, 0.5]))
@@ -132,17 +136,70 @@ def test_composites_with_a_seam_are_found_out() -> None:
     bad, good = samples(12, False, 0), samples(6, True, 1)
     real, pasted = (torch.cat(pair) for pair in zip(bad, good, strict=True))
     videos = [f"v{index % 6}" for index in range(18)]
-    few = DiscriminatorConfig(patch_size=36, width=4, epochs=6, batch=6, lr=5e-3)
-    scores = score_composites(real, pasted, videos, few, 0, torch.device("cpu"))
+    few = DiscriminatorConfig(patch_size=36, width=4, steps=24, batch=6, lr=5e-3)
+    scores, found = score_composites(real, pasted, videos, few, 0, torch.device("cpu"))
+    assert found > 0.65
     assert scores[:12].mean() < 0.2
     assert scores[12:].min() > scores[:12].max()
+
+
+def scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A dark disc with stripes on a bright slope, and its mask."""
+    y, x = np.mgrid[:72, :72]
+    centre, radius = rng.uniform(24, 48, 2), rng.uniform(9, 13)
+    mask = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
+    slope = 150 + 60 * np.sin((x + rng.uniform(0, 72)) / 30) + rng.normal(0, 6, (72, 72))
+    disc = 60 + 30 * np.sin(y * 1.2) + rng.normal(0, 6, (72, 72))
+    return np.repeat(np.where(mask, disc, slope)[..., None], 3, 2).clip(0, 255).astype(np.uint8), mask
+
+
+def test_true_masks_score_above_shifted_ones() -> None:
+    """Half the masks are true, half are shifted by a third of the disc; the discriminators see both as composites."""
+    rng = np.random.default_rng(0)
+    pairs, videos, true = [], [], []
+    for number in range(48):
+        frames, masks = zip(*(scene(rng) for _ in range(2)), strict=True)
+        shifted = bool(number % 2)
+        chosen = np.roll(masks[0], (8, 5), (0, 1)) if shifted else masks[0]
+        backgrounds = Backgrounds([(mask | chosen).astype(np.uint8) for mask in masks])
+        sample = cut(frames, 0, chosen, backgrounds, rng)
+        if sample.pasted is not None:
+            pairs.append((resample(torch.stack([sample.real, sample.pasted]), 36) * 255).round().to(torch.uint8))
+            videos.append(f"v{number}")
+            true.append(not shifted)
+    real, pasted = torch.stack(pairs).unbind(1)
+    config = DiscriminatorConfig(patch_size=36, width=6, steps=60, batch=32)
+    scores, found = score_composites(real, pasted, videos, config, 0, torch.device("cpu"))
+    chosen = torch.tensor(true)
+    assert found > 0.65
+    assert auc(scores[chosen], scores[~chosen]) >= 0.8
+
+
+def test_a_blind_discriminator_leaves_the_choice_to_the_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    patch = torch.zeros(3, 36, 36, dtype=torch.uint8)
+    frame = Frame("v", "0")
+
+    def passes(found: float, rule: str) -> list[bool]:
+        abouts = [{"label": 1, "classifier_pass": recognised} for recognised in (True, False)]
+        monkeypatch.setattr(frame_selection, "score_composites", lambda *rest: (torch.tensor([0.2, 0.9]), found))
+        candidates = [(frame, _Candidate(1, about, (patch, patch))) for about in abouts]
+        config = SelectionConfig(rule=rule)
+        assert _test_by_discriminator(candidates, config, SMALL, 0, torch.device("cpu")) == found
+        return [_passes(about, rule) for about in abouts]
+
+    assert passes(0.6, "both") == passes(0.6, "either") == [True, False]
+    assert passes(0.7, "both") == [False, False]
+    assert passes(0.7, "either") == [True, True]
+    assert passes(0.6, "discriminator") == [False, True]
 
 
 def test_scores_are_seeded_and_takes_one_video() -> None:
     real, pasted = samples(6, True, 0)
     for videos, folds in (("aaabbb", 2), ("aaaaaa", 2), ("abcdef", 1), ("aaabbb", 1)):
-        chosen = DiscriminatorConfig(patch_size=36, width=2, epochs=1, batch=4, folds=folds)
-        scores = [score_composites(real, pasted, list(videos), chosen, seed, torch.device("cpu")) for seed in (1, 1, 2)]
+        chosen = DiscriminatorConfig(patch_size=36, width=2, steps=2, batch=4, folds=folds)
+        scores = [
+            score_composites(real, pasted, list(videos), chosen, seed, torch.device("cpu"))[0] for seed in (1, 1, 2)
+        ]
         assert torch.equal(scores[0], scores[1])
         assert not torch.equal(scores[0], scores[2])
         assert ((scores[0] > 0) & (scores[0] < 1)).all()
@@ -156,14 +213,15 @@ def test_a_composite_is_never_scored_by_what_was_trained_on_it(monkeypatch: pyte
 
     def ask(model: None, pasted: torch.Tensor, *rest: object) -> torch.Tensor:
         asked.append(set(pasted[:, 0, 0, 0].tolist()))
-        return torch.zeros(len(pasted))
+        return torch.zeros(len(pasted))  # once for the patches, once for their composites
 
     monkeypatch.setattr("pyws.masks.self_training.train_discriminator._train", remember)
     monkeypatch.setattr("pyws.masks.self_training.train_discriminator._scores", ask)
     real = torch.arange(10, dtype=torch.uint8)[:, None, None, None].expand(10, 3, 36, 36)
     score_composites(real, real, [f"v{index // 2}" for index in range(10)], SMALL, 0, torch.device("cpu"))
-    assert [one & other for one, other in zip(seen, asked, strict=True)] == [set(), set()]
-    assert asked[0] | asked[1] == set(range(10))
+    assert [one & other for one, other in zip(seen, asked[::2], strict=True)] == [set(), set()]
+    assert asked[0] | asked[2] == set(range(10))
+    assert asked[::2] == asked[1::2]
 
 
 def test_resampling_keeps_the_mean() -> None:

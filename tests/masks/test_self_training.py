@@ -98,7 +98,7 @@ def tiny(**loop: Any) -> SelfTrainingConfig:
     """Two versions of two epochs, in a second."""
     return SelfTrainingConfig(
         SelectionConfig(rule="discriminator", min_per_class=2),
-        DiscriminatorConfig(patch_size=36, width=2, epochs=1, threshold=0.0),
+        DiscriminatorConfig(patch_size=36, width=2, steps=2, threshold=0.0),
         TrainingConfig(crop=40, batch=3, max_epoch=2, lr=0.2),
         LoopConfig(**{"max_versions": 2, "outer_tolerance": 0.0, "validation": "frames", **PAPER, **loop}),
     )
@@ -535,7 +535,7 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
         36,
         "--discriminator.width",
         2,
-        "--discriminator.epochs",
+        "--discriminator.steps",
         1,
         "--device",
         "cpu",
@@ -588,7 +588,7 @@ def test_ablation(init: Path, small_networks: None, tmp_path: Path, capsys: pyte
         36,
         "--discriminator.width",
         2,
-        "--discriminator.epochs",
+        "--discriminator.steps",
         1,
     ]
     words += ["--crop", 40, "--batch", 3, "--max-epoch", 1, "--lr", 0.2, "--max-versions", 1, "--json"]

@@ -101,7 +101,7 @@ def select(
     classifier: Classifier | None,
     seed: int,
     device: torch.device,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], float | None]:
     """Test the pseudo-annotations of frames.
 
     Parameters
@@ -118,11 +118,13 @@ def select(
     -------
     One row a frame, in the order of ``frames``: ``{"video", "frame", "selected", "labels": [...]}``. Each label, or
     each ``part`` of it, has the scores ``discriminator`` and ``classifier`` (None where it was not tested), the tests
-    that it passed, and why it was not tested.
+    that it passed, and why it was not tested. And how well the discriminators tell real patches from composites, see
+    :class:`~.train_discriminator.CompositeScores`; None where nothing was tested by them.
     """
     if config.uses_classifier and classifier is None:
         raise ValueError(f"select: rule {config.rule!r} needs the classifier of the first stage")
     rows: list[dict[str, Any]] = []
+    auc = None
     candidates: list[tuple[Frame, _Candidate]] = []
     for frame, found in _candidates(data, folder, frames, config, discriminator, classifier, seed):
         candidates += ((frame, one) for one in found)
@@ -130,12 +132,12 @@ def select(
     if config.select_share is not None:
         _pass_share([one.about for _, one in candidates], config.select_share)
     if config.uses_discriminator:
-        _test_by_discriminator(candidates, config, discriminator, seed, device)
+        auc = _test_by_discriminator(candidates, config, discriminator, seed, device)
     for row in rows:
         passed = [_passes(about, config.rule) for about in row["labels"]]
         row["selected"] = bool(passed) and (all(passed) if config.frame_rule == "all" else any(passed))
     _fill_classes(rows, config.min_per_class)
-    return rows
+    return rows, auc
 
 
 def _candidates(
@@ -266,13 +268,15 @@ def _test_by_discriminator(
     discriminator: DiscriminatorConfig,
     seed: int,
     device: torch.device,
-) -> None:
+) -> float | None:
+    """Scores and passes of the composites; returns the discriminators' AUC, None without composites."""
     tested = [(frame, one, one.patches) for frame, one in candidates if one.patches is not None]
     if not tested:
-        return
+        return None
     real, pasted = (torch.stack([patches[kind] for _, _, patches in tested]) for kind in (0, 1))
-    scores = score_composites(real, pasted, [frame.video for frame, _, _ in tested], discriminator, seed, device)
-    threshold = discriminator.threshold
+    videos = [frame.video for frame, _, _ in tested]
+    scores, auc = score_composites(real, pasted, videos, discriminator, seed, device)
+    threshold, blind = discriminator.threshold, config.uses_classifier and auc < discriminator.min_auc
     if discriminator.quantile is not None:
         threshold = float(scores.quantile(1 - discriminator.quantile))
     for (_, one, _), score in zip(tested, scores.tolist(), strict=True):
@@ -280,6 +284,10 @@ def _test_by_discriminator(
         one.about["discriminator_pass"] = (
             score >= threshold if discriminator.quantile is not None else score > threshold
         )
+    if blind:
+        for _, one in candidates:
+            one.about["discriminator_pass"] = one.about.get("classifier_pass", False)
+    return auc
 
 
 def _passes(about: dict[str, Any], rule: str) -> bool:

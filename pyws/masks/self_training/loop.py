@@ -151,7 +151,7 @@ class SelfTraining:
         """Judge every frame that may be trained on, or scored on if that is asked for."""
         number = version["version"]
         frames = [*self.training, *(self.validation if self.config.loop.select_validation else ())]
-        rows = select(
+        rows, auc = select(
             self.data,
             self.annotations(number),
             frames,
@@ -162,7 +162,7 @@ class SelfTraining:
             self.device,
         )
         write_selection(self._selection(number), rows)
-        version["selection"] = summary(rows, self.data.space.names)
+        version["selection"] = {**summary(rows, self.data.space.names), "discriminator_auc": auc}
         if any(row["selected"] for row in rows[: len(self.training)]):
             version["state"] = "training"
         elif number > 0:

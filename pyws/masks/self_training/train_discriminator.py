@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +14,8 @@ from torch.nn import functional
 
 from pyws.models.discriminator import Discriminator, Norm
 
-PATIENCE = 2  # epochs without a lower held-out loss, after which training ends
+CHECK = 50  # steps between two measurements of the held-out loss
+PATIENCE = 4  # measurements without a lower one, after which training ends
 HELD_OUT = 10  # one in so many videos of a fold measures that loss
 JITTER = 0.1  # largest change of brightness and contrast
 
@@ -29,24 +32,29 @@ class DiscriminatorConfig:
     """Normalisation of its layers: none, spectral (weights) or instance (features of a patch)."""
     folds: int = 2
     """1, or 2: the composites of each half of the videos are scored by a discriminator trained on the other half."""
-    epochs: int = 10
-    """Maximum number of epochs; training stops early at the lowest held-out loss."""
+    steps: int = 600
+    """Maximum number of steps; training stops early where the held-out loss no longer falls."""
     batch: int = 64
     """Patches of a step, half of them real."""
-    lr: float = 2e-4
+    lr: float = 1e-3
     """Learning rate of Adam."""
     smoothing: float = 0.1
     """Label smoothing: the target of real patches is 1 - smoothing."""
     threshold: float = 0.5
-    """A composite passes above this probability of being real."""
+    """A composite passes above this score; at 0.5 it looks as real as the patch that it was cut from."""
     quantile: float | None = None
-    """Instead of the threshold: the share of the composites that pass, those with the highest probabilities."""
+    """Instead of the threshold: the share of the composites that pass, those with the highest scores."""
+    min_auc: float = 0.65
+    """Minimum area under the ROC curve of real patches against composites of videos that the discriminator was not
+    trained on; below, it tells nothing, and the classifier alone decides where the rule has one."""
 
     def __post_init__(self) -> None:
         if self.folds not in (1, 2):
             raise ValueError(f"discriminator: folds must be 1 or 2, got {self.folds}")
-        if self.epochs < 1 or self.batch < 2:
-            raise ValueError(f"discriminator: epochs must be >= 1 and batch >= 2, got {self.epochs} and {self.batch}")
+        if self.steps < 1 or self.batch < 2:
+            raise ValueError(f"discriminator: steps must be >= 1 and batch >= 2, got {self.steps} and {self.batch}")
+        if not 0 <= self.min_auc <= 1:
+            raise ValueError(f"discriminator: min_auc must be in [0, 1], got {self.min_auc}")
         if self.quantile is not None and not 0 < self.quantile <= 1:
             raise ValueError(f"discriminator: quantile must be in (0, 1], got {self.quantile}")
 
@@ -62,10 +70,23 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
 
 
+class CompositeScores(NamedTuple):
+    """What :func:`score_composites` returns."""
+
+    scores: Tensor
+    """(N,) float64 in (0, 1), sigmoid of the logit of each composite less that of the patch that it was cut from."""
+    auc: float
+    """How well the discriminators tell real patches from composites of videos that they were not trained on, in
+    [0, 1]; 0.5 is chance."""
+
+
 def score_composites(
     real: Tensor, pasted: Tensor, videos: Sequence[str], config: DiscriminatorConfig, seed: int, device: torch.device
-) -> Tensor:
-    """Probability that each composite is real, by a discriminator that was not trained on it.
+) -> CompositeScores:
+    """How real each composite looks beside its own patch, to a discriminator that was not trained on it.
+
+    What is in a patch moves the logit more than how it was cut; the difference of the two logits has nothing but the
+    cut left.
 
     A discriminator memorises the composites that it was trained on and rejects them, however good they are. With two
     folds, each composite is scored by the discriminator trained on the other half of the videos.
@@ -77,10 +98,6 @@ def score_composites(
     config : of the network and its training
     seed : of everything random
     device : where it is trained
-
-    Returns
-    -------
-    (N,) float64, probabilities of being real
     """
     units = sorted(set(videos))
     of_unit = torch.tensor([units.index(video) for video in videos])
@@ -90,13 +107,27 @@ def score_composites(
     place = torch.empty_like(order)
     place[order] = torch.arange(len(units))
     fold = place[of_unit] % config.folds
-    scores = torch.zeros(len(real), dtype=torch.float64)
+    logits = torch.zeros(2, len(real), dtype=torch.float64)
     for number in range(config.folds):
         seen = fold != number if config.folds > 1 and len(units) > 1 else torch.ones_like(fold, dtype=torch.bool)
         model = _train(real[seen], pasted[seen], of_unit[seen], config, seed_of(seed, "fold", number), device)
         scored = fold == number
-        scores[scored] = _scores(model, pasted[scored], config.batch, device).sigmoid().double()
-    return scores
+        for kind, patches in enumerate((real, pasted)):
+            logits[kind, scored] = _scores(model, patches[scored], config.batch, device).double()
+    return CompositeScores((logits[1] - logits[0]).sigmoid(), auc(logits[0], logits[1]))
+
+
+def auc(positive: Tensor, negative: Tensor) -> float:
+    """Probability that one of the positive scores (N,) is above one of the negative ones (M,), ties count half.
+
+    Examples
+    --------
+    >>> auc(torch.tensor([2.0, 1.0]), torch.tensor([1.0, 0.0]))
+    0.875
+    """
+    ordered = negative.sort().values
+    below, up_to = (torch.searchsorted(ordered, positive, right=right) for right in (False, True))
+    return float((below + up_to).double().mean() / (2 * len(negative)))
 
 
 def _train(
@@ -110,10 +141,11 @@ def _train(
     numbers = units.unique()
     held = torch.isin(units, numbers[-max(1, len(numbers) // HELD_OUT) :]) & (len(numbers) > 1)
     best, state, stale = float("inf"), None, 0
-    for epoch in range(config.epochs):
-        generator = torch.Generator().manual_seed(seed_of(seed, epoch))
-        _epoch(model, optimizer, real[~held], pasted[~held], config, generator, device)
-        if not held.any():
+    batches = _batches(int((~held).sum()), config.batch // 2, seed)
+    for step in range(1, config.steps + 1):
+        chosen, generator = next(batches)
+        _step(model, optimizer, real[~held][chosen], pasted[~held][chosen], config, generator, device)
+        if not held.any() or (step % CHECK and step < config.steps):
             continue
         loss = _held_out_loss(model, real[held], pasted[held], config.batch, device)
         if loss < best:
@@ -128,7 +160,14 @@ def _train(
     return model.eval()
 
 
-def _epoch(
+def _batches(count: int, size: int, seed: int) -> Iterator[tuple[Tensor, torch.Generator]]:
+    """Samples of each step, epoch after epoch, and what draws their augmentation."""
+    for epoch in itertools.count():
+        generator = torch.Generator().manual_seed(seed_of(seed, epoch))
+        yield from ((chosen, generator) for chosen in torch.randperm(count, generator=generator).split(size))
+
+
+def _step(
     model: Discriminator,
     optimizer: torch.optim.Optimizer,
     real: Tensor,
@@ -137,15 +176,14 @@ def _epoch(
     generator: torch.Generator,
     device: torch.device,
 ) -> None:
-    """Every sample once, as it is and pasted."""
+    """One step on samples as they are and pasted."""
     model.train()
-    for chosen in torch.randperm(len(real), generator=generator).split(config.batch // 2):
-        patches = _augment(torch.cat([real[chosen], pasted[chosen]]).float() / 255, generator)
-        target = torch.cat([torch.full((len(chosen),), 1 - config.smoothing), torch.zeros(len(chosen))])
-        loss = functional.binary_cross_entropy_with_logits(model(patches.to(device)), target.to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    patches = _augment(torch.cat([real, pasted]).float() / 255, generator)
+    target = torch.cat([torch.full((len(real),), 1 - config.smoothing), torch.zeros(len(real))])
+    loss = functional.binary_cross_entropy_with_logits(model(patches.to(device)), target.to(device))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 def _augment(patches: Tensor, generator: torch.Generator) -> Tensor:
