@@ -9,7 +9,7 @@ import re
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -116,6 +116,20 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
         file.write(f"{line}\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def total_bytes(paths: Iterable[str | os.PathLike[str]]) -> int | None:
+    """The size of several files together; None where one of them is missing.
+
+    Examples
+    --------
+    >>> total_bytes([]), total_bytes(["no-such-file"])
+    (0, None)
+    """
+    try:
+        return sum(os.stat(path).st_size for path in paths)
+    except OSError:
+        return None
 
 
 def write_json(path: str | os.PathLike[str], document: Any, indent: int | None = 1) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import SpacedJson, only_writer, read_json
+from pyws.files import SpacedJson, only_writer, read_json, write_json
 
 
 class RunManifest:
@@ -92,8 +92,8 @@ def open_run(
             for owner in owned:
                 if (path.parent / owner).exists():
                     raise DataError(folder, f"holds {owner} but no {name}; choose another folder")
+            write_json(path, wanted)
             manifest = RunManifest(path, wanted)
-            manifest.flush()
         try:
             yield manifest
         finally:

@@ -11,7 +11,7 @@ import pyws
 
 PACKAGE = Path(pyws.__file__).parent
 ROOMS = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "commands"}
-BASE = {"_C", "checkpoint", "distributed", "errors", "files", "progress", "ragged", "run_manifest"}
+BASE = {"_C", "checkpoint", "distributed", "errors", "files", "progress", "ragged", "run_manifest", "seeds"}
 ALLOWED = {
     "checkpoint": {"errors", "files"},
     "distributed": set(),
@@ -20,6 +20,7 @@ ALLOWED = {
     "progress": set(),
     "ragged": set(),
     "run_manifest": {"errors", "files"},
+    "seeds": set(),
     "ops": {"_C", "errors", "ragged"},
     "models": BASE | {"ops"},
     "data": BASE | {"ops"},

@@ -338,7 +338,7 @@ def test_masks_of_a_folder(
     del before[out / "manifest.json"]
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert main([*words, "--alpha", "0.4"]) == 1
-    assert "holds masks made with alpha 0.5, not 0.4; choose another folder" in capsys.readouterr().err
+    assert "holds a run with alpha 0.5, not 0.4; choose another folder" in capsys.readouterr().err
 
 
 def test_killed_run_goes_on_to_the_same_bytes(weights: Path, tmp_path: Path) -> None:

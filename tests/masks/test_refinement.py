@@ -307,7 +307,7 @@ def test_what_refine_refuses(first: Path, tmp_path: Path, capsys: pytest.Capture
     assert "rounds must be >= 1, got 0" in refused(tmp_path / "a", "--rounds", 0)
     assert "has no such layer" in refused(tmp_path / "b", "--layers", "nothing")
     assert refine(first, tmp_path / "c") == 0
-    assert "holds masks made with another refinement" in refused(tmp_path / "c", "--rounds", 1)
+    assert "holds a run with refinement." in refused(tmp_path / "c", "--rounds", 1)
     assert "none" in refused(tmp_path / "d", "--masks", tmp_path / "none")
 
 

@@ -16,16 +16,15 @@ import pytest
 import torch
 from PIL import Image
 
-import pyws.masks.self_training.loop as evolve
+import pyws.masks.self_training.loop as loop
 import pyws.masks.self_training.train_segmentation as training
 from pyws import DataError
 from pyws.cli import main
 from pyws.commands.masks.ablate import scores_of
 from pyws.data.tagged.label_space import actor_actions
 from pyws.data.video.frames import read_image, read_mask, write_mask
-from pyws.masks.checkpoint import load_checkpoint, save_checkpoint
 from pyws.masks.self_training.frame_selection import SelectionConfig
-from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, as_variant, split
+from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, Version, as_variant
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
 from pyws.masks.self_training.stopping import LoopConfig, best_epoch, epochs_are_enough, returned_version, why_stop
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
@@ -36,6 +35,7 @@ from pyws.masks.self_training.train_segmentation import (
     predict,
     random_crop,
 )
+from pyws.masks.self_training.validation_split import split
 from pyws.models.deeplab import DeepLabV2
 from pyws.models.efficientnet_lite import EfficientNetLite
 
@@ -253,31 +253,6 @@ def test_bad_settings(make: Callable[[], Any], message: str) -> None:
 # Checkpoints and what is held out
 
 
-def test_checkpoints(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = small(classes=2).train()
-    optimizer = make_optimizer(model, TrainingConfig())
-    for _ in range(2):
-        optimizer.zero_grad()
-        model(torch.rand(1, 3, 32, 32)).square().sum().backward()
-        optimizer.step()
-    save_checkpoint(tmp_path / "a.safetensors", model, optimizer, {"epoch": 1})
-    other = small(classes=2).train()
-    resumed = make_optimizer(other, TrainingConfig())
-    assert load_checkpoint(tmp_path / "a.safetensors", other, resumed) == {"epoch": 1}
-    images = torch.rand(1, 3, 32, 32)
-    for network, sgd in ((model, optimizer), (other, resumed)):
-        sgd.zero_grad()
-        network(images).square().sum().backward()
-        sgd.step()
-    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), other.parameters(), strict=True))
-    whole = (tmp_path / "a.safetensors").read_bytes()
-    for damaged in (whole[:1000], b"", whole[:8] + b"x" + whole[9:]):
-        (tmp_path / "a.safetensors").write_bytes(damaged)
-        with pytest.raises(DataError, match="a.safetensors: cannot be read as a checkpoint"):
-            load_checkpoint(tmp_path / "a.safetensors", other)
-
-
 def test_what_is_held_out(init: Path, tmp_path: Path) -> None:
     data = Annotations(init, tmp_path)
     learned, held_out = split(data, LoopConfig(), 0)
@@ -298,7 +273,7 @@ def test_damaged_first_stages_are_named(init: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"manifest.json: cannot be read"):
         Annotations(tmp_path, tmp_path)
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(DataError, match="must be the manifest of a folder of pyws masks init"):
+    with pytest.raises(DataError, match="must be a manifest of pyws masks init, version 4"):
         Annotations(tmp_path, tmp_path)
     manifest = json.loads((init / "manifest.json").read_text())
     del manifest["parameters"]["iterations"]
@@ -341,7 +316,7 @@ def whole(init: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run(init: Path, whole: Path) -> None:
     manifest = json.loads((whole / "manifest.json").read_text())
-    assert [version["state"] for version in manifest["versions"]] == ["done", "done"]
+    assert [version["version"] for version in manifest["versions"]] == [0, 1]
     assert manifest["stopped"]
     first = manifest["versions"][0]
     assert [row["epoch"] for row in first["curve"]] == [0, 1]
@@ -363,11 +338,11 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing that runs afterwards may write."""
 
 
-# After the selection; a best model; an epoch; deciding; the second version's selection and its epoch; the
-# model that is returned.
+# The selection; a best model; an epoch; the manifest after the first version's training; the second version's selection
+# and its epoch; the model that is returned.
 KILLS = (
-    ("write_selection", 1), ("save_checkpoint", 1), ("save_checkpoint", 2), ("write_json", 3), ("write_selection", 2),
-    ("save_checkpoint", 6), ("atomic_write", 1),
+    ("write_selection", 1), ("write_checkpoint", 1), ("write_checkpoint", 2), ("manifest", 3), ("write_selection", 2),
+    ("write_checkpoint", 6), ("atomic_write", 1),
 )  # fmt: skip
 
 
@@ -382,7 +357,8 @@ def test_killed_run_goes_on_to_the_same_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     count = 0
-    real = getattr(evolve, name)
+    place, name = (SelfTraining, "_save") if name == "manifest" else (loop, name)
+    real = getattr(place, name)
 
     def dying(*arguments: Any, **options: Any) -> Any:
         nonlocal count
@@ -393,7 +369,7 @@ def test_killed_run_goes_on_to_the_same_files(
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(evolve, name, dying)
+        patch.setattr(place, name, dying)
         with pytest.raises(Killed):
             SelfTraining(init, tmp_path, tiny(), quiet=True).run()
     SelfTraining(init, tmp_path, tiny(), quiet=True).run()
@@ -404,11 +380,11 @@ def test_kill_9(init: Path, small_networks: None, whole: Path, tmp_path: Path) -
     """The real signal, in the middle of the second version's masks."""
     program = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[1])\n"
-        "import test_self_training as t; from pathlib import Path; write, done = t.evolve.write_mask, []\n"
+        "import test_self_training as t; from pathlib import Path; write, done = t.loop.write_mask, []\n"
         "def dying(path, ids):\n"
         "    write(path, ids); done.append(path)\n"
         "    if len(done) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "t.evolve.write_mask, t.training.build_deeplab = dying, t.small\n"
+        "t.loop.write_mask, t.training.build_deeplab = dying, t.small\n"
         "t.SelfTraining(Path(sys.argv[2]), Path(sys.argv[3]), t.tiny(), quiet=True).run()\n"
     )
     words = [sys.executable, "-c", program, str(Path(__file__).parent), str(init), str(tmp_path)]
@@ -420,25 +396,26 @@ def test_kill_9(init: Path, small_networks: None, whole: Path, tmp_path: Path) -
 
 def test_other_parameters_and_damage_are_refused(init: Path, small_networks: None, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds a run with loop.patience 5, not 4; choose another folder"):
-        SelfTraining(init, whole, tiny(patience=4), quiet=True)
+        SelfTraining(init, whole, tiny(patience=4), quiet=True).run()
     copy = shutil.copytree(whole, tmp_path / "run")
     manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["versions"][1]["state"] = "training"
+    manifest = {key: value for key, value in manifest.items() if key not in ("stopped", "returned")}
+    del manifest["versions"][1]["best_epoch"]
     (copy / "manifest.json").write_text(json.dumps(manifest))
     write_mask(copy / "pa/v1/fox_a/0.png", np.zeros(SIZE, np.uint8))
     with pytest.raises(DataError, match="pa/v1: changed since version 1 began"):
         SelfTraining(init, copy, tiny(), quiet=True).run()
     (copy / "manifest.json").unlink()
     with pytest.raises(DataError, match="holds models but no manifest.json"):
-        SelfTraining(init, copy, tiny(), quiet=True)
+        SelfTraining(init, copy, tiny(), quiet=True).run()
 
 
 def test_nothing_is_selected(init: Path, small_networks: None, tmp_path: Path) -> None:
-    settings = tiny()
+    config = tiny()
     none = replace(
-        settings,
-        selection=replace(settings.selection, min_per_class=0),
-        discriminator=replace(settings.discriminator, threshold=1.0),
+        config,
+        selection=replace(config.selection, min_per_class=0),
+        discriminator=replace(config.discriminator, threshold=1.0),
     )
     with pytest.raises(DataError, match=r"v0.jsonl: no frame passes the selection rule 'discriminator'"):
         SelfTraining(init, tmp_path, none, quiet=True).run()
@@ -446,9 +423,9 @@ def test_nothing_is_selected(init: Path, small_networks: None, tmp_path: Path) -
 
 def test_background_only(init: Path, small_networks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A collapsed model has score 0, and its version is the last."""
-    monkeypatch.setattr(evolve, "train_epoch", lambda *arguments: 0.0)
+    monkeypatch.setattr(loop, "train_epoch", lambda *arguments: 0.0)
     monkeypatch.setattr(
-        evolve, "predict_frames", lambda model, data, frames, *rest: ((f, torch.zeros(SIZE).byte()) for f in frames)
+        loop, "predict_frames", lambda model, data, frames, *rest: ((f, torch.zeros(SIZE).byte()) for f in frames)
     )
     manifest = SelfTraining(init, tmp_path, tiny(), quiet=True).run()
     assert manifest["stopped"] == "version 0 predicts background only"
@@ -461,7 +438,7 @@ def test_disagreement_with_the_first_masks_is_left_out(
     run = SelfTraining(init, tmp_path, tiny(disagreement="ignore"), quiet=True)
     (tmp_path / "models").mkdir()
     shutil.copy(whole / "models/v0.safetensors", tmp_path / "models")
-    run._predict(run.manifest["versions"][0])
+    run._predict(Version(0, ""))
     differ = 0
     for path in (whole / "pa/v1").rglob("*.png"):
         name = path.relative_to(whole / "pa/v1")
@@ -506,9 +483,9 @@ def test_frames_without_a_prediction(
     (tmp_path / "models").mkdir()
     shutil.copy(whole / "models/v0.safetensors", tmp_path / "models")
     monkeypatch.setattr(
-        evolve, "predict_frames", lambda model, data, frames, *rest: ((f, torch.zeros(SIZE).byte()) for f in frames)
+        loop, "predict_frames", lambda model, data, frames, *rest: ((f, torch.zeros(SIZE).byte()) for f in frames)
     )
-    run._predict(run.manifest["versions"][0])
+    run._predict(Version(0, ""))
     assert read_mask(tmp_path / "pa/v1/fox_a/0.png").any() == (empty == "keep")
 
 

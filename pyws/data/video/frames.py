@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import stat
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from pyws.data.video.decoders import Pixels, check_size, open_decoder
 from pyws.errors import DataError
 from pyws.files import atomic_write
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -184,6 +186,36 @@ def _ids_of_colours(path: str | os.PathLike[str], picture: Pixels) -> Pixels:
         )
         raise DataError(path, f"{rule} at row {y}, column {x}; pyws.data.video.frames.write_mask writes ids as one")
     return order[place].astype(np.uint8)
+
+
+def is_whole(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a PNG whose every chunk is there and has the right checksum.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "00000.png"
+    >>> write_mask(path, np.zeros((4, 4), np.uint8))
+    >>> whole = is_whole(path)
+    >>> _ = path.write_bytes(path.read_bytes()[:-20])
+    >>> whole, is_whole(path)
+    (True, False)
+    """
+    try:
+        data = memoryview(Path(path).read_bytes())
+    except OSError:
+        return False
+    place = len(PNG_SIGNATURE)
+    if data[:place] != PNG_SIGNATURE:
+        return False
+    kind = b""
+    while place + 12 <= len(data) and kind != b"IEND":
+        length = int.from_bytes(data[place : place + 4], "big")
+        kind, end = bytes(data[place + 4 : place + 8]), place + 8 + length
+        if zlib.crc32(data[place + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return False
+        place = end + 4
+    return kind == b"IEND"
 
 
 def write_mask(path: str | os.PathLike[str], ids: Pixels) -> None:

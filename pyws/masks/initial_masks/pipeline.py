@@ -2,7 +2,7 @@
 
 What is written under the output folder, and read by the second stage::
 
-    manifest.json                      parameters, versions, label space, and what became of each video
+    manifest.json                      parameters, packages, label space, and what became of each video
     init/<video>/<frame>.png           M_init, before superpixels
     pa/v0/<video>/<frame>.png          M_refine, the pseudo-annotation
     slic/<parameters>/<video>/<frame>.png   superpixels, for the stages to come
@@ -14,11 +14,10 @@ not at all, so that its presence means that it is done.
 
 from __future__ import annotations
 
-import importlib.metadata
 import itertools
-import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,13 +25,14 @@ import torch
 
 from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.video.clips import stack
-from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, open_frames, read_mask, write_mask
+from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, is_whole, open_frames, read_mask, write_mask
 from pyws.errors import DataError
-from pyws.files import SpacedJson, only_writer, read_json, write_json
+from pyws.files import total_bytes
 from pyws.masks.initial_masks.annotator import Annotator, Chunk
 from pyws.progress import track
+from pyws.run_manifest import RunManifest, open_run
 
-FORMAT = "pyws masks init 3"
+FORMAT = ("pyws masks init", 4)  # kind and version of the manifest
 MAX_TAGS = 254  # ids 1..254 of an 8-bit mask; 255 is left for "ignore"
 
 
@@ -59,7 +59,7 @@ def annotate(
     Raises
     ------
     DataError : a bad video (see ``on_error``), two videos of one name, a video without a tag or with one outside the
-        label space, or ``out`` holds masks of other parameters or is being written by another run
+        label space, or ``out`` belongs to a run with other parameters or is being written by another one
     """
     names = [video.name for video in videos]
     for video in videos:
@@ -69,25 +69,43 @@ def annotate(
             raise DataError(video.name, "has no tag")
         if not 0 < min(video.tags) <= max(video.tags) < len(annotator.space):
             raise DataError(video.name, f"tags must be among the {len(annotator.space) - 1} labels, got {video.tags}")
-    with only_writer(out):
-        manifest, file = _open_manifest(out, annotator), SpacedJson(out / "manifest.json")
-        try:
-            for video in videos:
-                try:
-                    manifest["videos"][video.name] = _annotate_video(annotator, video, out, manifest, file, quiet)
-                except DataError as error:
-                    state = {"source": os.path.abspath(video.source), "status": "failed", "error": str(error)}
-                    manifest["videos"][video.name] = state
-                    if on_error == "error":
-                        raise
-                file.write(manifest)
-        finally:
-            file.flush(manifest)
-    return manifest
+    with open_annotations(out, annotator.parameters(), annotator.space.document()) as manifest:
+        entries = manifest.document["videos"]
+        for video in videos:
+            try:
+                entries[video.name] = _annotate_video(annotator, video, out, manifest, quiet)
+            except DataError as error:
+                source = os.path.abspath(video.source)
+                entries[video.name] = {"source": source, "status": "failed", "error": str(error)}
+                if on_error == "error":
+                    raise
+            manifest.write()
+    return manifest.document
+
+
+@contextmanager
+def open_annotations(out: Path, parameters: dict[str, Any], space: dict[str, Any]) -> Iterator[RunManifest]:
+    """Hold the folder of pseudo-annotations of version 0, and begin or continue it.
+
+    Parameters
+    ----------
+    out : the folder
+    parameters : everything that the masks depend on beside the frames
+    space : label space of the masks, :meth:`LabelSpace.document`
+
+    Raises
+    ------
+    DataError : see :func:`pyws.run_manifest.open_run`; or the folder has another label space
+    """
+    packages, facts = ("torch", "scikit-image", "numpy", "pillow"), {"label_space": space, "videos": {}}
+    with open_run(out, *FORMAT, parameters, packages, facts, owned=("init", "pa")) as manifest:
+        if manifest.document.get("label_space") != space:
+            raise DataError(out, "holds masks of another label space; choose another folder")
+        yield manifest
 
 
 def _annotate_video(
-    annotator: Annotator, video: TaggedVideo, out: Path, manifest: dict[str, Any], file: SpacedJson, quiet: bool
+    annotator: Annotator, video: TaggedVideo, out: Path, manifest: RunManifest, quiet: bool
 ) -> dict[str, Any]:
     ids = annotator.kept_tags(video.tags)
     state: dict[str, Any] = {
@@ -107,19 +125,19 @@ def _annotate_video(
         index: (out / "init" / name / f"{frames.stems[index]}.png", out / "pa/v0" / name / f"{frames.stems[index]}.png")
         for index in sampled
     }
-    before = manifest["videos"].get(name, {})
+    paths = list(itertools.chain(*files.values()))
+    before = manifest.document["videos"].get(name, {})
     if any(before.get(key) != state[key] for key in ("fingerprint", "ids")):
-        for path in itertools.chain(*files.values()):
+        for path in paths:
             path.unlink(missing_ok=True)
-        before = {}
-    elif before.get("status") == "done" and all(path.is_file() for path in itertools.chain(*files.values())):
+    elif before.get("status") == "done" and before.get("bytes") == total_bytes(paths):
         return before
     about = annotator.describe(frames, ids)
     state |= about
-    manifest["videos"][name] = state
-    file.write(manifest)
+    manifest.document["videos"][name] = state
+    manifest.write()
     _write_masks(annotator, frames, name, ids, about, chunks, files, out, quiet)
-    return {**state, "status": "done", "report": _report(list(files.values()))}
+    return {**state, "status": "done", "bytes": total_bytes(paths), "report": _report(list(files.values()))}
 
 
 def _write_masks(
@@ -136,7 +154,7 @@ def _write_masks(
     """Whole chunks of the same frames as in an uninterrupted run: a resumed run writes the same bytes."""
     superpixels = annotator.config.superpixel_cache(out)
     table = torch.tensor([0, *ids])
-    left = [chunk for chunk in chunks if not all(path.is_file() for index in chunk.sampled for path in files[index])]
+    left = [chunk for chunk in chunks if not all(is_whole(path) for index in chunk.sampled for path in files[index])]
     for chunk, pictures in zip(track(left, name, quiet=quiet), _in_one_pass(frames, left), strict=True):
         images = stack(pictures, frames.path)
         first = annotator.initial_masks(images, chunk, ids, about)
@@ -178,32 +196,3 @@ def _report(files: list[tuple[Path, Path]]) -> dict[str, Any]:
         report[f"{name}_area"] = round(sum(shares) / len(shares), 6)
         report[f"{name}_empty"] = shares.count(0.0)
     return report
-
-
-def _open_manifest(out: Path, annotator: Annotator) -> dict[str, Any]:
-    """The manifest of a run that is continued, or a new one."""
-    path = out / "manifest.json"
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "scikit-image", "numpy", "pillow")}
-    fresh: dict[str, Any] = {
-        "format": FORMAT,
-        "label_space": annotator.space.document(),
-        "parameters": json.loads(json.dumps(annotator.parameters())),
-        "versions": versions,
-        "videos": {},
-    }
-    if not path.is_file():
-        if any((out / folder).exists() for folder in ("init", "pa")):
-            raise DataError(out, "holds masks but no manifest.json; choose another folder")
-        write_json(path, fresh)
-        return fresh
-    manifest = read_json(path)
-    fits = isinstance(manifest, dict) and isinstance(manifest.get("videos"), dict)
-    if not fits or manifest.get("format") != FORMAT or not isinstance(manifest.get("parameters"), dict):
-        raise DataError(path, f"must be a manifest of format {FORMAT!r}; choose another folder")
-    if manifest.get("label_space") != fresh["label_space"]:
-        raise DataError(out, "holds masks of another label space; choose another folder")
-    for key, value in fresh["parameters"].items():
-        if manifest["parameters"].get(key) != value:
-            was = manifest["parameters"].get(key)
-            raise DataError(out, f"holds masks made with {key} {was}, not {value}; choose another folder")
-    return manifest

@@ -16,16 +16,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pyws.checkpoint import (
+    load_into,
+    load_optimizer,
+    optimizer_tensors,
+    read_latest,
+    remove_checkpoint,
+    write_checkpoint,
+)
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.clips import Clip, FrameStore, clips_of
 from pyws.errors import DataError
-from pyws.files import atomic_write
 from pyws.models.classifiers import Classifier, build_classifier, load_weights, read_state, save_classifier
 from pyws.models.video_networks import head_of, replace_head
 from pyws.progress import track
+from pyws.run_manifest import check_same
 
 What = Literal["actor", "action"]
+STATE = "pyws masks classify state"
 TESTED_FRAMES = 8  # of a video, when frames are classified
 
 
@@ -108,7 +117,7 @@ def train_classifier(
 
     Raises
     ------
-    DataError : no video to learn from, unreadable videos, or a state of a training with other config
+    DataError : no video to learn from, unreadable videos, or the state of a training with another configuration
     """
     device = device or torch.device("cpu")
     labels = names_of(data.space, what)
@@ -120,13 +129,14 @@ def train_classifier(
         kind = "with tags" if config.loss == "bce" else f"of one {what}"
         raise DataError(data.root, f"has no video {kind} to learn from in {' and '.join(train) or 'it'}")
     model = classifier.model.to(device)
+    state = out.with_name(out.name + ".training")
     training = _Training(classifier, head, config, learned, seed, device, weights is None)
-    losses = training.run(store, out.with_name(out.name + ".training"), quiet)
+    losses = training.run(store, state, quiet)
     save_classifier(classifier, out)
     tested = _readable(examples_of(data, what, test, "ce"), store, on_error, failed)
     right = [_is_right(classifier, store, one, device) for one in track(tested, "testing", quiet=quiet or not tested)]
     model.cpu()
-    out.with_name(out.name + ".training").unlink(missing_ok=True)
+    remove_checkpoint(state)
     return {
         "out": str(out),
         "what": what,
@@ -262,25 +272,25 @@ class _Training:
         return {**asdict(self.config), "labels": list(self.classifier.labels), "seed": self.seed, "videos": videos}
 
     def _keep(self, path: Path, losses: list[float]) -> None:
-        parts = {"model": self.classifier.model, "optimizer": self.optimizer, "schedule": self.schedule}
-        states = {name: part.state_dict() for name, part in parts.items()}
-        with atomic_write(path, "wb") as file:
-            torch.save({"about": self._about(), "losses": losses, **states}, file)
+        """Write the state after an epoch."""
+        tensors = {"model": self.classifier.model.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
+        # Schedules set the rates and momenta of the groups, and step from those that they set last.
+        groups = [{key: group[key] for key in group if key != "params"} for group in self.optimizer.param_groups]
+        facts = {"about": self._about(), "losses": losses, "schedule": self.schedule.state_dict(), "groups": groups}
+        write_checkpoint(path, STATE, tensors, facts, keep_previous=True)
 
     def _resume(self, path: Path) -> list[float]:
-        if not path.is_file():
+        """Go on from the state of an earlier training; returns the losses of its epochs."""
+        saved = read_latest(path, STATE, {"about": dict, "losses": list, "schedule": dict, "groups": list})
+        if saved is None:
             return []
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            about, losses = state["about"], list(state["losses"])
-        except Exception as error:  # on arbitrary bytes torch's reader raises whatever its parsing meets
-            raise DataError(path, f"cannot be read as the state of a training, remove it: {error}") from error
-        if about != self._about():
-            raise DataError(path, "is the state of a training with other config or videos; remove it or choose --out")
-        self.classifier.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        return losses
+        check_same(path, saved.facts["about"], self._about())
+        load_into(self.classifier.model, saved)
+        load_optimizer(self.optimizer, saved.part("optimizer"))
+        for group, kept in zip(self.optimizer.param_groups, saved.facts["groups"], strict=True):
+            group.update({key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()})
+        self.schedule.load_state_dict(saved.facts["schedule"])
+        return list(saved.facts["losses"])
 
 
 def _network(

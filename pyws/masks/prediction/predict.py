@@ -20,12 +20,12 @@ from typing import Any, Literal
 import torch
 
 from pyws import ops
+from pyws.checkpoint import load_into, read_checkpoint
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.rle import encode_mask
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, open_frames, write_mask
 from pyws.errors import DataError
 from pyws.files import SpacedJson, read_json, write_json
-from pyws.masks.checkpoint import load_checkpoint
 from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.masks.prediction.action_alignment import (
     Aligned,
@@ -35,11 +35,13 @@ from pyws.masks.prediction.action_alignment import (
     align_actions,
     find_instances,
 )
-from pyws.masks.self_training.loop import read_run
+from pyws.masks.self_training.loop import FORMAT as RUN
+from pyws.masks.self_training.loop import MODEL
 from pyws.masks.self_training.pseudo_annotations import digest, superpixels_of
 from pyws.masks.self_training.train_segmentation import TrainingConfig, best_ids, predict_scores, segmentation_network
 from pyws.models.deeplab import DeepLabV2
 from pyws.progress import track
+from pyws.run_manifest import read_manifest
 
 FORMAT = "pyws masks predict 2"
 
@@ -64,7 +66,7 @@ def load_model(run: Path, device: torch.device | None = None) -> Model:
     ------
     DataError : no run, one that is not done, or a damaged model
     """
-    manifest = read_run(run / "manifest.json")
+    manifest = read_manifest(run / "manifest.json", *RUN)
     if "returned" not in manifest:
         raise DataError(run, "holds a run that is not done; continue it with pyws masks train")
     if digest([run / "model.safetensors"]) != manifest["model_sha256"]:
@@ -72,7 +74,7 @@ def load_model(run: Path, device: torch.device | None = None) -> Model:
     space = LabelSpace.read(manifest["label_space"], run / "manifest.json")
     training = manifest["parameters"]["training"]
     network = segmentation_network(TrainingConfig(**training), space).eval()
-    load_checkpoint(run / "model.safetensors", network)
+    load_into(network, read_checkpoint(run / "model.safetensors", MODEL))
     place = device or torch.device("cpu")
     init = manifest["parameters"]["init"]
     return Model(network.to(place), space, training["short_side"], init, manifest["model_sha256"], place)

@@ -9,7 +9,6 @@ either::
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +21,8 @@ from torch.nn import functional
 from pyws import ops
 from pyws.data.video.frames import Pixels, write_mask
 from pyws.errors import DataError
-from pyws.files import only_writer, read_json, write_json
+from pyws.files import total_bytes
+from pyws.masks.initial_masks.pipeline import open_annotations
 from pyws.masks.refinement.appearance import early_layers, superpixel_features
 from pyws.masks.refinement.config import RefinementConfig
 from pyws.masks.refinement.video_model import Scores, refine_video
@@ -66,16 +66,18 @@ def refine_annotations(
     if out.resolve() == init.resolve():
         raise DataError(out, "holds the masks that are to be refined; choose another folder")
     layers = config.layers or early_layers(classifier.name)
-    with only_writer(out):
-        data = Annotations(init, out / "frames")
-        source = masks or init / "pa/v0"
-        manifest = _open_manifest(out, data, config, classifier, layers)
+    data = Annotations(init, out / "frames")
+    source = masks or init / "pa/v0"
+    refinement = {"classifier": classifier.name, **asdict(config), "layers": list(layers)}
+    parameters = {**data.parameters, "refinement": refinement}
+    with open_annotations(out, parameters, data.space.document()) as manifest:
+        entries = manifest.document["videos"]
         for video in data.tags:
             frames = [frame for frame in data.frames if frame.video == video]
             files = [frame.png(out / "pa/v0") for frame in frames]
             before = digest(frame.png(source) for frame in frames)
-            done = manifest["videos"].get(video, {})
-            if done.get("refined_from") == before and all(file.is_file() for file in files):
+            done = entries.get(video, {})
+            if done.get("refined_from") == before and done.get("bytes") == total_bytes(files):
                 continue
             areas = []
             scores = _scores(data, frames, source, classifier, layers, config, quiet)
@@ -84,9 +86,10 @@ def refine_annotations(
                 areas.append(float((refined > 0).mean()))
                 write_mask(file, refined)
             report = {"refined_area": round(sum(areas) / len(areas), 6), "refined_empty": areas.count(0.0)}
-            manifest["videos"][video] = {**data.manifest["videos"][video], "refined_from": before, "report": report}
-            write_json(out / "manifest.json", manifest)
-    return manifest
+            facts = {"refined_from": before, "bytes": total_bytes(files), "report": report}
+            entries[video] = {**data.manifest["videos"][video], **facts}
+            manifest.write()
+    return manifest.document
 
 
 def _scores(
@@ -127,25 +130,3 @@ def _winners(scores: Scores, ids: Sequence[int], size: tuple[int, ...]) -> Pixel
     large = functional.interpolate(torch.from_numpy(scores)[None], size=size, mode="bilinear", align_corners=False)[0]
     best, index = large.max(0)
     return np.where(best > 0, torch.tensor(ids)[index], 0).astype(np.uint8)
-
-
-def _open_manifest(
-    out: Path, data: Annotations, config: RefinementConfig, classifier: Classifier, layers: Sequence[str]
-) -> dict[str, Any]:
-    """The manifest of a run that is continued, or a new one."""
-    refinement = {"classifier": classifier.name, **asdict(config), "layers": list(layers)}
-    parameters = json.loads(json.dumps({**data.parameters, "refinement": refinement}))
-    path = out / "manifest.json"
-    if not path.is_file():
-        if (out / "pa").exists():
-            raise DataError(out, "holds masks but no manifest.json; choose another folder")
-        manifest = {**data.manifest, "parameters": parameters, "videos": {}}
-        write_json(path, manifest)
-        return manifest
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("format") != data.manifest["format"]:
-        raise DataError(path, f"must be a manifest of format {data.manifest['format']!r}; choose another folder")
-    for key, value in parameters.items():
-        if manifest.get("parameters", {}).get(key) != value:
-            raise DataError(out, f"holds masks made with another {key}; choose another folder")
-    return manifest

@@ -26,8 +26,9 @@ from pyws.files import atomic_write
 from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, cut, parts_of
 from pyws.masks.self_training.image_ops import resample
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
-from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, score_composites, seed_of
+from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, score_composites
 from pyws.models.classifiers import IMAGENET_MEAN, Classifier
+from pyws.seeds import seed_of
 
 CLASSIFIER_BATCH = 16
 

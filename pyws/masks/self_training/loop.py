@@ -1,25 +1,21 @@
-"""The second stage of WS^2: pseudo-annotations and models that improve each other (Alg. 1), resumable at any point.
+"""Self-training (Algorithm 1 of WS^2): pseudo-annotations and models that improve each other, version by version.
 
 What is written under the folder of a run::
 
-    manifest.json             parameters, hashes, and for each version its state, counts and scores
+    manifest.json             parameters, hashes, and of each version its counts and scores
     select/v<i>.jsonl         which frames version i trains on, and why
     models/v<i>.safetensors   the best model of version i
     pa/v<i>/<video>/<frame>.png    pseudo-annotations, from version 1 on; version 0 is in the folder of the first stage
     model.safetensors         the model that the run ends with
 
-A version goes through the states of STATES. Each is written down when it is reached, and what is done between two of
-them gives the same files when it is done again: a run that was killed goes on as if it had not been.
+A run that was interrupted goes through the algorithm from the top: each step returns at once what the manifest, or a
+file, already has, and gives the same files when it is done again.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,11 +24,19 @@ import torch
 from torch import Tensor
 
 from pyws import ops
+from pyws.checkpoint import (
+    load_into,
+    load_optimizer,
+    optimizer_tensors,
+    read_checkpoint,
+    read_latest,
+    remove_checkpoint,
+    write_checkpoint,
+)
 from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import write_mask
 from pyws.errors import DataError
-from pyws.files import atomic_write, read_json, write_json
-from pyws.masks.checkpoint import load_checkpoint, save_checkpoint
+from pyws.files import atomic_write
 from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection, select, summary, write_selection
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
 from pyws.masks.self_training.ric import Criterion
@@ -44,7 +48,7 @@ from pyws.masks.self_training.stopping import (
     returned_version,
     why_stop,
 )
-from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, seed_of
+from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
 from pyws.masks.self_training.train_segmentation import (
     TrainingConfig,
     make_optimizer,
@@ -52,14 +56,18 @@ from pyws.masks.self_training.train_segmentation import (
     segmentation_network,
     train_epoch,
 )
+from pyws.masks.self_training.validation_split import split
 from pyws.models.classifiers import Classifier
 from pyws.models.deeplab import DeepLabV2
 from pyws.progress import track
+from pyws.run_manifest import open_run
+from pyws.seeds import seed_of
 
 Variant = Literal["ws2", "model-s", "baseline"]
 
-FORMAT = "pyws masks train 3"
-STATES = ("selecting", "training", "deciding", "predicting", "done")
+FORMAT = ("pyws masks train", 4)  # kind and version of the manifest
+MODEL = "pyws masks model"
+STATE = "pyws masks training state"
 
 
 @dataclass(frozen=True)
@@ -86,22 +94,60 @@ def as_variant(config: SelfTrainingConfig, variant: Variant) -> SelfTrainingConf
     return replace(config, loop=loop, selection=selection)
 
 
+@dataclass
+class Version:
+    """PA.v<number>, and the model that is trained on it; what is None is not done yet."""
+
+    number: int
+    pa_sha256: str
+    """SHA-256 over the masks of the version."""
+    selection: dict[str, Any] | None = None
+    """Counts of the selected frames, see :func:`~.frame_selection.summary`."""
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    """Loss and scores of each epoch."""
+    best_epoch: int | None = None
+    """The epoch whose model is kept."""
+
+    def document(self) -> dict[str, Any]:
+        """The version as JSON; a curve is part of it when training is done."""
+        document: dict[str, Any] = {"version": self.number, "pa_sha256": self.pa_sha256}
+        if self.selection is not None:
+            document["selection"] = self.selection
+        if self.best_epoch is not None:
+            document |= {"curve": self.curve, "best_epoch": self.best_epoch}
+            best = self.curve[self.best_epoch]
+            document |= {key: best[key] for key in ("spread", "miou_pa_v0", "miou_pa_v0_spread", "foreground")}
+            document["best_score"] = best["score"]
+        return document
+
+    @staticmethod
+    def read(document: dict[str, Any]) -> Version:
+        """From JSON."""
+        return Version(
+            document["version"],
+            document["pa_sha256"],
+            document.get("selection"),
+            list(document.get("curve", ())),
+            document.get("best_epoch"),
+        )
+
+
 class SelfTraining:
-    """One run of the second stage.
+    """One run of self-training.
 
     Parameters
     ----------
-    init : what ``pyws masks init`` wrote
-    out : the folder of the run; one that was begun with the same parameters is continued
+    init : folder that ``pyws masks init`` wrote
+    out : folder of the run; one that was begun with the same parameters is continued
     config : of all steps
-    classifier : of the first stage; None where the selection rule does not ask it
-    backbone_weights : of the segmentation network's body, None for random ones
+    classifier : of the first stage; None where the selection rule does not use it
+    backbone_weights : file of pretrained weights for the segmentation network's body; None for random ones
     device : where networks run
     quiet : no progress
 
     Raises
     ------
-    DataError : ``init`` is no such folder, ``out`` belongs to another run, or no frame can be held out
+    DataError : ``init`` is no such folder, or no frame can be held out
     """
 
     def __init__(
@@ -120,97 +166,109 @@ class SelfTraining:
         self.device = device or torch.device("cpu")
         self.quiet = quiet
         self.training, self.validation = split(self.data, config.loop, config.seed)
-        self.manifest = self._open_manifest()
+        self.versions: list[Version] = []
+        self.manifest: dict[str, Any] = {}
 
     def run(self) -> dict[str, Any]:
-        """Go on until the outer loop stops; returns the manifest.
+        """Algorithm 1, from where the run is; returns the manifest. Numbers are the lines of the paper.
 
         Raises
         ------
-        DataError : no frame of the first version is selected, or a file of the run was damaged
+        DataError : ``out`` belongs to another run, no frame of the first version is selected, or a file of the run was
+            damaged
         """
-        steps = {
-            "selecting": self._select,
-            "training": self._train,
-            "deciding": self._decide,
-            "predicting": self._predict,
-        }
-        while (version := self.manifest["versions"][-1])["state"] != "done":
-            self._check_annotations(version)
-            steps[version["state"]](version)
-            write_json(self.out / "manifest.json", self.manifest)
+        packages = ("torch", "torchvision", "numpy")
+        opened = open_run(self.out, *FORMAT, self._parameters(), packages, self._facts(), owned=("models",))
+        with opened as manifest:
+            self.manifest, self._save_manifest = manifest.document, manifest.flush
+            self.versions = [Version.read(row) for row in self.manifest["versions"]]
+            number, reason = 0, self.manifest.get("stopped")  # 8
+            while reason is None:  # 9
+                version = self._version(number)
+                if not self._select(version):  # 10
+                    reason = f"no frame of version {number} is selected"
+                    break
+                self._train(version)  # 11 to 17
+                reason = why_stop([one.document() for one in self.versions[: number + 1]], self.config.loop)  # 19
+                if reason is None:
+                    self._predict(version)  # 18
+                    number += 1
+            self._return(reason)  # 20
         return self.manifest
 
-    def annotations(self, version: int) -> Path:
-        """Folder of the pseudo-annotations of a version."""
-        return self.data.folder / "pa/v0" if version == 0 else self.out / "pa" / f"v{version}"
+    def _train(self, version: Version) -> None:
+        """The inner loop, lines 11 to 17: train until the criterion no longer rises; keep the best epoch's model."""
+        if version.best_epoch is not None:
+            remove_checkpoint(self._state(version.number))
+            return
+        training, data, frames, held_out = self.config.training, self.data, *self._frames(version.number)
+        count = len(self.training) if training.equal_steps else None
+        seed = seed_of(self.config.seed, "train", version.number)
+        model, optimizer = self._start(version, seed)
+        first = first_choice(training.max_epoch, self.config.loop.choose_after)
+        left = training.max_epoch - len(version.curve)
+        for epoch in track(self._epochs(version, first), f"version {version.number}", left, self.quiet):  # 12, 17
+            folder = self.annotations(version.number)
+            loss = train_epoch(model, optimizer, data, folder, frames, training, epoch, seed, self.device, count)  # 13
+            scores = self._score(model, held_out, version.number)  # 14
+            version.curve.append({"epoch": epoch, "loss": loss, **scores})
+            if best_epoch([row["score"] for row in version.curve], first) == epoch:  # 15
+                facts = {"version": version.number, **version.curve[-1]}
+                write_checkpoint(self.model_file(version.number), MODEL, {"model": model.state_dict()}, facts)  # 16
+            state = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
+            write_checkpoint(self._state(version.number), STATE, state, {"curve": version.curve}, keep_previous=True)
+        version.best_epoch = best_epoch([row["score"] for row in version.curve], first)
+        self._save()
+        remove_checkpoint(self._state(version.number))
 
-    # The states
+    def _epochs(self, version: Version, first: int) -> Iterator[int]:
+        """The epochs that are left, until the criterion no longer rises."""
+        loop = self.config.loop
+        while len(version.curve) < self.config.training.max_epoch:
+            if epochs_are_enough([row["score"] for row in version.curve[first:]], loop.patience, loop.tolerance):
+                return
+            yield len(version.curve)
 
-    def _select(self, version: dict[str, Any]) -> None:
-        """Judge every frame that may be trained on, or scored on if that is asked for."""
-        number = version["version"]
-        frames = [*self.training, *(self.validation if self.config.loop.select_validation else ())]
-        rows, auc = select(
-            self.data,
-            self.annotations(number),
-            frames,
-            self.config.selection,
-            self.config.discriminator,
-            self.classifier,
-            seed_of(self.config.seed, "select", number),
-            self.device,
-        )
-        write_selection(self._selection(number), rows)
-        version["selection"] = {**summary(rows, self.data.space.names), "discriminator_auc": auc}
-        if any(row["selected"] for row in rows[: len(self.training)]):
-            version["state"] = "training"
-        elif number > 0:
-            self._finish(f"no frame of version {number} is selected")
-        else:
-            raise DataError(
-                self._selection(number),
-                f"no frame passes the selection rule {self.config.selection.rule!r}; use another, or min_per_class",
+    def _version(self, number: int) -> Version:
+        """The version as the manifest has it, or a new one; its pseudo-annotations must be those that it began with."""
+        folder = self.annotations(number)
+        if number == len(self.versions):
+            self.versions.append(Version(number, self.data.digest(folder)))
+            self._save()
+        version = self.versions[number]
+        if version is self.versions[-1] and self.data.digest(folder) != version.pa_sha256:
+            raise DataError(folder, f"changed since version {number} began; start again in another folder")
+        return version
+
+    def _select(self, version: Version) -> bool:
+        """Select frames to train on, and to score on if that is asked for; False where none passes."""
+        path = self._selection(version.number)
+        if version.selection is None:
+            rows, auc = select(
+                self.data,
+                self.annotations(version.number),
+                [*self.training, *(self.validation if self.config.loop.select_validation else ())],
+                self.config.selection,
+                self.config.discriminator,
+                self.classifier,
+                seed_of(self.config.seed, "select", version.number),
+                self.device,
             )
+            write_selection(path, rows)
+            version.selection = {**summary(rows, self.data.space.names), "discriminator_auc": auc}
+            self._save()
+        if self._frames(version.number)[0]:
+            return True
+        if version.number > 0:
+            return False
+        rule = self.config.selection.rule
+        raise DataError(path, f"no frame passes the selection rule {rule!r}; use another, or min_per_class")
 
-    def _train(self, version: dict[str, Any]) -> None:
-        """Train until the criterion no longer rises; the model of the best epoch is kept."""
-        number, loop = version["version"], self.config.loop
-        frames, held_out = self._frames(number)
-        seed = seed_of(self.config.seed, "train", number)
-        model, optimizer, curve = self._start(number, seed)
-        first = first_choice(self.config.training.max_epoch, loop.choose_after)
-        for epoch in track(range(self.config.training.max_epoch), f"version {number}", quiet=self.quiet):
-            if epoch < len(curve):
-                continue
-            if epochs_are_enough([row[loop.criterion] for row in curve[first:]], loop.patience, loop.tolerance):
-                break
-            folder = self.annotations(number)
-            config = self.config.training
-            count = len(self.training) if config.equal_steps else None
-            loss = train_epoch(model, optimizer, self.data, folder, frames, config, epoch, seed, self.device, count)
-            curve.append({"epoch": epoch, "loss": loss, **self._score(model, held_out, number)})
-            if best_epoch([row[loop.criterion] for row in curve], first) == epoch:
-                save_checkpoint(self.model_file(number), model, None, {"version": number, **curve[-1]})
-            save_checkpoint(self._last(number), model, optimizer, {"curve": curve})
-        best = best_epoch([row[loop.criterion] for row in curve], first)
-        version["curve"], version["best_epoch"] = curve, best
-        version["best_score"], version["spread"] = curve[best][loop.criterion], curve[best]["spread"]
-        version |= {key: curve[best][key] for key in ("miou_pa_v0", "miou_pa_v0_spread", "foreground")}
-        version["state"] = "deciding"
-
-    def _decide(self, version: dict[str, Any]) -> None:
-        """Stop, or go on to the next version."""
-        self._last(version["version"]).unlink(missing_ok=True)
-        reason = why_stop(self.manifest["versions"], self.config.loop)
-        if reason is None:
-            version["state"] = "predicting"
-        else:
-            self._finish(reason)
-
-    def _predict(self, version: dict[str, Any]) -> None:
+    def _predict(self, version: Version) -> None:
         """Write the next version of the pseudo-annotations, those of its frames that are not there yet."""
-        number, loop = version["version"], self.config.loop
+        number, loop = version.number, self.config.loop
+        if number + 1 < len(self.versions):
+            return
         model = self.model(number)
         old, new = self.annotations(number), self.annotations(number + 1)
         missing = [frame for frame in self.data.frames if not frame.png(new).is_file()]
@@ -226,44 +284,50 @@ class SelfTraining:
             if loop.disagreement == "ignore":
                 ids = np.where(ids == self.data.mask(self.annotations(0), frame), ids, IGNORE)
             write_mask(frame.png(new), ids)
-        version["state"] = "done"
-        self.manifest["versions"].append(self._new_version(number + 1))
 
-    def _finish(self, reason: str) -> None:
+    def _return(self, reason: str) -> None:
         """Choose the model that the run ends with."""
-        trained = [version for version in self.manifest["versions"] if "best_score" in version]
+        if "returned" in self.manifest:
+            return
+        trained = [version.document() for version in self.versions if version.best_epoch is not None]
         number = returned_version(trained, self.config.loop)
         with atomic_write(self.out / "model.safetensors", "wb") as file:
             file.write(self.model_file(number).read_bytes())
-        self.manifest["versions"][-1]["state"] = "done"
         self.manifest |= {"stopped": reason, "returned": number, "model_sha256": digest([self.model_file(number)])}
+        self._save()
 
-    # What the states share
+    # What the steps share
+
+    def annotations(self, version: int) -> Path:
+        """Folder of the pseudo-annotations of a version."""
+        return self.data.folder / "pa/v0" if version == 0 else self.out / "pa" / f"v{version}"
 
     def model_file(self, version: int) -> Path:
+        """File of the best model of a version."""
         return self.out / "models" / f"v{version}.safetensors"
 
     def model(self, version: int) -> DeepLabV2:
         """The best model of a version, in eval mode."""
-        model = self._untrained()
-        load_checkpoint(self.model_file(version), model)
+        model = segmentation_network(self.config.training, self.data.space)
+        load_into(model, read_checkpoint(self.model_file(version), MODEL))
         return model.to(self.device).eval()
 
-    def _untrained(self, weights: Path | None = None) -> DeepLabV2:
-        return segmentation_network(self.config.training, self.data.space, weights)
-
-    def _start(self, number: int, seed: int) -> tuple[DeepLabV2, torch.optim.SGD, list[dict[str, Any]]]:
-        """The network, its optimizer and the scores of the epochs that are done."""
+    def _start(self, version: Version, seed: int) -> tuple[DeepLabV2, torch.optim.SGD]:
+        """The network and its optimizer after the epochs that are done, whose curve the version takes."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = self._untrained(self.backbone_weights)
-        if self.config.loop.start == "previous" and number > 0:
-            load_checkpoint(self.model_file(number - 1), model)
+            model = segmentation_network(self.config.training, self.data.space, self.backbone_weights)
+        if self.config.loop.start == "previous" and version.number > 0:
+            load_into(model, read_checkpoint(self.model_file(version.number - 1), MODEL))
+        saved = read_latest(self._state(version.number), STATE, {"curve": list})
+        if saved is not None:
+            load_into(model, saved)
+            version.curve = saved.facts["curve"]
         model.to(self.device)
         optimizer = make_optimizer(model, self.config.training)
-        if not self._last(number).is_file():
-            return model, optimizer, []
-        return model, optimizer, load_checkpoint(self._last(number), model, optimizer)["curve"]
+        if saved is not None:
+            load_optimizer(optimizer, saved.part("optimizer"))
+        return model, optimizer
 
     def _frames(self, number: int) -> tuple[list[Frame], list[Frame]]:
         """Frames to train on and to score on."""
@@ -299,7 +363,7 @@ class SelfTraining:
                 first.add(mask[None], self._mask(0, frame), labels)
         fixed = first if number > 0 else now
         scores, against_first = now.scores(), fixed.scores().miou_pa
-        return {
+        found = {
             "rii": scores.rii,
             "miou_pa": scores.miou_pa,
             "ric": scores.ric,
@@ -309,6 +373,7 @@ class SelfTraining:
             "ric_v0": against_first + loop.rii_weight * scores.rii,
             "foreground": foreground,
         }
+        return {**found, "score": found[loop.criterion]}
 
     def _mask(self, number: int, frame: Frame) -> Tensor:
         return torch.tensor(self.data.mask(self.annotations(number), frame))[None]
@@ -316,114 +381,29 @@ class SelfTraining:
     def _selection(self, version: int) -> Path:
         return self.out / "select" / f"v{version}.jsonl"
 
-    def _last(self, version: int) -> Path:
+    def _state(self, version: int) -> Path:
         return self.out / "models" / f"v{version}-last.safetensors"
 
-    def _new_version(self, number: int) -> dict[str, Any]:
-        pa = self.data.digest(self.annotations(number))
-        return {"version": number, "state": STATES[0], "pa_sha256": pa}
+    def _save(self) -> None:
+        """Write the versions into the manifest."""
+        self.manifest["versions"] = [version.document() for version in self.versions]
+        self._save_manifest()
 
-    def _check_annotations(self, version: dict[str, Any]) -> None:
-        folder = self.annotations(version["version"])
-        if self.data.digest(folder) != version["pa_sha256"]:
-            raise DataError(folder, f"changed since version {version['version']} began; start again in another folder")
-
-    def _open_manifest(self) -> dict[str, Any]:
-        parameters = {
+    def _parameters(self) -> dict[str, Any]:
+        """Everything that the results depend on."""
+        return {
             **asdict(self.config),
             "init": self.data.parameters,
             "backbone_sha256": digest([self.backbone_weights]) if self.backbone_weights else None,
             "classifier": self.classifier.name if self.classifier else None,
         }
-        path = self.out / "manifest.json"
-        if path.is_file():
-            return read_run(path, json.loads(json.dumps(parameters)))
-        if (self.out / "models").exists():
-            raise DataError(self.out, "holds models but no manifest.json; choose another folder")
-        manifest = {
-            "format": FORMAT,
-            "parameters": json.loads(json.dumps(parameters)),
-            "packages": {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")},
+
+    def _facts(self) -> dict[str, Any]:
+        """What readers of the manifest need beside the parameters."""
+        return {
             "init": str(self.data.folder),
             "label_space": self.data.space.document(),
             "frames": {"training": len(self.training), "validation": len(self.validation)},
             "validation": [list(frame) for frame in self.validation],
-            "versions": [self._new_version(0)],
+            "versions": [],
         }
-        write_json(path, manifest)
-        return manifest
-
-
-def read_run(path: Path, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The manifest of a run.
-
-    Parameters
-    ----------
-    path : RUN/manifest.json
-    parameters : what the run must have been made with; None for anything
-
-    Raises
-    ------
-    DataError : missing, damaged, or of a run with other parameters; it names the first that differs
-    """
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not manifest.get("versions"):
-        raise DataError(path, f"must be a manifest of format {FORMAT!r}")
-    for key, value in _flat(parameters or {}):
-        was = dict(_flat(manifest["parameters"])).get(key)
-        if was != value:
-            raise DataError(path.parent, f"holds a run with {key} {was}, not {value}; choose another folder")
-    return manifest
-
-
-def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in document.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def split(data: Annotations, loop: LoopConfig, seed: int) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
-    """Frames to train on and to score on.
-
-    Whole videos are held out: those of the data set's own subset "val", or else some that the seed draws such that
-    every tag keeps a video to train on.
-
-    Raises
-    ------
-    DataError : no video, or no frame, can be spared
-    """
-    if loop.validation == "frames":
-        held_out = _every_so_many(data.frames, loop.validation_share)
-    else:
-        own = {frame for frame in data.frames if data.subsets[frame.video] == "val"}
-        held_out = own or _whole_videos(data, loop.validation_share, seed)
-    if not held_out or len(held_out) == len(data.frames):
-        raise DataError(data.folder, f"has no {loop.validation} to spare for scoring; use --validation frames")
-    return tuple(frame for frame in data.frames if frame not in held_out), tuple(
-        frame for frame in data.frames if frame in held_out
-    )
-
-
-def _every_so_many(frames: Sequence[Frame], share: float) -> set[Frame]:
-    """Frames spread evenly over each video."""
-    found = set()
-    for _, group in groupby(frames, key=lambda frame: frame.video):
-        several = list(group)
-        count = round(share * len(several)) or int(len(several) > 1)
-        found |= {several[int((k + 0.5) * len(several) / count)] for k in range(count)}
-    return found
-
-
-def _whole_videos(data: Annotations, share: float, seed: int) -> set[Frame]:
-    names = sorted(data.tags)
-    wanted = max(1, round(share * len(names)))
-    left = Counter(tag for name in names for tag in data.tags[name])
-    chosen: set[str] = set()
-    for index in np.random.default_rng(seed_of(seed, "validation")).permutation(len(names)):
-        tags = data.tags[names[index]]
-        if len(chosen) < wanted and all(left[tag] > 1 for tag in tags):
-            chosen.add(names[index])
-            left.subtract(tags)
-    return {frame for frame in data.frames if frame.video in chosen}

@@ -16,9 +16,10 @@ from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, in_order, open_frames, read_image, read_mask
 from pyws.errors import DataError
-from pyws.files import atomic_write, read_json
+from pyws.files import atomic_write
 from pyws.masks.initial_masks.pipeline import FORMAT
 from pyws.masks.initial_masks.superpixels import Superpixels
+from pyws.run_manifest import read_manifest
 
 CACHED_BYTES = 1 << 30
 _SUPERPIXELS = ("region_area", "compactness", "iterations", "superpixels")
@@ -152,10 +153,8 @@ def digest(files: Iterable[Path]) -> str:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(path, "must be the manifest of a folder of pyws masks init")
-    missing = {*_SUPERPIXELS, "tags"} - set(manifest.get("parameters", ()))
+    manifest = read_manifest(path, *FORMAT)
+    missing = {*_SUPERPIXELS, "tags"} - set(manifest["parameters"])
     if missing:
         raise DataError(path, f"must have the parameters {', '.join(sorted(missing))}; run pyws masks init again")
     return manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyws.models.discriminator import Discriminator, Norm
+from pyws.seeds import seed_of
 
 CHECK = 50  # steps between two measurements of the held-out loss
 PATIENCE = 4  # measurements without a lower one, after which training ends
@@ -57,17 +57,6 @@ class DiscriminatorConfig:
             raise ValueError(f"discriminator: min_auc must be in [0, 1], got {self.min_auc}")
         if self.quantile is not None and not 0 < self.quantile <= 1:
             raise ValueError(f"discriminator: quantile must be in (0, 1], got {self.quantile}")
-
-
-def seed_of(*parts: object) -> int:
-    """A seed that depends on nothing but what is named, so that an interrupted run goes on with the same numbers.
-
-    Examples
-    --------
-    >>> seed_of(0, "epoch", 3) == seed_of(0, "epoch", 3) != seed_of(0, "epoch", 4)
-    True
-    """
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
 
 
 class CompositeScores(NamedTuple):
