@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from pyws.data.annotations.activitynet import (
     read_detections,
     read_truth,
 )
+from pyws.data.annotations.names import as_named_by
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.errors import DataError
 from pyws.evaluation.precision import class_sums, first_match, precision_of_hits
@@ -116,6 +117,8 @@ class DetectionScores:
     """Videos that have predictions but are not evaluated."""
     counts: dict[str, int]
     rules: dict[str, str]
+    hints: tuple[str, ...] = ()
+    """What makes the figures doubtful, in words."""
 
     @property
     def average(self) -> float:
@@ -138,6 +141,7 @@ class DetectionScores:
             "video_list_sha256": self.video_hash,
             "ignored_videos": list(self.ignored_videos),
             "rules": self.rules,
+            "hints": list(self.hints),
         }
 
 
@@ -178,6 +182,9 @@ def detection_map(
     thresholds are 0.1:0.1:0.5. ``"thumos14-seconds"`` is ``"activitynet"`` on the subset ``test`` with thresholds
     0.1:0.1:0.7, as most supervised work on THUMOS14 reports.
 
+    Labels that differ from the ground truth's only in case, and videos only in a leading ``v_``, are the same. No
+    prediction at all scores 0.
+
     Predictions in other videos do not count, unless ``foreign`` says so, and the videos are listed; a class of the
     ground truth file that is not annotated in the subset does not count either. A label that the ground truth does not
     know is an error.
@@ -201,7 +208,7 @@ def detection_map(
 
     Raises
     ------
-    DataError : an unknown label, no prediction in any evaluated video, an empty or unknown subset, a bad file
+    DataError : an unknown label, predictions in other videos alone, an empty or unknown subset, a bad file
     ValueError : an argument outside its choices or range
 
     Examples
@@ -235,7 +242,8 @@ def detection_map(
         "predictions_ambiguous": len(counted) - len(kept),
     }
     return DetectionScores(protocol, rules.subset, rules.tious, wanted.labels, ap, matched.factor * ap.mean(0),
-                           names_hash, matched.ignored_videos, counts, rules.describe())  # fmt: skip
+                           names_hash, matched.ignored_videos, counts, rules.describe(),
+                           tuple(_hints(matched, known)))  # fmt: skip
 
 
 def rules_of(
@@ -311,7 +319,7 @@ def match_detections(found: Instances, known: Truth, rules: Rules, stretches: In
     ------
     DataError : as :func:`detection_map`
     """
-    wanted = _evaluated(known, rules)
+    wanted, found = _evaluated(known, rules), as_named_by(found, known)
     videos, foreign = wanted.videos, _foreign(found, known, wanted)
     if rules.foreign == "wrong":
         wanted, foreign = replace(wanted, videos=(*videos, *foreign)), ()
@@ -378,10 +386,29 @@ def _foreign(found: Instances, known: Truth, wanted: Instances) -> tuple[str, ..
     evaluated = set(wanted.videos)
     predicted = [found.videos[index] for index in np.flatnonzero(np.bincount(found.video))]
     foreign = tuple(name for name in predicted if name not in evaluated)
-    if len(foreign) == len(predicted):
+    if predicted and len(foreign) == len(predicted):
         rule = f"some video must be among the {len(evaluated)} evaluated such as {wanted.videos[0]!r}"
         raise DataError("predictions", f"{rule}, got {len(foreign)} others such as {foreign[0]!r}")
     return foreign
+
+
+def _hints(matched: MatchedDetections, known: Truth) -> Iterator[str]:
+    """What users of these files should look at before they believe the figures."""
+    rows, rules = matched.counted, matched.rules
+    if not len(rows):
+        yield "there are no predictions in the evaluated videos"
+    length = dict(zip(known.instances.videos, known.duration.tolist(), strict=True))
+    beyond = rows.start >= np.array([length.get(name, np.nan) for name in rows.videos])[rows.video]
+    if 2 * np.count_nonzero(beyond) > len(rows):
+        yield (
+            f"{np.count_nonzero(beyond)} of {len(rows)} predictions begin after their video ends: segments must be in"
+            " seconds, these look like frames or snippets"
+        )
+    if rules.duplicates == "kept":
+        wanted = _evaluated(known, rules)
+        again = len(wanted) - len(_without_duplicates(wanted))
+        if again:
+            yield f"{again} annotations are there twice and count twice; duplicates=dropped counts them once"
 
 
 def _on_snippets(rows: Instances, rounding: Any, snippets_per_second: float) -> Instances:

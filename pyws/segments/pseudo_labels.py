@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pyws.data.annotations.activitynet import Instances, Truth
+from pyws.data.annotations.names import as_named_by
 from pyws.data.features.dataset import FeatureSet
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.distributed import Group
@@ -244,6 +245,7 @@ def label_videos(
     """
     if (postprocess.weigh_by, postprocess.ranking) != ("score", "score"):
         raise ValueError(f"label_videos: weigh_by and ranking must be 'score', got {postprocess}")
+    proposals = as_named_by(proposals, truth)
     places = {name: index for index, name in enumerate(classes)}
     for label in proposals.labels:
         if label not in places:

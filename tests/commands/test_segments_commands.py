@@ -222,6 +222,19 @@ def broken(name, **contents):
     return lambda folder: (folder / name).write_text(json.dumps(document))
 
 
+@pytest.mark.parametrize("method", ["none", "nms", "soft-nms", "gaussian", "uniform", "exponential", "t"])
+def test_every_command_takes_no_segments(files, monkeypatch, capsys, method):
+    """What one command writes the next one reads, also where nothing was found."""
+    monkeypatch.chdir(files)
+    broken("proposals.json", results={"v1": []})(files)
+    assert run(capsys, "segments", "fuse", "proposals.json", "out.json", "--method", method)[0] == 0
+    status, out, _ = run(capsys, "segments", "evaluate", "out.json", "truth.json", "--json")
+    assert (status, json.loads(out)["average_mAP"]) == (0, 0)
+    if method != "soft-nms":
+        words = ("segments", "labels", "out.json", "truth.json", "out.safetensors", "--method", method)
+        assert run(capsys, *words)[0] == 0
+
+
 NAN = '{"results": {"v1": [{"label": "a", "score": NaN, "segment": [0, 1]}]}}'
 UNKNOWN = {"v1": [{"label": "flying", "score": 1, "segment": [0, 1]}]}
 STRANGER = {"v9": [{"label": "a", "score": 1, "segment": [0, 1]}]}
@@ -232,7 +245,6 @@ BAD = [
     (FUSE, lambda d: (d / "proposals.json").write_text('{"results": {"v'), "proposals.json: is not valid JSON"),
     (FUSE, lambda d: (d / "proposals.json").unlink(), "proposals.json: cannot be read: No such file or directory"),
     (FUSE, lambda d: (d / "proposals.json").write_text(NAN), "entry 0: score must be a finite number, got nan"),
-    (FUSE, broken("proposals.json", results={}), "proposals.json: results must not be empty"),
     (FUSE, broken("proposals.json", results={"v": [{"label": "a"}]}), "video 'v', entry 0: segment is missing"),
     ((*FUSE, "--iou", "1.5"), None, r"fuse_segments: iou_threshold must be in \[0, 1\], got 1.5"),
     ((*FUSE, "--temperature", "0"), None, "fuse_segments: temperature must be > 0, got 0.0"),

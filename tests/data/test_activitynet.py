@@ -116,11 +116,11 @@ BAD_TRUTH = [
     ({"database": []}, "must hold an object 'database'"),
     ({"database": {"v": []}}, "video 'v' must be an object with a subset"),
     ({"database": {"v": {"annotations": []}}}, "video 'v' must be an object with a subset"),
-    ({"database": {"v": {"subset": "test"}}}, "video 'v' must have a list of annotations"),
+    ({"database": {"v": {"subset": "test", "annotations": {}}}}, "video 'v' must have a list of annotations"),
     (truth_with(annotations=[3]), "video 'v', entry 0: must be an object, got int"),
     (truth_with(annotations=[entry(), {"label": "a"}]), "video 'v', entry 1: segment is missing"),
     (truth_with(annotations=[{"segment": [0, 1]}]), "video 'v', entry 0: label is missing"),
-    (truth_with(annotations=[entry(label=3)]), "entry 0: label must be a string, got 3"),
+    (truth_with(annotations=[entry(label=3.5)]), "entry 0: label must be a string or a whole number, got 3.5"),
     (truth_with(annotations=[entry(segment=[4.0, 2.0])]), r"finite start <= end, got \[4.0, 2.0\]"),
     (truth_with(annotations=[entry(segment=[0, math.nan])]), r"finite start <= end, got \[0, nan\]"),
     (truth_with(annotations=[entry(segment=[0, math.inf])]), "finite start <= end"),
@@ -149,8 +149,6 @@ def test_bad_truth(document, message, tmp_path):
 
 BAD_DETECTIONS = [
     ({"database": {}}, "must hold an object 'results'"),
-    ({"results": {}}, "results must not be empty"),
-    ({"results": {"v": []}}, "results must not be empty"),
     ({"results": {"v": {}}}, "video 'v' must have a list of entries, got dict"),
     ({"results": {"v": [entry()]}}, "video 'v', entry 0: score is missing"),
     ({"results": {"u": [entry(score=1)], "v": [entry(score=math.nan)]}}, "video 'v', entry 0: score must be a finite"),
@@ -390,3 +388,24 @@ def test_damaged_pickles_are_read_or_refused(data):
     # Whatever else it raises, load_npy turns into a DataError; a crash or an allocation of gigabytes it could not.
     with contextlib.suppress(Exception):
         load_pickled_array(bytes(whole))
+
+
+def test_labels_as_people_write_them():
+    """Spaces, case and numbers make no classes, Ambiguous is none, and a test set has no annotations."""
+    labels = ["Long jump ", "long jump", "Long  jump", 3, "Ambiguous"]
+    rows = [{"label": label, "segment": [k, k + 1]} for k, label in enumerate(labels)]
+    record = {"subset": "test", "annotations": rows, "tags": ["LONG JUMP", 3, "ambiguous"]}
+    truth = read_truth({"database": {"a": record, "b": {"subset": "testing"}}})
+    assert truth.instances.labels == ("Long jump", "3")
+    assert truth.instances.label.tolist() == [0, 0, 0, 1]
+    assert truth.tags == (("Long jump", "3"), ())
+    assert truth.ambiguous == {"a": [(4.0, 5.0)]}
+    found = read_detections({"results": {"v": [{"label": 3, "segment": [0, 1], "score": 1}]}})
+    assert found.labels == ("3",)
+
+
+def test_no_segments_are_a_file_like_any_other(tmp_path):
+    found = read_detections({"results": {"v": []}})
+    write_detections(tmp_path / "d.json", found, {})
+    again = read_detections(tmp_path / "d.json")
+    assert (len(again), again.videos) == (0, ("v",))

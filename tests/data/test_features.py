@@ -9,10 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from pyws.data.features.check import check_data_set
 from pyws.data.features.dataset import open_features
 from pyws.data.features.files import stored_file, write_features
 from pyws.data.features.layouts import read_tags
 from pyws.errors import DataError
+from pyws.files import write_json
 
 
 def rows(length, seed=0, width=4):
@@ -240,3 +242,20 @@ def test_arbitrary_bytes_are_an_error_or_an_array(tmp_path, suffix, changes, kep
     stored = stored_file(path)
     with contextlib.suppress(DataError):
         assert stored.read().shape == tuple(stored.shape())
+
+
+def test_tags_as_people_write_them(tmp_path):
+    """Several in a cell, and one class whatever its spaces and case."""
+    (tmp_path / "tags.csv").write_text('video,tag\nv1,Clean & Jerk;Long jump\nv2,"long  jump "\nv2,LONG JUMP\n')
+    assert read_tags(tmp_path / "tags.csv") == {
+        "v1": ("", ("Clean & Jerk", "Long jump")),
+        "v2": ("", ("Long jump",)),
+    }
+
+
+def test_check_names_annotations_that_are_there_twice(tmp_path):
+    rows = [{"label": "a", "segment": segment} for segment in ([0, 2], [2, 4], [0, 2])]
+    write_json(tmp_path / "truth.json", {"database": {"v": {"subset": "test", "duration": 4, "annotations": rows}}})
+    write_features(tmp_path / "features" / "v.npy", np.ones((6, 2)))
+    report = check_data_set(tmp_path)
+    assert [problem.rule[:29] for problem in report.problems] == ["segment [0, 2] is there twice"]

@@ -81,6 +81,8 @@ def evaluate(
     common.say(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in scores.counts.items()))
     ignored = f", ignored {', '.join(scores.ignored_videos)}" if scores.ignored_videos else ""
     common.say(f"videos: SHA-256 of their sorted names {scores.video_hash}{ignored}")
+    for hint in scores.hints:
+        common.say(f"warning: {hint}")
     document = scores.to_dict()
     if explain:
         from pyws.evaluation.attribution import explain_difference

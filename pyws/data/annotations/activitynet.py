@@ -7,20 +7,23 @@ Two documents travel as JSON, gzipped where the name ends in ``.gz``::
     detections    {"results": {VIDEO: [D, ...]}}
     where A is {"label": L, "segment": [START, END]} in seconds, and D is the same with a "score"
 
-``duration`` may be absent. pyws also writes and reads ``tags``, the labels of a whole video, in a video's record, and
-``ambiguous``, segments (VIDEO: [[s, e]]) that no score should count, beside ``database``.
+``duration`` may be absent, ``annotations`` too (test sets have none). Labels that differ in case or spaces are one, the
+spelling that comes first; whole numbers are read as text. Annotations of the label "Ambiguous" are ``ambiguous``.
+pyws also writes and reads ``tags``, the labels of a whole video, in a video's record, and ``ambiguous``, segments
+(VIDEO: [[s, e]]) that no score should count, beside ``database``.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
+from pyws.data.annotations.names import AMBIGUOUS, label_name, one_spelling
 from pyws.data.annotations.safe_pickle import load_npy
 from pyws.errors import DataError
 from pyws.files import read_json, write_json
@@ -121,20 +124,42 @@ def read_truth(source: Source | Truth) -> Truth:
     for index, (video, record) in enumerate(database.items()):
         if not isinstance(record, dict) or not isinstance(record.get("subset"), str):
             raise DataError(where, f"video {video!r} must be an object with a subset")
-        if not isinstance(record.get("annotations"), list):
+        if not isinstance(record.get("annotations", []), list):
             raise DataError(where, f"video {video!r} must have a list of annotations")
-        records += ((index, annotation) for annotation in record["annotations"])
-    instances = _columns(where, tuple(database), records, scored=False)
+        records += ((index, annotation) for annotation in record.get("annotations", []))
+    instances, stretches = _without_ambiguous(_columns(where, tuple(database), records, scored=False))
     found: list[dict[str, None]] = [{} for _ in database]
-    for index, annotation in records:
-        found[index][annotation["label"]] = None
+    for index, label in zip(instances.video.tolist(), instances.label.tolist(), strict=True):
+        found[index][instances.labels[label]] = None
+    tags = [_tags(where, video, database[video], found[index]) for index, video in enumerate(database)]
+    spelling = one_spelling((tag for several in tags for tag in several), instances.labels)
+    ambiguous = _intervals(where, document.get("ambiguous", {}))
+    for video, pairs in stretches.items():
+        ambiguous[video] = [
+            *ambiguous.get(video, ()),
+            *(pair for pair in pairs if pair not in ambiguous.get(video, ())),
+        ]
     return Truth(
         instances,
         tuple(record["subset"] for record in database.values()),
         np.array([_duration(where, video, record) for video, record in database.items()], dtype=np.float64),
-        tuple(_tags(where, video, database[video], found[index]) for index, video in enumerate(database)),
-        _intervals(where, document.get("ambiguous", {})),
+        tuple(tuple(dict.fromkeys(spelling[tag] for tag in several)) for several in tags),
+        ambiguous,
     )
+
+
+def _without_ambiguous(rows: Instances) -> tuple[Instances, dict[str, list[tuple[float, float]]]]:
+    """The instances of classes, and the stretches that are labelled as ambiguous, by video."""
+    kept = [label for label in range(len(rows.labels)) if rows.labels[label].casefold() != AMBIGUOUS]
+    if len(kept) == len(rows.labels):
+        return rows, {}
+    place = np.full(len(rows.labels), -1)
+    place[kept] = np.arange(len(kept))
+    stretches: dict[str, list[tuple[float, float]]] = {}
+    for row in np.flatnonzero(place[rows.label] < 0):
+        stretches.setdefault(rows.videos[rows.video[row]], []).append((float(rows.start[row]), float(rows.end[row])))
+    named = replace(rows, labels=tuple(rows.labels[label] for label in kept), label=place[rows.label])
+    return named.where(named.label >= 0), stretches
 
 
 def read_detections(source: Source | Instances) -> Instances:
@@ -146,7 +171,7 @@ def read_detections(source: Source | Instances) -> Instances:
 
     Raises
     ------
-    DataError : no such file, not JSON, no results, a missing key, a segment that is not [start, end] with finite
+    DataError : no such file, not JSON, a missing key, a segment that is not [start, end] with finite
         start <= end, a score that is not finite, a label that is not a string; names the file, the video and the rule
 
     Examples
@@ -168,8 +193,6 @@ def read_detections(source: Source | Instances) -> Instances:
         if not isinstance(entries, list):
             raise DataError(where, f"video {video!r} must have a list of entries, got {type(entries).__name__}")
     records = [(index, entry) for index, entries in enumerate(results.values()) for entry in entries]
-    if not records:
-        raise DataError(where, "results must not be empty")
     return _columns(where, tuple(results), records, scored=True)
 
 
@@ -281,16 +304,18 @@ def _columns(
 ) -> Instances:
     """Check all records at once; only where something is wrong they are looked at one by one, to say what."""
     try:
-        names = [record["label"] for _, record in records]
+        name_of = {label: label_name(label) for label in dict.fromkeys(record["label"] for _, record in records)}
         segments = np.array([record["segment"] for _, record in records] or np.empty((0, 2)), dtype=np.float64)
         score = np.array([record["score"] if scored else 1 for _, record in records], dtype=np.float64)
-        good = segments.shape == (len(records), 2) and score.ndim == 1 and all(isinstance(name, str) for name in names)
+        good = segments.shape == (len(records), 2) and score.ndim == 1 and None not in name_of.values()
         good = good and bool(np.isfinite(segments).all() and np.isfinite(score).all())
         good = good and bool((segments[:, 0] <= segments[:, 1]).all())
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         good = False
     if not good:
         _explain(where, videos, records, scored)
+    spelling = one_spelling(name for name in name_of.values() if name is not None)
+    names = [spelling[name_of[record["label"]] or ""] for _, record in records]
     labels = {label: index for index, label in enumerate(dict.fromkeys(names))}
     return Instances(
         videos,
@@ -316,8 +341,8 @@ def _explain(
         for key in ("label", "segment", "score")[: 3 if scored else 2]:
             if key not in record:
                 raise DataError(where, f"{place} {key} is missing")
-        if not isinstance(record["label"], str):
-            raise DataError(where, f"{place} label must be a string, got {record['label']!r}")
+        if label_name(record["label"]) is None:
+            raise DataError(where, f"{place} label must be a string or a whole number, got {record['label']!r}")
         pair = record["segment"]
         numbers = [_number(value) for value in pair] if isinstance(pair, (list, tuple)) else []
         if len(numbers) != 2 or not np.isfinite(numbers).all() or numbers[1] < numbers[0]:
@@ -347,9 +372,10 @@ def _tags(
     where: str | os.PathLike[str], video: str, record: Mapping[str, Any], default: Iterable[str]
 ) -> tuple[str, ...]:
     tags = record.get("tags", list(default))
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+    names = [label_name(tag) for tag in tags] if isinstance(tags, list) else [None]
+    if None in names:
         raise DataError(where, f"video {video!r}: tags must be a list of strings, got {tags!r}")
-    return tuple(tags)
+    return tuple(name for name in names if name is not None and name.casefold() != AMBIGUOUS)
 
 
 def _intervals(where: str | os.PathLike[str], listed: Any) -> dict[str, list[tuple[float, float]]]:

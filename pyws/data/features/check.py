@@ -54,8 +54,8 @@ def check_data_set(source: str | os.PathLike[str], need_tags: bool = False, quie
 
     Unusable are videos with missing, damaged or non-finite features, another width than most, annotations that cannot
     be, or a tag that is no class. Odd, and used all the same, are videos whose length does not fit their duration,
-    segments that are empty or end after the video, tags that differ from the annotated labels, videos without tags,
-    and features of no video.
+    segments that are empty, there twice or end after the video, tags that differ from the annotated labels, videos
+    without tags, and features of no video.
 
     Parameters
     ----------
@@ -114,7 +114,11 @@ def _odd_segments(listing: Listing) -> Iterator[Problem]:
             rule = f"has tags {', '.join(sorted(tags)) or 'none'}, but segments of {', '.join(sorted(found[index]))}"
             yield Problem(video, rule, fatal=False)
     late = rows.end > listing.truth.duration[rows.video] + 1 / listing.snippets_per_second
-    for chosen, rule in ((rows.start == rows.end, "is empty"), (late, "ends after the video")):
+    _, first = np.unique(np.stack([rows.video, rows.label, rows.start, rows.end], 1), axis=0, return_index=True)
+    again = np.ones(len(rows), bool)
+    again[first] = False
+    twice = "is there twice, and would count twice (`pyws segments evaluate --duplicates dropped`)"
+    for chosen, rule in ((rows.start == rows.end, "is empty"), (late, "ends after the video"), (again, twice)):
         for row in np.flatnonzero(chosen):
             segment = f"[{rows.start[row]:g}, {rows.end[row]:g}]"
             yield Problem(rows.videos[rows.video[row]], f"segment {segment} {rule}", fatal=False)

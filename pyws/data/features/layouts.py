@@ -16,8 +16,10 @@ snippet then lasts the video's duration over its snippets. The layouts of the li
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from pyws.data.annotations.names import label_name, one_spelling
 from pyws.data.csv_table import columns_of, read_table
 from pyws.data.features.files import stored_in
 from pyws.data.features.listing import SNIPPETS_PER_SECOND, Listing, annotated, checked_name, read_about, safe_truth
@@ -66,7 +68,8 @@ def _native(folder: Path) -> Listing:
 def read_tags(path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Read ``video,tag`` or ``video,tag,subset`` lines under such a header: {VIDEO: (subset, tags)}.
 
-    A line with an empty tag lists a video that has none.
+    A line with an empty tag lists a video that has none. Semicolons and bars part several tags of a cell; tags that
+    differ only in case or spaces are one, the spelling that comes first.
     """
     columns = columns_of(path)
     if "tag" not in columns:
@@ -79,8 +82,12 @@ def read_tags(path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
             raise DataError(
                 path, f"line {number}: video {video!r} must be in one subset, got {before!r} and {subset!r}"
             )
-        found[video] = subset, tags if not tag or tag in tags else (*tags, tag)
-    return found
+        names = (label_name(name) for name in re.split("[;|]", tag))
+        found[video] = subset, tuple(dict.fromkeys((*tags, *(name for name in names if name))))
+    spelling = one_spelling(tag for _, tags in found.values() for tag in tags)
+    return {
+        video: (subset, tuple(dict.fromkeys(spelling[tag] for tag in tags))) for video, (subset, tags) in found.items()
+    }
 
 
 _LAYOUTS = [(is_wtalc, list_wtalc), (is_split, list_split), (_is_native, _native)]
