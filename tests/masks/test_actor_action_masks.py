@@ -320,11 +320,23 @@ def test_videos_of_several_tags(world: Path, tmp_path: Path, rule: str) -> None:
             assert entry["sampled"] == [0, 4, 2, 6]
 
 
+def test_videos_are_set_aside_for_validation(world: Path, tmp_path: Path) -> None:
+    words = ("--subset", "train", "val", "--validation", 2)
+    assert main(init(world, tmp_path / "out", *words)) == 0
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    subsets = {name: entry["subset"] for name, entry in manifest["videos"].items()}
+    expected = open_mask_set(world / "set", validation=2).part("train", "val").videos
+    assert subsets == {video.name: video.subset for video in expected}
+    assert sorted(subsets.values()) == ["train"] * 4 + ["val"] * 2
+
+
 def test_bad_use(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     actor = ["--actor-classifier", world / "actor.safetensors"]
     out = ["-o", tmp_path / "out"]
     write_picture(tmp_path / "plain/videos/v/0.png", np.zeros((24, 24, 3), np.uint8))
     (tmp_path / "plain/tags.csv").write_text("video,tag\nv,zebra\n")
+    write_picture(tmp_path / "own/videos/v/0.png", np.zeros((24, 24, 3), np.uint8))
+    (tmp_path / "own/tags.csv").write_text("video,tag,subset\nv,zebra,val\n")
     for words, message in (
         ([tmp_path, *out, *actor], "need --data, and no other classifier or tags"),
         (["--data", world / "set", tmp_path, *out, *actor], "or a data set as --data, not both"),
@@ -336,6 +348,7 @@ def test_bad_use(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
             "needs otsu_scope 'frame'",
         ),
         ([tmp_path, *out, "--subset", "train", "--layout", "a2d"], "--layout, --subset: only with --data"),
+        (["--data", tmp_path / "own", *out, *actor, "--validation", 1], "says itself which videos are for validation"),
         (["--data", world / "set", *out, *actor, "--short-side", 9], "--short-side: only with --classifier"),
         (["--data", world / "set", *out, "--map-rule", "start"], "--map-rule: only with --actor-classifier or"),
     ):

@@ -30,6 +30,7 @@ def init(
     layout: Literal["auto", "a2d", "youtube-objects", "plain"] = "auto",
     data_tags: Literal["all", "main"] = "all",
     subset: tuple[str, ...] = (),
+    validation: int = 0,
     actor_classifier: Path | None = None,
     action_classifier: Path | None = None,
     on_error: Literal["error", "skip"] = "error",
@@ -68,6 +69,9 @@ def init(
         Of A2D: all tags of a video, or the main one of videoset.csv alone.
     subset
         Subsets of the data set to annotate, e.g. train val; all where it is left out.
+    validation
+        Videos of the data set's subset train to set aside as val, which pyws masks train holds out, of each tag its
+        share; for data sets that do not say which. The paper has 288 of A2D's 3036.
     actor_classifier
         Of frames or clips, written by pyws masks classify.
     action_classifier
@@ -95,10 +99,15 @@ def init(
     torch.manual_seed(common.seed)
     if bool(frames) == bool(data):
         raise ValueError("FRAMES: folders of frames or video files are needed, or a data set as --data, not both")
-    found = _data_set(data, layout, data_tags, subset) if data else None
+    found = _data_set(data, layout, data_tags, subset, validation, common.seed) if data else None
     annotator: Annotator
     names: tuple[str, ...]
-    of_data = {"layout": layout != "auto", "data-tags": data_tags != "all", "subset": bool(subset)}
+    of_data = {
+        "layout": layout != "auto",
+        "data-tags": data_tags != "all",
+        "subset": bool(subset),
+        "validation": validation != 0,
+    }
     of_images = {
         "labels": bool(labels),
         "layer": bool(layer),
@@ -141,10 +150,14 @@ def init(
     return manifest
 
 
-def _data_set(root: Path, layout: Any, tags: Any, subset: tuple[str, ...]) -> MaskSet:
+def _data_set(root: Path, layout: Any, tags: Any, subset: tuple[str, ...], validation: int, seed: int) -> MaskSet:
     from pyws.data.tagged.layouts import open_mask_set
 
     data = open_mask_set(root, layout, tags)
+    if validation:
+        if any(video.subset == "val" for video in data.videos):
+            raise ValueError(f"--validation: {root} says itself which videos are for validation; leave the option out")
+        data = open_mask_set(root, layout, tags, validation, seed)
     return data.part(*subset) if subset else data
 
 
