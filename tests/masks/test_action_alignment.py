@@ -12,8 +12,15 @@ from hypothesis.extra.numpy import arrays
 
 from pyws.data.tagged.label_space import a2d, actor_actions, object_labels
 from pyws.data.tagged.rle import decode_mask, encode_mask
-from pyws.masks.prediction.action_alignment import AlignmentConfig, ClassProbabilities, align_actions, find_instances
-from pyws.masks.prediction.predict import as_coco
+from pyws.masks.prediction.action_alignment import (
+    ActionAligner,
+    AlignedFrame,
+    AlignmentConfig,
+    ClassProbabilities,
+    align_actions,
+    find_instances,
+)
+from pyws.masks.prediction.predict import CocoVideo
 
 # Ids 1 cat-running, 2 cat-eating, 3 dog-running, 4 dog-walking.
 SPACE = actor_actions([("cat", "running"), ("cat", "eating"), ("dog", "running"), ("dog", "walking")])
@@ -124,7 +131,10 @@ def test_any_masks(masks: np.ndarray) -> None:
 
 def test_coco() -> None:
     masks = [frame((1, 5, 5, 20, 20)), frame((1, 5, 6, 20, 21), (3, 22, 30, 28, 38))]
-    found = as_coco(align_actions(masks, SPACE, SMALL), SPACE, "v", ["00001", "00002"])
+    coco, aligned = CocoVideo(SPACE, "v", ["00001", "00002"]), align_actions(masks, SPACE, SMALL)
+    for index, mask in enumerate(aligned.masks):
+        coco.add(AlignedFrame(index, mask, [one for one in aligned.instances if one.frame == index]))
+    found = coco.document()
     assert [image["file_name"] for image in found["images"]] == ["v/00001.png", "v/00002.png"]
     assert [row["category_id"] for row in found["annotations"]] == [1, 1, 3]
     assert found["annotations"][0]["track_id"] == found["annotations"][1]["track_id"]
@@ -160,3 +170,16 @@ def test_pycocotools_reads_it() -> None:
         mask = rng.random((37, 53)) < density
         expected = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
         assert encode_mask(mask)["counts"] == expected["counts"].decode()
+
+
+def test_memory_is_flat_in_the_length_of_the_video() -> None:
+    """Frames come out ``radius`` frames later, and nothing older is kept, whatever the length."""
+    aligner, kept, out = ActionAligner(SPACE, replace(SMALL, radius=3)), set(), []
+    for index in range(60):
+        mask = frame((1 + index % 2, 5, 5, 20, 20))
+        out += aligner.add(mask, find_instances(index, mask, SPACE, SMALL))
+        kept.add((len(aligner._masks), len(aligner._instances)))
+    assert [one.number for one in out] == list(range(57))
+    assert max(kept) <= (4, 8)
+    assert [one.number for one in aligner.finish()] == [57, 58, 59]
+    assert aligner.tracks == 1

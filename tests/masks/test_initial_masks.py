@@ -373,6 +373,21 @@ def test_changed_frames_are_made_anew(weights: Path, tmp_path: Path) -> None:
     assert files_of(tmp_path / "out") == files_of(tmp_path / "fresh")
 
 
+def test_masks_that_were_lost_are_made_again(weights: Path, tmp_path: Path) -> None:
+    frames = make_frames(tmp_path / "v", 3)
+    words = command(weights, tmp_path / "out", frames, "--tag", "fox")
+    assert main(words) == 0
+    before = files_of(tmp_path / "out")
+    (tmp_path / "out/pa/v0/v/00001.png").unlink()
+    cut = tmp_path / "out/init/v/00003.png"
+    cut.write_bytes(cut.read_bytes()[:-30])
+    assert main(words) == 0
+    assert files_of(tmp_path / "out") == before
+    other = make_frames(tmp_path / "other/v", 2)
+    assert main(command(weights, tmp_path / "out", other, "--tag", "fox")) == 1
+    assert files_of(tmp_path / "out") == before
+
+
 def write_video(path: Path, frames: list[np.ndarray[Any, Any]]) -> Path:
     av = pytest.importorskip("av")
     with av.open(str(path), "w") as container:

@@ -23,6 +23,7 @@ from pyws.cli import main
 from pyws.commands.masks.ablate import scores_of
 from pyws.data.tagged.label_space import actor_actions
 from pyws.data.video.frames import read_image, read_mask, write_mask
+from pyws.masks.prediction.predict import load_model, predict_videos
 from pyws.masks.self_training.frame_selection import SelectionConfig
 from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, Version, as_variant
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
@@ -551,6 +552,29 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
     assert "odd: frames must have one size, got (40, 88) and (50, 60)" in capsys.readouterr().err
     assert main([str(word) for word in [*missing, tmp_path / "none"]]) == 1
     assert "must be a folder of frames or a video file, found neither" in capsys.readouterr().err
+
+
+def test_predictions_are_lost_to_nothing(init: Path, small_networks: None, whole: Path, tmp_path: Path) -> None:
+    """Two videos of one name are refused, in one call or two; what was removed or cut off is made again."""
+    model, out = load_model(whole), tmp_path / "out"
+    one = init.parent / "videos/fox_a"
+    other = shutil.copytree(init.parent / "videos/swan_a", tmp_path / "fox_a")
+    Image.new("RGB", SIZE[::-1]).save(other / "9.png")
+    with pytest.raises(DataError, match=r"fox_a: two videos are called fox_a, the other is .*; use two output folders"):
+        predict_videos(model, [one, other], out, quiet=True)
+    assert not out.exists()
+    predict_videos(model, [one], out, quiet=True)
+    before = files_of(out)
+    with pytest.raises(DataError, match="has results of another video of this name, .*; choose another folder"):
+        predict_videos(model, [other], out, quiet=True)
+    assert files_of(out) == before
+    (out / "masks/fox_a/0.png").unlink()
+    (out / "masks/fox_a/1.png").write_bytes(before["masks/fox_a/1.png"][:40])
+    predict_videos(model, [one], out, quiet=True)
+    assert files_of(out) == before
+    (out / "instances/fox_a.json").unlink()
+    predict_videos(model, [one], out, quiet=True)
+    assert files_of(out) == before
 
 
 def test_ablation(init: Path, small_networks: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pyws.data.video.frames import IMAGE_SUFFIXES, in_order
 from pyws.errors import DataError
@@ -65,6 +66,32 @@ def name_of(path: Path) -> str:
     'dog'
     """
     return path.resolve().name if path.is_dir() else path.stem
+
+
+def check_names(videos: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise DataError where two videos have one name, and so would what is written of them.
+
+    Examples
+    --------
+    >>> check_names(["a/clip.mp4", "b/clip.mp4"])
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: b/clip.mp4: two videos are called clip, the other is a/clip.mp4; use two output folders
+    """
+    named: dict[str, Path] = {}
+    for path in map(Path, videos):
+        other = named.setdefault(name_of(path), path)
+        if other is not path:
+            raise DataError(
+                path, f"two videos are called {name_of(path)}, the other is {other}; use two output folders"
+            )
+
+
+def check_same_source(entry: Mapping[str, Any], source: str | os.PathLike[str], out: Path) -> None:
+    """Raise DataError where a folder has results of another video of this name, as its manifest's entry says."""
+    if entry.get("source", os.path.abspath(source)) != os.path.abspath(source):
+        rule = f"{out} has results of another video of this name, {entry['source']}; choose another folder"
+        raise DataError(source, rule)
 
 
 def _within(folder: Path) -> Iterator[Path]:

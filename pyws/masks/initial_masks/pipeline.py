@@ -26,6 +26,7 @@ import torch
 from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.video.clips import stack
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, is_whole, open_frames, read_mask, write_mask
+from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError
 from pyws.files import total_bytes
 from pyws.masks.initial_masks.annotator import Annotator, Chunk
@@ -76,7 +77,8 @@ def annotate(
                 entries[video.name] = _annotate_video(annotator, video, out, manifest, quiet)
             except DataError as error:
                 source = os.path.abspath(video.source)
-                entries[video.name] = {"source": source, "status": "failed", "error": str(error)}
+                if entries.get(video.name, {}).get("source", source) == source:
+                    entries[video.name] = {"source": source, "status": "failed", "error": str(error)}
                 if on_error == "error":
                     raise
             manifest.write()
@@ -127,6 +129,8 @@ def _annotate_video(
     }
     paths = list(itertools.chain(*files.values()))
     before = manifest.document["videos"].get(name, {})
+    if before.get("fingerprint", state["fingerprint"]) != state["fingerprint"]:
+        check_same_source(before, video.source, out)
     if any(before.get(key) != state[key] for key in ("fingerprint", "ids")):
         for path in paths:
             path.unlink(missing_ok=True)

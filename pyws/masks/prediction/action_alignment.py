@@ -6,8 +6,9 @@ most frames around it predict.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -73,14 +74,84 @@ class Instance:
         return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
-@dataclass
-class Aligned:
+class AlignedFrame(NamedTuple):
+    """A frame whose actions are final."""
+
+    number: int
+    """Index among the sampled frames."""
+    mask: Pixels
+    """(H, W) uint8 train ids."""
+    instances: list[Instance]
+
+
+class Aligned(NamedTuple):
     """What :func:`align_actions` returns."""
 
     masks: list[Pixels]
-    """(H, W) train ids of each frame."""
-    instances: list[Instance] = field(default_factory=list)
+    """(H, W) uint8 train ids of each frame."""
+    instances: list[Instance]
     """In the order of the frames; ``track`` is the same along a chain."""
+
+
+class ActionAligner:
+    """Aligns the actions of a video frame by frame; what it keeps in memory does not grow with the video.
+
+    A frame is final ``radius`` frames later, when everything that votes on its actions is known.
+
+    Parameters
+    ----------
+    space : what the ids mean; only pairs that it has can come out
+    config : see :class:`AlignmentConfig`
+    gap : frames of the video from one sampled frame to the next
+    """
+
+    def __init__(self, space: LabelSpace, config: AlignmentConfig = AlignmentConfig(), gap: int = 1) -> None:
+        self.space, self.config, self.gap = space, config, gap
+        self.tracks = 0
+        """Number of tracks so far."""
+        self._pairs = space.pairs()
+        self._frames = 0
+        self._masks: dict[int, Pixels] = {}  # of the frames that are not final
+        self._instances: dict[int, list[Instance]] = {}  # of these and those before that still matter
+
+    def add(self, mask: Pixels, instances: list[Instance]) -> Iterator[AlignedFrame]:
+        """Take the next frame and its instances (:func:`find_instances`); gives the frame that becomes final."""
+        if self.config.vote == "prob" and any(one.action_sums is None for one in instances):
+            raise ValueError("align_actions: vote 'prob' needs instances that were found with class probabilities")
+        index, self._frames = self._frames, self._frames + 1
+        self._masks[index], self._instances[index] = mask, instances
+        self._link(index)
+        if index >= self.config.radius:
+            yield self._final(index - self.config.radius)
+
+    def finish(self) -> Iterator[AlignedFrame]:
+        """The frames that are left when the video has ended."""
+        yield from (self._final(index) for index in sorted(self._masks))
+
+    def _link(self, index: int) -> None:
+        """Continue the tracks that overlap best in a frame shortly before; number new ones."""
+        current = self._instances[index]
+        for back in range(1, min(self.config.max_missing + 1, index) + 1):
+            recent = itertools.chain(*(self._instances[k] for k in range(index - back + 1, index + 1)))
+            taken = {one.track for one in recent}
+            before = [one for one in self._instances[index - back] if one.track not in taken]
+            _match(before, current, self.config, self.gap * back)
+        for one in current:
+            if one.track < 0:
+                one.track, self.tracks = self.tracks, self.tracks + 1
+
+    def _final(self, index: int) -> AlignedFrame:
+        """Vote on the actions of a frame, and let go what later frames do not need."""
+        radius, mask, instances = self.config.radius, self._masks.pop(index).copy(), self._instances[index]
+        for one in instances:
+            around = range(index - radius, index + radius + 1)
+            near = [other for k in around for other in self._instances.get(k, ()) if other.track == one.track]
+            one.action = _winner(one, near, self._pairs[one.actor] > 0, self.config.vote)
+            mask[one.mask] = self._pairs[one.actor, one.action]
+        needed = min(index + 1 - radius, self._frames - self.config.max_missing - 1)
+        for old in [k for k in self._instances if k < needed]:
+            del self._instances[old]
+        return AlignedFrame(index, mask, instances)
 
 
 def align_actions(
@@ -116,18 +187,11 @@ def align_actions(
     """
     if instances is None:
         instances = [one for index, mask in enumerate(masks) for one in find_instances(index, mask, space, config)]
-    if config.vote == "prob" and any(one.action_sums is None for one in instances):
-        raise ValueError("align_actions: vote 'prob' needs instances that were found with class probabilities")
-    _link(instances, len(masks), config, gap)
-    pairs = space.pairs()
-    result = [mask.copy() for mask in masks]
-    for one in instances:
-        near = [
-            other for other in instances if other.track == one.track and abs(other.frame - one.frame) <= config.radius
-        ]
-        one.action = _winner(one, near, pairs[one.actor] > 0, config.vote)
-        result[one.frame][one.mask] = pairs[one.actor, one.action]
-    return Aligned(result, instances)
+    aligner, frames = ActionAligner(space, config, gap), list[AlignedFrame]()
+    for index, mask in enumerate(masks):
+        frames += aligner.add(mask, [one for one in instances if one.frame == index])
+    frames += aligner.finish()
+    return Aligned([frame.mask for frame in frames], [one for frame in frames for one in frame.instances])
 
 
 def find_instances(
@@ -161,20 +225,6 @@ def _action_sums(
     own = np.asarray(space.actor)[probabilities.ids] == actor
     total = probabilities.values[own][:, inside].sum(1, dtype=np.float64)
     return np.bincount(np.asarray(space.action)[probabilities.ids[own]], total, len(space.actions)).astype(np.float64)
-
-
-def _link(instances: list[Instance], frames: int, config: AlignmentConfig, gap: int) -> None:
-    """Number the tracks: each instance goes on the track of the one that overlaps it best in a frame shortly before."""
-    tracks = 0
-    by_frame = [[one for one in instances if one.frame == index] for index in range(frames)]
-    for index, current in enumerate(by_frame):
-        for back in range(1, config.max_missing + 2):
-            if index >= back:
-                taken = {one.track for recent in by_frame[index - back + 1 : index + 1] for one in recent}
-                _match([one for one in by_frame[index - back] if one.track not in taken], current, config, gap * back)
-        for one in current:
-            if one.track < 0:
-                one.track, tracks = tracks, tracks + 1
 
 
 def _match(before: list[Instance], current: list[Instance], config: AlignmentConfig, distance: int) -> None:

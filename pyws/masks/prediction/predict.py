@@ -10,9 +10,8 @@ What is written under the output folder::
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,16 +22,16 @@ from pyws import ops
 from pyws.checkpoint import load_into, read_checkpoint
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.rle import encode_mask
-from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, open_frames, write_mask
+from pyws.data.video.frames import FrameFolder, VideoFile, open_frames, write_mask
+from pyws.data.video.sources import check_names, check_same_source, name_of
 from pyws.errors import DataError
-from pyws.files import SpacedJson, read_json, write_json
+from pyws.files import total_bytes, write_json
 from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.masks.prediction.action_alignment import (
-    Aligned,
+    ActionAligner,
+    AlignedFrame,
     AlignmentConfig,
     ClassProbabilities,
-    Instance,
-    align_actions,
     find_instances,
 )
 from pyws.masks.self_training.loop import FORMAT as RUN
@@ -41,9 +40,9 @@ from pyws.masks.self_training.pseudo_annotations import digest, superpixels_of
 from pyws.masks.self_training.train_segmentation import TrainingConfig, best_ids, predict_scores, segmentation_network
 from pyws.models.deeplab import DeepLabV2
 from pyws.progress import track
-from pyws.run_manifest import read_manifest
+from pyws.run_manifest import open_run, read_manifest
 
-FORMAT = "pyws masks predict 2"
+FORMAT = ("pyws masks predict", 3)  # kind and version of the manifest
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,11 @@ def predict_videos(
     Returns
     -------
     The manifest.
+
+    Raises
+    ------
+    DataError : a bad video (see ``on_error``), two videos of one name, ``out`` has masks of another video of that name,
+        belongs to a run with other parameters, or is being written by another one
     """
     if every < 1:
         raise ValueError(f"every: must be >= 1, got {every}")
@@ -115,25 +119,44 @@ def predict_videos(
         "model_sha256": model.sha256, "every": every, "tags": tags, "align": asdict(align), "refine": refine
     }  # fmt: skip
     superpixels = superpixels_of(model.init, out) if refine else None
-    manifest, file = _open_manifest(out, parameters), SpacedJson(out / "manifest.json")
-    try:
+    check_names(videos)
+    with open_run(out, *FORMAT, parameters, ("torch", "numpy", "pillow"), {"videos": {}}, owned=("masks",)) as manifest:
+        entries = manifest.document["videos"]
         for path in videos:
+            name = name_of(Path(path))
             try:
                 frames = open_frames(path)
-                if manifest["videos"].get(frames.name, {}).get("fingerprint") == frames.fingerprint():
-                    continue
-                allowed = None if tags is None else tags.get(frames.name, [])
-                manifest["videos"][frames.name] = _predict_video(
-                    model, frames, allowed, out, every, align, superpixels, quiet
-                )
+                if not _is_done(entries.get(name, {}), frames, out, every):
+                    allowed = None if tags is None else tags.get(name, [])
+                    entries[name] = _predict_video(model, frames, allowed, out, every, align, superpixels, quiet)
             except DataError as error:
-                manifest["videos"][Path(path).name] = {"source": str(path), "error": str(error)}
+                if entries.get(name, {}).get("source", os.path.abspath(path)) == os.path.abspath(path):
+                    entries[name] = {"source": os.path.abspath(path), "error": str(error)}
                 if on_error == "error":
                     raise
-            file.write(manifest)
-    finally:
-        file.flush(manifest)
-    return manifest
+            manifest.write()
+    return manifest.document
+
+
+def _is_done(entry: dict[str, Any], frames: FrameFolder | VideoFile, out: Path, every: int) -> bool:
+    """Whether the masks of a video are there, as they were written.
+
+    Raises
+    ------
+    DataError : they are those of another video of the same name
+    """
+    if "fingerprint" not in entry:
+        return False
+    if entry["fingerprint"] != frames.fingerprint():
+        check_same_source(entry, frames.path, out)
+        return False
+    stems = frames.stems[::every]
+    return total_bytes(_files(out, frames.name, stems)) == entry.get("bytes")
+
+
+def _files(out: Path, name: str, stems: Sequence[str]) -> list[Path]:
+    """What is written of a video."""
+    return [out / "instances" / f"{name}.json", *(out / "masks" / name / f"{stem}.png" for stem in stems)]
 
 
 def _predict_video(
@@ -147,70 +170,83 @@ def _predict_video(
     quiet: bool,
 ) -> dict[str, Any]:
     indices = list(range(0, len(frames), every))
-    masks: list[Pixels] = []
-    instances: list[Instance] = []
     stems = [frames.stems[index] for index in indices]
+    aligner, coco, empty = ActionAligner(model.space, align, every), CocoVideo(model.space, frames.name, stems), 0
+    size: tuple[int, ...] | None = None
+
+    def write(aligned: Iterable[AlignedFrame]) -> int:
+        """The frames that are final; returns how many have no mask."""
+        without = 0
+        for frame in aligned:
+            write_mask(out / "masks" / frames.name / f"{stems[frame.number]}.png", frame.mask)
+            coco.add(frame)
+            without += not frame.mask.any()
+        return without
+
     pictures = track(frames.read(indices), frames.name, len(indices), quiet)
-    for stem, picture in zip(stems, pictures, strict=True):
+    for number, (stem, picture) in enumerate(zip(stems, pictures, strict=True)):
+        size = size or picture.shape[:2]
+        if picture.shape[:2] != size:
+            raise DataError(frames.path, f"frames must have one size, got {size} and {picture.shape[:2]}")
         ids, scores = predict_scores(model.network, [picture], allowed, model.short_side, model.device)
         found = best_ids(ids, scores)
         if superpixels is not None:
             labels = torch.from_numpy(superpixels(picture, frames.name, stem))
             found = ops.superpixel_vote(labels[None], found, len(model.space)).classes
-        masks.append(found[0].numpy())
-        probabilities = (
-            ClassProbabilities(ids.numpy(), scores[0].softmax(0).cpu().numpy()) if align.vote == "prob" else None
-        )
-        instances += find_instances(len(masks) - 1, masks[-1], model.space, align, probabilities)
-        if masks[-1].shape != masks[0].shape:
-            raise DataError(frames.path, f"frames must have one size, got {masks[0].shape} and {masks[-1].shape}")
-    aligned = align_actions(masks, model.space, align, every, instances)
-    for stem, mask in zip(stems, aligned.masks, strict=True):
-        write_mask(out / "masks" / frames.name / f"{stem}.png", mask)
-    write_json(out / "instances" / f"{frames.name}.json", as_coco(aligned, model.space, frames.name, stems), None)
+        mask, probabilities = found[0].numpy(), None
+        if align.vote == "prob":
+            probabilities = ClassProbabilities(ids.numpy(), scores[0].softmax(0).cpu().numpy())
+        empty += write(aligner.add(mask, find_instances(number, mask, model.space, align, probabilities)))
+    empty += write(aligner.finish())
+    write_json(out / "instances" / f"{frames.name}.json", coco.document(), None)
     return {
-        "source": str(frames.path),
+        "source": os.path.abspath(frames.path),
         "fingerprint": frames.fingerprint(),
         "frames": len(indices),
-        "empty": sum(not mask.any() for mask in aligned.masks),
-        "instances": len(aligned.instances),
-        "tracks": len({one.track for one in aligned.instances}),
+        "empty": empty,
+        "instances": len(coco.annotations),
+        "tracks": aligner.tracks,
+        "bytes": total_bytes(_files(out, frames.name, stems)),
     }
 
 
-def as_coco(aligned: Aligned, space: LabelSpace, video: str, stems: Sequence[str]) -> dict[str, Any]:
-    """Instances as a COCO document; ``track_id`` tells which belong together over time."""
-    images = [
-        {"id": index, "file_name": f"{video}/{stem}.png", "height": mask.shape[0], "width": mask.shape[1]}
-        for index, (stem, mask) in enumerate(zip(stems, aligned.masks, strict=True))
-    ]
-    pairs, annotations = space.pairs(), []
-    for number, one in enumerate(aligned.instances, start=1):
-        top, left, bottom, right = one.box
-        annotations.append(
-            {
-                "id": number,
-                "image_id": one.frame,
-                "category_id": int(pairs[one.actor, one.action]),
-                "segmentation": encode_mask(one.mask),
-                "area": one.area,
-                "bbox": [left, top, right - left, bottom - top],
-                "iscrowd": 0,
-                "track_id": one.track,
-            }
-        )
-    categories = [{"id": index, "name": name} for index, name in enumerate(space.names) if index]
-    return {"images": images, "categories": categories, "annotations": annotations}
+class CocoVideo:
+    """The instances of a video as a COCO document, built frame by frame; ``track_id`` links them over time.
 
+    Parameters
+    ----------
+    space : label space of the categories
+    name : of the video
+    stems : names of its frames
+    """
 
-def _open_manifest(out: Path, parameters: dict[str, Any]) -> dict[str, Any]:
-    path = out / "manifest.json"
-    parameters = json.loads(json.dumps(parameters))
-    if not path.is_file():
-        return {"format": FORMAT, "parameters": parameters, "videos": {}}
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(path, f"must be a manifest of format {FORMAT!r}; choose another folder")
-    if manifest["parameters"] != parameters:
-        raise DataError(out, "holds masks of another model or another configuration; choose another folder")
-    return manifest
+    def __init__(self, space: LabelSpace, name: str, stems: Sequence[str]) -> None:
+        self.space, self.name, self.stems = space, name, stems
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self._pairs = space.pairs()
+
+    def add(self, frame: AlignedFrame) -> None:
+        """Add a frame and its instances; masks are kept as run lengths."""
+        height, width = frame.mask.shape
+        file = f"{self.name}/{self.stems[frame.number]}.png"
+        self.images.append({"id": frame.number, "file_name": file, "height": height, "width": width})
+        for one in frame.instances:
+            top, left, bottom, right = one.box
+            self.annotations.append(
+                {
+                    "id": len(self.annotations) + 1,
+                    "image_id": one.frame,
+                    "category_id": int(self._pairs[one.actor, one.action]),
+                    "segmentation": encode_mask(one.mask),
+                    "area": one.area,
+                    "bbox": [left, top, right - left, bottom - top],
+                    "iscrowd": 0,
+                    "track_id": one.track,
+                }
+            )
+
+    def document(self) -> dict[str, Any]:
+        """The COCO document of the frames added so far."""
+        categories = [{"id": index, "name": name} for index, name in enumerate(self.space.names) if index]
+        return {"images": self.images, "categories": categories, "annotations": self.annotations}
