@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import pyws
 
 PACKAGE = Path(pyws.__file__).parent
+MAX_MODULES = 16
 ROOMS = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "commands"}
 BASE = {"_C", "checkpoint", "distributed", "errors", "files", "progress", "ragged", "run_manifest", "seeds"}
 ALLOWED = {
@@ -75,3 +77,39 @@ def test_import_is_light():
 def test_no_file_is_too_long():
     long = {path.name: n for path in FILES if (n := len(path.read_text().splitlines())) > 500}
     assert long == {}
+
+
+def modules_imported_by(path: Path, names: set[str]) -> set[str]:
+    """The modules among ``names`` that a file imports, anywhere in it; ``from pyws import data`` is the package."""
+    found, tree = set(), ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.body = []  # nothing is imported there when the program runs
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (members & names) or {node.module}
+    return found & names
+
+
+def test_no_import_circles():
+    """Imports inside functions count too; what a package's own __init__ gathers does not, nor types alone."""
+    names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    left = {name: modules_imported_by(path, set(names)) - {name} for name, path in names.items()}
+    for name, path in names.items():
+        if path.name == "__init__.py":
+            left[name] = {other for other in left[name] if not other.startswith(name + ".")}
+    while free := [name for name, imported in left.items() if not imported]:
+        for name in free:
+            del left[name]
+        left = {name: imported & set(left) for name, imported in left.items()}
+    assert left == {}
+
+
+def test_no_package_has_too_many_modules():
+    """About a dozen, but for the operations and networks, a file each."""
+    counts = Counter(str(path.parent.relative_to(PACKAGE)) for path in FILES)
+    assert {folder: count for folder, count in counts.items() if count > MAX_MODULES} == {}
