@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pyws.errors import DataError
-from pyws.files import atomic_write, sync_folder
+from pyws.files import atomic_write, open_regular, sync_folder
 
 VERSION = 3
 _KEY = "pyws"
@@ -181,9 +181,12 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     from safetensors.torch import load
 
     try:
-        raw = Path(path).read_bytes()
+        with open_regular(path) as file:
+            raw = file.read()
         tensors = load(raw)
         metadata = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")]).get("__metadata__", {})
+    except DataError:
+        raise
     except FileNotFoundError as error:
         raise _damaged(path, "is missing") from error
     except OSError as error:

@@ -1,20 +1,90 @@
-"""Files written whole or not at all, and JSON read with errors that name the file."""
+"""Files written whole or not at all; regular files and JSON read within bounds, with errors that name the file."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import re
+import stat
 import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, TextIO
 
 from pyws.errors import DataError
+
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket",
+          stat.S_IFDIR: "a folder"}  # fmt: skip
+
+
+def bound(name: str, default: int) -> int:
+    """A bound that the environment may raise: the variable ``name``, or ``default``.
+
+    Examples
+    --------
+    >>> bound("PYWS_NO_SUCH_BOUND", 7)
+    7
+    """
+    text = os.environ.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 19 and int(text) > 0):
+        raise ValueError(f"{name}: must be a whole number > 0, got {text!r}")
+    return int(text)
+
+
+def max_bytes() -> int:
+    """What a file may unpack to: the variable PYWS_MAX_MIB, 1024 if not set."""
+    return bound("PYWS_MAX_MIB", 1024) << 20
+
+
+def check_bytes(path: str | os.PathLike[str], size: int) -> None:
+    """Raise DataError where a file is, or unpacks to, more than :func:`max_bytes`."""
+    if size > max_bytes():
+        rule = f"must unpack to at most {max_bytes() >> 20} MiB, got more; PYWS_MAX_MIB in the environment raises it"
+        raise DataError(path, rule)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read bytes. Pipes, devices, sockets and folders are refused, and none is waited for.
+
+    Raises
+    ------
+    DataError : not a regular file
+    OSError : missing or not to be read
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        raise DataError(path, f"must be a regular file, found {_KINDS.get(kind, 'something else')}")
+    return os.fdopen(descriptor, "rb")
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """As :func:`open_regular`, before a library opens the file itself."""
+    open_regular(path).close()
+
+
+def open_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str = "strict") -> TextIO:
+    """Open a regular file of text of at most :func:`max_bytes`, its ends of lines as they are."""
+    file = open_regular(path)
+    try:
+        check_bytes(path, os.fstat(file.fileno()).st_size)
+    except DataError:
+        file.close()
+        raise
+    return io.TextIOWrapper(file, encoding=encoding, errors=errors, newline="")
+
+
+def read_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str = "strict") -> str:
+    """The text of a regular file, see :func:`open_text`."""
+    with open_text(path, encoding, errors) as file:
+        return file.read()
+
 
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # what atomic_write leaves behind where it was killed
 
@@ -192,7 +262,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
     Raises
     ------
-    DataError : the file is missing, unreadable, truncated, not UTF-8 or not JSON; it names the file and the place
+    DataError : the file is missing, not a regular file, unreadable, truncated, not UTF-8 or not JSON, unpacks to more
+        than :func:`max_bytes`, or has a key twice in one object; it names the file and the place
 
     Examples
     --------
@@ -202,10 +273,13 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     pyws.errors.DataError: no-such-file.json: cannot be read: No such file or directory
     """
     try:
-        raw = Path(path).read_bytes()
-        if str(path).endswith(".gz"):
-            raw = gzip.decompress(raw)
-        return json.loads(raw.decode("utf-8-sig"))
+        with open_regular(path) as file:
+            source = gzip.GzipFile(fileobj=file) if str(path).endswith(".gz") else file
+            raw = source.read(max_bytes() + 1)
+        check_bytes(path, len(raw))
+        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=lambda pairs: _object(path, pairs))
+    except DataError:
+        raise
     except json.JSONDecodeError as error:
         rule = f"is not valid JSON: {error.msg} at line {error.lineno} column {error.colno} ({len(raw)} bytes)"
         raise DataError(path, rule) from error
@@ -213,7 +287,17 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise DataError(path, f"is not UTF-8 text: byte {error.start} of {len(raw)}") from error
     except RecursionError as error:
         raise DataError(path, "is nested too deeply") from error
+    except ValueError as error:  # an integer of more digits than Python reads
+        raise DataError(path, f"holds a number that is too long: {error}") from error
     except (EOFError, zlib.error) as error:
         raise DataError(path, f"is truncated or damaged: {error}") from error
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def _object(path: str | os.PathLike[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise DataError(path, f"must have each key once, got {next(n for n in names if names.count(n) > 1)!r} twice")
+    return found

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyws.errors import DataError
+from pyws.files import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -63,7 +64,7 @@ def read_toml(path: str) -> dict[str, Any]:
     DataError : missing, or no TOML; the message has the line
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:

@@ -32,7 +32,7 @@ ALLOWED = {
     "segments": BASE | {"ops", "models", "data", "evaluation"},
     "commands": BASE | ROOMS | {"cli", "settings", "usage"},
     "cli": {"errors", "commands", "settings", "usage"},
-    "settings": {"errors"},
+    "settings": {"errors", "files"},
     "usage": set(),
 }
 

@@ -147,7 +147,7 @@ def test_files_of_other_programs(tmp_path):
     save_file({"w": torch.ones(1)}, tmp_path / "b.safetensors", {"pyws": "[]"})
     with pytest.raises(DataError, match="header does not say so"):
         read_tensors(tmp_path / "b.safetensors")
-    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+    with pytest.raises(DataError, match="must be a regular file, found a folder"):
         read_tensors(tmp_path)
 
 

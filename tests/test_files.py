@@ -71,7 +71,7 @@ def test_bad_json_names_the_file(tmp_path, name, content, message):
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(DataError, match="no.json: cannot be read: No such file"):
         read_json(tmp_path / "no.json")
-    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+    with pytest.raises(DataError, match="must be a regular file, found a folder"):
         read_json(tmp_path)
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from pyws.errors import DataError
+from pyws.files import open_text
 
 
 def read_table(
@@ -24,7 +25,7 @@ def read_table(
     DataError : missing, not UTF-8, no such columns, or an empty cell; it names the line
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_text(path, "utf-8-sig") as file:
             rows = csv.DictReader(file)
             if rows.fieldnames is None or not set(columns) <= set(rows.fieldnames):
                 wanted = f"{', '.join(columns[:-1])} and {columns[-1]}" if len(columns) > 1 else columns[0]
@@ -43,7 +44,7 @@ def read_table(
 def columns_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """The names of the columns, empty where the file cannot be read."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_text(path, "utf-8-sig") as file:
             return tuple(cell.strip() for cell in next(csv.reader(file), []))
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except (OSError, DataError, UnicodeDecodeError, csv.Error):
         return ()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.errors import DataError
-from pyws.files import atomic_write
+from pyws.files import atomic_write, check_regular, read_text
 from pyws.models.efficientnet_lite import SCALES, EfficientNetLite
 from pyws.models.pretrained.timm_networks import PREFIX, timm_network
 from pyws.models.pretrained.weights import DEFAULT, RANDOM, published, weights_file
@@ -257,6 +257,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         state: Any = _read_safetensors(path)
     else:
         try:
+            check_regular(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # on arbitrary bytes torch's reader raises whatever its parsing meets
             reason = str(error).strip().split("\n")[0]
@@ -271,6 +272,7 @@ def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path)
         with safe_open(path, "pt") as file:
             keys = list(file.keys())
             note = json.loads((file.metadata() or {}).get("pyws", "{}"))
@@ -374,7 +376,7 @@ def _outputs(model: nn.Module) -> int:
 
 def _read_labels(path: str | os.PathLike[str], classes: int) -> tuple[str, ...]:
     try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line.strip() for line in read_text(path, "utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"cannot be read as a list of labels: {error}") from error
     if len(lines) not in (classes, classes + 1):

@@ -11,7 +11,7 @@ import numpy as np
 
 from pyws.data.annotations.activitynet import Instances
 from pyws.errors import DataError
-from pyws.files import read_json
+from pyws.files import check_regular, read_json
 from pyws.report.timelines import COLOURS, Bar, Timeline, draw_timeline
 
 
@@ -64,6 +64,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
+        check_regular(path)
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(path, f"is missing, truncated or not safetensors: {error}") from error

@@ -24,7 +24,7 @@ from pyws.checkpoint import (
 )
 from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
-from pyws.files import append_line, atomic_write, only_writer
+from pyws.files import append_line, atomic_write, only_writer, read_text
 from pyws.run_manifest import RunManifest, check_same, new_document
 from pyws.segments.backbones import FACTS, BuiltBackbone
 from pyws.segments.config import TrainConfig
@@ -198,7 +198,7 @@ class RunFolder:
             fields = checkpoint.part(name)
             setattr(run, name, PseudoLabels(**fields) if fields else None)
         run.epoch, run.best = checkpoint.facts["epoch"], checkpoint.facts["best"]
-        lines = (checkpoint.path.parent / HISTORY).read_text(encoding="utf-8").splitlines()
+        lines = read_text(checkpoint.path.parent / HISTORY).splitlines()
         run.history = [json.loads(line) for line in lines[: run.epoch]]
 
 

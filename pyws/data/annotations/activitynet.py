@@ -26,7 +26,7 @@ import numpy as np
 from pyws.data.annotations.names import AMBIGUOUS, label_name, one_spelling
 from pyws.data.annotations.safe_pickle import load_npy
 from pyws.errors import DataError
-from pyws.files import read_json, write_json
+from pyws.files import read_json, read_text, write_json
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 Intervals = Mapping[str, Sequence[tuple[float, float]]]
@@ -270,7 +270,7 @@ def read_ambiguous(source: str | os.PathLike[str] | Intervals) -> dict[str, list
         return _intervals("ambiguous", source)
     found: dict[str, list[Any]] = {}
     try:
-        lines = Path(source).read_text(encoding="utf-8").splitlines()
+        lines = read_text(source).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(source, f"cannot be read: {error}") from error
     for number, line in enumerate(lines, 1):

@@ -9,12 +9,12 @@ import csv
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyws.errors import DataError
+from pyws.files import open_text, read_text
 
 # Actions that need an object, which attention finds (WS^2, section 4.5), by AVA's ids.
 AVA10 = {
@@ -100,7 +100,7 @@ def read_action_list(path: str | os.PathLike[str]) -> dict[int, str]:
     DataError : missing, or no action in it
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"cannot be read as a list of actions: {error}") from error
     names: dict[int, str] = {}
@@ -116,7 +116,7 @@ def read_action_list(path: str | os.PathLike[str]) -> dict[int, str]:
 
 def _rows(path: str | os.PathLike[str], least: int) -> list[tuple[int, list[str]]]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_text(path, "utf-8-sig") as file:
             reader = csv.reader(file)
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

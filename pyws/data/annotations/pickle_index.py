@@ -7,19 +7,19 @@ bytes; a video's features are then read from their place in the file when they a
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 
 from pyws.data.annotations.safe_pickle import _Array, _ArrayUnpickler, _DType, _from_bytes, _read_header
 from pyws.errors import DataError
+from pyws.files import open_regular
 
 _SKIPPED = 4096  # bytes from which a string is left where it is
 _READ_MIB = 256  # that may be read of the file, arrays aside
@@ -59,7 +59,7 @@ class PickledArray:
         raw = self.data
         if isinstance(raw, _Span):
             try:
-                with open(self.path, "rb") as file:
+                with open_regular(self.path) as file:
                     file.seek(raw.offset)
                     read = file.read(raw.size)
             except OSError as error:
@@ -86,7 +86,7 @@ def index_npy(path: str | os.PathLike[str]) -> list[PickledArray]:
     [(3, 4), (5, 4)]
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             shape, dtype = _read_header(file)
             if not dtype.hasobject or len(shape) != 1:
                 raise DataError(path, f"must hold one list of arrays, got {dtype} of shape {shape}")
@@ -109,10 +109,10 @@ class _IndexingUnpickler(_ArrayUnpickler):
     _unframer: Any
     dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(_ArrayUnpickler.dispatch)
 
-    def __init__(self, file: io.BufferedReader) -> None:
-        super().__init__(file, encoding="latin1")
-        self._file = file
+    def __init__(self, file: BinaryIO) -> None:
         self._end = os.fstat(file.fileno()).st_size
+        super().__init__(file, self._end)
+        self._file = file
         self._budget = _READ_MIB * 2**20
         self._file_read: Callable[[int], bytes] = self._counted_read
         self._file_readline = lambda: file.readline(_SKIPPED)

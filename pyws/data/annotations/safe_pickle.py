@@ -13,13 +13,15 @@ import math
 import os
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 
 from pyws.errors import DataError
+from pyws.files import open_regular
 
 MIB = 2**20
 _DEPTH = 32  # of lists and arrays within each other
@@ -64,7 +66,7 @@ def load_npy(path: str | os.PathLike[str], limit_mib: int = 4096) -> np.ndarray:
         size = Path(path).stat().st_size
         if size > limit_mib * MIB:
             raise DataError(path, f"must be at most {limit_mib} MiB, got {size / MIB:.0f}")
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             shape, dtype = _read_header(file)
             if not dtype.hasobject:
                 if math.prod(shape) * dtype.itemsize > size:
@@ -83,7 +85,7 @@ def load_npy(path: str | os.PathLike[str], limit_mib: int = 4096) -> np.ndarray:
     return array
 
 
-def _read_header(file: io.BufferedReader) -> tuple[tuple[int, ...], np.dtype]:
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"format version must be 1.0 or 2.0, got {version[0]}.{version[1]}")
@@ -99,7 +101,23 @@ def load_pickled_array(data: bytes) -> Any:
     ------
     pickle.UnpicklingError, ValueError and others : the bytes are not such a pickle
     """
-    return _resolve(_ArrayUnpickler(io.BytesIO(data), encoding="latin1").load(), {}, 0)
+    reader = _ArrayUnpickler(io.BytesIO(data), len(data))
+    return _resolve(reader.load(), {}, 0, reader.memory)
+
+
+class _Memory:
+    """What the values of a pickle may take together: what honest ones do, in which nothing is made twice of one text.
+
+    The dearest honest value is an entry of a list, one byte in the file and a pointer of eight in an array.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.left = 8 * size + MIB
+
+    def spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise pickle.UnpicklingError("makes more values than its bytes can hold")
 
 
 class _Record:
@@ -166,6 +184,11 @@ class _ArrayUnpickler(pickle._Unpickler):
     """
 
     stack: list[Any]
+
+    def __init__(self, file: Any, size: int) -> None:
+        super().__init__(file, encoding="latin1")
+        self.memory = _Memory(size)
+
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {
         getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
     }
@@ -186,7 +209,9 @@ class _ArrayUnpickler(pickle._Unpickler):
         arguments, function = self.stack.pop(), self.stack[-1]
         if not any(function is allowed for allowed in _CALLABLE):
             raise pickle.UnpicklingError("calls something that is not part of an array")
-        self.stack[-1] = function(*arguments)
+        made = self.stack[-1] = function(*arguments)
+        if isinstance(made, (bytes, str)):
+            self.memory.spend(sys.getsizeof(made))
 
     def load_build(self) -> None:
         state, record = self.stack.pop(), self.stack[-1]
@@ -198,7 +223,7 @@ class _ArrayUnpickler(pickle._Unpickler):
     dispatch[pickle.BUILD[0]] = load_build
 
 
-def _resolve(value: Any, done: dict[int, Any], depth: int) -> Any:
+def _resolve(value: Any, done: dict[int, Any], depth: int, memory: _Memory) -> Any:
     """Build the real arrays. Shared values are visited once, so that references cannot multiply the work."""
     if depth > _DEPTH:
         raise ValueError(f"must not be nested deeper than {_DEPTH}")
@@ -207,16 +232,16 @@ def _resolve(value: Any, done: dict[int, Any], depth: int) -> Any:
     if id(value) in done:
         return done[id(value)][1]
     if isinstance(value, (list, tuple)):
-        resolved: Any = type(value)(_resolve(item, done, depth + 1) for item in value)
+        resolved: Any = type(value)(_resolve(item, done, depth + 1, memory) for item in value)
     elif isinstance(value, _Array):
-        resolved = _build(value.state, done, depth)
+        resolved = _build(value.state, done, depth, memory)
     else:
         raise ValueError(f"must hold numbers, strings, lists and arrays, got {type(value).__name__.strip('_')}")
     done[id(value)] = value, resolved  # value is kept alive, so that its id stays its own
     return resolved
 
 
-def _build(state: Any, done: dict[int, Any], depth: int) -> np.ndarray:
+def _build(state: Any, done: dict[int, Any], depth: int, memory: _Memory) -> np.ndarray:
     if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _DType):
         raise ValueError("array must have a version, shape, dtype, order and data")
     _, shape, dtype, fortran, data = state
@@ -224,12 +249,14 @@ def _build(state: Any, done: dict[int, Any], depth: int) -> np.ndarray:
         raise ValueError(f"array must have a shape of whole numbers, got {shape!r}")
     kind = dtype.resolve()
     if not kind.hasobject:
+        memory.spend(math.prod(shape) * kind.itemsize)
         return _from_bytes(shape, kind, data, "F" if fortran else "C").copy()
     if not isinstance(data, list) or len(data) != math.prod(shape):
         raise ValueError(f"object array of shape {shape} must have as many values")
+    memory.spend(8 * len(data))
     array = np.empty(len(data), dtype=object)
     for index, item in enumerate(data):
-        array[index] = _resolve(item, done, depth + 1)
+        array[index] = _resolve(item, done, depth + 1, memory)
     return array.reshape(shape, order="F" if fortran else "C")
 
 

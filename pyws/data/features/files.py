@@ -14,7 +14,7 @@ import numpy as np
 
 from pyws.data.features.time_base import TimeBase, read_time_base
 from pyws.errors import DataError
-from pyws.files import atomic_write
+from pyws.files import atomic_write, check_regular, open_regular
 
 SUFFIXES = (".npy", ".safetensors")
 _SECONDS = "seconds"  # of the tensor of starts and ends
@@ -105,13 +105,15 @@ class NpyFile:
     def header(self) -> tuple[tuple[int, ...], np.dtype, int]:
         """Shape, dtype, and where the array starts."""
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 version = np.lib.format.read_magic(file)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(file)
                 start = file.tell()
         except OSError as error:
             raise DataError(self.path, f"cannot be read: {error.strerror or error}") from error
+        except DataError:
+            raise
         except Exception as error:  # NumPy's parser of headers lets many through that damaged bytes raise
             raise DataError(self.path, f"is not a .npy file: {error}") from error
         return shape, dtype, start
@@ -165,6 +167,7 @@ class SafetensorsFile:
         from safetensors import SafetensorError, safe_open
 
         try:
+            check_regular(self.path)
             with safe_open(self.path, framework="numpy") as file:
                 names = list(file.keys())
                 if len(names) != 1 and _TENSOR not in names:

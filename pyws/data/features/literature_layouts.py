@@ -27,7 +27,7 @@ from pyws.data.features.files import NpyFile, Stored, stored_in
 from pyws.data.features.listing import SNIPPETS_PER_SECOND, Listing, annotated, read_about, safe_truth
 from pyws.data.problem import Problem
 from pyws.errors import DataError
-from pyws.files import read_json
+from pyws.files import read_json, read_text
 
 _UNT_SNIPPETS_PER_SECOND = 10 / 4  # UntrimmedNet features: 10 frames a second, 4 frames a snippet
 _SPLITS = ("train", "test")
@@ -82,7 +82,7 @@ def list_split(folder: Path) -> Listing:
     if any(listed.exists() for listed in lists.values()) and isinstance(document.get("database"), Mapping):
         database = {}
         for split, listed in lists.items():
-            names = listed.read_text(encoding="utf-8").split() if listed.exists() else []
+            names = read_text(listed).split() if listed.exists() else []
             for video in dict.fromkeys(names):
                 record = document["database"].get(video)
                 if record is None:

@@ -18,13 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.writers import FeatureVideo, write_data_set
 from pyws.errors import DataError
+from pyws.files import check_bytes, open_regular
 
 WIDTH = 64
 BACKGROUND = ("TRAP", "ROW")
@@ -67,6 +68,8 @@ def read_watch(source: str | os.PathLike[str] | None = None) -> WatchRecordings:
     if source is None:
         return _from_package()
     try:
+        with open_regular(source) as file, ZipFile(file) as packed:
+            check_bytes(source, sum(member.file_size for member in packed.infolist()))
         with np.load(source, allow_pickle=False) as archive:
             parts = {name: archive[name] for name in ("X", "length", "y", "subject", "y_labels")}
         exercise = tuple(str(parts["y_labels"][label]) for label in parts["y"])
@@ -74,6 +77,8 @@ def read_watch(source: str | os.PathLike[str] | None = None) -> WatchRecordings:
         raise DataError(source, f"must hold an array {error.args[0]!r}") from error
     except IndexError as error:
         raise DataError(source, f"y must be indices into y_labels: {error}") from error
+    except DataError:
+        raise
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(source, f"is not an .npz archive: {error}") from error
     samples, length = parts["X"], parts["length"]

@@ -19,7 +19,7 @@ from pyws.data.tagged.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES, IGN
 from pyws.data.video.decoders import MAX_PIXELS
 from pyws.data.video.frames import palette, read_image
 from pyws.errors import DataError
-from pyws.files import atomic_write
+from pyws.files import atomic_write, open_text, read_text
 
 Colours = dict[int, tuple[int, int, int]]
 HDF5_SUFFIXES = (".mat", ".h5")
@@ -60,7 +60,7 @@ def read_videoset(path: str | os.PathLike[str]) -> list[VideoRow]:
     rows: list[VideoRow] = []
     names: set[str] = set()
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open_text(path, "utf-8-sig") as file:
             reader = csv.reader(file)
             for cells in reader:
                 if not cells:
@@ -173,7 +173,7 @@ def read_readme(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], Colours]
     Both are empty where there is no README or it has no such lines.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        text = read_text(path, errors="replace")
     except OSError:
         return (), {}
     lines = [match.groups() for match in map(_LINE_OF_TABLE.fullmatch, text.splitlines()) if match]
@@ -210,6 +210,8 @@ def _numbers(path: str | os.PathLike[str], file: Any, name: str) -> NDArray[Any]
     dataset = file.get(name)
     if not hasattr(dataset, "shape") or dataset.dtype.kind not in "uifb":
         raise DataError(path, f"must hold numbers under {name!r}, it holds {', '.join(sorted(file)) or 'nothing'}")
+    if dataset.external or dataset.is_virtual:
+        raise DataError(path, f"must hold its data itself, got {name!r} in another file")
     if dataset.size > MAX_PIXELS:
         raise DataError(path, f"{name} must have at most {MAX_PIXELS} values, got {dataset.shape}")
     return np.nan_to_num(dataset[()].astype(np.float64), nan=IGNORE)
@@ -230,6 +232,10 @@ class _Hdf5:
             self.file = h5py.File(self.path, "r")
         except (OSError, RuntimeError) as error:
             raise DataError(self.path, f"cannot be read as HDF5 (MATLAB 7.3): {error}") from error
+        for name in self.file:  # before anything looks behind a name: a link may open any other file
+            if not isinstance(self.file.get(name, getlink=True), h5py.HardLink):
+                self.file.close()
+                raise DataError(self.path, f"must hold its data itself, got a link under {name!r}")
         return self.file
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:

@@ -7,6 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyws.data.video.decoders import MAX_PIXELS
+from pyws.errors import DataError
+
+_LONGEST = 60  # bits of a run length
+
 
 def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """A mask as ``{"size": [H, W], "counts": text}``.
@@ -37,26 +42,38 @@ def decode_mask(document: dict[str, Any]) -> NDArray[np.bool_]:
 
     Raises
     ------
-    ValueError : runs that do not fill the size exactly
+    DataError : not such a document, more than MAX_PIXELS, or runs that do not fill the size exactly
 
     Examples
     --------
     >>> decode_mask({"size": [2, 2], "counts": "13"}).astype(int).tolist()
     [[0, 1], [1, 1]]
     """
-    height, width = document["size"]
+    if not isinstance(document, dict) or not isinstance(document.get("counts"), str):
+        raise DataError("mask", "must be an object with size [H, W] and counts, a text")
+    size = document.get("size")
+    if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(type(n) is int and n >= 0 for n in size):
+        raise DataError("mask", f"size must be two whole numbers, got {str(size)[:80]}")
+    height, width = size
+    if height * width > MAX_PIXELS:
+        raise DataError("mask", f"must have at most {MAX_PIXELS} pixels, got {height}x{width}")
     lengths: list[int] = []
-    value = shift = 0
+    value = shift = total = 0
     for letter in document["counts"]:
         bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > _LONGEST:
+            raise DataError("mask", f"counts must be run lengths in letters of '0' to 'o', got {letter!r}")
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
             value -= (1 << shift) if bits & 16 else 0
             lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            total += lengths[-1]
+            if lengths[-1] < 0 or total > height * width or len(lengths) > height * width + 1:
+                break
             value = shift = 0
-    if sum(lengths) != height * width or min(lengths, default=0) < 0:
-        raise ValueError(f"decode_mask: runs must fill {height}x{width} pixels, got {sum(lengths)}")
+    if total != height * width or min(lengths, default=0) < 0 or shift:
+        raise DataError("mask", f"runs must fill {height}x{width} pixels, got {total} of them")
     ids = np.arange(len(lengths)) % 2 == 1
     return np.repeat(ids, lengths).reshape(width, height).T
 

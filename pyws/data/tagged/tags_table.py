@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import ZipFile
 
 from pyws.data.video.sources import VIDEO_SUFFIXES
 from pyws.errors import DataError
+from pyws.files import check_bytes
 
 VIDEO_COLUMNS = ("video", "videos", "video name", "video_name", "name", "file", "filename", "file name", "path", "clip")
 TAG_COLUMNS = ("tag", "tags", "label", "labels", "class", "classes")
@@ -267,8 +269,12 @@ def _sheet(path: Path, raw: bytes) -> Iterator[list[str]]:
     except ImportError as error:
         raise DataError(path, "needs openpyxl (pip install openpyxl), or save the table as CSV UTF-8") from error
     try:
+        with ZipFile(io.BytesIO(raw)) as packed:
+            check_bytes(path, sum(member.file_size for member in packed.infolist()))
         sheet = load_workbook(io.BytesIO(raw), read_only=True, data_only=True).worksheets[0]
         rows = [["" if cell is None else str(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+    except DataError:
+        raise
     except Exception as error:  # openpyxl raises what zipfile and the XML parser raise, and KeyError and others
         raise DataError(path, f"cannot be read as a workbook: {error}") from error
     return iter(rows)

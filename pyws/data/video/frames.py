@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from pyws.data.video.decoders import Pixels, check_size, open_decoder
 from pyws.errors import DataError
-from pyws.files import atomic_write
+from pyws.files import atomic_write, open_regular
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -202,8 +202,9 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
     (True, False)
     """
     try:
-        data = memoryview(Path(path).read_bytes())
-    except OSError:
+        with open_regular(path) as file:
+            data = memoryview(file.read())
+    except (OSError, DataError):
         return False
     place = len(PNG_SIGNATURE)
     if data[:place] != PNG_SIGNATURE:

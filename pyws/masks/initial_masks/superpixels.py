@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pyws import ops
-from pyws.files import atomic_write
+from pyws.files import atomic_write, check_regular
 
 SLIC_REVISION = 1  # of pyws.ops.slic: higher wherever its labels change, so that no cache mixes them
 
@@ -112,6 +112,7 @@ def _write_labels(path: Path, key: str, labels: NDArray[np.int32], method: str) 
 def _read_labels(path: Path, key: str, size: tuple[int, ...]) -> NDArray[np.int32] | None:
     """Labels from the cache, or None where there are none of this very frame, whole."""
     try:
+        check_regular(path)
         with Image.open(path, formats=("PNG",)) as image:
             if image.size != (size[1], size[0]) or image.info.get("frame") != key:
                 return None

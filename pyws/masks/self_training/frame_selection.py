@@ -22,7 +22,7 @@ from torch import Tensor
 from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import Pixels
 from pyws.errors import DataError
-from pyws.files import atomic_write
+from pyws.files import atomic_write, read_text
 from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, cut, parts_of
 from pyws.masks.self_training.image_ops import resample
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
@@ -359,7 +359,7 @@ def read_selection(path: Path) -> list[dict[str, Any]]:
     """
     rows = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"cannot be read: {error}") from error
     for number, line in enumerate(lines, start=1):
