@@ -12,6 +12,7 @@ import numpy as np
 from pyws.data.annotations.activitynet import Instances
 from pyws.errors import DataError
 from pyws.files import check_regular, read_json
+from pyws.progress import track
 from pyws.report.timelines import COLOURS, Bar, Timeline, draw_timeline
 
 
@@ -20,6 +21,7 @@ def draw_labels(
     out: str | os.PathLike[str],
     segments: Mapping[str, Instances] | None = None,
     limit: int | None = None,
+    quiet: bool = True,
 ) -> dict[str, Path]:
     """Write ``out/VIDEO.png`` for each video that has labels: a curve for each class, and bars of segments.
 
@@ -30,6 +32,7 @@ def draw_labels(
     out : the folder of the pictures
     segments : caption to segments, a row of bars each
     limit : number of pictures, None for all
+    quiet : show no progress
 
     Returns
     -------
@@ -42,7 +45,7 @@ def draw_labels(
     facts = [read_json(f"{path}.json") for path in files.values()]
     labels = [_read(path) for path in files.values()]
     pictures: dict[str, Path] = {}
-    for video, values in sorted(labels[-1].items()):
+    for video, values in track(sorted(labels[-1].items()), "drawing", quiet=quiet):
         columns = np.flatnonzero(values.any(axis=0))[: len(COLOURS)]
         if not len(columns) or (limit is not None and len(pictures) >= limit):
             continue

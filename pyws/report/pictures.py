@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ _GAP = 4
 
 
 def overlay(image: Pixels, mask: NDArray[np.integer], opacity: float = 0.5) -> Pixels:
-    """A frame with its mask laid over it in the colours of the palette, and the mask's outline drawn.
+    """A frame with its mask laid over it in bright colours of the palette, and the mask's outline drawn.
 
     Parameters
     ----------
@@ -28,16 +29,50 @@ def overlay(image: Pixels, mask: NDArray[np.integer], opacity: float = 0.5) -> P
     Examples
     --------
     >>> overlay(np.zeros((1, 4, 3), np.uint8), np.array([[0, 1, 1, 1]]), opacity=0.5)[0, :, 0].tolist()
-    [0, 128, 64, 64]
+    [0, 255, 127, 127]
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or mask.shape != image.shape[:2]:
         raise ValueError(
             f"overlay: image must be (H, W, 3) uint8 and mask (H, W), got {image.shape} {image.dtype}, {mask.shape}"
         )
     ids = mask.astype(np.uint8)
-    colours = palette()[ids]
+    colours = shown_colours()[ids]
     mixed = (image * (1 - opacity) + colours * opacity).astype(np.uint8)
     return np.where(_outline(ids)[..., None], colours, np.where(ids[..., None] > 0, mixed, image))
+
+
+@cache
+def shown_colours() -> Pixels:
+    """The palette's colours (256, 3) for people: as bright as they can be, and a third white, so that navy is seen.
+
+    Examples
+    --------
+    >>> shown_colours()[[0, 1, 4]].tolist()
+    [[0, 0, 0], [255, 85, 85], [85, 85, 255]]
+    """
+    colours = palette().astype(np.float64)
+    bright = 255 * colours / np.maximum(colours.max(1, keepdims=True), 1)
+    shown = np.rint((2 * bright + 255) / 3).astype(np.uint8)
+    shown[0] = 0
+    return shown
+
+
+def legend(names: Mapping[int, str], width: int) -> Pixels:
+    """A strip (16 a row, width, 3) with the colour and the name of each id."""
+    places: list[tuple[int, int, int]] = []
+    x = y = 0
+    for index, name in names.items():
+        wide = 22 + 7 * len(name)
+        if x and x + wide > width:
+            x, y = 0, y + _CAPTION
+        places.append((index, x, y))
+        x += wide
+    strip = Image.new("RGB", (width, y + _CAPTION), (255, 255, 255))
+    draw = ImageDraw.Draw(strip)
+    for index, x, y in places:
+        draw.rectangle((x + 2, y + 3, x + 12, y + 13), fill=tuple(shown_colours()[index].tolist()))
+        draw.text((x + 16, y + 2), names[index], fill=(0, 0, 0))
+    return np.asarray(strip)
 
 
 def _outline(ids: Pixels) -> NDArray[np.bool_]:
@@ -87,7 +122,11 @@ def contact_sheet(rows: Sequence[Sequence[Pixels]], captions: Sequence[str] = ()
 
 
 def draw_masks(
-    frames: str | os.PathLike[str], folders: dict[str, Path], out: str | os.PathLike[str], count: int = 6
+    frames: str | os.PathLike[str],
+    folders: dict[str, Path],
+    out: str | os.PathLike[str],
+    count: int = 6,
+    names: Sequence[str] = (),
 ) -> None:
     """Write ``out.jpg``, a contact sheet of frames and their masks, and each frame under its last mask in ``out/``.
 
@@ -97,6 +136,7 @@ def draw_masks(
     folders : caption and folder of each kind of mask, ``<frame>.png`` for some or all frames
     out : path of the pictures, without a suffix
     count : number of frames, spread evenly over those that have every kind of mask
+    names : of the ids; those that the masks have are listed below the frames
     """
     source, out = open_frames(frames), Path(out)
     masked = [
@@ -105,9 +145,16 @@ def draw_masks(
         if all((folder / f"{stem}.png").is_file() for folder in folders.values())
     ]
     chosen = sorted({masked[int((k + 0.5) * len(masked) / count)] for k in range(count) if masked})
-    rows = []
+    rows: list[list[Pixels]] = []
+    seen: set[int] = set()
     for index, picture in zip(chosen, source.read(chosen), strict=True):
         stem = source.stems[index]
-        rows.append([picture, *(overlay(picture, read_mask(folder / f"{stem}.png")) for folder in folders.values())])
+        masks = [read_mask(folder / f"{stem}.png") for folder in folders.values()]
+        seen.update(*(np.unique(mask).tolist() for mask in masks))
+        rows.append([picture, *(overlay(picture, mask) for mask in masks)])
         write_picture(out / f"{stem}.jpg", rows[-1][-1])
-    write_picture(out.with_name(out.name + ".jpg"), contact_sheet(rows, [f"{out.name}: frame", *folders]))
+    sheet = contact_sheet(rows, [f"{out.name}: frame", *folders])
+    shown = {index: names[index] for index in sorted(seen) if 0 < index < len(names)}
+    if shown:
+        sheet = np.concatenate([sheet, legend(shown, sheet.shape[1])])
+    write_picture(out.with_name(out.name + ".jpg"), sheet)

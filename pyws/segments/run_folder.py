@@ -24,6 +24,7 @@ from pyws.checkpoint import (
 )
 from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
+from pyws.errors import DataError
 from pyws.files import append_line, atomic_write, only_writer, read_text
 from pyws.run_manifest import RunManifest, check_same, new_document
 from pyws.segments.backbones import FACTS, BuiltBackbone
@@ -45,6 +46,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
     ------
     DataError : missing, damaged, or no checkpoint of ``pyws segments train``
     """
+    if path.is_dir():
+        there = [name for name in (BEST, LAST) if (path / name).is_file()]
+        rule = f"give {path / there[0]}" if there else f"it has no {BEST} or {LAST}"
+        raise DataError(path, f"must be a checkpoint of a run, found a folder; {rule}")
     return read_checkpoint(path, CHECKPOINT, _FACTS)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from pyws.data.features.check import check_data_set
-from pyws.data.features.dataset import open_features
+from pyws.data.features.dataset import open_features, read_checked
 from pyws.data.features.files import stored_file, write_features
 from pyws.data.features.layouts import read_tags
 from pyws.errors import DataError
@@ -259,3 +259,26 @@ def test_check_names_annotations_that_are_there_twice(tmp_path):
     write_features(tmp_path / "features" / "v.npy", np.ones((6, 2)))
     report = check_data_set(tmp_path)
     assert [problem.rule[:29] for problem in report.problems] == ["segment [0, 2] is there twice"]
+
+
+def test_features_that_look_transposed_are_said(tmp_path):
+    for name in ("v1", "v2"):
+        write_features(tmp_path / "features" / f"{name}.npy", np.ones((1024, 30)))
+    assert [one.rule for one in check_data_set(tmp_path).problems if one.video == "(all)"] == [
+        "features look transposed, (width, snippets): they must be (snippets, width)"
+    ]
+    write_features(tmp_path / "features" / "v2.npy", np.ones((1024, 31)))
+    with pytest.raises(DataError, match=r"width 30 as most videos have, got 31; they look transposed"):
+        open_features(tmp_path)
+
+
+def test_features_can_be_written_to(tmp_path):
+    """torch warns of arrays that cannot."""
+    array = np.ones((3, 2), np.float32)
+    array.setflags(write=False)
+
+    class Stored:
+        def read(self):
+            return array
+
+    assert read_checked(Stored(), (3, 2)).flags.writeable

@@ -8,8 +8,8 @@ from PIL import Image
 
 from pyws import DataError
 from pyws.data.tagged.a2d_files import read_annotation
-from pyws.data.tagged.dataset import TaggedVideo, resized
-from pyws.data.tagged.label_space import A2D_CODES
+from pyws.data.tagged.dataset import MaskSet, TaggedVideo, resized
+from pyws.data.tagged.label_space import A2D_CODES, object_labels
 from pyws.data.tagged.layouts import open_mask_set
 from pyws.data.video.frames import write_mask, write_picture
 
@@ -296,3 +296,13 @@ def test_jpeg_labels_are_cut_in_the_middle(tmp_path):
     (shot / "labels" / "00001.jpg").unlink()
     data = open_mask_set(tmp_path)
     assert data.truth(data.videos[0], "frame0001").tolist() == [[0, 0, 7, 7]]
+
+
+@pytest.mark.parametrize(
+    ("subsets", "learned"),
+    [(["", ""], ("",)), (["train", "val", "test"], ("train",)), (["", "val", "test"], ("",)), (["test"], ())],
+)
+def test_what_is_learned_from(subsets, learned):
+    """Sets without subsets are learned from, as `data check` counts them."""
+    videos = tuple(TaggedVideo(f"v{k}", Path("v"), (1,), subset) for k, subset in enumerate(subsets))
+    assert MaskSet("plain", Path(), object_labels("a"), videos, lambda path, video: None).learned == learned

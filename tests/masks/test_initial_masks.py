@@ -26,7 +26,7 @@ from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.masks.initial_masks.tag_to_class import IMAGENET_TAGS, resolve_tag, tag_warnings
 from pyws.models.classifiers import load_classifier
 from pyws.models.efficientnet_lite import EfficientNetLite
-from pyws.report.pictures import contact_sheet, overlay
+from pyws.report.pictures import contact_sheet, legend, overlay, shown_colours
 
 LABELS = ("background", "red fox, Vulpes vulpes", "motor scooter, scooter", "black swan", "sorrel", "tabby")
 
@@ -264,11 +264,21 @@ def test_overlay_and_contact_sheet() -> None:
     mask[:, 3:] = 1
     laid = overlay(image, mask)
     assert np.array_equal(laid[:, :3], image[:, :3])
-    assert laid[0, 3].tolist() == [128, 0, 0]  # the outline
-    assert laid[0, 5].tolist() == [114, 50, 50]
+    assert laid[0, 3].tolist() == [255, 85, 85]  # the outline
+    assert laid[0, 5].tolist() == [177, 92, 92]
     assert contact_sheet([[image, laid], [laid, image]], ["a", "b"], width=12).shape == (16 + 8 + 4 + 8, 28, 3)
     with pytest.raises(ValueError, match="rows must be equally long"):
         contact_sheet([[image], []])
+
+
+def test_navy_is_seen_on_dark_frames_and_named() -> None:
+    """Every colour of the first 16 ids has a luminance that shows on black."""
+    shown = shown_colours()[1:16].astype(float) @ (0.2126, 0.7152, 0.0722)
+    assert shown.min() > 60
+    strip = legend({1: "cat", 4: "dog"}, 60)
+    assert strip.shape == (32, 60, 3)
+    assert strip[8, 8].tolist() == [255, 85, 85]
+    assert strip[24, 8].tolist() == [85, 85, 255]
 
 
 def test_mask_iou(tmp_path: Path) -> None:

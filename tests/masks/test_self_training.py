@@ -265,6 +265,10 @@ def test_what_is_held_out(init: Path, tmp_path: Path) -> None:
     learned, held_out = split(data, LoopConfig(validation="frames"), 0)
     assert held_out == tuple(Frame(video, "1") for video in VIDEOS)
     assert len(learned) == 8
+    alone = Annotations(init, tmp_path)
+    alone.tags = {video: (index + 1,) for index, video in enumerate(VIDEOS)}
+    with pytest.warns(UserWarning, match="no video can be spared for scoring"):  # every tag needs its own video
+        assert split(alone, LoopConfig(), 0) == (learned, held_out)
     data.subsets["swan_b"] = "val"
     for seed in range(3):
         assert split(data, LoopConfig(), seed)[1] == tuple(Frame("swan_b", str(index)) for index in range(3))

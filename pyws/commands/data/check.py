@@ -34,7 +34,8 @@ def check(
     if is_mask_set(source):
         return _check_masks(source, common)
     report = check_data_set(source, need_tags, quiet=common.quiet or common.json)
-    common.say(f"{source}: layout {report.layout}, {report.snippets_per_second:g} snippets a second")
+    rate = f"{report.snippets_per_second:g} snippets a second"
+    common.say(f"{source}: layout {report.layout}, {'rescaled' if report.rescaled else rate}")
     for subset, count in report.videos.items():
         common.say(f"{subset or 'no subset'}: {count} videos")
     common.say(

@@ -18,7 +18,7 @@ def classify(
     weights: str | None = None,
     layout: Literal["auto", "a2d", "youtube-objects", "plain"] = "auto",
     tags: Literal["all", "main"] = "all",
-    train: tuple[str, ...] = ("train",),
+    train: tuple[str, ...] | None = None,
     test: tuple[str, ...] = ("test",),
     on_error: Literal["error", "skip"] = "error",
     config: Annotated[ClassifierConfig, tyro.conf.arg(name="")] = ClassifierConfig(),  # noqa: B008
@@ -42,7 +42,8 @@ def classify(
     tags
         Of A2D: all tags of a video, or the main one of videoset.csv alone.
     train
-        Subsets to learn from; those that a data set without subsets has are named "".
+        Subsets to learn from; left out, train, or all but val and test where there is no train. Videos of no subset
+        are of the one named "".
     test
         Subsets on which right answers are counted.
     on_error
@@ -62,13 +63,14 @@ def classify(
 
     if out.suffix != ".safetensors":
         raise ValueError(f"--out: must end in .safetensors, got {out}")
+    found = open_mask_set(data, layout, tags)
     report = train_classifier(
-        open_mask_set(data, layout, tags),
+        found,
         what,
         out,
         config,
         None if weights is None else weights_file(config.network, weights),
-        train,
+        found.learned if train is None else train,
         test,
         on_error,
         common.seed,

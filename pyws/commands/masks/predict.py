@@ -55,6 +55,7 @@ def predict(
     from pyws.data.tagged.tags_table import tags_of
     from pyws.data.video.sources import find_videos, name_of
     from pyws.masks.prediction.predict import load_model, predict_videos
+    from pyws.report.pictures import draw_masks
 
     if not frames:
         raise ValueError("FRAMES: at least one folder of frames or video file is needed")
@@ -72,5 +73,9 @@ def predict(
     for name, video in manifest["videos"].items():
         counts = [str(video[key]) for key in ("frames", "empty", "instances", "tracks") if key in video]
         table.add_row(name, *(counts or [video["error"]]))
+        if counts:
+            draw_masks(
+                video["source"], {"mask": out / "masks" / name}, out / "overlays" / name, names=model.space.names
+            )
     common.say(table)
     return manifest

@@ -33,13 +33,22 @@ def one_subset(data: Path, subset: str | None) -> str | None:
 
 
 def say_skipped(common: Common, *sets: FeatureSet | None) -> None:
-    """Name the videos that were left out; say a rate of snippets that is only assumed, also where nothing else is."""
+    """Name the videos that were left out, a rate that is only assumed, and features that look transposed.
+
+    The last two are said also where nothing else is.
+    """
     for one in sets:
         if one is not None and one.rate_is_assumed:
             rule = (
                 f"nothing says how many snippets a second has: {one.snippets_per_second:g} is ASSUMED, and all seconds"
             )
             print(f'{rule} follow from it. Say it in dataset.json: {{"snippets_per_second": ...}}', file=sys.stderr)
+            break
+    from pyws.data.features.dataset import look_transposed
+
+    for one in sets:
+        if one is not None and look_transposed((length, one.width) for length in one.lengths.tolist()):
+            print("features look transposed, (width, snippets): they must be (snippets, width)", file=sys.stderr)
             break
     for one in sets:
         if one is not None and one.skipped:

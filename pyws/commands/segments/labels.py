@@ -89,5 +89,6 @@ def labels(
         from pyws.segments import fuse_detections
 
         fused = fuse_detections(found, config, snippets_per_second)
-        draw_labels({"labels": out}, plot, {"truth": known.instances, "segments": fused})
+        draw_labels({"labels": out}, plot, {"truth": known.instances, "segments": fused},
+                    quiet=common.quiet or common.json)  # fmt: skip
     return report

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyws.data.features.dataset import check_contents, check_headers
+from pyws.data.features.dataset import check_contents, check_headers, look_transposed
 from pyws.data.features.layouts import list_features
 from pyws.data.features.listing import Listing
 from pyws.data.problem import Problem
@@ -31,6 +31,7 @@ class CheckReport:
     """That most videos have; 0 without features."""
     snippets: int
     snippets_per_second: float
+    rescaled: bool
     problems: tuple[Problem, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -44,7 +45,8 @@ class CheckReport:
             "classes": list(self.classes),
             "width": self.width,
             "snippets": self.snippets,
-            "snippets_per_second": self.snippets_per_second,
+            "snippets_per_second": None if self.rescaled else self.snippets_per_second,
+            "rescaled": self.rescaled,
             "problems": problems,
         }
 
@@ -71,7 +73,7 @@ def check_data_set(source: str | os.PathLike[str], need_tags: bool = False, quie
     shapes, problems = check_headers(listing, everything, need_tags)
     for index in track(shapes, "reading", quiet=quiet):
         problems += check_contents(listing, index, shapes[index])
-    problems += _odd_features(listing, {listing.videos[index]: shape[0] for index, shape in shapes.items()}, need_tags)
+    problems += _odd_features(listing, {listing.videos[index]: shape for index, shape in shapes.items()}, need_tags)
     problems += _odd_segments(listing)
     bad = {problem.video for problem in problems if problem.fatal}
     widths = [width for _, width in shapes.values()]
@@ -83,20 +85,25 @@ def check_data_set(source: str | os.PathLike[str], need_tags: bool = False, quie
         max(widths, key=widths.count, default=0),
         sum(length for length, _ in shapes.values()),
         listing.snippets_per_second,
+        listing.rescaled,
         tuple(sorted(problems, key=lambda problem: not problem.fatal)),
     )
 
 
-def _odd_features(listing: Listing, lengths: dict[str, int], need_tags: bool) -> Iterator[Problem]:
+def _odd_features(listing: Listing, shapes: dict[str, tuple[int, int]], need_tags: bool) -> Iterator[Problem]:
     for video, tags in zip(listing.videos, listing.tags, strict=True):
         if not tags and not need_tags:
             yield Problem(video, "has no tags", fatal=False)
+    if look_transposed(shapes.values()):
+        yield Problem(
+            "(all)", "features look transposed, (width, snippets): they must be (snippets, width)", fatal=False
+        )
     for name in listing.unlisted:
         yield Problem(name, "has features, but the annotations do not list it", fatal=False)
     if listing.truth is None or listing.rescaled:
         return
     for video, duration in zip(listing.truth.instances.videos, listing.truth.duration.tolist(), strict=True):
-        length, wanted = lengths.get(video), duration * listing.snippets_per_second
+        length, wanted = shapes.get(video, (None, 0))[0], duration * listing.snippets_per_second
         if length is not None and abs(length - wanted) > max(_LENGTH_SNIPPETS, _LENGTH_SHARE * wanted):
             rule = f"has {length} snippets, but {duration:g} seconds are {wanted:.1f}"
             yield Problem(video, rule, fatal=False)

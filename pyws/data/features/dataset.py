@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from pyws.data.features.time_base import TimeBase, to_seconds
 from pyws.data.problem import Problem
 from pyws.errors import DataError
 
+_WIDTHS = {400, 512, 768, 1024, 2048, 2304, 4096}  # of features that the literature shares
 ON_ERROR = ("error", "skip")
 
 
@@ -180,7 +181,7 @@ def read_checked(stored: Stored, shape: tuple[int, int]) -> np.ndarray:
     if array.shape != shape or array.dtype.kind != "f":
         raise DataError(where, f"features must be floating-point of shape {shape}, got {array.dtype} {array.shape}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found below
-        array = np.ascontiguousarray(array, dtype=np.float32)
+        array = np.require(array, np.float32, ["C", "W"])  # torch warns of arrays that cannot be written to
     # A sum is finite only if all of its terms are, and costs one pass without a mask; where it is not, look closer.
     if not np.isfinite(array.sum(dtype=np.float64)):
         rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
@@ -237,11 +238,26 @@ def _other_widths(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> li
     """Videos whose width is not that of most; of equally many the width that comes first."""
     widths = [width for _, width in shapes.values()]
     usual = max(widths, key=widths.count, default=0) if len(set(widths)) > 1 else None
+    hint = "; they look transposed, (width, snippets)" if look_transposed(shapes.values()) else ""
     return [
-        Problem(listing.videos[index], f"features must have width {usual} as most videos have, got {width}")
+        Problem(listing.videos[index], f"features must have width {usual} as most videos have, got {width}{hint}")
         for index, (_, width) in shapes.items()
         if usual is not None and width != usual
     ]
+
+
+def look_transposed(shapes: Iterable[tuple[int, int]]) -> bool:
+    """Whether features look like (width, snippets): of all videos the first size is one of common widths of networks,
+    and the second is not.
+
+    Examples
+    --------
+    >>> look_transposed([(2048, 96), (2048, 120)]), look_transposed([(96, 2048), (120, 2048)])
+    (True, False)
+    """
+    known = list(shapes)
+    lengths, widths = {length for length, _ in known}, {width for _, width in known}
+    return len(lengths) == 1 and lengths <= _WIDTHS and not widths & _WIDTHS
 
 
 def check_contents(listing: Listing, index: int, shape: tuple[int, int]) -> list[Problem]:

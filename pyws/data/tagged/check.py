@@ -111,7 +111,7 @@ def _check_masks(data: MaskSet, video: TaggedVideo, source: FrameFolder | VideoF
 
 def _single(data: MaskSet) -> dict[str, int]:
     """Videos to learn from whose tags agree in the actor, and in the action."""
-    train = [video for video in data.videos if video.subset != "test"]
+    train = [video for video in data.videos if video.subset in data.learned]
     parts = {"actor": data.space.actor, "action": data.space.action}
     if not data.space.has_actions:
         del parts["action"]

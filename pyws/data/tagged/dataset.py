@@ -62,6 +62,12 @@ class MaskSet:
             raise DataError(self.root, f"has no videos of subset {' or '.join(subsets)}; it has {known}")
         return replace(self, videos=videos)
 
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The subsets to learn from where none are named: "train" where there is one, or else all but val and test."""
+        subsets = tuple(dict.fromkeys(video.subset for video in self.videos))
+        return ("train",) if "train" in subsets else tuple(name for name in subsets if name not in ("val", "test"))
+
     def truth(self, video: TaggedVideo, frame: str, size: tuple[int, int] | None = None) -> Masks:
         """The true mask of a frame, (H, W) train ids, 255 where nothing is known.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
@@ -18,19 +19,26 @@ def split(data: Annotations, loop: LoopConfig, seed: int) -> tuple[tuple[Frame, 
     """Frames to train on and to score on.
 
     Whole videos are held out: those of the data set's own subset "val", or else some that the seed draws such that
-    every tag keeps a video to train on.
+    every tag keeps a video to train on. Where no video can be spared, frames of each are, with a warning.
 
     Raises
     ------
-    DataError : no video, or no frame, can be spared
+    DataError : no frame can be spared
     """
     if loop.validation == "frames":
         held_out = _every_so_many(data.frames, loop.validation_share)
     else:
         own = {frame for frame in data.frames if data.subsets[frame.video] == "val"}
         held_out = own or _whole_videos(data, loop.validation_share, seed)
+        if not held_out:
+            warnings.warn(
+                f"{data.folder}: no video can be spared for scoring, every tag needs its own; frames of each video are"
+                " held out instead, as --validation frames does",
+                stacklevel=2,
+            )
+            held_out = _every_so_many(data.frames, loop.validation_share)
     if not held_out or len(held_out) == len(data.frames):
-        raise DataError(data.folder, f"has no {loop.validation} to spare for scoring; use --validation frames")
+        raise DataError(data.folder, "has no frames to spare for scoring: each video must have two or more masks")
     return tuple(frame for frame in data.frames if frame not in held_out), tuple(
         frame for frame in data.frames if frame in held_out
     )
