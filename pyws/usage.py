@@ -94,7 +94,7 @@ def parse(command: Callable[..., Any], prog: str, words: Sequence[str]) -> dict[
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(arguments, prog=prog, args=list(words), config=(tyro.conf.FlagCreatePairsOff,))
+            return tyro.cli(arguments, prog=prog, args=list(words), config=_tyro_config())
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -212,5 +212,13 @@ def _tyro_help(command: Callable[..., Any], prog: str) -> str:
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        tyro.cli(command, prog=prog, args=["--help"], config=(tyro.conf.FlagCreatePairsOff,))
-    return said.getvalue()
+        tyro.cli(command, prog=prog, args=["--help"], config=_tyro_config())
+    text = said.getvalue().replace("{None}|", "")
+    text = re.sub(r"\s*\(default: (None)?\)", "", text)  # an option that is left out has none
+    return re.sub(r" +$", "", text, flags=re.M)
+
+
+def _tyro_config() -> tuple[Any, ...]:
+    import tyro
+
+    return tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName
