@@ -282,3 +282,19 @@ def test_features_can_be_written_to(tmp_path):
             return array
 
     assert read_checked(Stored(), (3, 2)).flags.writeable
+
+
+def test_annotations_under_another_name(tmp_path):
+    """What lies beside features under any name is read, and two such files are asked about."""
+    record = {"subset": "test", "annotations": [{"label": "a", "segment": [0, 1]}]}
+    write_features(tmp_path / "features" / "v.npy", np.ones((5, 2)))
+    write_json(tmp_path / "annotations" / "thumos_14.json", {"database": {"v": record}})
+    assert open_features(tmp_path, "test").classes == ("a",)
+    record["annotations"][0]["label"] = "b"
+    write_json(tmp_path / "gt.json", {"database": {"v": record}})
+    with pytest.raises(DataError, match=r"gt.json, annotations/thumos_14.json; give one as --annotations FILE"):
+        open_features(tmp_path)
+    assert check_data_set(tmp_path, annotations=tmp_path / "gt.json").classes == ("b",)
+    flat = tmp_path / "flat"
+    write_features(flat / "v.npy", np.ones((5, 2)))
+    assert open_features(flat, annotations=tmp_path / "gt.json").classes == ("b",)

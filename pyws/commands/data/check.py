@@ -13,6 +13,7 @@ from pyws.commands.common import Common, CommonOptions
 def check(
     source: Positional[Path],
     need_tags: bool = False,
+    annotations: Path | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Check a data set and say of every video what is wrong; the exit status is 1 where one is unusable.
@@ -23,6 +24,8 @@ def check(
         folder with features, or with tagged videos and masks, in any layout that pyws knows
     need_tags
         of features: a video without tags is unusable, as it is for training
+    annotations
+        of features: a file in ActivityNet form in place of the folder's own
 
     Examples
     --------
@@ -31,9 +34,9 @@ def check(
     from pyws.data.features.check import check_data_set
     from pyws.data.tagged.layouts import is_mask_set
 
-    if is_mask_set(source):
+    if annotations is None and is_mask_set(source):
         return _check_masks(source, common)
-    report = check_data_set(source, need_tags, quiet=common.quiet or common.json)
+    report = check_data_set(source, need_tags, common.quiet or common.json, annotations)
     rate = f"{report.snippets_per_second:g} snippets a second"
     common.say(f"{source}: layout {report.layout}, {'rescaled' if report.rescaled else rate}")
     for subset, count in report.videos.items():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 OnError = Literal["error", "skip"]
 
 
-def one_subset(data: Path, subset: str | None) -> str | None:
+def one_subset(data: Path, subset: str | None, annotations: Path | None = None) -> str | None:
     """The subset that is meant; one must be named where there are several.
 
     Raises
@@ -26,7 +26,7 @@ def one_subset(data: Path, subset: str | None) -> str | None:
     from pyws.errors import DataError
 
     if subset is None:
-        known = sorted(set(list_features(data).subset))
+        known = sorted(set(list_features(data, annotations).subset))
         if len(known) > 1:
             raise DataError(data, f"has the subsets {', '.join(known)}: name one with --subset")
     return subset

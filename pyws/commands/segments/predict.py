@@ -22,6 +22,7 @@ def predict(
     iou: float | None = None,
     overlap: Literal["iou", "own"] | None = None,
     on_error: OnError = "error",
+    annotations: Path | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Find the segments of videos with a trained network.
@@ -46,6 +47,8 @@ def predict(
         rule of the fusions, in place of the preset's
     on_error
         what a video that cannot be used does: stop, or be named and left out
+    annotations
+        a file in ActivityNet form in place of the data set's own
 
     Examples
     --------
@@ -63,7 +66,7 @@ def predict(
 
     saved = open_checkpoint(checkpoint)
     built = load_backbone(saved)
-    videos = open_features(data, one_subset(data, subset), on_error)
+    videos = open_features(data, one_subset(data, subset, annotations), on_error, annotations=annotations)
     check_data(saved, built, videos)
     given = {"method": None if method == "preset" else method, "temperature": temperature, "iou_threshold": iou,
              "overlap": overlap}  # fmt: skip

@@ -32,6 +32,7 @@ def train(
     tious: tuple[float, ...] | None = None,
     on_error: OnError = "error",
     tensorboard: bool = False,
+    annotations: Path | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Train a backbone from video tags, with pseudo labels of its own. An interrupted run is continued by the same
@@ -73,6 +74,8 @@ def train(
         what a video that cannot be used does: stop the run, or be named and left out
     tensorboard
         also write scalars for TensorBoard
+    annotations
+        a file in ActivityNet form in place of the data set's own
 
     Examples
     --------
@@ -89,8 +92,8 @@ def train(
         adapted(PRESETS[preset], backbone, recipe, two_streams), epochs=epochs, lr=lr, batch=batch, seed=common.seed,
         evaluate_every=evaluate_every, protocol=protocol or recipe, tious=tious,
     )  # fmt: skip
-    videos = open_features(data, one_subset(data, subset), on_error, need_tags=True)
-    held_out = open_features(data, evaluate, on_error) if evaluate else None
+    videos = open_features(data, one_subset(data, subset, annotations), on_error, True, annotations)
+    held_out = open_features(data, evaluate, on_error, annotations=annotations) if evaluate else None
     quiet = common.quiet or common.json
     device = own_device(common.torch_device)
     with processes(device) as group:

@@ -51,7 +51,12 @@ class CheckReport:
         }
 
 
-def check_data_set(source: str | os.PathLike[str], need_tags: bool = False, quiet: bool = True) -> CheckReport:
+def check_data_set(
+    source: str | os.PathLike[str],
+    need_tags: bool = False,
+    quiet: bool = True,
+    annotations: str | os.PathLike[str] | None = None,
+) -> CheckReport:
     """Read everything of a data set of features once and list what is wrong.
 
     Unusable are videos with missing, damaged or non-finite features, another width than most, annotations that cannot
@@ -61,14 +66,14 @@ def check_data_set(source: str | os.PathLike[str], need_tags: bool = False, quie
 
     Parameters
     ----------
-    source, need_tags : of :func:`pyws.data.features.dataset.open_features`
+    source, need_tags, annotations : of :func:`pyws.data.features.dataset.open_features`
     quiet : show no progress
 
     Raises
     ------
     DataError : no layout that pyws knows, or annotations that cannot be read at all
     """
-    listing = list_features(source)
+    listing = list_features(source, annotations)
     everything = range(len(listing.videos))
     shapes, problems = check_headers(listing, everything, need_tags)
     for index in track(shapes, "reading", quiet=quiet):

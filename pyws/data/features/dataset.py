@@ -111,7 +111,11 @@ class FeatureSet:
 
 
 def open_features(
-    source: str | os.PathLike[str], subset: str | None = None, on_error: str = "error", need_tags: bool = False
+    source: str | os.PathLike[str],
+    subset: str | None = None,
+    on_error: str = "error",
+    need_tags: bool = False,
+    annotations: str | os.PathLike[str] | None = None,
 ) -> FeatureSet:
     """Open a data set of features; finds out which layout it has (:mod:`pyws.data.features.layouts`).
 
@@ -122,6 +126,7 @@ def open_features(
     on_error : a video that cannot be used is an error, or with "skip" left out and listed in ``skipped``. "skip" reads
         every video once to find the values that are not finite; "error" meets them when the video is read
     need_tags : a video without tags cannot be used (training)
+    annotations : see :func:`pyws.data.features.layouts.list_features`
 
     Raises
     ------
@@ -143,7 +148,7 @@ def open_features(
     """
     if on_error not in ON_ERROR:
         raise ValueError(f"open_features: on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
-    listing = list_features(source)
+    listing = list_features(source, annotations)
     chosen = _of_subset(listing, subset)
     shapes, problems = check_headers(listing, chosen, need_tags)
     if on_error == "skip":

@@ -5,6 +5,7 @@ The native layout, which ``pyws data convert`` writes::
     truth.json or truth.json.gz   ActivityNet form with tags; or else
     tags.csv                      video,tag (or video,tag,subset), a line for each tag of a video
     features/VIDEO.npy            (snippets, width), or .safetensors
+    *.json, annotations/*.json    without the two above, the one that has ground truth, whatever its name
     dataset.json                  may be absent: {"snippets_per_second", "classes", "rescaled", "description"}
 
 ``"rescaled": true`` says that every video was brought to some number of snippets, as is common for ActivityNet: a
@@ -18,6 +19,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from pyws.data.annotations.names import label_name, one_spelling
 from pyws.data.csv_table import columns_of, read_table
@@ -28,8 +30,14 @@ from pyws.errors import DataError
 from pyws.files import read_json
 
 
-def list_features(source: str | os.PathLike[str]) -> Listing:
+def list_features(source: str | os.PathLike[str], annotations: str | os.PathLike[str] | None = None) -> Listing:
     """Find out which layout a folder has, and list its videos.
+
+    Parameters
+    ----------
+    source : the folder
+    annotations : a file in ActivityNet form that is read instead of those of the folder; features are then those of
+        ``features/``, or else of the folder itself
 
     Raises
     ------
@@ -38,6 +46,10 @@ def list_features(source: str | os.PathLike[str]) -> Listing:
     folder = Path(source)
     if not folder.is_dir():
         raise DataError(source, "must be a folder with features")
+    if annotations is not None:
+        place = folder / "features" if _is_native(folder) else folder
+        truth, problems = safe_truth(Path(annotations), read_json(annotations))
+        return annotated(folder, "native", truth, stored_in(place), problems, **read_about(folder))
     for recognise, listing in _LAYOUTS:
         if recognise(folder):
             return listing(folder)
@@ -56,6 +68,13 @@ def _native(folder: Path) -> Listing:
         if (folder / name).exists():
             truth, problems = safe_truth(folder / name, read_json(folder / name))
             return annotated(folder, "native", truth, stored, problems, **about)
+    if not (folder / "tags.csv").exists() and (others := _other_annotations(folder)):
+        if len(others) > 1:
+            listed = ", ".join(str(path.relative_to(folder)) for path in others)
+            raise DataError(folder, f"has annotations under names that pyws does not know: {listed}; give one as"
+                            " --annotations FILE")  # fmt: skip
+        truth, problems = safe_truth(others[0], read_json(others[0]))
+        return annotated(folder, "native", truth, stored, problems, **about)
     rows = read_tags(folder / "tags.csv") if (folder / "tags.csv").exists() else {}
     videos = (*rows, *(name for name in stored if name not in rows))
     tags = tuple(rows.get(name, ("", ()))[1] for name in videos)
@@ -63,6 +82,17 @@ def _native(folder: Path) -> Listing:
     classes = about.pop("classes", None) or sorted({tag for names in tags for tag in names})
     about = {"rate_is_assumed": "snippets_per_second" not in about, "snippets_per_second": SNIPPETS_PER_SECOND, **about}
     return Listing(folder, "native", videos, subset, tags, tuple(classes), stored, None, **about)
+
+
+def _other_annotations(folder: Path) -> list[Path]:
+    """Files of ground truth beside the features, whatever their names."""
+    files = [path for place in (folder, folder / "annotations") for path in sorted(place.glob("*.json*"))]
+    named = [path for path in files if path.name.endswith((".json", ".json.gz")) and path.name != "dataset.json"]
+    return [path for path in named if path.is_file() and "database" in _keys(read_json(path))]
+
+
+def _keys(document: Any) -> set[str]:
+    return set(document) if isinstance(document, dict) else set()
 
 
 def read_tags(path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
