@@ -8,6 +8,8 @@ from torch.nn import functional
 
 from pyws.models.backbone import Activations, Backbone, VideoBatch, cross_entropy, tag_targets
 
+_SURE = 1e-4  # attention is never surer than this in what pseudo labels train
+
 
 class BM(Backbone):
     """Attention separates foreground from background; both are classified, and the classes guide the attention.
@@ -48,16 +50,16 @@ class BM(Backbone):
         return self._run(batch)[0]
 
     def backbone_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
-        activations, attention, foreground, background = self._run(batch)
+        activations, logits, attention, foreground, background = self._run(batch)
         nothing = tag_targets(torch.zeros_like(labels), 1.0)
         loss = cross_entropy(self.classifier(foreground).log_softmax(1), tag_targets(labels, 0.0))
         loss = loss + self.background * cross_entropy(self.classifier(background).log_softmax(1), nothing)
-        loss = loss + self.guidance * self._guide(activations.logits[0][1], attention, labels, batch)
+        loss = loss + self.guidance * self._guide(logits, attention.squeeze(2), labels, batch)
         apart = self.clusters(foreground).log_softmax(1)[:, 0] + self.clusters(background).log_softmax(1)[:, 1]
         return activations, loss - self.clustering * apart
 
-    def _run(self, batch: VideoBatch) -> tuple[Activations, Tensor, Tensor, Tensor]:
-        """Activations, (B, L) attention, and (B, D) means of foreground and background."""
+    def _run(self, batch: VideoBatch) -> tuple[Activations, Tensor, Tensor, Tensor, Tensor]:
+        """Activations, (B, L, K+1) class logits, (B, L, 1) attention, (B, D) means of foreground and background."""
         rows = batch.pack(batch.features)
         attention = batch.unpack(self.attention(rows))
         snippets, rest = batch.unpack(rows), 1 - attention
@@ -67,7 +69,8 @@ class BM(Backbone):
         logits = batch.unpack(self.classifier(rows))
         tcam = 0.8 * attention * logits[..., :-1].sigmoid() + 0.2 * attention.square()
         scores = self.classifier(foreground).softmax(1)[:, :-1]
-        return Activations(scores, tcam, ((1.0, logits),)), attention.squeeze(2), foreground, background
+        columns = _joint(attention, logits) * batch.mask.unsqueeze(2)
+        return Activations(scores, tcam, ((1.0, columns),)), logits, attention, foreground, background
 
     def _guide(self, logits: Tensor, attention: Tensor, labels: Tensor, batch: VideoBatch) -> Tensor:
         """(B,): how far the attention is from what the snippets' classes say, smoothed in time."""
@@ -75,6 +78,18 @@ class BM(Backbone):
         action = smooth[..., :-1].masked_fill(~labels.unsqueeze(1), 0).amax(2)
         distance = (attention - action).abs() + (attention - (1 - smooth[..., -1])).abs()
         return batch.mean(distance * batch.mask)
+
+
+def _joint(attention: Tensor, logits: Tensor) -> Tensor:
+    """(B, L, K+1) log probabilities that a snippet is foreground of each class, and of everything else.
+
+    Pseudo labels train these rather than the classes alone: the activation map is made of the attention too.
+    """
+    attention = attention.clamp(_SURE, 1 - _SURE)
+    classes = logits.log_softmax(2)
+    actions = attention.log() + classes[..., :-1]
+    rest = torch.logaddexp((1 - attention).log(), attention.log() + classes[..., -1:])
+    return torch.cat([actions, rest], 2)
 
 
 def _smooth(values: Tensor, mask: Tensor, sigma: float = 1.0) -> Tensor:

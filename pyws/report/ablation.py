@@ -46,6 +46,12 @@ PARTS = (  # the paper's table 4, and two rows that tell its parts from longer t
     Row("+ delta pseudo labels", ("delta", "nms"), ("gaussian", "nms"), 46.2),
     Row("+ Gaussian fusion at test", ("delta", "gaussian"), ("delta", "nms"), 48.3),
     Row("row 7 without delta", ("gaussian", "gaussian"), ("delta", "gaussian")),
+    Row("row 2, soft NMS", ("longer", "soft-nms"), LONGER),
+    Row("row 2, fusion ranked by support", ("longer", "support"), LONGER),
+    Row("row 8, NMS", ("gaussian", "nms"), LONGER),
+    Row("row 8, soft NMS", ("gaussian", "soft-nms"), ("longer", "soft-nms")),
+    Row("row 8, fusion ranked by support", ("gaussian", "support"), ("longer", "support")),
+    Row("row 12 as far as the labels are trusted", ("trusted", "support"), ("longer", "support")),
 )
 _PAPER_TRAINING = {"uniform": 31.2, "exponential": 45.3, "t": 45.6, "gaussian": 45.6}
 _PAPER_TEST = {"uniform": 41.5, "exponential": 47.1, "t": 47.1, "gaussian": 47.1}
@@ -55,7 +61,9 @@ TRAINING = (
 )
 AT_TEST = (
     Row("NMS", BASELINE, None, 44.9),
+    Row("soft NMS", ("warm-up", "soft-nms"), BASELINE),
     *(Row(name, ("warm-up", name), BASELINE, _PAPER_TEST[name]) for name in DISTRIBUTIONS),
+    Row("gaussian, ranked by support", ("warm-up", "support"), BASELINE),
 )
 _PAPER_BACKBONES = {"rskp": (45.1, 48.3), "stpn": (28.4, 31.6), "bm": (35.3, 37.3), "wum": (40.4, 42.3)}
 _PAPER_BACKBONES["facnet"] = (42.9, 44.8)
@@ -136,15 +144,32 @@ class Results:
         return Table(head, lines, caption)
 
     def backbones(self, backbones: Sequence[str], variant: str) -> Table:
-        whole: Setting = (variant, "gaussian")
         lines = []
         for name in backbones:
-            averages = [_mean_spread(self.scores(name, each, "average")) for each in (BASELINE, LONGER, whole)]
-            gains = [self.gain(name, whole, each) for each in (BASELINE, LONGER)]
-            paper = "{:.1f} to {:.1f}".format(*_PAPER_BACKBONES[name]) if name in _PAPER_BACKBONES else ""
-            lines.append([name, *averages, *gains, self.label_worth(name, variant), paper])
-        columns = ["", "alone", "longer", "all parts", "gain over alone", "gain over longer", "labels inside", "paper"]
+            for method in ("nms", "soft-nms", "gaussian", "support"):
+                alone, longer, whole = ((course, method) for course in ("warm-up", "longer", variant))
+                averages = [_mean_spread(self.scores(name, each, "average")) for each in (alone, longer, whole)]
+                gain, adopted = self.gain(name, whole, longer), self.adopted(name, variant)
+                paper = "{:.1f} to {:.1f}".format(*_PAPER_BACKBONES[name]) if name in _PAPER_BACKBONES else ""
+                lines.append([name, method, *averages, gain, self.label_worth(name, variant), adopted, paper])
+        columns = [
+            "",
+            "at test",
+            "alone",
+            "longer",
+            "all parts",
+            "gain over longer",
+            "labels inside",
+            "adopted",
+            "paper",
+        ]
         return Table(columns, lines)
+
+    def adopted(self, backbone: str, variant: str) -> str:
+        """In how many seeds the pseudo labels were trusted; nothing where they always are."""
+        cells = [cell for (name, _, trained), cell in self.cells.items() if (name, trained) == (backbone, variant)]
+        found = [cell["trust"]["adopted"] for cell in cells if cell["trust"] is not None]
+        return f"{sum(found)}/{len(found)}" if found else ""
 
 
 def _name(rows: Sequence[Row], setting: Setting | None) -> str:

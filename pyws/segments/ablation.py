@@ -24,14 +24,16 @@ from pyws.errors import DataError
 from pyws.files import only_writer, read_json, write_json
 from pyws.progress import track
 from pyws.segments.batches import Videos
-from pyws.segments.config import PRESETS, TrainConfig
+from pyws.segments.config import PRESETS, SUPPORT, TrainConfig
 from pyws.segments.inference import detect, score
+from pyws.segments.postprocess import PostprocessConfig
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.run_folder import Run
 from pyws.segments.schedule import SCHEDULES
 from pyws.segments.train import begin, run_epoch
 
-METHODS = ("nms", "uniform", "exponential", "t", "gaussian")  # at test
+LABELLINGS = ("nms", "uniform", "exponential", "t", "gaussian")  # what makes segments of proposals in training
+METHODS = ("nms", "soft-nms", "uniform", "exponential", "t", "gaussian", "support", "preset")  # at test
 TIOUS = (0.3, 0.5, 0.7)  # shown beside the average over the protocol's thresholds
 
 
@@ -43,24 +45,29 @@ class Variant:
     ----------
     labels : how proposals become the segments that LinPro labels; None for no pseudo labels
     delta : train on differences of rounds where the preset does, or where the released code does if the preset
-        never does; otherwise on the latest labels throughout
+        never does, then as eq. 8 and 9 have it: of labels that sum to the scores, not scaled; otherwise on the latest
+        labels throughout
+    trust : as far as the preset trusts the labels; otherwise in any case
     """
 
     labels: str | None = None
     delta: bool = False
+    trust: bool = False
 
     def of(self, preset: TrainConfig, epochs: int) -> TrainConfig:
         """The preset with this variant, its schedule stretched."""
         schedule = preset.schedule
+        preset = preset if self.trust else replace(preset, trust=None)
         if self.labels is None:
             schedule = replace(schedule, rounds=(), temperatures=(), targets=())
             return replace(preset, schedule=schedule.stretched(epochs))
         rules = preset.pseudo_labels
-        rules = replace(rules, postprocess=replace(rules.postprocess, method=self.labels))
+        rules = replace(rules, postprocess=rules.postprocess.with_method(self.labels))
         if not self.delta:
             schedule = replace(schedule, targets=schedule.targets[:1])
         elif not uses_delta(preset):
-            schedule = replace(schedule, targets=(*schedule.targets, _DELTA))
+            schedule = replace(schedule, targets=(*schedule.targets, replace(_DELTA, scale=1.0)))
+            rules = replace(rules, rows="sum")
         return replace(preset, schedule=schedule.stretched(epochs), pseudo_labels=rules)
 
 
@@ -75,8 +82,9 @@ def uses_delta(preset: TrainConfig) -> bool:
 VARIANTS = {
     "warm-up": None,  # the network that all others go on from
     "longer": Variant(),
-    **{method: Variant(method) for method in METHODS},
+    **{method: Variant(method) for method in LABELLINGS},
     "delta": Variant("gaussian", delta=True),
+    "trusted": Variant("gaussian", trust=True),
 }
 
 
@@ -93,6 +101,7 @@ class Ablation:
     data : a folder of features with the subsets ``training`` and ``test``; None for synthetic videos
     difficulty : of synthetic videos
     videos : synthetic training videos; half as many are drawn for the test
+    detection : how candidates become detections at test, in place of the preset's
     """
 
     preset: str = "pyws"
@@ -103,15 +112,19 @@ class Ablation:
     data: str | None = None
     difficulty: float = 0.5
     videos: int = 60
+    detection: PostprocessConfig | None = None
 
     @property
     def whole(self) -> str:
         """The variant that the preset trains."""
-        return "delta" if uses_delta(PRESETS[self.preset]) else "gaussian"
+        preset = PRESETS[self.preset]
+        return "delta" if uses_delta(preset) else "gaussian" if preset.trust is None else "trusted"
 
     def variants(self, backbone: str) -> tuple[str, ...]:
         """Names in :data:`VARIANTS`."""
-        return tuple(VARIANTS) if backbone == self.backbones[0] else ("warm-up", "longer", self.whole)
+        if backbone != self.backbones[0]:
+            return ("warm-up", "longer", self.whole)
+        return tuple(name for name in VARIANTS if name != "trusted" or self.whole == name)
 
 
 def ablate(ablation: Ablation, out: Path, device: torch.device | str = "cpu", quiet: bool = True) -> int:
@@ -177,6 +190,8 @@ def _results(
     device: torch.device,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     preset = replace(PRESETS[ablation.preset], epochs=ablation.epochs, lr=ablation.lr, seed=seed)
+    if ablation.detection is not None:
+        preset = replace(preset, detection=ablation.detection)
     videos, tests = Videos(training, device), Videos(test, device)
     warm = begin(backbone, preset, training, device)
     schedule = warm.config.schedule
@@ -186,12 +201,13 @@ def _results(
         variant, run = VARIANTS[name], warm
         if variant is not None:
             run = copy.deepcopy(warm)
-            run.config = variant.of(preset, schedule.epochs)
+            run.config = variant.of(replace(warm.config, schedule=preset.schedule), schedule.epochs)
             _advance(run, videos, schedule.epochs)
         scores = {method: _scores(run, tests, method) for method in METHODS}
         worth = None if run.latest is None else label_worth(run.latest, training)
         seconds, began = time.perf_counter() - began, time.perf_counter()
-        yield name, {"epochs": run.epoch, "mAP": scores, "labels": worth, "seconds": seconds}
+        trust = None if run.trust is None else run.trust.to_dict()
+        yield name, {"epochs": run.epoch, "mAP": scores, "labels": worth, "trust": trust, "seconds": seconds}
 
 
 def _advance(run: Run, videos: Videos, until: int) -> None:
@@ -201,13 +217,23 @@ def _advance(run: Run, videos: Videos, until: int) -> None:
 
 def _scores(run: Run, tests: Videos, method: str) -> dict[str, float]:
     """mAP in percent at single thresholds, and on average, by the thresholds of the preset."""
-    config = replace(run.config.detection, method=method)
+    config = at_test(method, run.config.detection)
     found = detect(run.backbone.model, run.backbone.proposals, tests, config, run.config.batch_snippets)
     scores = score(found, tests.data, run.config.protocol)
     if scores is None:
         return {**{f"{tiou:g}": 0.0 for tiou in TIOUS}, "average": 0.0}
     single = dict(zip(scores.tious, scores.map.tolist(), strict=True))
     return {**{f"{tiou:g}": single[tiou] for tiou in TIOUS}, "average": scores.average}
+
+
+def at_test(method: str, detection: PostprocessConfig) -> PostprocessConfig:
+    """A name in :data:`METHODS` with the settings of a preset: the fusions as published, ranked by the fused score;
+    "support" with the settings that ``pyws segments compare`` chose on real proposals; "preset" as it is."""
+    if method == "preset":
+        return detection
+    if method == "support":
+        return SUPPORT
+    return replace(detection, ranking="score", iou_threshold=None, snap=False).with_method(method)
 
 
 def label_worth(labels: PseudoLabels, data: FeatureSet) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pyws.checkpoint import Checkpoint, load_into
 from pyws.data.features.dataset import FeatureSet
 from pyws.errors import DataError
 from pyws.models import BM, RSKP, STPN, WUM, Backbone, FACNet, TwoStream
-from pyws.segments.config import BackboneOverrides, OptimConfig, ProposalConfig
+from pyws.segments.config import BackboneOverrides, OptimConfig, ProposalConfig, TrainConfig
 
 FACTS = {
     "backbone": str, "options": dict, "optim": dict, "proposals": dict, "two_streams": bool, "features": int,
@@ -72,8 +72,8 @@ BACKBONES = {
         FACNet,
         OptimConfig(lr=1e-4, betas=(0.9, 0.99), weight_decay=5e-3, batch=10, epochs=100),
         ProposalConfig(
-            class_threshold=0.1, thresholds=(0.03, 0.035, 0.04, 0.045, 0.05), min_length=3, outer_weight=0.6,
-            overlap="own", iou_threshold=0.2,
+            class_threshold=0.1, thresholds=(0.03, 0.035, 0.04, 0.045, 0.05), columns=21, min_length=3,
+            outer_weight=0.6, overlap="own", iou_threshold=0.2,
         ),
     ),
 }  # fmt: skip
@@ -124,6 +124,12 @@ class BuiltBackbone:
         }
 
 
+def optim_of(name: str, config: TrainConfig) -> OptimConfig:
+    """How a backbone is optimised under a configuration."""
+    overrides = config.backbones.get(name, BackboneOverrides())
+    return replace(BACKBONES[name].optim, **overrides.optim)
+
+
 def build_backbone(
     name: str, features: int, classes: tuple[str, ...], overrides: BackboneOverrides | None = None, seed: int = 0
 ) -> BuiltBackbone:
@@ -146,6 +152,7 @@ def build_backbone(
         else:
             model = spec.network(features, len(classes), **overrides.options)
     optim, proposals = replace(spec.optim, **overrides.optim), replace(spec.proposals, **overrides.proposals)
+    proposals = proposals.for_classes(len(classes))
     return BuiltBackbone(name, model, optim, proposals, overrides, classes)
 
 

@@ -45,6 +45,8 @@ class ProposalConfig:
     class_threshold : a class is proposed in a video whose score reaches this
     or_best : where no class does, propose the best one
     thresholds : of the activation maps
+    columns : where the maps are a softmax and the thresholds were chosen for one over this many columns: over others
+        the thresholds keep their ratio to that of an undecided snippet, see :meth:`for_classes`; None keeps them
     actionness_thresholds : runs of the actionness above these are proposed for each class too
     min_length : of a run, in snippets
     scoring : where the outside of a segment lies, see :func:`pyws.ops.propose_segments`
@@ -60,6 +62,7 @@ class ProposalConfig:
     class_threshold: float = 0.1
     or_best: bool = False
     thresholds: tuple[float, ...] = (0.5,)
+    columns: int | None = None
     actionness_thresholds: tuple[float, ...] = ()
     min_length: int = 1
     scoring: str = "paper"
@@ -72,6 +75,20 @@ class ProposalConfig:
     def __post_init__(self) -> None:
         if self.actionness_thresholds and self.scoring != "paper":
             raise ValueError(f"proposals: actionness_thresholds need scoring 'paper', got {self.scoring!r}")
+
+    def for_classes(self, classes: int) -> ProposalConfig:
+        """The same for maps of so many action classes.
+
+        Examples
+        --------
+        >>> ProposalConfig(thresholds=(0.05,), columns=21).for_classes(6).thresholds  # 1/21 is now 1/7
+        (0.15,)
+        """
+        if self.columns is None or self.columns == classes + 1:
+            return self
+        factor = self.columns / (classes + 1)
+        scaled = tuple(min(round(threshold * factor, 9), 1.0) for threshold in self.thresholds)
+        return replace(self, thresholds=scaled, columns=classes + 1)
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,29 @@ class PseudoLabelConfig:
     background: bool = False
     noise: bool = False
     forget: bool = False
+
+
+@dataclass(frozen=True)
+class TrustConfig:
+    """When pseudo labels are adopted; otherwise the run goes on without them.
+
+    Parameters
+    ----------
+    agreement : least correlation in time with the labels of networks that never saw the video, on average over classes
+    conflict : greatest share of the labels that lies on snippets where another class has a larger one
+
+    Raises
+    ------
+    ValueError : a number outside [-1, 1] or [0, 1]
+    """
+
+    agreement: float = 0.3
+    conflict: float = 0.35
+
+    def __post_init__(self) -> None:
+        for name, least in (("agreement", -1), ("conflict", 0)):
+            if not least <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"trust: {name} must be in [{least}, 1], got {value}")
 
 
 @dataclass(frozen=True)
@@ -139,9 +179,12 @@ class TrainConfig:
     schedule : stretched to ``epochs``
     pseudo_labels, detection : how pseudo labels are made, and segments at test time
     backbones : changes to single backbones, by name
+    trust : what pseudo labels must show before they are trained on, see :class:`TrustConfig`; None
+        asks for nothing
     log_floor : where a target is negative, log probabilities below this give no gradient; None for no floor. Without
         one the loss of a negative target has no lower bound
     clip_norm : greatest norm of the gradient of a step, None for any
+    fit : take what is not given of ``epochs``, ``lr`` and ``batch`` by :func:`pyws.segments.fitting.fitted`
     epochs, lr, batch : in place of the backbone's
     seed : of weights, order and noise
     batch_snippets : positions of a padded batch; decides speed and memory, not results beyond rounding
@@ -155,10 +198,12 @@ class TrainConfig:
 
     schedule: Schedule = SCHEDULES["pyws"]
     pseudo_labels: PseudoLabelConfig = PseudoLabelConfig()
-    detection: PostprocessConfig = field(default_factory=lambda: PostprocessConfig(temperature=0.03))  # paper, 4.2
+    detection: PostprocessConfig = field(default_factory=PostprocessConfig)
     backbones: Mapping[str, BackboneOverrides] = field(default_factory=dict)
+    trust: TrustConfig | None = None
     log_floor: float | None = -10.0
     clip_norm: float | None = None
+    fit: bool = False
     epochs: int | None = None
     lr: float | None = None
     batch: int | None = None
@@ -186,8 +231,11 @@ _RSKP = BackboneOverrides(
     {"class_threshold": 0.16, "thresholds": RELEASED_THRESHOLDS, "scoring": "released", "iou_threshold": 0.25},
     {"mix": 0.8},
 )
-# Backbones whose maps pseudo labels make wider and wider: nothing in them pushes a map down where no label is.
-_WIDE = BackboneOverrides(loss_weight=0.3, background=1.0)
+# Nothing in STPN pushes a map down where no label is: pseudo labels would make it wider and wider.
+_STPN = BackboneOverrides(
+    proposals={"thresholds": tuple(round(0.025 * i, 3) for i in range(1, 21))}, loss_weight=0.3, background=1.0
+)  # one threshold never gives two segments that overlap, so that there would be nothing to fuse
+_BM = BackboneOverrides(loss_weight=0.03, background=1.0)
 _RELEASED_RSKP = replace(_RSKP, options={**_RSKP.options, "memory_class_bug": True})
 
 # RSKP on ActivityNet 1.3, as its author answered: ACM-Net's training and post-processing around RSKP's network. The
@@ -246,11 +294,16 @@ def adapted(config: TrainConfig, backbone: str, recipe: str = "thumos14", two_st
     return replace(config, backbones={**config.backbones, backbone: changes})
 
 
+# Chosen on proposals of THUMOS14 by ``pyws segments compare``.
+SUPPORT = PostprocessConfig(iou_threshold=0.4, ranking="support")
+
 PRESETS = {
     # The backbone alone: the baseline.
     "baseline": TrainConfig(SCHEDULES["baseline"], detection=PostprocessConfig("nms")),
     # As section 4.2 of the paper says, and where it is silent as stated in the schedule.
-    "paper": TrainConfig(SCHEDULES["paper"], PseudoLabelConfig(only_tags=False), log_floor=None),
+    "paper": TrainConfig(
+        SCHEDULES["paper"], PseudoLabelConfig(only_tags=False), PostprocessConfig(temperature=0.03), log_floor=None
+    ),
     # As the released code does it; docs/training.md lists what is left out.
     "released": TrainConfig(
         SCHEDULES["released"],
@@ -262,13 +315,16 @@ PRESETS = {
             noise=True,
             forget=True,
         ),
-        PostprocessConfig(temperature=0.2, overlap="own", weigh_by="inner"),
+        PostprocessConfig(overlap="own", weigh_by="inner"),
         {"rskp": _RELEASED_RSKP},
         log_floor=None,
     ),
     # Recommended; docs/segments.md has the measurements that chose it.
     "pyws": TrainConfig(
         pseudo_labels=PseudoLabelConfig(rows="mean"),
-        backbones={"rskp": _RSKP, "stpn": _WIDE, "bm": BackboneOverrides(loss_weight=0.3), "facnet": _WIDE},
+        detection=SUPPORT,
+        backbones={"rskp": _RSKP, "stpn": _STPN, "bm": _BM},
+        trust=TrustConfig(),
+        fit=True,
     ),
 }

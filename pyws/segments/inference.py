@@ -114,6 +114,14 @@ def candidates(maps: Maps, config: ProposalConfig, columns: int, tags: Tensor | 
     return replace(found, offsets=torch.nn.functional.pad(sizes[keys].cumsum(0), (1, 0))), keys
 
 
+def with_suppression_of(proposals: ProposalConfig, config: PostprocessConfig) -> PostprocessConfig:
+    """The same; where "nms" has no threshold or overlap, with the backbone's."""
+    if config.method != "nms":
+        return config
+    iou = proposals.iou_threshold if config.iou_threshold is None else config.iou_threshold
+    return replace(config, iou_threshold=iou, overlap=config.overlap or proposals.overlap)
+
+
 def detect(
     model: Backbone,
     proposals: ProposalConfig,
@@ -130,7 +138,7 @@ def detect(
     model : the network
     proposals : how its maps become candidates
     videos : all of them
-    config : how candidates become segments; for "nms" the backbone's threshold and overlap are taken
+    config : how candidates become segments; "nms" takes the backbone's threshold and overlap where it has none
     snippets : positions of a padded batch
     group : the processes
     quiet : show no progress
@@ -140,8 +148,7 @@ def detect(
     Instances by video and class, in seconds, each class by falling score (proposals of method "none" as they come)
     """
     model.eval()
-    if config.method == "nms":
-        config = replace(config, iou_threshold=proposals.iou_threshold, overlap=proposals.overlap)
+    config = with_suppression_of(proposals, config)
     classes = len(videos.data.classes)
     found: list[tuple[int, np.ndarray]] = []  # (video * K + class, rows of start, end, score)
     for maps in activation_maps(model, videos, snippets, group, quiet=quiet):

@@ -16,7 +16,8 @@ from pyws.ragged import Segments
 
 FUSIONS = ("gaussian", "uniform", "exponential", "t")
 METHODS = ("none", "nms", "soft-nms", *FUSIONS)
-RANKINGS = ("score", "support")
+RANKINGS = ("score", "support", "saturated")
+TEMPERATURE, IOU_THRESHOLD, OVERLAP, SIGMA = 0.2, 0.25, "iou", 0.5  # where nothing else is asked for
 GRID = 9  # decimals of a snippet: what is closer to a boundary than this is on it
 
 
@@ -27,35 +28,36 @@ class PostprocessConfig:
     Parameters
     ----------
     method : "none", "nms", "soft-nms", or a fusion: "gaussian", "uniform", "exponential", "t"
-    temperature : of the fusions
-    iou_threshold, overlap : of the fusions and "nms", ``overlap`` also of "soft-nms"; see
-        :func:`pyws.ops.fuse_segments` and :func:`pyws.ops.suppress_segments`
+    temperature : of the fusions; 0.2 if None
+    iou_threshold, overlap : of the fusions and "nms", ``overlap`` also of "soft-nms"; 0.25 and "iou" if None, or in
+        suppression the values of the backbone whose maps were proposed from. See :func:`pyws.ops.fuse_segments` and
+        :func:`pyws.ops.suppress_segments`
     weigh_by : of the fusions: "score", which also orders the candidates (eq. 3), or "inner", the mean activation inside
     sigma : of "soft-nms"; 0.5 if None
     sign_weights : of "gaussian", see :func:`pyws.ops.fuse_segments`; bounds are then left as the released sums give
         them, on snippets up to their last bits
-    ranking : of the fusions: the score is the fused one ("score", eq. 4), or the sum of the members' scores above 0
-        ("support"), which ranks what many candidates agree on first
+    ranking : of the fusions: the score is the fused one ("score", eq. 4), the sum s of the members' scores above 0
+        ("support"), which ranks what many candidates agree on first, or 1 - exp(-s) ("saturated"): the same order in
+        [0, 1)
     snap : of the fusions: move fused bounds to the nearest snippet (half to even). A rule that cuts to whole snippets,
         as that of THUMOS14 does, otherwise moves them by half a snippet towards 0 on average
 
     Raises
     ------
-    ValueError : an unknown method, weight or ranking; ``sigma``, ``sign_weights``, ``ranking`` or ``snap`` with a
-        method that has none
+    ValueError : an unknown method, weight or ranking; anything with a method that has none of it
 
     Examples
     --------
     >>> PostprocessConfig("nms", snap=True)
     Traceback (most recent call last):
         ...
-    ValueError: postprocess: ranking and snap are of the fusions, got them with 'nms'
+    ValueError: postprocess: snap is of gaussian, uniform, exponential, t; got it with 'nms'
     """
 
     method: str = "gaussian"
-    temperature: float = 0.2
-    iou_threshold: float = 0.25  # released; the paper names none
-    overlap: str = "iou"  # paper, eq. 1
+    temperature: float | None = None
+    iou_threshold: float | None = None  # 0.25 is the released one; the paper names none
+    overlap: str | None = None  # paper, eq. 1: "iou"
     weigh_by: str = "score"  # paper, eq. 3
     sigma: float | None = None
     sign_weights: bool = False
@@ -67,19 +69,40 @@ class PostprocessConfig:
         for name, known in choices.items():
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"postprocess: {name} must be one of {', '.join(known)}, got {value!r}")
-        if self.sigma is not None and self.method != "soft-nms":
-            raise ValueError(f"postprocess: sigma is of the method soft-nms, got it with {self.method!r}")
-        if self.sign_weights and self.method != "gaussian":
-            raise ValueError(f"postprocess: sign_weights is of the method gaussian, got it with {self.method!r}")
+        usual = PostprocessConfig.__dataclass_fields__
+        for name, methods in _METHODS_OF.items():
+            if self.method not in methods and getattr(self, name) != usual[name].default:
+                raise ValueError(f"postprocess: {name} is of {', '.join(methods)}; got it with {self.method!r}")
         if self.sign_weights and self.snap:
             raise ValueError("postprocess: sign_weights leaves bounds as the released sums give them, got snap")
-        if not self.fuses and (self.snap or self.ranking != "score"):
-            raise ValueError(f"postprocess: ranking and snap are of the fusions, got them with {self.method!r}")
+
+    def with_method(self, method: str) -> PostprocessConfig:
+        """The same by another method, without what that has not.
+
+        Examples
+        --------
+        >>> PostprocessConfig(temperature=0.1, iou_threshold=0.4).with_method("nms").iou_threshold
+        0.4
+        """
+        kept = {name: getattr(self, name) for name, methods in _METHODS_OF.items() if method in methods}
+        return PostprocessConfig(method, **kept)
 
     @property
     def fuses(self) -> bool:
         """Whether the method makes new segments; the others choose among the candidates."""
         return self.method in FUSIONS
+
+
+_METHODS_OF = {  # which methods have what
+    "temperature": FUSIONS,
+    "iou_threshold": ("nms", *FUSIONS),
+    "overlap": ("nms", "soft-nms", *FUSIONS),
+    "weigh_by": FUSIONS,
+    "sigma": ("soft-nms",),
+    "sign_weights": ("gaussian",),
+    "ranking": FUSIONS,
+    "snap": FUSIONS,
+}
 
 
 def postprocess(segments: Segments, config: PostprocessConfig) -> tuple[Segments, Tensor]:
@@ -99,19 +122,33 @@ def postprocess(segments: Segments, config: PostprocessConfig) -> tuple[Segments
     """
     if config.method == "none":
         return segments, torch.arange(len(segments.start))
+    iou = IOU_THRESHOLD if config.iou_threshold is None else config.iou_threshold
+    overlap = config.overlap or OVERLAP
     if not config.fuses:
-        sigma = 0.5 if config.method == "soft-nms" and config.sigma is None else config.sigma
-        return suppress_segments(segments, config.iou_threshold, config.overlap, sigma, return_indices=True)
+        sigma = SIGMA if config.method == "soft-nms" and config.sigma is None else config.sigma
+        return suppress_segments(segments, iou, overlap, sigma, return_indices=True)
+    temperature = TEMPERATURE if config.temperature is None else config.temperature
     weighed = segments if config.weigh_by == "inner" else replace(segments, weight=segments.score)
     fused, member_of = fuse_segments(
-        weighed, config.iou_threshold, config.temperature, config.overlap, config.method, return_membership=True,
-        sign_weights=config.sign_weights,
+        weighed, iou, temperature, overlap, config.method, return_membership=True, sign_weights=config.sign_weights
     )  # fmt: skip
     if not config.sign_weights:
         decimals = 0 if config.snap else GRID
         start, end = (bound.round(decimals=decimals) for bound in (fused.start, fused.end))
         fused = replace(fused, start=start, end=end)
-    return fused, member_of
+    return (fused, member_of) if config.ranking == "score" else _by_support(fused, member_of, segments, config.ranking)
+
+
+def _by_support(fused: Segments, member_of: Tensor, candidates: Segments, ranking: str) -> tuple[Segments, Tensor]:
+    """Fused segments scored by what their members' scores above 0 add up to, each group by falling support."""
+    support = torch.zeros_like(fused.score).index_add(0, member_of, candidates.score.clamp_min(0).to(fused.score))
+    group = torch.repeat_interleave(torch.arange(fused.groups), fused.offsets.diff())
+    order = support.argsort(descending=True, stable=True)
+    order = order[group[order].argsort(stable=True)]
+    place = torch.empty_like(order).index_copy(0, order, torch.arange(len(order)))
+    score = support if ranking == "support" else -torch.expm1(-support)
+    start, end, score, weight = (column[order] for column in (fused.start, fused.end, score, fused.weight))
+    return Segments(start, end, score, weight, fused.offsets), place[member_of]
 
 
 def fuse_detections(
@@ -158,11 +195,7 @@ def fuse_detections(
     start, end = (to_seconds(bound.numpy(), snippets_per_second) for bound in (found.start, found.end))
     group = np.repeat(keys, found.offsets.diff().numpy())
     video, label = np.divmod(group, len(rows.labels))
-    fused = Instances(rows.videos, rows.labels, video, label, start, end, found.score.numpy())
-    if config.ranking == "score":
-        return fused
-    support = np.bincount(indices.numpy(), np.maximum(rows.score, 0), len(fused))
-    return replace(fused, score=support).where(np.lexsort((-support, group)))
+    return Instances(rows.videos, rows.labels, video, label, start, end, found.score.numpy())
 
 
 def group_instances(rows: Instances, snippets_per_second: float) -> tuple[Instances, Segments, np.ndarray]:

@@ -28,7 +28,7 @@ from pyws.ops.linpro import Labels, Status, linpro
 from pyws.ragged import Segments
 from pyws.segments.batches import Videos
 from pyws.segments.config import ProposalConfig, PseudoLabelConfig
-from pyws.segments.inference import Maps, activation_maps, candidates
+from pyws.segments.inference import Maps, activation_maps, candidates, with_suppression_of
 from pyws.segments.postprocess import GRID, PostprocessConfig, group_instances, postprocess
 
 
@@ -162,7 +162,8 @@ def pseudo_label_round(
     group : the processes
     noise : (seed, epoch) of the dropout of ``config.noise``
     """
-    config = replace(config, postprocess=replace(config.postprocess, temperature=temperature))
+    merging = with_suppression_of(proposals, config.postprocess)
+    config = replace(config, postprocess=replace(merging, temperature=temperature) if merging.fuses else merging)
     columns: list[Column] = []
     model.train(config.noise)
     for maps in activation_maps(model, videos, snippets, group, noise if config.noise else None):
@@ -210,7 +211,7 @@ def label_videos(
     proposals: Instances,
     truth: Truth,
     classes: Sequence[str],
-    postprocess: PostprocessConfig = PostprocessConfig(temperature=0.1),  # noqa: B008
+    postprocess: PostprocessConfig = PostprocessConfig(),  # noqa: B008
     preset: str = "paper",
     rows: str | None = None,
     only_tags: bool = False,

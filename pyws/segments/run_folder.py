@@ -30,6 +30,7 @@ from pyws.run_manifest import RunManifest, check_same, new_document
 from pyws.segments.backbones import FACTS, BuiltBackbone
 from pyws.segments.config import TrainConfig
 from pyws.segments.pseudo_labels import PseudoLabels, write_labels
+from pyws.segments.trust import Trust
 
 Record = dict[str, Any]
 LAST, BEST, HISTORY, MANIFEST = "last.safetensors", "best.safetensors", "history.jsonl", "run.json"
@@ -65,6 +66,7 @@ class Run:
     epoch : the next one
     latest, previous : the last two rounds of pseudo labels
     best : average mAP of the best evaluation
+    trust : what was found of the pseudo labels, where that was asked for
     history : what was measured in each epoch
     """
 
@@ -75,6 +77,7 @@ class Run:
     latest: PseudoLabels | None = None
     previous: PseudoLabels | None = None
     best: float | None = None
+    trust: Trust | None = None
     history: list[Record] = field(default_factory=list)
 
     @property
@@ -90,6 +93,11 @@ class Run:
     def backbone_epoch(self, epoch: int) -> int:
         """The epoch of the backbone's own training, which the run may go through faster or slower."""
         return epoch * self.backbone.optim.epochs // self.config.schedule.backbone_epochs
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether pseudo labels are trained on: unless they were found not to be trusted."""
+        return self.trust is None or self.trust.adopted
 
     def fills_memory(self, epoch: int) -> bool:
         """Whether the memory bank is filled at the end of this epoch."""
@@ -205,6 +213,7 @@ class RunFolder:
         run.epoch, run.best = checkpoint.facts["epoch"], checkpoint.facts["best"]
         lines = read_text(checkpoint.path.parent / HISTORY).splitlines()
         run.history = [json.loads(line) for line in lines[: run.epoch]]
+        run.trust = next((Trust(**record["trust"]) for record in run.history if "trust" in record), None)
 
 
 def _line(record: Record) -> str:

@@ -20,9 +20,13 @@ from pyws.segments.backbones import build_backbone
 from pyws.segments.batches import Videos, by_length, noise_seeds, steps
 from pyws.segments.config import BackboneOverrides, TrainConfig
 from pyws.segments.distribution_loss import distribution_loss, targets
+from pyws.segments.fitting import fitted
 from pyws.segments.inference import average_map, detect
 from pyws.segments.pseudo_labels import PseudoLabels, pseudo_label_round
 from pyws.segments.run_folder import Record, Run, RunFolder
+from pyws.segments.trust import Trust
+
+_HALVES = 1 << 20  # seeds of networks on half of the videos lie this far from the seed of the run
 
 
 def begin(backbone: str, config: TrainConfig, data: FeatureSet, device: torch.device) -> Run:
@@ -33,11 +37,12 @@ def begin(backbone: str, config: TrainConfig, data: FeatureSet, device: torch.de
     overrides = config.backbones.get(backbone, BackboneOverrides())
     built = build_backbone(backbone, data.width, data.classes, overrides, config.seed)
     built.model.to(device)
-    optim, schedule = built.optim, config.schedule
-    epochs = schedule.epochs_for(optim.epochs) if config.epochs is None else config.epochs
+    optim = built.optim
+    config = fitted(config, optim, data.width, len(data))
     lr = optim.lr if config.lr is None else config.lr
     adam = torch.optim.Adam(built.model.parameters(), lr, optim.betas, weight_decay=optim.weight_decay, fused=True)
-    return Run(built, replace(config, schedule=schedule.stretched(epochs)), adam)
+    assert config.epochs is not None
+    return Run(built, replace(config, schedule=config.schedule.stretched(config.epochs)), adam)
 
 
 def train(
@@ -82,7 +87,7 @@ def train(
         folder.resume(run)
         for epoch in track(range(run.epoch, schedule.epochs), f"training {backbone}", quiet=quiet or not group.first):
             began = time.perf_counter()
-            record = run_epoch(run, videos, epoch, group)
+            record = run_epoch(run, videos, epoch, group, quiet)
             if run.latest is not None and "labels" in record:
                 folder.write_labels(run.latest, epoch, record["labels"])
             if tests is not None and (run.epoch % config.evaluate_every == 0 or run.epoch == schedule.epochs):
@@ -93,14 +98,23 @@ def train(
     return run
 
 
-def run_epoch(run: Run, videos: Videos, epoch: int, group: Group = Group()) -> Record:  # noqa: B008
+def run_epoch(
+    run: Run,
+    videos: Videos,
+    epoch: int,
+    group: Group = Group(),  # noqa: B008
+    quiet: bool = True,
+) -> Record:
     """Everything that belongs to an epoch: new pseudo labels where they are due, all videos once, the memory bank."""
     schedule = run.config.schedule
     record: Record = {"epoch": epoch, "lr": run.lr * schedule.rate(epoch)}
     temperature = schedule.temperature(epoch)
-    if temperature is not None:
+    if temperature is not None and run.uses_labels:
         run.previous, run.latest = run.latest, label_round(run, videos, epoch, temperature, group)
         record["labels"] = {"temperature": temperature, **run.latest.statuses()}
+        if run.config.trust is not None and run.trust is None:
+            run.trust = measure_trust(run, run.latest, videos, epoch, temperature, group, quiet)
+            record["trust"] = run.trust.to_dict()
     record.update(train_epoch(run, videos, epoch, group))
     if run.fills_memory(epoch):
         fill_memory(run, videos, group)
@@ -118,6 +132,31 @@ def label_round(run: Run, videos: Videos, epoch: int, temperature: float, group:
         return pseudo_label_round(
             model, built.proposals, videos, rules, temperature, config.batch_snippets, group, noise
         )
+
+
+def measure_trust(
+    run: Run, labels: PseudoLabels, videos: Videos, epoch: int, temperature: float, group: Group, quiet: bool = True
+) -> Trust:
+    """Compare the first pseudo labels of a run with those of two networks, each trained as long on half of the videos
+    and labelling the others."""
+    data, config = videos.data, run.config
+    assert config.trust is not None
+    # Videos of like tags alternate, so that both halves have every class where they can.
+    shuffled = np.random.default_rng([config.seed, _HALVES]).permutation(len(data))
+    order = shuffled[np.lexsort(data.tags[shuffled].T)]
+    columns: dict[tuple[int, int], Tensor] = {}
+    for number, (seen, unseen) in enumerate(((order[0::2], order[1::2]), (order[1::2], order[0::2]))):
+        if not len(seen) or not len(unseen):
+            continue
+        own = replace(config, epochs=config.schedule.epochs, seed=config.seed + _HALVES + number)
+        training, others = (Videos(data.choose(part), videos.device) for part in (seen, unseen))
+        half = begin(run.backbone.name, own, training.data, videos.device)
+        for past in track(range(epoch), f"half {number + 1} of the videos", quiet=quiet or not group.first):
+            run_epoch(half, training, past, group)
+        found = label_round(half, others, epoch, temperature, group)
+        for place, video in enumerate(unseen.tolist()):
+            columns |= {(video, label): values for label, values in found.columns(place)}
+    return Trust.of(labels, PseudoLabels.of(columns), data.tags, data.lengths.tolist(), data.classes, config.trust)
 
 
 def train_epoch(run: Run, videos: Videos, epoch: int, group: Group) -> Record:
@@ -154,7 +193,7 @@ def batch_losses(run: Run, videos: Videos, batch: list[int], epoch: int) -> tupl
     seeds, tags = noise_seeds(config.seed, epoch, batch), videos.tags[batch].to(videos.device)
     activations, own = model.loss(features, mask, tags, run.backbone_epoch(epoch), seeds)
     goal = config.schedule.target(epoch)
-    if goal is None or run.latest is None:
+    if goal is None or run.latest is None or not run.uses_labels:
         return activations, own, torch.zeros_like(own)
     shape = activations.logits[0][1].shape
     overrides = run.backbone.overrides

@@ -53,9 +53,11 @@ def test_snapped_bounds_are_snippets():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ranking": "votes"}, "ranking must be one of score, support, got 'votes'"),
-        ({"method": "nms", "snap": True}, "ranking and snap are of the fusions, got them with 'nms'"),
-        ({"method": "none", "ranking": "support"}, "got them with 'none'"),
+        ({"ranking": "votes"}, "ranking must be one of score, support, saturated, got 'votes'"),
+        ({"method": "nms", "snap": True}, "snap is of gaussian, uniform, exponential, t; got it with 'nms'"),
+        ({"method": "soft-nms", "iou_threshold": 0.5}, "iou_threshold is of nms, gaussian, .*; got it with 'soft-nms'"),
+        ({"method": "nms", "temperature": 0.5}, "temperature is of gaussian, .*; got it with 'nms'"),
+        ({"method": "none", "ranking": "support"}, "got it with 'none'"),
         ({"sign_weights": True, "snap": True}, "sign_weights leaves bounds as the released sums give them"),
     ],
 )

@@ -208,6 +208,17 @@ def test_bm_by_hand():
     assert loss == pytest.approx(expected, rel=1e-5)  # the mean of background has 1e-6 in its denominator
     np.testing.assert_allclose(activations.scores[0], classes[0, :3])
     np.testing.assert_allclose(activations.tcam[0], 0.8 * attention * sigmoid(logits[:, :3]) + 0.2 * attention**2)
+    joint = attention * softmax(logits)[:, :3]  # of each action; the rest of the probability is background
+    joint = np.log(np.concatenate([joint, 1 - joint.sum(1, keepdims=True)], 1))
+    np.testing.assert_allclose(activations.logits[0][1][0], joint, rtol=1e-6)
+
+
+def test_pseudo_labels_train_the_attention_of_bm():
+    model = build("bm")
+    features, mask = padded()
+    (weight, columns), *_ = model(features, mask).logits
+    (weight * columns.log_softmax(2)[..., 0].sum()).backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in model.attention.parameters())
 
 
 def test_wum_by_hand():

@@ -15,7 +15,7 @@ from pyws.segments.config import PRESETS
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.train import train
 
-SHORT = ("warm-up", "longer", "gaussian")  # of backbones other than the first
+SHORT = ("warm-up", "longer", "trusted")  # of backbones other than the first
 WORDS = ("--epochs", "7", "--lr", "0.01", "--seeds", "1", "--backbones", "stpn", "bm", "--quiet")
 
 
@@ -48,9 +48,9 @@ def test_all_variants_of_the_first_backbone(out):
 
 def test_a_variant_is_a_run_of_its_own(out, folder):
     """The copy of the warmed-up network goes on exactly as a run that trains like this from the start."""
-    preset = replace(PRESETS["pyws"], epochs=7, lr=0.01)
+    preset = replace(PRESETS["pyws"], epochs=7, lr=0.01, trust=None)
     run = train("stpn", preset, open_features(folder, "training"), open_features(folder, "test"))
-    assert run.history[-1]["mAP"] == cell(out, "stpn", "gaussian")["mAP"]["gaussian"]["average"]
+    assert run.history[-1]["mAP"] == cell(out, "stpn", "gaussian")["mAP"]["preset"]["average"]
 
 
 def test_what_variants_change():
@@ -58,15 +58,18 @@ def test_what_variants_change():
     plain = Variant().of(preset, 350)
     assert plain.schedule.target(300) is None
     assert plain.schedule.rates == preset.schedule.rates
+    assert plain.trust is None
     nms = Variant("nms").of(preset, 350)
-    assert nms.pseudo_labels.postprocess == replace(preset.pseudo_labels.postprocess, method="nms")
-    assert Variant("gaussian").of(preset, 350) == preset
+    assert nms.pseudo_labels.postprocess == preset.pseudo_labels.postprocess.with_method("nms")
+    assert Variant("gaussian").of(preset, 350) == replace(preset, trust=None)
+    assert Variant("gaussian", trust=True).of(preset, 350) == preset
     delta = Variant("gaussian", delta=True)
     assert [delta.of(preset, 350).schedule.target(epoch).delta for epoch in (250, 251)] == [False, True]
     assert delta.of(preset, 70).schedule.targets[1].first == 50
+    assert (delta.of(preset, 350).schedule.targets[1].scale, delta.of(preset, 350).pseudo_labels.rows) == (1.0, "sum")
     assert delta.of(PRESETS["paper"], 350) == PRESETS["paper"]
     assert not Variant("gaussian").of(PRESETS["paper"], 350).schedule.target(349).delta
-    assert [Ablation(preset=name).whole for name in ("pyws", "paper", "released")] == ["gaussian", "delta", "delta"]
+    assert [Ablation(preset=name).whole for name in ("pyws", "paper", "released")] == ["trusted", "delta", "delta"]
 
 
 def test_results_are_kept(out, folder, capsys):

@@ -22,7 +22,7 @@ from pyws.segments.postprocess import PostprocessConfig
 from pyws.segments.pseudo_labels import PseudoLabels, label_columns, pseudo_label_round
 from pyws.segments.schedule import SCHEDULES, Schedule, Target
 
-QUICK = replace(PRESETS["pyws"], epochs=6, lr=1e-2, batch=6, evaluate_every=3)
+QUICK = replace(PRESETS["pyws"], epochs=6, lr=1e-2, batch=6, evaluate_every=3, trust=None)
 CPU = torch.device("cpu")
 
 
@@ -99,7 +99,7 @@ def test_host_clock_and_memory(data):
     assert [epoch for epoch in range(350) if full.fills_memory(epoch)] == [100]
     quick = train.begin("rskp", replace(PRESETS["baseline"], epochs=20), data, CPU)
     assert [epoch for epoch in range(20) if quick.fills_memory(epoch)] == [10]
-    assert train.begin("facnet", PRESETS["pyws"], data, CPU).config.schedule.rounds[0] == 100
+    assert train.begin("facnet", PRESETS["paper"], data, CPU).config.schedule.rounds[0] == 100
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
+from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
 
 
 def ablate(
@@ -20,6 +21,7 @@ def ablate(
     lr: float = 3e-3,
     difficulty: float = 0.5,
     videos: int = 60,
+    postprocessing: PostprocessingOptions = Postprocessing(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Train with and without each part of GauFuse, over several seeds; the same command continues what was interrupted.
@@ -52,9 +54,12 @@ def ablate(
     from pyws.report.ablation import write_ablation_report
     from pyws.segments.ablation import Ablation
     from pyws.segments.ablation import ablate as run_ablation
+    from pyws.segments.config import PRESETS
 
     source = None if data is None else str(data)
-    ablation = Ablation(preset, backbones, seeds, epochs, lr, source, difficulty, videos)
+    usual = PRESETS[preset].detection
+    detection = None if postprocessing == Postprocessing() else postprocessing.over(usual)
+    ablation = Ablation(preset, backbones, seeds, epochs, lr, source, difficulty, videos, detection)
     count = run_ablation(ablation, out, common.torch_device, quiet=common.quiet or common.json)
     tables = write_ablation_report(out)
     common.say(tables)

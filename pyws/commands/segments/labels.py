@@ -16,9 +16,9 @@ def labels(
     truth: Positional[Path],
     out: Positional[Path],
     method: Literal["gaussian", "uniform", "exponential", "t", "nms", "none"] = "gaussian",
-    iou: float = 0.25,
-    temperature: float = 0.1,
-    overlap: Literal["iou", "own"] = "iou",
+    iou: float | None = None,
+    temperature: float | None = None,
+    overlap: Literal["iou", "own"] | None = None,
     preset: Literal["paper", "released"] = "paper",
     rows: Literal["sum", "mean"] = "sum",
     only_tags: bool = False,
@@ -42,9 +42,9 @@ def labels(
     method
         how proposals become segments first
     iou
-        overlap above which proposals are one
+        overlap above which proposals are one; 0.25 if not given
     temperature
-        of the fusions
+        of the fusions; 0.2 if not given
     overlap
         iou, or own (the released rule: over the candidate's own length)
     preset

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.segments.feature_sets import OnError, one_subset, say_skipped
+from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
 
 
 def predict(
@@ -17,10 +18,7 @@ def predict(
     checkpoint: Path,
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     subset: str | None = None,
-    method: Literal["preset", "nms", "none", "gaussian", "uniform", "exponential", "t"] = "preset",
-    temperature: float | None = None,
-    iou: float | None = None,
-    overlap: Literal["iou", "own"] | None = None,
+    postprocessing: PostprocessingOptions = Postprocessing(),  # noqa: B008
     on_error: OnError = "error",
     annotations: Path | None = None,
     common: CommonOptions = Common(),  # noqa: B008
@@ -37,14 +35,6 @@ def predict(
         detections to write in ActivityNet form, .json or .json.gz
     subset
         videos to look at; may be left out where the data set has one subset
-    method
-        how proposals become segments: as in the run's preset, the backbone's suppression (nms), none, or a fusion
-    temperature
-        of the fusions, in place of the preset's
-    iou
-        overlap of the fusions, in place of the preset's
-    overlap
-        rule of the fusions, in place of the preset's
     on_error
         what a video that cannot be used does: stop, or be named and left out
     annotations
@@ -68,10 +58,7 @@ def predict(
     built = load_backbone(saved)
     videos = open_features(data, one_subset(data, subset, annotations), on_error, annotations=annotations)
     check_data(saved, built, videos)
-    given = {"method": None if method == "preset" else method, "temperature": temperature, "iou_threshold": iou,
-             "overlap": overlap}  # fmt: skip
-    chosen = {name: value for name, value in given.items() if value is not None}
-    config = PostprocessConfig(**{**saved.facts["config"]["detection"], **chosen})
+    config = postprocessing.over(PostprocessConfig(**saved.facts["config"]["detection"]))
     say_skipped(common, videos)
     built.model.to(common.torch_device)
     quiet = common.quiet or common.json

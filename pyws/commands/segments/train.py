@@ -11,6 +11,7 @@ from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.segments.feature_sets import OnError, one_subset, say_skipped
+from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
 
 Protocol = Literal["thumos14", "activitynet"]
 
@@ -24,6 +25,7 @@ def train(
     two_streams: bool = False,
     subset: str | None = None,
     evaluate: str | None = None,
+    postprocessing: PostprocessingOptions = Postprocessing(),  # noqa: B008
     epochs: int | None = None,
     lr: float | None = None,
     batch: int | None = None,
@@ -85,12 +87,15 @@ def train(
     from pyws.data.features.dataset import open_features
     from pyws.distributed import own_device, processes
     from pyws.report.segments_training import write_training_report
+    from pyws.segments.backbones import optim_of
     from pyws.segments.config import PRESETS, adapted
+    from pyws.segments.fitting import sentence
     from pyws.segments.train import train as run_training
 
+    preset_config = adapted(PRESETS[preset], backbone, recipe, two_streams)
     config = replace(
-        adapted(PRESETS[preset], backbone, recipe, two_streams), epochs=epochs, lr=lr, batch=batch, seed=common.seed,
-        evaluate_every=evaluate_every, protocol=protocol or recipe, tious=tious,
+        preset_config, detection=postprocessing.over(preset_config.detection), epochs=epochs, lr=lr, batch=batch,
+        seed=common.seed, evaluate_every=evaluate_every, protocol=protocol or recipe, tious=tious,
     )  # fmt: skip
     videos = open_features(data, one_subset(data, subset, annotations), on_error, True, annotations)
     held_out = open_features(data, evaluate, on_error, annotations=annotations) if evaluate else None
@@ -100,11 +105,14 @@ def train(
         if not group.first:
             common = replace(common, quiet=True)
         say_skipped(common, videos, held_out)
+        common.say(sentence(config, optim_of(backbone, config), videos.width, len(videos)))
         run = run_training(backbone, config, videos, held_out, out, device, group, tensorboard, quiet)
         if group.first:
             write_training_report(out)
         group.wait()
     last = run.history[-1]
+    if run.trust is not None and config.trust is not None:
+        common.say(run.trust.sentence(config.trust))
     if run.best is not None:
         common.say(f"average mAP {last['mAP']:.2f} after the last epoch, {run.best:.2f} at best")
     common.say(f"{out}: {len(videos)} videos, {run.epoch} epochs; report.html shows the curves of the run")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -96,6 +96,14 @@ class FeatureSet:
             if own is not None:
                 seconds[videos == index] = own.seconds(places[videos == index])
         return seconds
+
+    def choose(self, videos: np.ndarray) -> FeatureSet:
+        """Some of the videos by index, in that order; classes and truth stay those of the whole data set."""
+        names, stored = (tuple(rows[video] for video in videos.tolist()) for rows in (self.names, self.stored))
+        durations = None if self.durations is None else self.durations[videos]
+        return replace(
+            self, names=names, stored=stored, tags=self.tags[videos], lengths=self.lengths[videos], durations=durations
+        )
 
     def features(self, index: int) -> np.ndarray:
         """The features of one video: (snippets, width) float32, finite.

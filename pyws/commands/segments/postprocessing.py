@@ -1,0 +1,54 @@
+"""The options by which candidate segments become detections, the same in every command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from pyws.segments.postprocess import PostprocessConfig
+
+Method = Literal["none", "nms", "soft-nms", "gaussian", "uniform", "exponential", "t"]
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """How candidate segments become detections; what is not given stays as it is by default or in the run."""
+
+    method: Method | None = None
+    """none, suppression (nms, soft-nms), or fusion by a distribution (the others)"""
+    iou: float | None = None
+    """of nms and the fusions: overlap above which segments are one"""
+    temperature: float | None = None
+    """of the fusions; small follows the best segment, large weighs all alike"""
+    overlap: Literal["iou", "own"] | None = None
+    """iou, or own (the released rule: over the candidate's own length)."""
+    sigma: float | None = None
+    """of soft-nms"""
+    ranking: Literal["score", "support", "saturated"] | None = None
+    """of the fusions: the fused score, support (the sum of the scores above 0 that were fused), or 1 - exp(-support)"""
+    snap: bool = False
+    """of the fusions: move bounds to the nearest snippet"""
+
+    def over(self, usual: PostprocessConfig) -> PostprocessConfig:
+        """These options on top of a configuration.
+
+        Raises
+        ------
+        ValueError : an option that the method does not have
+        """
+        from dataclasses import replace
+
+        names = {"iou": "iou_threshold"}
+        given = {
+            names.get(name, name): value
+            for name, value in vars(self).items()
+            if value is not None and value is not False
+        }
+        base = usual if self.method in (None, usual.method) else usual.with_method(given["method"])
+        return replace(base, **given)
+
+
+PostprocessingOptions = Annotated[Postprocessing, tyro.conf.arg(name="")]

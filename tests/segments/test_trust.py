@@ -1,0 +1,109 @@
+"""Trust in pseudo labels: what is measured, that a stopped run is one without labels, no trace of measuring."""
+
+import copy
+from dataclasses import replace
+
+import feature_sets
+import numpy as np
+import pytest
+import torch
+
+from pyws.segments import train
+from pyws.segments.ablation import Variant
+from pyws.segments.batches import Videos
+from pyws.segments.config import PRESETS, OptimConfig, TrainConfig, TrustConfig
+from pyws.segments.fitting import fitted
+from pyws.segments.pseudo_labels import PseudoLabels
+from pyws.segments.trust import Trust
+
+ANY, NONE, USUAL = TrustConfig(agreement=-1, conflict=1), TrustConfig(agreement=1), TrustConfig()
+QUICK = replace(PRESETS["pyws"], epochs=6, lr=1e-2, batch=6, trust=ANY)
+TAGS = np.array([[True, True], [True, False]])
+
+
+@pytest.fixture(scope="module")
+def data():
+    return feature_sets.draw()
+
+
+def weights(run):
+    return torch.cat([parameter.detach().flatten() for parameter in run.backbone.model.parameters()])
+
+
+def found(labels, others, config=USUAL):
+    return Trust.of(PseudoLabels.of(labels), PseudoLabels.of(others), TAGS, [4, 3], ("a", "b"), config)
+
+
+def test_labels_that_others_find_too_are_adopted_and_those_elsewhere_are_not():
+    labels = {(0, 0): [0.0, 0.5, 0.0, 0.0], (0, 1): [0.0, 0.0, 0.0, 0.5], (1, 0): [1.0, 0.0, 0.0]}
+    same = found(labels, labels)
+    assert (same.agreement, same.conflict, same.adopted) == (pytest.approx(1), 0, True)
+    elsewhere = found(labels, {(0, 0): [0.5, 0.0, 0.0, 0.0], (1, 0): [0.0, 1.0, 0.0]})
+    assert elsewhere.classes["a"] < 0
+    assert elsewhere.classes["b"] == 0
+    assert not elsewhere.adopted
+
+
+def test_a_video_with_more_of_a_class_is_no_agreement():
+    # Constant in time in each video: only the sums of the videos agree.
+    flat = {(0, 0): [1.0] * 4, (1, 0): [0.1] * 3}
+    assert found(flat, flat).classes["a"] == 0
+
+
+def test_labels_that_contradict_each_other_are_not_adopted():
+    both = {(0, 0): [0.0, 0.5, 0.0, 0.0], (0, 1): [0.0, 0.5, 0.0, 0.0], (1, 0): [0.5, 0.0, 0.0]}
+    crossed = found(both, both)
+    assert (crossed.conflict, crossed.adopted) == (pytest.approx(1 / 3), True)
+    assert not found(both, both, TrustConfig(conflict=0.3)).adopted
+
+
+def test_measuring_changes_nothing_and_is_resumed(data, tmp_path):
+    whole = train.train("rskp", QUICK, data, out=tmp_path / "run")
+    plain = train.train("rskp", replace(QUICK, trust=None), data)
+    assert torch.equal(weights(whole), weights(plain))
+    (record,) = [record for record in whole.history if "trust" in record]
+    assert record["epoch"] == whole.config.schedule.rounds[0]
+    again = train.train("rskp", QUICK, data, out=tmp_path / "run")
+    assert again.trust == whole.trust
+    assert again.trust.adopted
+
+
+def test_a_stopped_run_is_one_without_labels(data):
+    stopped = train.train("stpn", replace(QUICK, trust=NONE), data)
+    without = train.train("stpn", Variant().of(QUICK, 6), data)
+    assert torch.equal(weights(stopped), weights(without))
+    assert len([record for record in stopped.history if "labels" in record]) == 1
+    assert all(record["distribution_loss"] == 0 for record in stopped.history)
+
+
+def test_every_video_is_labelled_by_a_network_that_never_saw_it(data, monkeypatch):
+    run = train.begin("stpn", QUICK, data, torch.device("cpu"))
+    seen, labelled = [], []
+    usual_begin, usual_round = train.begin, train.label_round
+    monkeypatch.setattr(train, "begin", lambda name, config, part, device: (
+        seen.append(set(part.names)) or usual_begin(name, config, part, device)
+    ))  # fmt: skip
+    monkeypatch.setattr(train, "label_round", lambda half, videos, *rest: (
+        labelled.append(set(videos.data.names)) or usual_round(half, videos, *rest)
+    ))  # fmt: skip
+    labels = PseudoLabels.of({(0, 0): torch.zeros(int(data.lengths[0]))})
+    before = copy.deepcopy(weights(run))
+    train.measure_trust(run, labels, Videos(data, torch.device("cpu")), 1, 0.2, train.Group())
+    assert torch.equal(before, weights(run))
+    for one, other in zip(seen, labelled, strict=True):
+        assert not one & other
+        assert one | other == set(data.names)
+    assert abs(len(seen[0]) - len(seen[1])) <= 1
+
+
+def test_what_is_given_is_not_fitted():
+    given = fitted(TrainConfig(fit=True, lr=1e-3, batch=3, epochs=7), OptimConfig(lr=5e-5), 64, 56)
+    assert (given.lr, given.batch, given.epochs) == (1e-3, 3, 7)
+    published = fitted(TrainConfig(), OptimConfig(lr=5e-5), 64, 56)
+    assert (published.lr, published.batch, published.epochs) == (None, None, 350)
+
+
+@pytest.mark.parametrize("changes", [{"agreement": -1.5}, {"conflict": 1.5}, {"conflict": -0.1}])
+def test_bad_settings(changes):
+    with pytest.raises(ValueError, match=rf"trust: {next(iter(changes))} must be in"):
+        TrustConfig(**changes)
