@@ -7,6 +7,7 @@ document that --json prints; where its ``ok`` is false the exit status is 1.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -39,8 +40,13 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a command as Ctrl-C does, with an exit status of its own."""
 
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 bad data, 2 bad usage, 130 interrupted, 143 terminated."""
+    if arguments is None:
+        _keep_freed_memory()
     words = list(sys.argv[1:] if arguments is None else arguments)
     name, rest = split(words)
     if name is None:
@@ -61,6 +67,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc's malloc to keep what is freed; elsewhere nothing.
+
+    Networks free and ask for tensors of the same sizes over and over. Given back to the system in between, every page
+    is cleared anew, which takes up to two fifths of the processor time of a job.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def load(name: str) -> Callable[..., Any]:

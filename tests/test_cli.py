@@ -160,3 +160,14 @@ def test_environment_with_an_unknown_path_is_refused():
 def test_what_a_command_says_is_no_markup(capsys):
     Common().say("segment must be [start, end], got [9.0, 3.0]")
     assert capsys.readouterr().out == "segment must be [start, end], got [9.0, 3.0]\n"
+
+
+def test_only_the_command_line_sets_the_allocator(monkeypatch, capsys):
+    """Never the library: a caller of main keeps the allocator that it chose."""
+    calls = []
+    monkeypatch.setattr(cli, "_keep_freed_memory", lambda: calls.append(1))
+    assert cli.main(["--version"]) == 0
+    assert not calls
+    monkeypatch.setattr(sys, "argv", ["pyws", "--version"])
+    assert cli.main() == 0
+    assert calls
