@@ -74,6 +74,10 @@ def _summary(history: Sequence[Record]) -> Table:
         ["seconds an epoch", sum(seconds) / len(seconds)],
         ["last loss", history[-1]["loss"]],
     ]
+    for found in (record["trust"] for record in history if "trust" in record):
+        verdict = "adopted" if found["adopted"] else "stopped: not trusted"
+        rows += [["pseudo labels", verdict], ["their agreement with unseen halves", found["agreement"]]]
+        rows += [["their conflict across classes", found["conflict"]]]
     evaluated = [record for record in history if "mAP" in record]
     if evaluated:
         best = max(evaluated, key=lambda record: record["mAP"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pyws.report.segments_training import write_training_report
 from pyws.segments import train
 from pyws.segments.ablation import Variant
 from pyws.segments.batches import Videos
@@ -63,6 +64,9 @@ def test_measuring_changes_nothing_and_is_resumed(data, tmp_path):
     assert torch.equal(weights(whole), weights(plain))
     (record,) = [record for record in whole.history if "trust" in record]
     assert record["epoch"] == whole.config.schedule.rounds[0]
+    page = write_training_report(tmp_path / "run").read_text()
+    assert "adopted" in page
+    assert "agreement with unseen halves" in page
     again = train.train("rskp", QUICK, data, out=tmp_path / "run")
     assert again.trust == whole.trust
     assert again.trust.adopted
