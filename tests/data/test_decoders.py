@@ -140,6 +140,17 @@ def test_a_frame_that_is_sought_is_the_one_that_decoding_gives(tmp_path, name, b
         assert all(np.array_equal(one, every[index]) for one, index in zip(found, indices, strict=True))
 
 
+def test_frames_of_real_clips_are_those_that_decoding_gives(shared):
+    clips = [path for path in sorted((shared / "data" / "action_clips").iterdir()) if path.suffix in (".avi", ".mp4")]
+    assert clips
+    for path in clips:
+        every = [decoders._upright(frame) for _, frame in PyAV(path)._decode()]
+        frames = open_frames(path)
+        indices = sorted({*range(3, len(frames), 17), len(frames) - 1})
+        assert len(frames) == len(every)
+        assert all(close(one, every[at], 2) for one, at in zip(frames.read(indices), indices, strict=True)), path
+
+
 def test_few_frames_of_a_long_video_decode_few_frames(tmp_path, monkeypatch):
     path = write(tmp_path / "clip.mp4", pictures(40))
     decoded, upright = [], PyAV._decode

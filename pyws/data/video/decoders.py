@@ -87,11 +87,6 @@ class PyAV:
                 yield TimedFrame(time, lasts, frame)
                 last = time
 
-    def check(self) -> None:
-        """Raise DataError unless the container holds its own frames, and the first of them is not too large."""
-        with closing(self._decode()) as frames:
-            next(frames, None)
-
     def count(self) -> int:
         """How many frames the file has; decoded from start to end where the packets do not tell."""
         return len(self.stamps.frames) if self.stamps else sum(1 for _ in self._decode())
@@ -201,20 +196,21 @@ class Torchcodec:
     def count(self) -> int | None:
         """How many frames the file has; None where torchcodec is not installed or does not decode all of them.
 
-        It gives up on the last frame of files whose packets have no time stamps (AVI with B-frames, say). PyAV looks at
-        the container first: torchcodec cannot be told to open nothing but the file.
+        It misplaces or loses frames of files whose packets do not tell which frame each holds (AVI with B-frames, say),
+        so that it serves only where PyAV finds that they do, and has to agree about their number.
         """
         if _video_decoder() is None:
             return None
-        PyAV(self.path).check()
+        stamps = PyAV(self.path).stamps
+        if stamps is None:
+            return None
         try:
             decoder = self._open()
             for index in range(max(0, len(decoder) - _LAST), len(decoder)):
                 decoder.get_frame_at(index)
         except (RuntimeError, IndexError, ValueError):
             return None
-        whole = len(decoder) <= MAX_FRAMES and not _is_cut_off(decoder.metadata.num_frames_from_header, len(decoder))
-        return len(decoder) if whole else None
+        return len(decoder) if len(decoder) == len(stamps.frames) else None
 
     def read(self, indices: Sequence[int]) -> Iterator[Pixels]:
         """The frames of the given indices."""
