@@ -21,6 +21,7 @@ class CMakeBuild(build_ext):
             "cmake", "--fresh", "-S", str(ROOT), "-B", str(work), "-G", "Ninja",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DPYWS_CUDA={os.environ.get('PYWS_CUDA', 'auto')}",
+            *os.environ.get("CMAKE_ARGS", "").split(),
         ]  # fmt: skip
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(work)], check=True)

@@ -1,0 +1,32 @@
+""".ci/gpu, as far as it goes without a card."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import emulation
+
+
+def gpu(*options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, emulation.ROOT / ".ci" / "gpu", "--dry-run", *options]
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True)
+
+
+def test_a_dry_run_drives_every_kernel_and_says_what_it_skips(tmp_path: Path) -> None:
+    emulation.build("_emulated")
+    done = gpu("--out", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = {each["name"]: each["status"] for each in json.loads((tmp_path / "results.json").read_text())["steps"]}
+    assert steps.pop("kernels") == "passed"
+    assert {"build", "tests", "memcheck", "racecheck", "demo", "benchmarks"} <= set(steps)
+    assert set(steps.values()) == {"skipped"}
+    assert (tmp_path / "table.md").read_text().count("| skipped |") == len(steps)
+
+
+def test_an_unknown_step_is_refused(tmp_path: Path) -> None:
+    done = gpu("--out", tmp_path, "--steps", "kernels,nothing")
+    assert done.returncode != 0
+    assert "no step nothing" in done.stderr
