@@ -26,6 +26,7 @@ IMAGENET_TAGS = {
     "train": [(466, 466), (547, 547), (705, 705), (820, 820)],
 }  # fmt: skip
 
+MIN_OTHER = 0.05  # mean score below which a tag that the video does not have is no news
 LOW_SCORE = 0.01  # mean probability below which a classifier does not see a tag; chance is 0.001 for ImageNet
 _PEOPLE = frozenset(
     ("adult", "baby", "boy", "child", "children", "crowd", "girl", "human", "man", "men", "people", "person", "player",
@@ -121,6 +122,9 @@ def tag_warnings(
     ["tag 'cat' scores only 0.005 in the mean; 'dog' scores 0.900"]
     """
     above = {name: sum(scores[index] for index in classes) for name, classes in others.items()}
+    # A group of many classes scores something everywhere ("dog" is 118 of ImageNet's): only well above that it counts.
+    chance = {name: min(0.5, 3 * len(classes) / len(scores)) for name, classes in others.items()}
+    above = {name: score for name, score in above.items() if score > max(MIN_OTHER, chance[name])}
     best = max(above, key=lambda name: above[name], default=None)
     found = []
     for name, classes in tags.items():
