@@ -228,7 +228,7 @@ def test_tags_that_scores_speak_against() -> None:
     tags = {"dog": [0, 1], "bird": [2]}
     assert tag_warnings([0.25, 0.25, 0.3, 0.2], tags, {"cat": [3]}) == []
     assert tag_warnings([0.3, 0.3, 0.005, 0], tags, {}) == ["tag 'bird' scores only 0.005 in the mean"]
-    many = [0.1, 0.1, 0.2, 0.3] + [0.3 / 96] * 96
+    many = [0.1, 0.1, 0.35, 0.3] + [0.15 / 96] * 96
     assert tag_warnings(many, tags, {"cat": [3]}) == ["tag 'dog' scores only 0.200 in the mean; 'cat' scores 0.300"]
     # Thirty of a hundred classes score something wherever one looks.
     assert tag_warnings([0.3 / 31] * 31 + [0.7 / 69] * 69, {"bird": [50]}, {"dog": list(range(31))}) == []
