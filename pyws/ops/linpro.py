@@ -23,6 +23,7 @@ class Status(IntEnum):
     OPTIMAL = 0  #: every segment's row holds: the linear program of the paper, solved
     RELAXED = 1  #: no labels satisfy all rows; these have the least l1 residual, and among those the least mass
     EMPTY = 2  #: no segments: zeros
+    APPROXIMATE = 3  #: no solver certifies an optimum: labels near the least residual, by the gap at most
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Labels:
     residual : (groups,) float64, the sum over segments of |score - row of W times labels|
     status : (groups,) int64, :class:`Status`
     components : (groups,) int64, parts whose segments share no snippet
-    second_opinions : (groups,) int64, components among them that HiGHS solved
+    second_opinions : (groups,) int64, components among them that the built-in solvers left to HiGHS or an approximation
+    gap : (groups,) float64, by how much the least residual may be below ``residual``; 0 but for APPROXIMATE
     """
 
     labels: Tensor
@@ -64,6 +66,7 @@ class Labels:
     status: Tensor
     components: Tensor
     second_opinions: Tensor
+    gap: Tensor
 
     def group(self, index: int) -> Tensor:
         """The labels of one group, a view."""
@@ -110,15 +113,16 @@ def linpro(
     Raises
     ------
     TypeError, ValueError : a wrong type, dtype, count or option
-    SolverError : a component that neither the built-in simplex nor HiGHS could solve and certify
 
     Notes
     -----
     Snippets of equal columns of W are one variable, which is the paper's averaging of equivalent snippets; segments
     that share no snippet are solved apart, a lone one in closed form. The rest goes to a Newton iteration on one
     multiplier a segment (exact regularisation: Friedlander, Tseng 2007), rows that contradict each other to a dense
-    bounded simplex. Answers are certified (rows, bounds, reduced costs); HiGHS takes a component that is too large or
-    whose certificate fails. The same bits for any order of segments, any batch composition and any number of threads.
+    bounded simplex. Answers are certified (rows, bounds, reduced costs). HiGHS takes a small component whose
+    certificate fails; where it fails too, and for crowded ones, a smoothed l1 fit gives labels with a bound on what
+    they lose (status APPROXIMATE): finite scores always have an answer. The same bits for any order of segments, any
+    batch composition and any number of threads.
     CUDA tensors are solved on the host.
     Source: Zhou et al., Improving Weakly Supervised Temporal Action Localization by Bridging Train-Test Gap in Pseudo
     Labels, CVPR 2023, section 3.2.
@@ -170,7 +174,7 @@ def _solve(segments: Segments, lengths: Tensor, rule: Rule, entry_limit: int = E
         rule.geometry, float(rule.margin), float(rule.upper), rule.rows == "mean", rule.tie_break == "center",
         entry_limit, labels, offsets, objective, residual, status, components, unsolved, left_over,
     )  # fmt: skip
-    result = Labels(labels, offsets, objective, residual, status, components, left_over)
+    result = Labels(labels, offsets, objective, residual, status, components, left_over, torch.zeros_like(residual))
     if total:
         from pyws.ops.second_opinion import solve_left_over
 

@@ -1,4 +1,4 @@
-"""HiGHS on the components that the built-in simplex leaves: too large, or without a certificate. Rare by design.
+"""The components that the built-in solvers leave, too large or without a certificate: HiGHS, or an approximation.
 
 The same three steps as csrc/linpro/simplex.h, each on the optimal face of the one before, which complementary slackness
 gives: a variable whose reduced cost is not 0 keeps its bound. Everything is checked again here before it is used.
@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyws.errors import SolverError
 from pyws.ops._library import launch_positional
+from pyws.ops.approximate_labels import Rows, approximate_labels
 from pyws.ragged import Segments
 
 if TYPE_CHECKING:
     from pyws.ops.linpro import Labels, Rule
 
-SECONDS = 30.0  # for each of the three steps of one component
+SECONDS = 5.0  # for each of the three steps of one component
+MAX_ROWS = 64  # beyond, HiGHS certified none of the crowded groups that it was tried on
 _ZERO = 1e-7  # reduced costs, and errors of a linear program's answer with scores scaled to 1
 _QUADRATIC = 1e-5  # what HiGHS reaches on the last step
 
@@ -37,14 +40,28 @@ def solve_left_over(segments: Segments, unsolved: Tensor, rule: Rule, result: La
     for group, component in keys.T.tolist():
         chosen = ((group_of == group) & (unsolved == component)).nonzero()[:, 0]
         first, last = int(spans[chosen, 0].min()), int(spans[chosen, 3].max())
-        matrix = _sign_rows(spans[chosen].numpy() - first, last - first)
-        labels, residual, relaxed = _solve_component(matrix, segments.score[chosen].numpy(), rule, group)
+        found = _solve(spans[chosen].numpy() - first, last - first, segments.score[chosen].numpy(), rule, group)
+        labels, residual, status, gap = found
         begin = int(result.offsets[group]) + first
         result.labels[begin : begin + len(labels)] += torch.from_numpy(labels)
         result.objective[group] += float(labels.sum())
         result.residual[group] += residual
-        if relaxed:
-            result.status[group] = 1  # Status.RELAXED
+        result.gap[group] += gap
+        result.status[group] = max(int(result.status[group]), status)  # OPTIMAL, RELAXED, APPROXIMATE
+
+
+def _solve(
+    spans: NDArray[np.int64], length: int, score: NDArray[np.float64], rule: Rule, group: int
+) -> tuple[NDArray[np.float64], float, int, float]:
+    """Labels, residual in units of the scores, status and gap of one component: finite input has an answer."""
+    if len(spans) <= MAX_ROWS:
+        try:
+            labels, residual, relaxed = _solve_component(_sign_rows(spans, length), score, rule, group)
+            return labels, residual, int(relaxed), 0.0
+        except SolverError:
+            pass
+    labels, residual, gap = approximate_labels(Rows(spans, length, rule.rows == "mean"), score, rule.upper)
+    return labels, residual, 3, gap
 
 
 def _sign_rows(spans: np.ndarray, length: int) -> np.ndarray:
