@@ -39,8 +39,13 @@ def test_the_core_loads_without_torch_and_without_a_driver() -> None:
 @pytest.mark.skipif(not CORE.cuda, reason="built without CUDA kernels")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 def test_a_launch_without_a_driver_names_the_operation() -> None:
+    one, five = torch.ones(1), (1,) * 5
+    fields = {
+        "activations": one, "gradients": one, "shape": five, "activation_strides": five, "gradient_strides": five,
+        "minmax": False, "scratch": one, "maps": one,
+    }  # fmt: skip
     with pytest.raises(RuntimeError, match="^gradcam3d: CUDA launch failed: "):
-        CORE.gradcam3d_cuda(0, 0, 0, (1,) * 5, (1,) * 5, (1,) * 5, False, 0, 0, 0)
+        CORE.gradcam3d_cuda(fields, 0)
 
 
 def test_the_emulated_module_has_what_the_core_has() -> None:

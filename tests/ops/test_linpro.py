@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog as scipy_linprog
 
 from pyws import Segments
-from pyws.ops import second_opinion as second_opinion_module
+from pyws.ops.linpro import second_opinion as second_opinion_module
 from pyws.segments import Labels, Status, linpro
 
-linpro_module = importlib.import_module("pyws.ops.linpro")
+linpro_module = importlib.import_module("pyws.ops.linpro.program")
 
 
 def solve(group: list[tuple[float, ...]], length: int, **options) -> Labels:

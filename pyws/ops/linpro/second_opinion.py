@@ -15,11 +15,11 @@ from torch import Tensor
 
 from pyws.errors import SolverError
 from pyws.ops._library import launch_positional
-from pyws.ops.approximate_labels import Rows, approximate_labels
+from pyws.ops.linpro.approximate_labels import Rows, approximate_labels
 from pyws.ragged import Segments
 
 if TYPE_CHECKING:
-    from pyws.ops.linpro import Labels, Rule
+    from pyws.ops.linpro.program import Labels, Rule
 
 SECONDS = 5.0  # for each of the three steps of one component
 MAX_ROWS = 64  # beyond, HiGHS certified none of the crowded groups that it was tried on

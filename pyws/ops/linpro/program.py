@@ -176,7 +176,7 @@ def _solve(segments: Segments, lengths: Tensor, rule: Rule, entry_limit: int = E
     )  # fmt: skip
     result = Labels(labels, offsets, objective, residual, status, components, left_over, torch.zeros_like(residual))
     if total:
-        from pyws.ops.second_opinion import solve_left_over
+        from pyws.ops.linpro.second_opinion import solve_left_over
 
         solve_left_over(segments, unsolved, rule, result)
     return result
