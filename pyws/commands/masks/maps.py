@@ -22,9 +22,7 @@ from pyws.models.classifiers import (
     Classifier,
     build_classifier,
     load_classifier,
-    load_weights,
     open_classifier,
-    read_state,
 )
 from pyws.models.video_networks import VideoNetworkName
 from pyws.progress import track
@@ -122,14 +120,9 @@ def _classifier(network: str, weights: str | None, labels: Path | None, classes:
     """A network with the weights of a file, or with random ones; without labels its classes are numbered."""
     if weights is not None and labels is None and weights.endswith(".safetensors"):
         return open_classifier(weights)
-    if weights is not None and (labels is not None or not Path(weights).is_file()):
+    if weights is not None:
         return load_classifier(network, weights, labels)
-    if weights is not None:
-        state = read_state(weights)
-        classes = len(state[next(reversed(state))])
     built = build_classifier(network, classes)
-    if weights is not None:
-        load_weights(built.model, state, network, weights)
     built.model.eval()
     return replace(built, labels=tuple(f"class {index}" for index in range(classes)))
 

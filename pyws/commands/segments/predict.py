@@ -19,6 +19,7 @@ def predict(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     subset: str | None = None,
     postprocessing: PostprocessingOptions = Postprocessing(),  # noqa: B008
+    only_tags: bool = False,
     on_error: OnError = "error",
     annotations: Path | None = None,
     common: CommonOptions = Common(),  # noqa: B008
@@ -35,6 +36,8 @@ def predict(
         detections to write in ActivityNet form, .json or .json.gz
     subset
         videos to look at; may be left out where the data set has one subset
+    only_tags
+        keep to the tags of each video that has any
     on_error
         what a video that cannot be used does: stop, or be named and left out
     annotations
@@ -64,8 +67,11 @@ def predict(
     quiet = common.quiet or common.json
     snippets = saved.facts["config"]["batch_snippets"]
     found = detect(built.model, built.proposals, Videos(videos, common.torch_device), config, snippets, quiet=quiet)
+    if only_tags:
+        allowed = videos.tags | ~videos.tags.any(axis=1, keepdims=True)
+        found = found.where(allowed[found.video, found.label])
     made_by = {"tool": "pyws segments predict", "backbone": built.name, "checkpoint": checkpoint.name,
-               "epoch": saved.facts["epoch"], **asdict(config)}  # fmt: skip
+               "only_tags": only_tags, "epoch": saved.facts["epoch"], **asdict(config)}  # fmt: skip
     write_detections(out, found, made_by)
     common.say(f"{out}: {len(found)} segments in {len(videos)} videos")
     skipped = [str(problem) for problem in videos.skipped]

@@ -73,6 +73,13 @@ class PyAV:
         self._origin = 0.0  # seconds at which the file starts, by its own clock
         self._rate = 0.0  # frames a second that the header says
 
+    def duration(self) -> float:
+        """Seconds that the file lasts, as its header says; 0 where it says nothing."""
+        import av
+
+        with self._open() as (container, _):
+            return float((container.duration or 0) / av.time_base)
+
     def timed(self) -> Iterator[TimedFrame]:
         """Every frame with its time, in seconds since the file starts; a stream may start later than the file.
 
