@@ -96,7 +96,7 @@ SETTINGS = {
     "seconds", "seed", "options",
 }  # fmt: skip
 NUMBERED = re.compile(r"\d{3}|_\d\d|seed|^[0-9a-f]{12,}$")  # one of many folders or files
-SKIPPED = ("run.json", "settings.json", "dataset.json", "last.safetensors")
+SKIPPED = ("run.json", "settings.json", "dataset.json", "last.safetensors", "last.previous.safetensors")
 
 
 def run_commands(folder: Path, commands: Sequence[Sequence[Any]]) -> list[Any]:
