@@ -25,49 +25,6 @@ namespace py = pybind11;
 
 namespace {
 
-// Pointers travel from Python as tensors (their data_ptr()) or as integers, 0 for none; everything else as it is. The
-// GIL is released.
-struct Address {
-  std::uintptr_t value;
-};
-template <class T>
-struct Argument {
-  using type = T;
-  static T get(const T& value) { return value; }
-};
-template <class T>
-struct Argument<T*> {
-  using type = Address;
-  static T* get(Address address) { return reinterpret_cast<T*>(address.value); }
-};
-
-}  // namespace
-
-template <>
-struct py::detail::type_caster<Address> {
-  PYBIND11_TYPE_CASTER(Address, const_name("tensor or address"));
-
-  bool load(handle source, bool) {
-    static PyObject* const data_ptr = PyUnicode_InternFromString("data_ptr");
-    const object address = PyLong_Check(source.ptr())
-                               ? reinterpret_borrow<object>(source)
-                               : reinterpret_steal<object>(PyObject_CallMethodNoArgs(source.ptr(), data_ptr));
-    if (address) value.value = PyLong_AsSize_t(address.ptr());
-    if (PyErr_Occurred()) throw error_already_set();
-    return true;
-  }
-};
-
-namespace {
-
-template <class Result, class... Parameters>
-void bind(py::module_& module, const char* name, Result (*function)(Parameters...)) {
-  module.def(name, [function](typename Argument<Parameters>::type... arguments) {
-    py::gil_scoped_release released;
-    return function(Argument<Parameters>::get(arguments)...);
-  });
-}
-
 std::vector<std::string> cpu_paths() {
   std::vector<std::string> names;
   for (pyws::CpuPath path : {pyws::CpuPath::kPortable, pyws::CpuPath::kAvx2, pyws::CpuPath::kAvx512})
@@ -76,16 +33,6 @@ std::vector<std::string> cpu_paths() {
 }
 
 }  // namespace
-
-#if defined(PYWS_WITH_CUDA)
-#define PYWS_BIND_CUDA(name) bind(module, #name "_cuda", pyws::name##_cuda)
-#else
-#define PYWS_BIND_CUDA(name) static_cast<void>(0)
-#endif
-#define PYWS_BIND_CPU(name) bind(module, #name "_cpu", pyws::name##_cpu)
-#define PYWS_BIND(name) \
-  PYWS_BIND_CPU(name);  \
-  PYWS_BIND_CUDA(name)
 
 // Launchers of a struct of parameters: of a CPU kernel alone, or of a CPU and a CUDA kernel.
 #define PYWS_LAUNCHER_CPU(name) pyws::bindings::bind(module, #name, "_cpu", pyws::name##_cpu)
@@ -105,8 +52,8 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   module.def("set_dtypes", pyws::bindings::set_dtypes);
 
   PYWS_LAUNCHERS(gradcam3d);
-  PYWS_BIND_CPU(linpro);
-  PYWS_BIND_CPU(linpro_rows);
+  PYWS_LAUNCHER_CPU(linpro);
+  PYWS_LAUNCHER_CPU(linpro_rows);
   PYWS_LAUNCHER_CPU(match_segments);
   PYWS_LAUNCHERS(otsu);
   PYWS_LAUNCHERS(otsu_masks);
@@ -114,9 +61,9 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   PYWS_LAUNCHERS(suppress_segments);
   PYWS_LAUNCHERS(count_proposals);
   PYWS_LAUNCHERS(fill_proposals);
-  PYWS_BIND(snippet_classes);
-  PYWS_BIND(class_rows);
-  PYWS_BIND(class_mean);
+  PYWS_LAUNCHERS(snippet_classes);
+  PYWS_LAUNCHERS(class_rows);
+  PYWS_LAUNCHERS(class_mean);
   PYWS_LAUNCHERS(slic);
   PYWS_LAUNCHERS(superpixel_select);
   PYWS_LAUNCHERS(superpixel_vote);
@@ -133,10 +80,13 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   module.def("propose_segments_runs", pyws::propose_segments_runs);
   module.def("propose_segments_scratch", pyws::propose_segments_scratch);
   module.def("slic_scratch", pyws::slic_scratch);
+  module.def("snippet_classes_scratch", pyws::snippet_classes_scratch);
+  module.def("snippet_classes_slots", pyws::class_slots);
 
   // What arguments may be, and what numbers of an answer mean.
   module.attr("OVERLAPS") = names_of<pyws::Overlap>();
   module.attr("DISTRIBUTIONS") = names_of<pyws::Distribution>();
+  module.attr("ROW_GEOMETRIES") = names_of<pyws::RowGeometry>();
   module.attr("MASK_OVERLAPS") = names_of<pyws::MaskOverlap>();
   module.attr("MAX_MATCH_THRESHOLDS") = pyws::kMatchThresholds;
   module.attr("MAX_PROPOSAL_THRESHOLDS") = pyws::kMaxThresholds;

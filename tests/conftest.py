@@ -35,13 +35,6 @@ class GpuBackend(_library.KernelBackend):
             storage.copy_(copy)
         return result
 
-    def call_positional(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
-        result = super().call_positional(name, tuple(self._on_gpu(value, copies) for value in arguments))
-        for storage, copy in copies.values():
-            storage.copy_(copy)
-        return result
-
     def _on_gpu(self, value: Any, copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]]) -> Any:
         if not isinstance(value, torch.Tensor):
             return value

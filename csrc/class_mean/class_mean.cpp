@@ -168,75 +168,73 @@ void average(const T* values, const std::int64_t* ids, Range snippets, Range kno
 
 }  // namespace
 
-void snippet_classes_cpu(const double* start, const double* end, std::int64_t segments, const std::int64_t* offsets,
-                         const std::int64_t* lengths, std::int64_t groups, int geometry, double margin,
-                         std::int64_t slots, std::int64_t* starts, std::int64_t* class_offsets, std::int64_t* scratch,
-                         std::int64_t* ids, int threads) {
-  std::int64_t *rows = starts + kRows * (groups + 1), *snippets = starts + kSnippets * (groups + 1);
-  std::int64_t* entries = starts + kEntries * (groups + 1);
-  rows[0] = min64(max64(offsets[0], 0), segments);
+void snippet_classes_cpu(const SnippetClassesParams& p, int threads) {
+  std::int64_t *rows = p.starts + kRows * (p.groups + 1), *snippets = p.starts + kSnippets * (p.groups + 1);
+  std::int64_t* entries = p.starts + kEntries * (p.groups + 1);
+  rows[0] = min64(max64(p.offsets[0], 0), p.segments);
   snippets[0] = 0;
-  for (std::int64_t g = 0; g < groups; ++g) {
-    rows[g + 1] = max64(rows[g], min64(offsets[g + 1], segments));
-    snippets[g + 1] = snippets[g] + max64(lengths[g], 0);
+  for (std::int64_t g = 0; g < p.groups; ++g) {
+    rows[g + 1] = max64(rows[g], min64(p.offsets[g + 1], p.segments));
+    snippets[g + 1] = snippets[g] + max64(p.lengths[g], 0);
   }
-  const double work = 4.0 * static_cast<double>(snippets[groups]) + 200.0 * static_cast<double>(rows[groups]);
-  const double nanoseconds = work / static_cast<double>(max64(groups, 1));
-  parallel_for(groups, nanoseconds, threads, [&](std::int64_t first_group, std::int64_t last_group) {
+  const double work = 4.0 * static_cast<double>(snippets[p.groups]) + 200.0 * static_cast<double>(rows[p.groups]);
+  const double nanoseconds = work / static_cast<double>(max64(p.groups, 1));
+  parallel_for(p.groups, nanoseconds, threads, [&](std::int64_t first_group, std::int64_t last_group) {
     for (std::int64_t g = first_group; g < last_group; ++g) {
-      const ClassGroup group = class_group(starts, groups, g, slots, scratch);
+      const ClassGroup group = class_group(p.starts, p.groups, g, p.slots, p.scratch);
       for (std::int64_t i = 0; i < group.rows; ++i)
-        spans_of(group)[i] = row_spans(geometry, margin, start[group.row + i], end[group.row + i], group.length);
-      const Found found = classify(group, ids + group.snippet);
-      class_offsets[g + 1] = found.classes;
+        spans_of(group)[i] =
+            row_spans(p.geometry, p.margin, p.start[group.row + i], p.end[group.row + i], group.length);
+      const Found found = classify(group, p.ids + group.snippet);
+      p.class_offsets[g + 1] = found.classes;
       entries[g + 1] = found.entries;
     }
   });
-  scan_counts(class_offsets, groups);
-  scan_counts(entries, groups);
+  scan_counts(p.class_offsets, p.groups);
+  scan_counts(entries, p.groups);
 }
 
-void class_rows_cpu(const std::int64_t* starts, const std::int64_t* class_offsets, std::int64_t groups,
-                    std::int64_t slots, std::int64_t* scratch, std::int64_t* ids, std::int64_t* size,
-                    std::int64_t* row_offsets, std::int64_t* rows, std::int8_t* signs, int threads) {
-  const std::int64_t* entries = starts + kEntries * (groups + 1);
-  const double work = 100.0 * static_cast<double>(starts[groups]) + 2.0 * static_cast<double>(entries[groups]);
-  const double nanoseconds = work / static_cast<double>(max64(groups, 1));
-  parallel_for(groups, nanoseconds, threads, [&](std::int64_t first_group, std::int64_t last_group) {
+void class_rows_cpu(const ClassRowsParams& p, int threads) {
+  const std::int64_t* entries = p.starts + kEntries * (p.groups + 1);
+  const double work = 100.0 * static_cast<double>(p.starts[p.groups]) + 2.0 * static_cast<double>(entries[p.groups]);
+  const double nanoseconds = work / static_cast<double>(max64(p.groups, 1));
+  parallel_for(p.groups, nanoseconds, threads, [&](std::int64_t first_group, std::int64_t last_group) {
     for (std::int64_t g = first_group; g < last_group; ++g) {
-      const ClassGroup group = class_group(starts, groups, g, slots, scratch);
-      const std::int64_t first_class = class_offsets[g], count = class_offsets[g + 1] - first_class;
+      const ClassGroup group = class_group(p.starts, p.groups, g, p.slots, p.scratch);
+      const std::int64_t first_class = p.class_offsets[g], count = p.class_offsets[g + 1] - first_class;
       const std::int64_t *bounds = array_of(group, kBounds), *name = array_of(group, kName);
       for (std::int64_t k = 0; bounds[k] < group.length; ++k)
-        std::fill(ids + group.snippet + bounds[k], ids + group.snippet + bounds[k + 1], first_class + name[k]);
-      std::copy_n(array_of(group, kSize), count, size + first_class);
+        std::fill(p.ids + group.snippet + bounds[k], p.ids + group.snippet + bounds[k + 1], first_class + name[k]);
+      std::copy_n(array_of(group, kSize), count, p.size + first_class);
       std::int64_t *next = array_of(group, kWork), entry = entries[g];
       for (std::int64_t k = 0; k < count; ++k) {
         next[k] = entry;
-        row_offsets[first_class + k + 1] = entry += array_of(group, kTouching)[k];
+        p.row_offsets[first_class + k + 1] = entry += array_of(group, kTouching)[k];
       }
-      list_rows(group, count, next, rows, signs);
+      list_rows(group, count, next, p.rows, p.signs);
     }
   });
 }
 
-void class_mean_cpu(int dtype, const void* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
-                    const std::int64_t* class_offsets, std::int64_t groups, std::int64_t total, std::int64_t classes,
-                    std::int64_t columns, ClassSum* sums, void* out, std::int64_t* unknown, int threads) {
-  const double nanoseconds = 3.0 * static_cast<double>(total * columns) / static_cast<double>(max64(groups, 1));
+void class_mean_cpu(const ClassMeanParams& p, int threads) {
+  const double nanoseconds = 3.0 * static_cast<double>(p.total * p.columns) / static_cast<double>(max64(p.groups, 1));
   const auto run = [&](const auto* typed, auto* result) {
-    parallel_for(groups, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(p.groups, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t g = begin; g < end; ++g) {
-        const Range snippets = class_range(snippet_offsets, g, total), known = class_range(class_offsets, g, classes);
-        if (columns == 1)
-          average(typed, ids, snippets, known, std::integral_constant<int, 1>(), sums, result, unknown + g);
+        const Range snippets = class_range(p.snippet_offsets, g, p.total),
+                    known = class_range(p.class_offsets, g, p.classes);
+        if (p.columns == 1)
+          average(typed, p.ids, snippets, known, std::integral_constant<int, 1>(), p.class_sums(), result,
+                  p.unknown + g);
         else
-          average(typed, ids, snippets, known, columns, sums, result, unknown + g);
+          average(typed, p.ids, snippets, known, p.columns, p.class_sums(), result, p.unknown + g);
       }
     });
   };
-  dtype == kFloat32 ? run(static_cast<const float*>(values), static_cast<float*>(out))
-                    : run(static_cast<const double*>(values), static_cast<double*>(out));
+  with_singles("class_mean", "values", p.values.dtype, [&](auto typed) {
+    using T = decltype(typed);
+    run(p.values.as<T>(), p.out.as<T>());
+  });
 }
 
 }  // namespace pyws

@@ -53,8 +53,8 @@ __global__ void lay_out(const std::int64_t* offsets, const std::int64_t* lengths
 //      nothing has to be cleared.
 //   3  first intervals of classes that some row touches are numbered by running sums
 __global__ void classify(const double* start, const double* end, const std::int64_t* starts, std::int64_t groups,
-                         int geometry, double margin, std::int64_t slots, std::int64_t* scratch, std::int64_t* all_ids,
-                         std::int64_t* entries, std::int64_t* classes) {
+                         RowGeometry geometry, double margin, std::int64_t slots, std::int64_t* scratch,
+                         std::int64_t* all_ids, std::int64_t* entries, std::int64_t* classes) {
   PYWS_SHARED(std::int64_t, room, kThreads);
   PYWS_SHARED(Counter, found, 1);
   const ClassGroup group = class_group(starts, groups, blockIdx.x, slots, scratch);
@@ -244,42 +244,37 @@ __global__ void average(const T* values, const std::int64_t* ids, const std::int
 
 }  // namespace
 
-void snippet_classes_cuda(const double* start, const double* end, std::int64_t segments, const std::int64_t* offsets,
-                          const std::int64_t* lengths, std::int64_t groups, int geometry, double margin,
-                          std::int64_t slots, std::int64_t* starts, std::int64_t* class_offsets, std::int64_t* scratch,
-                          std::int64_t* ids, void* stream) {
+void snippet_classes_cuda(const SnippetClassesParams& p, void* stream) {
   const char* op = "snippet_classes";
-  const auto array = [&](int index) { return starts + index * (groups + 1); };
-  launch(op, lay_out, dim3(1), dim3(kWarp), 0, stream, offsets, lengths, groups, segments, array(kRows),
+  const auto array = [&](int index) { return p.starts + index * (p.groups + 1); };
+  launch(op, lay_out, dim3(1), dim3(kWarp), 0, stream, p.offsets, p.lengths, p.groups, p.segments, array(kRows),
          array(kSnippets));
-  launch_scan_counts(op, array(kSnippets), groups, stream);
-  launch(op, classify, grid_1d(op, groups), dim3(kThreads), 0, stream, start, end, starts, groups, geometry, margin,
-         slots, scratch, ids, array(kEntries), class_offsets);
-  launch_scan_counts(op, array(kEntries), groups, stream);
-  launch_scan_counts(op, class_offsets, groups, stream);
+  launch_scan_counts(op, array(kSnippets), p.groups, stream);
+  launch(op, classify, grid_1d(op, p.groups), dim3(kThreads), 0, stream, p.start, p.end, p.starts, p.groups, p.geometry,
+         p.margin, p.slots, p.scratch, p.ids, array(kEntries), p.class_offsets);
+  launch_scan_counts(op, array(kEntries), p.groups, stream);
+  launch_scan_counts(op, p.class_offsets, p.groups, stream);
 }
 
-void class_rows_cuda(const std::int64_t* starts, const std::int64_t* class_offsets, std::int64_t groups,
-                     std::int64_t slots, std::int64_t* scratch, std::int64_t* ids, std::int64_t* size,
-                     std::int64_t* row_offsets, std::int64_t* rows, std::int8_t* signs, void* stream) {
+void class_rows_cuda(const ClassRowsParams& p, void* stream) {
   const char* op = "snippet_classes";
-  launch(op, pack, grid_1d(op, groups), dim3(kThreads), 0, stream, starts, class_offsets, groups, slots, scratch, ids,
-         size, row_offsets);
-  const std::int64_t blocks = min64(4 * groups, 4096);  // the number of classes is known on the device only
-  launch(op, list_rows, grid_1d(op, blocks), dim3(kThreads), 0, stream, starts, class_offsets, groups, slots, scratch,
-         row_offsets, blocks * kThreads / kWarp, rows, signs);
+  launch(op, pack, grid_1d(op, p.groups), dim3(kThreads), 0, stream, p.starts, p.class_offsets, p.groups, p.slots,
+         p.scratch, p.ids, p.size, p.row_offsets);
+  const std::int64_t blocks = min64(4 * p.groups, 4096);  // the number of classes is known on the device only
+  launch(op, list_rows, grid_1d(op, blocks), dim3(kThreads), 0, stream, p.starts, p.class_offsets, p.groups, p.slots,
+         p.scratch, p.row_offsets, blocks * kThreads / kWarp, p.rows, p.signs);
 }
 
-void class_mean_cuda(int dtype, const void* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
-                     const std::int64_t* class_offsets, std::int64_t groups, std::int64_t total, std::int64_t classes,
-                     std::int64_t columns, ClassSum* sums, void* out, std::int64_t* unknown, void* stream) {
+void class_mean_cuda(const ClassMeanParams& p, void* stream) {
   const auto run = [&](const auto* typed, auto* result) {
     using T = std::remove_pointer_t<decltype(result)>;
-    launch("class_mean", average<T>, grid_1d("class_mean", groups * columns), dim3(kWarp), 0, stream, typed, ids,
-           snippet_offsets, class_offsets, total, classes, columns, sums, result, unknown);
+    launch("class_mean", average<T>, grid_1d("class_mean", p.groups * p.columns), dim3(kWarp), 0, stream, typed, p.ids,
+           p.snippet_offsets, p.class_offsets, p.total, p.classes, p.columns, p.class_sums(), result, p.unknown);
   };
-  dtype == kFloat32 ? run(static_cast<const float*>(values), static_cast<float*>(out))
-                    : run(static_cast<const double*>(values), static_cast<double*>(out));
+  with_singles("class_mean", "values", p.values.dtype, [&](auto typed) {
+    using T = decltype(typed);
+    run(p.values.as<T>(), p.out.as<T>());
+  });
 }
 
 }  // namespace pyws

@@ -27,6 +27,7 @@
 
 #include "class_mean/constraint_rows.h"
 #include "common/host_device.h"
+#include "common/params.h"
 #include "common/ragged.h"
 
 namespace pyws {
@@ -64,33 +65,59 @@ PYWS_HD ClassGroup class_group(const std::int64_t* starts, std::int64_t groups, 
 PYWS_HD std::int64_t* array_of(const ClassGroup& group, int index) { return group.scratch + index * group.slots; }
 PYWS_HD RowSpans* spans_of(const ClassGroup& group) { return reinterpret_cast<RowSpans*>(array_of(group, kSpans)); }
 
-void snippet_classes_cpu(const double* start, const double* end, std::int64_t segments, const std::int64_t* offsets,
-                         const std::int64_t* lengths, std::int64_t groups, int geometry, double margin,
-                         std::int64_t slots, std::int64_t* starts, std::int64_t* class_offsets, std::int64_t* scratch,
-                         std::int64_t* ids, int threads);
-void snippet_classes_cuda(const double* start, const double* end, std::int64_t segments, const std::int64_t* offsets,
-                          const std::int64_t* lengths, std::int64_t groups, int geometry, double margin,
-                          std::int64_t slots, std::int64_t* starts, std::int64_t* class_offsets, std::int64_t* scratch,
-                          std::int64_t* ids, void* stream);
+struct SnippetClassesParams {
+  const double *start, *end;
+  std::int64_t segments;
+  const std::int64_t *offsets, *lengths;
+  std::int64_t groups;
+  RowGeometry geometry;
+  double margin;
+  std::int64_t slots;
+  std::int64_t *starts, *class_offsets, *scratch, *ids;
+  PYWS_FIELDS(start, end, segments, offsets, lengths, groups, geometry, margin, slots, starts, class_offsets, scratch,
+              ids)
+};
 
-void class_rows_cpu(const std::int64_t* starts, const std::int64_t* class_offsets, std::int64_t groups,
-                    std::int64_t slots, std::int64_t* scratch, std::int64_t* ids, std::int64_t* size,
-                    std::int64_t* row_offsets, std::int64_t* rows, std::int8_t* signs, int threads);
-void class_rows_cuda(const std::int64_t* starts, const std::int64_t* class_offsets, std::int64_t groups,
-                     std::int64_t slots, std::int64_t* scratch, std::int64_t* ids, std::int64_t* size,
-                     std::int64_t* row_offsets, std::int64_t* rows, std::int8_t* signs, void* stream);
+void snippet_classes_cpu(const SnippetClassesParams& p, int threads);
+void snippet_classes_cuda(const SnippetClassesParams& p, void* stream);
+
+struct ClassRowsParams {
+  const std::int64_t *starts, *class_offsets;
+  std::int64_t groups, slots;
+  std::int64_t *scratch, *ids, *size, *row_offsets, *rows;
+  std::int8_t* signs;
+  PYWS_FIELDS(starts, class_offsets, groups, slots, scratch, ids, size, row_offsets, rows, signs)
+};
+
+void class_rows_cpu(const ClassRowsParams& p, int threads);
+void class_rows_cuda(const ClassRowsParams& p, void* stream);
 
 // A sum over a class, and then the mean.
 struct ClassSum {
   double sum, count;
 };
 
-void class_mean_cpu(int dtype, const void* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
-                    const std::int64_t* class_offsets, std::int64_t groups, std::int64_t total, std::int64_t classes,
-                    std::int64_t columns, ClassSum* sums, void* out, std::int64_t* unknown, int threads);
-void class_mean_cuda(int dtype, const void* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
-                     const std::int64_t* class_offsets, std::int64_t groups, std::int64_t total, std::int64_t classes,
-                     std::int64_t columns, ClassSum* sums, void* out, std::int64_t* unknown, void* stream);
+struct ClassMeanParams {
+  Array<const void> values;  // float32 or float64
+  const std::int64_t* ids;
+  Optional<const std::int64_t> snippet_offsets, class_offsets;
+  std::int64_t groups, total, classes, columns;
+  double* sums;  // ClassSum of each class and column
+  Array<void> out;
+  std::int64_t* unknown;
+  PYWS_FIELDS(values, ids, snippet_offsets, class_offsets, groups, total, classes, columns, sums, out, unknown)
+
+  ClassSum* class_sums() const { return reinterpret_cast<ClassSum*>(sums); }
+};
+
+void class_mean_cpu(const ClassMeanParams& p, int threads);
+void class_mean_cuda(const ClassMeanParams& p, void* stream);
+
+// Elements of scratch memory, int64, of snippet_classes and class_rows together.
+inline std::int64_t class_slots(std::int64_t segments, std::int64_t groups) { return class_slot(segments, groups); }
+inline std::int64_t snippet_classes_scratch(std::int64_t segments, std::int64_t groups) {
+  return kClassScratch * class_slots(segments, groups);
+}
 
 // The sign of a row at a snippet.
 PYWS_HD int row_sign(const RowSpans& row, std::int64_t snippet) {

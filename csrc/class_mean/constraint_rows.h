@@ -12,10 +12,12 @@
 #include <cstdint>
 
 #include "common/host_device.h"
+#include "common/params.h"
 
 namespace pyws {
 
-enum RowGeometry : int { kPaperRows = 0, kReleasedRows = 1 };
+enum RowGeometry : int { kPaperRows, kReleasedRows };
+PYWS_NAMES(RowGeometry, "paper", "released")
 
 // 0 <= left <= start <= end <= right <= length; -1 on [left, start), +1 on [start, end), -1 on [end, right).
 struct RowSpans {
@@ -36,7 +38,7 @@ PYWS_HD std::int64_t clip_bound(double x, std::int64_t low, std::int64_t high) {
 
 // power(d) is d^0.9, at whole numbers.
 template <class Power>
-PYWS_HD RowSpans row_spans(int geometry, double margin, double start, double end, std::int64_t length,
+PYWS_HD RowSpans row_spans(RowGeometry geometry, double margin, double start, double end, std::int64_t length,
                            const Power& power) {
   const double s = truncate_bound(start), e = truncate_bound(end), d = e > s ? e - s : 0.0;
   double left, right;
@@ -57,7 +59,7 @@ PYWS_HD RowSpans row_spans(int geometry, double margin, double start, double end
   return row;
 }
 
-PYWS_HD RowSpans row_spans(int geometry, double margin, double start, double end, std::int64_t length) {
+PYWS_HD RowSpans row_spans(RowGeometry geometry, double margin, double start, double end, std::int64_t length) {
   return row_spans(geometry, margin, start, end, length, [](double d) { return pow(d, 0.9); });
 }
 

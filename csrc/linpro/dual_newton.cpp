@@ -24,7 +24,7 @@ constexpr std::int64_t kBandLimit = 1 << 22;  // entries; what is deeper is left
 }  // namespace
 
 // A row changes at its bounds alone, so the columns are prefix sums over those.
-void EvenSpread::sum_columns(const std::vector<double>& y, std::vector<double>& column) const {
+void DualNewton::sum_columns(const std::vector<double>& y, std::vector<double>& column) const {
   double sum = 0.0;
   for (std::size_t b = 0; b < bound_row_.size(); ++b) {
     sum += change_[b] * y[bound_row_[b]];
@@ -33,7 +33,7 @@ void EvenSpread::sum_columns(const std::vector<double>& y, std::vector<double>& 
 }
 
 // One sweep over the bounds: the rows of each run and, in column_, what multipliers of 1 pay there.
-void EvenSpread::begin() {
+void DualNewton::setup() {
   const RunProgram& p = *program_;
   rows_ = p.rows();
   runs_ = p.runs.count();
@@ -71,7 +71,7 @@ void EvenSpread::begin() {
 
 // Where every score fits into the snippets that its segment has for itself, and no other column pays as much as those,
 // that is the answer, and the only one: y0 is 1.
-bool EvenSpread::spread_alone() {
+bool DualNewton::solve_alone() {
   const RunProgram& p = *program_;
   for (int i = 0; i < rows_; ++i)
     if (!(p.q[i] >= 0.0 && p.q[i] <= p.upper * own_[i] && own_[i] > 0.0)) return false;
@@ -84,7 +84,7 @@ bool EvenSpread::spread_alone() {
 }
 
 // The entries of every run, and the width of the Hessian's band.
-bool EvenSpread::list_rows() {
+bool DualNewton::list_rows() {
   const RunProgram& p = *program_;
   const std::int64_t total = std::accumulate(active_.begin(), active_.begin() + runs_, std::int64_t{0});
   const std::int64_t deepest = *std::max_element(active_.begin(), active_.begin() + runs_);
@@ -129,7 +129,7 @@ bool EvenSpread::list_rows() {
 }
 
 // A row with snippets of its own starts from its score there; the others from an even share of it.
-void EvenSpread::start() {
+void DualNewton::start() {
   const RunProgram& p = *program_;
   mu_ = 0.0;
   std::vector<double>&depth = missing_, &room = step_;
@@ -154,18 +154,18 @@ void EvenSpread::start() {
 }
 
 // W times the masses of the runs, by prefix sums.
-void EvenSpread::sum_rows(const std::vector<double>& mass, std::vector<double>& sums) {
+void DualNewton::sum_rows(const std::vector<double>& mass, std::vector<double>& sums) {
   double sum = 0.0;
   for (int run = 0; run < runs_; ++run) prefix_[run + 1] = sum += mass[run];
   for (int i = 0; i < rows_; ++i) sums[i] = program_->row_sum(i, prefix_);
 }
 
-void EvenSpread::miss(const std::vector<double>& mass) {
+void DualNewton::residual(const std::vector<double>& mass) {
   sum_rows(mass, missing_);
   for (int i = 0; i < rows_; ++i) missing_[i] = program_->q[i] - missing_[i];
 }
 
-double EvenSpread::most_missing() const {
+double DualNewton::most_missing() const {
   double worst = 0.0;
   for (int i = 0; i < rows_; ++i)
     if (!(std::fabs(missing_[i]) <= worst)) worst = std::fabs(missing_[i]);
@@ -173,16 +173,16 @@ double EvenSpread::most_missing() const {
 }
 
 // The labels at y and what the rows miss.
-void EvenSpread::evaluate() {
+void DualNewton::evaluate() {
   const double upper = program_->upper;
   for (int run = 0; run < runs_; ++run) {
     label_[run] = std::min(std::max(column_[run] - mu_, 0.0), upper);
     weight_[run] = size_[run] * label_[run];
   }
-  miss(weight_);
+  residual(weight_);
 }
 
-void EvenSpread::add_to_hessian(int run, double weight) {
+void DualNewton::add_to_hessian(int run, double weight) {
   for (int e = first_[run]; e < first_[run + 1]; ++e) {
     double* target = &hessian_[static_cast<std::size_t>(row_[e]) * width_];
     for (int f = e; f < first_[run + 1]; ++f) target[row_[f] - row_[e]] += weight * entry_[e] * entry_[f];
@@ -190,7 +190,7 @@ void EvenSpread::add_to_hessian(int run, double weight) {
 }
 
 // Takes in the runs that became free, takes out those that a bound holds now. False: there were none.
-bool EvenSpread::update_hessian() {
+bool DualNewton::update_hessian() {
   const double upper = program_->upper;
   bool changed = false;
   for (int run = 0; run < runs_; ++run) {
@@ -205,7 +205,7 @@ bool EvenSpread::update_hessian() {
 }
 
 // The inverse of the Hessian with a ridge, a share of its diagonal over all runs: for rows that no free run touches.
-void EvenSpread::factor(double ridge) {
+void DualNewton::factor(double ridge) {
   std::copy(hessian_.begin(), hessian_.end(), factor_.begin());
   double most = 1e-300;
   for (int i = 0; i < rows_; ++i) {
@@ -216,18 +216,18 @@ void EvenSpread::factor(double ridge) {
   spread_loops().factor(factor_.data(), rows_, width_, kEmpty * most, scratch_.data());
 }
 
-void EvenSpread::apply_inverse(std::vector<double>& x) const {
+void DualNewton::apply_inverse(std::vector<double>& x) const {
   x.resize(rows_ + width_);
   spread_loops().solve(factor_.data(), rows_, width_, x.data());
 }
 
-double EvenSpread::slope_at(double step, double base) const {
+double DualNewton::slope_at(double step, double base) const {
   return base -
          spread_loops().clipped_sum(column_.data(), rise_.data(), weight_.data(), step, mu_, program_->upper, padded_);
 }
 
 // The length at which the dual objective, concave along the step, has lost nine tenths of its slope or more (Illinois).
-double EvenSpread::line_search(double slope) const {
+double DualNewton::line_search(double slope) const {
   double base = 0.0;
   for (int i = 0; i < rows_; ++i) base += program_->q[i] * step_[i];
   double near = 0.0, slope_near = slope, far = 1.0, slope_far = slope_at(far, base);
@@ -253,7 +253,7 @@ double EvenSpread::line_search(double slope) const {
   return length;
 }
 
-bool EvenSpread::climb() {
+bool DualNewton::newton() {
   double ridge = kFirstRidge, factored = 0.0, length = 1.0;
   const double holds = kHolds * (1.0 + rows_);
   sum_columns(y_, column_);
@@ -290,7 +290,7 @@ bool EvenSpread::climb() {
 }
 
 // By how much y0 is no certificate; `rise_` are its columns.
-double EvenSpread::gap() const {
+double DualNewton::gap() const {
   double worst = 0.0;
   for (int run = 0; run < runs_; ++run) {
     const double gain = rise_[run] - 1.0;
@@ -301,7 +301,7 @@ double EvenSpread::gap() const {
 }
 
 // Multipliers of the linear program, from W_F^T y0 = 1 over the free runs, refined against the ridge.
-bool EvenSpread::certify() {
+bool DualNewton::certify() {
   std::fill(rise_.begin(), rise_.end(), 0.0);
   y0_.assign(rows_, 0.0);
   step_.resize(rows_);
@@ -319,7 +319,7 @@ bool EvenSpread::certify() {
 
 // The analytic centre of the labels that y0 allows: the most sum of log g + log(upper - g), by a primal-dual Newton
 // iteration with multipliers `low` = 1/g and `high` = 1/(upper - g). False where they have no interior.
-bool EvenSpread::center() {
+bool DualNewton::center() {
   const double upper = program_->upper;
   std::vector<int> moving;
   double most = 0.0;
@@ -340,7 +340,7 @@ bool EvenSpread::center() {
   for (int iteration = 0; iteration < kSteps; ++iteration) {
     std::fill(hessian_.begin(), hessian_.end(), 0.0);
     for (int run = 0; run < runs_; ++run) mass[run] = size_[run] * label_[run];
-    miss(mass);
+    residual(mass);
     const double missed = most_missing();
     for (std::size_t m = 0; m < count; ++m) {
       const int run = moving[m];
@@ -350,7 +350,7 @@ bool EvenSpread::center() {
       mass[run] += size_[run] * move[m];
       add_to_hessian(run, size_[run] / stiffness);
     }
-    miss(mass);
+    residual(mass);
     factor(0.0);
     step_ = missing_;
     apply_inverse(step_);
@@ -381,10 +381,10 @@ bool EvenSpread::center() {
   return false;
 }
 
-bool EvenSpread::solve(const RunProgram& program, bool centered, std::vector<double>& label) {
+bool DualNewton::solve(const RunProgram& program, bool centered, std::vector<double>& label) {
   program_ = &program;
-  begin();
-  bool solved = spread_alone();
+  setup();
+  bool solved = solve_alone();
   if (!solved) {
     if (!list_rows()) return false;
     prefix_.assign(runs_ + 1, 0.0);
@@ -392,7 +392,7 @@ bool EvenSpread::solve(const RunProgram& program, bool centered, std::vector<dou
     missing_.resize(rows_);
     start();
     for (int round = 0; round < kRounds && !solved; ++round) {
-      if (!climb()) return false;
+      if (!newton()) return false;
       solved = certify();
       if (solved) break;
       for (int i = 0; i < rows_; ++i) y_[i] += (kRaise - 1.0) * mu_ * y0_[i];

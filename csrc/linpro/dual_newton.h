@@ -41,20 +41,20 @@ struct RunProgram {
   }
 };
 
-class EvenSpread {
+class DualNewton {
  public:
   // The label of every run, and more behind. False: not certified, as where no labels satisfy the rows; then label
   // holds nothing of use.
   bool solve(const RunProgram& program, bool centered, std::vector<double>& label);
 
  private:
-  void begin();
-  bool spread_alone();
+  void setup();
+  bool solve_alone();
   bool list_rows();
   void start();
   void sum_columns(const std::vector<double>& y, std::vector<double>& column) const;
   void sum_rows(const std::vector<double>& mass, std::vector<double>& sums);
-  void miss(const std::vector<double>& mass);
+  void residual(const std::vector<double>& mass);
   double most_missing() const;
   void evaluate();
   void add_to_hessian(int run, double weight);
@@ -63,7 +63,7 @@ class EvenSpread {
   void apply_inverse(std::vector<double>& x) const;
   double slope_at(double step, double base) const;
   double line_search(double slope) const;
-  bool climb();
+  bool newton();
   double gap() const;
   bool certify();
   bool center();

@@ -10,6 +10,7 @@
 
 #include "class_mean/constraint_rows.h"
 #include "common/parallel.h"
+#include "common/ragged.h"
 #include "linpro/dual_newton.h"
 #include "linpro/simplex.h"
 
@@ -17,7 +18,7 @@ namespace pyws {
 namespace {
 
 struct Rule {
-  int geometry;
+  RowGeometry geometry;
   double margin, upper;
   bool mean, center;
   std::int64_t entry_limit;
@@ -241,7 +242,7 @@ class Group {
       program_.q[i] = component[i].score * component[i].scale / scale;
       program_.outer[i] = component[i].outer;
     }
-    if (!spread_.solve(program_, rule_.center, label_) && !solve_by_simplex(component)) return false;
+    if (!dual_newton_.solve(program_, rule_.center, label_) && !solve_by_simplex(component)) return false;
     write_answer(component, count, scale, labels, answer);
     return true;
   }
@@ -282,7 +283,7 @@ class Group {
   std::vector<std::pair<std::int64_t, std::size_t>> order_;
   std::vector<Row> sorted_;
   RunProgram program_;
-  EvenSpread spread_;
+  DualNewton dual_newton_;
   Classes classes_;
   CoupledLp lp_;
   Simplex simplex_;
@@ -291,51 +292,49 @@ class Group {
 
 }  // namespace
 
-std::int64_t linpro_cpu(const double* start, const double* end, const double* score, const std::int64_t* offsets,
-                        const std::int64_t* lengths, std::int64_t groups, int geometry, double margin, double upper,
-                        bool rows_mean, bool center, std::int64_t entry_limit, double* labels,
-                        std::int64_t* label_offsets, double* objective, double* residual, std::int64_t* status,
-                        std::int64_t* components, std::int64_t* unsolved, std::int64_t* left_over, int threads) {
-  label_offsets[0] = 0;
-  for (std::int64_t g = 0; g < groups; ++g) label_offsets[g + 1] = label_offsets[g] + lengths[g];
-  if (groups == 0) return 0;
-  const Rule rule{geometry, margin, upper, rows_mean, center, entry_limit};
+std::int64_t linpro_cpu(const LinproParams& p, int threads) {
+  const std::vector<std::int64_t> offsets = clamped_offsets(p.offsets, p.groups, p.total);
+  p.label_offsets[0] = 0;
+  for (std::int64_t g = 0; g < p.groups; ++g)
+    p.label_offsets[g + 1] = min64(p.label_offsets[g] + max64(p.lengths[g], 0), p.snippets);
+  if (p.groups == 0) return 0;
+  const Rule rule{p.geometry, p.margin, p.upper, p.rows_mean, p.center, p.entry_limit};
   const auto solve = [&](Group& group, std::int64_t g) {
     group.rows.clear();
     group.lost.clear();
     for (std::int64_t i = offsets[g]; i < offsets[g + 1]; ++i) {
-      unsolved[i] = -1;
-      const Row row = make_row(rule, start[i], end[i], score[i], lengths[g], i);
+      p.unsolved[i] = -1;
+      const Row row = make_row(rule, p.start[i], p.end[i], p.score[i], p.label_offsets[g + 1] - p.label_offsets[g], i);
       if (row.spans.left < row.spans.right)
         group.rows.push_back(row);
       else
-        group.lost.push_back(score[i]);
+        group.lost.push_back(p.score[i]);
     }
     Answer answer;
-    std::fill(labels + label_offsets[g], labels + label_offsets[g + 1], 0.0);
-    components[g] = group.solve(labels + label_offsets[g], unsolved, answer);
-    objective[g] = answer.objective;
-    residual[g] = answer.residual;
-    left_over[g] = answer.left_over;
-    status[g] = offsets[g] == offsets[g + 1] ? kEmpty : answer.relaxed ? kRelaxed : kOptimal;
+    std::fill(p.labels + p.label_offsets[g], p.labels + p.label_offsets[g + 1], 0.0);
+    p.components[g] = group.solve(p.labels + p.label_offsets[g], p.unsolved, answer);
+    p.objective[g] = answer.objective;
+    p.residual[g] = answer.residual;
+    p.left_over[g] = answer.left_over;
+    p.status[g] = offsets[g] == offsets[g + 1] ? kEmpty : answer.relaxed ? kRelaxed : kOptimal;
   };
-  const double work = 1000.0 * static_cast<double>(offsets[groups]) + static_cast<double>(label_offsets[groups]);
-  const std::int64_t workers = min64(threads, groups);
+  const double work = 1000.0 * static_cast<double>(offsets[p.groups]) + static_cast<double>(p.label_offsets[p.groups]);
+  const std::int64_t workers = min64(threads, p.groups);
   std::atomic<std::int64_t> next{0};  // a group may be a hundred times the work of another: whoever is free takes one
   parallel_for(workers, work / static_cast<double>(workers), threads, [&](std::int64_t, std::int64_t) {
     Group group(rule);
-    for (std::int64_t g = next++; g < groups; g = next++) solve(group, g);
+    for (std::int64_t g = next++; g < p.groups; g = next++) solve(group, g);
   });
-  return std::accumulate(left_over, left_over + groups, std::int64_t{0});
+  return std::accumulate(p.left_over, p.left_over + p.groups, std::int64_t{0});
 }
 
-void linpro_rows_cpu(const double* start, const double* end, const std::int64_t* offsets, const std::int64_t* lengths,
-                     std::int64_t groups, int geometry, double margin, std::int64_t* spans, int) {
-  for (std::int64_t g = 0; g < groups; ++g)
+void linpro_rows_cpu(const LinproRowsParams& p, int) {
+  const std::vector<std::int64_t> offsets = clamped_offsets(p.offsets, p.groups, p.total);
+  for (std::int64_t g = 0; g < p.groups; ++g)
     for (std::int64_t i = offsets[g]; i < offsets[g + 1]; ++i) {
-      const RowSpans row = row_spans(geometry, margin, start[i], end[i], lengths[g]);
+      const RowSpans row = row_spans(p.geometry, p.margin, p.start[i], p.end[i], p.lengths[g]);
       const std::int64_t bounds[4] = {row.left, row.start, row.end, row.right};
-      std::copy(bounds, bounds + 4, spans + 4 * i);
+      std::copy(bounds, bounds + 4, p.spans + 4 * i);
     }
 }
 

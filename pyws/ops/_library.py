@@ -22,12 +22,6 @@ except ImportError as error:
 
 _C: Any = _compiled  # csrc/bindings.cpp lists what it has
 
-DTYPE_CODES = {
-    torch.float32: 0,
-    torch.float64: 1,
-    torch.float16: 2,
-    torch.bfloat16: 3,
-}  # csrc/common/host_device.h: DType
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 _library = torch.library.Library("pyws", "DEF")
@@ -50,9 +44,6 @@ class KernelBackend:
     def call(self, name: str, fields: dict[str, Any]) -> Any:
         return getattr(self.module, name + self.suffix)(fields, self.last_argument())
 
-    def call_positional(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        return getattr(self.module, name + self.suffix)(*arguments, self.last_argument())
-
 
 BACKEND = KernelBackend(_C, "_cpu", torch.get_num_threads)
 
@@ -72,17 +63,6 @@ def launch(name: str, device: torch.device, fields: dict[str, Any]) -> Any:
     with torch.cuda.device(device):
         stream = torch.cuda.current_stream(device).cuda_stream
         return function(fields, stream)
-
-
-def launch_positional(name: str, device: torch.device, *arguments: Any) -> Any:
-    """As :func:`launch`, for functions that take no struct of parameters."""
-    if device.type == "cpu":
-        return BACKEND.call_positional(name, arguments)
-    function = getattr(_C, name + "_cuda", None)
-    if function is None:
-        raise RuntimeError(f"{name}: got CUDA tensors, but pyws was built without CUDA kernels (see `pyws doctor`)")
-    with torch.cuda.device(device):
-        return function(*arguments, torch.cuda.current_stream(device).cuda_stream)
 
 
 def register(

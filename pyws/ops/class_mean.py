@@ -8,19 +8,18 @@ import torch
 from torch import Tensor
 
 from pyws.ops._library import (
-    DTYPE_CODES,
+    _C,
     check_choice,
     check_range,
     check_segments,
     check_tensor,
-    launch_positional,
+    launch,
     register,
 )
 from pyws.ragged import Segments, check_offsets
 
-_GEOMETRIES = ("paper", "released")  # in the order of csrc/class_mean/constraint_rows.h: RowGeometry
+_GEOMETRIES: tuple[str, ...] = _C.ROW_GEOMETRIES
 _MARGINS = {"paper": 0.25, "released": 0.0785}
-_SCRATCH = 15  # csrc/class_mean/class_mean.h: kClassScratch
 _MAX_SEGMENTS = 2**29  # intervals of a group are numbered in 32 bits
 
 
@@ -161,18 +160,20 @@ def _classes_kernel(
     start, end, groups = start.contiguous(), end.contiguous(), len(lengths)
     ids = offsets.new_empty(sum(max(0, length) for length in lengths.tolist()))
     starts, class_offsets = offsets.new_empty(3 * (groups + 1)), offsets.new_empty(groups + 1)
-    slots = 4 * len(start) + 2 * groups
-    scratch = offsets.new_empty(_SCRATCH * slots)
-    launch_positional(
-        "snippet_classes", start.device, start, end, len(start), offsets.contiguous(), lengths.contiguous(), groups,
-        geometry, margin, slots, starts, class_offsets, scratch, ids,
-    )  # fmt: skip
+    slots = _C.snippet_classes_slots(len(start), groups)
+    scratch = offsets.new_empty(_C.snippet_classes_scratch(len(start), groups))
+    launch("snippet_classes", start.device, {
+        "start": start, "end": end, "segments": len(start), "offsets": offsets.contiguous(),
+        "lengths": lengths.contiguous(), "groups": groups, "geometry": _GEOMETRIES[geometry], "margin": float(margin),
+        "slots": slots, "starts": starts, "class_offsets": class_offsets, "scratch": scratch, "ids": ids,
+    })  # fmt: skip
     classes, entries = int(class_offsets[-1]), int(starts[-1])
     size, row_offsets, rows = offsets.new_empty(classes), offsets.new_zeros(classes + 1), offsets.new_empty(entries)
     signs = torch.empty_like(rows, dtype=torch.int8)
-    launch_positional(
-        "class_rows", start.device, starts, class_offsets, groups, slots, scratch, ids, size, row_offsets, rows, signs
-    )
+    launch("class_rows", start.device, {
+        "starts": starts, "class_offsets": class_offsets, "groups": groups, "slots": slots, "scratch": scratch,
+        "ids": ids, "size": size, "row_offsets": row_offsets, "rows": rows, "signs": signs,
+    })  # fmt: skip
     return ids, class_offsets, size, row_offsets, rows, signs
 
 
@@ -194,12 +195,12 @@ def _mean_kernel(
         classes = max(0, int(class_offsets[-1]))
     out, unknown = torch.empty_like(values), class_ids.new_empty(groups)
     columns = values.shape[1] if values.ndim == 2 else 1
-    sums = class_ids.new_empty(2 * classes * columns)  # pairs of float64
-    launch_positional(
-        "class_mean", values.device, DTYPE_CODES[values.dtype], values, class_ids.contiguous(),
-        0 if offsets is None else offsets, 0 if class_offsets is None else class_offsets, groups, len(values), classes,
-        columns, sums, out, unknown,
-    )  # fmt: skip
+    sums = values.new_empty(2 * classes * columns, dtype=torch.float64)
+    launch("class_mean", values.device, {
+        "values": values, "ids": class_ids.contiguous(), "snippet_offsets": offsets, "class_offsets": class_offsets,
+        "groups": groups, "total": len(values), "classes": classes, "columns": columns, "sums": sums, "out": out,
+        "unknown": unknown,
+    })  # fmt: skip
     return out, unknown
 
 

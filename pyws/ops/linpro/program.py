@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_choice, check_range, check_segments, check_tensor, launch_positional, refuse_grad
+from pyws.ops._library import check_choice, check_range, check_segments, check_tensor, launch, refuse_grad
 from pyws.ragged import Segments
 
 ENTRY_LIMIT = 1 << 22  # a component of more tableau entries (32 MB) goes to HiGHS
@@ -30,7 +30,7 @@ class Status(IntEnum):
 class Rule:
     """One linear program: which snippets a row scores, what a label may be, which optimum is taken."""
 
-    geometry: int  # csrc/class_mean/constraint_rows.h: RowGeometry
+    geometry: str
     margin: float
     upper: float
     rows: str
@@ -38,8 +38,8 @@ class Rule:
 
 
 _PRESETS = {
-    "paper": Rule(geometry=0, margin=0.25, upper=math.inf, rows="sum", tie_break="canonical"),
-    "released": Rule(geometry=1, margin=0.0785, upper=1.0, rows="sum", tie_break="center"),
+    "paper": Rule(geometry="paper", margin=0.25, upper=math.inf, rows="sum", tie_break="canonical"),
+    "released": Rule(geometry="released", margin=0.0785, upper=1.0, rows="sum", tie_break="center"),
 }
 
 
@@ -169,11 +169,14 @@ def _solve(segments: Segments, lengths: Tensor, rule: Rule, entry_limit: int = E
     labels, objective, residual = start.new_empty(sum(snippets)), start.new_empty(groups), start.new_empty(groups)
     offsets, unsolved = segments.offsets.new_empty(groups + 1), segments.offsets.new_empty(len(start))
     status, components, left_over = offsets.new_empty(groups), offsets.new_empty(groups), offsets.new_empty(groups)
-    total = launch_positional(
-        "linpro", start.device, start, end, score, segments.offsets.contiguous(), lengths.contiguous(), groups,
-        rule.geometry, float(rule.margin), float(rule.upper), rule.rows == "mean", rule.tie_break == "center",
-        entry_limit, labels, offsets, objective, residual, status, components, unsolved, left_over,
-    )  # fmt: skip
+    total = launch("linpro", start.device, {
+        "start": start, "end": end, "score": score, "offsets": segments.offsets.contiguous(),
+        "lengths": lengths.contiguous(), "groups": groups, "total": len(start), "snippets": len(labels),
+        "geometry": rule.geometry, "margin": float(rule.margin), "upper": float(rule.upper),
+        "rows_mean": rule.rows == "mean", "center": rule.tie_break == "center", "entry_limit": entry_limit,
+        "labels": labels, "label_offsets": offsets, "objective": objective, "residual": residual, "status": status,
+        "components": components, "unsolved": unsolved, "left_over": left_over,
+    })  # fmt: skip
     result = Labels(labels, offsets, objective, residual, status, components, left_over, torch.zeros_like(residual))
     if total:
         from pyws.ops.linpro.second_opinion import solve_left_over

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyws.errors import SolverError
-from pyws.ops._library import launch_positional
+from pyws.ops._library import launch
 from pyws.ops.linpro.approximate_labels import Rows, approximate_labels
 from pyws.ragged import Segments
 
@@ -31,10 +31,11 @@ def solve_left_over(segments: Segments, unsolved: Tensor, rule: Rule, result: La
     """Complete ``result`` in place by the components that ``unsolved`` (N,) numbers within their groups."""
     lengths = result.offsets.diff()
     spans = torch.empty(len(segments), 4, dtype=torch.int64)
-    launch_positional(
-        "linpro_rows", torch.device("cpu"), segments.start.contiguous(), segments.end.contiguous(),
-        segments.offsets.contiguous(), lengths, segments.groups, rule.geometry, rule.margin, spans,
-    )  # fmt: skip
+    launch("linpro_rows", torch.device("cpu"), {
+        "start": segments.start.contiguous(), "end": segments.end.contiguous(),
+        "offsets": segments.offsets.contiguous(), "lengths": lengths, "groups": segments.groups,
+        "total": len(segments), "geometry": rule.geometry, "margin": float(rule.margin), "spans": spans,
+    })  # fmt: skip
     group_of = torch.repeat_interleave(torch.arange(segments.groups), segments.offsets.diff())
     keys = torch.stack([group_of, unsolved])[:, unsolved >= 0].unique(dim=1)
     for group, component in keys.T.tolist():
