@@ -10,7 +10,7 @@ WIDTH, VIDEOS = (
     2048,
     200,
 )  # of I3D's joint features and of THUMOS14's training set, which the backbones are published for
-_MOST_LR, _LEAST_EPOCHS, _STEPS = 3e-3, 50, 2
+_MAX_LR, _MIN_EPOCHS, _STEPS = 3e-3, 50, 2
 
 
 def fitted(config: TrainConfig, optim: OptimConfig, width: int, videos: int) -> TrainConfig:
@@ -36,12 +36,12 @@ def fitted(config: TrainConfig, optim: OptimConfig, width: int, videos: int) -> 
         return replace(config, epochs=published if config.epochs is None else config.epochs)
     lr, batch, epochs = config.lr, config.batch, config.epochs
     if lr is None:
-        lr = max(optim.lr, min(optim.lr * WIDTH / width, _MOST_LR)) if width < WIDTH else optim.lr * WIDTH / width
+        lr = max(optim.lr, min(optim.lr * WIDTH / width, _MAX_LR)) if width < WIDTH else optim.lr * WIDTH / width
     if batch is None:
         batch = min(optim.batch, max(1, videos // _STEPS))
     if epochs is None:
         steps = published * -(-VIDEOS // optim.batch) * optim.lr / lr
-        epochs = min(published, max(_LEAST_EPOCHS, round(steps / -(-videos // batch))))
+        epochs = min(published, max(_MIN_EPOCHS, round(steps / -(-videos // batch))))
     return replace(config, lr=lr, batch=batch, epochs=epochs)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pyws.ops import propose_segments
+from pyws.ops import propose_segments, score_segments
 from pyws.ragged import Segments
 from pyws.segments.config import ProposalConfig
 
@@ -57,7 +57,7 @@ def propose(
             actionness[:, None].detach().contiguous(), offsets, config.actionness_thresholds, "paper",
             config.min_length, 0.0,
         )  # fmt: skip
-        found = _joined(found, _scored_by_class(runs, maps, offsets, wanted, config.margin))
+        found = _joined(found, score_segments(runs, maps, offsets, wanted, config.margin))
     outside = found.weight - found.score
     score = found.weight - config.outer_weight * outside
     if config.video_weight:
@@ -65,32 +65,6 @@ def propose(
         group = torch.repeat_interleave(groups, found.offsets.diff())
         score = score + config.video_weight * scores.detach().double().flatten()[group]
     return replace(found, score=score)
-
-
-def _scored_by_class(runs: Segments, maps: Tensor, offsets: Tensor, wanted: Tensor, margin: float) -> Segments:
-    """The runs of each video (a group each) as segments of its wanted classes, scored as "paper" does by their maps.
-
-    Sums are of maps rounded to 2^-36, which integers add exactly: no composition of the batch changes a bit.
-    """
-    classes = wanted.shape[1]
-    keys = wanted.flatten().nonzero().squeeze(1)
-    counts = runs.offsets.diff()[keys // classes]
-    pair = torch.repeat_interleave(torch.arange(len(keys), device=keys.device), counts)
-    place = torch.arange(len(pair), device=keys.device) - (counts.cumsum(0) - counts)[pair]
-    video, label = keys[pair] // classes, keys[pair] % classes
-    row = runs.offsets[video] + place
-    start, end = runs.start[row].long(), runs.end[row].long()
-    width = (margin * (end - start).double() - 1e-9).ceil().long()
-    left = (start - width).clamp_min(0)
-    right = torch.minimum(end + width, offsets.diff()[video])
-    sums = functional.pad((maps.double() * 2.0**36).round().long().cumsum(0), (0, 0, 1, 0))
-    low, start_at, end_at, high = (sums[offsets[video] + bound, label] for bound in (left, start, end, right))
-    inside = (end_at - start_at).double() / 2.0**36 / (end - start)
-    around = (high - low - (end_at - start_at)).double() / 2.0**36
-    outside = around / (right - left - (end - start)).clamp_min(1)
-    sizes = torch.zeros_like(wanted.flatten(), dtype=torch.int64).index_put((keys,), counts)
-    group_offsets = functional.pad(sizes.cumsum(0), (1, 0))
-    return Segments(start.double(), end.double(), inside - outside, inside, group_offsets)
 
 
 def _joined(first: Segments, second: Segments) -> Segments:
