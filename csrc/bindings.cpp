@@ -53,7 +53,6 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
 
   PYWS_LAUNCHERS(gradcam3d);
   PYWS_LAUNCHER_CPU(linpro);
-  PYWS_LAUNCHER_CPU(linpro_rows);
   PYWS_LAUNCHER_CPU(match_segments);
   PYWS_LAUNCHERS(otsu);
   PYWS_LAUNCHERS(otsu_masks);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from pyws.errors import DataError, PywsError, SolverError
+from pyws.errors import DataError, PywsError
 
 if TYPE_CHECKING:
     from pyws import ops
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "DataError", "PywsError", "Segments", "SolverError", "__version__",
+    "DataError", "PywsError", "Segments", "__version__",
     "data", "evaluation", "masks", "models", "ops", "report", "segments",
 ]  # fmt: skip
 

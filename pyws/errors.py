@@ -31,9 +31,5 @@ class DataError(PywsError, ValueError):
         self.rule = rule
 
 
-class SolverError(PywsError, RuntimeError):
-    """A solver gave no answer that passes its certificate."""
-
-
 class TrainingError(PywsError, RuntimeError):
     """A loss or weight that is no longer finite."""

@@ -19,7 +19,8 @@ constexpr double kEndless = 1e12;  // a step this long meets no bound: the rows 
 constexpr double kFirstMu = 3.0;   // of the greatest mean score: most components need no more
 constexpr double kRaise = 4.0;     // of mu
 constexpr int kSteps = 80, kRounds = 8;
-constexpr std::int64_t kBandLimit = 1 << 22;  // entries; what is deeper is left to the simplex
+constexpr std::int64_t kBandLimit = 1 << 22;  // entries; what is deeper is left to the others
+constexpr double kOverdeterminedLimit = 1e7;  // multiplications of a factorization
 
 }  // namespace
 
@@ -114,6 +115,8 @@ bool DualNewton::list_rows() {
   width_ = (width_ + kSpreadLanes - 1) / kSpreadLanes * kSpreadLanes;
   const std::int64_t size = (static_cast<std::int64_t>(rows_) + width_) * width_;
   if (size > kBandLimit) return false;
+  // More rows than runs contradict each other as a rule: only where finding out is cheap.
+  if (rows_ > runs_ && static_cast<double>(size) * width_ > kOverdeterminedLimit) return false;
   hessian_.assign(size, 0.0);
   factor_.resize(size);
   scratch_.resize(2 * width_);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <numeric>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -12,10 +11,13 @@
 #include "common/parallel.h"
 #include "common/ragged.h"
 #include "linpro/dual_newton.h"
+#include "linpro/lexicographic.h"
 #include "linpro/simplex.h"
 
 namespace pyws {
 namespace {
+
+constexpr double kMostScore = 1e300;  // in magnitude, times the row's scale: sums stay finite
 
 struct Rule {
   RowGeometry geometry;
@@ -27,9 +29,8 @@ struct Rule {
 // A segment as a row of the linear program, scaled so that W is 1 inside and -outer in the margins.
 struct Row {
   RowSpans spans;
-  double score;           // right-hand side, in the units of the caller
-  double scale, outer;    // row = scale x the caller's row
-  std::int64_t position;  // in the caller's order
+  double score;         // right-hand side, in the units of the caller
+  double scale, outer;  // row = scale x the caller's row
 
   std::int64_t inside() const { return spans.end - spans.start; }
   std::int64_t outside() const { return spans.right - spans.left - inside(); }
@@ -52,19 +53,20 @@ double power(double d) {
   return d < kKnown ? known[static_cast<std::size_t>(d)] : std::pow(d, 0.9);
 }
 
-Row make_row(const Rule& rule, double start, double end, double score, std::int64_t length, std::int64_t position) {
-  Row row{row_spans(rule.geometry, rule.margin, start, end, length, power), score, 1.0, 1.0, position};
+Row make_row(const Rule& rule, double start, double end, double score, std::int64_t length) {
+  Row row{row_spans(rule.geometry, rule.margin, start, end, length, power), 0.0, 1.0, 1.0};
   if (rule.mean) {
-    row.scale = static_cast<double>(row.inside() > 0 ? row.inside() : row.outside());
+    row.scale = static_cast<double>(max64(row.inside() > 0 ? row.inside() : row.outside(), 1));
     row.outer = row.outside() > 0 ? row.scale / static_cast<double>(row.outside()) : 1.0;
   }
+  const double most = kMostScore / row.scale;
+  row.score = std::isnan(score) ? 0.0 : std::min(std::max(score, -most), most);
   return row;
 }
 
 struct Answer {
-  double objective = 0.0, residual = 0.0;
-  bool relaxed = false;
-  std::int64_t left_over = 0;  // components
+  double objective = 0.0, residual = 0.0, gap = 0.0;
+  bool relaxed = false, approximate = false;
 
   void add(double mass, double missing, double scale) {
     objective += mass;
@@ -173,7 +175,7 @@ class Group {
   std::vector<double> lost;  // scores of segments that no snippet can answer for
 
   // Components in order of position; `labels` are those of the group, all 0. Returns their number.
-  std::int64_t solve(double* labels, std::int64_t* unsolved, Answer& answer) {
+  std::int64_t solve(double* labels, Answer& answer) {
     std::sort(lost.begin(), lost.end());
     for (double score : lost) answer.add(0.0, std::fabs(score), std::fabs(score));
     sort_rows();
@@ -185,10 +187,8 @@ class Group {
         reach = std::max(reach, rows[last].spans.right);
       if (last - first == 1)
         solve_lone(rows[first], labels, answer);
-      else if (!solve_coupled(&rows[first], static_cast<int>(last - first), labels, answer)) {
-        for (std::size_t i = first; i < last; ++i) unsolved[rows[i].position] = components;
-        ++answer.left_over;
-      }
+      else
+        solve_coupled(&rows[first], static_cast<int>(last - first), labels, answer);
       first = last;
     }
     return components;
@@ -228,31 +228,37 @@ class Group {
                std::fabs(row.score));
   }
 
-  bool solve_coupled(const Row* component, int count, double* labels, Answer& answer) {
+  void solve_coupled(const Row* component, int count, double* labels, Answer& answer) {
     double scale = 0.0;
     for (int i = 0; i < count; ++i) scale = std::max(scale, std::fabs(component[i].score * component[i].scale));
-    if (scale == 0.0) return true;  // all scores 0: so are the labels
-    const SnippetRuns& runs = program_.runs;
+    if (scale == 0.0) return;  // all scores 0: so are the labels
     program_.runs.build(component, count);
-    if (static_cast<std::int64_t>(runs.edges.size()) * count > rule_.entry_limit) return false;
     program_.q.resize(count);
     program_.outer.resize(count);
     program_.upper = rule_.upper / scale;
+    weight_.resize(count);
     for (int i = 0; i < count; ++i) {
       program_.q[i] = component[i].score * component[i].scale / scale;
       program_.outer[i] = component[i].outer;
+      weight_[i] = 1.0 / component[i].scale;
     }
-    if (!dual_newton_.solve(program_, rule_.center, label_) && !solve_by_simplex(component)) return false;
+    const bool solved =
+        rule_.entry_limit > 0 && (dual_newton_.solve(program_, rule_.center, label_) || solve_by_simplex());
+    if (!solved) {
+      lexicographic_.solve(program_, weight_, rule_.center, label_);
+      answer.gap += lexicographic_.gap() * scale;
+      answer.approximate |= !lexicographic_.certified();
+    }
     write_answer(component, count, scale, labels, answer);
-    return true;
   }
 
-  // For what the even spread leaves: rows that contradict each other, a band too deep, a centre without an interior.
-  bool solve_by_simplex(const Row* component) {
-    classes_.build(program_.runs, program_.outer, lp_);
+  // For what the Newton iteration leaves: rows that contradict each other, a centre without an interior.
+  bool solve_by_simplex() {
+    const SnippetRuns& runs = program_.runs;
+    if (static_cast<std::int64_t>(runs.edges.size()) * program_.rows() > rule_.entry_limit) return false;
+    classes_.build(runs, program_.outer, lp_);
     lp_.q = program_.q;
-    lp_.weight.resize(lp_.q.size());
-    for (std::size_t i = 0; i < lp_.q.size(); ++i) lp_.weight[i] = 1.0 / component[i].scale;
+    lp_.weight = weight_;
     lp_.limit.resize(lp_.size.size());
     for (std::size_t k = 0; k < lp_.size.size(); ++k) lp_.limit[k] = lp_.size[k] * program_.upper;
     if (!simplex_.solve(lp_, rule_.center, mass_)) return false;
@@ -283,40 +289,44 @@ class Group {
   std::vector<std::pair<std::int64_t, std::size_t>> order_;
   std::vector<Row> sorted_;
   RunProgram program_;
+  std::vector<double> weight_;  // rows: of what they miss
   DualNewton dual_newton_;
   Classes classes_;
   CoupledLp lp_;
   Simplex simplex_;
+  Lexicographic lexicographic_;
   std::vector<double> label_, mass_;
 };
 
 }  // namespace
 
-std::int64_t linpro_cpu(const LinproParams& p, int threads) {
+void linpro_cpu(const LinproParams& p, int threads) {
   const std::vector<std::int64_t> offsets = clamped_offsets(p.offsets, p.groups, p.total);
   p.label_offsets[0] = 0;
   for (std::int64_t g = 0; g < p.groups; ++g)
-    p.label_offsets[g + 1] = min64(p.label_offsets[g] + max64(p.lengths[g], 0), p.snippets);
-  if (p.groups == 0) return 0;
+    p.label_offsets[g + 1] = p.label_offsets[g] + min64(max64(p.lengths[g], 0), p.snippets - p.label_offsets[g]);
+  if (p.groups == 0) return;
   const Rule rule{p.geometry, p.margin, p.upper, p.rows_mean, p.center, p.entry_limit};
   const auto solve = [&](Group& group, std::int64_t g) {
     group.rows.clear();
     group.lost.clear();
     for (std::int64_t i = offsets[g]; i < offsets[g + 1]; ++i) {
-      p.unsolved[i] = -1;
-      const Row row = make_row(rule, p.start[i], p.end[i], p.score[i], p.label_offsets[g + 1] - p.label_offsets[g], i);
+      const Row row = make_row(rule, p.start[i], p.end[i], p.score[i], p.label_offsets[g + 1] - p.label_offsets[g]);
       if (row.spans.left < row.spans.right)
         group.rows.push_back(row);
       else
-        group.lost.push_back(p.score[i]);
+        group.lost.push_back(row.score);
     }
     Answer answer;
     std::fill(p.labels + p.label_offsets[g], p.labels + p.label_offsets[g + 1], 0.0);
-    p.components[g] = group.solve(p.labels + p.label_offsets[g], p.unsolved, answer);
+    p.components[g] = group.solve(p.labels + p.label_offsets[g], answer);
     p.objective[g] = answer.objective;
     p.residual[g] = answer.residual;
-    p.left_over[g] = answer.left_over;
-    p.status[g] = offsets[g] == offsets[g + 1] ? kEmpty : answer.relaxed ? kRelaxed : kOptimal;
+    p.gap[g] = answer.gap;
+    p.status[g] = offsets[g] == offsets[g + 1] ? kEmpty
+                  : answer.approximate         ? kApproximate
+                  : answer.relaxed             ? kRelaxed
+                                               : kOptimal;
   };
   const double work = 1000.0 * static_cast<double>(offsets[p.groups]) + static_cast<double>(p.label_offsets[p.groups]);
   const std::int64_t workers = min64(threads, p.groups);
@@ -325,17 +335,6 @@ std::int64_t linpro_cpu(const LinproParams& p, int threads) {
     Group group(rule);
     for (std::int64_t g = next++; g < p.groups; g = next++) solve(group, g);
   });
-  return std::accumulate(p.left_over, p.left_over + p.groups, std::int64_t{0});
-}
-
-void linpro_rows_cpu(const LinproRowsParams& p, int) {
-  const std::vector<std::int64_t> offsets = clamped_offsets(p.offsets, p.groups, p.total);
-  for (std::int64_t g = 0; g < p.groups; ++g)
-    for (std::int64_t i = offsets[g]; i < offsets[g + 1]; ++i) {
-      const RowSpans row = row_spans(p.geometry, p.margin, p.start[i], p.end[i], p.lengths[g]);
-      const std::int64_t bounds[4] = {row.left, row.start, row.end, row.right};
-      std::copy(bounds, bounds + 4, p.spans + 4 * i);
-    }
 }
 
 }  // namespace pyws

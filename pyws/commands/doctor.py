@@ -9,7 +9,7 @@ from typing import Any
 
 from pyws.commands.common import Common, CommonOptions
 
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "highspy", "av", "pillow", "matplotlib")
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "av", "pillow", "matplotlib")
 
 
 def doctor(common: CommonOptions = Common()) -> dict[str, Any]:  # noqa: B008

@@ -4,7 +4,7 @@ from pyws.ops.background_patches import count_patches, find_patches, integral_im
 from pyws.ops.class_mean import SnippetClasses, class_mean, snippet_classes
 from pyws.ops.fuse_segments import fuse_segments, suppress_segments
 from pyws.ops.gradcam3d import gradcam3d, gradcam3d_from_head
-from pyws.ops.linpro.program import Labels, Status, linpro
+from pyws.ops.linpro import Labels, Status, linpro
 from pyws.ops.match_segments import MatchedSegments, match_segments
 from pyws.ops.otsu import otsu
 from pyws.ops.otsu_masks import OtsuMasks, otsu_masks

@@ -1,6 +1,6 @@
 """Paper 2 (GauFuse): temporal segments from video tags."""
 
-from pyws.ops.linpro.program import Labels, Status, linpro
+from pyws.ops.linpro import Labels, Status, linpro
 from pyws.segments.postprocess import PostprocessConfig, fuse_detections
 from pyws.segments.pseudo_labels import VideoLabels, label_videos
 

@@ -24,7 +24,7 @@ from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.files import atomic_write, write_json
 from pyws.models import Backbone
-from pyws.ops.linpro.program import Labels, Status, linpro
+from pyws.ops.linpro import Labels, Status, linpro
 from pyws.ragged import Segments
 from pyws.segments.batches import Videos
 from pyws.segments.config import ProposalConfig, PseudoLabelConfig

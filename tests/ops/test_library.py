@@ -250,6 +250,7 @@ def test_vmap_of_ragged_batches_is_refused():
         ("propose_segments", lambda x: ops.propose_segments(x, BOUNDS).start),
         ("fuse_segments", lambda x: ops.fuse_segments(segments).start + x),
         ("suppress_segments", lambda x: ops.suppress_segments(segments).start + x),
+        ("linpro", lambda x: ops.linpro(segments, torch.tensor([5])).objective + x),
         ("match_segments", lambda x: ops.match_segments(segments, segments, torch.tensor([0, 1]), [0.5]).ap + x),
     ):
         with pytest.raises(RuntimeError, match=f"^{op}: takes ragged batches as they are"):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from pyws.distributed import Group
 from pyws.errors import DataError, TrainingError
-from pyws.ops.linpro.program import Status
+from pyws.ops.linpro import Status
 from pyws.segments import batches, train
 from pyws.segments.backbones import BACKBONES, build_backbone
 from pyws.segments.batches import Videos, by_length, noise_seeds, steps

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_choice, check_range, check_segments, check_tensor, launch, refuse_grad
+from pyws.ops._library import check_choice, check_range, check_segments, check_tensor, launch, register
 from pyws.ragged import Segments
 
-ENTRY_LIMIT = 1 << 22  # a component of more tableau entries (32 MB) goes to HiGHS
+ENTRY_LIMIT = 1 << 20  # a component of more tableau entries goes to the interior-point method
+_MAX_SEGMENTS = 2**29  # bounds of the rows of a component are numbered in 32 bits
+_MAX_SNIPPETS = 2**40
 
 
 class Status(IntEnum):
@@ -23,7 +25,7 @@ class Status(IntEnum):
     OPTIMAL = 0  #: every segment's row holds: the linear program of the paper, solved
     RELAXED = 1  #: no labels satisfy all rows; these have the least l1 residual, and among those the least mass
     EMPTY = 2  #: no segments: zeros
-    APPROXIMATE = 3  #: no solver certifies an optimum: labels near the least residual, by the gap at most
+    APPROXIMATE = 3  #: labels within their bounds whose residual and sum may exceed the least by the gap
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ class Labels:
     residual : (groups,) float64, the sum over segments of |score - row of W times labels|
     status : (groups,) int64, :class:`Status`
     components : (groups,) int64, parts whose segments share no snippet
-    second_opinions : (groups,) int64, components among them that the built-in solvers left to HiGHS or an approximation
-    gap : (groups,) float64, by how much the least residual may be below ``residual``; 0 but for APPROXIMATE
+    gap : (groups,) float64, by how much residual and objective may exceed the least, shown by duality; 0 or rounding
+        but for APPROXIMATE
     """
 
     labels: Tensor
@@ -65,7 +67,6 @@ class Labels:
     residual: Tensor
     status: Tensor
     components: Tensor
-    second_opinions: Tensor
     gap: Tensor
 
     def group(self, index: int) -> Tensor:
@@ -104,11 +105,11 @@ def linpro(
         are about the score, labels of "sum" about the score divided by the length.
     tie_break : "canonical", the least sum of squares (unique, the most uniform), or "center", the analytic centre of
         the optimal labels, which is next to what the released code got from SciPy 1.8; where the optimal labels have no
-        interior it is the canonical optimum
+        interior it is the canonical optimum, or the centre of those that have (interior-point method)
 
     Returns
     -------
-    :class:`Labels`. Not differentiable. Never NaN.
+    :class:`Labels`. Not differentiable. Always an answer, never NaN.
 
     Raises
     ------
@@ -119,10 +120,11 @@ def linpro(
     Snippets of equal columns of W are one variable, which is the paper's averaging of equivalent snippets; segments
     that share no snippet are solved apart, a lone one in closed form. The rest goes to a Newton iteration on one
     multiplier a segment (exact regularisation: Friedlander, Tseng 2007), rows that contradict each other to a dense
-    bounded simplex. Answers are certified (rows, bounds, reduced costs). HiGHS takes a small component whose
-    certificate fails; where it fails too, and for crowded ones, a smoothed l1 fit gives labels with a bound on what
-    they lose (status APPROXIMATE): finite scores always have an answer. The same bits for any order of segments, any
-    batch composition and any number of threads.
+    bounded simplex, and what is too large for either, or ill-conditioned, to an interior-point method (Mehrotra 1992)
+    on the face of the least residual, then of the least mass. Answers are certified (rows, bounds, reduced costs);
+    where rounding leaves more than 1e-7 of what there is, the status is APPROXIMATE and ``gap`` says by how much. There
+    is an answer for every finite score; scores count up to 1e300 in magnitude. The same bits for any order of segments,
+    any batch composition and any number of threads.
     CUDA tensors are solved on the host.
     Source: Zhou et al., Improving Weakly Supervised Temporal Action Localization by Bridging Train-Test Gap in Pseudo
     Labels, CVPR 2023, section 3.2.
@@ -137,15 +139,18 @@ def linpro(
     >>> [Status(status).name for status in result.status.tolist()]
     ['OPTIMAL', 'EMPTY']
     """
-    rule = _rule(preset, margin, upper, rows, tie_break)
+    given = preset, margin, upper, rows, tie_break
+    rule = _rule.__wrapped__(*given) if torch.compiler.is_compiling() else _rule(*given)
     check_segments("linpro", "segments", segments)
-    refuse_grad("linpro", score=segments.score)
     check_tensor("linpro", "lengths", lengths, (torch.int64,), shape=(segments.groups,))
-    device = segments.start.device
-    if device.type == "cpu":
-        return _solve(segments, lengths.to("cpu"), rule)
-    result = _solve(segments.to("cpu"), lengths.to("cpu"), rule)
-    return Labels(*(field.to(device) for field in vars(result).values()))
+    if len(segments) >= _MAX_SEGMENTS:
+        raise ValueError(f"linpro: segments must be fewer than 2**29, got {len(segments)}")
+    if not torch.compiler.is_compiling():
+        snippets = lengths.tolist()
+        shortest, total = min(snippets, default=0), sum(snippets)
+        check_range("linpro", "lengths", shortest, "0 or more", shortest >= 0)
+        check_range("linpro", "lengths", total, "2**40 or less in all", total <= _MAX_SNIPPETS)
+    return _solve(segments, lengths, rule)
 
 
 @lru_cache(maxsize=64, typed=True)  # True is no number, though it equals 1
@@ -162,24 +167,55 @@ def _rule(preset: str, margin: float | None, upper: float | None, rows: str | No
 
 
 def _solve(segments: Segments, lengths: Tensor, rule: Rule, entry_limit: int = ENTRY_LIMIT) -> Labels:
-    groups, snippets = segments.groups, lengths.tolist()
-    shortest = min(snippets, default=0)
-    check_range("linpro", "lengths", shortest, "0 or more", shortest >= 0)
-    start, end, score = segments.start.contiguous(), segments.end.contiguous(), segments.score.contiguous()
-    labels, objective, residual = start.new_empty(sum(snippets)), start.new_empty(groups), start.new_empty(groups)
-    offsets, unsolved = segments.offsets.new_empty(groups + 1), segments.offsets.new_empty(len(start))
-    status, components, left_over = offsets.new_empty(groups), offsets.new_empty(groups), offsets.new_empty(groups)
-    total = launch("linpro", start.device, {
-        "start": start, "end": end, "score": score, "offsets": segments.offsets.contiguous(),
-        "lengths": lengths.contiguous(), "groups": groups, "total": len(start), "snippets": len(labels),
-        "geometry": rule.geometry, "margin": float(rule.margin), "upper": float(rule.upper),
-        "rows_mean": rule.rows == "mean", "center": rule.tie_break == "center", "entry_limit": entry_limit,
-        "labels": labels, "label_offsets": offsets, "objective": objective, "residual": residual, "status": status,
-        "components": components, "unsolved": unsolved, "left_over": left_over,
-    })  # fmt: skip
-    result = Labels(labels, offsets, objective, residual, status, components, left_over, torch.zeros_like(residual))
-    if total:
-        from pyws.ops.linpro.second_opinion import solve_left_over
+    options = rule.geometry, float(rule.margin), float(rule.upper), rule.rows == "mean", rule.tie_break == "center"
+    return Labels(
+        *_linpro(segments.start, segments.end, segments.score, segments.offsets, lengths, *options, entry_limit)
+    )
 
-        solve_left_over(segments, unsolved, rule, result)
-    return result
+
+def _kernel(
+    start: Tensor,
+    end: Tensor,
+    score: Tensor,
+    offsets: Tensor,
+    lengths: Tensor,
+    geometry: str,
+    margin: float,
+    upper: float,
+    rows_mean: bool,
+    center: bool,
+    entry_limit: int,
+) -> tuple[Tensor, ...]:
+    device, groups = start.device, len(lengths)
+    start, end, score, offsets, lengths = (
+        field.detach().to("cpu").contiguous() for field in (start, end, score, offsets, lengths)
+    )
+    labels = start.new_empty(sum(max(0, length) for length in lengths.tolist()))
+    label_offsets = offsets.new_empty(groups + 1)
+    objective, residual, gap = (start.new_empty(groups) for _ in range(3))
+    status, components = (offsets.new_empty(groups) for _ in range(2))
+    launch("linpro", start.device, {
+        "start": start, "end": end, "score": score, "offsets": offsets, "lengths": lengths, "groups": groups,
+        "total": len(start), "snippets": len(labels), "geometry": geometry, "margin": margin, "upper": upper,
+        "rows_mean": rows_mean, "center": center, "entry_limit": entry_limit, "labels": labels,
+        "label_offsets": label_offsets, "objective": objective, "residual": residual, "gap": gap, "status": status,
+        "components": components,
+    })  # fmt: skip
+    answer = (labels, label_offsets, objective, residual, status, components, gap)
+    return answer if device.type == "cpu" else tuple(field.to(device) for field in answer)
+
+
+def _fake(start: Tensor, end: Tensor, score: Tensor, offsets: Tensor, lengths: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    snippets, groups = torch.library.get_ctx().new_dynamic_size(), len(lengths)
+    floats, integers = [start.new_empty(groups) for _ in range(3)], [offsets.new_empty(groups) for _ in range(2)]
+    labels, label_offsets = start.new_empty(snippets), offsets.new_empty(groups + 1)
+    return labels, label_offsets, floats[0], floats[1], integers[0], integers[1], floats[2]
+
+
+_linpro = register(
+    "linpro(Tensor start, Tensor end, Tensor score, Tensor offsets, Tensor lengths, str geometry, float margin, "
+    "float upper, bool rows_mean, bool center, int entry_limit) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _kernel,
+    _fake,
+)

@@ -1,0 +1,352 @@
+#include "interior_point/interior_point.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace pyws {
+namespace {
+
+constexpr double kFirstProduct = 0.1;              // of a variable's room and the push of its bound
+constexpr double kFirstRoom = 1e-3;                // of a mass, where scores are 1
+constexpr double kRegular = 1e-10;                 // added to every stiffness
+constexpr double kStop = 0.995;                    // share of the way to the nearest bound
+constexpr double kProduct = 1e-13, kRest = 1e-11;  // of the answer
+constexpr double kNoProduct = 1e-20;               // nothing is left to gain
+constexpr double kGoodEnough = 1e-9;               // rounding may stop it here
+constexpr int kIterations = 200, kPatience = 60, kLastPatience = 4;
+constexpr double kSharpRegular = 1e-6;  // of the equations between the bounds, which are then refined
+constexpr double kFixed = 1e12;         // the stiffness of what stays at its bound
+constexpr double kSharp = 1e-10;        // what is within this of a bound, or of 0, is there
+constexpr int kSharpPasses = 12, kSharpRefinements = 4;
+constexpr double kCenterRoom = 0.1, kCenterStop = 0.99;  // of the greatest label; of the way to a bound
+constexpr double kCentered = 1e-9, kHeld = 1e-12;        // of the last step, of what rows miss
+constexpr int kCenterIterations = 80;
+
+}  // namespace
+
+void InteriorPoint::Box::resize(std::size_t count) {
+  for (std::vector<double>* field : {&low, &high, &value, &push_low, &push_high, &gradient, &stiffness, &right, &step,
+                                     &step_low, &step_high, &target_low, &target_high})
+    field->resize(count);
+  state.resize(count);
+}
+
+void InteriorPoint::Box::aim_at_bounds() {
+  for (std::size_t i = 0; i < size(); ++i) {
+    target_low[i] = -push_low[i] * room_low(i);
+    target_high[i] = -push_high[i] * room_high(i);
+  }
+}
+
+// With the products that the last step leaves behind (Mehrotra's correction).
+void InteriorPoint::Box::aim_at_center(double product) {
+  for (std::size_t i = 0; i < size(); ++i) {
+    target_low[i] = product - push_low[i] * room_low(i) - step[i] * step_low[i];
+    target_high[i] = product - push_high[i] * room_high(i) + step[i] * step_high[i];
+  }
+}
+
+void InteriorPoint::Box::set_equations(const std::vector<double>* curvature) {
+  for (std::size_t i = 0; i < size(); ++i) {
+    stiffness[i] =
+        (curvature ? (*curvature)[i] : 0.0) + push_low[i] / room_low(i) + push_high[i] / room_high(i) + kRegular;
+    right[i] =
+        -(gradient[i] - push_low[i] + push_high[i]) + target_low[i] / room_low(i) - target_high[i] / room_high(i);
+  }
+}
+
+// The pushes' steps from the value's.
+void InteriorPoint::Box::follow() {
+  for (std::size_t i = 0; i < size(); ++i) {
+    step_low[i] = (target_low[i] - push_low[i] * step[i]) / room_low(i);
+    step_high[i] = (target_high[i] + push_high[i] * step[i]) / room_high(i);
+  }
+}
+
+double InteriorPoint::Box::length_of_value() const {
+  double length = 1.0;
+  for (std::size_t i = 0; i < size(); ++i) {
+    if (step[i] < 0.0) length = std::min(length, -room_low(i) / step[i]);
+    if (step[i] > 0.0) length = std::min(length, room_high(i) / step[i]);
+  }
+  return length;
+}
+
+double InteriorPoint::Box::length_of_push() const {
+  double length = 1.0;
+  for (std::size_t i = 0; i < size(); ++i) {
+    if (step_low[i] < 0.0) length = std::min(length, -push_low[i] / step_low[i]);
+    if (step_high[i] < 0.0) length = std::min(length, -push_high[i] / step_high[i]);
+  }
+  return length;
+}
+
+double InteriorPoint::Box::products(double value_length, double push_length) const {
+  double sum = 0.0;
+  for (std::size_t i = 0; i < size(); ++i) {
+    const double moved = value_length * step[i];
+    sum += (room_low(i) + moved) * (push_low[i] + push_length * step_low[i]);
+    sum += (room_high(i) - moved) * (push_high[i] + push_length * step_high[i]);
+  }
+  return sum;
+}
+
+double InteriorPoint::Box::worst_product() const {
+  double worst = 0.0;
+  for (std::size_t i = 0; i < size(); ++i)
+    worst = std::max({worst, push_low[i] * room_low(i), push_high[i] * room_high(i)});
+  return worst;
+}
+
+double InteriorPoint::Box::worst_rest() const {
+  double worst = 0.0;
+  for (std::size_t i = 0; i < size(); ++i) {
+    const double rest = std::fabs(gradient[i] - push_low[i] + push_high[i]);
+    if (!(rest <= worst)) worst = rest;
+  }
+  return worst;
+}
+
+void InteriorPoint::Box::move(double value_length, double push_length) {
+  for (std::size_t i = 0; i < size(); ++i) {
+    value[i] += value_length * step[i];
+    push_low[i] += push_length * step_low[i];
+    push_high[i] += push_length * step_high[i];
+  }
+}
+
+// Near a bound that pushes harder than there is room: at the bound.
+void InteriorPoint::Box::settle() {
+  for (std::size_t i = 0; i < size(); ++i) {
+    state[i] = push_low[i] > room_low(i) ? kLow : push_high[i] > room_high(i) ? kHigh : kBetween;
+    if (state[i] != kBetween) value[i] = state[i] == kLow ? low[i] : high[i];
+  }
+}
+
+void InteriorPoint::Box::clip() {
+  for (std::size_t i = 0; i < size(); ++i) value[i] = std::min(std::max(value[i], low[i]), high[i]);
+}
+
+// The gradients: what a unit of mass costs, and what a row has too much.
+void InteriorPoint::differentiate() {
+  const BoxProgram& p = *program_;
+  p.multiply_transposed(rows_.value, columns_);
+  p.multiply(runs_.value, sums_);
+  for (std::size_t r = 0; r < runs_.size(); ++r)
+    runs_.gradient[r] = p.cost[r] + p.curvature[r] * runs_.value[r] - columns_[r];
+  for (std::size_t i = 0; i < rows_.size(); ++i) rows_.gradient[i] = sums_[i] - p.rows[i].score;
+}
+
+void InteriorPoint::solve_equations() {
+  runs_.set_equations(&program_->curvature);
+  rows_.set_equations(nullptr);
+  equations_.solve(runs_.right, rows_.right, runs_.step, rows_.step);
+  runs_.follow();
+  rows_.follow();
+}
+
+// One predictor and corrector. False: rounding leaves no way to go.
+bool InteriorPoint::iterate() {
+  const double count = 2.0 * static_cast<double>(runs_.size() + rows_.size());
+  const double product = (runs_.products(0.0, 0.0) + rows_.products(0.0, 0.0)) / count;
+  runs_.set_equations(&program_->curvature);
+  rows_.set_equations(nullptr);
+  equations_.factor(runs_.stiffness, rows_.stiffness);
+  double primal = 0.0, dual = 0.0;
+  const auto measure = [&](double share) {
+    primal = share * std::min(runs_.length_of_value(), rows_.length_of_push());
+    dual = share * std::min(rows_.length_of_value(), runs_.length_of_push());
+    if (curved_) primal = dual = std::min(primal, dual);
+  };
+  runs_.aim_at_bounds();
+  rows_.aim_at_bounds();
+  solve_equations();
+  measure(1.0);
+  const double reached = (runs_.products(primal, dual) + rows_.products(dual, primal)) / count;
+  const double share = std::max(0.0, reached / product);
+  runs_.aim_at_center(share * share * share * product);
+  rows_.aim_at_center(share * share * share * product);
+  solve_equations();
+  measure(kStop);
+  if (!std::isfinite(primal + dual + runs_.products(primal, dual) + rows_.products(dual, primal))) return false;
+  runs_.move(primal, dual);
+  rows_.move(dual, primal);
+  return true;
+}
+
+// What leaves its bounds stays at them, what a bound holds against its gradient is let go. False: all is in order.
+bool InteriorPoint::exchange() {
+  bool changed = false;
+  for (Box* box : {&runs_, &rows_})
+    for (std::size_t i = 0; i < box->size(); ++i) {
+      State& state = box->state[i];
+      const State before = state;
+      if (state == kBetween)
+        state = box->room_low(i) < -kSharp ? kLow : box->room_high(i) < -kSharp ? kHigh : kBetween;
+      else if (state == kLow ? box->gradient[i] < -kSharp : box->gradient[i] > kSharp)
+        state = kBetween;
+      if (state != kBetween) box->value[i] = state == kLow ? box->low[i] : box->high[i];
+      changed |= state != before;
+    }
+  return changed;
+}
+
+// Solves the conditions of what lies between its bounds (a primal-dual active set).
+void InteriorPoint::sharpen() {
+  for (int pass = 0; pass < kSharpPasses; ++pass) {
+    for (Box* box : {&runs_, &rows_})
+      for (std::size_t i = 0; i < box->size(); ++i) {
+        const double curvature = box == &runs_ ? program_->curvature[i] : 0.0;
+        box->stiffness[i] = box->state[i] == kBetween ? curvature + kSharpRegular : kFixed;
+      }
+    equations_.factor(runs_.stiffness, rows_.stiffness);
+    for (int refinement = 0; refinement < kSharpRefinements; ++refinement) {
+      differentiate();
+      for (Box* box : {&runs_, &rows_})
+        for (std::size_t i = 0; i < box->size(); ++i)
+          box->right[i] = box->state[i] == kBetween ? -box->gradient[i] : 0.0;
+      equations_.solve(runs_.right, rows_.right, runs_.step, rows_.step);
+      for (Box* box : {&runs_, &rows_})
+        for (std::size_t i = 0; i < box->size(); ++i)
+          if (box->state[i] == kBetween) box->value[i] += box->step[i];
+    }
+    differentiate();
+    if (!exchange()) return;
+  }
+}
+
+// From the given masses, pushed off their bounds, and multipliers next to 0: the pushes are what the gradients leave to
+// them and something in both directions.
+void InteriorPoint::start(const std::vector<double>& first) {
+  const BoxProgram& p = *program_;
+  for (std::size_t r = 0; r < runs_.size(); ++r) {
+    const double limit = p.limit[r], room = std::min(0.5 * limit, kFirstRoom);
+    runs_.low[r] = 0.0;
+    runs_.high[r] = limit;
+    runs_.value[r] = std::min(std::max(first[r], room), limit - room);
+  }
+  p.multiply(runs_.value, sums_);
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    const double low = rows_.low[i] = p.rows[i].low, high = rows_.high[i] = p.rows[i].high;
+    const double missed = p.rows[i].score - sums_[i];
+    const double room = std::min({0.5 * (high - low), 1.0, kFirstProduct / std::max(std::fabs(missed), kFirstProduct)});
+    rows_.value[i] = std::min(std::max(0.0, low + room), high - room);
+  }
+  differentiate();
+  for (Box* box : {&runs_, &rows_})
+    for (std::size_t i = 0; i < box->size(); ++i) {
+      box->push_low[i] = std::max(box->gradient[i], 0.0) + kFirstProduct / box->room_low(i);
+      box->push_high[i] = std::max(-box->gradient[i], 0.0) + kFirstProduct / box->room_high(i);
+      box->step[i] = box->step_low[i] = box->step_high[i] = box->target_low[i] = box->target_high[i] = 0.0;
+    }
+}
+
+// To the best point that rounding allows.
+void InteriorPoint::descend() {
+  Box best_runs, best_rows;
+  double least = INFINITY;
+  for (int iteration = 0, since = 0; iteration < kIterations; ++iteration) {
+    differentiate();
+    const double product = std::max(runs_.worst_product(), rows_.worst_product());
+    const double rest = std::max(runs_.worst_rest(), rows_.worst_rest());
+    if (std::max(product, rest) < least) {
+      least = std::max(product, rest);
+      best_runs = runs_;
+      best_rows = rows_;
+      since = 0;
+    } else if (++since >= (least < kGoodEnough ? kLastPatience : kPatience)) {
+      break;
+    }
+    if ((product < kProduct && rest < kRest) || product < kNoProduct || !iterate()) break;
+  }
+  std::swap(runs_, best_runs);
+  std::swap(rows_, best_rows);
+}
+
+void InteriorPoint::solve(const BoxProgram& program, const std::vector<double>& first, bool by_rows) {
+  program_ = &program;
+  curved_ = std::any_of(program.curvature.begin(), program.curvature.end(), [](double h) { return h > 0.0; });
+  equations_.reset(program, by_rows);
+  runs_.resize(program.runs());
+  rows_.resize(program.rows.size());
+  start(first);
+  descend();
+  inner = runs_.value;
+  runs_.settle();
+  rows_.settle();
+  violation = program.violation(runs_.value, rows_.value);
+  const Box settled_runs = runs_, settled_rows = rows_;
+  sharpen();
+  runs_.clip();
+  rows_.clip();
+  const double sharp = program.violation(runs_.value, rows_.value);
+  if (sharp > violation) {
+    runs_ = settled_runs;
+    rows_ = settled_rows;
+  }
+  violation = std::min(violation, sharp);
+  u = runs_.value;
+  y = rows_.value;
+  differentiate();
+  price.resize(runs_.size());
+  for (std::size_t r = 0; r < price.size(); ++r) price[r] = runs_.state[r] == kBetween ? 0.0 : runs_.gradient[r];
+}
+
+// Newton steps towards products of room and push that are the sizes.
+bool InteriorPoint::center(const BoxProgram& program, const std::vector<double>& size, double upper) {
+  program_ = &program;
+  equations_.reset(program, equations_.by_rows());
+  const std::size_t runs = program.runs(), rows = program.rows.size();
+  std::vector<double> held;
+  program.multiply(u, held);
+  runs_.resize(runs);
+  rows_.resize(rows);
+  double most = 0.0;
+  for (std::size_t r = 0; r < runs; ++r) most = std::max(most, u[r] / size[r]);
+  for (std::size_t r = 0; r < runs; ++r) {
+    const double limit = size[r] * upper, room = size[r] * std::min(kCenterRoom * most, 0.5 * upper);
+    runs_.low[r] = 0.0;
+    runs_.high[r] = limit;
+    runs_.value[r] = std::min(std::max(u[r], room), limit - room);
+    runs_.push_low[r] = size[r] / runs_.room_low(r);
+    runs_.push_high[r] = size[r] / runs_.room_high(r);  // 0 where there is no limit
+  }
+  std::fill(rows_.value.begin(), rows_.value.end(), 0.0);
+  std::fill(rows_.stiffness.begin(), rows_.stiffness.end(), kRegular);
+  bool arrived = false;  // the last step hardly moved
+  for (int iteration = 0; iteration < kCenterIterations; ++iteration) {
+    program.multiply(runs_.value, sums_);
+    program.multiply_transposed(rows_.value, columns_);
+    double missed = 0.0, turn = 0.0;
+    for (std::size_t i = 0; i < rows; ++i) {
+      rows_.right[i] = held[i] - sums_[i];
+      missed = std::max(missed, std::fabs(rows_.right[i]));
+    }
+    if (arrived && missed < kHeld) {
+      u = runs_.value;
+      return true;
+    }
+    for (std::size_t r = 0; r < runs; ++r) {
+      runs_.gradient[r] = -columns_[r];
+      runs_.target_low[r] = size[r] - runs_.push_low[r] * runs_.room_low(r);
+      runs_.target_high[r] = runs_.push_high[r] > 0.0 ? size[r] - runs_.push_high[r] * runs_.room_high(r) : 0.0;
+    }
+    runs_.set_equations(nullptr);
+    equations_.factor(runs_.stiffness, rows_.stiffness);
+    equations_.solve(runs_.right, rows_.right, runs_.step, rows_.step);
+    runs_.follow();
+    double length = std::min(runs_.length_of_value(), runs_.length_of_push());
+    if (length < 1.0) length *= kCenterStop;
+    for (std::size_t r = 0; r < runs; ++r) {
+      const double share = std::fabs(runs_.step[r]) / std::min(runs_.room_low(r), runs_.room_high(r));
+      if (!std::isfinite(share)) return false;
+      turn = std::max(turn, share);
+    }
+    runs_.move(length, length);
+    for (std::size_t i = 0; i < rows; ++i) rows_.value[i] += length * rows_.step[i];
+    arrived = length == 1.0 && turn < kCentered;
+  }
+  return false;
+}
+
+}  // namespace pyws

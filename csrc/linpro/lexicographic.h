@@ -1,0 +1,56 @@
+// The labels of a component by three convex programs, each on the optimal face of the one before: the least residual,
+// the least sum, the least sum of squares (or the analytic centre). For what couples too much for a Newton iteration or
+// a tableau; always an answer, and how far it may be from the least.
+//
+// A face is what complementary slackness leaves: a run whose price is not 0 keeps its bound, a row whose multiplier is
+// between its bounds holds, one whose multiplier is at a bound may miss its score on that side.
+//
+// The centre is that of the face's relative interior: of the runs that are not at one bound all over the face.
+#pragma once
+
+#include <vector>
+
+#include "interior_point/interior_point.h"
+#include "linpro/dual_newton.h"
+
+namespace pyws {
+
+class Lexicographic {
+ public:
+  // The label of every run. weight: of what each row misses.
+  void solve(const RunProgram& program, const std::vector<double>& weight, bool center, std::vector<double>& label);
+
+  double gap() const { return answer_.gap * unit_; }  // residual and sum are at most this far from the least
+  bool certified() const;  // the gap and what the last program's conditions miss are rounding
+
+ private:
+  enum Run : char { kFree, kAtZero, kAtUpper };
+  enum Row : char { kHolds, kFallsShort, kExceeds };
+
+  struct Answer {
+    std::vector<double> mass;        // runs
+    double gap = 0.0, uneven = 0.0;  // the latter: the violation of the last program's conditions
+  };
+
+  void choose_unit();
+  void search(bool by_rows);
+  bool solve_within(double most, bool by_rows, bool last);
+  void build(int stage);
+  void narrow(int stage);
+  void move_to_center();
+
+  const RunProgram* program_ = nullptr;
+  const std::vector<double>* weight_ = nullptr;
+  bool center_ = false;
+  double unit_ = 1.0;  // of the masses and scores in here
+  InteriorPoint interior_;
+  std::vector<Run> run_;
+  std::vector<Row> row_;
+  std::vector<int> free_;  // runs
+  BoxProgram box_;
+  Answer answer_;
+  std::vector<double> limit_;          // runs
+  std::vector<double> inner_, first_;  // masses near the centre of the last stage: of the runs, of the free ones
+};
+
+}  // namespace pyws

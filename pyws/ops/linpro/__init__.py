@@ -1,1 +1,0 @@
-"""LinPro: the program, the solvers behind it, and what answers where they do not."""
