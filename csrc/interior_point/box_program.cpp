@@ -37,6 +37,18 @@ void BoxProgram::multiply_transposed(const std::vector<double>& y, std::vector<d
   columns.resize(runs());
 }
 
+double BoxProgram::objective(const std::vector<double>& u) const {
+  std::vector<double> sums;
+  multiply(u, sums);
+  double sum = 0.0;
+  for (std::size_t r = 0; r < runs(); ++r) sum += (cost[r] + 0.5 * curvature[r] * u[r]) * u[r];
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const double missed = rows[i].score - sums[i];
+    sum += std::max(rows[i].high * missed, rows[i].low * missed);
+  }
+  return sum;
+}
+
 double BoxProgram::violation(const std::vector<double>& u, const std::vector<double>& y) const {
   std::vector<double> columns, sums;
   multiply_transposed(y, columns);

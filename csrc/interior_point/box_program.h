@@ -33,6 +33,8 @@ struct BoxProgram {
   void multiply(const std::vector<double>& u, std::vector<double>& sums) const;                // W u
   void multiply_transposed(const std::vector<double>& y, std::vector<double>& columns) const;  // W^T y
 
+  double objective(const std::vector<double>& u) const;
+
   // The largest violation of the conditions above: by how much a step along them moves u or y.
   double violation(const std::vector<double>& u, const std::vector<double>& y) const;
   // What u costs more than the dual objective of y proves to be least; where rows are not charged for what they miss,

@@ -7,12 +7,14 @@
 namespace pyws {
 namespace {
 
-constexpr double kFirstMass = 0.1;                             // of a run, where scores are 1
-constexpr double kFirstMost = 1e3, kMost = 1e8, kMore = 30.0;  // limits of a mass without an upper bound, tried in turn
-constexpr double kHold = 1e6;                                  // charged for what a row misses that held before
-constexpr double kZero = 1e-9;                                 // of prices and multipliers
-constexpr double kCertificate = 1e-7;                          // of the gap, to what there is; of the last conditions
-constexpr double kRowWork = 3e8;                               // of a factorization by rows, for a second attempt
+constexpr double kFirstMass = 0.1;               // of a run, where scores are 1
+constexpr double kFirstMost = 1e3, kMost = 3e4;  // of a mass without an upper bound, where scores are 1
+constexpr double kHold = 1e7;                    // charged for what a row misses that held before
+constexpr double kZero = 1e-9;                   // of prices and multipliers
+constexpr double kConfined = 0.5;                // of the limit of a mass
+constexpr double kSame = 1e-7;                   // of residuals
+constexpr double kCertificate = 1e-7;            // of the gap, to what there is; of the last conditions
+constexpr double kRowWork = 1e8;                 // of a factorization by rows, for a second attempt
 
 enum Stage { kResidual, kSum, kSquares };
 
@@ -32,13 +34,12 @@ void Lexicographic::choose_unit() {
 void Lexicographic::build(int stage) {
   const RunProgram& p = *program_;
   const int runs = p.runs.count();
-  const std::vector<double>& mass = answer_.mass;
   std::vector<int> before(runs + 1, 0);  // free runs
   std::vector<double> fixed(runs + 1, 0.0);
   free_.clear();
   box_ = BoxProgram();
   double most = kZero;  // labels of about 1 make the multipliers of all stages alike
-  for (int run = 0; run < runs; ++run) most = std::max(most, mass[run] / p.runs.size(run));
+  for (int run = 0; run < runs; ++run) most = std::max(most, mass_[run] / p.runs.size(run));
   for (int run = 0; run < runs; ++run) {
     before[run + 1] = before[run] + (run_[run] == kFree);
     fixed[run + 1] = fixed[run] + (run_[run] == kAtUpper ? limit_[run] : 0.0);
@@ -74,64 +75,84 @@ void Lexicographic::move_to_center() {
   std::vector<double> size;
   for (int run : free_) size.push_back(program_->runs.size(run));
   if (!interior_.center(box_, size, program_->upper / unit_)) return;
-  for (std::size_t f = 0; f < free_.size(); ++f) answer_.mass[free_[f]] = interior_.u[f];
+  for (std::size_t f = 0; f < free_.size(); ++f) mass_[free_[f]] = interior_.u[f];
 }
 
-// False: a run has more mass than `most` allows with ease, and it is not the last attempt.
-bool Lexicographic::solve_within(double most, bool by_rows, bool last) {
+// One after the other. Where the last stages fail, what the ones before found is the answer.
+Lexicographic::Answer Lexicographic::attempt(double most, bool by_rows) {
   const RunProgram& p = *program_;
   const int runs = p.runs.count();
-  std::vector<double>& mass = answer_.mass;
   run_.assign(runs, kFree);
   row_.assign(p.rows(), kHolds);
   limit_.resize(runs);
   for (int run = 0; run < runs; ++run) limit_[run] = std::min(p.runs.size(run) * (p.upper / unit_), most);
-  BoxProgram boxes[2];
-  std::vector<int> frees[2];
-  std::vector<double> multipliers[2];
-  answer_.gap = answer_.uneven = 0.0;
-  mass.assign(runs, 0.0);
+  BoxProgram boxes[kSquares];
+  std::vector<int> frees[kSquares];
+  std::vector<double> multipliers[kSquares], masses[kSquares + 1];
+  double uneven = 0.0;
+  mass_.assign(runs, 0.0);
   inner_.assign(runs, kFirstMass);
+  int last = kResidual;
   for (int stage : {kResidual, kSum, kSquares}) {
     build(stage);
-    for (int run = 0; run < runs; ++run) mass[run] = run_[run] == kAtUpper ? limit_[run] : 0.0;
-    if (free_.empty()) break;
-    first_.clear();
-    for (int run : free_) first_.push_back(inner_[run]);
-    interior_.solve(box_, first_, by_rows);
-    for (std::size_t f = 0; f < free_.size(); ++f) {
-      const int run = free_[f];
-      mass[run] = interior_.u[f];
-      inner_[run] = interior_.inner[f];
-      if (!last && limit_[run] == most && mass[run] > (stage == kResidual ? 0.99 : 0.5) * most) return false;
+    for (int run = 0; run < runs; ++run) mass_[run] = run_[run] == kAtUpper ? limit_[run] : 0.0;
+    last = stage;
+    if (!free_.empty()) {
+      first_.clear();
+      for (int run : free_) first_.push_back(inner_[run]);
+      interior_.solve(box_, first_, by_rows);
+      for (std::size_t f = 0; f < free_.size(); ++f) {
+        mass_[free_[f]] = interior_.u[f];
+        inner_[free_[f]] = interior_.inner[f];
+      }
+      uneven = interior_.violation;
+      if (stage == kSquares && center_) move_to_center();
     }
-    if (stage == kSquares) {
-      answer_.uneven = interior_.violation;
-      break;
-    }
+    masses[stage] = mass_;
+    if (stage == kSquares || free_.empty()) break;
     boxes[stage] = box_;
     frees[stage] = free_;
     multipliers[stage] = interior_.y;
     narrow(stage);
   }
-  if (center_ && !free_.empty()) move_to_center();
-  for (int stage : {kResidual, kSum}) {
-    if (frees[stage].empty()) continue;
-    first_.clear();
-    for (int run : frees[stage]) first_.push_back(mass[run]);
-    answer_.gap += std::max(0.0, boxes[stage].duality_gap(first_, multipliers[stage], stage == kResidual));
+  Answer found;
+  for (int stage = last; stage >= kResidual; --stage) {
+    Answer answer{masses[stage], boxes[kResidual].objective(masses[stage]), 0.0, stage == last ? uneven : INFINITY,
+                  false};
+    for (int run = 0; run < runs; ++run) answer.confined |= limit_[run] == most && answer.mass[run] > kConfined * most;
+    for (int proof = kResidual; proof < last && proof < kSquares; ++proof) {
+      first_.clear();
+      for (int run : frees[proof]) first_.push_back(answer.mass[run]);
+      answer.gap += std::max(0.0, boxes[proof].duality_gap(first_, multipliers[proof], proof == kResidual));
+    }
+    if (stage == last || better(answer, found)) found = answer;
   }
-  return true;
+  return found;
 }
 
-void Lexicographic::search(bool by_rows) {
-  double most = kFirstMost;
-  while (!solve_within(most, by_rows, most * kMore > kMost)) most *= kMore;
+Lexicographic::Answer Lexicographic::search(bool by_rows) {
+  const Answer found = attempt(kFirstMost, by_rows);
+  if (!found.confined) return found;
+  const Answer second = attempt(kMost, by_rows);
+  return better(second, found) ? second : found;
 }
 
-bool Lexicographic::certified() const {
-  const double there_is = std::accumulate(answer_.mass.begin(), answer_.mass.end(), static_cast<double>(row_.size()));
-  return answer_.gap <= kCertificate * there_is && answer_.uneven <= kCertificate;
+// What a gap may be by rounding.
+double Lexicographic::rounding(const Answer& answer) const {
+  return kCertificate * std::accumulate(answer.mass.begin(), answer.mass.end(), static_cast<double>(program_->rows()));
+}
+
+bool Lexicographic::exact(const Answer& answer) const {
+  return answer.gap <= rounding(answer) && answer.uneven <= kCertificate;
+}
+
+// Proved, or of less residual, or where rounding hides which has less, of a smaller gap.
+bool Lexicographic::better(const Answer& answer, const Answer& other) const {
+  const bool proved = exact(answer) && !answer.confined, other_proved = exact(other) && !other.confined;
+  if (proved != other_proved) return proved;
+  const double near = kSame * (answer.residual + other.residual);
+  if (std::fabs(answer.residual - other.residual) > near) return answer.residual < other.residual;
+  return answer.gap + rounding(answer) < other.gap;
 }
 
 void Lexicographic::solve(const RunProgram& program, const std::vector<double>& weight, bool center,
@@ -140,12 +161,15 @@ void Lexicographic::solve(const RunProgram& program, const std::vector<double>& 
   weight_ = &weight;
   center_ = center;
   choose_unit();
-  search(false);
+  if (!(unit_ > 0.0)) {  // no label has a size that scores of this size could tell from 0
+    answer_ = Answer();
+    return label.assign(program.runs.count(), 0.0);
+  }
+  answer_ = search(false);
   const NewtonEquations& equations = interior_.equations();
-  if (!certified() && !equations.by_rows() && equations.row_work() < kRowWork) {
-    const Answer before = answer_;
-    search(true);
-    if (before.gap < answer_.gap) answer_ = before;
+  if (!exact(answer_) && equations.row_work() < kRowWork) {
+    const Answer by_rows = search(true);
+    if (better(by_rows, answer_)) answer_ = by_rows;
   }
   label.resize(answer_.mass.size());
   for (std::size_t run = 0; run < label.size(); ++run)

@@ -5,6 +5,9 @@
 // A face is what complementary slackness leaves: a run whose price is not 0 keeps its bound, a row whose multiplier is
 // between its bounds holds, one whose multiplier is at a bound may miss its score on that side.
 //
+// Rows whose margins cancel each other's insides can ask for masses without measure for a little residual less. Where
+// there is no upper bound, a run has at most 30,000 times the greatest score; what wants more is not certified.
+//
 // The centre is that of the face's relative interior: of the runs that are not at one bound all over the face.
 #pragma once
 
@@ -20,24 +23,30 @@ class Lexicographic {
   // The label of every run. weight: of what each row misses.
   void solve(const RunProgram& program, const std::vector<double>& weight, bool center, std::vector<double>& label);
 
-  double gap() const { return answer_.gap * unit_; }  // residual and sum are at most this far from the least
-  bool certified() const;  // the gap and what the last program's conditions miss are rounding
+  // By how much residual and sum may exceed the least; where masses are limited, the least of limited masses.
+  double gap() const { return answer_.gap * unit_; }
+  bool certified() const { return exact(answer_) && !answer_.confined; }
 
  private:
   enum Run : char { kFree, kAtZero, kAtUpper };
   enum Row : char { kHolds, kFallsShort, kExceeds };
 
   struct Answer {
-    std::vector<double> mass;        // runs
-    double gap = 0.0, uneven = 0.0;  // the latter: the violation of the last program's conditions
+    std::vector<double> mass;  // runs
+    double residual = 0.0, gap = 0.0;
+    double uneven = 0.0;    // the violation of the last program's conditions
+    bool confined = false;  // a run has as much mass as it may, or next to it, where there is no upper bound
   };
 
   void choose_unit();
-  void search(bool by_rows);
-  bool solve_within(double most, bool by_rows, bool last);
+  Answer attempt(double most, bool by_rows);
+  Answer search(bool by_rows);
   void build(int stage);
   void narrow(int stage);
   void move_to_center();
+  double rounding(const Answer& answer) const;
+  bool exact(const Answer& answer) const;
+  bool better(const Answer& answer, const Answer& other) const;
 
   const RunProgram* program_ = nullptr;
   const std::vector<double>* weight_ = nullptr;
@@ -49,7 +58,7 @@ class Lexicographic {
   std::vector<int> free_;  // runs
   BoxProgram box_;
   Answer answer_;
-  std::vector<double> limit_;          // runs
+  std::vector<double> mass_, limit_;   // runs
   std::vector<double> inner_, first_;  // masses near the centre of the last stage: of the runs, of the free ones
 };
 

@@ -14,7 +14,7 @@
 // label_offsets  (groups+1,) of the labels
 // objective      (groups,) sum g of the answer;  residual (groups,) l1, in the units of the scores
 // gap            (groups,) by how much residual and sum may exceed the least, by duality: of the components that only
-//                lexicographic.h solved, rounding unless the status is kApproximate
+//                lexicographic.h solved, rounding unless the status is kApproximate, and there of limited masses
 // status         (groups,) LinproStatus;  components (groups,) parts that share no snippet
 //
 // How        snippets with equal columns of W are one variable; segments that share no snippet do not meet; one segment

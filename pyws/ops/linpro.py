@@ -25,7 +25,7 @@ class Status(IntEnum):
     OPTIMAL = 0  #: every segment's row holds: the linear program of the paper, solved
     RELAXED = 1  #: no labels satisfy all rows; these have the least l1 residual, and among those the least mass
     EMPTY = 2  #: no segments: zeros
-    APPROXIMATE = 3  #: labels within their bounds whose residual and sum may exceed the least by the gap
+    APPROXIMATE = 3  #: as RELAXED, but among labels of limited size, or as far as the gap says
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Labels:
     status : (groups,) int64, :class:`Status`
     components : (groups,) int64, parts whose segments share no snippet
     gap : (groups,) float64, by how much residual and objective may exceed the least, shown by duality; 0 or rounding
-        but for APPROXIMATE
+        but for APPROXIMATE, and there among labels of limited size
     """
 
     labels: Tensor
@@ -121,10 +121,12 @@ def linpro(
     that share no snippet are solved apart, a lone one in closed form. The rest goes to a Newton iteration on one
     multiplier a segment (exact regularisation: Friedlander, Tseng 2007), rows that contradict each other to a dense
     bounded simplex, and what is too large for either, or ill-conditioned, to an interior-point method (Mehrotra 1992)
-    on the face of the least residual, then of the least mass. Answers are certified (rows, bounds, reduced costs);
-    where rounding leaves more than 1e-7 of what there is, the status is APPROXIMATE and ``gap`` says by how much. There
-    is an answer for every finite score; scores count up to 1e300 in magnitude. The same bits for any order of segments,
-    any batch composition and any number of threads.
+    on the face of the least residual, then of the least mass. Answers are certified (rows, bounds, reduced costs).
+    Where margins cancel insides, rows that contradict each other ask for labels without measure for a little less
+    residual; without an upper bound the interior-point method limits the mass of snippets that share their column to
+    30,000 times the greatest score. Where that limit matters, or rounding leaves more than 1e-7 of what there is, the
+    status is APPROXIMATE. There is an answer for every finite score; scores count up to 1e300 in magnitude. The same
+    bits for any order of segments, any batch composition and any number of threads.
     CUDA tensors are solved on the host.
     Source: Zhou et al., Improving Weakly Supervised Temporal Action Localization by Bridging Train-Test Gap in Pseudo
     Labels, CVPR 2023, section 3.2.
