@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -67,6 +68,18 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 def check_regular(path: str | os.PathLike[str]) -> None:
     """As :func:`open_regular`, before a library opens the file itself."""
     open_regular(path).close()
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of the contents of a regular file, in hexadecimal.
+
+    Raises
+    ------
+    DataError : not a regular file
+    OSError : missing or not to be read
+    """
+    with open_regular(path) as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def open_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str = "strict") -> TextIO:

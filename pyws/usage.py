@@ -192,17 +192,28 @@ def _without(command: Callable[..., Any], hidden: Sequence[str]) -> Callable[...
     """The command as tyro sees it, less some of its options and the Examples of its docstring."""
     import tyro
 
+    def without(each: inspect.Parameter) -> inspect.Parameter:
+        hint: Any = each.annotation
+        return each.replace(annotation=Annotated[hint, tyro.conf.Suppress]) if each.name in hidden else each
+
+    found = with_parameters(command, without)
+    found.__doc__ = re.sub(r"^\s*Examples\n\s*-+\n.*\Z", "", inspect.getdoc(command) or "", flags=re.M | re.S)
+    return found
+
+
+def with_parameters(
+    command: Callable[..., Any], change: Callable[[inspect.Parameter], inspect.Parameter]
+) -> Callable[..., Any]:
+    """A function that is never called, whose parameters are those of ``command`` after ``change``, for tyro to read."""
+
     def stand_in(*positional: Any, **named: Any) -> None:
         raise AssertionError("never called")
 
     hints = get_type_hints(command, include_extras=True)
-    for key in hidden:
-        hints[key] = Annotated[hints[key], tyro.conf.Suppress]
     signature = inspect.signature(command)
-    parameters = [each.replace(annotation=hints[key]) for key, each in signature.parameters.items()]
-    stand_in.__doc__ = re.sub(r"^\s*Examples\n\s*-+\n.*\Z", "", inspect.getdoc(command) or "", flags=re.M | re.S)
+    parameters = [change(each.replace(annotation=hints[key])) for key, each in signature.parameters.items()]
     stand_in.__name__ = stand_in.__qualname__ = command.__name__
-    stand_in.__annotations__ = hints
+    stand_in.__annotations__ = {**hints, **{each.name: each.annotation for each in parameters}}
     stand_in.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return stand_in
 

@@ -29,7 +29,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(Small3D(3).state_dict(), folder / "clips.pth")
     torch.save(EfficientNetLite(classes=3).state_dict(), folder / "images.pth")
     (folder / "labels.txt").write_text("\n".join(LABELS))
-    (folder / "actions.txt").write_text("clapping\nwaving\nhopping\n")
+    (folder / "actions.txt").write_text("clapping\nwaving, greeting\nhopping\n")
     return folder
 
 

@@ -32,13 +32,13 @@ def show(
     """
     from pyws import cli
     from pyws.settings import toml_lines
-    from pyws.usage import UsageError
+    from pyws.usage import UsageError, with_parameters
 
     words = json.loads(command) if command.startswith("[") else command.split()
     name, rest = cli.split(words)
     if name is None:
         raise UsageError("needs the command to show, e.g. pyws config show segments train")
-    arguments = cli.parse(name, rest, _without_needs(cli.load(name)))
+    arguments = cli.parse(name, rest, with_parameters(cli.load(name), _without_need))
     hints = get_type_hints(cli.load(name), include_extras=True)
     options = [key for key in arguments if key != "common" and _POSITIONAL not in get_args(hints[key])]
     settings = {key: arguments[key] for key in options}
@@ -47,21 +47,12 @@ def show(
     return json.loads(json.dumps(plain, default=lambda value: str(value) if isinstance(value, Path) else list(value)))
 
 
-def _without_needs(command: Any) -> Any:
-    """The command as a function that needs none of its arguments."""
-
-    def stand_in(**named: Any) -> None:
-        raise AssertionError("never called")
-
-    hints = get_type_hints(command, include_extras=True)
-    parameters = []
-    for key, each in inspect.signature(command).parameters.items():
-        if each.default is inspect.Parameter.empty:
-            base, *marks = get_args(hints[key]) if get_origin(hints[key]) is Annotated else (hints[key],)
-            optional = (base | None, *marks)
-            hints[key] = Annotated[optional]
-            each = each.replace(default=None)
-        parameters.append(each.replace(annotation=hints[key], kind=inspect.Parameter.KEYWORD_ONLY))
-    stand_in.__annotations__ = hints
-    stand_in.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return stand_in
+def _without_need(each: inspect.Parameter) -> inspect.Parameter:
+    """The parameter as an option that may be left out."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    if each.default is not inspect.Parameter.empty:
+        return each.replace(kind=kind)
+    hint = each.annotation
+    base, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    optional = (base | None, *marks)
+    return each.replace(annotation=Annotated[optional], default=None, kind=kind)

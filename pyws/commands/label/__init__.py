@@ -136,7 +136,7 @@ def label(
         _write_tags(out / "features/tags.csv", tagged, actions, document["features"]["videos"])
     if by_kind["known action"]:
         document["known"] = _known(out, by_kind["known action"], quietly)
-        chosen = {route.tag for route in by_kind["known action"]}
+        chosen = {route.tag: clips.labels[route.classes[0]] for route in by_kind["known action"]}
         _maps(tagged, chosen, out, network, weights, network_labels, document["features"]["videos"], quietly)
     if by_kind["action"]:
         document["segments"] = _learned(out, choices.epochs, quietly)
@@ -205,24 +205,21 @@ def _known(out: Path, routes: Sequence[Any], common: Common) -> dict[str, Any]:
 
 
 def _maps(
-    tagged: Mapping[Path, Sequence[str]], wanted: set[str], out: Path, network: str, weights: str,
+    tagged: Mapping[Path, Sequence[str]], wanted: Mapping[str, str], out: Path, network: str, weights: str,
     labels: Path | None, done: Mapping[str, Mapping[str, Any]], common: Common,
 ) -> None:  # fmt: skip
-    """3D Grad-CAM of every known action of every video, where it is not there yet."""
+    """3D Grad-CAM of every known action of every video, where it is not there yet; ``wanted`` names the classes."""
     from pyws.commands.masks.maps import maps
     from pyws.data.video.sources import name_of
-    from pyws.models.classifiers import load_classifier
     from pyws.models.video_networks import VIDEO_NETWORKS
 
     if network not in VIDEO_NETWORKS:
         return
-    names = load_classifier(network, weights, labels).labels
     for video, tags in tagged.items():
         for tag in [tag for tag in tags if tag in wanted and "error" not in done[name_of(video)]]:
             folder = out / "maps" / name_of(video) / tag.replace("/", "-")
             if not (folder / "maps.json").is_file():
-                label = next(name for name in names if name.casefold() == tag.casefold())
-                maps(video, folder, network, weights, labels, label, common=common)  # type: ignore[arg-type]
+                maps(video, folder, network, weights, labels, wanted[tag], common=common)  # type: ignore[arg-type]
 
 
 def _learned(out: Path, epochs: int, common: Common) -> dict[str, Any]:

@@ -82,9 +82,7 @@ def train(
 
 def open_first_classifier(init: Path, weights: str, labels: Path | None) -> Any:
     """The classifier of the first stage, which its manifest names."""
-    import hashlib
-
-    from pyws.files import read_json
+    from pyws.files import file_sha256, read_json
     from pyws.models.classifiers import load_classifier
 
     parameters = read_json(init / "manifest.json")["parameters"]
@@ -95,10 +93,7 @@ def open_first_classifier(init: Path, weights: str, labels: Path | None) -> Any:
             raise
         why = "the selection rule uses the classifier of pyws masks init; give its file"
         raise ValueError(f"classifier_weights: {why} ({error})") from error
-    if (
-        classifier.file is None
-        or hashlib.sha256(classifier.file.read_bytes()).hexdigest() != parameters["weights_sha256"]
-    ):
+    if classifier.file is None or file_sha256(classifier.file) != parameters["weights_sha256"]:
         raise ValueError(f"classifier_weights: must be the file that pyws masks init was given, got another: {weights}")
     if classifier.frames:
         raise ValueError(f"classifier_weights: must be a classifier of images, got {classifier.name}, of clips")

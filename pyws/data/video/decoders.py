@@ -197,8 +197,9 @@ def _forward(frames: Iterator[tuple[int, Any]], target: int) -> tuple[int, Any]:
 class Torchcodec:
     """Decodes a file from the nearest key frame on, so that a few frames of a long video take little time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, packets: PyAV | None = None) -> None:
         self.path = path
+        self._packets = packets or PyAV(path)
 
     def count(self) -> int | None:
         """How many frames the file has; None where torchcodec is not installed or does not decode all of them.
@@ -208,7 +209,7 @@ class Torchcodec:
         """
         if _video_decoder() is None:
             return None
-        stamps = PyAV(self.path).stamps
+        stamps = self._packets.stamps
         if stamps is None:
             return None
         try:
@@ -241,7 +242,8 @@ def open_decoder(path: Path) -> tuple[PyAV | Torchcodec, int]:
     ------
     DataError : the file is unreadable, truncated, a playlist, has no picture, or is beyond MAX_PIXELS or MAX_FRAMES
     """
-    pyav, torchcodec = PyAV(path), Torchcodec(path)
+    pyav = PyAV(path)
+    torchcodec = Torchcodec(path, pyav)
     count = torchcodec.count()
     return (pyav, pyav.count()) if count is None else (torchcodec, count)
 

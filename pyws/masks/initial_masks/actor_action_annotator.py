@@ -7,7 +7,6 @@ maps decide which pair a superpixel belongs to.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from pyws import ops
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.clips import Clip, MapRule, clips_of
 from pyws.data.video.frames import FrameFolder, VideoFile
+from pyws.files import file_sha256
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.annotator import Chunk, InitialMasks
 from pyws.masks.initial_masks.cam_to_mask import Scope, class_masks, cut_maps, scaled_maps
@@ -148,9 +148,9 @@ class ActorActionAnnotator:
         return {
             "classifier": first.classifier.name,
             "layer": first.classifier.layer,
-            "weights_sha256": _sha256(first.weights),
+            "weights_sha256": file_sha256(first.weights),
             "action_classifier": self.action.classifier.name if self.action else None,
-            "action_weights_sha256": _sha256(self.action.weights) if self.action else None,
+            "action_weights_sha256": file_sha256(self.action.weights) if self.action else None,
             "clip_frames": self.frames,
             "tags": [
                 {"id": index, "tag": name, "classes": [first.classes[index]]}
@@ -294,7 +294,3 @@ def _maps_of(classifier: Classifier, device: torch.device | None) -> int:
     clip = torch.zeros(1, classifier.frames, classifier.stride, classifier.stride, 3, dtype=torch.uint8, device=device)
     with GradCAM(classifier.model, classifier.layer) as cam:
         return cam(classifier.prepare(clip, classifier.stride), 0).shape[1]
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

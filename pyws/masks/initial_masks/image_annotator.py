@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyws.data.tagged.label_space import LabelSpace, object_labels
 from pyws.data.video.frames import FrameFolder, VideoFile
+from pyws.files import file_sha256
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.annotator import Chunk, InitialMasks
 from pyws.masks.initial_masks.cam_to_mask import initial_masks, refine_masks, scaled_maps
@@ -50,7 +51,7 @@ class ImageAnnotator:
         return {
             "classifier": self.classifier.name,
             "layer": self.classifier.layer,
-            "weights_sha256": hashlib.sha256(self.weights.read_bytes()).hexdigest(),
+            "weights_sha256": file_sha256(self.weights),
             "labels_sha256": hashlib.sha256(labels).hexdigest(),
             "tags": [
                 {"id": index, "tag": tag, "classes": classes}

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,9 +63,9 @@ def annotate(
     DataError : a bad video (see ``on_error``), two videos of one name, a video without a tag or with one outside the
         label space, or ``out`` belongs to a run with other parameters or is being written by another one
     """
-    names = [video.name for video in videos]
+    count = Counter(video.name for video in videos)
     for video in videos:
-        if names.count(video.name) > 1:
+        if count[video.name] > 1:
             raise DataError(video.name, "two videos have this name, and so would their masks")
         if not video.tags:
             raise DataError(video.name, "has no tag")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ def refine_annotations(
     parameters = {**data.parameters, "refinement": refinement}
     with open_annotations(out, parameters, data.space.document()) as manifest:
         entries = manifest.document["videos"]
-        for video in data.tags:
-            frames = [frame for frame in data.frames if frame.video == video]
+        for video, group in groupby(data.frames, key=lambda frame: frame.video):
+            frames = list(group)
             files = [frame.png(out / "pa/v0") for frame in frames]
             before = digest(frame.png(source) for frame in frames)
             done = entries.get(video, {})

@@ -16,7 +16,7 @@ from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, in_order, open_frames, read_image, read_mask
 from pyws.errors import DataError
-from pyws.files import atomic_write
+from pyws.files import atomic_write, file_sha256
 from pyws.masks.initial_masks.pipeline import FORMAT
 from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.run_manifest import read_manifest
@@ -146,7 +146,7 @@ def digest(files: Iterable[Path]) -> str:
     total = hashlib.sha256()
     for file in files:
         try:
-            total.update(hashlib.sha256(file.read_bytes()).digest())
+            total.update(bytes.fromhex(file_sha256(file)))
         except OSError as error:
             raise DataError(file, f"cannot be read: {error.strerror or error}") from error
     return total.hexdigest()

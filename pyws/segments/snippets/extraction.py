@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from pyws.data.features.listing import checked_name
 from pyws.data.video.sampled import SampledVideo
 from pyws.data.video.sources import name_of
 from pyws.errors import DataError
-from pyws.files import only_writer, write_json
+from pyws.files import file_sha256, only_writer, write_json
 from pyws.progress import track
 from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import Sampling, WindowReader, source_of
@@ -63,10 +62,10 @@ def extract(
     DataError : a bad video (see ``on_error``), two videos of one name, or another run writes to the folder
     """
     names = [checked_name(path, name_of(path)) for path in videos]
-    for name in names:
-        if names.count(name) > 1:
-            twins = [str(path) for path, other in zip(videos, names, strict=True) if other == name]
-            raise DataError(twins[0], f"has the name of {twins[1]}, and so would their features; rename one")
+    named: dict[str, Path] = {}
+    for path, name in zip(videos, names, strict=True):
+        if (other := named.setdefault(name, path)) is not path:
+            raise DataError(other, f"has the name of {path}, and so would their features; rename one")
     made = _settings(network, sampling, scores)
     found: dict[str, dict[str, Any]] = {}
     manifest = {"format": FORMAT, **made, "videos": found}
@@ -96,7 +95,7 @@ def extract(
 def _settings(network: SnippetNetwork, sampling: Sampling, scores: bool) -> dict[str, Any]:
     """Everything that the features depend on beside the videos."""
     classifier = network.classifier
-    digest = hashlib.sha256(classifier.file.read_bytes()).hexdigest() if classifier.file else "random"
+    digest = file_sha256(classifier.file) if classifier.file else "random"
     view = {"resize": list(classifier.resize), "crop": classifier.crop, "short_side": classifier.short_side}
     return {
         "network": classifier.name,
