@@ -27,6 +27,19 @@ def test_a_dry_run_drives_every_kernel_and_says_what_it_skips(tmp_path: Path) ->
     assert (tmp_path / "table.md").read_text().count("| skipped |") == len(steps)
 
 
+def test_where_a_vital_step_fails_what_follows_is_skipped_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "broken-1.0-py3-none-any.whl").write_bytes(b"no wheel")
+    done = gpu("--out", tmp_path, "--wheels", tmp_path, "--steps", "wheels,kernels,segments")
+    assert done.returncode == 1, done.stdout + done.stderr
+    wheels, kernels, segments = json.loads((tmp_path / "results.json").read_text())["steps"]
+    assert (wheels["name"], wheels["status"]) == ("wheels", "failed")
+    assert (
+        (kernels["status"], kernels["note"])
+        == (segments["status"], segments["note"])
+        == ("skipped", "wheels did not pass")
+    )
+
+
 def test_an_unknown_step_is_refused(tmp_path: Path) -> None:
     done = gpu("--out", tmp_path, "--steps", "kernels,nothing")
     assert done.returncode != 0

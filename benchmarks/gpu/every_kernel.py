@@ -1,4 +1,7 @@
-"""Runs every family of CUDA kernels once on small inputs and compares with the CPU: --device cuda or emulated."""
+"""Runs every CUDA launcher once on small inputs and compares with the CPU: --device cuda or emulated.
+
+A launcher of the compiled core that no case reaches is an error.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,7 @@ CASES: dict[str, Callable[[Callable[[Tensor], Tensor]], Any]] = {
     "propose_segments": lambda to: ops.propose_segments(to(SCORES.T.contiguous()), to(OFFSETS)),
     "fuse_segments": lambda to: ops.fuse_segments(segments(to), 0.25, 0.1),
     "suppress_segments": lambda to: ops.suppress_segments(segments(to), 0.4),
+    "snippet_classes": lambda to: ops.snippet_classes(segments(to), to(torch.tensor([99, 5, 99]))),
     "class_mean": lambda to: ops.class_mean(to(SCORES.T.contiguous()), to(torch.arange(60) % 4), 4),
 }  # fmt: skip
 
@@ -63,32 +67,50 @@ def tensors(result: Any) -> list[Tensor]:
     return [each for part in parts if not isinstance(part, (int, float, str, type(None))) for each in tensors(part)]
 
 
-def on_device(case: Callable[[Callable[[Tensor], Tensor]], Any], device: str) -> Any:
-    if device == "cuda":
-        result = case(lambda tensor: tensor.cuda())
-        torch.cuda.synchronize()
-        return result
+class Recorder:
+    """A compiled module that notes which of its CUDA launchers are called."""
+
+    def __init__(self, module: Any) -> None:
+        self.module, self.called = module, set[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.endswith("_cuda"):
+            self.called.add(name)
+        return getattr(self.module, name)
+
+    def not_called(self) -> list[str]:
+        return sorted({name for name in dir(self.module) if name.endswith("_cuda")} - self.called)
+
+
+def emulated_kernels() -> Recorder:
+    """The emulated kernels, put in the place of the CPU's from here on."""
     sys.path.insert(0, str(TESTS))
     import emulation
 
-    before = _library.BACKEND
-    _library.BACKEND = _library.KernelBackend(emulation.load(), "_cuda", lambda: 0)
-    try:
-        return case(lambda tensor: tensor)
-    finally:
-        _library.BACKEND = before
+    recorder = Recorder(emulation.load())
+    _library.BACKEND = _library.KernelBackend(recorder, "_cuda", lambda: 0)  # type: ignore[arg-type]
+    return recorder
+
+
+def cuda_kernels() -> Recorder:
+    _library._C = Recorder(_library._C)
+    return _library._C
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=["cuda", "emulated"], default="cuda")
     device = parser.parse_args().device
+    expected = {name: tensors(case(lambda tensor: tensor)) for name, case in CASES.items()}
+    kernels = cuda_kernels() if device == "cuda" else emulated_kernels()
     for name, case in CASES.items():
-        found, expected = tensors(on_device(case, device)), tensors(case(lambda tensor: tensor))
-        assert len(found) == len(expected) > 0, name
-        for left, right in zip(found, expected, strict=True):
+        found = tensors(case(lambda tensor: tensor.cuda() if device == "cuda" else tensor))
+        assert len(found) == len(expected[name]) > 0, name
+        for left, right in zip(found, expected[name], strict=True):
             torch.testing.assert_close(left, right, msg=lambda text, name=name: f"{name}: {text}")
         print(f"{name} agrees with the CPU", flush=True)
+    if missing := kernels.not_called():
+        sys.exit(f"no case reaches {', '.join(missing)}")
     print(f"{len(CASES)} operations ran on {device}")
 
 
