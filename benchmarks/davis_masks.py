@@ -1,4 +1,4 @@
-"""WS^2 on real videos: DAVIS-2016 sequences, each tagged with its object. Prints the tables of docs/masks.md.
+"""WS^2 on real videos: DAVIS-2016 sequences, each tagged with its object. Prints the tables of docs/results/.
 
 python benchmarks/davis_masks.py prepare DAVIS WORK        tags.csv; frames and truth at 427x240, every fifth
 pyws masks init ... --motion && pyws masks refine WORK/first -o WORK/refined

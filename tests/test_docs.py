@@ -14,7 +14,8 @@ from pyws import cli, usage
 
 ROOT = Path(__file__).parent.parent
 SPAN = re.compile(r"`([^`\n]+)`")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
 
 
 def blocks(page, language):
@@ -30,7 +31,12 @@ def commands():
         for line in lines + spans:
             words = shlex.split(line, comments=True)
             if words[:1] == ["pyws"] and (line in lines or len(words) > 3):
-                yield page.name, words[1:]
+                yield name_of(page), words[1:]
+
+
+def name_of(page):
+    """A page of docs/ by its path there."""
+    return str(page.relative_to(DOCS if DOCS in page.parents else ROOT))
 
 
 def joined(block):
@@ -81,7 +87,7 @@ def test_options_in_the_text_exist(capsys, monkeypatch):
     }
     for page in PAGES:
         shown = {name for span in SPAN.findall(page.read_text()) for name in option.findall(span)}
-        assert shown <= known, f"{page.name} shows options that no command has: {sorted(shown - known)}"
+        assert shown <= known, f"{name_of(page)} shows options that no command has: {sorted(shown - known)}"
 
 
 class Tiny(torch.nn.Module):
@@ -114,19 +120,21 @@ def videos(folder):
 
 
 GIVEN = {  # what each Python block of a page takes for granted
-    "mask-data.md": [videos],
-    "masks.md": [
+    "reference/mask-data.md": [videos],
+    "how-to/first-masks.md": [
         lambda folder: {"model": Tiny().eval(), "clips": torch.rand(1, 3, 16, 16)},
         lambda folder: {"maps": torch.rand(1, 20, 30), "superpixels": labels(320, 480)},
-        lambda folder: {"prediction": labels(8, 8), "annotation": labels(8, 8), "superpixels": labels(8, 8)},
-        lambda folder: {"pyws": pyws, "images": torch.rand(1, 3, 48, 64)},
     ],
-    "training.md": [features],
+    "how-to/train-masks.md": [
+        lambda folder: {"prediction": labels(8, 8), "annotation": labels(8, 8), "superpixels": labels(8, 8)},
+    ],
+    "how-to/superpixels.md": [lambda folder: {"pyws": pyws, "images": torch.rand(1, 3, 48, 64)}],
+    "how-to/train-segments.md": [features],
 }
 
 
 def test_python_blocks_are_known():
-    shown = {page.name: len(blocks(page, "python")) for page in PAGES if page.name != "README.md"}
+    shown = {name_of(page): len(blocks(page, "python")) for page in PAGES if page.parent != ROOT}
     assert {name: count for name, count in shown.items() if count} == {name: len(GIVEN[name]) for name in GIVEN}
 
 
