@@ -248,6 +248,24 @@ def test_common_tags_of_imagenet() -> None:
     assert resolve_tag("black swan", labels)[1] == [100]
 
 
+def test_words_that_classes_are_kinds_of() -> None:
+    weights = pytest.importorskip("torchvision.models").ResNet18_Weights
+    labels = weights.DEFAULT.meta["categories"]
+    named = {
+        tag: (resolve_tag(tag, labels).found, [labels[index] for index in resolve_tag(tag, labels).classes])
+        for tag in ("Phone", "buses", "dogs", "bear", "swan")
+    }
+    assert named["Phone"] == ("branch", ["cellular telephone", "dial telephone", "pay-phone"])
+    assert named["buses"] == ("branch", ["minibus", "school bus", "trolleybus"])
+    assert (named["dogs"][0], len(named["dogs"][1])) == ("group", 118)
+    assert named["bear"] == ("branch", ["brown bear", "American black bear", "ice bear", "sloth bear"])
+    assert named["swan"] == ("branch", ["black swan"])
+    for action in ("drink", "person"):  # more often a verb; people
+        with pytest.raises(ValueError, match="is not among the 1000 labels"):
+            resolve_tag(action, labels)
+    assert resolve_tag("Phone", (*LABELS[1:], "pay-phone")).found == "word"  # other labels than ImageNet's
+
+
 def test_palette_png(tmp_path: Path) -> None:
     ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
     write_mask(tmp_path / "a.png", ids)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pyws.files import read_text
+
 # Classes of ImageNet-1k (first and last index, both included) that a common tag means: the actors of A2D and the
-# classes of YouTube-Objects. ImageNet names breeds and makes, never "dog" or "car".
+# classes of YouTube-Objects, where they are not all that WordNet has below the word. ImageNet names breeds and makes,
+# never "dog" or "car".
 IMAGENET_TAGS = {
     "aeroplane": [(404, 404), (895, 895)],
     "airplane": [(404, 404), (895, 895)],
@@ -26,6 +31,8 @@ IMAGENET_TAGS = {
     "train": [(466, 466), (547, 547), (705, 705), (820, 820)],
 }  # fmt: skip
 
+BRANCHES = Path(__file__).with_name("imagenet_branches.txt")
+
 MIN_OTHER = 0.05  # mean score below which a tag that the video does not have is no news
 LOW_SCORE = 0.01  # mean probability below which a classifier does not see a tag; chance is 0.001 for ImageNet
 _PEOPLE = frozenset(
@@ -39,9 +46,9 @@ class TagClasses(NamedTuple):
 
     name: str
     classes: list[int]
-    found: Literal["given", "synonym", "group", "word"]
-    """By numbers, as a synonym of a class, as a common tag, or as one word of a longer name, which may be another
-    thing ("running" finds "running shoe")."""
+    found: Literal["given", "synonym", "group", "branch", "word"]
+    """By numbers, as a synonym of a class, as a common tag, as a word of WordNet that classes are kinds of, or as one
+    word of a longer name, which may be another thing ("running" finds "running shoe")."""
 
     def warning(self, labels: Sequence[str]) -> str | None:
         """What to look at before masks of the tag are believed; None where its name is that of a class."""
@@ -61,7 +68,8 @@ def resolve_tag(tag: str, labels: Sequence[str]) -> TagClasses:
 
     1. classes one of whose synonyms is the name;
     2. where the labels are ImageNet's, the groups above for common tags;
-    3. classes that have all words of the name among theirs ("swan" finds "black swan").
+    3. there, the classes that are kinds of it by WordNet 3.0 ("vehicle"), also of a plural ("dogs");
+    4. classes that have all words of the name among theirs ("swan" finds "black swan").
 
     Parameters
     ----------
@@ -87,10 +95,13 @@ def resolve_tag(tag: str, labels: Sequence[str]) -> TagClasses:
         return TagClasses(name, _listed_classes(tag, listed, len(labels)), "given")
     wanted = name.lower()
     synonyms = [[synonym.strip().lower() for synonym in label.split(",")] for label in labels]
-    found: Literal["synonym", "group", "word"] = "synonym"
+    found: Literal["synonym", "group", "branch", "word"] = "synonym"
     classes = [index for index, names in enumerate(synonyms) if wanted in names]
     if not classes and _is_imagenet(synonyms):
-        found, classes = "group", _of_ranges(IMAGENET_TAGS.get(wanted, []))
+        names = [wanted, *_singulars(wanted)]
+        found, classes = "group", next((_of_ranges(IMAGENET_TAGS[one]) for one in names if one in IMAGENET_TAGS), [])
+        if not classes:
+            found, classes = "branch", next((list(_branches()[one]) for one in names if one in _branches()), [])
     if not classes:
         found = "word"
         words = set(wanted.split())
@@ -145,6 +156,20 @@ def common_tags(labels: Sequence[str]) -> dict[str, list[int]]:
 
 def _of_ranges(ranges: Sequence[tuple[int, int]]) -> list[int]:
     return [index for first, last in ranges for index in range(first, last + 1)]
+
+
+def _singulars(word: str) -> list[str]:
+    """What a word may be the plural of."""
+    ends = (("s", ""), ("es", ""), ("ies", "y"))
+    return [word[: -len(end)] + new for end, new in ends if word.endswith(end)]
+
+
+@cache
+def _branches() -> dict[str, tuple[int, ...]]:
+    """The classes of ImageNet-1k below each word of WordNet."""
+    lines = [line for line in read_text(BRANCHES).splitlines() if not line.startswith("#")]
+    rows = [line.split("\t") for line in lines]
+    return {word: tuple(_listed_classes(word, listed, 1000)) for word, listed in rows}
 
 
 def _advice(name: str) -> str:
