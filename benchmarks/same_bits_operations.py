@@ -248,7 +248,7 @@ def models(g: torch.Generator) -> Iterator[Case]:
             found = model(features, mask)
         yield name, (list(model.state_dict().values()), found.scores, found.tcam)
     torch.manual_seed(5)
-    model = importlib.import_module("pyws.models.i3d").I3D(7).eval()
+    model = importlib.import_module("pyws.models.video_networks.i3d").I3D(7).eval()
     with torch.no_grad():
         logits = model(torch.randn(1, 3, 8, 32, 32, generator=g))
     yield "I3D", (list(model.state_dict().values()), logits)

@@ -9,17 +9,17 @@
 #include "background_patches/background_patches.h"
 #include "class_mean/class_mean.h"
 #include "common/simd.h"
+#include "fuse_segments/fuse_segments.h"
 #include "gradcam3d/gradcam3d.h"
 #include "linpro/linpro.h"
+#include "match_segments/match_segments.h"
 #include "otsu/otsu.h"
 #include "otsu/otsu_masks.h"
-#include "segments/fuse_segments.h"
-#include "segments/match_segments.h"
-#include "segments/propose_segments.h"
+#include "propose_segments/propose_segments.h"
 #include "slic/slic.h"
-#include "superpixels/drop_components.h"
-#include "superpixels/superpixel_confusion.h"
-#include "superpixels/superpixel_select.h"
+#include "superpixel_confusion/superpixel_confusion.h"
+#include "superpixel_select/drop_components.h"
+#include "superpixel_select/superpixel_select.h"
 
 namespace py = pybind11;
 

@@ -1,5 +1,5 @@
 #include "background_patches/background_patches.h"
-#include "common/pixel_runs_cuda.h"
+#include "components/pixel_runs_cuda.h"
 
 namespace pyws {
 namespace {

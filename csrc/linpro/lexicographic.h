@@ -13,8 +13,8 @@
 
 #include <vector>
 
+#include "dual_newton/dual_newton.h"
 #include "interior_point/interior_point.h"
-#include "linpro/dual_newton.h"
 
 namespace pyws {
 

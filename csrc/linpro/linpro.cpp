@@ -10,9 +10,9 @@
 #include "class_mean/constraint_rows.h"
 #include "common/parallel.h"
 #include "common/ragged.h"
-#include "linpro/dual_newton.h"
+#include "dual_newton/dual_newton.h"
 #include "linpro/lexicographic.h"
-#include "linpro/simplex.h"
+#include "simplex/simplex.h"
 
 namespace pyws {
 namespace {

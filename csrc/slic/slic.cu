@@ -1,5 +1,5 @@
-#include "common/components_cuda.h"
 #include "common/warp.cuh"
+#include "components/components_cuda.h"
 #include "slic/slic.h"
 
 namespace pyws {

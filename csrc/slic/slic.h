@@ -18,7 +18,7 @@
 // dtype       a float type for the images, or uint8; floats are clamped to [0, 1] (NaN to 0) and rounded to 1/4080, in
 //             which bytes are exact
 // compactness positive and finite; iterations >= 1; min_size >= 0
-// tables      kSlicTables numbers: gamma, then cube root (pyws/ops/slic.py makes them)
+// tables      kSlicTables numbers: gamma, then cube root (pyws/ops/masks/slic.py makes them)
 // scratch     slots * slic_scratch(height, width, rows, columns) numbers of 64 bits: `slots` frames at a time
 // Determinism all arithmetic that decides is in integers, sums are exact: the same labels on CPU and CUDA, for any
 //             instruction set, number of threads and batch composition

@@ -1,7 +1,7 @@
 #include "slic/slic_components.h"
 
-#include "common/forest.h"
 #include "common/parallel.h"
+#include "components/forest.h"
 
 namespace pyws {
 namespace {

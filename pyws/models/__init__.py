@@ -1,11 +1,11 @@
 """Networks."""
 
-from pyws.models.backbone import Activations, Backbone, Memory, TwoStream, VideoBatch
-from pyws.models.bm import BM
-from pyws.models.facnet import FACNet
-from pyws.models.rskp import RSKP
-from pyws.models.stpn import STPN
-from pyws.models.wum import WUM
+from pyws.models.backbones.backbone import Activations, Backbone, Memory, TwoStream, VideoBatch
+from pyws.models.backbones.bm import BM
+from pyws.models.backbones.facnet import FACNet
+from pyws.models.backbones.rskp import RSKP
+from pyws.models.backbones.stpn import STPN
+from pyws.models.backbones.wum import WUM
 
 __all__ = [
     "BM",

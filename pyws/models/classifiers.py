@@ -17,11 +17,11 @@ from torch.nn import functional
 
 from pyws.errors import DataError
 from pyws.files import atomic_write, check_regular, read_text
-from pyws.models.efficientnet_lite import SCALES, EfficientNetLite
+from pyws.models.image_networks.efficientnet_lite import SCALES, EfficientNetLite
+from pyws.models.image_networks.small2d import Small2D
 from pyws.models.pretrained.timm_networks import PREFIX, timm_network
 from pyws.models.pretrained.weights import DEFAULT, RANDOM, published, weights_file
-from pyws.models.small2d import Small2D
-from pyws.models.video_networks import VIDEO_NETWORKS, video_network
+from pyws.models.video_networks.catalogue import VIDEO_NETWORKS, video_network
 
 LITE0 = "efficientnet-lite0"
 LITE = {f"efficientnet-lite{variant}": variant for variant in SCALES}

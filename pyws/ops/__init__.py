@@ -1,17 +1,17 @@
 """The operations: one file a family, CPU and CUDA behind one function."""
 
-from pyws.ops.background_patches import count_patches, find_patches, integral_image
-from pyws.ops.class_mean import SnippetClasses, class_mean, snippet_classes
-from pyws.ops.fuse_segments import fuse_segments, suppress_segments
-from pyws.ops.gradcam3d import gradcam3d, gradcam3d_from_head
-from pyws.ops.linpro import Labels, Status, linpro
-from pyws.ops.match_segments import MatchedSegments, match_segments
-from pyws.ops.otsu import otsu
-from pyws.ops.otsu_masks import OtsuMasks, otsu_masks
-from pyws.ops.propose_segments import propose_segments, score_segments
-from pyws.ops.slic import slic
-from pyws.ops.superpixel_confusion import SuperpixelConfusion, superpixel_confusion
-from pyws.ops.superpixel_select import superpixel_select, superpixel_vote
+from pyws.ops.masks.background_patches import count_patches, find_patches, integral_image
+from pyws.ops.masks.gradcam3d import gradcam3d, gradcam3d_from_head
+from pyws.ops.masks.otsu import otsu
+from pyws.ops.masks.otsu_masks import OtsuMasks, otsu_masks
+from pyws.ops.masks.slic import slic
+from pyws.ops.masks.superpixel_confusion import SuperpixelConfusion, superpixel_confusion
+from pyws.ops.masks.superpixel_select import superpixel_select, superpixel_vote
+from pyws.ops.segments.class_mean import SnippetClasses, class_mean, snippet_classes
+from pyws.ops.segments.fuse_segments import fuse_segments, suppress_segments
+from pyws.ops.segments.linpro import Labels, Status, linpro
+from pyws.ops.segments.match_segments import MatchedSegments, match_segments
+from pyws.ops.segments.propose_segments import propose_segments, score_segments
 
 __all__ = [
     "Labels",

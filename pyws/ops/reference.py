@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pyws.ops.slic import grid_of, tables
+from pyws.ops.masks.slic import grid_of, tables
 from pyws.ragged import Segments
 
 Array = np.ndarray[Any, Any]

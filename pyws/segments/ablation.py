@@ -23,14 +23,14 @@ from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
 from pyws.errors import DataError
 from pyws.files import only_writer, read_json, write_json
 from pyws.progress import track
-from pyws.segments.batches import Videos
 from pyws.segments.config import PRESETS, SUPPORT, TrainConfig
-from pyws.segments.inference import detect, score
-from pyws.segments.postprocess import PostprocessConfig
+from pyws.segments.detection.inference import detect, score
+from pyws.segments.detection.postprocess import PostprocessConfig
 from pyws.segments.pseudo_labels import PseudoLabels
-from pyws.segments.run_folder import Run
-from pyws.segments.schedule import SCHEDULES
-from pyws.segments.train import begin, run_epoch
+from pyws.segments.training.batches import Videos
+from pyws.segments.training.run_folder import Run
+from pyws.segments.training.schedule import SCHEDULES
+from pyws.segments.training.train import begin, run_epoch
 
 LABELLINGS = ("nms", "uniform", "exponential", "t", "gaussian")  # what makes segments of proposals in training
 METHODS = ("nms", "soft-nms", "uniform", "exponential", "t", "gaussian", "support", "preset")  # at test

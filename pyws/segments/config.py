@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pyws.models.rskp import GAUFUSE_CONSISTENCY
-from pyws.ops.propose_segments import RELEASED_THRESHOLDS
-from pyws.segments.postprocess import PostprocessConfig
-from pyws.segments.schedule import SCHEDULES, Schedule
+from pyws.models.backbones.rskp import GAUFUSE_CONSISTENCY
+from pyws.ops.segments.propose_segments import RELEASED_THRESHOLDS
+from pyws.segments.detection.postprocess import PostprocessConfig
+from pyws.segments.training.schedule import SCHEDULES, Schedule
 
 Changes = Mapping[str, Any]
 
@@ -38,7 +38,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class ProposalConfig:
-    """How activation maps become candidate segments, see :mod:`pyws.segments.proposals`.
+    """How activation maps become candidate segments, see :mod:`pyws.segments.detection.proposals`.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class BackboneOverrides:
     two_streams : one network for the first half of the feature columns (RGB) and one for the second (flow)
     loss_weight : factor of the weight of the distribution loss, which is written for RSKP
     background : target of background in snippets without pseudo labels,
-        see :func:`pyws.segments.distribution_loss.targets`
+        see :func:`pyws.segments.training.distribution_loss.targets`
     """
 
     options: Changes = field(default_factory=dict)
@@ -184,7 +184,7 @@ class TrainConfig:
     log_floor : where a target is negative, log probabilities below this give no gradient; None for no floor. Without
         one the loss of a negative target has no lower bound
     clip_norm : greatest norm of the gradient of a step, None for any
-    fit : take what is not given of ``epochs``, ``lr`` and ``batch`` by :func:`pyws.segments.fitting.fitted`
+    fit : take what is not given of ``epochs``, ``lr`` and ``batch`` by :func:`pyws.segments.training.fitting.fitted`
     epochs, lr, batch : in place of the backbone's
     seed : of weights, order and noise
     batch_snippets : positions of a padded batch; decides speed and memory, not results beyond rounding

@@ -24,12 +24,12 @@ from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.files import atomic_write, write_json
 from pyws.models import Backbone
-from pyws.ops.linpro import Labels, Status, linpro
+from pyws.ops.segments.linpro import Labels, Status, linpro
 from pyws.ragged import Segments
-from pyws.segments.batches import Videos
 from pyws.segments.config import ProposalConfig, PseudoLabelConfig
-from pyws.segments.inference import Maps, activation_maps, candidates, with_suppression_of
-from pyws.segments.postprocess import GRID, PostprocessConfig, group_instances, postprocess
+from pyws.segments.detection.inference import Maps, activation_maps, candidates, with_suppression_of
+from pyws.segments.detection.postprocess import GRID, PostprocessConfig, group_instances, postprocess
+from pyws.segments.training.batches import Videos
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from video_files import write_timed_video
 
 from pyws import cli
 from pyws.data.video.frames import read_mask
-from pyws.models.efficientnet_lite import EfficientNetLite
-from pyws.models.small3d import Small3D
+from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
+from pyws.models.video_networks.small3d import Small3D
 
 LABELS = ("red fox, Vulpes vulpes", "running shoe", "black swan")
 

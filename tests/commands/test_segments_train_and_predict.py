@@ -17,7 +17,7 @@ from pyws.checkpoint import write_checkpoint
 from pyws.data.annotations.activitynet import read_detections
 from pyws.evaluation import detection_map
 from pyws.files import only_writer
-from pyws.segments.run_folder import CHECKPOINT, open_checkpoint
+from pyws.segments.training.run_folder import CHECKPOINT, open_checkpoint
 
 TRAIN = ("--epochs", "4", "--lr", "0.01", "--batch", "4", "--evaluate-every", "2", "--subset", "training")
 
@@ -220,7 +220,7 @@ TWO = """
 import os, socket, sys
 from pyws import cli
 from pyws.checkpoint import write_checkpoint
-import pyws.segments.train, pyws.report.segments_training, pyws.data.features.dataset
+import pyws.segments.training.train, pyws.report.segments_training, pyws.data.features.dataset
 import torch.distributed, torch._dynamo
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))

@@ -25,7 +25,7 @@ from pyws.masks.initial_masks.image_annotator import ImageAnnotator
 from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.masks.initial_masks.tag_to_class import IMAGENET_TAGS, resolve_tag, tag_warnings
 from pyws.models.classifiers import load_classifier
-from pyws.models.efficientnet_lite import EfficientNetLite
+from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 from pyws.report.pictures import contact_sheet, legend, overlay, shown_colours
 
 LABELS = ("background", "red fox, Vulpes vulpes", "motor scooter, scooter", "black swan", "sorrel", "tabby")

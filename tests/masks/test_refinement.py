@@ -22,7 +22,7 @@ from pyws.masks.refinement.config import RefinementConfig
 from pyws.masks.refinement.video_model import over_time, places, refine_video
 from pyws.masks.self_training.pseudo_annotations import Annotations
 from pyws.models.classifiers import build_classifier
-from pyws.models.efficientnet_lite import EfficientNetLite
+from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 
 pytest.importorskip("cv2")
 SIZE = (48, 80)

@@ -37,8 +37,8 @@ from pyws.masks.self_training.train_segmentation import (
     random_crop,
 )
 from pyws.masks.self_training.validation_split import split
-from pyws.models.deeplab import DeepLabV2
-from pyws.models.efficientnet_lite import EfficientNetLite
+from pyws.models.image_networks.deeplab import DeepLabV2
+from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 
 SIZE = (40, 88)
 VIDEOS = {"fox_a": "fox", "fox_b": "fox", "swan_a": "swan", "swan_b": "swan"}

@@ -13,9 +13,9 @@ from pyws import DataError
 from pyws.data.tagged.label_space import object_labels
 from pyws.masks.self_training.train_segmentation import TrainingConfig, segmentation_network
 from pyws.models.classifiers import LITE0, build_classifier, open_classifier, save_classifier
-from pyws.models.deeplab import BACKBONES, build_deeplab
-from pyws.models.discriminator import Discriminator
-from pyws.models.small2d import Small2D
+from pyws.models.image_networks.deeplab import BACKBONES, build_deeplab
+from pyws.models.image_networks.discriminator import Discriminator
+from pyws.models.image_networks.small2d import Small2D
 
 
 @pytest.mark.parametrize(("backbone", "stride"), [*((name, 8) for name in BACKBONES), ("resnet18", 16), (LITE0, 16)])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pyws.models.efficientnet_lite import EfficientNetLite, SameConv2d
+from pyws.models.image_networks.efficientnet_lite import EfficientNetLite, SameConv2d
 
 WEIGHTS = "data/classifiers/efficientnet-lite0-57934424.pth"
 

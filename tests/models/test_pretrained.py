@@ -13,10 +13,10 @@ from torchvision import models
 
 from pyws import DataError
 from pyws.models.classifiers import build_classifier, load_classifier, save_classifier
-from pyws.models.efficientnet_lite import EfficientNetLite
+from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 from pyws.models.pretrained import weights as pretrained
 from pyws.models.pretrained.weights import published, weights_file
-from pyws.models.video_networks import VIDEO_NETWORKS
+from pyws.models.video_networks.catalogue import VIDEO_NETWORKS
 
 
 @pytest.fixture

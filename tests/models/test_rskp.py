@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pyws.models import RSKP, Memory
-from pyws.models.backbone import VideoBatch, cross_entropy, tag_targets
-from pyws.models.rskp import GAUFUSE_CONSISTENCY, Representatives, attention_contrast, consistency_loss
+from pyws.models.backbones.backbone import VideoBatch, cross_entropy, tag_targets
+from pyws.models.backbones.rskp import GAUFUSE_CONSISTENCY, Representatives, attention_contrast, consistency_loss
 
 D, K = 6, 3
 

@@ -10,8 +10,8 @@ from torch import nn
 from pyws import DataError
 from pyws.masks import GradCAM
 from pyws.models.classifiers import build_classifier, load_classifier, open_classifier, save_classifier
-from pyws.models.i3d import I3D, MIXED, SamePool3d, _same
-from pyws.models.video_networks import VIDEO_NETWORKS, VideoNetworkName, replace_head, video_network
+from pyws.models.video_networks.catalogue import VIDEO_NETWORKS, VideoNetworkName, replace_head, video_network
+from pyws.models.video_networks.i3d import I3D, MIXED, SamePool3d, _same
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pyws.data.features.dataset import open_features
 from pyws.segments.ablation import METHODS, VARIANTS, Ablation, Variant, label_worth
 from pyws.segments.config import PRESETS
 from pyws.segments.pseudo_labels import PseudoLabels
-from pyws.segments.train import train
+from pyws.segments.training.train import train
 
 SHORT = ("warm-up", "longer", "trusted")  # of backbones other than the first
 WORDS = ("--epochs", "7", "--lr", "0.01", "--seeds", "1", "--backbones", "stpn", "bm", "--quiet")

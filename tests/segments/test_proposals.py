@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyws.segments.config import ProposalConfig
-from pyws.segments.proposals import propose, proposed_classes
+from pyws.segments.detection.proposals import propose, proposed_classes
 
 
 def test_segments_of_the_wanted_classes_are_proposed():

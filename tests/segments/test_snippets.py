@@ -132,7 +132,7 @@ def test_what_enters_the_last_layer_is_the_feature():
 
 
 def test_default_sampling_has_about_two_snippets_a_second():
-    from pyws.models.video_networks import VIDEO_NETWORKS
+    from pyws.models.video_networks.catalogue import VIDEO_NETWORKS
 
     for name in VIDEO_NETWORKS:
         spec = VIDEO_NETWORKS[name]

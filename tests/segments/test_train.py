@@ -11,16 +11,16 @@ from safetensors.torch import load_file
 
 from pyws.distributed import Group
 from pyws.errors import DataError, TrainingError
-from pyws.ops.linpro import Status
-from pyws.segments import batches, train
+from pyws.ops.segments.linpro import Status
 from pyws.segments.backbones import BACKBONES, build_backbone
-from pyws.segments.batches import Videos, by_length, noise_seeds, steps
 from pyws.segments.config import PRESETS
-from pyws.segments.distribution_loss import distribution_loss, targets
-from pyws.segments.inference import Maps, detect
-from pyws.segments.postprocess import PostprocessConfig
+from pyws.segments.detection.inference import Maps, detect
+from pyws.segments.detection.postprocess import PostprocessConfig
 from pyws.segments.pseudo_labels import PseudoLabels, label_columns, pseudo_label_round
-from pyws.segments.schedule import SCHEDULES, Schedule, Target
+from pyws.segments.training import batches, train
+from pyws.segments.training.batches import Videos, by_length, noise_seeds, steps
+from pyws.segments.training.distribution_loss import distribution_loss, targets
+from pyws.segments.training.schedule import SCHEDULES, Schedule, Target
 
 QUICK = replace(PRESETS["pyws"], epochs=6, lr=1e-2, batch=6, evaluate_every=3, trust=None)
 CPU = torch.device("cpu")

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from pyws.report.segments_training import write_training_report
-from pyws.segments import train
 from pyws.segments.ablation import Variant
-from pyws.segments.batches import Videos
 from pyws.segments.config import PRESETS, OptimConfig, TrainConfig, TrustConfig
-from pyws.segments.fitting import fitted
 from pyws.segments.pseudo_labels import PseudoLabels
+from pyws.segments.training import train
+from pyws.segments.training.batches import Videos
+from pyws.segments.training.fitting import fitted
 from pyws.segments.trust import Trust
 
 ANY, NONE, USUAL = TrustConfig(agreement=-1, conflict=1), TrustConfig(agreement=1), TrustConfig()

@@ -18,7 +18,7 @@ from pyws.files import atomic_write
 from pyws.masks import GradCAM
 from pyws.masks.initial_masks.cam_to_mask import initial_masks, refine_masks
 from pyws.masks.initial_masks.superpixels import Superpixels
-from pyws.models.small3d import Small3D
+from pyws.models.video_networks.small3d import Small3D
 from pyws.progress import track
 from pyws.report.pictures import contact_sheet, overlay
 

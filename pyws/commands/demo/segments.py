@@ -17,7 +17,7 @@ from pyws.commands.demo.train import as_input
 from pyws.data.annotations.activitynet import Instances, Truth, write_detections, write_truth
 from pyws.data.synthetic.clips import ACTIONS, ACTORS, Stream, make_stream
 from pyws.evaluation import detection_map
-from pyws.models.small3d import Small3D
+from pyws.models.video_networks.small3d import Small3D
 from pyws.progress import track
 from pyws.segments import PostprocessConfig, fuse_detections, label_videos
 

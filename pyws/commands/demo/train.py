@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pyws.commands.demo.config import DemoConfig
 from pyws.data.synthetic.clips import ACTIONS, ACTORS, Clip, make_clip
-from pyws.models.small3d import Small3D
+from pyws.models.video_networks.small3d import Small3D
 from pyws.progress import track
 
 

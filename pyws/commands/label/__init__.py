@@ -211,7 +211,7 @@ def _maps(
     """3D Grad-CAM of every known action of every video, where it is not there yet; ``wanted`` names the classes."""
     from pyws.commands.masks.maps import maps
     from pyws.data.video.sources import name_of
-    from pyws.models.video_networks import VIDEO_NETWORKS
+    from pyws.models.video_networks.catalogue import VIDEO_NETWORKS
 
     if network not in VIDEO_NETWORKS:
         return

@@ -21,7 +21,7 @@ from pyws.masks.self_training.pseudo_annotations import Frame
 from pyws.masks.self_training.stopping import LoopConfig
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
 from pyws.masks.self_training.train_segmentation import TrainingConfig, predict, predict_frames
-from pyws.models.deeplab import DeepLabV2
+from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.models.pretrained.weights import weights_file
 
 VIEWS: tuple[View, ...] = ("joint", "actor", "action")

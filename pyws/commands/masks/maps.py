@@ -24,7 +24,7 @@ from pyws.models.classifiers import (
     load_classifier,
     open_classifier,
 )
-from pyws.models.video_networks import VideoNetworkName
+from pyws.models.video_networks.catalogue import VideoNetworkName
 from pyws.progress import track
 from pyws.report.movies import heat, titled, write_video
 from pyws.report.pictures import contact_sheet

@@ -140,7 +140,7 @@ def settings_to_try(
     ious: Sequence[float], temperatures: Sequence[float], overlap: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The family of a setting, and the fields of its :class:`pyws.segments.PostprocessConfig`."""
-    from pyws.segments.postprocess import FUSIONS
+    from pyws.segments.detection.postprocess import FUSIONS
 
     yield "none", {"method": "none"}
     for iou in ious:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 if TYPE_CHECKING:
-    from pyws.segments.postprocess import PostprocessConfig
+    from pyws.segments.detection.postprocess import PostprocessConfig
 
 Method = Literal["none", "nms", "soft-nms", "gaussian", "uniform", "exponential", "t"]
 

@@ -52,10 +52,10 @@ def predict(
     from pyws.data.annotations.activitynet import write_detections
     from pyws.data.features.dataset import open_features
     from pyws.segments.backbones import check_data, load_backbone
-    from pyws.segments.batches import Videos
-    from pyws.segments.inference import detect
-    from pyws.segments.postprocess import PostprocessConfig
-    from pyws.segments.run_folder import open_checkpoint
+    from pyws.segments.detection.inference import detect
+    from pyws.segments.detection.postprocess import PostprocessConfig
+    from pyws.segments.training.batches import Videos
+    from pyws.segments.training.run_folder import open_checkpoint
 
     saved = open_checkpoint(checkpoint)
     built = load_backbone(saved)

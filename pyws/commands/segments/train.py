@@ -89,8 +89,8 @@ def train(
     from pyws.report.segments_training import write_training_report
     from pyws.segments.backbones import optim_of
     from pyws.segments.config import PRESETS, adapted
-    from pyws.segments.fitting import sentence
-    from pyws.segments.train import train as run_training
+    from pyws.segments.training.fitting import sentence
+    from pyws.segments.training.train import train as run_training
 
     preset_config = adapted(PRESETS[preset], backbone, recipe, two_streams)
     config = replace(

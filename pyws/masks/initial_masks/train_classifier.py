@@ -29,7 +29,7 @@ from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.clips import Clip, FrameStore, clips_of
 from pyws.errors import DataError
 from pyws.models.classifiers import Classifier, build_classifier, load_weights, read_state, save_classifier
-from pyws.models.video_networks import head_of, replace_head
+from pyws.models.video_networks.catalogue import head_of, replace_head
 from pyws.progress import track
 from pyws.run_manifest import check_same
 

@@ -38,7 +38,7 @@ from pyws.masks.self_training.loop import FORMAT as RUN
 from pyws.masks.self_training.loop import MODEL
 from pyws.masks.self_training.pseudo_annotations import digest, superpixels_of
 from pyws.masks.self_training.train_segmentation import TrainingConfig, best_ids, predict_scores, segmentation_network
-from pyws.models.deeplab import DeepLabV2
+from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.progress import track
 from pyws.run_manifest import open_run, read_manifest
 

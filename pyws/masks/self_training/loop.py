@@ -58,7 +58,7 @@ from pyws.masks.self_training.train_segmentation import (
 )
 from pyws.masks.self_training.validation_split import split
 from pyws.models.classifiers import Classifier
-from pyws.models.deeplab import DeepLabV2
+from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.progress import track
 from pyws.run_manifest import open_run
 from pyws.seeds import seed_of

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pyws.models.discriminator import Discriminator, Norm
+from pyws.models.image_networks.discriminator import Discriminator, Norm
 from pyws.seeds import seed_of
 
 CHECK = 50  # steps between two measurements of the held-out loss

@@ -18,7 +18,7 @@ from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import Pixels
 from pyws.masks.self_training.image_ops import as_images, gaussian_blur
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
-from pyws.models.deeplab import RATES, DeepLabV2, build_deeplab
+from pyws.models.image_networks.deeplab import RATES, DeepLabV2, build_deeplab
 from pyws.seeds import seed_of
 
 

@@ -12,7 +12,7 @@ from pyws.data.features.dataset import FeatureSet
 from pyws.data.features.files import SafetensorsFile
 from pyws.errors import DataError
 from pyws.ops import fuse_segments, propose_segments
-from pyws.segments.postprocess import GRID
+from pyws.segments.detection.postprocess import GRID
 
 _THRESHOLDS = tuple(step / 20 for step in range(1, 20))  # of the activation scaled to [0, 1] over its video
 

@@ -1,0 +1,1 @@
+"""Backbones of temporal localisation: snippet features to class activations."""

@@ -1,0 +1,71 @@
+"""FAC-Net: foreground-action consistency (Huang et al., ICCV 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pyws.models.backbones.backbone import Activations, Backbone, VideoBatch, cross_entropy, tag_targets
+
+_TEMPERATURES = (1.0, 2.0, 5.0)  # of attention over time; their results are averaged
+_SCALE = 5.0  # of cosines
+
+
+class FACNet(Backbone):
+    """Snippets pooled by class are told by how much foreground they are, and snippets pooled by foreground by class.
+
+    The published system has one such network for each stream: ``TwoStream(FACNet(1024, K), FACNet(1024, K))``. It
+    merges the streams' segments; here their maps are averaged.
+
+    Parameters
+    ----------
+    features, num_classes : as of :class:`Backbone`
+    weights : of the losses of the class-wise, the class-agnostic and the multiple-instance branch
+
+    Examples
+    --------
+    >>> model = FACNet(features=16, num_classes=3).eval()
+    >>> found = model(torch.rand(2, 10, 16), mask=torch.ones(2, 10, dtype=torch.bool))
+    >>> found.tcam.shape, found.background.shape  # how surely each video shows background
+    (torch.Size([2, 10, 4]), torch.Size([2]))
+    """
+
+    def __init__(self, features: int, num_classes: int, weights: tuple[float, float, float] = (1.0, 0.1, 0.1)) -> None:
+        super().__init__(features, num_classes)
+        self.embedding = nn.ModuleList(nn.Linear(features, features) for _ in range(2))
+        self.actions = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_classes + 1, features)))
+        self.foreground = nn.Parameter(-self.actions.detach()[-1:])
+        self.weights = weights
+
+    def activate(self, batch: VideoBatch) -> Activations:
+        return self._run(batch)[0]
+
+    def backbone_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
+        activations, wise, agnostic, instances = self._run(batch)
+        actions = tag_targets(labels, 0.0)
+        of_wise, of_agnostic, of_instances = self.weights
+        loss = of_wise * cross_entropy(wise, actions) + of_agnostic * cross_entropy(agnostic, actions)
+        return activations, loss + of_instances * cross_entropy(instances, tag_targets(labels, 1.0))
+
+    def _run(self, batch: VideoBatch) -> tuple[Activations, Tensor, Tensor, Tensor]:
+        """Activations, and (B, K+1) log probabilities of the class-wise, class-agnostic and instance branch."""
+        rows = batch.pack(batch.features)
+        for layer in self.embedding:
+            rows = batch.dropout(layer(rows).relu(), 0.5)
+        centres = functional.normalize(torch.cat([self.actions, self.foreground]), dim=1)
+        snippets = batch.unpack(rows)
+        scores = _SCALE * batch.unpack(functional.normalize(rows, dim=1) @ centres.mT)  # (B, L, K+2)
+        logits, cosines, sums = scores[..., :-1], [], []
+        for temperature in _TEMPERATURES:
+            hidden = (temperature * scores).masked_fill(~batch.mask.unsqueeze(2), -torch.inf)
+            attention = hidden.softmax(1)
+            pooled = functional.normalize(attention.mT @ snippets, dim=2)
+            cosines.append(torch.stack([pooled[:, :-1] @ centres[-1], pooled[:, -1] @ centres[:-1].mT]))
+            sums.append((attention[..., :-1] * logits).sum(1))
+        wise, agnostic = (2 * _SCALE * torch.stack(cosines).mean(0)).log_softmax(2)
+        instances = (2 * torch.stack(sums).mean(0)).log_softmax(1)
+        tcam = logits.softmax(2) * batch.mask.unsqueeze(2)
+        scores = agnostic.exp()
+        activations = Activations(scores[:, :-1], tcam, ((1.0, logits),), background=scores[:, -1])
+        return activations, wise, agnostic, instances

@@ -1,0 +1,1 @@
+"""Networks of images: classifiers, segmentation and the discriminator of masks."""

@@ -1,0 +1,1 @@
+"""Operations on pixels: maps, masks and superpixels."""

@@ -1,0 +1,1 @@
+"""Operations on segments of time."""

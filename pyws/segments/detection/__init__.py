@@ -1,0 +1,1 @@
+"""Activation maps to proposals, proposals to detections."""

@@ -1,0 +1,198 @@
+"""From a trained backbone to segments of whole videos: activation maps, proposals, suppression or fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyws.data.annotations.activitynet import Instances
+from pyws.data.features.dataset import FeatureSet
+from pyws.distributed import Group
+from pyws.errors import DataError
+from pyws.evaluation import DetectionScores, detection_map
+from pyws.models import Backbone
+from pyws.progress import track
+from pyws.ragged import Segments
+from pyws.segments.config import ProposalConfig
+from pyws.segments.detection.postprocess import GRID, PostprocessConfig, postprocess
+from pyws.segments.detection.proposals import propose
+from pyws.segments.training.batches import Videos, by_length, noise_seeds
+
+_AT_ONCE = 1 << 26  # values of activation maps that are kept before their segments are found
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Activation maps of some videos, packed.
+
+    Parameters
+    ----------
+    videos : their indices
+    lengths : (B,) int64 snippets
+    tcam : (sum of lengths, K or K+1)
+    scores : (B, K), or (B, K+1) where the backbone scores background
+    actionness : (sum of lengths,); of backbones without one, empty
+    """
+
+    videos: list[int]
+    lengths: Tensor
+    tcam: Tensor
+    scores: Tensor
+    actionness: Tensor
+
+    @property
+    def offsets(self) -> Tensor:
+        """(B+1,) int64, where each video begins."""
+        return torch.nn.functional.pad(self.lengths.cumsum(0), (1, 0))
+
+
+def activation_maps(
+    model: Backbone,
+    videos: Videos,
+    snippets: int,
+    group: Group = Group(),  # noqa: B008
+    noise: tuple[int, int] | None = None,
+    quiet: bool = True,
+) -> Iterator[Maps]:
+    """This process's share of the videos, on the CPU, in parts that fit into memory.
+
+    The videos are batched before they are shared out: what a batch holds decides how floats are rounded, so every
+    number of processes finds the same bits.
+
+    Parameters
+    ----------
+    model : its mode is kept: evaluation, or training for dropout
+    videos : all of them
+    snippets : positions of a padded batch
+    noise : (seed, epoch) of the dropout of a model in training mode
+    """
+    batches = by_length(range(len(videos)), videos.data.lengths, snippets)[group.rank :: group.world]
+    parts: list[Maps] = []
+    held = 0
+    for batch in track(batches, "activation maps", quiet=quiet):
+        features, mask = videos.batch(batch)
+        seeds = None if noise is None else noise_seeds(*noise, batch)
+        with torch.no_grad():
+            said = model(features, mask, seeds)
+        scores = said.scores if said.background is None else torch.cat([said.scores, said.background[:, None]], 1)
+        actionness = torch.empty(0) if said.actionness is None else said.actionness[mask].cpu()
+        parts.append(Maps(batch, mask.sum(1).cpu(), said.tcam[mask].cpu(), scores.cpu(), actionness))
+        held += parts[-1].tcam.numel()
+        if held > _AT_ONCE:
+            yield _joined(parts)
+            parts, held = [], 0
+    if parts:
+        yield _joined(parts)
+
+
+def _joined(parts: Sequence[Maps]) -> Maps:
+    return Maps(
+        [video for part in parts for video in part.videos],
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("lengths", "tcam", "scores", "actionness")),
+    )
+
+
+def candidates(maps: Maps, config: ProposalConfig, columns: int, tags: Tensor | None = None) -> tuple[Segments, Tensor]:
+    """Candidate segments of the videos, and the group ``row * columns + column`` of each that has any.
+
+    Parameters
+    ----------
+    maps : of B videos
+    config : thresholds and scoring
+    columns : how many of the scores' columns are proposed: K, or K+1 with background
+    tags : (B, columns) bool, propose these only
+    """
+    scores = maps.scores[:, :columns]
+    scores = scores if tags is None else scores.masked_fill(~tags, -1.0)
+    found = propose(config, maps.tcam, maps.offsets, scores, maps.actionness if len(maps.actionness) else None)
+    sizes = found.offsets.diff()
+    keys = sizes.nonzero().squeeze(1)
+    return replace(found, offsets=torch.nn.functional.pad(sizes[keys].cumsum(0), (1, 0))), keys
+
+
+def with_suppression_of(proposals: ProposalConfig, config: PostprocessConfig) -> PostprocessConfig:
+    """The same; where "nms" has no threshold or overlap, with the backbone's."""
+    if config.method != "nms":
+        return config
+    iou = proposals.iou_threshold if config.iou_threshold is None else config.iou_threshold
+    return replace(config, iou_threshold=iou, overlap=config.overlap or proposals.overlap)
+
+
+def detect(
+    model: Backbone,
+    proposals: ProposalConfig,
+    videos: Videos,
+    config: PostprocessConfig,
+    snippets: int,
+    group: Group = Group(),  # noqa: B008
+    quiet: bool = True,
+) -> Instances:
+    """Segments of all videos, found by all processes, in every process; the model is put in evaluation mode.
+
+    Parameters
+    ----------
+    model : the network
+    proposals : how its maps become candidates
+    videos : all of them
+    config : how candidates become segments; "nms" takes the backbone's threshold and overlap where it has none
+    snippets : positions of a padded batch
+    group : the processes
+    quiet : show no progress
+
+    Returns
+    -------
+    Instances by video and class, in seconds, each class by falling score (proposals of method "none" as they come)
+    """
+    model.eval()
+    config = with_suppression_of(proposals, config)
+    classes = len(videos.data.classes)
+    found: list[tuple[int, np.ndarray]] = []  # (video * K + class, rows of start, end, score)
+    for maps in activation_maps(model, videos, snippets, group, quiet=quiet):
+        segments, keys = candidates(maps, proposals, classes)
+        segments, _ = postprocess(segments, config)
+        rows = torch.stack([segments.start, segments.end, segments.score], 1).numpy()
+        parts = np.split(rows, segments.offsets[1:-1].numpy())
+        for key, part in zip(keys.tolist(), parts, strict=False):
+            found.append((maps.videos[key // classes] * classes + key % classes, part))
+    found = sorted(group.gather(found), key=lambda entry: entry[0])
+    keys_of = np.repeat(np.array([key for key, _ in found], dtype=np.int64), [len(part) for _, part in found])
+    start, end, score = np.concatenate([np.empty((0, 3)), *(part for _, part in found)]).T.copy()
+    video = keys_of // classes
+    start, end = (videos.data.seconds(video, places.round(GRID)) for places in (start, end))
+    everything = Instances(videos.data.names, videos.data.classes, video, keys_of % classes, start, end, score)
+    return everything.where(end > start)  # what lies beyond the end of a video has no length
+
+
+def average_map(found: Instances, data: FeatureSet, protocol: str, tious: Sequence[float] | None = None) -> float:
+    """Average mAP in percent of segments found in a data set; 0 where nothing was found.
+
+    Raises
+    ------
+    DataError : the data set has no annotated segments
+    """
+    scores = score(found, data, protocol, tious)
+    return 0.0 if scores is None else scores.average
+
+
+def score(
+    found: Instances, data: FeatureSet, protocol: str, tious: Sequence[float] | None = None
+) -> DetectionScores | None:
+    """Scores of segments found in a data set; None where nothing was found.
+
+    Raises
+    ------
+    DataError : the data set has no annotated segments
+    """
+    if data.truth is None:
+        raise DataError("data set", "must have annotated segments to evaluate on")
+    place = {label: index for index, label in enumerate(data.truth.instances.labels)}
+    label = np.array([place.get(label, -1) for label in found.labels], dtype=np.int64)[found.label]
+    known = replace(found, labels=tuple(place), label=label).where(label >= 0)
+    if not len(known):
+        return None
+    rate = data.snippets_per_second
+    return detection_map(known, data.truth, protocol, tious, data.subset, snippets_per_second=rate)

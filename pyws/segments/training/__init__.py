@@ -1,0 +1,1 @@
+"""Training of a backbone from tags and pseudo labels."""

@@ -1,0 +1,235 @@
+"""Training a backbone from video tags: by its own losses first, then with pseudo labels of its own (GauFuse)."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyws.data.features.dataset import FeatureSet
+from pyws.distributed import Group
+from pyws.errors import DataError, TrainingError
+from pyws.models import Activations, Memory
+from pyws.progress import track
+from pyws.segments.backbones import build_backbone
+from pyws.segments.config import BackboneOverrides, TrainConfig
+from pyws.segments.detection.inference import average_map, detect
+from pyws.segments.pseudo_labels import PseudoLabels, pseudo_label_round
+from pyws.segments.training.batches import Videos, by_length, noise_seeds, steps
+from pyws.segments.training.distribution_loss import distribution_loss, targets
+from pyws.segments.training.fitting import fitted
+from pyws.segments.training.run_folder import Record, Run, RunFolder
+from pyws.segments.trust import Trust
+
+_HALVES = 1 << 20  # seeds of networks on half of the videos lie this far from the seed of the run
+
+
+def begin(backbone: str, config: TrainConfig, data: FeatureSet, device: torch.device) -> Run:
+    """A run before its first epoch: weights from the seed, the schedule stretched to its epochs."""
+    untagged = np.flatnonzero(~data.tags.any(axis=1))
+    if len(untagged):
+        raise DataError("training", f"every video must have a tag, got none for {data.names[untagged[0]]!r}")
+    overrides = config.backbones.get(backbone, BackboneOverrides())
+    built = build_backbone(backbone, data.width, data.classes, overrides, config.seed)
+    built.model.to(device)
+    optim = built.optim
+    config = fitted(config, optim, data.width, len(data))
+    lr = optim.lr if config.lr is None else config.lr
+    adam = torch.optim.Adam(built.model.parameters(), lr, optim.betas, weight_decay=optim.weight_decay, fused=True)
+    assert config.epochs is not None
+    return Run(built, replace(config, schedule=config.schedule.stretched(config.epochs)), adam)
+
+
+def train(
+    backbone: str,
+    config: TrainConfig,
+    data: FeatureSet,
+    held_out: FeatureSet | None = None,
+    out: Path | None = None,
+    device: torch.device | str = "cpu",
+    group: Group = Group(),  # noqa: B008
+    tensorboard: bool = False,
+    quiet: bool = True,
+) -> Run:
+    """Train a backbone on the tags of ``data``.
+
+    Parameters
+    ----------
+    backbone : a name in :data:`pyws.segments.backbones.BACKBONES`
+    config : one of :data:`pyws.segments.config.PRESETS`, or changed from it
+    data : the videos to train on; their annotated segments are never looked at
+    held_out : videos to evaluate on, with annotated segments
+    out : folder of checkpoints, labels and measurements; a run of the same configuration that is there is gone on with
+    device : of the network
+    group : the processes of the run, see :func:`pyws.distributed.processes`
+    tensorboard : also write scalars for TensorBoard to ``out``
+    quiet : show no progress
+
+    Raises
+    ------
+    DataError : a video without tags, videos to evaluate on without segments, features that cannot be read, a folder of
+        another run, or one that a run is writing to
+    TrainingError : the loss is no longer finite
+    """
+    device = torch.device(device)
+    videos = Videos(data, device)
+    if held_out is not None and held_out.truth is None:
+        raise DataError("evaluation", f"videos such as {held_out.names[0]!r} must have annotated segments, got none")
+    tests = None if held_out is None else Videos(held_out, device)
+    run = begin(backbone, config, data, device)
+    schedule = run.config.schedule
+    with RunFolder(out, data, group).held(tensorboard) as folder:
+        folder.resume(run)
+        for epoch in track(range(run.epoch, schedule.epochs), f"training {backbone}", quiet=quiet or not group.first):
+            began = time.perf_counter()
+            record = run_epoch(run, videos, epoch, group, quiet)
+            if run.latest is not None and "labels" in record:
+                folder.write_labels(run.latest, epoch, record["labels"])
+            if tests is not None and (run.epoch % config.evaluate_every == 0 or run.epoch == schedule.epochs):
+                record["mAP"] = evaluate(run, tests, group)
+            record["seconds"] = time.perf_counter() - began
+            folder.write_epoch(run, record)
+    run.backbone.model.eval()
+    return run
+
+
+def run_epoch(
+    run: Run,
+    videos: Videos,
+    epoch: int,
+    group: Group = Group(),  # noqa: B008
+    quiet: bool = True,
+) -> Record:
+    """Everything that belongs to an epoch: new pseudo labels where they are due, all videos once, the memory bank."""
+    schedule = run.config.schedule
+    record: Record = {"epoch": epoch, "lr": run.lr * schedule.rate(epoch)}
+    temperature = schedule.temperature(epoch)
+    if temperature is not None and run.uses_labels:
+        run.previous, run.latest = run.latest, label_round(run, videos, epoch, temperature, group)
+        record["labels"] = {"temperature": temperature, **run.latest.statuses()}
+        if run.config.trust is not None and run.trust is None:
+            run.trust = measure_trust(run, run.latest, videos, epoch, temperature, group, quiet)
+            record["trust"] = run.trust.to_dict()
+    record.update(train_epoch(run, videos, epoch, group))
+    if run.fills_memory(epoch):
+        fill_memory(run, videos, group)
+    run.epoch = epoch + 1
+    return record
+
+
+def label_round(run: Run, videos: Videos, epoch: int, temperature: float, group: Group) -> PseudoLabels:
+    """A round of pseudo labels from the network as it is."""
+    rules, built, config = run.config.pseudo_labels, run.backbone, run.config
+    if rules.forget:
+        built.model.forget()
+    noise = (config.seed, -1 - epoch)  # other noise than that of the epoch's training
+    with built.labelling() as model:
+        return pseudo_label_round(
+            model, built.proposals, videos, rules, temperature, config.batch_snippets, group, noise
+        )
+
+
+def measure_trust(
+    run: Run, labels: PseudoLabels, videos: Videos, epoch: int, temperature: float, group: Group, quiet: bool = True
+) -> Trust:
+    """Compare the first pseudo labels of a run with those of two networks, each trained as long on half of the videos
+    and labelling the others."""
+    data, config = videos.data, run.config
+    assert config.trust is not None
+    # Videos of like tags alternate, so that both halves have every class where they can.
+    shuffled = np.random.default_rng([config.seed, _HALVES]).permutation(len(data))
+    order = shuffled[np.lexsort(data.tags[shuffled].T)]
+    columns: dict[tuple[int, int], Tensor] = {}
+    for number, (seen, unseen) in enumerate(((order[0::2], order[1::2]), (order[1::2], order[0::2]))):
+        if not len(seen) or not len(unseen):
+            continue
+        own = replace(config, epochs=config.schedule.epochs, seed=config.seed + _HALVES + number)
+        training, others = (Videos(data.choose(part), videos.device) for part in (seen, unseen))
+        half = begin(run.backbone.name, own, training.data, videos.device)
+        for past in track(range(epoch), f"half {number + 1} of the videos", quiet=quiet or not group.first):
+            run_epoch(half, training, past, group)
+        found = label_round(half, others, epoch, temperature, group)
+        for place, video in enumerate(unseen.tolist()):
+            columns |= {(video, label): values for label, values in found.columns(place)}
+    return Trust.of(labels, PseudoLabels.of(columns), data.tags, data.lengths.tolist(), data.classes, config.trust)
+
+
+def train_epoch(run: Run, videos: Videos, epoch: int, group: Group) -> Record:
+    """All videos once: the gradient of a step is the sum over its videos, in whatever batches and processes."""
+    model, config = run.backbone.model, run.config
+    model.train()
+    for settings in run.optimizer.param_groups:
+        settings["lr"] = run.lr * config.schedule.rate(epoch)
+    losses = torch.zeros(2, dtype=torch.float64, device=videos.device)
+    for order in steps(config.seed, epoch, len(videos), run.batch):
+        run.optimizer.zero_grad()
+        memories: list[Memory] = []
+        mine = sorted(order.tolist(), key=lambda video: (-videos.data.lengths[video], video))[group.rank :: group.world]
+        for batch in by_length(mine, videos.data.lengths, config.batch_snippets):
+            activations, own, distribution = batch_losses(run, videos, batch, epoch)
+            (own.sum() + distribution.sum()).backward()
+            losses += torch.stack([own.detach().sum(), distribution.detach().sum()])
+            memories += model.memories(activations, torch.tensor(batch), videos.tags[batch])
+        join_gradients(run, len(order), group)
+        run.optimizer.step()
+        model.remember(group.gather(memories))
+    group.add([losses])
+    own_mean, distribution_mean = (losses / len(videos)).tolist()
+    if not math.isfinite(own_mean + distribution_mean):
+        means = f"{own_mean} + {distribution_mean}"
+        raise TrainingError(f"training {run.backbone.name}: loss must be finite, got {means} in epoch {epoch}")
+    return {"loss": own_mean, "distribution_loss": distribution_mean}
+
+
+def batch_losses(run: Run, videos: Videos, batch: list[int], epoch: int) -> tuple[Activations, Tensor, Tensor]:
+    """Activations of a batch, (B,) losses of the backbone and (B,) weighted distribution losses."""
+    config, model = run.config, run.backbone.model
+    features, mask = videos.batch(batch)
+    seeds, tags = noise_seeds(config.seed, epoch, batch), videos.tags[batch].to(videos.device)
+    activations, own = model.loss(features, mask, tags, run.backbone_epoch(epoch), seeds)
+    goal = config.schedule.target(epoch)
+    if goal is None or run.latest is None or not run.uses_labels:
+        return activations, own, torch.zeros_like(own)
+    shape = activations.logits[0][1].shape
+    overrides = run.backbone.overrides
+    goals = targets(goal, run.latest, run.previous, batch, (shape[1], shape[2]), overrides.background).to(own)
+    loss = distribution_loss(activations.logits, goals, mask.sum(1), config.log_floor)
+    return activations, own, overrides.loss_weight * config.schedule.loss_weight(epoch) * loss
+
+
+def join_gradients(run: Run, videos: int, group: Group) -> None:
+    """The gradient of a step over all processes, summed or averaged as the backbone is optimised, clipped."""
+    weights = [weight for weight in run.backbone.model.parameters() if weight.requires_grad]
+    if group.world > 1:
+        for weight in weights:  # a process without a video in this step still takes part in the sum
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        group.add([weight.grad for weight in weights if weight.grad is not None])
+    if run.backbone.optim.average:
+        torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], videos)
+    if run.config.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(weights, run.config.clip_norm)
+
+
+def fill_memory(run: Run, videos: Videos, group: Group) -> None:
+    """Give the memory bank what every training video has to offer, seen in evaluation mode."""
+    model = run.backbone.model
+    model.eval()
+    memories: list[Memory] = []
+    batches = by_length(range(len(videos)), videos.data.lengths, run.config.batch_snippets)
+    for batch in batches[group.rank :: group.world]:
+        with torch.no_grad():
+            activations = model(*videos.batch(batch))
+        memories += model.memories(activations, torch.tensor(batch), videos.tags[batch])
+    model.remember(group.gather(memories))
+
+
+def evaluate(run: Run, tests: Videos, group: Group) -> float:
+    """Average mAP of the network as it is."""
+    config = run.config
+    found = detect(run.backbone.model, run.backbone.proposals, tests, config.detection, config.batch_snippets, group)
+    return average_map(found, tests.data, config.protocol, config.tious)
