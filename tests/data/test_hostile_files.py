@@ -16,6 +16,7 @@ from pyws.data.annotations.ava import read_action_list
 from pyws.data.annotations.pickle_index import index_npy
 from pyws.data.annotations.safe_pickle import load_npy, load_pickled_array
 from pyws.data.csv_table import read_table
+from pyws.data.features.dataset import open_features
 from pyws.data.features.files import stored_file
 from pyws.data.synthetic.watch_streams import read_watch
 from pyws.data.tagged.a2d_files import read_annotation, read_videoset
@@ -37,6 +38,11 @@ READERS = {
     "b.npy": index_npy,
     "c.npy": lambda path: stored_file(path).shape(),
     "d.npy": lambda path: stored_file(path).read(),
+    "features.npz": open_features,
+    "features.h5": open_features,
+    "features.pkl": open_features,
+    "features.pt": open_features,
+    "features.csv": lambda path: open_features(path.parent),
     "a.safetensors": lambda path: stored_file(path).shape(),
     "b.safetensors": read_tensors,
     "c.safetensors": open_classifier,

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, ClassVar, cast
 import numpy as np
 
 from pyws.errors import DataError
-from pyws.files import open_regular
+from pyws.files import check_bytes, open_regular
 
 MIB = 2**20
 _DEPTH = 32  # of lists and arrays within each other
@@ -105,6 +105,35 @@ def load_pickled_array(data: bytes) -> Any:
     return _resolve(reader.load(), {}, 0, reader.memory)
 
 
+def load_pickle(path: str | os.PathLike[str]) -> Any:
+    """What a pickle file of arrays holds, which may be in lists, tuples and dictionaries.
+
+    Raises
+    ------
+    DataError : missing, larger than :func:`pyws.files.max_bytes`, or the pickle asks for anything else
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "features.pkl"
+    >>> _ = path.write_bytes(pickle.dumps({"v1": np.ones((2, 3))}))
+    >>> load_pickle(path)["v1"].shape
+    (2, 3)
+    """
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            check_bytes(path, size)
+            reader = _TableUnpickler(file, size)
+            return _resolve(reader.load(), {}, 0, reader.memory)
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # hostile bytes: whatever the interpreter raises, the file is not good
+        raise DataError(path, f"is not a safe pickle of arrays: {error or type(error).__name__}") from error
+
+
 class _Memory:
     """What the values of a pickle may take together: what honest ones do, in which nothing is made twice of one text.
 
@@ -169,12 +198,27 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any, axis_order: Any = None) -> _Array:
+    """numpy's _frombuffer, by which protocol 5 writes arrays."""
+    array = _Array()
+    array.state = (1, shape, dtype, order == "F", bytes(data) if isinstance(data, bytearray) else data)
+    return array
+
+
+def _new_table() -> dict[Any, Any]:
+    """OrderedDict, which is filled afterwards."""
+    return {}
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _DType}
 _ALLOWED[("_codecs", "encode")] = _encode
 for _core in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _ALLOWED[(_core, "_reconstruct")] = _new_array
     _ALLOWED[(_core, "scalar")] = _new_scalar
-_CALLABLE = (_DType, _new_array, _new_scalar, _encode)
+_ALLOWED_IN_TABLES = {**_ALLOWED, ("collections", "OrderedDict"): _new_table}
+for _core in ("numpy.core.numeric", "numpy._core.numeric"):
+    _ALLOWED_IN_TABLES[(_core, "_frombuffer")] = _from_buffer
+_CALLABLE = (_DType, _new_array, _new_scalar, _encode, _from_buffer, _new_table)
 
 
 class _ArrayUnpickler(pickle._Unpickler):
@@ -184,6 +228,7 @@ class _ArrayUnpickler(pickle._Unpickler):
     """
 
     stack: list[Any]
+    allowed: ClassVar[dict[tuple[str, str], Any]] = _ALLOWED
 
     def __init__(self, file: Any, size: int) -> None:
         super().__init__(file, encoding="latin1")
@@ -201,7 +246,7 @@ class _ArrayUnpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _ALLOWED[(module, name)]
+            return self.allowed[(module, name)]
         except KeyError:
             raise pickle.UnpicklingError(f"asks for {module}.{name}, which is not part of an array") from None
 
@@ -223,6 +268,24 @@ class _ArrayUnpickler(pickle._Unpickler):
     dispatch[pickle.BUILD[0]] = load_build
 
 
+class _TableUnpickler(_ArrayUnpickler):
+    """Dictionaries too, and arrays as protocol 5 writes them."""
+
+    read: Callable[[int], bytes]
+    append: Callable[[Any], None]
+    allowed: ClassVar[dict[tuple[str, str], Any]] = _ALLOWED_IN_TABLES
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = _ArrayUnpickler.dispatch | {
+        getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]
+        for name in ("EMPTY_DICT", "DICT", "SETITEM", "SETITEMS")
+    }
+
+    def load_bytearray8(self) -> None:
+        """What is there of it: the size that the file claims is not allocated."""
+        self.append(self.read(int.from_bytes(self.read(8), "little")))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
+
 def _resolve(value: Any, done: dict[int, Any], depth: int, memory: _Memory) -> Any:
     """Build the real arrays. Shared values are visited once, so that references cannot multiply the work."""
     if depth > _DEPTH:
@@ -233,12 +296,20 @@ def _resolve(value: Any, done: dict[int, Any], depth: int, memory: _Memory) -> A
         return done[id(value)][1]
     if isinstance(value, (list, tuple)):
         resolved: Any = type(value)(_resolve(item, done, depth + 1, memory) for item in value)
+    elif isinstance(value, dict):
+        resolved = {_key(key): _resolve(item, done, depth + 1, memory) for key, item in value.items()}
     elif isinstance(value, _Array):
         resolved = _build(value.state, done, depth, memory)
     else:
         raise ValueError(f"must hold numbers, strings, lists and arrays, got {type(value).__name__.strip('_')}")
     done[id(value)] = value, resolved  # value is kept alive, so that its id stays its own
     return resolved
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, (str, bytes, int)):
+        raise ValueError(f"must have names as keys, got {type(key).__name__.strip('_')}")
+    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
 
 
 def _build(state: Any, done: dict[int, Any], depth: int, memory: _Memory) -> np.ndarray:

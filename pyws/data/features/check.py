@@ -12,6 +12,7 @@ import numpy as np
 from pyws.data.features.dataset import check_contents, check_headers, look_transposed
 from pyws.data.features.layouts import list_features
 from pyws.data.features.listing import Listing
+from pyws.data.features.streams import JoinedStreams
 from pyws.data.problem import Problem
 from pyws.progress import track
 
@@ -103,6 +104,11 @@ def _odd_features(listing: Listing, shapes: dict[str, tuple[int, int]], need_tag
         yield Problem(
             "(all)", "features look transposed, (width, snippets): they must be (snippets, width)", fatal=False
         )
+    for video in shapes:
+        streams = listing.stored[video]
+        if isinstance(streams, JoinedStreams) and len({*streams.rows()}) > 1:
+            rule = "rgb and flow differ by a snippet, {} and {}: the last one of the longer is left out"
+            yield Problem(video, rule.format(*streams.rows()), fatal=False)
     for name in listing.unlisted:
         yield Problem(name, "has features, but the annotations do not list it", fatal=False)
     if listing.truth is None or listing.rescaled:

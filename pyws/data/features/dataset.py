@@ -11,9 +11,10 @@ from functools import cached_property
 import numpy as np
 
 from pyws.data.annotations.activitynet import Truth
-from pyws.data.features.files import Stored, times_of
+from pyws.data.features.files import times_of
 from pyws.data.features.layouts import list_features
 from pyws.data.features.listing import Listing
+from pyws.data.features.streams import Stored
 from pyws.data.features.time_base import TimeBase, to_seconds
 from pyws.data.problem import Problem
 from pyws.errors import DataError

@@ -8,27 +8,21 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from pyws.data.csv_table import columns_of
+from pyws.data.features.archives import ARCHIVE_SUFFIXES, archived_videos
+from pyws.data.features.streams import JoinedStreams, Stored
 from pyws.data.features.time_base import TimeBase, read_time_base
 from pyws.errors import DataError
-from pyws.files import atomic_write, check_regular, open_regular
+from pyws.files import atomic_write, check_bytes, check_regular, open_regular
 
-SUFFIXES = (".npy", ".safetensors")
+SUFFIXES = (".npy", ".safetensors")  # that pyws writes
+READ_SUFFIXES = (*SUFFIXES, *ARCHIVE_SUFFIXES)
 _SECONDS = "seconds"  # of the tensor of starts and ends
 _TENSOR = "features"  # of the tensor in a safetensors file; a single tensor may have any name
-
-
-class Stored(Protocol):
-    """An array (snippets, width) that lies somewhere on disk."""
-
-    def shape(self) -> tuple[int, ...]:
-        """Its shape, without reading it; a file that is too short for it is a DataError."""
-
-    def read(self) -> np.ndarray:
-        """The array."""
 
 
 def stored_file(path: Path) -> Stored:
@@ -36,10 +30,33 @@ def stored_file(path: Path) -> Stored:
     return SafetensorsFile(path) if path.suffix == ".safetensors" else NpyFile(path)
 
 
+def stored_videos(path: Path) -> dict[str, Stored]:
+    """The features that a file of any kind holds, by video; one array is of the video that the file is called."""
+    if path.suffix in SUFFIXES:
+        return {path.name.removesuffix(path.suffix): stored_file(path)}
+    return archived_videos(path)
+
+
 def stored_in(folder: Path) -> dict[str, Stored]:
-    """Every feature file of a folder, by the name of its video; of two kinds of file the safetensors one counts."""
-    paths = sorted((path for path in folder.glob("*") if path.suffix in SUFFIXES), key=lambda path: path.name)
-    return {path.name.removesuffix(path.suffix): stored_file(path) for path in paths}
+    """The features in the files of a folder, by the name of their video.
+
+    Of two kinds of file of one video ``.safetensors`` counts before ``.npy``, and that before the others. Folders
+    ``rgb`` and ``flow`` are joined: a video that has only one of the two has none.
+    """
+    if all((folder / stream).is_dir() for stream in ("rgb", "flow")):
+        rgb, flow = (stored_in(folder / stream) for stream in ("rgb", "flow"))
+        return {video: JoinedStreams(folder, rgb[video], flow[video]) for video in rgb if video in flow}
+    found: dict[str, Stored] = {}
+    for suffixes in (ARCHIVE_SUFFIXES, (".npy",), (".safetensors",)):
+        for path in sorted(folder.iterdir() if folder.is_dir() else (), key=lambda path: path.name):
+            if path.suffix in suffixes and not _is_list_of_videos(path):
+                found |= stored_videos(path)
+    return dict(sorted(found.items()))
+
+
+def _is_list_of_videos(path: Path) -> bool:
+    """Whether a table names videos, as tags.csv does, and is none of numbers."""
+    return path.suffix == ".csv" and bool({"video", "tag", "video-name"} & set(columns_of(path)))
 
 
 def note_of(path: Path, file: Any) -> dict[str, Any]:
@@ -94,13 +111,19 @@ class NpyFile:
     path: Path
 
     def shape(self) -> tuple[int, ...]:
+        shape, dtype = self.whole()
+        check_bytes(self.path, math.prod(shape) * dtype.itemsize)
+        return shape
+
+    def whole(self) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and dtype of numbers that are all there, however many."""
         shape, dtype, start = self.header()
         if dtype.hasobject:
             raise DataError(self.path, "must hold numbers, got pickled objects")
         wanted, got = math.prod(shape) * dtype.itemsize, self.path.stat().st_size - start
         if got < wanted:
             raise DataError(self.path, f"is truncated: {wanted} bytes of an array of shape {shape}, got {got}")
-        return shape
+        return shape, dtype
 
     def header(self) -> tuple[tuple[int, ...], np.dtype, int]:
         """Shape, dtype, and where the array starts."""
@@ -134,9 +157,11 @@ class SafetensorsFile:
     path: Path
 
     def shape(self) -> tuple[int, ...]:
+        check_bytes(self.path, self.path.stat().st_size if self.path.exists() else 0)
         return tuple(self._look(lambda file, name: file.get_slice(name).get_shape()))
 
     def read(self) -> np.ndarray:
+        self.shape()
         array: np.ndarray = self._look(lambda file, name: file.get_tensor(name))
         return array
 

@@ -4,9 +4,12 @@ The native layout, which ``pyws data convert`` writes::
 
     truth.json or truth.json.gz   ActivityNet form with tags; or else
     tags.csv                      video,tag (or video,tag,subset), a line for each tag of a video
-    features/VIDEO.npy            (snippets, width), or .safetensors
+    features/VIDEO.npy            (snippets, width), or .safetensors, .npz, .h5, .pkl, .pt, .csv
     *.json, annotations/*.json    without the two above, the one that has ground truth, whatever its name
     dataset.json                  may be absent: {"snippets_per_second", "classes", "rescaled", "description"}
+
+Feature files may lie in the folder itself, in ``rgb/`` and ``flow/``, or be one file of all videos
+(:mod:`pyws.data.features.archives`); such a file alone is a data set too.
 
 ``"rescaled": true`` says that every video was brought to some number of snippets, as is common for ActivityNet: a
 snippet then lasts the video's duration over its snippets. The layouts of the literature may have ``dataset.json`` too.
@@ -18,14 +21,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pyws.data.annotations.names import label_name, one_spelling
 from pyws.data.csv_table import columns_of, read_table
-from pyws.data.features.files import stored_in
+from pyws.data.features.files import READ_SUFFIXES, stored_in, stored_videos
 from pyws.data.features.listing import SNIPPETS_PER_SECOND, Listing, annotated, checked_name, read_about, safe_truth
 from pyws.data.features.literature_layouts import is_split, is_wtalc, list_split, list_wtalc
+from pyws.data.features.streams import Stored
 from pyws.errors import DataError
 from pyws.files import read_json
 
@@ -44,12 +49,13 @@ def list_features(source: str | os.PathLike[str], annotations: str | os.PathLike
     DataError : no such folder, no layout that pyws knows, annotations that cannot be read at all
     """
     folder = Path(source)
+    if folder.is_file():
+        return _of_file(folder, annotations)
     if not folder.is_dir():
-        raise DataError(source, "must be a folder with features")
+        raise DataError(source, "must be a folder with features, or a file of them")
     if annotations is not None:
-        place = folder / "features" if _is_native(folder) else folder
         truth, problems = safe_truth(Path(annotations), read_json(annotations))
-        return annotated(folder, "native", truth, stored_in(place), problems, **read_about(folder))
+        return annotated(folder, "native", truth, stored_in(_place(folder)), problems, **read_about(folder))
     for recognise, listing in _LAYOUTS:
         if recognise(folder):
             return listing(folder)
@@ -57,13 +63,31 @@ def list_features(source: str | os.PathLike[str], annotations: str | os.PathLike
     raise DataError(source, f"must be a data set of features in a layout that pyws knows, got {found}")
 
 
+def _of_file(path: Path, annotations: str | os.PathLike[str] | None) -> Listing:
+    """The videos of one file; what dataset.json says is beside it, or beside its folder ``features``."""
+    if path.suffix not in READ_SUFFIXES:
+        raise DataError(path, f"must be a file of features: {', '.join(READ_SUFFIXES)}")
+    stored = stored_videos(path)
+    beside = path.absolute().parent
+    about = read_about(beside.parent if beside.name == "features" else beside)
+    if annotations is not None:
+        truth, problems = safe_truth(Path(annotations), read_json(annotations))
+        return annotated(path, "file", truth, stored, problems, **about)
+    return _without_truth(path, "file", stored, {}, about)
+
+
 def _is_native(folder: Path) -> bool:
-    return (folder / "features").is_dir()
+    return (folder / "features").is_dir() or any(path.suffix in READ_SUFFIXES for path in folder.iterdir())
+
+
+def _place(folder: Path) -> Path:
+    """Where the feature files lie: ``features/``, or the folder itself."""
+    return folder / "features" if (folder / "features").is_dir() else folder
 
 
 def _native(folder: Path) -> Listing:
     about = read_about(folder)
-    stored = stored_in(folder / "features")
+    stored = stored_in(_place(folder))
     for name in ("truth.json", "truth.json.gz"):
         if (folder / name).exists():
             truth, problems = safe_truth(folder / name, read_json(folder / name))
@@ -76,12 +100,23 @@ def _native(folder: Path) -> Listing:
         truth, problems = safe_truth(others[0], read_json(others[0]))
         return annotated(folder, "native", truth, stored, problems, **about)
     rows = read_tags(folder / "tags.csv") if (folder / "tags.csv").exists() else {}
+    return _without_truth(folder, "native", stored, rows, about)
+
+
+def _without_truth(
+    where: Path,
+    layout: str,
+    stored: Mapping[str, Stored],
+    rows: Mapping[str, tuple[str, tuple[str, ...]]],
+    about: dict[str, Any],
+) -> Listing:
+    """The listing of features with nothing but tags, ``rows`` of :func:`read_tags`."""
     videos = (*rows, *(name for name in stored if name not in rows))
     tags = tuple(rows.get(name, ("", ()))[1] for name in videos)
     subset = tuple(rows.get(name, ("", ()))[0] for name in videos)
     classes = about.pop("classes", None) or sorted({tag for names in tags for tag in names})
     about = {"rate_is_assumed": "snippets_per_second" not in about, "snippets_per_second": SNIPPETS_PER_SECOND, **about}
-    return Listing(folder, "native", videos, subset, tags, tuple(classes), stored, None, **about)
+    return Listing(where, layout, videos, subset, tags, tuple(classes), stored, None, **about)
 
 
 def _other_annotations(folder: Path) -> list[Path]:

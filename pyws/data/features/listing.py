@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pyws.data.annotations.activitynet import Truth, read_truth
-from pyws.data.features.files import Stored
+from pyws.data.features.streams import Stored
 from pyws.data.problem import Problem
 from pyws.errors import DataError
 from pyws.files import read_json

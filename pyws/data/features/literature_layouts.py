@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,12 @@ import numpy as np
 from pyws.data.annotations.activitynet import wtalc_document
 from pyws.data.annotations.pickle_index import index_npy
 from pyws.data.annotations.safe_pickle import load_npy
-from pyws.data.features.files import NpyFile, Stored, stored_in
+from pyws.data.features.files import NpyFile, stored_in
 from pyws.data.features.listing import SNIPPETS_PER_SECOND, Listing, annotated, read_about, safe_truth
+from pyws.data.features.streams import Stored
 from pyws.data.problem import Problem
 from pyws.errors import DataError
-from pyws.files import read_json, read_text
+from pyws.files import check_bytes, read_json, read_text
 
 _UNT_SNIPPETS_PER_SECOND = 10 / 4  # UntrimmedNet features: 10 frames a second, 4 frames a snippet
 _SPLITS = ("train", "test")
@@ -76,7 +78,7 @@ def list_split(folder: Path) -> Listing:
     document = read_json(path)
     stored: dict[str, Stored] = {}
     for place in _split_folders(folder):
-        stored |= _joined(place) if (place / "rgb").is_dir() else stored_in(place)
+        stored |= stored_in(place)
     lists = {split: folder / f"split_{split}.txt" for split in _SPLITS}
     missing: list[Problem] = []
     if any(listed.exists() for listed in lists.values()) and isinstance(document.get("database"), Mapping):
@@ -95,24 +97,6 @@ def list_split(folder: Path) -> Listing:
 
 
 @dataclass(frozen=True)
-class JoinedFiles:
-    """Two streams of one video, side by side: RGB, then flow."""
-
-    path: Path
-    rgb: Stored
-    flow: Stored
-
-    def shape(self) -> tuple[int, ...]:
-        rgb, flow = self.rgb.shape(), self.flow.shape()
-        if len(rgb) != 2 or len(flow) != 2 or rgb[0] != flow[0]:
-            raise DataError(self.path, f"rgb and flow must have as many snippets, got {rgb} and {flow}")
-        return rgb[0], rgb[1] + flow[1]
-
-    def read(self) -> np.ndarray:
-        return np.concatenate([self.rgb.read(), self.flow.read()], axis=1)
-
-
-@dataclass(frozen=True)
 class ArrayRow:
     """One video of an array (videos, snippets, width), which ``.npy`` files of equally long videos hold."""
 
@@ -120,7 +104,9 @@ class ArrayRow:
     index: int
 
     def shape(self) -> tuple[int, ...]:
-        return NpyFile(self.path).shape()[1:]
+        shape, dtype = NpyFile(self.path).whole()
+        check_bytes(self.path, math.prod(shape[1:]) * dtype.itemsize)
+        return shape[1:]
 
     def read(self) -> np.ndarray:
         return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[self.index])
@@ -150,9 +136,3 @@ def _split_folders(folder: Path) -> Iterator[Path]:
         for split in _SPLITS:
             if (parent / split).is_dir():
                 yield parent / split
-
-
-def _joined(place: Path) -> dict[str, Stored]:
-    """Videos that have both streams; one that has only one is none."""
-    rgb, flow = (stored_in(place / name) for name in ("rgb", "flow"))
-    return {video: JoinedFiles(place, rgb[video], flow[video]) for video in rgb if video in flow}

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pyws.data.hdf5 import check_dataset, open_hdf5
 from pyws.data.tagged.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES, IGNORE
 from pyws.data.video.decoders import MAX_PIXELS
 from pyws.data.video.frames import palette, read_image
@@ -125,7 +126,7 @@ def read_annotation(path: str | os.PathLike[str], table: Colours | None = None) 
 
 def read_instances(path: str | os.PathLike[str]) -> tuple[int, ...]:
     """The codes of the instances of an HDF5 annotation, without its pixels where it lists them."""
-    with _Hdf5(path) as file:
+    with open_hdf5(path) as file:
         if "id" in file:
             return tuple(int(code) for code in np.ravel(_numbers(path, file, "id")))
     return _read_hdf5(path).instances
@@ -142,7 +143,10 @@ def write_annotation(
     masks : (N, H, W) bool
     table : colour of each code
     """
-    h5py = _h5py(folder)
+    try:
+        import h5py
+    except ImportError as error:
+        raise DataError(folder, "annotations of A2D are HDF5 files: pip install 'pyws-video[hdf5]'") from error
     labels = np.zeros(masks.shape[1:], np.uint8)
     for code, mask in zip(codes, masks, strict=True):
         labels[mask] = code
@@ -197,7 +201,7 @@ def write_readme(path: str | os.PathLike[str], title: str, codes: Sequence[int])
 
 
 def _read_hdf5(path: str | os.PathLike[str]) -> Annotation:
-    with _Hdf5(path) as file:
+    with open_hdf5(path) as file:
         labels = _numbers(path, file, "reS_id")
         if labels.ndim != 2 or not labels.size:
             raise DataError(path, f"reS_id must be (width, height), got {labels.shape}")
@@ -210,46 +214,10 @@ def _numbers(path: str | os.PathLike[str], file: Any, name: str) -> NDArray[Any]
     dataset = file.get(name)
     if not hasattr(dataset, "shape") or dataset.dtype.kind not in "uifb":
         raise DataError(path, f"must hold numbers under {name!r}, it holds {', '.join(sorted(file)) or 'nothing'}")
-    if dataset.external or dataset.is_virtual:
-        raise DataError(path, f"must hold its data itself, got {name!r} in another file")
+    check_dataset(path, name, dataset)
     if dataset.size > MAX_PIXELS:
         raise DataError(path, f"{name} must have at most {MAX_PIXELS} values, got {dataset.shape}")
     return np.nan_to_num(dataset[()].astype(np.float64), nan=IGNORE)
-
-
-class _Hdf5:
-    """An open HDF5 file, whose errors name it."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = path
-        self.file: Any = None
-
-    def __enter__(self) -> Any:
-        h5py = _h5py(self.path)
-        if not Path(self.path).is_file():
-            raise DataError(self.path, "must be an HDF5 file, found none")
-        try:
-            self.file = h5py.File(self.path, "r")
-        except (OSError, RuntimeError) as error:
-            raise DataError(self.path, f"cannot be read as HDF5 (MATLAB 7.3): {error}") from error
-        for name in self.file:  # before anything looks behind a name: a link may open any other file
-            if not isinstance(self.file.get(name, getlink=True), h5py.HardLink):
-                self.file.close()
-                raise DataError(self.path, f"must hold its data itself, got a link under {name!r}")
-        return self.file
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self.file.close()
-        if isinstance(error, (OSError, RuntimeError, KeyError)) and not isinstance(error, DataError):
-            raise DataError(self.path, f"is damaged: {error}") from error
-
-
-def _h5py(path: str | os.PathLike[str]) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise DataError(path, "annotations of A2D are HDF5 files: pip install 'pyws-video[a2d]'") from error
-    return h5py
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

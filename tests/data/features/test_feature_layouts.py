@@ -97,7 +97,9 @@ def test_rgb_and_flow_in_folders_of_their_own(split, native):
     assert_same(open_features(split, "test"), open_features(native, "test"))
     name = open_features(split, "test").names[0]
     write_features(split / "features" / "test" / "flow" / f"{name}.npy", np.ones((3, 4)))
-    with pytest.raises(DataError, match=rf"video '{name}': .*rgb and flow must have as many snippets, got .* \(3, 4\)"):
+    with pytest.raises(
+        DataError, match=rf"video '{name}': .*rgb and flow must have as many snippets, .*got .* \(3, 4\)"
+    ):
         open_features(split, "test")
 
 

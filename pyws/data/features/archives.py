@@ -1,0 +1,283 @@
+"""Features in files that hold one array or many: ``.npz``, HDF5, pickles, PyTorch's files, tables of numbers.
+
+Nothing that such a file says is run: pickles go through :mod:`pyws.data.annotations.safe_pickle`, PyTorch's through
+``torch.load(weights_only=True)``, HDF5 files must hold their data themselves. An array is at most
+:func:`pyws.files.max_bytes`. Of archives (npz, HDF5) an array is read when it is asked for; the others are read whole.
+
+A file has the features of one video where it holds one array, one named ``features`` or the like, or ``rgb`` and
+``flow``. Otherwise each name is a video, as is each group of HDF5.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+from zipfile import ZipFile, is_zipfile
+
+import numpy as np
+
+from pyws.data.annotations.safe_pickle import load_pickle
+from pyws.data.features.streams import JoinedStreams, Stored
+from pyws.data.hdf5 import check_dataset, check_links, open_hdf5
+from pyws.errors import DataError
+from pyws.files import check_bytes, check_regular, open_regular, open_text
+
+_ONE = ("features", "feature", "feats", "feat")  # names of the array of one video
+_STREAMS = ("rgb", "flow")
+_UNUSED_COLUMNS = ("", "index", "frame", "snippet")  # of a table: the number of the row
+
+
+class _Archive(Protocol):
+    """An open file of arrays: the shape of each by its name, and the array."""
+
+    shapes: dict[str, tuple[int, ...]]
+
+    def read(self, name: str) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class ArchivedArray:
+    """One array of numbers in a file of several kinds; ``name`` is the one inside, with / between groups."""
+
+    path: Path
+    name: str
+
+    def shape(self) -> tuple[int, ...]:
+        return self._archive().shapes[self.name]
+
+    def read(self) -> np.ndarray:
+        with _errors(self.path):
+            return self._archive().read(self.name)
+
+    def _archive(self) -> _Archive:
+        archive = open_archive(self.path)
+        if self.name not in archive.shapes:
+            raise DataError(self.path, f"must hold {self.name!r} as it did, got {', '.join(archive.shapes)[:200]}")
+        return archive
+
+
+@dataclass(frozen=True)
+class UnreadableFile:
+    """A file that cannot be read at all; says so when its shape is asked for."""
+
+    path: Path
+    rule: str
+
+    def shape(self) -> tuple[int, ...]:
+        raise DataError(self.path, self.rule)
+
+    def read(self) -> np.ndarray:
+        raise DataError(self.path, self.rule)
+
+
+def archived_videos(path: Path) -> dict[str, Stored]:
+    """The features that a file holds, by video; of one video by the name of the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> np.savez(folder / "v1.npz", features=np.ones((5, 8)), fps=25)
+    >>> np.savez(folder / "set.npz", v1=np.ones((5, 8)), v2=np.ones((6, 8)))
+    >>> list(archived_videos(folder / "v1.npz")), list(archived_videos(folder / "set.npz"))
+    (['v1'], ['v1', 'v2'])
+    """
+    name = path.name.removesuffix(path.suffix)
+    try:
+        shapes = open_archive(path).shapes
+    except DataError as error:
+        return {name: UnreadableFile(path, error.rule)}
+    arrays = {key: ArchivedArray(path, key) for key, shape in shapes.items() if len(shape) >= 2}
+    one = _of_one_video(path, arrays)
+    if one is not None and not any("/" in key for key in arrays):
+        return {name: one}
+    groups: dict[str, dict[str, ArchivedArray]] = {}
+    for key, array in arrays.items():
+        video, _, inner = key.partition("/")
+        groups.setdefault(video, {})[inner] = array
+    found = {video: _of_one_video(path, members) for video, members in groups.items()}
+    if not found:
+        return {name: UnreadableFile(path, "must hold an array (snippets, width), got none")}
+    unclear = UnreadableFile(path, f"must hold one array of a video, or {', '.join(_ONE)}, or rgb and flow")
+    return {video: unclear if stored is None else stored for video, stored in found.items()}
+
+
+def _of_one_video(path: Path, arrays: Mapping[str, ArchivedArray]) -> Stored | None:
+    """The features of a video among the arrays that a file has of it; None where it cannot be told."""
+    by_name = {key.rsplit("/", 1)[-1].lower(): array for key, array in arrays.items()}
+    for name in _ONE:
+        if name in by_name:
+            return by_name[name]
+    if set(_STREAMS) <= set(by_name):
+        return JoinedStreams(path, by_name["rgb"], by_name["flow"])
+    return next(iter(arrays.values())) if len(arrays) == 1 else None
+
+
+def open_archive(path: Path) -> _Archive:
+    """The arrays of a file by name; the last two files stay open.
+
+    Raises
+    ------
+    DataError : missing, not what its ending says, not safe, or larger than it may be
+    """
+    with _errors(path):
+        state = os.stat(path)
+        return _opened(path, (state.st_ino, state.st_size, state.st_mtime_ns))
+
+
+@lru_cache(maxsize=2)
+def _opened(path: Path, state: tuple[int, ...]) -> _Archive:
+    return _READERS[path.suffix.lower()](path)
+
+
+class _errors:
+    """Turns whatever a reader of hostile bytes raises into a DataError that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError):
+            raise DataError(self.path, f"cannot be read: {error.strerror or error}") from error
+        if isinstance(error, Exception) and not isinstance(error, DataError):
+            text = str(error).strip().split("\n")[0] or type(error).__name__
+            raise DataError(self.path, f"is damaged or no {self.path.suffix} file: {text}") from error
+
+
+class _Npz:
+    """The members of an ``.npz`` archive; objects and pickles are refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.file = path, ZipFile(open_regular(path))
+        self.shapes: dict[str, tuple[int, ...]] = {
+            name.removesuffix(".npy"): self._shape(name) for name in self.file.namelist()
+        }
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        with self.file.open(name) as member:
+            version = np.lib.format.read_magic(member)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(member)
+        if dtype.hasobject:
+            raise DataError(self.path, f"must hold numbers, got pickled objects under {name!r}")
+        check_bytes(self.path, math.prod(shape) * dtype.itemsize)
+        return shape
+
+    def read(self, name: str) -> np.ndarray:
+        with self.file.open(f"{name}.npy") as member:
+            return np.lib.format.read_array(member, allow_pickle=False)
+
+
+class _Hdf5:
+    """The arrays of an HDF5 file and of its groups."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._walked: set[int] = set()  # a group may hold itself
+        with open_hdf5(path) as file:
+            self.shapes: dict[str, tuple[int, ...]] = dict(self._walk(file, ""))
+
+    def _walk(self, group: Any, prefix: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+        from h5py import h5o
+
+        check_links(self.path, group)
+        self._walked.add(h5o.get_info(group.id).addr)
+        for name, member in group.items():
+            if not hasattr(member, "shape"):
+                if h5o.get_info(member.id).addr not in self._walked:
+                    yield from self._walk(member, f"{prefix}{name}/")
+            elif member.shape is not None and member.dtype.kind in "fiu":
+                check_dataset(self.path, prefix + name, member)
+                check_bytes(self.path, member.size * member.dtype.itemsize)
+                yield prefix + name, tuple(member.shape)
+
+    def read(self, name: str) -> np.ndarray:
+        with open_hdf5(self.path) as file:
+            array: np.ndarray = file[name][()]
+        return array
+
+
+class _Loaded:
+    """The arrays of a file that is read whole."""
+
+    def __init__(self, path: Path, contents: Any) -> None:
+        self.arrays = dict(_arrays_in(path, contents, ""))
+        self.shapes: dict[str, tuple[int, ...]] = {name: array.shape for name, array in self.arrays.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        return np.array(self.arrays[name])
+
+
+def _arrays_in(path: Path, value: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of numbers in tables within each other, under names with /."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _arrays_in(path, item, f"{name}/{key}" if name else str(key))
+    elif isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+        yield name or path.stem, value
+
+
+def _of_pickle(path: Path) -> _Archive:
+    return _Loaded(path, load_pickle(path))
+
+
+def _of_torch(path: Path) -> _Archive:
+    import torch
+
+    check_regular(path)
+    check_bytes(path, path.stat().st_size)
+    if is_zipfile(path):
+        with ZipFile(path) as packed:
+            check_bytes(path, sum(member.file_size for member in packed.infolist()))
+    return _Loaded(path, _as_arrays(path, torch.load(path, map_location="cpu", weights_only=True)))
+
+
+def _as_arrays(path: Path, value: Any) -> Any:
+    """Tensors as arrays, also inside tables; a view that repeats its values may claim any size."""
+    import torch
+
+    if isinstance(value, Mapping):
+        return {str(key): _as_arrays(path, item) for key, item in value.items()}
+    if isinstance(value, torch.Tensor):
+        check_bytes(path, value.numel() * value.element_size())
+        value = value.detach()
+        return (value.float() if value.is_floating_point() and value.element_size() < 4 else value).numpy()
+    return None
+
+
+def _of_table(path: Path) -> _Archive:
+    """Rows of numbers, perhaps under a header, perhaps after a column that numbers them."""
+    with open_text(path, "utf-8-sig") as file:
+        text = file.read()
+    line = text.partition("\n")[0]
+    delimiter = next((mark for mark in ",;\t" if mark in line), ",")
+    first = next(csv.reader([line], delimiter=delimiter), [])
+    names = [cell.strip().lower() for cell in first]
+    header = names == [str(k) for k in range(len(names))] or not all(map(_is_number, names))
+    used = [k for k, name in enumerate(names) if not (header and name in _UNUSED_COLUMNS)]
+    array = np.loadtxt(
+        io.StringIO(text), delimiter=delimiter, skiprows=int(header), usecols=used, ndmin=2, comments=None
+    )
+    return _Loaded(path, array)
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", cell))
+
+
+_READERS: dict[str, Callable[[Path], _Archive]] = {
+    ".npz": _Npz, ".h5": _Hdf5, ".hdf5": _Hdf5, ".pkl": _of_pickle, ".pickle": _of_pickle, ".pt": _of_torch,
+    ".pth": _of_torch, ".csv": _of_table,
+}  # fmt: skip
+ARCHIVE_SUFFIXES = tuple(_READERS)

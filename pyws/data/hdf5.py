@@ -1,0 +1,51 @@
+"""HDF5 files that hold all of their data themselves: what points into other files is refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pyws.errors import DataError
+from pyws.files import check_regular
+
+
+@contextmanager
+def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open an HDF5 file to read, as h5py does; what goes wrong with it inside the block is a DataError that names it.
+
+    Raises
+    ------
+    DataError : missing, not a regular file, not HDF5, damaged, a link at its top, or h5py is not installed
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise DataError(path, "is an HDF5 file: pip install 'pyws-video[hdf5]'") from error
+    try:
+        check_regular(path)
+        file = h5py.File(path, "r")
+    except (OSError, RuntimeError) as error:
+        raise DataError(path, f"cannot be read as HDF5 (MATLAB 7.3): {error}") from error
+    try:
+        with file:
+            check_links(path, file)
+            yield file
+    except (OSError, RuntimeError, KeyError) as error:
+        raise DataError(path, f"is damaged: {error}") from error
+
+
+def check_links(path: str | os.PathLike[str], group: Any) -> None:
+    """Raise DataError where a name of the group is a link, which may open any other file."""
+    import h5py
+
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise DataError(path, f"must hold its data itself, got a link under {name!r}")
+
+
+def check_dataset(path: str | os.PathLike[str], name: str, dataset: Any) -> None:
+    """Raise DataError where a data set is stored in another file."""
+    if dataset.external or dataset.is_virtual:
+        raise DataError(path, f"must hold its data itself, got {name!r} in another file")
