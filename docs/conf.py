@@ -1,23 +1,37 @@
-"""Sphinx settings: MyST pages, furo, numpydoc docstrings."""
+"""Sphinx settings: MyST pages in furo; API and commands from the code."""
+
+import sys
+from pathlib import Path
 
 import pyws
 
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
 project = "pyws"
 author = "the pyws authors"
-copyright = author
 release = version = pyws.__version__
 
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "command_pages",
+    "docstrings",
+    "module_pages",
 ]
 exclude_patterns = ["_build"]
-nitpicky = False
+templates_path = ["_templates"]
 
 myst_enable_extensions = ["deflist", "dollarmath", "colon_fence"]
 myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_inherit_docstrings = False
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+maximum_signature_line_length = 90
 
 html_theme = "furo"
 html_title = f"pyws {release}"

@@ -107,7 +107,7 @@ def _complaint(said: str, command: Callable[..., Any]) -> str:
     lines = [line for line in lines if line.strip("- ")]
     unknown = [word for line in lines for word in _after(lines, line, "Unrecognized options")]
     if unknown:
-        known = _option_names(command)
+        known = option_names(command)
         wrong = next((word for word in unknown if word.startswith("-")), unknown[0])
         near = difflib.get_close_matches(wrong, known, 1, 0.5)
         return f"unknown option {wrong}" + (f"; did you mean {near[0]}?" if near else "")
@@ -133,8 +133,10 @@ def _after(lines: list[str], line: str, title: str) -> list[str]:
     return [word for word in below[: next((i for i, w in enumerate(below) if " " in w), len(below))] if word]
 
 
-def _option_names(command: Callable[..., Any]) -> list[str]:
-    return sorted(set(_OPTION.findall(_tyro_help(command, "pyws"))))
+def option_names(command: Callable[..., Any]) -> list[str]:
+    """Every long option of a command, in the order of the alphabet."""
+    heads = re.findall(r"^  (-.*?)(?:  |$)", _tyro_help(command, "pyws"), flags=re.M)
+    return sorted({name for head in heads for name in _OPTION.findall(head)})
 
 
 def command_help(command: Callable[..., Any], name: str, everything: bool = False) -> str:
@@ -156,7 +158,7 @@ def command_help(command: Callable[..., Any], name: str, everything: bool = Fals
 
 def completion(commands: Sequence[str], load: Callable[[str], Callable[..., Any]]) -> str:
     """A bash script, which zsh reads too, that completes commands and their options, and files elsewhere."""
-    cases = "\n".join(f'    "{name}"*) options="{" ".join(_option_names(load(name)))}" ;;' for name in commands)
+    cases = "\n".join(f'    "{name}"*) options="{" ".join(option_names(load(name)))}" ;;' for name in commands)
     firsts = " ".join(dict.fromkeys(name.split()[0] for name in commands))
     groups = {name.split()[0] for name in commands if " " in name}
     seconds = "\n".join(
