@@ -126,15 +126,15 @@ def videos(folder):
 
 GIVEN = {  # what each Python block of a page takes for granted
     "reference/mask-data.md": [videos],
-    "how-to/first-masks.md": [
+    "how-to/masks/first-masks.md": [
         lambda folder: {"model": Tiny().eval(), "clips": torch.rand(1, 3, 16, 16)},
         lambda folder: {"maps": torch.rand(1, 20, 30), "superpixels": labels(320, 480)},
     ],
-    "how-to/train-masks.md": [
+    "how-to/masks/train-masks.md": [
         lambda folder: {"prediction": labels(8, 8), "annotation": labels(8, 8), "superpixels": labels(8, 8)},
     ],
-    "how-to/superpixels.md": [lambda folder: {"pyws": pyws, "images": torch.rand(1, 3, 48, 64)}],
-    "how-to/train-segments.md": [features],
+    "how-to/masks/superpixels.md": [lambda folder: {"pyws": pyws, "images": torch.rand(1, 3, 48, 64)}],
+    "how-to/segments/train-segments.md": [features],
 }
 
 
@@ -169,7 +169,7 @@ def extension(monkeypatch):
     """Imports what makes pages of docs/ from the code."""
     monkeypatch.syspath_prepend(DOCS / "_ext")
     yield importlib.import_module
-    for name in ("command_pages", "docstrings", "module_pages"):
+    for name in ("command_pages", "docstrings", "generated", "module_pages"):
         sys.modules.pop(name, None)
 
 

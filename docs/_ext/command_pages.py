@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
+
+import generated
 
 WIDTH = "1000"  # columns, so that nothing wraps
 _OPTION = re.compile(r"  (?P<names>\S.*?)(?:\s{2,}(?P<text>.*))?$")
@@ -14,23 +15,15 @@ _OPTION = re.compile(r"  (?P<names>\S.*?)(?:\s{2,}(?P<text>.*))?$")
 
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
-    app.connect("builder-inited", lambda app: write(Path(app.srcdir) / "reference" / "generated" / "commands"))
-    return {"parallel_read_safe": True}
+    return generated.connect(app, "commands", pages)
 
 
-def write(folder: Path) -> None:
-    """Write the pages; those that say what they said before are not touched."""
+def pages() -> dict[str, str]:
+    """The text of every page, by its name."""
     from pyws import cli
 
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "index.md", "\n".join(_index(cli.GROUPS)))
-    for name in cli.COMMANDS:
-        _write(folder / f"{name.replace(' ', '-')}.md", "\n".join(page(name)) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
+    found = {name.replace(" ", "-"): "\n".join(page(name)) + "\n" for name in cli.COMMANDS}
+    return {"index": "\n".join(_index(cli.GROUPS)), **found}
 
 
 def _index(groups: dict[str, tuple[str, ...]]) -> Iterator[str]:

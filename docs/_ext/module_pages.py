@@ -7,29 +7,25 @@ import inspect
 import pkgutil
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import generated
 
 ROOMS = ("data", "evaluation", "masks", "models", "ops", "report", "segments")
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
-    app.connect("builder-inited", lambda app: write(Path(app.srcdir) / "reference" / "generated" / "modules"))
-    return {"parallel_read_safe": True}
+    return generated.connect(app, "modules", pages)
 
 
-def write(folder: Path) -> None:
-    """Write the pages; those that say what they said before are not touched."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pages = dict(packages())
+def pages() -> dict[str, str]:
+    """The text of every page, by its name."""
+    found = dict(packages())
     index = ["# All modules", "", "What stands behind the API, package by package. These functions may change between"]
-    index += ["minor versions; those of the [API](../../api/index.md) do not.", "", "```{toctree}", *pages, "```"]
-    for name, lines in {"index": index, **pages}.items():
-        path, text = folder / f"{name}.md", "\n".join(lines) + "\n"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+    index += ["minor versions; those of the [API](../../api/index.md) do not.", "", "```{toctree}", *found, "```"]
+    return {name: "\n".join(lines) + "\n" for name, lines in {"index": index, **found}.items()}
 
 
 def packages() -> Iterator[tuple[str, list[str]]]:

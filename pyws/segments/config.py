@@ -304,7 +304,7 @@ PRESETS = {
     "paper": TrainConfig(
         SCHEDULES["paper"], PseudoLabelConfig(only_tags=False), PostprocessConfig(temperature=0.03), log_floor=None
     ),
-    # As the released code does it; docs/how-to/train-segments.md lists what is left out.
+    # As the released code does it; docs/how-to/segments/train-segments.md lists what is left out.
     "released": TrainConfig(
         SCHEDULES["released"],
         PseudoLabelConfig(
@@ -319,7 +319,7 @@ PRESETS = {
         {"rskp": _RELEASED_RSKP},
         log_floor=None,
     ),
-    # Recommended; docs/results/parts-of-gaufuse.md has the measurements that chose it.
+    # Recommended; docs/results/segments/parts-of-gaufuse.md has the measurements that chose it.
     "pyws": TrainConfig(
         pseudo_labels=PseudoLabelConfig(rows="mean"),
         detection=SUPPORT,

@@ -132,8 +132,8 @@ _PAPER = Schedule(
     targets=(Target(200), Target(215, 1.0, delta=True)),
 )
 
-# Ours: the labels themselves throughout, at the learning rate of the warm-up; docs/results/parts-of-gaufuse.md has
-# what speaks for it.
+# Ours: the labels themselves throughout, at the learning rate of the warm-up;
+# docs/results/segments/parts-of-gaufuse.md has what speaks for it.
 _PYWS = replace(_RELEASED, temperatures=(0.2,) * 6, targets=(Target(200),), rates=((0, 1.0), (80, 0.8)))
 
 SCHEDULES = {
