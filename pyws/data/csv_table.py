@@ -33,7 +33,7 @@ def read_table(
             for row in rows:
                 cells = {column: (row.get(column) or "").strip() for column in (*columns, *optional)}
                 if not all(cells[column] for column in columns):
-                    named = " and ".join(("a " if column != "action" else "an ") + column for column in columns)
+                    named = " and ".join(("an " if column[0] in "aeiou" else "a ") + column for column in columns)
                     got = ", ".join(repr(cells[column]) for column in columns)
                     raise DataError(path, f"line {rows.line_num}: must name {named}, got {got}")
                 yield rows.line_num, cells

@@ -70,11 +70,15 @@ def test_a_set_of_features_uses_the_times_of_its_files(tmp_path):
                    (("early", [k / 25 for k in range(100)]), ("late", LATE)))  # fmt: skip
     extract(network(4), Sampling(8, 4, 4), [early, late], tmp_path / "out")
     data = open_features(tmp_path / "out")
-    assert not data.rate_is_assumed
+    assert not [doubt for doubt in data.doubts if "ASSUMED" in doubt]
     assert data.rates.tolist() == pytest.approx([2, 2])
     seconds = data.seconds(np.array([0, 1, 1, 1]), np.array([3.0, 0.0, 1.0, 99.0]))
     np.testing.assert_allclose(seconds, [1.5, 1.5, 2.0, data.times[1].end])
     assert data.ends[1] == pytest.approx(2.7, abs=0.05)
+    (tmp_path / "out" / "dataset.json").unlink()
+    data = open_features(tmp_path / "out")
+    assert data.snippets_per_second == pytest.approx(2)
+    assert not [doubt for doubt in data.doubts if "ASSUMED" in doubt]
 
 
 def test_resuming_leaves_what_is_done(tmp_path):

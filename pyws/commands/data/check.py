@@ -8,6 +8,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
+from pyws.commands.segments.feature_sets import say_doubts
 
 
 def check(
@@ -25,7 +26,8 @@ def check(
     need_tags
         of features: a video without tags is unusable, as it is for training
     annotations
-        of features: a file in ActivityNet form in place of the folder's own
+        of features: a file of ground truth in place of the folder's own: ActivityNet's, BSN's or G-TAD's, or a table of
+        segments
 
     Examples
     --------
@@ -46,6 +48,7 @@ def check(
     )
     for problem in report.problems:
         common.say(f"{'unusable' if problem.fatal else 'odd'}: {problem}")
+    say_doubts(report.doubts)
     return report.to_dict()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,26 +33,18 @@ def one_subset(data: Path, subset: str | None, annotations: Path | None = None) 
     return subset
 
 
+def say_doubts(doubts: Iterable[str]) -> None:
+    """Warnings of a data set, each once, on standard error, also where nothing else is said."""
+    for doubt in dict.fromkeys(doubts):
+        print(f"warning: {doubt}", file=sys.stderr)
+
+
 def say_skipped(common: Common, *sets: FeatureSet | None) -> None:
-    """Name the videos that were left out, a rate that is only assumed, and features that look transposed.
-
-    The last two are said also where nothing else is.
-    """
-    for one in sets:
-        if one is not None and one.rate_is_assumed:
-            rule = (
-                f"nothing says how many snippets a second has: {one.snippets_per_second:g} is ASSUMED, and all seconds"
-            )
-            print(f'{rule} follow from it. Say it in dataset.json: {{"snippets_per_second": ...}}', file=sys.stderr)
-            break
-    from pyws.data.features.dataset import look_transposed
-
-    for one in sets:
-        if one is not None and look_transposed((length, one.width) for length in one.lengths.tolist()):
-            print("features look transposed, (width, snippets): they must be (snippets, width)", file=sys.stderr)
-            break
-    for one in sets:
-        if one is not None and one.skipped:
+    """Say what is in doubt of the sets, and name the videos that were left out."""
+    opened = [one for one in sets if one is not None]
+    say_doubts(doubt for one in opened for doubt in one.doubts)
+    for one in opened:
+        if one.skipped:
             common.say(f"left out {len(one.skipped)} of {len(one) + len(one.skipped)} videos:")
             for problem in one.skipped:
                 common.say(f"  {problem}")

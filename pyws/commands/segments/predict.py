@@ -41,7 +41,7 @@ def predict(
     on_error
         what a video that cannot be used does: stop, or be named and left out
     annotations
-        a file in ActivityNet form in place of the data set's own
+        a file of ground truth in place of the data set's own: ActivityNet's, BSN's or G-TAD's, or a table of segments
 
     Examples
     --------

@@ -77,7 +77,7 @@ def train(
     tensorboard
         also write scalars for TensorBoard
     annotations
-        a file in ActivityNet form in place of the data set's own
+        a file of ground truth in place of the data set's own: ActivityNet's, BSN's or G-TAD's, or a table of segments
 
     Examples
     --------

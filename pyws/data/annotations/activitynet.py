@@ -16,7 +16,7 @@ pyws also writes and reads ``tags``, the labels of a whole video, in a video's r
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from pyws.data.annotations.names import AMBIGUOUS, label_name, one_spelling
+from pyws.data.annotations.other_forms import read_annotations
 from pyws.data.annotations.safe_pickle import load_npy
 from pyws.errors import DataError
 from pyws.files import read_json, read_text, write_json
@@ -101,8 +102,8 @@ def read_truth(source: Source | Truth) -> Truth:
 
     Parameters
     ----------
-    source : a ``.json`` or ``.json.gz`` file, the document itself (numbers may be written as strings, as some
-        releases do), or ground truth already read
+    source : a ``.json`` or ``.json.gz`` file, or one of :mod:`pyws.data.annotations.other_forms`, the document itself
+        (numbers may be written as strings, as some releases do), or ground truth already read
 
     Raises
     ------
@@ -118,7 +119,7 @@ def read_truth(source: Source | Truth) -> Truth:
     """
     if isinstance(source, Truth):
         return source
-    where, document = _load(source)
+    where, document = _load(source, read_annotations)
     database = _member(where, document, "database", dict)
     records: list[tuple[int, Any]] = []
     for index, (video, record) in enumerate(database.items()):
@@ -187,7 +188,7 @@ def read_detections(source: Source | Instances) -> Instances:
     """
     if isinstance(source, Instances):
         return source
-    where, document = _load(source)
+    where, document = _load(source, read_json)
     results = _member(where, document, "results", dict)
     for video, entries in results.items():
         if not isinstance(entries, list):
@@ -282,11 +283,11 @@ def read_ambiguous(source: str | os.PathLike[str] | Intervals) -> dict[str, list
     return _intervals(source, found)
 
 
-def _load(source: Source) -> tuple[str | os.PathLike[str], Mapping[str, Any]]:
+def _load(source: Source, read: Callable[[Any], Any]) -> tuple[str | os.PathLike[str], Mapping[str, Any]]:
     """What errors should name, and the document."""
     if isinstance(source, Mapping):
         return next((name for name in ("database", "results") if name in source), "document"), source
-    document = read_json(source)
+    document = read(source)
     if not isinstance(document, dict):
         raise DataError(source, f"must be a JSON object, got {type(document).__name__}")
     return source, document

@@ -42,6 +42,17 @@ def one_spelling(names: Iterable[str], known: Iterable[str] = ()) -> dict[str, s
     return {name: first.setdefault(name.casefold(), name) for name in names}
 
 
+def other_name(video: str) -> str:
+    """A video's name with the prefix ``v_`` where it has none, and without it where it has.
+
+    Examples
+    --------
+    >>> other_name("v_abc"), other_name("abc")
+    ('abc', 'v_abc')
+    """
+    return video.removeprefix(_PREFIX) if video.startswith(_PREFIX) else _PREFIX + video
+
+
 def as_named_by(found: Instances, truth: Truth) -> Instances:
     """Detections under the names of the ground truth: labels whatever their case, videos with or without ``v_``.
 
@@ -52,7 +63,7 @@ def as_named_by(found: Instances, truth: Truth) -> Instances:
     known, taken = set(rows.videos), set(found.videos)
     videos = {}
     for name in found.videos:
-        other = name.removeprefix(_PREFIX) if name.startswith(_PREFIX) else _PREFIX + name
+        other = other_name(name)
         videos[name] = other if name not in known and other in known and other not in taken else name
     if len(set(labels.values())) < len(found.labels):
         labels = {name: name for name in found.labels}

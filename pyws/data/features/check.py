@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pyws.data.features.dataset import check_contents, check_headers, look_transposed
+from pyws.data.features.dataset import check_contents, check_headers
+from pyws.data.features.doubts import LENGTH_SHARE, LENGTH_SNIPPETS, doubts_of, streams_differ
+from pyws.data.features.files import times_of
 from pyws.data.features.layouts import list_features
 from pyws.data.features.listing import Listing
-from pyws.data.features.streams import JoinedStreams
 from pyws.data.problem import Problem
 from pyws.progress import track
-
-_LENGTH_SNIPPETS, _LENGTH_SHARE = 2, 0.05  # by which a length may differ from its duration
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,8 @@ class CheckReport:
     snippets_per_second: float
     rescaled: bool
     problems: tuple[Problem, ...]
+    doubts: tuple[str, ...] = ()
+    """Of the whole set, a sentence each."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as one JSON document; ``ok`` tells whether every video can be used."""
@@ -49,6 +50,7 @@ class CheckReport:
             "snippets_per_second": None if self.rescaled else self.snippets_per_second,
             "rescaled": self.rescaled,
             "problems": problems,
+            "doubts": list(self.doubts),
         }
 
 
@@ -93,6 +95,7 @@ def check_data_set(
         listing.snippets_per_second,
         listing.rescaled,
         tuple(sorted(problems, key=lambda problem: not problem.fatal)),
+        tuple(doubts_of(listing, shapes)),
     )
 
 
@@ -100,22 +103,21 @@ def _odd_features(listing: Listing, shapes: dict[str, tuple[int, int]], need_tag
     for video, tags in zip(listing.videos, listing.tags, strict=True):
         if not tags and not need_tags:
             yield Problem(video, "has no tags", fatal=False)
-    if look_transposed(shapes.values()):
-        yield Problem(
-            "(all)", "features look transposed, (width, snippets): they must be (snippets, width)", fatal=False
-        )
     for video in shapes:
-        streams = listing.stored[video]
-        if isinstance(streams, JoinedStreams) and len({*streams.rows()}) > 1:
-            rule = "rgb and flow differ by a snippet, {} and {}: the last one of the longer is left out"
-            yield Problem(video, rule.format(*streams.rows()), fatal=False)
+        if streams_differ(listing, video):
+            yield Problem(
+                video, "rgb and flow differ by a snippet: the last one of the longer is left out", fatal=False
+            )
     for name in listing.unlisted:
         yield Problem(name, "has features, but the annotations do not list it", fatal=False)
     if listing.truth is None or listing.rescaled:
         return
     for video, duration in zip(listing.truth.instances.videos, listing.truth.duration.tolist(), strict=True):
-        length, wanted = shapes.get(video, (None, 0))[0], duration * listing.snippets_per_second
-        if length is not None and abs(length - wanted) > max(_LENGTH_SNIPPETS, _LENGTH_SHARE * wanted):
+        if video not in shapes:
+            continue
+        times = times_of(listing.stored[video])
+        length, wanted = shapes[video][0], duration * (times.rate if times else listing.snippets_per_second)
+        if abs(length - wanted) > max(LENGTH_SNIPPETS, LENGTH_SHARE * wanted):
             rule = f"has {length} snippets, but {duration:g} seconds are {wanted:.1f}"
             yield Problem(video, rule, fatal=False)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from pyws.data.annotations.activitynet import Truth
+from pyws.data.features.doubts import doubts_of, look_transposed
 from pyws.data.features.files import times_of
 from pyws.data.features.layouts import list_features
 from pyws.data.features.listing import Listing
@@ -19,7 +20,6 @@ from pyws.data.features.time_base import TimeBase, to_seconds
 from pyws.data.problem import Problem
 from pyws.errors import DataError
 
-_WIDTHS = {400, 512, 768, 1024, 2048, 2304, 4096}  # of features that the literature shares
 ON_ERROR = ("error", "skip")
 
 
@@ -41,7 +41,7 @@ class FeatureSet:
     description : of the data set, a line for people
     stored : where the features lie
     durations : (videos,) seconds, where features were rescaled; ``rates`` follow from them
-    rate_is_assumed : neither the files nor ``dataset.json`` say how many snippets a second has
+    doubts : what is assumed, was not read or looks wrong, a sentence each
     """
 
     names: tuple[str, ...]
@@ -56,7 +56,7 @@ class FeatureSet:
     description: str = ""
     stored: tuple[Stored, ...] = field(default=(), repr=False)
     durations: np.ndarray | None = None
-    rate_is_assumed: bool = False
+    doubts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -177,15 +177,22 @@ def open_features(
         tag_matrix(listing, good),
         np.array([shapes[index][0] for index in good], dtype=np.int64),
         shapes[good[0]][1],
-        listing.snippets_per_second,
+        _usual_rate(listing, good),
         listing.truth,
         subset,
         tuple(problems),
         listing.description,
         tuple(listing.stored[listing.videos[index]] for index in good),
         listing.durations[good] if listing.rescaled else None,
-        listing.rate_is_assumed,
+        tuple(doubts_of(listing, {index: shapes[index] for index in good})),
     )
+
+
+def _usual_rate(listing: Listing, videos: Sequence[int]) -> float:
+    """What is said of the set, or else the median of what the files of these videos say."""
+    own = [times_of(listing.stored[listing.videos[index]]) for index in videos] if listing.rate_is_assumed else []
+    rates = [times.rate for times in own if times is not None]
+    return float(np.median(rates)) if rates else listing.snippets_per_second
 
 
 def read_checked(stored: Stored, shape: tuple[int, int]) -> np.ndarray:
@@ -258,20 +265,6 @@ def _other_widths(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> li
         for index, (_, width) in shapes.items()
         if usual is not None and width != usual
     ]
-
-
-def look_transposed(shapes: Iterable[tuple[int, int]]) -> bool:
-    """Whether features look like (width, snippets): of all videos the first size is one of common widths of networks,
-    and the second is not.
-
-    Examples
-    --------
-    >>> look_transposed([(2048, 96), (2048, 120)]), look_transposed([(96, 2048), (120, 2048)])
-    (True, False)
-    """
-    known = list(shapes)
-    lengths, widths = {length for length, _ in known}, {width for _, width in known}
-    return len(lengths) == 1 and lengths <= _WIDTHS and not widths & _WIDTHS
 
 
 def check_contents(listing: Listing, index: int, shape: tuple[int, int]) -> list[Problem]:

@@ -5,7 +5,7 @@ The native layout, which ``pyws data convert`` writes::
     truth.json or truth.json.gz   ActivityNet form with tags; or else
     tags.csv                      video,tag (or video,tag,subset), a line for each tag of a video
     features/VIDEO.npy            (snippets, width), or .safetensors, .npz, .h5, .pkl, .pt, .csv
-    *.json, annotations/*.json    without the two above, the one that has ground truth, whatever its name
+    *.json, *.csv, annotations/   without the two above, the one file of ground truth, whatever its name
     dataset.json                  may be absent: {"snippets_per_second", "classes", "rescaled", "description"}
 
 Feature files may lie in the folder itself, in ``rgb/`` and ``flow/``, or be one file of all videos
@@ -22,17 +22,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pyws.data.annotations.names import label_name, one_spelling
+from pyws.data.annotations.other_forms import holds_annotations, read_annotations
 from pyws.data.csv_table import columns_of, read_table
 from pyws.data.features.files import READ_SUFFIXES, stored_in, stored_videos
 from pyws.data.features.listing import SNIPPETS_PER_SECOND, Listing, annotated, checked_name, read_about, safe_truth
 from pyws.data.features.literature_layouts import is_split, is_wtalc, list_split, list_wtalc
 from pyws.data.features.streams import Stored
 from pyws.errors import DataError
-from pyws.files import read_json
 
 
 def list_features(source: str | os.PathLike[str], annotations: str | os.PathLike[str] | None = None) -> Listing:
@@ -41,8 +42,8 @@ def list_features(source: str | os.PathLike[str], annotations: str | os.PathLike
     Parameters
     ----------
     source : the folder
-    annotations : a file in ActivityNet form that is read instead of those of the folder; features are then those of
-        ``features/``, or else of the folder itself
+    annotations : a file of ground truth (ActivityNet form or :mod:`pyws.data.annotations.other_forms`) that is read
+        instead of those of the folder; features are then those of ``features/``, or else of the folder itself
 
     Raises
     ------
@@ -54,11 +55,11 @@ def list_features(source: str | os.PathLike[str], annotations: str | os.PathLike
     if not folder.is_dir():
         raise DataError(source, "must be a folder with features, or a file of them")
     if annotations is not None:
-        truth, problems = safe_truth(Path(annotations), read_json(annotations))
-        return annotated(folder, "native", truth, stored_in(_place(folder)), problems, **read_about(folder))
+        return _of_truth(folder, "native", stored_in(_place(folder)), Path(annotations), read_about(folder))
     for recognise, listing in _LAYOUTS:
         if recognise(folder):
-            return listing(folder)
+            listed = listing(folder)
+            return replace(listed, unread=_unread(folder, listed.annotations))
     found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     raise DataError(source, f"must be a data set of features in a layout that pyws knows, got {found}")
 
@@ -71,8 +72,7 @@ def _of_file(path: Path, annotations: str | os.PathLike[str] | None) -> Listing:
     beside = path.absolute().parent
     about = read_about(beside.parent if beside.name == "features" else beside)
     if annotations is not None:
-        truth, problems = safe_truth(Path(annotations), read_json(annotations))
-        return annotated(path, "file", truth, stored, problems, **about)
+        return _of_truth(path, "file", stored, Path(annotations), about)
     return _without_truth(path, "file", stored, {}, about)
 
 
@@ -90,15 +90,15 @@ def _native(folder: Path) -> Listing:
     stored = stored_in(_place(folder))
     for name in ("truth.json", "truth.json.gz"):
         if (folder / name).exists():
-            truth, problems = safe_truth(folder / name, read_json(folder / name))
-            return annotated(folder, "native", truth, stored, problems, **about)
-    if not (folder / "tags.csv").exists() and (others := _other_annotations(folder)):
+            return _of_truth(folder, "native", stored, folder / name, about)
+    if not (folder / "tags.csv").exists():
+        others = [path for path in _annotation_files(folder) if holds_annotations(path)]
         if len(others) > 1:
             listed = ", ".join(str(path.relative_to(folder)) for path in others)
             raise DataError(folder, f"has annotations under names that pyws does not know: {listed}; give one as"
                             " --annotations FILE")  # fmt: skip
-        truth, problems = safe_truth(others[0], read_json(others[0]))
-        return annotated(folder, "native", truth, stored, problems, **about)
+        if others:
+            return _of_truth(folder, "native", stored, others[0], about)
     rows = read_tags(folder / "tags.csv") if (folder / "tags.csv").exists() else {}
     return _without_truth(folder, "native", stored, rows, about)
 
@@ -119,15 +119,30 @@ def _without_truth(
     return Listing(where, layout, videos, subset, tags, tuple(classes), stored, None, **about)
 
 
-def _other_annotations(folder: Path) -> list[Path]:
-    """Files of ground truth beside the features, whatever their names."""
-    files = [path for place in (folder, folder / "annotations") for path in sorted(place.glob("*.json*"))]
-    named = [path for path in files if path.name.endswith((".json", ".json.gz")) and path.name != "dataset.json"]
-    return [path for path in named if path.is_file() and "database" in _keys(read_json(path))]
+def _of_truth(where: Path, layout: str, stored: Mapping[str, Stored], path: Path, about: Mapping[str, Any]) -> Listing:
+    """The listing of features with a file of ground truth."""
+    truth, problems = safe_truth(path, read_annotations(path))
+    return replace(annotated(where, layout, truth, stored, problems, **about), annotations=path)
 
 
-def _keys(document: Any) -> set[str]:
-    return set(document) if isinstance(document, dict) else set()
+def _annotation_files(folder: Path) -> list[Path]:
+    """Files beside the features that may be annotations, whatever their names."""
+    own = ("dataset.json", "manifest.json", "tags.csv")
+    files = [path for place in (folder, folder / "annotations") for path in sorted(place.glob("*.*"))]
+    return [path for path in files if path.name.endswith((".json", ".json.gz", ".csv")) and path.name not in own]
+
+
+def _unread(folder: Path, read: Path | None) -> tuple[str, ...]:
+    """Names of annotations beside the features other than the file that was read; damaged ones may be annotations."""
+    found = []
+    for path in _annotation_files(folder):
+        try:
+            is_other = path != read and holds_annotations(path)
+        except DataError:
+            is_other = path != read
+        if is_other:
+            found.append(str(path.relative_to(folder)))
+    return tuple(found)
 
 
 def read_tags(path: Path) -> dict[str, tuple[str, tuple[str, ...]]]:

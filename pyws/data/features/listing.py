@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pyws.data.annotations.activitynet import Truth, read_truth
+from pyws.data.annotations.names import other_name
 from pyws.data.features.streams import Stored
 from pyws.data.problem import Problem
 from pyws.errors import DataError
@@ -37,6 +38,8 @@ class Listing:
     unlisted : names of features that belong to no video
     rescaled : all videos were brought to some number of snippets, however long they last
     rate_is_assumed : ``snippets_per_second`` is that of the literature, since nothing says another
+    annotations : the file that the annotations are of
+    unread : files beside the features that look like annotations and were not read
     """
 
     where: Path
@@ -53,6 +56,8 @@ class Listing:
     unlisted: tuple[str, ...] = ()
     rescaled: bool = False
     rate_is_assumed: bool = False
+    annotations: Path | None = None
+    unread: tuple[str, ...] = ()
 
     @property
     def durations(self) -> np.ndarray:
@@ -98,12 +103,13 @@ def annotated(
 ) -> Listing:
     """The listing of a data set whose videos are those of its ground truth.
 
-    Features of ActivityNet are often called ``v_ID`` where the annotations say ``ID``: such names are matched.
+    Features of ActivityNet are often called ``v_ID`` where the annotations say ``ID``, or the other way round: such
+    names are matched.
     """
     videos = tuple(checked_name(folder, video) for video in truth.instances.videos)
     if classes is None:
         classes = tuple(sorted({*truth.instances.labels, *(tag for tags in truth.tags for tag in tags)}))
-    prefixed = {video: f"v_{video}" for video in videos if video not in stored and f"v_{video}" in stored}
+    prefixed = {video: other for video in videos if video not in stored and (other := other_name(video)) in stored}
     stored = {name: file for name, file in stored.items() if name not in prefixed.values()} | {
         video: stored[name] for video, name in prefixed.items()
     }

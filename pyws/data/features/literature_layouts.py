@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +93,8 @@ def list_split(folder: Path) -> Listing:
                     database[video] = {**record, "subset": split} if isinstance(record, Mapping) else record
         document = {"database": database, "ambiguous": document.get("ambiguous", {})}
     truth, problems = safe_truth(path, document)
-    return annotated(folder, "split", truth, stored, (*missing, *problems), **read_about(folder))
+    listing = annotated(folder, "split", truth, stored, (*missing, *problems), **read_about(folder))
+    return replace(listing, annotations=path)
 
 
 @dataclass(frozen=True)
