@@ -30,6 +30,7 @@ GROUPS = {
         "masks init", "masks refine", "masks train", "masks predict", "masks evaluate", "masks classify", "masks maps",
         "masks attention", "masks ablate",
     ),
+    "review: into other tools and back": ("export",),
     "settings": ("config show",),
 }  # fmt: skip
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)

@@ -14,7 +14,7 @@ PACKAGE = Path(pyws.__file__).parent
 ROOT = Path(__file__).parent.parent
 MAX_FILES = 12
 SOURCES = {".py", ".h", ".cuh", ".cpp", ".cu", ".md", ".txt", ".toml", ".csv", ".json"}
-ROOMS = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "commands"}
+ROOMS = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "exchange", "commands"}
 BASE = {"_C", "checkpoint", "distributed", "errors", "files", "progress", "ragged", "run_manifest", "seeds"}
 ALLOWED = {
     "checkpoint": {"errors", "files"},
@@ -30,6 +30,7 @@ ALLOWED = {
     "data": BASE | {"ops"},
     "evaluation": BASE | {"ops", "data"},
     "report": BASE | {"data"},
+    "exchange": BASE | {"data", "report"},
     "masks": BASE | {"ops", "models", "data"},
     "segments": BASE | {"ops", "models", "data", "evaluation"},
     "commands": BASE | ROOMS | {"cli", "settings", "usage"},

@@ -131,11 +131,11 @@ def test_any_masks(masks: np.ndarray) -> None:
 
 def test_coco() -> None:
     masks = [frame((1, 5, 5, 20, 20)), frame((1, 5, 6, 20, 21), (3, 22, 30, 28, 38))]
-    coco, aligned = CocoVideo(SPACE, "v", ["00001", "00002"]), align_actions(masks, SPACE, SMALL)
+    coco, aligned = CocoVideo(SPACE, ["v/00001.jpg", "v/00002.jpg"]), align_actions(masks, SPACE, SMALL)
     for index, mask in enumerate(aligned.masks):
         coco.add(AlignedFrame(index, mask, [one for one in aligned.instances if one.frame == index]))
     found = coco.document()
-    assert [image["file_name"] for image in found["images"]] == ["v/00001.png", "v/00002.png"]
+    assert [image["file_name"] for image in found["images"]] == ["v/00001.jpg", "v/00002.jpg"]
     assert [row["category_id"] for row in found["annotations"]] == [1, 1, 3]
     assert found["annotations"][0]["track_id"] == found["annotations"][1]["track_id"]
     assert found["annotations"][2]["bbox"] == [30, 22, 8, 6]

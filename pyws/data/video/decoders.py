@@ -94,6 +94,13 @@ class PyAV:
                 yield TimedFrame(time, lasts, frame)
                 last = time
 
+    def times(self) -> list[float]:
+        """Seconds since the file starts at which each frame is first shown; decoded where the packets do not tell."""
+        if not self.stamps:
+            return [one.time for one in self.timed()]
+        with self._open() as (_, stream):
+            return [float(stamp * stream.time_base) - self._origin for stamp in self.stamps.frames]
+
     def count(self) -> int:
         """How many frames the file has; decoded from start to end where the packets do not tell."""
         return len(self.stamps.frames) if self.stamps else sum(1 for _ in self._decode())

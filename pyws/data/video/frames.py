@@ -51,9 +51,14 @@ class FrameFolder:
         for one, next_ in zip(self._files, self._files[1:], strict=False):
             if one.stem == next_.stem:
                 raise DataError(path, f"must hold one file a frame, found {one.name} and {next_.name}")
+        self._by_stem = {file.stem: file for file in self._files}
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def file(self, stem: str) -> Path:
+        """The file of a frame."""
+        return self._by_stem[stem]
 
     def read(self, indices: Sequence[int]) -> Iterator[Pixels]:
         """The frames of the given indices, each (H, W, 3) uint8 RGB."""
@@ -153,6 +158,12 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
     return np.asarray(image.convert("RGB"))
 
 
+def is_upright(path: str | os.PathLike[str]) -> bool:
+    """Whether a picture needs no turning: its EXIF data, if any, do not ask for it."""
+    with Image.open(path, formats=("JPEG", "PNG")) as image:
+        return image.getexif().get(0x0112, 1) == 1
+
+
 def read_mask(path: str | os.PathLike[str]) -> Pixels:
     """A palette, grey or two-level PNG as (H, W) uint8 ids; a two-level picture gives 0 and 255.
 
@@ -238,14 +249,14 @@ def write_mask(path: str | os.PathLike[str], ids: Pixels) -> None:
         image.save(file, format="PNG")
 
 
-def write_picture(path: str | os.PathLike[str], picture: Pixels) -> None:
-    """Write (H, W, 3) uint8 RGB as .jpg or .png, whole or not at all."""
+def write_picture(path: str | os.PathLike[str], picture: Pixels, quality: int = 75) -> None:
+    """Write (H, W, 3) uint8 RGB as .jpg (of that quality, up to 95) or .png, whole or not at all."""
     kinds = {".jpg": "JPEG", ".png": "PNG"}
     suffix = Path(path).suffix
     if suffix not in kinds:
         raise ValueError(f"write_picture: path must end in .jpg or .png, got {path}")
     with atomic_write(path, "wb") as file:
-        Image.fromarray(picture).save(file, format=kinds[suffix])
+        Image.fromarray(picture).save(file, format=kinds[suffix], quality=quality)
 
 
 @cache

@@ -2,9 +2,11 @@
 
 What is written under the output folder::
 
-    manifest.json                  model, configuration, and what became of each video
+    manifest.json                  model, configuration, label space, and what became of each video
     masks/<video>/<frame>.png      palette PNG of the run's label ids
-    instances/<video>.json         the same as COCO: images, categories, annotations with run lengths and track_id
+    instances/<video>.json         the same as COCO: images, categories, annotations with run lengths and track_id;
+                                   pictures are those of the source or of frames/, relative to the output folder
+    frames/<video>/<frame>.jpg     the frames of video files, which have no pictures of their own
     slic/<parameters>/<video>/<frame>.png   superpixels, where masks are refined by them
 """
 
@@ -22,7 +24,7 @@ from pyws import ops
 from pyws.checkpoint import load_into, read_checkpoint
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.rle import encode_mask
-from pyws.data.video.frames import FrameFolder, VideoFile, open_frames, write_mask
+from pyws.data.video.frames import FrameFolder, VideoFile, open_frames, write_mask, write_picture
 from pyws.data.video.sources import check_names, check_same_source, name_of
 from pyws.errors import DataError
 from pyws.files import total_bytes, write_json
@@ -42,7 +44,7 @@ from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.progress import track
 from pyws.run_manifest import open_run, read_manifest
 
-FORMAT = ("pyws masks predict", 3)  # kind and version of the manifest
+FORMAT = ("pyws masks predict", 4)  # kind and version of the manifest
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def predict_videos(
     }  # fmt: skip
     superpixels = superpixels_of(model.init, out) if refine else None
     check_names(videos)
-    with open_run(out, *FORMAT, parameters, ("torch", "numpy", "pillow"), {"videos": {}}, owned=("masks",)) as manifest:
+    facts = {"label_space": model.space.document(), "videos": {}}
+    with open_run(out, *FORMAT, parameters, ("torch", "numpy", "pillow"), facts, owned=("masks",)) as manifest:
         entries = manifest.document["videos"]
         for path in videos:
             name = name_of(Path(path))
@@ -150,13 +153,19 @@ def _is_done(entry: dict[str, Any], frames: FrameFolder | VideoFile, out: Path, 
     if entry["fingerprint"] != frames.fingerprint():
         check_same_source(entry, frames.path, out)
         return False
-    stems = frames.stems[::every]
-    return total_bytes(_files(out, frames.name, stems)) == entry.get("bytes")
+    return total_bytes(_files(out, frames, frames.stems[::every])) == entry.get("bytes")
 
 
-def _files(out: Path, name: str, stems: Sequence[str]) -> list[Path]:
+def _files(out: Path, frames: FrameFolder | VideoFile, stems: Sequence[str]) -> list[Path]:
     """What is written of a video."""
-    return [out / "instances" / f"{name}.json", *(out / "masks" / name / f"{stem}.png" for stem in stems)]
+    masks = [out / "masks" / frames.name / f"{stem}.png" for stem in stems]
+    pictures = [] if isinstance(frames, FrameFolder) else [_picture(out, frames, stem) for stem in stems]
+    return [out / "instances" / f"{frames.name}.json", *masks, *pictures]
+
+
+def _picture(out: Path, frames: FrameFolder | VideoFile, stem: str) -> Path:
+    """Where the picture of a frame is: in its folder, or of a video file in ``out``."""
+    return frames.file(stem) if isinstance(frames, FrameFolder) else out / "frames" / frames.name / f"{stem}.jpg"
 
 
 def _predict_video(
@@ -171,7 +180,8 @@ def _predict_video(
 ) -> dict[str, Any]:
     indices = list(range(0, len(frames), every))
     stems = [frames.stems[index] for index in indices]
-    aligner, coco, empty = ActionAligner(model.space, align, every), CocoVideo(model.space, frames.name, stems), 0
+    shown = [os.path.relpath(_picture(out, frames, stem), out) for stem in stems]
+    aligner, coco, empty = ActionAligner(model.space, align, every), CocoVideo(model.space, shown, allowed or ()), 0
     size: tuple[int, ...] | None = None
 
     def write(aligned: Iterable[AlignedFrame]) -> int:
@@ -188,6 +198,8 @@ def _predict_video(
         size = size or picture.shape[:2]
         if picture.shape[:2] != size:
             raise DataError(frames.path, f"frames must have one size, got {size} and {picture.shape[:2]}")
+        if not isinstance(frames, FrameFolder):
+            write_picture(_picture(out, frames, stem), picture, quality=95)
         ids, scores = predict_scores(model.network, [picture], allowed, model.short_side, model.device)
         found = best_ids(ids, scores)
         if superpixels is not None:
@@ -202,11 +214,12 @@ def _predict_video(
     return {
         "source": os.path.abspath(frames.path),
         "fingerprint": frames.fingerprint(),
+        "tags": [model.space.names[index] for index in allowed or ()],
         "frames": len(indices),
         "empty": empty,
         "instances": len(coco.annotations),
         "tracks": aligner.tracks,
-        "bytes": total_bytes(_files(out, frames.name, stems)),
+        "bytes": total_bytes(_files(out, frames, stems)),
     }
 
 
@@ -215,13 +228,13 @@ class CocoVideo:
 
     Parameters
     ----------
-    space : label space of the categories
-    name : of the video
-    stems : names of its frames
+    space : label space of the ids
+    files : picture of each frame
+    tags : ids that are categories even where no instance has them
     """
 
-    def __init__(self, space: LabelSpace, name: str, stems: Sequence[str]) -> None:
-        self.space, self.name, self.stems = space, name, stems
+    def __init__(self, space: LabelSpace, files: Sequence[str], tags: Sequence[int] = ()) -> None:
+        self.space, self.files, self._used = space, files, set(tags)
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         self._pairs = space.pairs()
@@ -229,15 +242,17 @@ class CocoVideo:
     def add(self, frame: AlignedFrame) -> None:
         """Add a frame and its instances; masks are kept as run lengths."""
         height, width = frame.mask.shape
-        file = f"{self.name}/{self.stems[frame.number]}.png"
+        file = self.files[frame.number]
         self.images.append({"id": frame.number, "file_name": file, "height": height, "width": width})
         for one in frame.instances:
             top, left, bottom, right = one.box
+            category = int(self._pairs[one.actor, one.action])
+            self._used.add(category)
             self.annotations.append(
                 {
                     "id": len(self.annotations) + 1,
                     "image_id": one.frame,
-                    "category_id": int(self._pairs[one.actor, one.action]),
+                    "category_id": category,
                     "segmentation": encode_mask(one.mask),
                     "area": one.area,
                     "bbox": [left, top, right - left, bottom - top],
@@ -247,6 +262,6 @@ class CocoVideo:
             )
 
     def document(self) -> dict[str, Any]:
-        """The COCO document of the frames added so far."""
-        categories = [{"id": index, "name": name} for index, name in enumerate(self.space.names) if index]
+        """The COCO document of the frames added so far; its categories are what the video shows or is tagged with."""
+        categories = [{"id": index, "name": self.space.names[index]} for index in sorted(self._used)]
         return {"images": self.images, "categories": categories, "annotations": self.annotations}

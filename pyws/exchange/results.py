@@ -1,0 +1,240 @@
+"""What the commands of pyws found, as people review it: videos with tags, segments and masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyws.data.annotations.activitynet import Instances
+from pyws.data.tagged.label_space import IGNORE
+from pyws.data.tagged.rle import decode_mask
+from pyws.data.video.frames import read_mask
+from pyws.errors import DataError
+from pyws.exchange.media import Media
+from pyws.files import read_json
+
+
+@dataclass(frozen=True)
+class Segment:
+    """When a video shows a label, in seconds of its file."""
+
+    label: str
+    start: float
+    end: float
+    score: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Object:
+    """Something that a frame shows.
+
+    Parameters
+    ----------
+    label : its name
+    number : of the object in its video, from 1; the same in all frames that show it
+    mask : (H, W) bool
+    """
+
+    label: str
+    number: int
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks of a video.
+
+    Parameters
+    ----------
+    files : palette PNG by the name of the frame, in the order of the frames
+    names : of the ids in them, background first
+    instances : COCO file with the tracks of ``pyws masks predict``; None where ids are all there is
+    """
+
+    files: Mapping[str, Path]
+    names: tuple[str, ...]
+    instances: Path | None = None
+
+    def objects(self, stem: str) -> list[Object]:
+        """What a frame shows: tracked instances where there are any, or else a region for each label."""
+        if self.instances is not None:
+            return list(self._tracked.get(stem, ()))
+        ids = self.read(stem)
+        return [Object(self.names[one], one, ids == one) for one in np.unique(ids).tolist() if one not in (0, IGNORE)]
+
+    def read(self, stem: str) -> NDArray[np.uint8]:
+        """(H, W) ids of a frame.
+
+        Raises
+        ------
+        DataError : no such picture, or an id that has no name
+        """
+        ids = read_mask(self.files[stem])
+        strange = ids[(ids >= len(self.names)) & (ids != IGNORE)]
+        if strange.size:
+            raise DataError(self.files[stem], f"must have ids below {len(self.names)}, got {strange.max()}")
+        return ids
+
+    @cached_property
+    def _tracked(self) -> dict[str, list[Object]]:
+        assert self.instances is not None
+        document = read_json(self.instances)
+        stems = {image["id"]: Path(image["file_name"]).stem for image in document["images"]}
+        names = {category["id"]: category["name"] for category in document["categories"]}
+        found: dict[str, list[Object]] = {}
+        for one in document["annotations"]:
+            mask = decode_mask(one["segmentation"])
+            shown = Object(names[one["category_id"]], one["track_id"] + 1, mask)
+            found.setdefault(stems[one["image_id"]], []).append(shown)
+        return found
+
+
+@dataclass(frozen=True)
+class Video:
+    """What is known of a video.
+
+    Parameters
+    ----------
+    name : as its results are called
+    source : its file or folder of frames; None where nothing says
+    tags : of the video as a whole
+    segments : found in it; None where it was not searched
+    masks : of its frames, where there are any
+    folder_fps : frames a second, where it is a folder of frames
+    """
+
+    name: str
+    source: Path | None = None
+    tags: tuple[str, ...] = ()
+    segments: tuple[Segment, ...] | None = None
+    masks: Masks | None = None
+    folder_fps: float | None = None
+
+    def media(self) -> Media:
+        """Its frames and their times.
+
+        Raises
+        ------
+        DataError : nothing says where it is, or it cannot be read
+        """
+        if self.source is None:
+            raise DataError(self.name, "the results do not say where this video is; name it or its folder by --videos")
+        return Media(self.source, self.folder_fps)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its tags, and what else its segments and masks show."""
+        found = dict.fromkeys((*self.tags, *(one.label for one in self.segments or ())))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Results:
+    """The videos, each once."""
+
+    videos: tuple[Video, ...]
+
+    @property
+    def segments(self) -> tuple[Video, ...]:
+        """The videos that were searched for segments.
+
+        Raises
+        ------
+        DataError : none was
+        """
+        found = tuple(video for video in self.videos if video.segments is not None)
+        if not found:
+            raise DataError("export", "this format holds segments, and the results have none; choose a format of masks")
+        return found
+
+    @property
+    def masked(self) -> tuple[tuple[Video, Masks], ...]:
+        """The videos that have masks.
+
+        Raises
+        ------
+        DataError : none has
+        """
+        found = tuple((video, video.masks) for video in self.videos if video.masks is not None)
+        if not found:
+            raise DataError("export", "this format holds masks, and the results have none; choose a format of segments")
+        return found
+
+    def segment_labels(self) -> tuple[str, ...]:
+        """Labels of segments, and tags of the videos that were searched, in the order of the alphabet."""
+        return tuple(sorted({label for video in self.segments for label in video.labels}))
+
+    def mask_labels(self) -> tuple[str, ...]:
+        """Labels that some mask shows or some video with masks is tagged with, in the order of their ids."""
+        order = dict.fromkeys(name for _, masks in self.masked for name in masks.names[1:])
+        there = {tag for video, _ in self.masked for tag in video.tags}
+        for video, masks in self.masked:
+            if not video.tags:
+                there |= {shown.label for stem in masks.files for shown in masks.objects(stem)}
+        return tuple(name for name in order if name in there)
+
+    def chosen(self, least: float, most: int | None) -> Results:
+        """Without segments of lower scores than ``least``, and of each video and label the ``most`` best."""
+        return Results(tuple(replace(video, segments=_best(video.segments, least, most)) for video in self.videos))
+
+
+def _best(segments: tuple[Segment, ...] | None, least: float, most: int | None) -> tuple[Segment, ...] | None:
+    if segments is None:
+        return None
+    ranked: dict[str, list[Segment]] = {}
+    for one in sorted(segments, key=lambda one: -one.score):
+        ranked.setdefault(one.label, []).append(one)
+    kept = {id(one) for several in ranked.values() for one in several[:most] if one.score >= least}
+    return tuple(one for one in segments if id(one) in kept)
+
+
+def of_instances(found: Instances) -> Iterator[Video]:
+    """The videos of detections, those without any too."""
+    segments: list[list[Segment]] = [[] for _ in found.videos]
+    columns = (found.video, found.label, found.start, found.end, found.score)
+    for video, label, start, end, score in zip(*(column.tolist() for column in columns), strict=True):
+        segments[video].append(Segment(found.labels[label], start, end, score))
+    for name, several in zip(found.videos, segments, strict=True):
+        yield Video(name, segments=tuple(several))
+
+
+def merged(videos: Sequence[Video], sources: Sequence[Path] = (), folder_fps: float | None = None) -> Results:
+    """One entry a video, from what several results say of it.
+
+    Parameters
+    ----------
+    videos : as the results have them, the same name perhaps several times
+    sources : where the videos are, in the place of what the results say
+    folder_fps : frames a second of folders of frames
+
+    Raises
+    ------
+    DataError : results of two different videos of one name
+    """
+    from pyws.data.video.sources import check_names, name_of
+
+    check_names(sources)
+    found: dict[str, Video] = {}
+    for video in videos:
+        before = found.get(video.name, Video(video.name))
+        if before.source and video.source and os.path.abspath(before.source) != os.path.abspath(video.source):
+            raise DataError(video.name, f"is the name of two videos, {before.source} and {video.source}")
+        segments = before.segments if video.segments is None else (*(before.segments or ()), *video.segments)
+        tags = tuple(dict.fromkeys((*before.tags, *video.tags)))
+        source, masks = video.source or before.source, video.masks or before.masks
+        found[video.name] = Video(video.name, source, tags, segments, masks, folder_fps)
+    places = {name_of(path): path for path in sources}
+    return Results(tuple(replace(video, source=places.get(name, video.source)) for name, video in found.items()))
+
+
+def facts_of(document: Any, key: str) -> dict[str, Any]:
+    """A member of a document that should be an object; empty where it is none."""
+    value = document.get(key) if isinstance(document, dict) else None
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,149 @@
+"""Reads the results of ``pyws label``, ``masks`` and ``segments`` for export."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyws.data.annotations.activitynet import read_detections
+from pyws.data.features.layouts import read_tags
+from pyws.data.tagged.label_space import LabelSpace
+from pyws.data.video.frames import in_order
+from pyws.errors import DataError
+from pyws.exchange.results import Masks, Results, Segment, Video, facts_of, merged, of_instances
+from pyws.files import check_regular, read_json
+
+_KNOWN = "a folder of pyws label, masks init, refine or predict, or a file of pyws segments fuse, predict or labels"
+
+
+def read_results(paths: Sequence[Path], videos: Sequence[Path] = (), folder_fps: float | None = None) -> Results:
+    """Read results of any commands; what several say of one video is put together.
+
+    Parameters
+    ----------
+    paths : folders of ``pyws label``, ``masks init``, ``refine`` and ``predict``, and of ``pyws features``, which says
+        where videos are; files of ``segments fuse``, ``predict`` and ``labels``
+    videos : files and folders of frames, in the place of what the results say
+    folder_fps : frames a second of folders of frames
+
+    Raises
+    ------
+    DataError : a path that is none of these, or damaged; results of two different videos of one name
+    """
+    return merged([video for path in paths for video in _read(path)], videos, folder_fps)
+
+
+def _read(path: Path) -> Iterator[Video]:
+    if not path.exists():
+        raise DataError(path, f"does not exist; results are {_KNOWN}")
+    if path.is_dir():
+        yield from _folder(path)
+    elif path.suffix == ".safetensors":
+        yield from _labels(path)
+    else:
+        yield from of_instances(read_detections(path))
+
+
+def _folder(path: Path) -> Iterator[Video]:
+    if (path / "plan.json").is_file():
+        yield from _labelled(path)
+        return
+    document = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
+    kind = str(document.get("format", "nothing")) if isinstance(document, dict) else "nothing"
+    if kind not in _FOLDERS:
+        hint = "; give what pyws masks predict makes with it" if kind == "pyws masks train" else ""
+        raise DataError(path, f"must be {_KNOWN}, got a folder of {kind}{hint}")
+    yield from _FOLDERS[kind](path, document)
+
+
+def _labelled(path: Path) -> Iterator[Video]:
+    """A folder of ``pyws label``: whichever stages it has."""
+    found = False
+    for name in ("features", "masks"):
+        if (path / name / "manifest.json").is_file():
+            found = True
+            yield from _folder(path / name)
+    for file in sorted((path / "segments").glob("*.json")):
+        found = True
+        yield from of_instances(read_detections(file))
+    if not found:
+        raise DataError(path, "has no results yet; run pyws label again, it goes on")
+
+
+def _features(path: Path, document: dict[str, Any]) -> Iterator[Video]:
+    """Where videos are, and their tags; features themselves are nothing to review."""
+    tags = read_tags(path / "tags.csv") if (path / "tags.csv").is_file() else {}
+    for name, entry in facts_of(document, "videos").items():
+        if "source" in entry:
+            yield Video(name, Path(entry["source"]), tags.get(name, ("", ()))[1])
+
+
+def _first_masks(path: Path, document: dict[str, Any]) -> Iterator[Video]:
+    names = LabelSpace.read(document.get("label_space"), path / "manifest.json").names
+    for name, entry in facts_of(document, "videos").items():
+        if entry.get("status") == "done":
+            masks = Masks(_pictures(path / "pa/v0" / name), names)
+            yield Video(name, Path(entry["source"]), tuple(entry["tags"]), masks=masks)
+
+
+def _predicted_masks(path: Path, document: dict[str, Any]) -> Iterator[Video]:
+    for name, entry in facts_of(document, "videos").items():
+        if "error" not in entry:
+            instances = path / "instances" / f"{name}.json"
+            space = LabelSpace.read(document.get("label_space"), path / "manifest.json")
+            masks = Masks(_pictures(path / "masks" / name), space.names, instances)
+            yield Video(name, Path(entry["source"]), tuple(entry["tags"]), masks=masks)
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    files = in_order(folder.glob("*.png"))
+    if not files:
+        raise DataError(folder, "must hold the masks that the manifest speaks of, found none")
+    return {file.stem: file for file in files}
+
+
+def _labels(path: Path) -> Iterator[Video]:
+    """Snippet labels: each run of snippets with labels is a segment, whose score is what its labels keep."""
+    from safetensors import SafetensorError, safe_open
+
+    facts = read_json(f"{path}.json")
+    records, settings = facts_of(facts, "videos"), facts_of(facts, "settings")
+    try:
+        check_regular(path)
+        with safe_open(path, framework="numpy") as file:
+            classes = json.loads((file.metadata() or {}).get("classes", "null"))
+            columns = {video: file.get_tensor(video) for video in file.keys()}  # noqa: SIM118  # not a mapping
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise DataError(path, f"is damaged, or no labels of pyws segments labels: {error}") from error
+    if not isinstance(classes, list) or any(one.shape[1:] != (len(classes),) for one in columns.values()):
+        raise DataError(path, "must hold labels of pyws segments labels: (snippets, classes) of each video")
+    total = np.mean if settings.get("rows") == "mean" else np.sum
+    for video, labels in columns.items():
+        seconds = records.get(video, {}).get("seconds")
+        rate = len(labels) / seconds if seconds else settings.get("snippets_per_second")
+        if not isinstance(rate, (int, float)):
+            raise DataError(f"{path}.json", f"must say how long video {video!r} is, or snippets_per_second")
+        segments = [
+            Segment(name, first / rate, last / rate, float(total(labels[first:last, column])))
+            for column, name in enumerate(classes)
+            if name != "background"
+            for first, last in _runs(labels[:, column] > 0)
+        ]
+        yield Video(video, segments=tuple(segments))
+
+
+def _runs(on: np.ndarray) -> list[tuple[int, int]]:
+    """First and one past the last place of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], on, [False]]).astype(np.int8)))
+    return [(int(first), int(last)) for first, last in edges.reshape(-1, 2)]
+
+
+_FOLDERS: dict[str, Callable[[Path, dict[str, Any]], Iterator[Video]]] = {
+    "pyws features 1": _features,
+    "pyws masks init": _first_masks,
+    "pyws masks predict": _predicted_masks,
+}
