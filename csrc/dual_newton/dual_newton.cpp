@@ -9,16 +9,16 @@
 namespace pyws {
 namespace {
 
-constexpr double kHolds = 1e-13;       // what a row may miss, for each row of the program
-constexpr double kCertificate = 1e-7;  // of the multipliers of the linear program
-constexpr double kSharp = 1e-12;       // needs no refinement
-constexpr double kStrict = 1e-9;       // more than rounding
-constexpr double kEmpty = 1e-14;       // of the greatest pivot: rounding
-constexpr double kFirstRidge = 1e-2, kRidge = 1e-10;
-constexpr double kEndless = 1e12;  // a step this long meets no bound: the rows contradict each other
-constexpr double kFirstMu = 3.0;   // of the greatest mean score: most components need no more
-constexpr double kRaise = 4.0;     // of mu
-constexpr int kSteps = 80, kRounds = 8;
+constexpr double kResidualTolerance = 1e-13;  // what a row may miss, for each row of the program
+constexpr double kGapTolerance = 1e-7;        // of the multipliers of the linear program
+constexpr double kRefinedTolerance = 1e-12;   // needs no refinement
+constexpr double kRounding = 1e-9;            // more than rounding
+constexpr double kMinPivot = 1e-14;           // of the greatest pivot: rounding
+constexpr double kMaxRidge = 1e-2, kMinRidge = 1e-10;
+constexpr double kMaxLength = 1e12;  // a step this long meets no bound: the rows contradict each other
+constexpr double kMuStart = 3.0;     // of the greatest mean score: most components need no more
+constexpr double kMuGrowth = 4.0;    // of mu
+constexpr int kMaxIterations = 80, kMaxRounds = 8;
 constexpr std::int64_t kBandLimit = 1 << 22;  // entries; what is deeper is left to the others
 constexpr double kOverdeterminedLimit = 1e7;  // multiplications of a factorization
 
@@ -33,17 +33,17 @@ void DualNewton::sum_columns(const std::vector<double>& y, std::vector<double>& 
   }
 }
 
-// One sweep over the bounds: the rows of each run and, in column_, what multipliers of 1 pay there.
+// One sweep over the bounds: the rows of each run, and W^T 1.
 void DualNewton::setup() {
   const RunProgram& p = *program_;
   rows_ = p.rows();
   runs_ = p.runs.count();
   const std::size_t bounds = p.runs.bounds.size();
-  padded_ = (runs_ + kSpreadLanes) / kSpreadLanes * kSpreadLanes;  // the last bound has no run of its own
+  padded_ = (runs_ + kNewtonLanes) / kNewtonLanes * kNewtonLanes;  // the last bound has no run of its own
   bound_row_.resize(bounds);
   bound_run_.resize(bounds);
   change_.resize(bounds);
-  for (std::vector<double>* field : {&size_, &column_, &label_}) field->resize(padded_);
+  for (std::vector<double>* field : {&size_, &unit_column_, &label_}) field->resize(padded_);
   for (std::vector<int>* field : {&active_, &inside_, &owner_}) field->resize(padded_);
   int active = 0, inside = 0, sum = 0;
   double column = 0.0;
@@ -54,17 +54,17 @@ void DualNewton::setup() {
     bound_row_[b] = row;
     bound_run_[b] = bound.run;
     change_[b] = kind % 2 == 0 ? -jump : jump;
-    column_[bound.run] = column += change_[b];
+    unit_column_[bound.run] = column += change_[b];
     const int enters = (kind == 0) - (kind == 3);
     active_[bound.run] = active += enters;
     owner_[bound.run] = sum += enters * row;  // where there is one row, this is it
     inside_[bound.run] = inside += (kind == 1) - (kind == 2);
   }
-  own_.assign(rows_, 0.0);
+  own_size_.assign(rows_, 0.0);
   for (int run = 0; run < runs_; ++run) {
     size_[run] = p.runs.size(run);
     if (active_[run] == 1 && inside_[run] == 1)
-      own_[owner_[run]] += size_[run];
+      own_size_[owner_[run]] += size_[run];
     else
       owner_[run] = -1;
   }
@@ -72,20 +72,20 @@ void DualNewton::setup() {
 
 // Where every score fits into the snippets that its segment has for itself, and no other column pays as much as those,
 // that is the answer, and the only one: y0 is 1.
-bool DualNewton::solve_alone() {
+bool DualNewton::solve_disjoint() {
   const RunProgram& p = *program_;
   for (int i = 0; i < rows_; ++i)
-    if (!(p.q[i] >= 0.0 && p.q[i] <= p.upper * own_[i] && own_[i] > 0.0)) return false;
+    if (!(p.q[i] >= 0.0 && p.q[i] <= p.upper * own_size_[i] && own_size_[i] > 0.0)) return false;
   for (int run = 0; run < runs_; ++run) {
     const int owner = owner_[run];
-    if (owner < 0 && column_[run] > 1.0 - kStrict) return false;
-    label_[run] = owner < 0 ? 0.0 : p.q[owner] / own_[owner];
+    if (owner < 0 && unit_column_[run] > 1.0 - kRounding) return false;
+    label_[run] = owner < 0 ? 0.0 : p.q[owner] / own_size_[owner];
   }
   return true;
 }
 
 // The entries of every run, and the width of the Hessian's band.
-bool DualNewton::list_rows() {
+bool DualNewton::setup_hessian() {
   const RunProgram& p = *program_;
   const std::int64_t total = std::accumulate(active_.begin(), active_.begin() + runs_, std::int64_t{0});
   const std::int64_t deepest = *std::max_element(active_.begin(), active_.begin() + runs_);
@@ -112,7 +112,7 @@ bool DualNewton::list_rows() {
     if (!present_.empty()) width_ = std::max(width_, present_.back() - present_.front() + 1);
   }
   first_[runs_] = e;
-  width_ = (width_ + kSpreadLanes - 1) / kSpreadLanes * kSpreadLanes;
+  width_ = (width_ + kNewtonLanes - 1) / kNewtonLanes * kNewtonLanes;
   const std::int64_t size = (static_cast<std::int64_t>(rows_) + width_) * width_;
   if (size > kBandLimit) return false;
   // More rows than runs contradict each other as a rule: only where finding out is cheap.
@@ -120,7 +120,7 @@ bool DualNewton::list_rows() {
   hessian_.assign(size, 0.0);
   factor_.resize(size);
   scratch_.resize(2 * width_);
-  for (std::vector<double>* field : {&column_, &rise_, &weight_}) {
+  for (std::vector<double>* field : {&column_, &step_column_, &step_weight_, &mass_, &y0_column_, &y0_residual_}) {
     field->resize(padded_);
     std::fill(field->begin() + runs_, field->end(), 0.0);
   }
@@ -132,27 +132,26 @@ bool DualNewton::list_rows() {
 }
 
 // A row with snippets of its own starts from its score there; the others from an even share of it.
-void DualNewton::start() {
+void DualNewton::setup_multipliers() {
   const RunProgram& p = *program_;
   mu_ = 0.0;
-  std::vector<double>&depth = missing_, &room = step_;
-  depth.assign(rows_, 0.0);
-  room.assign(rows_, 0.0);
+  shared_size_.assign(rows_, 0.0);
+  inside_size_.assign(rows_, 0.0);
   for (int i = 0; i < rows_; ++i)
     for (int run = p.runs.run_of[4 * i + 1]; run < p.runs.run_of[4 * i + 2]; ++run) {
-      depth[i] += size_[run] * inside_[run];
-      room[i] += size_[run];
+      shared_size_[i] += size_[run] * inside_[run];
+      inside_size_[i] += size_[run];
     }
   for (int i = 0; i < rows_; ++i)
-    if (room[i] > 0.0) mu_ = std::max(mu_, kFirstMu * std::fabs(p.q[i]) / room[i]);
+    if (inside_size_[i] > 0.0) mu_ = std::max(mu_, kMuStart * std::fabs(p.q[i]) / inside_size_[i]);
   if (mu_ == 0.0) mu_ = 1.0;
   for (int i = 0; i < rows_; ++i) {
-    if (p.q[i] < 0.0 || room[i] == 0.0)
+    if (p.q[i] < 0.0 || inside_size_[i] == 0.0)
       y_[i] = -mu_;
-    else if (own_[i] > 0.3 * room[i])
-      y_[i] = mu_ + std::min(p.q[i] / own_[i], p.upper);
+    else if (own_size_[i] > 0.3 * inside_size_[i])
+      y_[i] = mu_ + std::min(p.q[i] / own_size_[i], p.upper);
     else
-      y_[i] = (mu_ * room[i] + p.q[i]) / depth[i];
+      y_[i] = (mu_ * inside_size_[i] + p.q[i]) / shared_size_[i];
   }
 }
 
@@ -163,15 +162,15 @@ void DualNewton::sum_rows(const std::vector<double>& mass, std::vector<double>& 
   for (int i = 0; i < rows_; ++i) sums[i] = program_->row_sum(i, prefix_);
 }
 
-void DualNewton::residual(const std::vector<double>& mass) {
-  sum_rows(mass, missing_);
-  for (int i = 0; i < rows_; ++i) missing_[i] = program_->q[i] - missing_[i];
+void DualNewton::update_residual(const std::vector<double>& mass) {
+  sum_rows(mass, residual_);
+  for (int i = 0; i < rows_; ++i) residual_[i] = program_->q[i] - residual_[i];
 }
 
-double DualNewton::most_missing() const {
+double DualNewton::max_residual() const {
   double worst = 0.0;
   for (int i = 0; i < rows_; ++i)
-    if (!(std::fabs(missing_[i]) <= worst)) worst = std::fabs(missing_[i]);
+    if (!(std::fabs(residual_[i]) <= worst)) worst = std::fabs(residual_[i]);
   return worst;
 }
 
@@ -180,9 +179,9 @@ void DualNewton::evaluate() {
   const double upper = program_->upper;
   for (int run = 0; run < runs_; ++run) {
     label_[run] = std::min(std::max(column_[run] - mu_, 0.0), upper);
-    weight_[run] = size_[run] * label_[run];
+    mass_[run] = size_[run] * label_[run];
   }
-  residual(weight_);
+  update_residual(mass_);
 }
 
 void DualNewton::add_to_hessian(int run, double weight) {
@@ -210,23 +209,23 @@ bool DualNewton::update_hessian() {
 // The inverse of the Hessian with a ridge, a share of its diagonal over all runs: for rows that no free run touches.
 void DualNewton::factor(double ridge) {
   std::copy(hessian_.begin(), hessian_.end(), factor_.begin());
-  double most = 1e-300;
+  double max_pivot = 1e-300;
   for (int i = 0; i < rows_; ++i) {
     double& diagonal = factor_[static_cast<std::size_t>(i) * width_];
     diagonal += ridge * ridge_[i];
-    most = std::max(most, diagonal);
+    max_pivot = std::max(max_pivot, diagonal);
   }
-  spread_loops().factor(factor_.data(), rows_, width_, kEmpty * most, scratch_.data());
+  newton_loops().factor(factor_.data(), rows_, width_, kMinPivot * max_pivot, scratch_.data());
 }
 
 void DualNewton::apply_inverse(std::vector<double>& x) const {
   x.resize(rows_ + width_);
-  spread_loops().solve(factor_.data(), rows_, width_, x.data());
+  newton_loops().solve(factor_.data(), rows_, width_, x.data());
 }
 
 double DualNewton::slope_at(double step, double base) const {
-  return base -
-         spread_loops().clipped_sum(column_.data(), rise_.data(), weight_.data(), step, mu_, program_->upper, padded_);
+  return base - newton_loops().clipped_sum(column_.data(), step_column_.data(), step_weight_.data(), step, mu_,
+                                           program_->upper, padded_);
 }
 
 // The length at which the dual objective, concave along the step, has lost nine tenths of its slope or more (Illinois).
@@ -234,7 +233,7 @@ double DualNewton::line_search(double slope) const {
   double base = 0.0;
   for (int i = 0; i < rows_; ++i) base += program_->q[i] * step_[i];
   double near = 0.0, slope_near = slope, far = 1.0, slope_far = slope_at(far, base);
-  while (slope_far > 0.3 * slope && far < kEndless) {
+  while (slope_far > 0.3 * slope && far < kMaxLength) {
     near = far, slope_near = slope_far;
     far *= 4.0;
     slope_far = slope_at(far, base);
@@ -257,46 +256,46 @@ double DualNewton::line_search(double slope) const {
 }
 
 bool DualNewton::newton() {
-  double ridge = kFirstRidge, factored = 0.0, length = 1.0;
-  const double holds = kHolds * (1.0 + rows_);
+  double ridge = kMaxRidge, factored = 0.0, length = 1.0;
+  const double tolerance = kResidualTolerance * (1.0 + rows_);
   sum_columns(y_, column_);
-  for (int iteration = 0; iteration < kSteps; ++iteration) {
+  for (int iteration = 0; iteration < kMaxIterations; ++iteration) {
     evaluate();
-    const bool done = most_missing() <= holds;
+    const bool done = max_residual() <= tolerance;
     const bool moved = update_hessian(), exact = !moved && length > 0.5;
-    if (done || exact) ridge = kRidge;
+    if (done || exact) ridge = kMinRidge;
     if (moved || ridge != factored) factor(factored = ridge);
     if (done) return true;
-    step_ = missing_;
+    step_ = residual_;
     apply_inverse(step_);
     if (exact) {  // on the right piece only the ridge is in the way: take back what it held
-      y0_.resize(rows_);
-      for (int i = 0; i < rows_; ++i) y0_[i] = ridge * ridge_[i] * step_[i];
-      apply_inverse(y0_);
-      for (int i = 0; i < rows_; ++i) step_[i] += y0_[i];
+      refinement_.resize(rows_);
+      for (int i = 0; i < rows_; ++i) refinement_[i] = ridge * ridge_[i] * step_[i];
+      apply_inverse(refinement_);
+      for (int i = 0; i < rows_; ++i) step_[i] += refinement_[i];
     }
-    sum_columns(step_, rise_);
-    rise_[runs_] = 0.0;
+    sum_columns(step_, step_column_);
+    step_column_[runs_] = 0.0;
     double slope = 0.0;
-    for (int i = 0; i < rows_; ++i) slope += step_[i] * missing_[i];
-    for (int run = 0; run < runs_; ++run) weight_[run] = size_[run] * rise_[run];
+    for (int i = 0; i < rows_; ++i) slope += step_[i] * residual_[i];
+    for (int run = 0; run < runs_; ++run) step_weight_[run] = size_[run] * step_column_[run];
     length = line_search(slope);
-    if (!(length < kEndless)) return false;
+    if (!(length < kMaxLength)) return false;
     if (length > 0.5)
-      ridge = std::max(kRidge, 1e-3 * ridge);
+      ridge = std::max(kMinRidge, 1e-3 * ridge);
     else if (length < 0.01)
-      ridge = std::min(kFirstRidge, 1e3 * ridge);
+      ridge = std::min(kMaxRidge, 1e3 * ridge);
     for (int i = 0; i < rows_; ++i) y_[i] += length * step_[i];
     sum_columns(y_, column_);
   }
   return false;
 }
 
-// By how much y0 is no certificate; `rise_` are its columns.
+// By how much y0 is no certificate; `y0_column_` are its columns.
 double DualNewton::gap() const {
   double worst = 0.0;
   for (int run = 0; run < runs_; ++run) {
-    const double gain = rise_[run] - 1.0;
+    const double gain = y0_column_[run] - 1.0;
     const double excess = free_[run] ? std::fabs(gain) : label_[run] > 0.0 ? -gain : gain;
     if (!(excess <= worst)) worst = excess;  // NaN is no certificate
   }
@@ -305,19 +304,19 @@ double DualNewton::gap() const {
 
 // Multipliers of the linear program, from W_F^T y0 = 1 over the free runs, refined against the ridge.
 bool DualNewton::certify() {
-  std::fill(rise_.begin(), rise_.end(), 0.0);
+  std::fill(y0_column_.begin(), y0_column_.end(), 0.0);
   y0_.assign(rows_, 0.0);
-  step_.resize(rows_);
+  y0_step_.resize(rows_);
   double excess = 1.0;
-  for (int pass = 0; pass < 3 && !(excess <= kSharp); ++pass) {
-    for (int run = 0; run < runs_; ++run) weight_[run] = free_[run] ? size_[run] * (1.0 - rise_[run]) : 0.0;
-    sum_rows(weight_, step_);
-    apply_inverse(step_);
-    for (int i = 0; i < rows_; ++i) y0_[i] += step_[i];
-    sum_columns(y0_, rise_);
+  for (int pass = 0; pass < 3 && !(excess <= kRefinedTolerance); ++pass) {
+    for (int run = 0; run < runs_; ++run) y0_residual_[run] = free_[run] ? size_[run] * (1.0 - y0_column_[run]) : 0.0;
+    sum_rows(y0_residual_, y0_step_);
+    apply_inverse(y0_step_);
+    for (int i = 0; i < rows_; ++i) y0_[i] += y0_step_[i];
+    sum_columns(y0_, y0_column_);
     excess = gap();
   }
-  return excess <= kCertificate;
+  return excess <= kGapTolerance;
 }
 
 // The analytic centre of the labels that y0 allows: the most sum of log g + log(upper - g), by a primal-dual Newton
@@ -325,26 +324,26 @@ bool DualNewton::certify() {
 bool DualNewton::center() {
   const double upper = program_->upper;
   std::vector<int> moving;
-  double most = 0.0;
+  double max_label = 0.0;
   for (int run = 0; run < runs_; ++run)
-    if (std::fabs(rise_[run] - 1.0) <= kStrict) {
+    if (std::fabs(y0_column_[run] - 1.0) <= kRounding) {
       moving.push_back(run);
-      most = std::max(most, label_[run]);
+      max_label = std::max(max_label, label_[run]);
     }
   const std::size_t count = moving.size();
   std::vector<double> low(count), high(count), move(count), mass(padded_, 0.0);
   for (std::size_t m = 0; m < count; ++m) {
     double& g = label_[moving[m]];
-    const double least = std::min(0.1 * most, 0.5 * upper);
-    g = std::min(std::max(g, least), upper - least);
+    const double margin = std::min(0.1 * max_label, 0.5 * upper);
+    g = std::min(std::max(g, margin), upper - margin);
     low[m] = 1.0 / g;
     high[m] = 1.0 / (upper - g);
   }
-  for (int iteration = 0; iteration < kSteps; ++iteration) {
+  for (int iteration = 0; iteration < kMaxIterations; ++iteration) {
     std::fill(hessian_.begin(), hessian_.end(), 0.0);
     for (int run = 0; run < runs_; ++run) mass[run] = size_[run] * label_[run];
-    residual(mass);
-    const double missed = most_missing();
+    update_residual(mass);
+    const double missed = max_residual();
     for (std::size_t m = 0; m < count; ++m) {
       const int run = moving[m];
       const double g = label_[run], room = upper - g, slope = 1.0 / room - 1.0 / g;
@@ -353,15 +352,15 @@ bool DualNewton::center() {
       mass[run] += size_[run] * move[m];
       add_to_hessian(run, size_[run] / stiffness);
     }
-    residual(mass);
+    update_residual(mass);
     factor(0.0);
-    step_ = missing_;
+    step_ = residual_;
     apply_inverse(step_);
-    sum_columns(step_, rise_);
+    sum_columns(step_, step_column_);
     double length = 1.0, error = missed;
     for (std::size_t m = 0; m < count; ++m) {
       const double g = label_[moving[m]], room = upper - g;
-      move[m] += rise_[moving[m]] / (low[m] / g + high[m] / room);
+      move[m] += step_column_[moving[m]] / (low[m] / g + high[m] / room);
       const double turn_low = (1.0 - low[m] * (g + move[m])) / g;
       const double turn_high = std::isinf(upper) ? 0.0 : (1.0 - high[m] * (room - move[m])) / room;
       if (move[m] < 0.0) length = std::min(length, -0.99 * g / move[m]);
@@ -379,7 +378,7 @@ bool DualNewton::center() {
       if (!std::isinf(upper)) high[m] += length * (1.0 - high[m] * (room - move[m])) / room;
       g += length * move[m];
     }
-    if (length == 1.0 && error < kStrict) return true;
+    if (length == 1.0 && error < kRounding) return true;
   }
   return false;
 }
@@ -387,19 +386,19 @@ bool DualNewton::center() {
 bool DualNewton::solve(const RunProgram& program, bool centered, std::vector<double>& label) {
   program_ = &program;
   setup();
-  bool solved = solve_alone();
+  bool solved = solve_disjoint();
   if (!solved) {
-    if (!list_rows()) return false;
+    if (!setup_hessian()) return false;
     prefix_.assign(runs_ + 1, 0.0);
     y_.resize(rows_);
-    missing_.resize(rows_);
-    start();
-    for (int round = 0; round < kRounds && !solved; ++round) {
+    residual_.resize(rows_);
+    setup_multipliers();
+    for (int round = 0; round < kMaxRounds && !solved; ++round) {
       if (!newton()) return false;
       solved = certify();
       if (solved) break;
-      for (int i = 0; i < rows_; ++i) y_[i] += (kRaise - 1.0) * mu_ * y0_[i];
-      mu_ *= kRaise;
+      for (int i = 0; i < rows_; ++i) y_[i] += (kMuGrowth - 1.0) * mu_ * y0_[i];
+      mu_ *= kMuGrowth;
     }
     if (solved && centered && !center()) return false;
   }

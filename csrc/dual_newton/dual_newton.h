@@ -49,13 +49,13 @@ class DualNewton {
 
  private:
   void setup();
-  bool solve_alone();
-  bool list_rows();
-  void start();
+  bool solve_disjoint();
+  bool setup_hessian();
+  void setup_multipliers();
   void sum_columns(const std::vector<double>& y, std::vector<double>& column) const;
   void sum_rows(const std::vector<double>& mass, std::vector<double>& sums);
-  void residual(const std::vector<double>& mass);
-  double most_missing() const;
+  void update_residual(const std::vector<double>& mass);
+  double max_residual() const;
   void evaluate();
   void add_to_hessian(int run, double weight);
   bool update_hessian();
@@ -71,18 +71,25 @@ class DualNewton {
   const RunProgram* program_ = nullptr;
   int rows_ = 0, runs_ = 0, padded_ = 0;
   double mu_ = 0.0;
-  std::vector<int> bound_row_, bound_run_;    // bounds by rising position
-  std::vector<double> change_;                // of the column at a bound
-  std::vector<int> active_, inside_, owner_;  // runs: rows, rows that have them inside, the only row or -1
-  std::vector<int> present_;                  // rows at a run, rising
-  std::vector<double> own_;                   // rows: snippets inside that no other row touches
-  std::vector<double> size_, label_, column_;
-  std::vector<double> rise_, weight_, prefix_;  // runs: of the column along a step, times the size; sums of labels
-  std::vector<double> y_, y0_, step_, missing_;
-  std::vector<int> first_, row_;  // rows of each run, rising
-  std::vector<double> entry_;
-  std::vector<char> free_;
-  int width_ = 0;  // of the Hessian's band
+  // Bounds of rows by rising position: the row, the run that starts there, by how much W changes.
+  std::vector<int> bound_row_, bound_run_;
+  std::vector<double> change_;
+  // Runs: rows that touch them, rows that have them inside, the row that alone touches them or -1, snippets, label g,
+  // snippets times label.
+  std::vector<int> active_, inside_, owner_;
+  std::vector<double> size_, label_, mass_;
+  // Rows: snippets inside, the same counted once for each row that has them inside, those that no other row touches.
+  std::vector<double> inside_size_, shared_size_, own_size_;
+  // Rows: multipliers y, their Newton step and its refinement, q - W g; multipliers y0 of the linear program and their
+  // refinement.
+  std::vector<double> y_, step_, refinement_, residual_, y0_, y0_step_;
+  // Runs: W^T of 1, of y, of step and of y0; the third times the snippets; what y0 misses to 1, times the snippets.
+  std::vector<double> unit_column_, column_, step_column_, y0_column_, step_weight_, y0_residual_;
+  std::vector<double> prefix_;              // sums of masses before each run
+  std::vector<int> present_, first_, row_;  // rows at a run; rows of each run, rising, run after run
+  std::vector<double> entry_;               // of W at those
+  std::vector<char> free_;                  // runs between their bounds
+  int width_ = 0;                           // of the Hessian's band
   std::vector<double> hessian_, factor_, ridge_, scratch_;
 };
 
