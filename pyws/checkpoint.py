@@ -169,7 +169,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
 
     Returns
     -------
-    tensors : by name, of a checkpoint in the order in which they were written
+    tensors : by name, of a checkpoint in the order in which they were written, else sorted by name
     header : ``kind``, ``version``, ``facts`` and more of a checkpoint; empty for a file of another program
 
     Raises
@@ -194,7 +194,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     except (SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise _damaged(path, f"is truncated, damaged or not safetensors ({error})") from error
     if _KEY not in metadata:
-        return tensors, {}
+        return {name: tensors[name] for name in sorted(tensors)}, {}
     header = _header(path, metadata[_KEY])
     if header["version"] != VERSION:
         raise DataError(path, f"must be of version {VERSION} of the format, but its header {_says('version', header)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import os
 import re
@@ -15,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pyws.checkpoint import read_tensors, write_checkpoint
 from pyws.errors import DataError
-from pyws.files import atomic_write, check_regular, read_text
+from pyws.files import check_regular, read_text
 from pyws.models.image_networks.efficientnet_lite import SCALES, EfficientNetLite
 from pyws.models.image_networks.small2d import Small2D
 from pyws.models.pretrained.timm_networks import PREFIX, timm_network
@@ -26,6 +26,7 @@ from pyws.models.video_networks.catalogue import VIDEO_NETWORKS, video_network
 LITE0 = "efficientnet-lite0"
 LITE = {f"efficientnet-lite{variant}": variant for variant in SCALES}
 SMALL2D = "small2d"
+CLASSIFIER = "pyws classifier"
 
 # The last feature map before the global pool, by the start of torchvision's name of the model.
 _LAST_LAYERS = {
@@ -155,7 +156,7 @@ def load_classifier(
         return replace(built, labels=named)
     _check_name(name)
     file = weights_file(name, weights)
-    state, about = read_state(file), _about(file)
+    state, about = _read(file)
     classes = len(state[next(reversed(state))])
     classifier = build_classifier(name, classes, layer, output_stride, _sides(name, str(weights), state))
     load_weights(classifier.model, state, name, file)
@@ -218,16 +219,9 @@ def _of_timm(name: str, classes: int | None, layer: str | None, pretrained: bool
 
 
 def save_classifier(classifier: Classifier, path: str | os.PathLike[str]) -> None:
-    """Write weights, labels and sizes as one safetensors file, whole or not at all, for :func:`open_classifier`."""
-    from safetensors.torch import save
-
-    state = classifier.model.state_dict()
-    about = {key: getattr(classifier, key) for key in ("name", "layer", "labels", "frames", "short_side")}
-    # The format keeps no order of its own, and the number of classes is read off the last entry. One note, since
-    # several would be written in any order.
-    kept = {"pyws": json.dumps({"classifier": about, "order": list(state)})}
-    with atomic_write(path, "wb") as file:
-        file.write(save({key: value.detach().cpu().contiguous() for key, value in state.items()}, kept))
+    """Write weights, labels and sizes as one checkpoint, whole or not at all, for :func:`open_classifier`."""
+    facts = {key: getattr(classifier, key) for key in ("name", "layer", "labels", "frames", "short_side")}
+    write_checkpoint(path, CLASSIFIER, classifier.model.state_dict(), facts)
 
 
 def open_classifier(path: str | os.PathLike[str], output_stride: int = 32) -> Classifier:
@@ -237,11 +231,10 @@ def open_classifier(path: str | os.PathLike[str], output_stride: int = 32) -> Cl
     ------
     DataError : missing, damaged, or written by something else
     """
-    read_state(path)
-    about = _about(path)
-    if not isinstance(about.get("name"), str) or not isinstance(about.get("layer"), str):
+    facts = _read(path)[1]
+    if not isinstance(facts.get("name"), str) or not isinstance(facts.get("layer"), str):
         raise DataError(path, "must be a classifier that pyws masks classify wrote; it names no network")
-    return load_classifier(about["name"], path, None, about["layer"], output_stride)
+    return load_classifier(facts["name"], path, None, facts["layer"], output_stride)
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -251,10 +244,17 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     ------
     DataError : missing, damaged, or not a state dict
     """
+    return _read(path)[0]
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A state dict, and what :func:`save_classifier` says of the network; nothing where another program wrote it."""
+    state: Any
+    header: dict[str, Any] = {}
     if not Path(path).is_file():
         raise DataError(path, "must be a file of weights, found none")
     if Path(path).suffix == ".safetensors":
-        state: Any = _read_safetensors(path)
+        state, header = read_tensors(path)
     else:
         try:
             check_regular(path)
@@ -265,33 +265,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     tensors = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
     if not tensors or not state or state[next(reversed(state))].ndim == 0:
         raise DataError(path, "must be a state dict of tensors that ends with the bias of the classes")
-    return state
-
-
-def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        check_regular(path)
-        with safe_open(path, "pt") as file:
-            keys = list(file.keys())
-            note = json.loads((file.metadata() or {}).get("pyws", "{}"))
-            return {key: file.get_tensor(key) for key in note.get("order", keys)}
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(path, f"cannot be read as safetensors: {error}") from error
-
-
-def _about(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What :func:`save_classifier` says of the network; empty where another program wrote the file."""
-    if Path(path).suffix != ".safetensors":
-        return {}
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        about = json.loads((file.metadata() or {}).get("pyws", "{}")).get("classifier", {})
-    if not isinstance(about, dict):
-        raise DataError(path, "says nothing sensible about its classifier")
-    return about
+    return state, header["facts"] if header.get("kind") == CLASSIFIER else {}
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], name: str, path: str | os.PathLike[str]) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pyws.checkpoint import read_tensors
 from pyws.data.annotations.activitynet import Instances
 from pyws.errors import DataError
-from pyws.files import check_regular, read_json
+from pyws.files import read_json
 from pyws.progress import track
 from pyws.report.timelines import COLOURS, Bar, Timeline, draw_timeline
 
@@ -43,7 +44,7 @@ def draw_labels(
     DataError : a file is missing or damaged, or does not have the video
     """
     facts = [read_json(f"{path}.json") for path in files.values()]
-    labels = [_read(path) for path in files.values()]
+    labels = [{name: each.numpy() for name, each in read_tensors(path)[0].items()} for path in files.values()]
     pictures: dict[str, Path] = {}
     for video, values in track(sorted(labels[-1].items()), "drawing", quiet=quiet):
         columns = np.flatnonzero(values.any(axis=0))[: len(COLOURS)]
@@ -60,17 +61,6 @@ def draw_labels(
         pictures[video] = Path(out) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', video)}.png"
         draw_timeline(pictures[video], Timeline(video, seconds, names, curves, bars))
     return pictures
-
-
-def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        check_regular(path)
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise DataError(path, f"is missing, truncated or not safetensors: {error}") from error
 
 
 def _bars(rows: Instances, video: str, names: list[str]) -> list[Bar]:

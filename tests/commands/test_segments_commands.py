@@ -147,7 +147,7 @@ def test_pictures_of_labels_stay_in_their_folder(files):
     assert drawn == {"../up": files / "pictures" / ".._up.png"}
     assert draw_labels({"labels": files / "one"}, files / "pictures", limit=0) == {}
     (files / "one").write_bytes(b"no")
-    with pytest.raises(DataError, match="one: is missing, truncated or not safetensors"):
+    with pytest.raises(DataError, match="one: is truncated, damaged or not safetensors"):
         draw_labels({"labels": files / "one"}, files / "pictures")
 
 

@@ -97,7 +97,7 @@ def test_files_of_classifiers(tmp_path):
     torch.save(made.model.state_dict(), tmp_path / "c.pth")
     for name, message in {
         "none.safetensors": "must be a file of weights, found none",
-        "half.safetensors": "cannot be read as safetensors",
+        "half.safetensors": "is truncated, damaged or not safetensors",
         "c.pth": "must be a classifier that pyws masks classify wrote",
     }.items():
         with pytest.raises(DataError, match=message):
