@@ -1,4 +1,4 @@
-"""Several processes that work as one, under torchrun or alone. The ground floor: imports torch only.
+"""Several processes that work as one, under torchrun or alone. In the base layer: imports torch only.
 
 A program says the same thing in every case::
 

@@ -1,4 +1,4 @@
-"""Ragged batches: values and offsets. The ground floor of pyws, imports torch only."""
+"""Ragged batches: values and offsets. In the base layer of pyws: imports torch only."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def photographs(batch, height, width):
 
 
 def with_fast_slic(frames, count, stride):
-    """An iteration looks at every third row where stride is 3, fast-slic's default; at all where it is 1."""
+    """An iteration visits every third row where stride is 3, fast-slic's default; at all where it is 1."""
     makers = [
         SlicAvx2(num_components=count, compactness=10, subsample_stride=stride) for _ in frames
     ]  # they keep state

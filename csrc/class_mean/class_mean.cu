@@ -10,18 +10,18 @@ using Counter = unsigned long long;
 constexpr int kThreads = 256;
 
 // Inclusive sums of one number a thread over the block; `total` becomes the sum of all.
-__device__ std::int64_t scan(std::int64_t x, std::int64_t* room, std::int64_t* total) {
+__device__ std::int64_t scan(std::int64_t x, std::int64_t* sums, std::int64_t* total) {
   const int t = threadIdx.x;
-  room[t] = x;
+  sums[t] = x;
   __syncthreads();
   for (int step = 1; step < kThreads; step *= 2) {
-    const std::int64_t other = t >= step ? room[t - step] : 0;
+    const std::int64_t other = t >= step ? sums[t - step] : 0;
     __syncthreads();
-    room[t] += other;
+    sums[t] += other;
     __syncthreads();
   }
-  const std::int64_t sum = room[t];
-  *total = room[kThreads - 1];
+  const std::int64_t sum = sums[t];
+  *total = sums[kThreads - 1];
   __syncthreads();
   return sum;
 }
@@ -55,7 +55,7 @@ __global__ void lay_out(const std::int64_t* offsets, const std::int64_t* lengths
 __global__ void classify(const double* start, const double* end, const std::int64_t* starts, std::int64_t groups,
                          RowGeometry geometry, double margin, std::int64_t slots, std::int64_t* scratch,
                          std::int64_t* all_ids, std::int64_t* entries, std::int64_t* classes) {
-  PYWS_SHARED(std::int64_t, room, kThreads);
+  PYWS_SHARED(std::int64_t, sums, kThreads);
   PYWS_SHARED(Counter, found, 1);
   const ClassGroup group = class_group(starts, groups, blockIdx.x, slots, scratch);
   const std::int64_t rows = group.rows, length = group.length;
@@ -81,7 +81,7 @@ __global__ void classify(const double* start, const double* end, const std::int6
   std::int64_t intervals = 0, total;
   for (std::int64_t base = 0; base < length; base += kThreads) {
     const std::int64_t i = base + threadIdx.x, flag = i < length ? ids[i] : 0;
-    const std::int64_t interval = intervals + scan(flag, room, &total) - 1;
+    const std::int64_t interval = intervals + scan(flag, sums, &total) - 1;
     if (i < length) ids[i] = interval;
     if (flag) bounds[interval] = i;
     intervals += total;
@@ -115,7 +115,7 @@ __global__ void classify(const double* start, const double* end, const std::int6
     const std::int64_t k = base + threadIdx.x;
     const bool leads = k < intervals && rep[k] == k;
     const bool counts = leads && change[k] > 0;
-    const std::int64_t rank = scan(counts, room, &total);
+    const std::int64_t rank = scan(counts, sums, &total);
     if (leads) number[k] = counts ? named - 1 + rank : 0;
     if (counts) {
       first[number[k]] = bounds[k];
@@ -140,7 +140,7 @@ __global__ void classify(const double* start, const double* end, const std::int6
 __global__ void pack(const std::int64_t* starts, const std::int64_t* class_offsets, std::int64_t groups,
                      std::int64_t slots, std::int64_t* scratch, std::int64_t* ids, std::int64_t* size,
                      std::int64_t* row_offsets) {
-  PYWS_SHARED(std::int64_t, room, kThreads);
+  PYWS_SHARED(std::int64_t, sums, kThreads);
   const ClassGroup group = class_group(starts, groups, blockIdx.x, slots, scratch);
   const std::int64_t* classes = class_offsets + blockIdx.x;
   const std::int64_t *name = array_of(group, kName), *touching = array_of(group, kTouching);
@@ -150,7 +150,7 @@ __global__ void pack(const std::int64_t* starts, const std::int64_t* class_offse
   for (std::int64_t base = 0; base < classes[1] - classes[0]; base += kThreads) {
     const std::int64_t k = base + threadIdx.x;
     const bool known = k < classes[1] - classes[0];
-    const std::int64_t sum = scan(known ? touching[k] : 0, room, &total);
+    const std::int64_t sum = scan(known ? touching[k] : 0, sums, &total);
     if (known) {
       row_offsets[classes[0] + k + 1] = entry + sum;
       size[classes[0] + k] = array_of(group, kSize)[k];
@@ -170,7 +170,7 @@ PYWS_HD std::int64_t group_of(const std::int64_t* class_offsets, std::int64_t gr
 }
 
 // Traffic: the spans of a group's rows are read once for each of its classes, coalesced, from L2; each entry is written
-// once. Ownership: one warp a class; lanes look at 32 rows at a time and line up by the ballot.
+// once. Ownership: one warp a class; lanes read 32 rows at a time, placed by the ballot.
 __global__ void list_rows(const std::int64_t* starts, const std::int64_t* class_offsets, std::int64_t groups,
                           std::int64_t slots, std::int64_t* scratch, const std::int64_t* row_offsets,
                           std::int64_t warps, std::int64_t* rows, std::int8_t* signs) {

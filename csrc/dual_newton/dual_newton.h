@@ -8,7 +8,7 @@
 //
 //   g = clip(W^T y - mu, 0, upper),   the gradient is q - W g
 //
-// A Newton iteration with an exact line search climbs it; on the right piece its step is exact. The answer is
+// A Newton iteration with an exact line search maximises it; on the right piece its step is exact. The answer is
 // certified: multipliers y0 of the linear program itself, with W^T y0 = 1 on labels between their bounds, <= 1 on those
 // at 0 and >= 1 on those at upper, show that the sum is least, and g = clip(..) shows that the squares are. Where there
 // is no such y0 yet, mu rises.

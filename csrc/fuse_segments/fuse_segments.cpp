@@ -12,8 +12,8 @@ namespace {
 constexpr double kNanosecondsPerCandidate = 20.0;
 
 // Lists 0..size-1 roughly by falling x: by bucket. `room` has size + buckets.
-void line_up(const FuseLoops& loops, const double* x, std::int64_t size, std::int64_t buckets, std::int64_t* room,
-             std::int64_t* order) {
+void sort_by_bucket(const FuseLoops& loops, const double* x, std::int64_t size, std::int64_t buckets,
+                    std::int64_t* room, std::int64_t* order) {
   if (size == 0) return;
   std::int64_t *bucket = room, *ends = room + size;
   loops.buckets(x, size, buckets, bucket);
@@ -25,7 +25,7 @@ void line_up(const FuseLoops& loops, const double* x, std::int64_t size, std::in
 
 // Lists 0..size-1 by falling x, equal ones by rising index. `room` has 3 * size.
 void sort_falling(const FuseLoops& loops, const double* x, std::int64_t size, std::int64_t* room, std::int64_t* order) {
-  line_up(loops, x, size, 2 * size, room, order);
+  sort_by_bucket(loops, x, size, 2 * size, room, order);
   std::int64_t *key = room, moves = 0;
   for (std::int64_t k = 0; k < size; ++k) key[k] = sort_key(x[order[k]]);
   for (std::int64_t k = 1; k < size && moves <= 16 * size; ++k) {
@@ -71,7 +71,7 @@ struct Scratch {
 
   void fill(const FuseLoops& loops, const double* start, const double* end, std::int64_t size) {
     const std::int64_t length = all.blocks * kFuseBlock;
-    line_up(loops, start, size, max64(size / 4, 1), room, all.index);
+    sort_by_bucket(loops, start, size, max64(size / 4, 1), room, all.index);
     for (std::int64_t i = 0; i < size; ++i) all.start[i] = start[all.index[i]], all.end[i] = end[all.index[i]];
     std::fill(all.start + size, all.start + length, kNone);
     std::fill(all.end + size, all.end + length, kNone);

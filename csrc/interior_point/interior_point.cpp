@@ -192,7 +192,7 @@ bool InteriorPoint::exchange() {
 }
 
 // Solves the conditions of what lies between its bounds (a primal-dual active set).
-void InteriorPoint::sharpen() {
+void InteriorPoint::refine() {
   for (int pass = 0; pass < kSharpPasses; ++pass) {
     for (Box* box : {&runs_, &rows_})
       for (std::size_t i = 0; i < box->size(); ++i) {
@@ -276,15 +276,15 @@ void InteriorPoint::solve(const BoxProgram& program, const std::vector<double>& 
   rows_.settle();
   violation = program.violation(runs_.value, rows_.value);
   const Box settled_runs = runs_, settled_rows = rows_;
-  sharpen();
+  refine();
   runs_.clip();
   rows_.clip();
-  const double sharp = program.violation(runs_.value, rows_.value);
-  if (sharp > violation) {
+  const double refined = program.violation(runs_.value, rows_.value);
+  if (refined > violation) {
     runs_ = settled_runs;
     rows_ = settled_rows;
   }
-  violation = std::min(violation, sharp);
+  violation = std::min(violation, refined);
   u = runs_.value;
   y = rows_.value;
   differentiate();

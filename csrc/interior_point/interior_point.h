@@ -60,7 +60,7 @@ class InteriorPoint {
   void solve_equations();
   bool iterate();
   void descend();
-  void sharpen();
+  void refine();
   bool exchange();
 
   const BoxProgram* program_ = nullptr;

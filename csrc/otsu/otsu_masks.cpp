@@ -114,10 +114,10 @@ class Scaled {
   std::unique_ptr<A[]> wide_, strip_;
 };
 
-// The least value in (low, high] whose unit value exceeds the threshold, found by halving: unit values rise with the
+// The lowest value in (low, high] whose unit value exceeds the threshold, found by halving: unit values rise with the
 // values, from 0 to 1, so that a comparison then does for the division of every pixel.
 template <class A>
-A least_above(A low, A high, A threshold) {
+A min_above(A low, A high, A threshold) {
   A below = low, above = high;
   for (;;) {
     const A middle = below + (above - below) / A(2);
@@ -133,10 +133,10 @@ A cut(const OtsuMap<A>& otsu, const ScaleMap<A>& loops, Scaled<T>& scaled, const
   scaled.load(map);
   A low = std::numeric_limits<A>::infinity(), high = -low, poison = 0;
   scaled.walk([&](A* x, std::int64_t n, std::int64_t) {
-    A least, greatest;
-    otsu.extremes(x, n, &least, &greatest);
-    poison += least * A(0);  // NaN where a value is not finite
-    low = least < low ? least : low;
+    A lowest, greatest;
+    otsu.extremes(x, n, &lowest, &greatest);
+    poison += lowest * A(0);  // NaN where a value is not finite
+    low = lowest < low ? lowest : low;
     high = greatest > high ? greatest : high;
   });
   const bool usable = otsu_in_range(low + poison, high);
@@ -151,8 +151,8 @@ A cut(const OtsuMap<A>& otsu, const ScaleMap<A>& loops, Scaled<T>& scaled, const
     otsu.count(x, n, bins, counts);
   });
   const A threshold = otsu.split(counts, bins);
-  const A least = least_above(low, high, threshold);
-  scaled.walk([&](A* x, std::int64_t n, std::int64_t first) { loops.from(x, n, least, mask + first); });
+  const A lowest = min_above(low, high, threshold);
+  scaled.walk([&](A* x, std::int64_t n, std::int64_t first) { loops.from(x, n, lowest, mask + first); });
   return threshold;
 }
 

@@ -240,7 +240,7 @@ bool Simplex::certify() const {
 
 // After step 1: bounds that hold exactly the answers of least residual (complementary slackness), all of them hard.
 // False: the certificate of step 1 fails.
-bool Simplex::narrow_to_least_residual() {
+bool Simplex::fix_min_residual() {
   double residual = 0.0;
   for (int i = 0; i < rows_; ++i) residual += soft_[i] * std::max({0.0, low_[i] - x_[i], x_[i] - high_[i]});
   relaxed_ = residual > kLpTolerance;
@@ -360,7 +360,7 @@ bool Simplex::certify_answer(double mass) const {
 
 bool Simplex::solve(const CoupledLp& lp, bool center, std::vector<double>& mass) {
   begin(lp);
-  if (!minimise() || !narrow_to_least_residual()) return false;
+  if (!minimise() || !fix_min_residual()) return false;
   price_masses();
   if (!minimise() || !certify()) return false;
   double least = 0.0;

@@ -55,7 +55,7 @@ class Simplex {
   void change_cost(int i, double cost);
   void pivot(int i, int column);
   void set_walls(int column);
-  bool narrow_to_least_residual();
+  bool fix_min_residual();
   void price_masses();
   double dual(int i) const;
   bool certify() const;

@@ -236,7 +236,7 @@ __global__ void prefer_neighbours(Size size, const int32_t* labels, int round, i
   labels += blockIdx.y * pixels;
   if (labels[i] < 0) return;
   const int32_t a = frame.component[i];
-  const auto look = [&](int64_t other) {
+  const auto compare = [&](int64_t other) {
     const int32_t b = frame.component[other];
     if (a == b || labels[other] < 0) return;
     const bool a_small = frame.size[a] < min_size, b_small = frame.size[b] < min_size;
@@ -244,8 +244,8 @@ __global__ void prefer_neighbours(Size size, const int32_t* labels, int round, i
     if (b_small) prefer(frame, pixels, b, a);
     if (a_small || b_small) atomicOr(frame.open + round, 1);
   };
-  if (i % width + 1 < width) look(i + 1);
-  if (i + width < pixels) look(i + width);
+  if (i % width + 1 < width) compare(i + 1);
+  if (i + width < pixels) compare(i + width);
 }
 
 // Traffic: a preference a pixel. One thread a pixel: those of first pixels join.

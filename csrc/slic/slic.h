@@ -3,7 +3,7 @@
 //   colour      sRGB -> CIELAB in fixed point, by two tables
 //   grid        rows x columns cells; cluster k starts as cell k, which is the first iteration: centres without a
 //               colour divide the image by position alone
-//   iteration   a pixel looks at the clusters of its own cell and of the eight around it, and takes the one with the
+//   iteration   a pixel is compared with the clusters of its own cell and of the eight around it, and takes the one with the
 //               least squared distance |Lab - Lab_k|^2 + (compactness / step)^2 |xy - xy_k|^2, the first of equals;
 //               then a centre becomes the mean of its pixels. A cluster so stays within the 3 x 3 cells around its own.
 //   components  a superpixel is a maximal 4-connected set of pixels of one cluster
@@ -33,7 +33,7 @@ namespace pyws {
 constexpr int kSlicLevels = 4080;  // of a colour channel: 16 between two bytes
 constexpr int kSlicCubeSteps = 1024;
 constexpr int kSlicTables = kSlicLevels + 1 + kSlicCubeSteps + 1;
-constexpr int kSlicSlots = 9;    // the clusters that a pixel looks at: of the 3 x 3 cells around it, in raster order
+constexpr int kSlicSlots = 9;    // the clusters that a pixel meets: of the 3 x 3 cells around it, in raster order
 constexpr int kSlicOwn = 4;      // that of its own cell
 constexpr int kSlicOutside = 9;  // in place of a slot: the pixel is not in the mask
 constexpr std::int64_t kSlicTail = 16;  // pixels that loops may read beyond the last

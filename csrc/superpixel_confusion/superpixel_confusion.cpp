@@ -15,7 +15,7 @@ void compare(const ConfusionParams& k, std::int64_t b) {
     if (k.area[row] == 0) continue;
     const std::uint32_t *votes = k.votes + row * classes, *annotated = k.annotated + row * classes;
     Votes best{0, 0};
-    for (std::int64_t c = 1; c < classes; ++c) best = most_votes(best, {votes[c], c});
+    for (std::int64_t c = 1; c < classes; ++c) best = max_votes(best, {votes[c], c});
     const std::int64_t taken = accepted_below(best, k.area[row], k.pixels, k.alpha, k.beta);
     for (std::int64_t c = 0; c < classes; ++c) {
       if (votes[c] != 0) consistency[c * classes + taken] += votes[c];

@@ -51,11 +51,11 @@ __global__ void compare(std::int64_t rows, std::int64_t superpixels, std::int64_
   annotated += row * num_classes;
   Votes best{0, 0};
   for (std::int64_t c = lane; c < num_classes; c += kWarp)
-    if (c > 0) best = most_votes(best, {votes[c], c});
+    if (c > 0) best = max_votes(best, {votes[c], c});
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
     const Votes other{__shfl_xor_sync(kWholeWarp, static_cast<long long>(best.count), offset),
                       __shfl_xor_sync(kWholeWarp, static_cast<long long>(best.kind), offset)};
-    best = most_votes(best, other);
+    best = max_votes(best, other);
   }
   const std::int64_t taken = accepted_below(best, area[row], pixels, alpha, beta);
   const std::int64_t frame = row / superpixels * num_classes * num_classes;

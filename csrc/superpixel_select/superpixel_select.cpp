@@ -57,7 +57,7 @@ void vote(const VoteLoops<Label, Class>& loops, const void* labels, const void* 
                   areas, rows, outside);
       for (std::int64_t p = 0; p < superpixels; ++p) {
         Votes best{0, 0};
-        for (std::int64_t c = 1; c < num_classes; ++c) best = most_votes(best, {rows[p * num_classes + c], c});
+        for (std::int64_t c = 1; c < num_classes; ++c) best = max_votes(best, {rows[p * num_classes + c], c});
         taken[p] = accepted_class(best, areas[p], alpha);
       }
       loops.paint(frame, pixels, superpixels, taken, static_cast<Class*>(refined) + b * pixels);

@@ -148,11 +148,11 @@ __global__ void choose_classes(std::int64_t rows, std::int64_t superpixels, std:
   const int lane = threadIdx.x % kWarp;
   Votes best{0, 0};
   for (std::int64_t c = lane; c < num_classes; c += kWarp)
-    if (c > 0) best = most_votes(best, {table[row * num_classes + c], c});
+    if (c > 0) best = max_votes(best, {table[row * num_classes + c], c});
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
     const Votes other{__shfl_xor_sync(kWholeWarp, static_cast<long long>(best.count), offset),
                       __shfl_xor_sync(kWholeWarp, static_cast<long long>(best.kind), offset)};
-    best = most_votes(best, other);
+    best = max_votes(best, other);
   }
   if (lane > 0) return;
   winner[row] = accepted_class(best, area[row], alpha);

@@ -83,7 +83,7 @@ struct Votes {
   std::int64_t count, kind;
 };
 
-PYWS_HD Votes most_votes(Votes a, Votes b) {
+PYWS_HD Votes max_votes(Votes a, Votes b) {
   return b.count > a.count || (b.count == a.count && b.kind < a.kind) ? b : a;
 }
 

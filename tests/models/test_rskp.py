@@ -105,7 +105,7 @@ def test_snippets_that_are_all_zeros_stay_finite():
 
 
 @pytest.mark.parametrize("options", [{}, {"consistency": GAUFUSE_CONSISTENCY}])
-def test_weight_of_the_teaching_loss(options):
+def test_weight_of_the_consistency_loss(options):
     weights = [small(**options).consistency_weight(epoch) for epoch in (0, 100, 101, 200, 201, 349)]
     assert weights == [1.0, 1.0, 0.5, 0.5, *([1.0, 1.0] if options else [0.5, 0.5])]
 
