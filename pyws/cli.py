@@ -140,9 +140,16 @@ def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
         return 0
     arguments = parse(name, rest, command)
     document = command(**arguments)
-    if arguments["common"].json and int(os.environ.get("RANK", 0)) == 0:  # one document, also under torchrun
+    if arguments["common"].json and _speaks(arguments, document):
         print(json.dumps(document, indent=1, allow_nan=False))
     return 1 if document.get("ok") is False else 0
+
+
+def _speaks(arguments: dict[str, Any], document: dict[str, Any]) -> bool:
+    """Whether this process prints: of those that torchrun started the first; of shards the one that ends the work."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return True
+    return "shard" not in document if "shard" in arguments else int(os.environ.get("RANK", 0)) == 0
 
 
 def _quoted(words: Sequence[str]) -> list[str]:

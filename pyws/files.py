@@ -8,16 +8,17 @@ import io
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
-import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TextIO
 
 from pyws.errors import DataError
+from pyws.sharding import WHOLE, Shard
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket",
           stat.S_IFDIR: "a folder"}  # fmt: skip
@@ -141,11 +142,131 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         raise
 
 
+_RUN = ".run"  # the folder, in one that is written into, where its writers tell each other that they are there
+
+
+class Writer:
+    """One of the processes that write into a folder, see :func:`only_writer`.
+
+    It holds a lock on a file of its own, to which it may add lines. What a killed one added stays there, while the
+    system frees its lock.
+    """
+
+    def __init__(self, folder: Path, shard: Shard) -> None:
+        self.folder, self.shard = folder, shard
+        self._file = -1
+
+    def append(self, name: str, value: Any) -> None:
+        """Add a line that says what became of something, durable when the method returns."""
+        os.write(self._file, f"{json.dumps([name, value], allow_nan=False)}\n".encode())
+        os.fsync(self._file)
+
+    def clear(self) -> None:
+        """Drop what this process and killed ones have added. Only with the door closed, and nobody else there."""
+        os.ftruncate(self._file, 0)
+        for path in (self.folder / _RUN).glob("*.jsonl"):
+            if path.name != self._name:
+                path.unlink()
+
+    def enter(self) -> list[str]:
+        """Take the lock; returns the names of the others that hold theirs. Only with the door closed."""
+        others = self._others()
+        strangers = [name for name in others if not name.endswith(f"-of-{self.shard.count}.jsonl")]
+        own = self._name
+        if own in others or strangers:
+            which = "another run" if self.shard.whole else f"another run of shard {self.shard}, or of other shards"
+            raise DataError(self.folder, f"is being written by {which}; wait for it or choose another folder")
+        self._file = os.open(self.folder / _RUN / own, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+        _lock(self._file)
+        if os.fstat(self._file).st_size:
+            os.write(self._file, b"\n")  # the last line of a killed run may not be whole
+        return others
+
+    def leave(self) -> list[str]:
+        """Free the lock; returns the names of the others that hold theirs. Only with the door closed."""
+        os.close(self._file)
+        self._file = -1
+        return self._others()
+
+    def withdraw(self) -> None:
+        """Leave nothing behind, but what a killed run left. Only with the door closed."""
+        run = self.folder / _RUN
+        if self._file >= 0:
+            self.leave()
+            own = run / self._name
+            if not own.stat().st_size:
+                own.unlink()
+        if not any(run.glob("*.jsonl")):
+            shutil.rmtree(run)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.shard.index}-of-{self.shard.count}.jsonl"
+
+    def _others(self) -> list[str]:
+        return sorted(path.name for path in (self.folder / _RUN).glob("*.jsonl") if _is_held(path))
+
+
+def _lock(descriptor: int, wait: bool = True) -> bool:
+    """Lock an open file until it is closed; whether that was done, where another one holding it is not waited for."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return not _lock(descriptor, wait=False)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
-def only_writer(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold ``folder``, made where it does not exist, so that two runs never write into it at once.
+def _door(folder: Path) -> Iterator[None]:
+    """Held for the moment in which a writer comes or goes, so that only one does at a time.
+
+    The lock is on a file, since a folder cannot be locked over NFS. The last writer removes the file, and the next one
+    that waited for it must not go on with a file that is no longer there.
+    """
+    path = folder / _RUN / "door"
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            _lock(descriptor)
+            if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
+                continue
+            yield
+            return
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def only_writer(
+    folder: str | os.PathLike[str],
+    shard: Shard = WHOLE,
+    entering: Callable[[Writer, bool], None] = lambda writer, first: None,
+    leaving: Callable[[bool], None] = lambda last: None,
+) -> Iterator[Writer]:
+    """Hold ``folder``, made where it does not exist, so that no two runs write into it at once but shards of one run.
 
     Temporary files of a run that was killed are removed first.
+
+    Parameters
+    ----------
+    folder : what is written into
+    shard : which part of the run this process is; the others of as many may write too
+    entering : called before anybody else may enter, with the writer and whether nobody else is there
+    leaving : called before anybody else may enter or leave, with whether nobody else is left
 
     Raises
     ------
@@ -157,21 +278,50 @@ def only_writer(folder: str | os.PathLike[str]) -> Iterator[None]:
     >>> with only_writer(tempfile.mkdtemp()):
     ...     pass
     """
-    import fcntl
-
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    target = Path(folder)
+    writer = Writer(target, shard)
+    with _door(target):
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(folder, "is being written by another run; wait for it or choose another folder") from error
-        for parent, _, names in os.walk(folder):
-            for name in filter(_TEMPORARY.fullmatch, names):
-                os.unlink(os.path.join(parent, name))
-        yield
+            alone = not writer.enter()
+            if alone:
+                _sweep(target)
+            entering(writer, alone)
+        except BaseException:
+            writer.withdraw()
+            raise
+    try:
+        yield writer
     finally:
-        os.close(descriptor)
+        with _door(target):
+            last = not writer.leave()
+            leaving(last)
+            if last:
+                shutil.rmtree(target / _RUN)
+
+
+def is_empty(folder: str | os.PathLike[str]) -> bool:
+    """Whether there is nothing in a folder but what :func:`only_writer` puts there."""
+    return all(name == _RUN for name in os.listdir(folder))
+
+
+def run_entries(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the writers of a folder, and those that were killed, have added by :meth:`Writer.append`; a line that is not
+    whole is left out."""
+    found: dict[str, Any] = {}
+    for path in sorted((Path(folder) / _RUN).glob("*.jsonl")):
+        for line in read_text(path).splitlines():
+            try:
+                name, value = json.loads(line)
+            except (ValueError, TypeError):
+                continue
+            found[str(name)] = value
+    return found
+
+
+def _sweep(folder: Path) -> None:
+    for parent, _, names in os.walk(folder):
+        for name in filter(_TEMPORARY.fullmatch, names):
+            os.unlink(os.path.join(parent, name))
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
@@ -234,40 +384,6 @@ def write_json(path: str | os.PathLike[str], document: Any, indent: int | None =
     with atomic_write(path) as file:
         json.dump(document, file, indent=indent, allow_nan=False)
         file.write("\n")
-
-
-class SpacedJson:
-    """A JSON document that grows step by step, such as the manifest of many videos, soon after each step.
-
-    Writing all of it after every step takes time that grows with the square of the steps. :meth:`write` leaves the file
-    as it is until twenty times as long has passed as the last writing took; :meth:`flush` always writes.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> file = SpacedJson(Path(tempfile.mkdtemp()) / "a.json")
-    >>> file.write({"videos": 1})
-    >>> file.flush({"videos": 2})
-    >>> read_json(file.path)
-    {'videos': 2}
-    """
-
-    SPACING = 20
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self._next = -float("inf")
-
-    def write(self, document: Any) -> None:
-        if time.monotonic() >= self._next:
-            self.flush(document)
-
-    def flush(self, document: Any) -> None:
-        start = time.monotonic()
-        write_json(self.path, document)
-        sync_folder(self.path.parent)
-        end = time.monotonic()
-        self._next = end + self.SPACING * (end - start)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

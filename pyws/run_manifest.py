@@ -15,7 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import SpacedJson, only_writer, read_json, write_json
+from pyws.files import Writer, only_writer, read_json, run_entries, sync_folder, write_json
+from pyws.sharding import WHOLE, Shard
+
+MANIFEST = "manifest.json"
+_NOTHING = {"status": "started"}
 
 
 class RunManifest:
@@ -24,17 +28,18 @@ class RunManifest:
     Parameters
     ----------
     path : the file
-    document : what it holds; the run changes it as it goes and calls :meth:`write`
+    document : what it holds
+    writer : of the folder, to which entries of single videos are added; without one only :meth:`flush` writes
 
     Examples
     --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> with open_run(folder, "pyws example", 1, {"lr": 0.1}, ["numpy"], {"videos": {}}) as manifest:
-    ...     manifest.document["videos"]["v"] = "done"
+    ...     manifest.put("v", {"status": "done"})
     >>> with open_run(folder, "pyws example", 1, {"lr": 0.1}, ["numpy"]) as manifest:  # goes on
     ...     manifest.document["videos"]
-    {'v': 'done'}
+    {'v': {'status': 'done'}}
     >>> with open_run(folder, "pyws example", 1, {"lr": 0.2}, ["numpy"]):
     ...     pass
     Traceback (most recent call last):
@@ -42,17 +47,25 @@ class RunManifest:
     pyws.errors.DataError: ...: holds a run with lr 0.1, not 0.2; choose another folder
     """
 
-    def __init__(self, path: Path, document: dict[str, Any]) -> None:
-        self.document = document
-        self._file = SpacedJson(path)
+    def __init__(self, path: Path, document: dict[str, Any], writer: Writer | None = None) -> None:
+        self.path, self.document, self._writer = path, document, writer
+        self.mine: list[str] = []
+        """Videos that are this process's to do, in the order in which it does them."""
+        self.missing: list[str] = []
+        """After the run: videos of which there is nothing, since another shard works on them or was killed."""
+        self.last = False
+        """After the run: no other shard was there any more, and this one wrote the manifest."""
 
-    def write(self) -> None:
-        """Write the document soon; see :class:`pyws.files.SpacedJson`."""
-        self._file.write(self.document)
+    def put(self, video: str, entry: Mapping[str, Any]) -> None:
+        """Say what became of a video: a line more on disk, however many there are, durable when the method returns."""
+        self.document["videos"][video] = entry
+        if self._writer is not None:
+            self._writer.append(video, entry)
 
     def flush(self) -> None:
         """Write the document now, durable when the method returns."""
-        self._file.flush(self.document)
+        write_json(self.path, self.document)
+        sync_folder(self.path.parent)
 
 
 @contextmanager
@@ -64,40 +77,64 @@ def open_run(
     packages: Sequence[str],
     progress: Mapping[str, Any] | None = None,
     owned: Sequence[str] = (),
-    name: str = "manifest.json",
+    shard: Shard = WHOLE,
+    videos: Mapping[str, float] | None = None,
 ) -> Iterator[RunManifest]:
     """Hold the folder of a run, begin the run or go on with it, and write the manifest when the block ends.
 
+    What becomes of each video is a line in the folder until then. Of several shards, the one that leaves last writes
+    the manifest of all; it is the same as that of a single process.
+
     Parameters
     ----------
-    folder : made where it does not exist; nobody else writes into it meanwhile
+    folder : made where it does not exist; nobody else but other shards writes into it meanwhile
     kind, version : of the manifest's format
     parameters : what the run must have been begun with to be gone on with
     packages : the packages whose versions are noted, beside pyws
     progress : the other fields of a new manifest
     owned : files or folders in ``folder`` that only a run makes; without a manifest they are somebody else's
-    name : of the manifest
+    shard : which of the processes of the run this is
+    videos : all videos of the run, by name, and about how long each takes; the shards part them by that
+        (:meth:`pyws.sharding.Shard.share`), and the manifest lists them in this order, after those of earlier runs
 
     Raises
     ------
     DataError : another run writes there, or was begun with other parameters (names the first that differs); the
         manifest is damaged or of another format; files without a manifest
     """
-    with only_writer(folder):
-        path = Path(folder) / name
-        wanted = new_document(kind, version, parameters, packages, progress)
+    path = Path(folder) / MANIFEST
+    wanted = new_document(kind, version, parameters, packages, progress)
+    manifest = RunManifest(path, wanted)
+    listed = dict(videos or {})
+    manifest.mine = shard.share(list(listed), listed.__getitem__)
+
+    def enter(writer: Writer, first: bool) -> None:
         if path.is_file():
-            manifest = RunManifest(path, read_manifest(path, kind, version, wanted["parameters"]))
+            manifest.document = read_manifest(path, kind, version, wanted["parameters"])
+            if first and run_entries(folder):
+                manifest.flush()
+                writer.clear()
         else:
             for owner in owned:
                 if (path.parent / owner).exists():
-                    raise DataError(folder, f"holds {owner} but no {name}; choose another folder")
-            write_json(path, wanted)
-            manifest = RunManifest(path, wanted)
-        try:
-            yield manifest
-        finally:
+                    raise DataError(folder, f"holds {owner} but no {MANIFEST}; choose another folder")
             manifest.flush()
+
+    def leave(last: bool) -> None:
+        if not shard.whole:
+            manifest.document = read_manifest(path, kind, version)
+        entries = manifest.document.get("videos", {})
+        manifest.missing = [name for name in listed if entries.get(name, _NOTHING).get("status") == "started"]
+        manifest.last = last
+        if last:
+            if "videos" in manifest.document:
+                others = {name: entry for name, entry in entries.items() if name not in listed}
+                manifest.document["videos"] = others | {name: entries[name] for name in listed if name in entries}
+            manifest.flush()
+
+    with only_writer(folder, shard, enter, leave) as writer:
+        manifest._writer = writer
+        yield manifest
 
 
 def new_document(
@@ -122,7 +159,7 @@ def new_document(
 def read_manifest(
     path: str | os.PathLike[str], kind: str, version: int, parameters: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Read a manifest.
+    """Read a manifest, with what a run that goes on, or was killed, has added to it.
 
     Parameters
     ----------
@@ -138,6 +175,8 @@ def read_manifest(
     fits = isinstance(document, dict) and (document.get("format"), document.get("version")) == (kind, version)
     if not fits or not isinstance(document.get("parameters"), dict):
         raise DataError(path, f"must be a manifest of {kind}, version {version}; choose another folder, or remove it")
+    if isinstance(document.get("videos"), dict):
+        document["videos"] |= run_entries(Path(path).parent)
     if parameters is not None:
         check_same(Path(path).parent, document["parameters"], parameters)
     return document

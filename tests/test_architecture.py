@@ -15,15 +15,16 @@ ROOT = Path(__file__).parent.parent
 MAX_FILES = 12
 SOURCES = {".py", ".h", ".cuh", ".cpp", ".cu", ".md", ".txt", ".toml", ".csv", ".json"}
 ROOMS = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "exchange", "commands"}
-BASE = {"_C", "checkpoint", "distributed", "errors", "files", "progress", "ragged", "run_manifest", "seeds"}
+BASE = {"_C", "checkpoint", "distributed", "errors", "files", "progress", "ragged", "run_manifest", "seeds", "sharding"}
 ALLOWED = {
     "checkpoint": {"errors", "files"},
     "distributed": set(),
     "errors": set(),
-    "files": {"errors"},
+    "files": {"errors", "sharding"},
     "progress": set(),
     "ragged": set(),
-    "run_manifest": {"errors", "files"},
+    "run_manifest": {"errors", "files", "sharding"},
+    "sharding": set(),
     "seeds": set(),
     "ops": {"_C", "errors", "ragged"},
     "models": BASE | {"ops"},

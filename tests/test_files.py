@@ -1,5 +1,6 @@
 """Files are whole or untouched; errors name the file."""
 
+import contextlib
 import gzip
 import json
 import os
@@ -11,6 +12,7 @@ import pytest
 import pyws.files as files
 from pyws import DataError
 from pyws.files import atomic_write, only_writer, read_json, write_json
+from pyws.sharding import Shard
 
 
 def test_an_error_leaves_the_old_file(tmp_path):
@@ -82,26 +84,37 @@ def test_one_writer_a_folder(tmp_path):
         with only_writer(tmp_path / "others"):
             pass
     with only_writer(tmp_path / "masks"):
-        assert not list((tmp_path / "masks").iterdir())
+        pass
+    assert not list((tmp_path / "masks").iterdir())
 
 
-def test_a_growing_document_is_written_seldom(tmp_path, monkeypatch):
-    """A writing takes a second here, so that the next ones wait for twenty."""
-    now = [0.0]
-    real = files.write_json
+def test_shards_of_one_count_write_together(tmp_path):
+    """The first that comes and the last that goes are told so, in whatever order."""
+    said = []
 
-    def slow(*arguments):
-        real(*arguments)
-        now[0] += 1
+    def shard(index, count):
+        return only_writer(
+            tmp_path,
+            Shard(index, count),
+            lambda writer, first: said.append((index, "first" if first else "later")),
+            lambda last: said.append((index, "last" if last else "gone")),
+        )
 
-    monkeypatch.setattr(files, "write_json", slow)
-    monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
-    document = files.SpacedJson(tmp_path / "a.json")
-    seen = []
-    for step in range(50):
-        document.write({"steps": step})
-        seen.append(files.read_json(document.path)["steps"])
-        now[0] += 1
-    assert seen == [0] * 20 + [20] * 20 + [40] * 10
-    document.flush({"steps": 50})
-    assert files.read_json(document.path) == {"steps": 50}
+    with contextlib.ExitStack() as one, shard(2, 2):
+        one.enter_context(shard(1, 2))
+        for index, count in ((1, 2), (1, 1), (3, 3)):
+            with pytest.raises(DataError, match="is being written by another run"), shard(index, count):
+                pass
+        one.close()
+    assert said == [(2, "first"), (1, "later"), (1, "gone"), (2, "last")]
+    assert not list(tmp_path.iterdir())
+
+
+def test_entries_of_a_killed_writer_stay(tmp_path):
+    run = tmp_path / ".run"
+    run.mkdir()
+    (run / "1-of-2.jsonl").write_text('["a", 1]\n["b", {"x": 2}]\n["a", 3]\n["c", ')
+    assert files.run_entries(tmp_path) == {"a": 3, "b": {"x": 2}}
+    with only_writer(tmp_path, Shard(1, 2)) as writer:
+        writer.append("d", None)
+        assert files.run_entries(tmp_path) == {"a": 3, "b": {"x": 2}, "d": None}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import tyro
+
+from pyws.sharding import Shard
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,30 @@ def only_with(what: str, there: bool, options: Mapping[str, bool]) -> None:
     given = [f"--{name}" for name, is_given in options.items() if is_given]
     if given and not there:
         raise ValueError(f"{', '.join(given)}: only with {what}")
+
+
+def of_shard(
+    document: dict[str, Any], shard: Shard, missing: Sequence[str], last: bool, common: Common
+) -> dict[str, Any]:
+    """What a command returns that parts its videos among shards.
+
+    Parameters
+    ----------
+    document : of all videos that are done
+    shard : this process
+    missing : names of the videos that are not
+    last : whether no other shard is at work
+
+    Returns
+    -------
+    The document alone where everything is done and nobody else says so, which is what a single process returns; else
+    with ``shard`` and ``missing``, names of videos that other shards, or the next run, have to do.
+    """
+    if shard.whole or (last and not missing):
+        return document
+    left = f"{len(missing)} videos are left to others, or to the next run" if missing else "others are at work"
+    common.say(f"shard {shard} is done; {left}")
+    return {**document, "shard": str(shard), "missing": list(missing)}
 
 
 CommonOptions = Annotated[Common, tyro.conf.arg(name="")]

@@ -393,6 +393,50 @@ def test_killed_run_goes_on_to_the_same_bytes(weights: Path, tmp_path: Path) -> 
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("order", [(1, 2), (3, 1, 2)])
+def test_shards_write_the_files_of_one_process(
+    order: tuple[int, ...], weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In whatever order they end; each says what is missing until the last has written the whole."""
+    for name, count in (("a", 2), ("b", 5), ("c", 3), ("d", 2)):
+        make_frames(tmp_path / "v" / name, count)
+    (tmp_path / "v" / "e").mkdir()
+    (tmp_path / "v" / "e" / "0.png").write_bytes(b"damaged")
+    words = [tmp_path / "v", "--tag", "fox", "--on-error", "skip", "--json"]
+    assert main(command(weights, tmp_path / "whole", *words)) == 0
+    documents = [json.loads(capsys.readouterr().out)]
+    for index in order:
+        assert main(command(weights, tmp_path / "parts", *words, "--shard", f"{index}/{len(order)}")) == 0
+        documents.append(json.loads(capsys.readouterr().out))
+    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+    whole, *first, last = documents
+    assert last == whole
+    assert [document["shard"] for document in first] == [f"{index}/{len(order)}" for index in order[:-1]]
+    assert all(document["missing"] for document in first)
+
+
+def test_a_killed_shard_is_taken_up_by_another_number_of_them(weights: Path, tmp_path: Path) -> None:
+    for name, count in (("a", 4), ("b", 3), ("c", 2)):
+        make_frames(tmp_path / "v" / name, count)
+    assert main(command(weights, tmp_path / "whole", tmp_path / "v", "--tag", "fox")) == 0
+    words = command(weights, tmp_path / "parts", tmp_path / "v", "--tag", "fox")
+    for shard in ("1/2", "2/3"):
+        code = (
+            "import sys, os, pyws.cli, pyws.masks.initial_masks.pipeline as pipeline\n"
+            "real = pipeline.write_mask\n"
+            "def dying(path, ids):\n"
+            "    real(path, ids)\n"
+            "    if path.parent.name in 'bc': os.kill(os.getpid(), 9)\n"
+            "pipeline.write_mask = dying\n"
+            "pyws.cli.main(sys.argv[1:])\n"
+        )
+        killed = subprocess.run([sys.executable, "-c", code, *words, "--shard", shard], capture_output=True)
+        assert killed.returncode == (-9 if shard == "2/3" else 0), killed.stderr  # 1/2 has but a
+    assert (tmp_path / "parts/.run/2-of-3.jsonl").stat().st_size > 0
+    assert main(words) == 0
+    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+
+
 def test_changed_frames_are_made_anew(weights: Path, tmp_path: Path) -> None:
     frames = make_frames(tmp_path / "v", 3)
     words = command(weights, tmp_path / "out", frames, "--tag", "fox")

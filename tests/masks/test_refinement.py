@@ -290,6 +290,14 @@ def test_an_interrupted_refinement_ends_the_same(first: Path, tmp_path: Path) ->
     assert (tmp_path / "broken/pa/v0/a/0.png").stat().st_mtime_ns == kept
 
 
+def test_shards_refine_the_files_of_one_process(first: Path, tmp_path: Path) -> None:
+    assert refine(first, tmp_path / "whole", "--rounds", 1) == 0
+    for shard in ("2/2", "1/2"):
+        assert refine(first, tmp_path / "parts", "--rounds", 1, "--shard", shard) == 0
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert (tmp_path / "parts/manifest.json").read_bytes() == (tmp_path / "whole/manifest.json").read_bytes()
+
+
 def test_other_masks_are_refined(first: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         for index in range(6):

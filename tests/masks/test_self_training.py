@@ -581,6 +581,22 @@ def test_predictions_are_lost_to_nothing(init: Path, small_networks: None, whole
     assert files_of(out) == before
 
 
+def test_shards_predict_the_files_of_one_process(
+    init: Path, small_networks: None, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torchrun and as Slurm say which shard it is."""
+    words = ["masks", "predict", str(whole), str(init.parent / "videos"), "--device", "cpu", "--quiet", "-o"]
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    for name, count, first in (("RANK", "WORLD_SIZE", 0), ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", 7)):
+        with monkeypatch.context() as patch:
+            patch.setenv(count, "3")
+            patch.setenv("SLURM_ARRAY_TASK_MIN", str(first))
+            for index in (2, 0, 1):
+                patch.setenv(name, str(first + index))
+                assert main([*words, str(tmp_path / name)]) == 0
+        assert files_of(tmp_path / name) == files_of(tmp_path / "whole")
+
+
 def test_ablation(init: Path, small_networks: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first pseudo-annotations are the truth here: 100 percent, full and selected."""
     words = ["masks", "ablate", init.parent, init, "-o", tmp_path, "--variants", "baseline", "ws2", "--seeds", 0, 1]

@@ -13,7 +13,7 @@ import tyro
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.errors import DataError
-from pyws.files import only_writer
+from pyws.files import is_empty, only_writer
 
 FORMAT, VERSION = "pyws demo", 2
 WRITTEN = ("clips", "masks", "streams", "segments", "classifier.safetensors", "training.png", "report.html")
@@ -80,7 +80,7 @@ def _claim(out: Path) -> None:
     """Take the folder, if it is empty or of an earlier demo; what that wrote goes away, nothing else does."""
     from pyws.run_manifest import read_manifest
 
-    if any(out.iterdir()):
+    if not is_empty(out):
         try:
             read_manifest(out / "manifest.json", FORMAT, VERSION)
         except DataError as error:

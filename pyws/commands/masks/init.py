@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, only_with
+from pyws.commands.common import Common, CommonOptions, of_shard, only_with
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
 from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig
 from pyws.masks.initial_masks.annotator import Annotator
@@ -15,6 +15,7 @@ from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.image_annotator import ImageAnnotator
 from pyws.masks.initial_masks.pipeline import MAX_TAGS
 from pyws.models.classifiers import load_classifier
+from pyws.sharding import this_shard
 
 
 def init(
@@ -34,6 +35,7 @@ def init(
     actor_classifier: Path | None = None,
     action_classifier: Path | None = None,
     on_error: Literal["error", "skip"] = "error",
+    shard: str | None = None,
     config: Annotated[InitialMaskConfig, tyro.conf.arg(name="")] = InitialMaskConfig(),  # noqa: B008
     clip_config: Annotated[ActorActionConfig, tyro.conf.arg(name="")] = ActorActionConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
@@ -78,6 +80,9 @@ def init(
         Of clips, written by pyws masks classify.
     on_error
         What an unreadable video does: stop the run, or be noted in the manifest and skipped.
+    shard
+        I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
+        says which.
     config
         How masks are made.
     clip_config
@@ -97,6 +102,7 @@ def init(
     from pyws.masks.initial_masks.pipeline import annotate
 
     torch.manual_seed(common.seed)
+    part = this_shard(shard)
     if bool(frames) == bool(data):
         raise ValueError("FRAMES: folders of frames or video files are needed, or a data set as --data, not both")
     found = _data_set(data, layout, data_tags, subset, validation, common.seed) if data else None
@@ -141,13 +147,14 @@ def init(
             common.say(f"warning: {warning}")
         annotator = ImageAnnotator(network, network.file, classes, config, common.torch_device, warnings)
         names = network.labels
-    manifest = annotate(annotator, videos, out, on_error, quiet=common.quiet or common.json)
-    _draw(manifest, out, {video.name for video in videos})
+    run = annotate(annotator, videos, out, on_error, common.quiet or common.json, part)
+    manifest, mine = run.document, set(run.mine)
+    _draw(manifest, out, mine)
     common.say(_table(manifest, names))
     for video in videos:
-        for warning in manifest["videos"][video.name].get("warnings", ()):
+        for warning in manifest["videos"][video.name].get("warnings", ()) if video.name in mine else ():
             common.say(f"warning: {video.name}: {warning}")
-    return manifest
+    return of_shard(manifest, part, run.missing, run.last, common)
 
 
 def _data_set(root: Path, layout: Any, tags: Any, subset: tuple[str, ...], validation: int, seed: int) -> MaskSet:

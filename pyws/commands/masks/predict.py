@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, of_shard
 from pyws.masks.prediction.action_alignment import AlignmentConfig
 
 
@@ -19,6 +19,7 @@ def predict(
     every: int = 1,
     refine: bool = False,
     on_error: Literal["error", "skip"] = "error",
+    shard: str | None = None,
     align: AlignmentConfig = AlignmentConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
@@ -41,6 +42,9 @@ def predict(
         Refine masks by superpixels, as the pseudo-annotations of --refine-pa are: sharper outlines.
     on_error
         What an unreadable video does: stop, or be noted in the manifest and skipped.
+    shard
+        I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
+        says which.
     align
         How instances are linked, and how their actions are voted.
     common
@@ -56,6 +60,7 @@ def predict(
     from pyws.data.video.sources import find_videos, name_of
     from pyws.masks.prediction.predict import load_model, predict_videos
     from pyws.report.pictures import draw_masks
+    from pyws.sharding import this_shard
 
     if not frames:
         raise ValueError("FRAMES: at least one folder of frames or video file is needed")
@@ -68,14 +73,16 @@ def predict(
             common.say(f"{tags}: {problem}")
         allowed = {name_of(path): [model.space.id_of(tag) for tag in several] for path, several in found.tags.items()}
     quiet = common.quiet or common.json
-    manifest = predict_videos(model, videos, out, allowed, every, align, on_error, quiet, refine)
+    part = this_shard(shard)
+    done = predict_videos(model, videos, out, allowed, every, align, on_error, quiet, refine, part)
+    mine = set(done.mine)
     table = Table("video", "frames", "without mask", "instances", "tracks")
-    for name, video in manifest["videos"].items():
+    for name, video in done.document["videos"].items():
         counts = [str(video[key]) for key in ("frames", "empty", "instances", "tracks") if key in video]
         table.add_row(name, *(counts or [video["error"]]))
-        if counts:
+        if counts and name in mine:
             draw_masks(
                 video["source"], {"mask": out / "masks" / name}, out / "overlays" / name, names=model.space.names
             )
     common.say(table)
-    return manifest
+    return of_shard(done.document, part, done.missing, done.last, common)

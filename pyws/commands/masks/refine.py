@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, of_shard
 from pyws.masks.refinement.config import RefinementConfig
 
 
@@ -17,6 +17,7 @@ def refine(
     masks: Path | None = None,
     classifier_weights: str = "default",
     labels: Path | None = None,
+    shard: str | None = None,
     config: Annotated[RefinementConfig, tyro.conf.arg(name="")] = RefinementConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
@@ -39,6 +40,9 @@ def refine(
         file; default: the published weights.
     labels
         Its labels, where pyws masks init was given a file of them.
+    shard
+        I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
+        says which.
     config
         Of the model.
     common
@@ -54,15 +58,19 @@ def refine(
     from pyws.commands.masks.train import open_first_classifier
     from pyws.masks.refinement.pipeline import refine_annotations
     from pyws.report.pictures import draw_masks
+    from pyws.sharding import this_shard
 
     classifier = open_first_classifier(init, classifier_weights, labels)
     classifier.model.to(common.torch_device)
-    manifest = refine_annotations(init, out, classifier, config, masks, common.quiet or common.json)
+    part = this_shard(shard)
+    run = refine_annotations(init, out, classifier, config, masks, common.quiet or common.json, part)
+    mine = set(run.mine)
     table = Table("video", "masks", "area", "without mask")
-    for name, video in manifest["videos"].items():
+    for name, video in run.document["videos"].items():
         folders = {"pseudo-annotation": (masks or init / "pa/v0") / name, "refined": out / "pa/v0" / name}
-        draw_masks(video["source"], folders, out / "overlays" / name)
+        if name in mine:
+            draw_masks(video["source"], folders, out / "overlays" / name)
         report = video["report"]
         table.add_row(name, str(len(video["sampled"])), f"{report['refined_area']:.1%}", str(report["refined_empty"]))
     common.say(table)
-    return manifest
+    return of_shard(run.document, part, run.missing, run.last, common)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from pyws.files import total_bytes
 from pyws.masks.initial_masks.annotator import Annotator, Chunk
 from pyws.progress import track
 from pyws.run_manifest import RunManifest, open_run
+from pyws.sharding import WHOLE, Shard, size_of_video
 
 FORMAT = ("pyws masks init", 4)  # kind and version of the manifest
 MAX_TAGS = 254  # ids 1..254 of an 8-bit mask; 255 is left for "ignore"
@@ -44,7 +45,8 @@ def annotate(
     out: Path,
     on_error: Literal["error", "skip"] = "error",
     quiet: bool = False,
-) -> dict[str, Any]:
+    shard: Shard = WHOLE,
+) -> RunManifest:
     """Make PA.v0 of videos, going on where an earlier run of the same parameters stopped.
 
     Parameters
@@ -53,10 +55,11 @@ def annotate(
     videos : of different names, with tags in the annotator's label space
     out : the folder to write
     on_error : "error" stops at the first bad video, "skip" notes the error in the manifest and goes on
+    shard : which of the videos this process makes
 
     Returns
     -------
-    The manifest.
+    The manifest, with what other shards have written so far.
 
     Raises
     ------
@@ -71,23 +74,32 @@ def annotate(
             raise DataError(video.name, "has no tag")
         if not 0 < min(video.tags) <= max(video.tags) < len(annotator.space):
             raise DataError(video.name, f"tags must be among the {len(annotator.space) - 1} labels, got {video.tags}")
-    with open_annotations(out, annotator.parameters(), annotator.space.document()) as manifest:
+    named = {video.name: video for video in videos}
+    sizes = {name: size_of_video(video.source) for name, video in named.items()}
+    with open_annotations(out, annotator.parameters(), annotator.space.document(), shard, sizes) as manifest:
         entries = manifest.document["videos"]
-        for video in videos:
+        for video in map(named.__getitem__, manifest.mine):
             try:
-                entries[video.name] = _annotate_video(annotator, video, out, manifest, quiet)
+                made = _annotate_video(annotator, video, out, manifest, quiet)
+                if made is not entries.get(video.name):
+                    manifest.put(video.name, made)
             except DataError as error:
                 source = os.path.abspath(video.source)
                 if entries.get(video.name, {}).get("source", source) == source:
-                    entries[video.name] = {"source": source, "status": "failed", "error": str(error)}
+                    manifest.put(video.name, {"source": source, "status": "failed", "error": str(error)})
                 if on_error == "error":
                     raise
-            manifest.write()
-    return manifest.document
+    return manifest
 
 
 @contextmanager
-def open_annotations(out: Path, parameters: dict[str, Any], space: dict[str, Any]) -> Iterator[RunManifest]:
+def open_annotations(
+    out: Path,
+    parameters: dict[str, Any],
+    space: dict[str, Any],
+    shard: Shard = WHOLE,
+    videos: Mapping[str, float] | None = None,
+) -> Iterator[RunManifest]:
     """Hold the folder of pseudo-annotations of version 0, and begin or continue it.
 
     Parameters
@@ -95,13 +107,14 @@ def open_annotations(out: Path, parameters: dict[str, Any], space: dict[str, Any
     out : the folder
     parameters : everything that the masks depend on beside the frames
     space : label space of the masks, :meth:`LabelSpace.document`
+    shard, videos : see :func:`pyws.run_manifest.open_run`
 
     Raises
     ------
     DataError : see :func:`pyws.run_manifest.open_run`; or the folder has another label space
     """
     packages, facts = ("torch", "scikit-image", "numpy", "pillow"), {"label_space": space, "videos": {}}
-    with open_run(out, *FORMAT, parameters, packages, facts, owned=("init", "pa")) as manifest:
+    with open_run(out, *FORMAT, parameters, packages, facts, ("init", "pa"), shard, videos) as manifest:
         if manifest.document.get("label_space") != space:
             raise DataError(out, "holds masks of another label space; choose another folder")
         yield manifest
@@ -139,8 +152,7 @@ def _annotate_video(
         return before
     about = annotator.describe(frames, ids)
     state |= about
-    manifest.document["videos"][name] = state
-    manifest.write()
+    manifest.put(name, state)
     _write_masks(annotator, frames, name, ids, about, chunks, files, out, quiet)
     return {**state, "status": "done", "bytes": total_bytes(paths), "report": _report(list(files.values()))}
 

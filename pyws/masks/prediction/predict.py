@@ -42,7 +42,8 @@ from pyws.masks.self_training.pseudo_annotations import digest, superpixels_of
 from pyws.masks.self_training.train_segmentation import TrainingConfig, best_ids, predict_scores, segmentation_network
 from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.progress import track
-from pyws.run_manifest import open_run, read_manifest
+from pyws.run_manifest import RunManifest, open_run, read_manifest
+from pyws.sharding import WHOLE, Shard, size_of_video
 
 FORMAT = ("pyws masks predict", 4)  # kind and version of the manifest
 
@@ -91,7 +92,8 @@ def predict_videos(
     on_error: Literal["error", "skip"] = "error",
     quiet: bool = False,
     refine: bool = False,
-) -> dict[str, Any]:
+    shard: Shard = WHOLE,
+) -> RunManifest:
     """Write masks and instances of videos; those that an earlier call with the same arguments finished are left alone.
 
     Parameters
@@ -104,10 +106,11 @@ def predict_videos(
     align : how instances are linked and actions voted
     on_error : "error" stops at the first bad video, "skip" notes the error in the manifest and goes on
     refine : each superpixel, of the size that ``pyws masks init`` had, takes the class of more than half its pixels
+    shard : which of the videos this process predicts
 
     Returns
     -------
-    The manifest.
+    The manifest, with what other shards have written so far.
 
     Raises
     ------
@@ -123,22 +126,24 @@ def predict_videos(
     superpixels = superpixels_of(model.init, out) if refine else None
     check_names(videos)
     facts = {"label_space": model.space.document(), "videos": {}}
-    with open_run(out, *FORMAT, parameters, ("torch", "numpy", "pillow"), facts, owned=("masks",)) as manifest:
+    named = {name_of(Path(path)): path for path in videos}
+    sizes, packages = {name: size_of_video(path) for name, path in named.items()}, ("torch", "numpy", "pillow")
+    with open_run(out, *FORMAT, parameters, packages, facts, ("masks",), shard, sizes) as manifest:
         entries = manifest.document["videos"]
-        for path in videos:
-            name = name_of(Path(path))
+        for name in manifest.mine:
+            path = named[name]
             try:
                 frames = open_frames(path)
                 if not _is_done(entries.get(name, {}), frames, out, every):
                     allowed = None if tags is None else tags.get(name, [])
-                    entries[name] = _predict_video(model, frames, allowed, out, every, align, superpixels, quiet)
+                    made = _predict_video(model, frames, allowed, out, every, align, superpixels, quiet)
+                    manifest.put(name, made)
             except DataError as error:
                 if entries.get(name, {}).get("source", os.path.abspath(path)) == os.path.abspath(path):
-                    entries[name] = {"source": os.path.abspath(path), "error": str(error)}
+                    manifest.put(name, {"source": os.path.abspath(path), "error": str(error)})
                 if on_error == "error":
                     raise
-            manifest.write()
-    return manifest.document
+    return manifest
 
 
 def _is_done(entry: dict[str, Any], frames: FrameFolder | VideoFile, out: Path, every: int) -> bool:

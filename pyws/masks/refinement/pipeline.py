@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +29,8 @@ from pyws.masks.refinement.video_model import Scores, refine_video
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
 from pyws.models.classifiers import Classifier
 from pyws.progress import track
+from pyws.run_manifest import RunManifest
+from pyws.sharding import WHOLE, Shard
 
 COMPACTNESS, ITERATIONS = 10.0, 10  # of the superpixels, SLIC's usual ones
 
@@ -41,7 +42,8 @@ def refine_annotations(
     config: RefinementConfig | None = None,
     masks: Path | None = None,
     quiet: bool = False,
-) -> dict[str, Any]:
+    shard: Shard = WHOLE,
+) -> RunManifest:
     """Refine the pseudo-annotations of each video by a model of it; videos that are done are left alone.
 
     Parameters
@@ -52,10 +54,11 @@ def refine_annotations(
     config : of the model
     masks : a folder of other masks of the same frames, such as a later version of a run; None for pa/v0 of ``init``
     quiet : no progress
+    shard : which of the videos this process refines
 
     Returns
     -------
-    The manifest.
+    The manifest, with what other shards have written so far.
 
     Raises
     ------
@@ -71,10 +74,12 @@ def refine_annotations(
     source = masks or init / "pa/v0"
     refinement = {"classifier": classifier.name, **asdict(config), "layers": list(layers)}
     parameters = {**data.parameters, "refinement": refinement}
-    with open_annotations(out, parameters, data.space.document()) as manifest:
+    by_video = {video: list(group) for video, group in groupby(data.frames, key=lambda frame: frame.video)}
+    sizes = {video: len(frames) for video, frames in by_video.items()}
+    with open_annotations(out, parameters, data.space.document(), shard, sizes) as manifest:
         entries = manifest.document["videos"]
-        for video, group in groupby(data.frames, key=lambda frame: frame.video):
-            frames = list(group)
+        for video in manifest.mine:
+            frames = by_video[video]
             files = [frame.png(out / "pa/v0") for frame in frames]
             before = digest(frame.png(source) for frame in frames)
             done = entries.get(video, {})
@@ -88,9 +93,8 @@ def refine_annotations(
                 write_mask(file, refined)
             report = {"refined_area": round(sum(areas) / len(areas), 6), "refined_empty": areas.count(0.0)}
             facts = {"refined_from": before, "bytes": total_bytes(files), "report": report}
-            entries[video] = {**data.manifest["videos"][video], **facts}
-            manifest.write()
-    return manifest.document
+            manifest.put(video, {**data.manifest["videos"][video], **facts})
+    return manifest
 
 
 def _scores(
