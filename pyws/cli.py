@@ -20,7 +20,7 @@ from pyws import usage
 from pyws.errors import PywsError
 
 GROUPS = {
-    "start here": ("demo", "label", "features", "doctor"),
+    "start here": ("demo", "label", "features", "report", "doctor"),
     "data": ("data check", "data convert", "data synthesize", "data synthesize-a2d", "data watch"),
     "segments: when (GauFuse)": (
         "segments train", "segments predict", "segments fuse", "segments labels", "segments evaluate",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyws.files import atomic_write, read_json
-from pyws.report.html import Section, Table, write_html
+from pyws.report.page.html import Section, Table, write_html
 
 METRICS = ("0.3", "0.5", "0.7", "average")
 DISTRIBUTIONS = ("uniform", "exponential", "t", "gaussian")

@@ -14,7 +14,8 @@ from pyws.data.annotations.activitynet import Instances
 from pyws.errors import DataError
 from pyws.files import read_json
 from pyws.progress import track
-from pyws.report.timelines import COLOURS, Bar, Timeline, draw_timeline
+from pyws.report.colours import COLOURS
+from pyws.report.timelines import Bar, Timeline, draw_timeline
 
 
 def draw_labels(

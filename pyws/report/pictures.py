@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pyws.data.video.frames import Pixels, open_frames, palette, read_mask, write_picture
+from pyws.data.video.frames import Pixels, open_frames, read_mask, write_picture
+from pyws.report.colours import shown_colours
 
 _CAPTION = 16  # pixels of height
 _GAP = 4
@@ -38,23 +38,7 @@ def overlay(image: Pixels, mask: NDArray[np.integer], opacity: float = 0.5) -> P
     ids = mask.astype(np.uint8)
     colours = shown_colours()[ids]
     mixed = (image * (1 - opacity) + colours * opacity).astype(np.uint8)
-    return np.where(_outline(ids)[..., None], colours, np.where(ids[..., None] > 0, mixed, image))
-
-
-@cache
-def shown_colours() -> Pixels:
-    """The palette's colours (256, 3) for people: as bright as they can be, and a third white, so that navy is seen.
-
-    Examples
-    --------
-    >>> shown_colours()[[0, 1, 4]].tolist()
-    [[0, 0, 0], [255, 85, 85], [85, 85, 255]]
-    """
-    colours = palette().astype(np.float64)
-    bright = 255 * colours / np.maximum(colours.max(1, keepdims=True), 1)
-    shown = np.rint((2 * bright + 255) / 3).astype(np.uint8)
-    shown[0] = 0
-    return shown
+    return np.where(outline(ids)[..., None], colours, np.where(ids[..., None] > 0, mixed, image))
 
 
 def legend(names: Mapping[int, str], width: int) -> Pixels:
@@ -75,7 +59,7 @@ def legend(names: Mapping[int, str], width: int) -> Pixels:
     return np.asarray(strip)
 
 
-def _outline(ids: Pixels) -> NDArray[np.bool_]:
+def outline(ids: Pixels) -> NDArray[np.bool_]:
     """Foreground pixels with another id left, right, above or below."""
     edge = np.zeros(ids.shape, bool)
     for axis in (0, 1):

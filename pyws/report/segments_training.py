@@ -10,8 +10,8 @@ from typing import Any
 
 from pyws.errors import DataError
 from pyws.files import read_json
-from pyws.report.html import Picture, Section, Table, write_html
 from pyws.report.labels import draw_labels
+from pyws.report.page.html import Picture, Section, Table, write_html
 from pyws.report.timelines import draw_lines
 
 Record = Mapping[str, Any]

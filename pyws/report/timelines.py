@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyws.files import atomic_write
+from pyws.report.colours import colour
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")  # told apart by all
 Bar = tuple[float, float, str, float]  # start, end in seconds, label, score in [0, 1] (how solid it is drawn)
 
 
@@ -52,7 +52,7 @@ def draw_timeline(path: str | os.PathLike[str], timeline: Timeline) -> None:
     for axis, (caption, values) in zip(axes, timeline.curves.items(), strict=False):
         _draw_curves(axis, caption, values, timeline)
     _draw_bars(axes[-1], timeline)
-    handles = [axes[-1].barh(0, 0, color=_colour(i)) for i in range(len(timeline.labels))]
+    handles = [axes[-1].barh(0, 0, color=colour(i)) for i in range(len(timeline.labels))]
     figure.legend(handles, timeline.labels, loc="upper right", ncols=len(timeline.labels), frameon=False, fontsize=9)
     figure.suptitle(_plain(timeline.title), x=0.01, ha="left", fontsize=11, fontweight="bold")
     _save(figure, path)
@@ -70,7 +70,7 @@ def draw_lines(
     figure = _figure(7.6 if crowded else 5.2, 3.0)
     axis = figure.subplots()
     for index, (caption, (x, y)) in enumerate(lines.items()):
-        axis.plot(x, y, color=_colour(index), marker="o", markersize=3.5, linewidth=1.6, label=_plain(caption))
+        axis.plot(x, y, color=colour(index), marker="o", markersize=3.5, linewidth=1.6, label=_plain(caption))
     axis.set_xlabel(_plain(xlabel))
     axis.set_ylabel(_plain(ylabel))
     if from_zero:
@@ -100,8 +100,8 @@ def _draw_curves(axis: Any, caption: str, values: NDArray[np.floating], timeline
     """Steps, since a value stands for its whole snippet."""
     edges = np.linspace(0, timeline.duration, len(values) + 1)
     for index in range(values.shape[1]):
-        axis.stairs(values[:, index], edges, color=_colour(index), linewidth=1.2)
-        axis.stairs(values[:, index], edges, color=_colour(index), alpha=0.15, fill=True)
+        axis.stairs(values[:, index], edges, color=colour(index), linewidth=1.2)
+        axis.stairs(values[:, index], edges, color=colour(index), alpha=0.15, fill=True)
     axis.set_ylim(bottom=0)
     axis.set_ylabel(_plain(caption), fontsize=9)
     axis.tick_params(labelsize=8)
@@ -113,7 +113,7 @@ def _draw_bars(axis: Any, timeline: Timeline) -> None:
     for row, bars in enumerate(timeline.bars.values()):
         for start, end, label, score in sorted(bars, key=lambda bar: bar[3]):
             alpha = 0.15 + 0.85 * min(max(score, 0.0), 1.0)
-            axis.barh(row, end - start, left=start, height=0.72, color=_colour(timeline.labels.index(label)),
+            axis.barh(row, end - start, left=start, height=0.72, color=colour(timeline.labels.index(label)),
                       alpha=alpha, linewidth=0)  # fmt: skip
     axis.set_yticks(range(len(timeline.bars)), [_plain(caption) for caption in timeline.bars], fontsize=9)
     axis.set_ylim(len(timeline.bars) - 0.4, -0.6)
@@ -123,10 +123,6 @@ def _draw_bars(axis: Any, timeline: Timeline) -> None:
     axis.grid(axis="x", color="#dddddd", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.spines[["top", "right", "left"]].set_visible(False)
-
-
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
 
 
 def _plain(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyws.data.video.frames import open_frames, read_mask
 from pyws.files import read_json
-from pyws.report.html import Picture, Section, Table, write_html
+from pyws.report.page.html import Picture, Section, Table, write_html
 from pyws.report.pictures import contact_sheet, overlay, write_picture
 from pyws.report.timelines import draw_lines
 

@@ -26,7 +26,8 @@ from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.masks.initial_masks.tag_to_class import IMAGENET_TAGS, resolve_tag, tag_warnings
 from pyws.models.classifiers import load_classifier
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
-from pyws.report.pictures import contact_sheet, legend, overlay, shown_colours
+from pyws.report.colours import shown_colours
+from pyws.report.pictures import contact_sheet, legend, overlay
 
 LABELS = ("background", "red fox, Vulpes vulpes", "motor scooter, scooter", "black swan", "sorrel", "tabby")
 

@@ -8,7 +8,7 @@ from typing import Any
 from pyws.checkpoint import read_tensors
 from pyws.data.annotations.activitynet import Instances, read_detections, read_truth
 from pyws.files import read_json
-from pyws.report.html import Picture, Section, Table, write_html
+from pyws.report.page.html import Picture, Section, Table, write_html
 from pyws.report.timelines import Bar, Timeline, draw_lines, draw_timeline
 
 METHODS = {"none": "all proposals", "nms": "NMS", "soft-nms": "soft NMS", "gaussian": "Gaussian fusion"}

@@ -275,7 +275,7 @@ def _plan_table(plan: Mapping[str, Any]) -> Any:
 def _report(out: Path, plan: Mapping[str, Any], document: Mapping[str, Any]) -> None:
     """One page: tags, segments, masks."""
     from pyws.files import read_json
-    from pyws.report.html import Picture, Section, Table, write_html
+    from pyws.report.page.html import Picture, Section, Table, write_html
 
     tags = [(one["tag"], one["kind"], one["videos"], one["warning"]) for one in plan["tags"]]
     sections = [Section("Tags", tables=[Table(("tag", "is", "videos", "note"), tags)])]

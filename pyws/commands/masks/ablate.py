@@ -240,7 +240,7 @@ def _mean(values: list[float | None]) -> str:
 
 
 def _write_report(out: Path, results: dict[str, Any]) -> None:
-    from pyws.report.html import Section, Table, write_html
+    from pyws.report.page.html import Section, Table, write_html
 
     sections = [Section(table["title"], tables=[Table(table["columns"], table["rows"])]) for table in results["tables"]]
     lead = (

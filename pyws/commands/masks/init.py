@@ -50,7 +50,7 @@ def init(
     frames
         Video files, folders of jpg or png frames, or folders of those; none where --data is given.
     out
-        Folder to write: pa/v0 (masks), init, overlays, slic, manifest.json.
+        Folder to write: pa/v0 (masks), init, overlays, slic, manifest.json, report.html.
     classifier
         An image classifier of torchvision such as resnet50, timm:NAME, or efficientnet-lite0, -lite1, -lite2.
     weights
@@ -100,6 +100,7 @@ def init(
     import torch
 
     from pyws.masks.initial_masks.pipeline import annotate
+    from pyws.report.run import write_report
 
     torch.manual_seed(common.seed)
     part = this_shard(shard)
@@ -150,6 +151,8 @@ def init(
     run = annotate(annotator, videos, out, on_error, common.quiet or common.json, part)
     manifest, mine = run.document, set(run.mine)
     _draw(manifest, out, mine)
+    if run.last:
+        write_report(out, quiet=common.quiet or common.json)
     common.say(_table(manifest, names))
     for video in videos:
         for warning in manifest["videos"][video.name].get("warnings", ()) if video.name in mine else ():

@@ -32,7 +32,7 @@ def predict(
     frames
         Video files, folders of jpg or png frames, or folders of those.
     out
-        Folder to write: masks (palette PNG), instances (COCO JSON), manifest.json.
+        Folder to write: masks (palette PNG), instances (COCO JSON), manifest.json, report.html.
     tags
         A table (CSV, TSV, xlsx) with the columns video and tag: a video shows nothing but its
         tags. All ids where left out.
@@ -60,6 +60,7 @@ def predict(
     from pyws.data.video.sources import find_videos, name_of
     from pyws.masks.prediction.predict import load_model, predict_videos
     from pyws.report.pictures import draw_masks
+    from pyws.report.run import write_report
     from pyws.sharding import this_shard
 
     if not frames:
@@ -85,4 +86,6 @@ def predict(
                 video["source"], {"mask": out / "masks" / name}, out / "overlays" / name, names=model.space.names
             )
     common.say(table)
+    if done.last:
+        write_report(out, quiet=quiet)
     return of_shard(done.document, part, done.missing, done.last, common)

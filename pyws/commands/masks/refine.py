@@ -32,7 +32,7 @@ def refine(
     init
         Folder that pyws masks init wrote.
     out
-        Folder to write: pa/v0 (refined masks), overlays, manifest.json.
+        Folder to write: pa/v0 (refined masks), overlays, manifest.json, report.html.
     masks
         Folder of other masks of the same frames, e.g. RUN/pa/v1; pa/v0 of INIT where it is left out.
     classifier_weights
@@ -58,6 +58,7 @@ def refine(
     from pyws.commands.masks.train import open_first_classifier
     from pyws.masks.refinement.pipeline import refine_annotations
     from pyws.report.pictures import draw_masks
+    from pyws.report.run import write_report
     from pyws.sharding import this_shard
 
     classifier = open_first_classifier(init, classifier_weights, labels)
@@ -73,4 +74,6 @@ def refine(
         report = video["report"]
         table.add_row(name, str(len(video["sampled"])), f"{report['refined_area']:.1%}", str(report["refined_empty"]))
     common.say(table)
+    if run.last:
+        write_report(out, quiet=common.quiet or common.json)
     return of_shard(run.document, part, run.missing, run.last, common)

@@ -224,7 +224,7 @@ def _table(rows: Sequence[Mapping[str, Any]], tious: Sequence[float]) -> Any:
 
 
 def _write_report(out: Path, document: Mapping[str, Any], trials: Sequence[Trial]) -> None:
-    from pyws.report.html import Picture, Section, Table, write_html
+    from pyws.report.page.html import Picture, Section, Table, write_html
     from pyws.report.timelines import draw_lines
 
     over = {"iou": ("iou_threshold", "overlap above which proposals are one"),

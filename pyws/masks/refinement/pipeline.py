@@ -9,6 +9,7 @@ either::
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -92,7 +93,12 @@ def refine_annotations(
                 areas.append(float((refined > 0).mean()))
                 write_mask(file, refined)
             report = {"refined_area": round(sum(areas) / len(areas), 6), "refined_empty": areas.count(0.0)}
-            facts = {"refined_from": before, "bytes": total_bytes(files), "report": report}
+            facts = {
+                "masks": os.path.abspath(source),
+                "refined_from": before,
+                "bytes": total_bytes(files),
+                "report": report,
+            }
             manifest.put(video, {**data.manifest["videos"][video], **facts})
     return manifest
 

@@ -1,0 +1,1 @@
+"""One offline page: text, charts, and videos with their pictures and timelines."""

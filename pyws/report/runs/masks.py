@@ -1,0 +1,199 @@
+"""Runs that make masks of videos in one go: pyws masks init, refine and predict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyws.data.video.frames import FrameFolder, Pixels, in_order, open_frames, read_mask
+from pyws.errors import DataError
+from pyws.progress import track
+from pyws.report.colours import shown_colours
+from pyws.report.page.html import VideoList
+from pyws.report.page.strips import ROOM, Tile, rungs, write_strip
+from pyws.report.page.videos import Lane, Measure, Video
+from pyws.report.runs.parts import Page, Place, problems_of, settings
+
+FULL, LOW = 0.9, 0.05  # share of a frame that a mask of all covers; score of a tag that is not seen
+IGNORED = 255
+MEASURES = (
+    Measure("iou", "IoU with truth"),
+    Measure("agreement", "agreement of last and first masks"),
+    Measure("score", "lowest score of a tag"),
+    Measure("empty", "share of frames without mask", False),
+    Measure("selected", "share of frames selected", None),
+    Measure("area", "share of pixels masked", None),
+)
+TITLES = {
+    "init": "First masks from tags",
+    "refine": "Masks refined by a model of each video",
+    "predict": "Masks of videos",
+}
+
+
+def masks_page(place: Place, manifest: Mapping[str, Any]) -> Page:
+    """The page of a folder that pyws masks init, refine or predict wrote."""
+    predicted = manifest["format"] == "pyws masks predict"
+    refined = "refinement" in manifest["parameters"]
+    folders = (
+        {"mask": place.run / "masks"} if predicted else {"PA.v0": place.run / "pa/v0", "initial": place.run / "init"}
+    )
+    links: dict[str, str] = {}
+    if refined:
+        folders = {"refined": place.run / "pa/v0"}
+        before = next((entry["masks"] for entry in manifest["videos"].values() if "masks" in entry), None)
+        folders |= {"before": Path(before)} if before else {}
+    names = manifest.get("label_space", {}).get("names", [])
+    entries = manifest["videos"]
+    videos = [
+        masked_video(place, name, entry, folders, names, len(entries))
+        for name, entry in track(entries.items(), "pictures of the report", len(entries), place.quiet)
+    ]
+    kind = "predict" if predicted else "refine" if refined else "init"
+    done = sum(entry.get("status", "failed" if "error" in entry else "done") == "done" for entry in entries.values())
+    lead = f"{done} of {len(entries)} videos are done."
+    made = settings(manifest, {"folder": place.run.resolve(), "made by": f"pyws masks {kind}"})
+    return Page(TITLES[kind], lead, [made], VideoList(videos, MEASURES), problems_of(videos), links)
+
+
+def masked_video(
+    place: Place,
+    name: str,
+    entry: Mapping[str, Any],
+    folders: Mapping[str, Path],
+    names: Sequence[str],
+    count: int,
+    lanes: Sequence[Lane] = (),
+    measures: Mapping[str, float] | None = None,
+) -> Video:
+    """A video with its masks: a player of what is there of them, how much they cover, and what looks wrong.
+
+    Parameters
+    ----------
+    place : of the run
+    name, entry : of the video, as the manifest of the first stage has it
+    folders : caption to a folder that holds ``VIDEO/FRAME.png``; the first one is what the run ends with
+    names : of the ids in the masks
+    count : videos of the run, which share the room for pictures
+    lanes, measures : more of them
+    """
+    folders = {caption: folder / name for caption, folder in folders.items() if (folder / name).is_dir()}
+    truth = None if place.truth is None else place.truth / name
+    if truth is not None and truth.is_dir():
+        folders["truth"] = truth
+    tags = list(entry.get("tags", ()))
+    problems = [entry["error"]] if "error" in entry else []
+    if entry.get("status") == "started":
+        problems.append("not finished")
+    first = next(iter(folders), None)
+    files = in_order(folders[first].glob("*.png")) if first else []
+    if not files or "source" not in entry:
+        return Video(name, tags, problems=[*problems, *([] if problems else ["without masks"])])
+    source = Path(entry["source"])
+    positions, total = _positions(source, [path.stem for path in files], entry.get("frames"))
+    reader = _Tiles(source, [path.stem for path in files], positions, folders)
+    key = [str(source), entry.get("fingerprint"), {c: [(p.name, p.stat().st_mtime_ns) for p in sorted(f.glob("*.png"))]
+                                                  for c, f in folders.items()}]  # fmt: skip
+    room = ROOM / max(count, 1)
+    strip = write_strip(place.pictures, name, key, rungs(count, len(folders)), reader, room)
+    areas = _areas(files)
+    found = {"area": float(areas.sum(1).mean()), "empty": float((areas.sum(1) == 0).mean()), **(measures or {})}
+    if entry.get("scores"):
+        found["score"] = min(map(float, entry["scores"].values()))
+    if truth is not None and "truth" in folders:
+        found |= _iou(files, truth)
+    colours = {}
+    for index in np.flatnonzero(areas.any(0)).tolist():
+        label = names[index] if index < len(names) else f"id {index}"
+        colours[label] = "#{:02x}{:02x}{:02x}".format(*shown_colours()[index].tolist())
+    curves = {label: _over_time(areas[:, index], positions, total)
+              for label, index in zip(colours, np.flatnonzero(areas.any(0)).tolist(), strict=True)}  # fmt: skip
+    lanes = [*lanes, Lane("share of pixels", curves=curves)] if curves else list(lanes)
+    facts = {"source": str(source), "frames": f"{len(files)} of {total} have masks"}
+    facts |= {f"score of {tag}": f"{value:.3f}" for tag, value in entry.get("scores", {}).items()}
+    problems += [*entry.get("warnings", ()), *_wrong(found, entry)]
+    if reader.problem:
+        problems.append(reader.problem)
+    return Video(name, tags, float(total), "frame", lanes, strip, found, problems, facts, colours)
+
+
+class _Tiles:
+    """Frames and masks of a number of frames that are spread evenly over those that have masks."""
+
+    def __init__(
+        self, source: Path, stems: Sequence[str], positions: Sequence[int], folders: Mapping[str, Path]
+    ) -> None:
+        self.source, self.stems, self.positions, self.folders = source, stems, positions, folders
+        self.problem = ""
+
+    def __call__(self, count: int) -> list[Tile]:
+        most = len(self.stems)
+        chosen = [(2 * k + 1) * most // (2 * count) for k in range(count)] if count < most else range(most)
+        indices = [self.positions[one] for one in chosen]
+        pictures: list[Pixels | None]
+        try:
+            pictures = list(open_frames(self.source).read(indices))
+        except DataError as error:
+            pictures, self.problem = [None] * len(indices), f"frames cannot be read: {error}"
+        tiles: list[Tile] = []
+        for one, position, picture in zip(chosen, indices, pictures, strict=True):
+            paths = {caption: folder / f"{self.stems[one]}.png" for caption, folder in self.folders.items()}
+            masks = {caption: read_mask(path) for caption, path in paths.items() if path.is_file()}
+            tiles.append((float(position), self.stems[one], picture, masks))
+        return tiles
+
+
+def _positions(source: Path, stems: Sequence[str], frames: int | None) -> tuple[list[int], int]:
+    """The index of each frame in its video, and the number of frames."""
+    if source.is_dir():
+        place = {stem: index for index, stem in enumerate(FrameFolder(source).stems)}
+        if all(stem in place for stem in stems):
+            return [place[stem] for stem in stems], len(place)
+    elif all(stem.isdigit() for stem in stems):
+        return [int(stem) for stem in stems], max(frames or 0, int(stems[-1]) + 1)
+    return list(range(len(stems))), len(stems)
+
+
+def _areas(files: Sequence[Path]) -> np.ndarray:
+    """(masks, 256) the share of the frame that each id but 0 and 255 covers."""
+    counts = np.zeros((len(files), 256))
+    for row, path in enumerate(files):
+        mask = read_mask(path)
+        counts[row] = np.bincount(mask.ravel(), minlength=256)[:256] / mask.size
+    counts[:, [0, IGNORED]] = 0
+    return counts
+
+
+def _over_time(values: np.ndarray, positions: Sequence[int], total: int) -> np.ndarray:
+    """(frames,) the value of the nearest frame that has one."""
+    middles = (np.array(positions[1:]) + np.array(positions[:-1])) / 2
+    return values[np.searchsorted(middles, np.arange(total))]
+
+
+def _iou(files: Sequence[Path], truth: Path) -> dict[str, float]:
+    """Mean IoU of foreground over the frames that have a true mask."""
+    found = []
+    for path in files:
+        if (truth / path.name).is_file():
+            mask, true = read_mask(path) > 0, read_mask(truth / path.name) > 0
+            if mask.shape == true.shape:
+                found.append(1.0 if not (mask | true).any() else float((mask & true).sum() / (mask | true).sum()))
+    return {"iou": float(np.mean(found))} if found else {}
+
+
+def _wrong(measures: Mapping[str, float], entry: Mapping[str, Any]) -> list[str]:
+    """What looks wrong with the masks of a video."""
+    found = []
+    if measures["area"] > FULL:
+        found.append(f"masks cover all: {measures['area']:.0%} of the pixels")
+    if measures["empty"] == 1:
+        found.append("without any mask")
+    elif measures["empty"] > 0.5:
+        found.append(f"most frames without mask: {measures['empty']:.0%}")
+    unseen = [f"{tag} {value:.3f}" for tag, value in entry.get("scores", {}).items() if value < LOW]
+    if unseen and not entry.get("warnings"):
+        found.append(f"the classifier does not see a tag: {', '.join(unseen)}")
+    return found
