@@ -11,6 +11,7 @@
 #include "common/parallel.h"
 #include "common/ragged.h"
 #include "dual_newton/dual_newton.h"
+#include "linpro/known.h"
 #include "linpro/lexicographic.h"
 #include "simplex/simplex.h"
 
@@ -173,6 +174,7 @@ class Group {
 
   std::vector<Row> rows;
   std::vector<double> lost;  // scores of segments that no snippet can answer for
+  KnownLabels known;
 
   // Components in order of position; `labels` are those of the group, all 0. Returns their number.
   std::int64_t solve(double* labels, Answer& answer) {
@@ -310,8 +312,10 @@ void linpro_cpu(const LinproParams& p, int threads) {
   const auto solve = [&](Group& group, std::int64_t g) {
     group.rows.clear();
     group.lost.clear();
+    const std::int64_t length = p.label_offsets[g + 1] - p.label_offsets[g];
+    group.known.read(p.known != nullptr ? p.known + p.label_offsets[g] : nullptr, length, rule.upper);
     for (std::int64_t i = offsets[g]; i < offsets[g + 1]; ++i) {
-      const Row row = make_row(rule, p.start[i], p.end[i], p.score[i], p.label_offsets[g + 1] - p.label_offsets[g]);
+      const Row row = group.known.without(make_row(rule, p.start[i], p.end[i], p.score[i], length));
       if (row.spans.left < row.spans.right)
         group.rows.push_back(row);
       else
@@ -320,7 +324,7 @@ void linpro_cpu(const LinproParams& p, int threads) {
     Answer answer;
     std::fill(p.labels + p.label_offsets[g], p.labels + p.label_offsets[g + 1], 0.0);
     p.components[g] = group.solve(p.labels + p.label_offsets[g], answer);
-    p.objective[g] = answer.objective;
+    p.objective[g] = answer.objective + group.known.put_back(p.labels + p.label_offsets[g]);
     p.residual[g] = answer.residual;
     p.gap[g] = answer.gap;
     p.status[g] = offsets[g] == offsets[g + 1] ? kEmpty

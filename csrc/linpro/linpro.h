@@ -10,7 +10,9 @@
 //
 // rows_mean      false: W holds +1 and -1; true: a row is the mean inside minus the mean over its margins
 // start .. score (total,) float64, offsets (groups+1,), lengths (groups,) snippets
-// labels         (snippets,) float64, the sum of lengths; 0 where no segment reaches
+// known          null, or (snippets,) float64 labels that are fixed, NaN where a label is free: constraints g_s = known_s
+//                that always hold, see known.h; negative ones count as 0, those above upper as upper
+// labels         (snippets,) float64, the sum of lengths; 0 where no segment reaches and nothing is known
 // label_offsets  (groups+1,) of the labels
 // objective      (groups,) sum g of the answer;  residual (groups,) l1, in the units of the scores
 // gap            (groups,) by how much residual and sum may exceed the least, by duality: of the components that only
@@ -25,7 +27,7 @@
 //            for any order of the segments, any batch composition and any number of threads.
 // Contents   any: offsets and lengths are read once and clamped, spans are clipped to the snippets that exist, scores
 //            count up to 1e300 in magnitude, NaN as 0. Always an answer, never NaN.
-// Empty      no segments: zeros and kEmpty. length 0: the residual is the sum of |q|.
+// Empty      no segments: what is known, zeros elsewhere, and kEmpty. length 0: the residual is the sum of |q|.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +42,7 @@ enum LinproStatus : std::int64_t { kOptimal = 0, kRelaxed = 1, kEmpty = 2, kAppr
 struct LinproParams {
   const double *start, *end, *score;
   const std::int64_t *offsets, *lengths;
+  Optional<const double> known;
   std::int64_t groups, total, snippets;  // segments and labels that there is room for
   RowGeometry geometry;
   double margin, upper;
@@ -49,8 +52,8 @@ struct LinproParams {
   std::int64_t* label_offsets;
   double *objective, *residual, *gap;
   std::int64_t *status, *components;
-  PYWS_FIELDS(start, end, score, offsets, lengths, groups, total, snippets, geometry, margin, upper, rows_mean, center,
-              entry_limit, labels, label_offsets, objective, residual, gap, status, components)
+  PYWS_FIELDS(start, end, score, offsets, lengths, known, groups, total, snippets, geometry, margin, upper, rows_mean,
+              center, entry_limit, labels, label_offsets, objective, residual, gap, status, components)
 };
 
 void linpro_cpu(const LinproParams& p, int threads);

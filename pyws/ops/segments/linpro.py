@@ -83,6 +83,7 @@ def linpro(
     upper: float | None = None,
     rows: str | None = None,
     tie_break: str | None = None,
+    known: Tensor | None = None,
 ) -> Labels:
     """Snippet labels that keep every segment's score and are otherwise as small and as uniform as can be.
 
@@ -106,6 +107,8 @@ def linpro(
     tie_break : "canonical", the least sum of squares (unique, the most uniform), or "center", the analytic centre of
         the optimal labels, which is next to what the released code got from SciPy 1.8; where the optimal labels have no
         interior it is the canonical optimum, or the centre of those that have (interior-point method)
+    known : (sum of lengths,) float64, labels that are fixed, from 0 to ``upper``, NaN where a label is free:
+        equalities that always hold, whatever the segments say. 0 says that a snippet does not show the class
 
     Returns
     -------
@@ -140,6 +143,14 @@ def linpro(
             0.2500, 0.2500, 0.0000], dtype=torch.float64)
     >>> [Status(status).name for status in result.status.tolist()]
     ['OPTIMAL', 'EMPTY']
+
+    A person said that the first segment begins two snippets later:
+
+    >>> known = torch.full((15,), torch.nan, dtype=torch.float64)
+    >>> known[:4] = 0
+    >>> linpro(segments, torch.tensor([12, 3]), known=known).group(0)[:7]
+    tensor([0.0000, 0.0000, 0.0000, 0.0000, 0.4000, 0.4000, 0.0000],
+           dtype=torch.float64)
     """
     given = preset, margin, upper, rows, tie_break
     rule = _rule.__wrapped__(*given) if torch.compiler.is_compiling() else _rule(*given)
@@ -152,7 +163,12 @@ def linpro(
         shortest, total = min(snippets, default=0), sum(snippets)
         check_range("linpro", "lengths", shortest, "0 or more", shortest >= 0)
         check_range("linpro", "lengths", total, "2**40 or less in all", total <= _MAX_SNIPPETS)
-    return _solve(segments, lengths, rule)
+        if known is not None:
+            check_tensor("linpro", "known", known, (torch.float64,), shape=(total,))
+            strange = known[(known < 0) | (known > rule.upper) | known.isinf()]
+            worst = float(strange[0]) if len(strange) else 0.0
+            check_range("linpro", "known", worst, f"NaN or within [0, {rule.upper}], and finite", not len(strange))
+    return _solve(segments, lengths, rule, known)
 
 
 @lru_cache(maxsize=64, typed=True)  # True is no number, though it equals 1
@@ -168,10 +184,12 @@ def _rule(preset: str, margin: float | None, upper: float | None, rows: str | No
     return Rule(**chosen)
 
 
-def _solve(segments: Segments, lengths: Tensor, rule: Rule, entry_limit: int = ENTRY_LIMIT) -> Labels:
+def _solve(
+    segments: Segments, lengths: Tensor, rule: Rule, known: Tensor | None = None, entry_limit: int = ENTRY_LIMIT
+) -> Labels:
     options = rule.geometry, float(rule.margin), float(rule.upper), rule.rows == "mean", rule.tie_break == "center"
     return Labels(
-        *_linpro(segments.start, segments.end, segments.score, segments.offsets, lengths, *options, entry_limit)
+        *_linpro(segments.start, segments.end, segments.score, segments.offsets, lengths, known, *options, entry_limit)
     )
 
 
@@ -181,6 +199,7 @@ def _kernel(
     score: Tensor,
     offsets: Tensor,
     lengths: Tensor,
+    known: Tensor | None,
     geometry: str,
     margin: float,
     upper: float,
@@ -193,13 +212,17 @@ def _kernel(
         field.detach().to("cpu").contiguous() for field in (start, end, score, offsets, lengths)
     )
     labels = start.new_empty(sum(max(0, length) for length in lengths.tolist()))
+    if known is not None:
+        known = known.detach().to("cpu").contiguous()
+        if known.shape != labels.shape:
+            raise ValueError(f"linpro: known must have {len(labels)} labels, as lengths add up to, got {len(known)}")
     label_offsets = offsets.new_empty(groups + 1)
     objective, residual, gap = (start.new_empty(groups) for _ in range(3))
     status, components = (offsets.new_empty(groups) for _ in range(2))
     launch("linpro", start.device, {
-        "start": start, "end": end, "score": score, "offsets": offsets, "lengths": lengths, "groups": groups,
-        "total": len(start), "snippets": len(labels), "geometry": geometry, "margin": margin, "upper": upper,
-        "rows_mean": rows_mean, "center": center, "entry_limit": entry_limit, "labels": labels,
+        "start": start, "end": end, "score": score, "offsets": offsets, "lengths": lengths, "known": known,
+        "groups": groups, "total": len(start), "snippets": len(labels), "geometry": geometry, "margin": margin,
+        "upper": upper, "rows_mean": rows_mean, "center": center, "entry_limit": entry_limit, "labels": labels,
         "label_offsets": label_offsets, "objective": objective, "residual": residual, "gap": gap, "status": status,
         "components": components,
     })  # fmt: skip
@@ -215,8 +238,8 @@ def _fake(start: Tensor, end: Tensor, score: Tensor, offsets: Tensor, lengths: T
 
 
 _linpro = register(
-    "linpro(Tensor start, Tensor end, Tensor score, Tensor offsets, Tensor lengths, str geometry, float margin, "
-    "float upper, bool rows_mean, bool center, int entry_limit) -> "
+    "linpro(Tensor start, Tensor end, Tensor score, Tensor offsets, Tensor lengths, Tensor? known, str geometry, "
+    "float margin, float upper, bool rows_mean, bool center, int entry_limit) -> "
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _kernel,
     _fake,

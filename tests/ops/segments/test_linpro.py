@@ -555,7 +555,7 @@ def test_contents_written_to_afterwards_are_safe():
 def test_opcheck():
     segments = Segments.of([[(2, 6, 0.8), (4, 9, 0.5)], []])
     fields = (segments.start, segments.end, segments.score, segments.offsets, torch.tensor([12, 3]))
-    torch.library.opcheck(torch.ops.pyws.linpro, (*fields, "paper", 0.25, math.inf, False, False, 1 << 20))
+    torch.library.opcheck(torch.ops.pyws.linpro, (*fields, None, "paper", 0.25, math.inf, False, False, 1 << 20))
 
 
 def test_compiles_and_exports_as_an_opaque_operation():
