@@ -251,3 +251,15 @@ def test_pages_are_short():
     words = {name_of(page): len(page.read_text().split()) for page in PAGES if page.parent != ROOT}
     long = {name: n for name, n in words.items() if n > 1500 and name.split("/")[0] not in ("results", "reference")}
     assert long == {}
+
+
+def test_files_named_in_the_text_exist():
+    """Of the package, the tests and the benchmarks; pictures name them too, without the folder pyws."""
+    name = re.compile(r"(?<![\w/.])(?:pyws|tests|benchmarks|csrc)/[\w/]+\.\w+")
+    for page in PAGES:
+        missing = [path for path in name.findall(page.read_text()) if not (ROOT / path).exists()]
+        assert missing == [], name_of(page)
+    known = "\n".join(str(path) for path in (ROOT / "pyws").rglob("*.py"))
+    for picture in (DOCS / "_static" / "pictures").glob("*.svg"):
+        missing = [path for path in re.findall(r">([\w/]+\.py)<", picture.read_text()) if f"/{path}" not in known]
+        assert missing == [], picture.name
