@@ -49,12 +49,17 @@ def loss(model: RSKP, video: Tensor, labels: Tensor, epoch: int, seed: int) -> T
     rows = model.representatives
     for _ in range(2):
         rows = membership(features, rows)[1] @ features
-    memory = torch.cat([model.memory_rows[c] for c in labels.nonzero().squeeze(1).tolist()])
-    plain, own, recalled = (head(model, x) for x in (features, walk(features, rows), walk(features, memory)))
+    branches = [head(model, features), head(model, walk(features, rows))]
+    plain, own = branches
+    teacher = own[3]
+    if model.memory_epoch is not None and epoch > model.memory_epoch:
+        memory = torch.cat([model.memory_rows[c] for c in labels.nonzero().squeeze(1).tolist()])
+        branches.append(head(model, walk(features, memory)))
+        teacher = 0.2 * branches[2][3] + 0.8 * own[3]
     total = 0.1 * _contrast(plain[2])
-    for weight, branch in ((1, plain), (1, own), (0.5, recalled)):
+    for weight, branch in zip((1, 1, 0.5), branches, strict=False):
         total = total + weight * (nce(branch[0], labels, 0) + 0.2 * nce(branch[1], labels, 1))
-    teacher = ((0.2 * recalled[3] + 0.8 * own[3]) / 0.2).softmax(1).detach()
+    teacher = (teacher / 0.2).softmax(1).detach()
     taught = -(teacher * (plain[3] / 0.2).log_softmax(1)).sum(1).mean()
     return total + model.consistency_weight(epoch) * taught
 

@@ -123,7 +123,7 @@ def test_the_memory_branch_enters_the_loss_after_its_epoch():
     for weight, branch in ((1, plain), (1, own), (0.5, recalled)):
         expected = expected + weight * cross_entropy(branch.agnostic, tag_targets(labels, 0.0))
         expected = expected + 0.2 * weight * cross_entropy(branch.wise, tag_targets(labels, 1.0))
-    teacher = 0.2 * recalled.logits + 0.8 * plain.logits
+    teacher = 0.2 * recalled.logits + 0.8 * own.logits
     expected = expected + 0.5 * consistency_loss(plain.logits, teacher, batch)
     torch.testing.assert_close(model.loss(features, mask, labels, 101)[1], expected)
     assert not torch.isclose(model.loss(features, mask, labels, 100)[1], expected)

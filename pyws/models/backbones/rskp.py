@@ -153,7 +153,7 @@ class RSKP(Backbone):
         branches = self.heads(snippets, *self.walks(snippets, *sets))
         plain, own, teacher = branches[0], branches[1], branches[1].logits
         if len(branches) == 3:
-            teacher = 0.2 * branches[2].logits + 0.8 * plain.logits
+            teacher = 0.2 * branches[2].logits + 0.8 * own.logits
         without, with_background = tag_targets(labels, 0.0), tag_targets(labels, 1.0)
         loss = 0.1 * attention_contrast(plain.attention, batch)
         for weight, branch in zip((1.0, 1.0, 0.5), branches, strict=False):
