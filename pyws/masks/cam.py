@@ -149,6 +149,26 @@ class GradCAM:
                 )
             return maps[:, 0] if wanted.ndim == 1 else maps
 
+    def linear(self, inputs: Any, classes: Targets) -> Tensor | None:
+        """As a call, if the model ends in a global average pool and a linear layer; otherwise None.
+
+        Whether it does is tested on these inputs, as head "auto" does for several classes. ``logits`` are set in both
+        cases. Maps of many classes then cost one matrix product.
+        """
+        if not self._handles:
+            raise RuntimeError("GradCAM: call it inside its with block: with GradCAM(model, layer) as cam: ...")
+        if callable(classes):
+            raise ValueError("GradCAM: maps of a linear head are of classes, got a function of the scores")
+        with torch.inference_mode(False), torch.no_grad():
+            activations, logits = self._forward(inputs)
+            self.logits = logits.detach()
+            wanted = _class_table(classes, logits)
+            weight = _proved_head(self.model, activations, logits, self._shape)
+            if weight is None:
+                return None
+            maps = _from_weight(self._shape.channels_first(activations.detach()), weight, _two_dims(wanted), None)
+            return maps[:, 0] if wanted.ndim == 1 else maps
+
     def _pass(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """The hook of modules with weights: which ran last before the layer gave its output tells the layout."""
         if self._recording and self._recorded is None:

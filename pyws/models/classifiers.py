@@ -19,6 +19,7 @@ from pyws.errors import DataError
 from pyws.files import check_regular, read_text
 from pyws.models.image_networks.efficientnet_lite import SCALES, EfficientNetLite
 from pyws.models.image_networks.small2d import Small2D
+from pyws.models.inference import for_inference
 from pyws.models.pretrained.timm_networks import PREFIX, timm_network
 from pyws.models.pretrained.weights import DEFAULT, RANDOM, published, weights_file
 from pyws.models.video_networks.catalogue import VIDEO_NETWORKS, video_network
@@ -91,6 +92,12 @@ class Classifier:
         images = frames.flatten(0, -4).permute(0, 3, 1, 2).float() / 255
         images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
         return self._normalised(images, frames)
+
+    def for_inference(self) -> Classifier:
+        """The same with its network made ready for inference, see :func:`pyws.models.inference.for_inference`."""
+        side = self.fixed or max(2 * self.stride, 64)
+        size = (3, self.frames, side, side) if self.frames else (3, side, side)
+        return replace(self, model=for_inference(self.model, size, self.layer))
 
     def published_view(self, frames: Tensor) -> Tensor:
         """As :meth:`prepare`, but as the weights' publishers evaluate them: scaled by ``resize``, the middle cut out.

@@ -143,6 +143,23 @@ def test_dropout_in_train_mode_is_seen(net: Net3d, clips: Tensor, monkeypatch: p
     assert len(calls) == 1 + 5
 
 
+def test_linear_says_whether_the_head_is(net: Net3d, clips: Tensor) -> None:
+    with GradCAM(net, "relu") as cam:
+        for classes in (3, [[3, 0]], [1, 2, 0], None):
+            found = cam.linear(clips, classes)
+            assert found is not None
+            torch.testing.assert_close(found, cam(clips, classes), rtol=1e-4, atol=1e-6)
+    other = Net3d(nn.Sequential(nn.AdaptiveMaxPool3d(1), nn.Flatten(), nn.Linear(8, 5))).eval()
+    with GradCAM(other, "relu") as cam:
+        assert cam.linear(clips, [[3, 0]]) is None
+        assert cam.logits is not None
+        torch.testing.assert_close(cam.logits, other(clips).detach())
+        with pytest.raises(ValueError, match="of classes, got a function"):
+            cam.linear(clips, lambda scores: scores[:, 0])
+    with pytest.raises(RuntimeError, match="with block"):
+        cam.linear(clips, 0)
+
+
 def test_given_head_needs_no_backward(net: Net3d, clips: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     with GradCAM(net, "relu") as cam:
         expected = cam(clips)

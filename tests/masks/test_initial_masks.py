@@ -16,7 +16,7 @@ from PIL import Image
 
 from pyws import DataError, ops
 from pyws.cli import main
-from pyws.data.video.frames import open_frames, read_image, read_mask, write_mask
+from pyws.data.video.frames import open_frames, read_image, read_mask, write_mask, write_picture
 from pyws.evaluation.segmentation import evaluate_masks, mask_iou
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.cam_to_mask import cut_maps, initial_masks, refine_masks, scaled_maps
@@ -99,7 +99,7 @@ def test_maps_of_several_scales(weights: Path) -> None:
 
     def maps(of: torch.Tensor, **options: Any) -> torch.Tensor:
         config = InitialMaskConfig(short_side=64, **options)
-        return ImageAnnotator(classifier, weights, {"swan": [2]}, config).maps(of, [2, 0])
+        return ImageAnnotator(classifier, weights, {"swan": [2]}, config).maps(of, range(len(of)), [2, 0])
 
     with GradCAM(classifier.model, classifier.layer) as cam:
         torch.testing.assert_close(maps(frames), cam(classifier.prepare(frames, 64), [[2, 0]]))
@@ -111,6 +111,26 @@ def test_maps_of_several_scales(weights: Path) -> None:
     for bad, message in (({"scales": ()}, "scales must be > 0"), ({"power": 0.0}, "power must be > 0")):
         with pytest.raises(ValueError, match=message):
             InitialMaskConfig(**bad)
+
+
+def test_maps_of_frames_that_the_class_was_chosen_on(weights: Path, tmp_path: Path) -> None:
+    """They are kept from then; those of the frames between are made, and all are what the network says of each."""
+    classifier = load_classifier("efficientnet-lite0", weights, weights.parent / "labels.txt")
+    pictures = np.random.default_rng(0).integers(0, 256, (35, 40, 56, 3), np.uint8)
+    for index, picture in enumerate(pictures):
+        write_picture(tmp_path / "video" / f"{index:03d}.png", picture)
+    frames, images = open_frames(tmp_path / "video"), torch.from_numpy(pictures)
+    annotator = ImageAnnotator(classifier, weights, {"swan": [2, 1]}, InitialMaskConfig(short_side=64))
+    before = annotator.maps(images, range(35), [1])
+    chosen = annotator.describe(frames, (1,))["classes"]["swan"]
+    assert len(annotator.seen) == 32
+    assert chosen in annotator.seen[0]
+    for places in (range(35), [0, 1], [index for index in range(35) if index not in annotator.seen]):
+        torch.testing.assert_close(
+            annotator.maps(images[list(places)], places, [1]), before[list(places)], rtol=1e-4, atol=1e-6
+        )
+    short = annotator.describe(open_frames(tmp_path / "video"), (1,))
+    assert short["classes"]["swan"] == chosen
 
 
 def test_scale_of_otsu() -> None:

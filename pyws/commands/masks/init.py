@@ -146,7 +146,9 @@ def init(
         classes, warnings = _resolve(named, network.labels)
         for warning in warnings.values():
             common.say(f"warning: {warning}")
-        annotator = ImageAnnotator(network, network.file, classes, config, common.torch_device, warnings)
+        annotator = ImageAnnotator(
+            network.for_inference(), network.file, classes, config, common.torch_device, warnings
+        )
         names = network.labels
     run = annotate(annotator, videos, out, on_error, common.quiet or common.json, part)
     manifest, mine = run.document, set(run.mine)

@@ -61,7 +61,9 @@ class Branch:
         missing = sorted({names[index] for index in part if index} - set(classifier.labels))
         if missing:
             raise ValueError(f"{path}: must know {', '.join(missing)}; it knows {', '.join(classifier.labels)}")
-        return Branch(classifier, path, tuple(classifier.labels.index(names[k]) if k else -1 for k in part))
+        return Branch(
+            classifier.for_inference(), path, tuple(classifier.labels.index(names[k]) if k else -1 for k in part)
+        )
 
     def maps(
         self,

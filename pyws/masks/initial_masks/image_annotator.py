@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pyws.data.tagged.label_space import LabelSpace, object_labels
+from pyws.data.video.clips import stack
 from pyws.data.video.frames import FrameFolder, VideoFile
 from pyws.files import file_sha256
 from pyws.masks.cam import GradCAM
@@ -39,6 +41,8 @@ class ImageAnnotator:
     """Where the classifier is; None for the CPU."""
     warnings: Mapping[str, str] = field(default_factory=dict)
     """What is doubtful about the classes of some tags."""
+    seen: dict[int, dict[int, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    """Maps (h, w) of frames of the present video by frame and class, left by :meth:`describe` for :meth:`maps`."""
 
     @property
     def space(self) -> LabelSpace:
@@ -76,11 +80,13 @@ class ImageAnnotator:
         count = min(len(frames), CHOOSING_FRAMES)
         chosen = [int((k + 0.5) * len(frames) / count) for k in range(count)]
         total, mean = torch.zeros(2, len(self.classifier.labels), dtype=torch.float64)
-        for picture in frames.read(chosen):
-            inputs = self.classifier.prepare(torch.tensor(picture[None], device=self.device), self.short_side)
-            scores = self.classifier.model(inputs)[0].double().cpu()
-            total += scores
-            mean += scores.softmax(0) / count
+        self.seen.clear()
+        candidates, pictures = sorted({one for classes in tags.values() for one in classes}), frames.read(chosen)
+        for start in range(0, count, self.config.batch):
+            places = chosen[start : start + self.config.batch]
+            scores = self._look(stack(list(islice(pictures, len(places))), frames.path), places, candidates)
+            total += scores.sum(0)
+            mean += scores.softmax(1).sum(0) / count
         own = {index for classes in tags.values() for index in classes}
         others = {**common_tags(self.classifier.labels), **self.tags}
         foreign = {name: classes for name, classes in others.items() if not own & set(classes)}
@@ -104,7 +110,7 @@ class ImageAnnotator:
         classes = [about["classes"][self.space.names[index]] for index in ids]
         shown = images[[chunk.read.index(index) for index in chunk.sampled]]
         size = (images.shape[1], images.shape[2])
-        maps = self.maps(shown, classes)
+        maps = self.maps(shown, chunk.sampled, classes)
         if self.config.motion:
             weights = motion_weights(images, chunk.read, chunk.sampled)
             maps = scaled_maps(maps, size) * weights[:, None].to(maps.device)
@@ -112,17 +118,42 @@ class ImageAnnotator:
         selection = self.config.selection
         return InitialMasks(masks, lambda superpixels: refine_masks(superpixels, masks, *selection))
 
-    def maps(self, frames: Tensor, classes: list[int]) -> Tensor:
-        """Maps (B, K, h, w) of K classes in frames (B, H, W, 3) uint8, see :func:`~.multi_scale.multi_scale_cam`."""
-        frames = frames.to(self.device)
+    def maps(self, frames: Tensor, places: Sequence[int], classes: list[int]) -> Tensor:
+        """Maps (B, K, h, w) of K classes in frames (B, H, W, 3) uint8 with these places in their video, see
+        :func:`~.multi_scale.multi_scale_cam`."""
         with GradCAM(self.classifier.model, self.classifier.layer) as cam:
 
             def at(scale: float, mirrored: bool) -> Tensor:
-                inputs = self.classifier.prepare(frames, max(1, round(self.short_side * scale)))
+                if scale == 1 and not mirrored:
+                    return self._of_whole(cam, frames, places, classes)
+                inputs = self._inputs(frames, scale)
                 return cam(inputs.flip(3) if mirrored else inputs, [classes])
 
             size, config = (frames.shape[1], frames.shape[2]), self.config
             return multi_scale_cam(at, size, config.scales, config.mirror, config.power)
+
+    def _inputs(self, frames: Tensor, scale: float = 1.0) -> Tensor:
+        return self.classifier.prepare(frames.to(self.device), max(1, round(self.short_side * scale)))
+
+    def _look(self, frames: Tensor, places: list[int], classes: list[int]) -> Tensor:
+        """Scores (B, classes) of frames, float64 on the CPU; where maps cost nothing more, they are kept."""
+        with GradCAM(self.classifier.model, self.classifier.layer) as cam:
+            found = cam.linear(self._inputs(frames), [classes])
+            if found is not None:
+                for place, maps in zip(places, found, strict=True):
+                    self.seen[place] = dict(zip(classes, maps, strict=True))
+            assert cam.logits is not None
+            return cam.logits.double().cpu()
+
+    def _of_whole(self, cam: GradCAM, frames: Tensor, places: Sequence[int], classes: list[int]) -> Tensor:
+        """Maps (B, K, h, w) at the usual scale, of the frames that were not looked at before."""
+        fresh = [row for row, place in enumerate(places) if place not in self.seen]
+        made = iter(cam(self._inputs(frames[fresh]), [classes]) if fresh else ())
+        rows = [
+            torch.stack([self.seen[place][one] for one in classes]) if place in self.seen else next(made)
+            for place in places
+        ]
+        return torch.stack(rows)
 
     @property
     def short_side(self) -> int:

@@ -41,6 +41,7 @@ from pyws.masks.self_training.loop import MODEL
 from pyws.masks.self_training.pseudo_annotations import digest, superpixels_of
 from pyws.masks.self_training.train_segmentation import TrainingConfig, best_ids, predict_scores, segmentation_network
 from pyws.models.image_networks.deeplab import DeepLabV2
+from pyws.models.inference import for_inference
 from pyws.progress import track
 from pyws.run_manifest import RunManifest, open_run, read_manifest
 from pyws.sharding import WHOLE, Shard, size_of_video
@@ -78,8 +79,9 @@ def load_model(run: Path, device: torch.device | None = None) -> Model:
     network = segmentation_network(TrainingConfig(**training), space).eval()
     load_into(network, read_checkpoint(run / "model.safetensors", MODEL))
     place = device or torch.device("cpu")
+    network = for_inference(network.to(place), (3, 64, 64))
     init = manifest["parameters"]["init"]
-    return Model(network.to(place), space, training["short_side"], init, manifest["model_sha256"], place)
+    return Model(network, space, training["short_side"], init, manifest["model_sha256"], place)
 
 
 def predict_videos(

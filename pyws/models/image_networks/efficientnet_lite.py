@@ -65,7 +65,7 @@ class EfficientNetLite(nn.Module):
         self._fc = nn.Linear(1280, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = functional.relu6(self._bn0(self._conv_stem(images)))
+        x = functional.relu6(self._bn0(self._conv_stem(images)), inplace=True)
         x = self._blocks(x)
         x = self.features(self._bn1(self._conv_head(x)))
         return self._fc(self._dropout(x.mean((2, 3))))
@@ -83,16 +83,17 @@ class SameConv2d(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride, groups=groups, dilation=dilation, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        edges: list[int] = []
-        for axis in (1, 0):  # functional.pad counts from the last dimension
-            size, stride, span = (
-                x.shape[2 + axis],
-                self.stride[axis],
-                (self.kernel_size[axis] - 1) * self.dilation[axis],
-            )
-            missing = max((-(-size // stride) - 1) * stride + span + 1 - size, 0)
-            edges += [missing // 2, missing - missing // 2]
-        return super().forward(functional.pad(x, edges) if any(edges) else x)
+        missing = [self._missing(x.shape[2 + axis], axis) for axis in (0, 1)]
+        padding = [count // 2 for count in missing]
+        if any(count % 2 for count in missing):  # the odd pixel at the end takes a copy
+            (top, left), (height, width) = padding, missing
+            x, padding = functional.pad(x, (left, width - left, top, height - top)), [0, 0]
+        return functional.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def _missing(self, size: int, axis: int) -> int:
+        """Pixels of padding along an axis of this size, at both ends together."""
+        stride, span = self.stride[axis], (self.kernel_size[axis] - 1) * self.dilation[axis]
+        return max((-(-size // stride) - 1) * stride + span + 1 - size, 0)
 
 
 class InvertedBottleneck(nn.Module):
@@ -114,8 +115,9 @@ class InvertedBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         wide = x
         if self._expand_conv is not None and self._bn0 is not None:
-            wide = functional.relu6(self._bn0(self._expand_conv(x)))
-        out = self._bn2(self._project_conv(functional.relu6(self._bn1(self._depthwise_conv(wide)))))
+            wide = functional.relu6(self._bn0(self._expand_conv(x)), inplace=True)
+        filtered = functional.relu6(self._bn1(self._depthwise_conv(wide)), inplace=True)
+        out = self._bn2(self._project_conv(filtered))
         return x + out if self.residual else out
 
 

@@ -32,10 +32,11 @@ class SnippetNetwork:
     def __init__(self, classifier: Classifier, device: torch.device, precision: str = "auto") -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision: must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        classifier.model.to(device).eval()
+        classifier = classifier.for_inference()
         self.classifier, self.device = classifier, device
         self.precision = precision if precision != "auto" else "bfloat16" if has_bfloat16(device) else "float32"
         self._head = _head(classifier.model, len(classifier.labels), classifier.name)
-        classifier.model.to(device).eval()
 
     @torch.inference_mode()
     def __call__(self, windows: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,129 @@
+"""Networks made ready for inference: batch norm as part of the convolutions, activations in place, channels last."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+_Conv = nn.modules.conv._ConvNd
+_Norm = nn.modules.batchnorm._BatchNorm
+_ROUNDING = 1e-4  # of the largest output; what folding changes lies a hundred times below
+
+
+class _Seen(NamedTuple):
+    """What a forward pass showed."""
+
+    follows: dict[str, str]
+    """The batch norm that reads the output of each convolution, by their names."""
+    watched: list[Tensor]
+    """The output of the model, and of the layer that was asked for."""
+
+
+@torch.no_grad()
+def for_inference(model: Network, size: Sequence[int], layer: str | None = None) -> Network:
+    """A copy of a network in eval mode that gives the same outputs, but for rounding, in less time.
+
+    Batch norms that read a convolution become part of it, activations work in place, and weights lie channels last.
+    Which batch norm reads which convolution is seen on a random input, and so is that the copy gives the same: where
+    it does not, as where a tensor is needed again that an activation overwrote, the network is returned as it is.
+
+    Parameters
+    ----------
+    model : images (B, C, H, W) or clips (B, C, T, H, W) to a tensor
+    size : of such an input without B, (C, H, W) or (C, T, H, W); a small one is quick
+    layer : dotted name of a module whose output must stay what it is too
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    >>> fast, images = for_inference(model, (3, 8, 8)), torch.rand(2, 3, 9, 9)
+    >>> [type(part).__name__ for part in fast], torch.allclose(fast(images), model(images), atol=1e-6)
+    (['Conv2d', 'Identity', 'ReLU'], True)
+
+    Raises
+    ------
+    ValueError : the network is in train mode
+    """
+    if model.training:
+        raise ValueError("for_inference: the network must be in eval mode, got train mode")
+    if not any(isinstance(module, _Norm) for module in model.modules()):
+        return model
+    example = torch.rand(1, *size, generator=torch.Generator().manual_seed(0)).to(next(model.parameters()))
+    plain = _watch(model, example, layer)
+    fast = copy.deepcopy(model)
+    for convolution, norm in plain.follows.items():
+        _fold(fast, convolution, norm)
+    for module in fast.modules():
+        if getattr(module, "inplace", None) is False:
+            module.inplace = True  # type: ignore[assignment]
+    last: Any = torch.channels_last if example.ndim == 4 else torch.channels_last_3d
+    fast = fast.to(memory_format=last)
+    same = zip(plain.watched, _watch(fast, example, layer).watched, strict=True)
+    return fast if all(_agree(one, other) for one, other in same) else model
+
+
+def _watch(model: nn.Module, example: Tensor, layer: str | None) -> _Seen:
+    made: dict[int, tuple[str, Tensor]] = {}  # by identity; the tensor is kept so that no other takes its place
+    runs: dict[str, int] = {}
+    follows: dict[str, str] = {}
+    watched: list[Tensor] = []
+    handles = []
+
+    def after(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            runs[name] = runs.get(name, 0) + 1
+            made[id(output)] = name, output
+
+        return hook
+
+    def before(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            runs[name] = runs.get(name, 0) + 1
+            if id(inputs[0]) in made:
+                follows[made[id(inputs[0])][0]] = name
+
+        return hook
+
+    for name, module in model.named_modules():
+        if isinstance(module, _Conv) and not module.transposed:
+            handles.append(module.register_forward_hook(after(name)))
+        elif isinstance(module, _Norm) and module.running_mean is not None:
+            handles.append(module.register_forward_pre_hook(before(name)))
+    if layer is not None:
+        keep = model.get_submodule(layer).register_forward_hook(
+            lambda _, inputs, output: watched.append(output.clone())
+        )
+        handles.append(keep)
+    try:
+        watched.append(model(example))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return _Seen({conv: norm for conv, norm in follows.items() if runs[conv] == runs[norm] == 1}, watched)
+
+
+def _fold(model: nn.Module, convolution: str, norm: str) -> None:
+    """Make a batch norm part of the convolution before it."""
+    layer: Any = model.get_submodule(convolution)
+    after: Any = model.get_submodule(norm)
+    scale = (after.running_var + after.eps).rsqrt()
+    scale = scale if after.weight is None else scale * after.weight
+    shift = -after.running_mean if layer.bias is None else layer.bias - after.running_mean
+    shift = shift * scale if after.bias is None else shift * scale + after.bias
+    layer.weight = nn.Parameter(layer.weight * scale.view(-1, *[1] * (layer.weight.ndim - 1)), requires_grad=False)
+    layer.bias = nn.Parameter(shift, requires_grad=False)
+    parent, _, name = norm.rpartition(".")
+    setattr(model.get_submodule(parent), name, nn.Identity())
+
+
+def _agree(one: Any, other: Any) -> bool:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)) or one.shape != other.shape:
+        return False
+    far = (one - other).abs().amax() if one.numel() else one.new_zeros(())
+    return bool(far <= _ROUNDING * one.abs().amax()) if one.numel() else True

@@ -1,0 +1,93 @@
+"""for_inference: the same outputs as the plain network, whatever it does with its tensors."""
+
+import pytest
+import torch
+from torch import nn
+
+from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
+from pyws.models.inference import for_inference
+from pyws.models.video_networks.i3d import I3D
+
+
+def trained(model):
+    """In eval mode, with statistics and scales as training leaves them: none is that of a new layer."""
+    generator = torch.Generator().manual_seed(3)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for tensor in (module.running_mean, module.bias.data):
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) / 4)
+            for tensor in (module.running_var, module.weight.data):
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return model.eval()
+
+
+def norms(model):
+    return sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        (lambda: EfficientNetLite(7), (40, 51)),
+        (lambda: EfficientNetLite(7, output_stride=8, variant=1), (33, 40)),
+        (lambda: I3D(4), (16, 36, 40)),
+    ],
+)
+def test_same_outputs_without_batch_norm(model, size):
+    torch.manual_seed(1)
+    plain = trained(model())
+    fast = for_inference(plain, (3, *size))
+    assert norms(plain) > 0
+    assert norms(fast) == 0
+    inputs = torch.randn(2, 3, *size)
+    kept = inputs.clone()
+    with torch.no_grad():
+        expected, found = plain(inputs), fast(inputs)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert torch.equal(inputs, kept)
+
+
+def test_networks_of_torchvision():
+    models = pytest.importorskip("torchvision.models")
+    plain = trained(models.densenet121(num_classes=3))  # a norm before each convolution, and one after some
+    fast = for_inference(plain, (3, 64, 64), "features")
+    assert 0 < norms(fast) < norms(plain)
+    images = torch.rand(2, 3, 70, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(images), plain(images), rtol=1e-4, atol=1e-4)
+
+
+class Twice(nn.Module):
+    """The output of the convolution, or of the norm, is needed again."""
+
+    def __init__(self, again):
+        super().__init__()
+        self.conv, self.norm, self.relu, self.again = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), again
+
+    def forward(self, x):
+        convolved = self.conv(x)
+        normed = self.norm(convolved)
+        return self.relu(normed) + (convolved if self.again == "convolution" else normed)
+
+
+@pytest.mark.parametrize("again", ["convolution", "norm"])
+def test_what_is_needed_again_is_seen(again):
+    torch.manual_seed(2)
+    plain, images = trained(Twice(again)), torch.randn(1, 3, 9, 9)
+    with torch.no_grad():
+        expected = plain(images).clone()
+        assert torch.equal(for_inference(plain, (3, 8, 8))(images), expected)
+
+
+def test_the_layer_that_is_asked_for_stays_what_it_is():
+    torch.manual_seed(2)
+    plain = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    assert for_inference(plain, (3, 9, 9), "0") is plain
+    assert norms(for_inference(plain, (3, 9, 9), "1")) == 0
+
+
+def test_nothing_to_fold_and_train_mode():
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()
+    assert for_inference(linear, (3, 2, 2)) is linear
+    with pytest.raises(ValueError, match="eval mode"):
+        for_inference(nn.BatchNorm2d(3), (3, 2, 2))
