@@ -127,6 +127,7 @@ class Machine {
  private:
   static void thread_main();
   void new_arena();
+  void run_one(std::uint64_t block, Random& random);
   void start_block(Random& random);
   void run_block(Random& random);
   void finish_grid();
@@ -153,23 +154,32 @@ class Machine {
 
 Machine machine;
 std::mutex one_launch;
+std::uint64_t most_blocks = 0;  // of a grid that are run, its last ones; 0: all
 
 void Machine::run(const Grid& grid, Random& random) {
   grid_ = &grid;
   while (fibers_.size() < grid.threads) fibers_.push_back(std::make_unique<Fiber>(thread_main));
   blockDim = grid.block;
   gridDim = grid.grid;
+  const std::uint64_t blocks = std::uint64_t{grid.grid.x} * grid.grid.y * grid.grid.z;
+  if (most_blocks > 0 && blocks > most_blocks) {
+    for (std::uint64_t b = blocks - most_blocks; b < blocks; ++b) run_one(b, random);
+    return finish_grid();
+  }
   // Blocks in the order start, start + step, ... modulo their number, which visits all where the two are coprime.
-  const std::uint64_t x = grid.grid.x, y = grid.grid.y, blocks = x * y * grid.grid.z;
   const std::uint64_t start = random.below(blocks);
   std::uint64_t step = 1 + random.below(blocks);
   while (std::gcd(step, blocks) != 1) ++step;
-  for (std::uint64_t i = 0, b = start; i < blocks; ++i, b = (b + step) % blocks) {
-    blockIdx = {static_cast<unsigned>(b % x), static_cast<unsigned>(b / x % y), static_cast<unsigned>(b / (x * y))};
-    start_block(random);
-    run_block(random);
-  }
+  for (std::uint64_t i = 0, b = start; i < blocks; ++i, b = (b + step) % blocks) run_one(b, random);
   finish_grid();
+}
+
+void Machine::run_one(std::uint64_t block, Random& random) {
+  const std::uint64_t x = gridDim.x, y = gridDim.y;
+  blockIdx = {static_cast<unsigned>(block % x), static_cast<unsigned>(block / x % y),
+              static_cast<unsigned>(block / (x * y))};
+  start_block(random);
+  run_block(random);
 }
 
 // Each block has its own, as on a GPU, so that blocks cannot seem to race for it.
@@ -412,3 +422,5 @@ void run_grid(const char* op, dim3 grid, dim3 block, std::size_t shared_bytes, s
 
 }  // namespace emulator
 }  // namespace pyws
+
+extern "C" __attribute__((visibility("default"))) void pyws_run_last_blocks(std::uint64_t count) { pyws::emulator::most_blocks = count; }

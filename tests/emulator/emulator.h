@@ -9,6 +9,8 @@
 //   a thread that exits while others wait for it;
 //   a block of over 1024 threads or 48 KB of shared memory, a grid beyond the limits.
 // A lane outside the mask of a shuffle contributes 0xFF. Vector types have CUDA's alignment, which UBSan checks.
+// After pyws_run_last_blocks(n) only the last n blocks of a grid are run: what a kernel does at the end of tensors of more
+// than 2^31 elements, which nothing but these blocks touches.
 // It proves logic, not speed; g++'s float functions differ from a GPU's in the last bits.
 #pragma once
 

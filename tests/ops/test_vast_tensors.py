@@ -1,0 +1,210 @@
+"""Tensors of more than 2^31 elements: the CUDA kernels find their way with 64-bit offsets.
+
+The tensors are mapped and never filled: only the last blocks of each grid are run, which touch the last item alone, and
+the rest stays pages that the system never hands out. What must come is what the CPU says of the last item by itself.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import emulation
+import pytest
+import torch
+from torch import Tensor
+
+from pyws import Segments, ops
+from pyws.ops import _library
+
+pytestmark = pytest.mark.skipif(bool(emulation.SANITIZE), reason="shadow memory is not made for so many addresses")
+
+BEYOND = 2**31
+NO_RESERVE = 0x4000  # mmap.MAP_NORESERVE, which Python names from 3.12 on
+FROM_HERE = 1 << 24  # bytes
+
+
+def vast(*shape: int, dtype: torch.dtype = torch.float16) -> Tensor:
+    """Zeros whose pages come into being where they are touched."""
+    count = torch.Size(shape).numel()
+    size = max(1, count * torch.empty(0, dtype=dtype).element_size())
+    try:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
+    except OSError as error:
+        pytest.skip(f"this system maps no {size} bytes: {error}")
+    return torch.frombuffer(pages, dtype=dtype, count=count).view(shape)
+
+
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The last blocks of the emulated kernels, with vast tensors wherever the operations allocate."""
+    plain_zeros = torch.zeros
+
+    def zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        small = torch.Size(shape).numel() * 8 < FROM_HERE
+        return plain_zeros(shape, dtype=dtype) if small else vast(*shape, dtype=dtype)
+
+    def of_tensor(self: Tensor, *shape: Any, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+        return zeros(tuple(shape[0]) if isinstance(shape[0], (tuple, list)) else shape, dtype or self.dtype)
+
+    def anywhere(*shape: Any, dtype: torch.dtype = torch.float32, **_: Any) -> Tensor:
+        return zeros(tuple(shape[0]) if isinstance(shape[0], (tuple, list)) else shape, dtype)
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", of_tensor)
+    monkeypatch.setattr(torch.Tensor, "new_zeros", of_tensor)
+    monkeypatch.setattr(torch.Tensor, "clone", lambda self, **_: self)
+    monkeypatch.setattr(torch, "empty", anywhere)
+    monkeypatch.setattr(torch, "empty_like", lambda other, dtype=None, **_: zeros(other.shape, dtype or other.dtype))
+    monkeypatch.setattr(_library, "BACKEND", _library.KernelBackend(emulation.load(), "_cuda", lambda: 1))
+    with emulation.last_blocks(64):
+        yield
+
+
+def last_items(shape: tuple[int, ...], values: Tensor) -> Tensor:
+    """So many items of a shape that they exceed 2^31 elements; the last one is ``values``."""
+    tensor = vast(BEYOND // torch.Size(shape).numel() + 3, *shape, dtype=values.dtype)
+    tensor[-1] = values
+    return tensor
+
+
+G = torch.Generator().manual_seed(3)
+MAP = torch.rand(8, 8, generator=G).half()
+LABELS = torch.arange(256).reshape(16, 16).div(40, rounding_mode="floor").int()
+MASK = torch.rand(16, 16, generator=G) < 0.4
+
+
+def check(monkeypatch: pytest.MonkeyPatch, found: Tensor, run: Callable[[], Tensor]) -> None:
+    """``found`` is what ``run`` gives on the CPU, and is not what untouched pages hold."""
+    monkeypatch.undo()
+    assert bool(found.any())
+    torch.testing.assert_close(found, run())
+
+
+def test_otsu(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ops.otsu(last_items((8, 8), MAP))[-1:]
+    check(monkeypatch, found, lambda: ops.otsu(MAP[None]))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 16)], ids=["maps beyond", "masks beyond"])
+def test_otsu_masks(emulated: None, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+    maps = last_items((8, 8), MAP) if size == (8, 8) else vast(BEYOND // 256 + 3, 8, 8)
+    maps[-1] = MAP
+    found = ops.otsu_masks(maps, size).masks[-1]
+    check(monkeypatch, found, lambda: ops.otsu_masks(MAP[None], size).masks[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4, 4), (256, 1, 1, 1), (16, 2, 2, 2)], ids=["maps", "weights", "activations"])
+def test_gradcam3d(emulated: None, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]) -> None:
+    clip = torch.rand(shape, generator=G).half() + 0.5
+    found = ops.gradcam3d(last_items(shape, clip), last_items(shape, clip))[-1]
+    check(monkeypatch, found, lambda: ops.gradcam3d(clip[None], clip[None])[0])
+
+
+def test_integral_image_and_patches(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    integral = ops.integral_image(last_items((16, 16), MASK))
+    with emulation.last_blocks(0):
+        last, side = torch.tensor([len(integral) - 1]), torch.tensor([3])
+        counts = ops.count_patches(integral, last, side, 0.4)
+        corner = ops.find_patches(integral, last, side, counts - 1, 0.4)
+    found = torch.cat([integral[-1].flatten(), counts.int(), corner.flatten().int()])
+
+    def on_cpu() -> Tensor:
+        alone = ops.integral_image(MASK[None])
+        first = torch.tensor([0])
+        return torch.cat([alone.flatten(), ops.count_patches(alone, first, side, 0.4).int(),
+                          ops.find_patches(alone, first, side, counts - 1, 0.4).flatten().int()])  # fmt: skip
+
+    check(monkeypatch, found, on_cpu)
+
+
+def kernel_of(operation: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """What launches the kernels of an operation, without the checks that read all of its tensors."""
+    return getattr(sys.modules[operation.__module__], name)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("superpixels", [7, 300], ids=["pixels beyond", "tables beyond"])
+def test_superpixel_select(emulated: None, monkeypatch: pytest.MonkeyPatch, superpixels: int) -> None:
+    select, options = kernel_of(ops.superpixel_select, "_select_kernel"), (0.3, 1.0, "superpixel", superpixels)
+    refined, counts, _ = select(last_items((16, 16), LABELS), last_items((16, 16), MASK), *options)
+    found = torch.cat([refined[-1].flatten().int(), counts[:, -1].flatten().int()])
+
+    def on_cpu() -> Tensor:
+        alone = select(LABELS[None], MASK[None], *options)
+        return torch.cat([alone[0].flatten().int(), alone[1][:, 0].flatten().int()])
+
+    check(monkeypatch, found, on_cpu)
+
+
+def test_superpixel_vote(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    vote, classes = kernel_of(ops.superpixel_vote, "_vote_kernel"), MASK.to(torch.uint8)
+    found = vote(last_items((16, 16), LABELS), last_items((16, 16), classes), 40, 0.3, 255, 7)[0][-1]
+    check(monkeypatch, found, lambda: vote(LABELS[None], classes[None], 40, 0.3, 255, 7)[0][0])
+
+
+def test_superpixel_confusion(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    confusion, classes = kernel_of(ops.superpixel_confusion, "_kernel"), MASK.to(torch.uint8)
+    predicted, options = last_items((16, 16), classes), (40, 0.3, 0.2, 255, 7)
+    found = confusion(last_items((16, 16), LABELS), predicted, predicted, *options)[1][-1]
+    check(monkeypatch, found, lambda: confusion(LABELS[None], classes[None], classes[None], *options)[1][0])
+
+
+def test_drop_components(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop = kernel_of(ops.superpixel_select, "_drop_kernel")
+    found = drop(last_items((16, 16), MASK), 0.02)[-1]
+    check(monkeypatch, found, lambda: drop(MASK[None], 0.02)[0])
+
+
+def test_slic(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.rand(3, 32, 32, generator=G).half()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 65535)  # frames of a launch
+    with emulation.last_blocks(4):  # of the last frame
+        found = ops.slic(last_items((3, 32, 32), image), 4)[-1]
+    check(monkeypatch, found, lambda: ops.slic(image[None], 4)[0])
+
+
+def test_propose_segments(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    tcam, classes = torch.rand(40, 1032, generator=G), 1032
+    before = BEYOND // classes
+    values = vast(before + 40, classes, dtype=torch.float32)
+    values[before:] = tcam
+    found = ops.propose_segments(values, torch.tensor([0, before, before + 40])).group(2 * classes - 1).score
+    check(monkeypatch, found, lambda: ops.propose_segments(tcam, torch.tensor([0, 40])).group(classes - 1).score)
+
+
+def last_segments(rows: Tensor) -> Segments:
+    total = BEYOND // 11 + 5
+    fields = [vast(total, dtype=torch.float64) for _ in rows]
+    for field, row in zip(fields, rows, strict=True):
+        field[-len(row) :] = row
+    return Segments(*fields, torch.tensor([0, total - rows.shape[1], total]))
+
+
+ROWS = torch.rand(4, 30, generator=G, dtype=torch.float64) * 9
+ROWS[1] += ROWS[0]
+
+
+def test_fuse_segments(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with emulation.last_blocks(1):
+        found = ops.fuse_segments(last_segments(ROWS), 0.3, 0.5)
+    check(monkeypatch, found.score, lambda: ops.fuse_segments(Segments(*ROWS, torch.tensor([0, 30])), 0.3, 0.5).score)
+
+
+def test_suppress_segments(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with emulation.last_blocks(1):
+        found = ops.suppress_segments(last_segments(ROWS), 0.3)
+    check(monkeypatch, found.score, lambda: ops.suppress_segments(Segments(*ROWS, torch.tensor([0, 30])), 0.3).score)
+
+
+def test_class_mean(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns, ids = 1032, torch.tensor([0, 1, 1, 0, 2, 1])
+    values = torch.rand(6, columns, generator=G)
+    before = BEYOND // columns
+    whole, class_ids = vast(before + 6, columns, dtype=torch.float32), vast(before + 6, dtype=torch.int64)
+    whole[before:], class_ids[before:] = values, ids + 1
+    offsets = torch.tensor([0, before, before + 6])
+    found = kernel_of(ops.class_mean, "_class_mean")(whole, class_ids, torch.tensor([0, 1, 4]), offsets, 0)[0][
+        before:, -1
+    ]
+    check(monkeypatch, found, lambda: ops.class_mean(values, ids, 3)[:, -1])
