@@ -54,8 +54,9 @@ def check(segments: Segments, lengths: list[int], found: SnippetClasses, margin:
 @pytest.mark.parametrize(("geometry", "margin"), [("paper", 0.25), ("paper", 0.0), ("released", 0.0785)])
 @pytest.mark.parametrize(
     ("lengths", "counts"),
-    [([40], [5]), ([0, 1, 7], [2, 3, 0]), ([301, 97], [13, 40]), ([60], [0]), ([0], [0]), ([17, 0, 23], [1, 0, 20])],
-)
+    [([40], [5]), ([0, 1, 7], [2, 3, 0]), ([301, 97], [13, 40]), ([60], [0]), ([0], [0]), ([17, 0, 23], [1, 0, 20]),
+     ([900], [300]), ([5] * 32, [1] * 32), ([3] * 300, [1] * 300)],
+)  # fmt: skip
 def test_classes_are_the_equal_columns(lengths: list[int], counts: list[int], geometry: str, margin: float) -> None:
     segments = random_segments(lengths, counts, seed=len(counts))
     found = snippet_classes(segments, torch.tensor(lengths), margin, geometry)
@@ -85,6 +86,20 @@ def test_full_cover_leaves_class_0_empty() -> None:
     found = snippet_classes(Segments.of([[(0, 9, 1.0)]]), torch.tensor([9]))
     assert found.ids.tolist() == [1] * 9
     assert found.size.tolist() == [0, 9]
+
+
+@pytest.mark.parametrize("groups", [31, 32, 70])
+def test_offsets_that_fall_count_as_their_running_maximum(groups: int) -> None:
+    generator = torch.Generator().manual_seed(groups)
+    whole = random_segments([9] * groups, [3] * groups, seed=5)
+    fallen = torch.randint(-3, len(whole) + 3, (groups + 1,), generator=generator).sort().values
+    fallen[0], fallen[-1], fallen[4 : groups - 4 : 5] = 0, len(whole) - 2, -1
+    risen = fallen.cummax(0).values.clamp(0, len(whole))
+    lengths = torch.full((groups,), 9)
+    found = torch.ops.pyws.snippet_classes(whole.start, whole.end, fallen, lengths, 0, 0.25)
+    expected = torch.ops.pyws.snippet_classes(whole.start, whole.end, risen, lengths, 0, 0.25)
+    for left, right in zip(found, expected, strict=True):
+        assert torch.equal(left, right)
 
 
 def test_threads_and_batch_composition() -> None:
