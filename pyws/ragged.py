@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+LARGEST = 1e300  # magnitude of a time, score or weight
+
 
 def check_offsets(op: str, name: str, offsets: Tensor, total: int | None = None) -> None:
     """Raise unless ``offsets`` is int64 (groups+1,), starts at 0, never falls and ends at ``total``.
@@ -47,7 +49,7 @@ class Segments:
     weight : (N,) float64, what the fusion weighs by (the inner score of a proposal)
     offsets : (groups+1,) int64; group g owns the segments offsets[g] .. offsets[g+1]-1
 
-    All five lie on one device. Contents must be finite.
+    All five lie on one device. Contents must be finite and at most 1e300 in magnitude, so that sums stay finite.
 
     Raises
     ------
@@ -94,12 +96,14 @@ class Segments:
                 f"Segments: {name} must match start, {len(self.start)} values on {self.start.device}, "
                 f"got {len(field)} on {field.device}"
             )
-        if math.isfinite(field.detach().sum()):
-            return  # the usual case: a sum hides neither NaN nor infinity, though it may overflow
-        bad = (~torch.isfinite(field)).nonzero()
+        values = field.detach()
+        if math.isfinite(torch.dot(values, values)):
+            return  # the usual case: a sum of squares hides neither NaN nor infinity nor what is large
+        bad = (~(values.abs() <= LARGEST)).nonzero()
         if len(bad):
             at = int(bad[0, 0])
-            raise ValueError(f"Segments: {name} must be finite, got {float(field[at])} at segment {at}")
+            rule = f"must be finite and at most {LARGEST:g} in magnitude"
+            raise ValueError(f"Segments: {name} {rule}, got {float(field[at])} at segment {at}")
 
     @classmethod
     def of(cls, groups: list[list[tuple[float, ...]]]) -> Segments:

@@ -40,8 +40,15 @@ def test_no_groups_at_all():
         ({"start": [0.0, 2.0]}, "start must be a tensor, got list"),
         ({"start": torch.zeros(2)}, "start must be float64 of shape (N,), got torch.float32 of shape (2,)"),
         ({"score": values(1)}, "score must match start, 2 values on cpu, got 1 on cpu"),
-        ({"score": values(float("nan"), 0)}, "score must be finite, got nan at segment 0"),
-        ({"end": values(4, float("inf"))}, "end must be finite, got inf at segment 1"),
+        (
+            {"score": values(float("nan"), 0)},
+            "score must be finite and at most 1e+300 in magnitude, got nan at segment 0",
+        ),
+        ({"score": values(0, -1.7e308)}, "score must be finite and at most 1e+300 in magnitude, got -1.7e+308"),
+        (
+            {"end": values(4, float("inf"))},
+            "end must be finite and at most 1e+300 in magnitude, got inf at segment 1",
+        ),
         ({"end": values(4, 1)}, "end must be >= start, got [2.0, 1.0] at segment 1"),
         ({"offsets": torch.tensor([0, 1])}, "offsets must end at the number of values 2, got 1"),
         ({"offsets": torch.tensor([1, 2])}, "offsets must start at 0, got 1"),

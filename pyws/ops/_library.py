@@ -24,6 +24,7 @@ _C: Any = _compiled  # csrc/bindings.cpp lists what it has
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
+MAX_ENTRIES = 2**30  # values of memory that a number alone asks for, 8 GiB of float64
 _library = torch.library.Library("pyws", "DEF")
 
 
@@ -83,6 +84,7 @@ def register(
     ``backward`` it refuses tensors that require grad or carry a tangent.
     """
     name = schema[: schema.index("(")]
+    kernel = _named(name, kernel)
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for key in ("CPU", "CUDA"):
         _library.impl(name, _checked(kernel, check), key)
@@ -100,6 +102,20 @@ def register(
         return operator(*arguments)
 
     return call
+
+
+def _named(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel, whose lack of memory is a MemoryError that names the operation."""
+
+    def run(*arguments: Any) -> Any:
+        try:
+            return kernel(*arguments)
+        except RuntimeError as error:
+            if "DefaultCPUAllocator" not in str(error):
+                raise
+            raise MemoryError(f"{name}: needs more memory than there is; give it fewer at once ({error})") from error
+
+    return run
 
 
 def _checked(function: Callable[..., Any], check: Callable[..., None] | None) -> Callable[..., Any]:
@@ -255,10 +271,17 @@ def check_count(op: str, name: str, value: Any, minimum: int, maximum: int) -> N
         raise ValueError(f"{op}: {name} must be in {minimum}..{maximum}, got {value}")
 
 
-def check_table(op: str, superpixels: int, classes: int) -> None:
-    """Raise where a frame would have a table of 2^31 or more counters of superpixels and classes."""
+def check_table(op: str, frames: int, superpixels: int, classes: int) -> None:
+    """Raise where counters of superpixels and classes are 2^31 or more a frame, or more than MAX_ENTRIES in all."""
     if superpixels * classes >= 2**31:
         raise ValueError(f"{op}: num_superpixels * num_classes must be below 2**31, got {superpixels} * {classes}")
+    check_entries(op, "frames * num_superpixels * num_classes", frames * superpixels * classes)
+
+
+def check_entries(op: str, name: str, entries: int) -> None:
+    """Raise where a number that only sizes memory asks for more than MAX_ENTRIES values."""
+    if entries > MAX_ENTRIES:
+        raise ValueError(f"{op}: {name} must be 2**30 or less in all, got {entries}")
 
 
 def refuse_grad(op: str, **arguments: Any) -> None:

@@ -31,6 +31,8 @@ from pyws.segments.detection.inference import Maps, activation_maps, candidates,
 from pyws.segments.detection.postprocess import GRID, PostprocessConfig, group_instances, postprocess
 from pyws.segments.training.batches import Videos
 
+_MAX_SNIPPETS = 2**24  # of a video: six days at 30 a second
+
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabels:
@@ -256,6 +258,10 @@ def label_videos(
         if name not in known or np.isnan(truth.duration[known[name]]):
             raise DataError("ground truth", f"must give the duration of video {name!r}")
     in_truth = [known[name] for name in proposals.videos]
+    for name, duration in zip(proposals.videos, truth.duration[in_truth].tolist(), strict=True):
+        if duration * snippets_per_second > _MAX_SNIPPETS:
+            rule = f"must last at most {_MAX_SNIPPETS} snippets, got a duration of {duration:g} seconds"
+            raise DataError("ground truth", f"video {name!r} {rule}")
     if only_tags:
         tagged = np.array(
             [[label in truth.tags[index] for label in proposals.labels] for index in in_truth], dtype=bool

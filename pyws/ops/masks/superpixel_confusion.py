@@ -117,7 +117,7 @@ def _check(
     check_range(_OP, "alpha", alpha, "in [0, 1]", 0 <= alpha <= 1)
     check_range(_OP, "beta", beta, ">= 0", beta >= 0)
     check_count(_OP, "num_superpixels", num_superpixels, 0, 2**31 - 1)
-    check_table(_OP, max(num_superpixels, num_classes), num_classes)
+    check_table(_OP, len(labels), max(num_superpixels, num_classes), num_classes)
 
 
 def _check_same(

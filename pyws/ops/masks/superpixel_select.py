@@ -14,6 +14,7 @@ from pyws.ops._library import (
     _C,
     check_choice,
     check_count,
+    check_entries,
     check_range,
     check_table,
     check_tensor,
@@ -194,6 +195,7 @@ def _check_select(labels: Tensor, mask: Tensor, alpha: float, beta: float, overl
     check_tensor(op, "mask", mask, (torch.bool,), shape=tuple(labels.shape), device=labels.device)
     check_range(op, "beta", beta, ">= 0", beta >= 0)
     check_choice(op, "overlap", overlap, _OVERLAPS)
+    check_entries(op, "frames * num_superpixels", len(labels) * num_superpixels)
 
 
 def _check_vote(
@@ -203,7 +205,7 @@ def _check_vote(
     _check_labels(op, labels, alpha, num_superpixels)
     check_tensor(op, "classes", classes, _CLASSES, shape=tuple(labels.shape), device=labels.device)
     check_count(op, "num_classes", num_classes, 1, torch.iinfo(classes.dtype).max + 1)
-    check_table(op, num_superpixels, num_classes)
+    check_table(op, len(labels), num_superpixels, num_classes)
     check_count(op, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from pyws.ops._library import (
     _C,
     check_choice,
+    check_entries,
     check_range,
     check_segments,
     check_tensor,
@@ -83,8 +84,11 @@ def snippet_classes(
     check_range(op, "margin", margin, "finite and >= 0", 0 <= margin < float("inf"))
     if len(segments) >= _MAX_SEGMENTS:
         raise ValueError(f"{op}: segments must be fewer than 2**29, got {len(segments)}")
-    if not torch.compiler.is_compiling() and (shortest := min(lengths.tolist(), default=0)) < 0:
-        raise ValueError(f"{op}: lengths must be >= 0, got {shortest}")
+    if not torch.compiler.is_compiling():
+        snippets = lengths.tolist()
+        if (shortest := min(snippets, default=0)) < 0:
+            raise ValueError(f"{op}: lengths must be >= 0, got {shortest}")
+        check_entries(op, "lengths", sum(snippets))
     rule = _GEOMETRIES.index(geometry)
     return SnippetClasses(
         *_snippet_classes(segments.start, segments.end, segments.offsets, lengths, rule, float(margin))
@@ -132,6 +136,7 @@ def class_mean(values: Tensor, class_ids: Tensor, class_offsets: Tensor | int, o
     check_tensor(op, "class_ids", class_ids, (torch.int64,), shape=(len(values),), device=values.device)
     if isinstance(class_offsets, int):
         check_range(op, "class_offsets", class_offsets, ">= 0", class_offsets >= 0)
+        check_entries(op, "class_offsets times columns", class_offsets * (values.shape[1] if values.ndim == 2 else 1))
         out, unknown = _class_mean(values, class_ids, None, None, class_offsets)
     else:
         if offsets is None:
@@ -140,6 +145,7 @@ def class_mean(values: Tensor, class_ids: Tensor, class_offsets: Tensor | int, o
         check_tensor(op, "offsets", offsets, (torch.int64,), shape=tuple(class_offsets.shape), device=values.device)
         if not compiling:
             check_offsets(op, "class_offsets", class_offsets)
+            check_entries(op, "class_offsets times columns", int(class_offsets[-1]) * values[:1].numel())
             check_offsets(op, "offsets", offsets, total=len(class_ids))
         out, unknown = _class_mean(values, class_ids, class_offsets, offsets, 0)
     if not compiling and out.numel() and max(unknown.tolist()) >= 0:

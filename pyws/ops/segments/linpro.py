@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_choice, check_range, check_segments, check_tensor, launch, register
+from pyws.ops._library import check_choice, check_entries, check_range, check_segments, check_tensor, launch, register
 from pyws.ragged import Segments
 
 ENTRY_LIMIT = 1 << 20  # a component of more tableau entries goes to the interior-point method
 _MAX_SEGMENTS = 2**29  # bounds of the rows of a component are numbered in 32 bits
-_MAX_SNIPPETS = 2**40
 
 
 class Status(IntEnum):
@@ -162,7 +161,7 @@ def linpro(
         snippets = lengths.tolist()
         shortest, total = min(snippets, default=0), sum(snippets)
         check_range("linpro", "lengths", shortest, "0 or more", shortest >= 0)
-        check_range("linpro", "lengths", total, "2**40 or less in all", total <= _MAX_SNIPPETS)
+        check_entries("linpro", "lengths", total)
         if known is not None:
             check_tensor("linpro", "known", known, (torch.float64,), shape=(total,))
             strange = known[(known < 0) | (known > rule.upper) | known.isinf()]

@@ -201,7 +201,7 @@ def test_no_groups_no_segments_no_snippets():
     assert result.residual.tolist() == [0, 0.5, 0]
 
 
-@pytest.mark.parametrize("rows", [[(3, 3, 0.5)], [(20, 30, 0.5)], [(-9, -5, 0.5)], [(1e300, 1e301, 0.5)]])
+@pytest.mark.parametrize("rows", [[(3, 3, 0.5)], [(20, 30, 0.5)], [(-9, -5, 0.5)], [(1e299, 1e300, 0.5)]])
 def test_segments_without_snippets_count_as_residual(rows):
     result = solve(rows, 10)
     assert result.labels.tolist() == [0.0] * 10
@@ -519,7 +519,7 @@ def test_order_batch_and_threads_do_not_change_a_bit(options):
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2, st.floats(-1e6, 1e6), st.integers(1, 3)),
+        st.tuples(*[st.floats(-1e300, 1e300)] * 2, st.floats(-1e6, 1e6), st.integers(1, 3)),
         max_size=12,
     ),
     st.integers(0, 50),
@@ -589,7 +589,7 @@ def test_compiles_and_exports_as_an_opaque_operation():
         ({"lengths": torch.tensor([10.0])}, TypeError, "lengths must be int64, got float32"),
         ({"lengths": [10]}, TypeError, "lengths must be a tensor, got list"),
         ({"lengths": torch.tensor([-1])}, ValueError, "lengths must be 0 or more, got -1"),
-        ({"lengths": torch.tensor([2**62])}, ValueError, r"lengths must be 2\*\*40 or less in all, got 46116"),
+        ({"lengths": torch.tensor([2**62])}, ValueError, r"lengths must be 2\*\*30 or less in all, got 46116"),
         ({"segments": [(0, 4, 0.5)]}, TypeError, "segments must be pyws.Segments, got list"),
         ({"preset": "papers"}, ValueError, "preset must be one of 'paper', 'released', got 'papers'"),
         ({"margin": -0.1}, ValueError, "margin must be finite and 0 or more, got -0.1"),
