@@ -31,5 +31,27 @@ class DataError(PywsError, ValueError):
         self.rule = rule
 
 
+class WriteError(PywsError, OSError):
+    """A file that cannot be written: no space, no permission. What was there before is as it was.
+
+    Parameters
+    ----------
+    path : the file; the message starts with it
+    reason : why not
+
+    Examples
+    --------
+    >>> raise WriteError("labels.safetensors", "No space left on device")
+    Traceback (most recent call last):
+        ...
+    pyws.errors.WriteError: labels.safetensors: cannot be written: No space left on device
+    """
+
+    def __init__(self, path: str | PathLike[str], reason: str) -> None:
+        super().__init__(f"{path}: cannot be written: {reason}")
+        self.path = path
+        self.reason = reason
+
+
 class TrainingError(PywsError, RuntimeError):
     """A loss or weight that is no longer finite."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TextIO
 
-from pyws.errors import DataError
+from pyws.errors import DataError, WriteError
 from pyws.sharding import WHOLE, Shard
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket",
@@ -116,6 +117,10 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     ------
     The open file. After an error, an interrupt or a full disk ``path`` is as it was before.
 
+    Raises
+    ------
+    WriteError : no space, no permission, or whatever else the system says
+
     Examples
     --------
     >>> import tempfile
@@ -126,20 +131,36 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     'whole'
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    with _write_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
+            os.replace(temporary, target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _write_errors(target: Path) -> Iterator[None]:
+    """What the system says against writing a file, as a WriteError that names it; of other files it stays as it is."""
     try:
-        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        yield
+    except WriteError:
         raise
+    except OSError as error:
+        other = None if error.filename is None else Path(os.fsdecode(error.filename))
+        if other is not None and not _TEMPORARY.fullmatch(other.name) and other not in (target, *target.parents):
+            raise
+        reason = error.strerror or f"{error} (is the disk full?)"  # NumPy counts bytes and says no reason
+        raise WriteError(target, f"{reason}; nothing half-written is left, the same command goes on") from error
 
 
 _RUN = ".run"  # the folder, in one that is written into, where its writers tell each other that they are there
@@ -326,15 +347,20 @@ def _sweep(folder: Path) -> None:
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Make the names of the files in a folder durable: after a loss of power, what was renamed there is there."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with _write_errors(Path(folder)):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def append_line(path: str | os.PathLike[str], line: str) -> None:
-    """Append a line to a text file, durable when the function returns.
+    """Append a line to a text file, durable when the function returns; whole or not at all.
+
+    Raises
+    ------
+    WriteError : no space, no permission, or whatever else the system says
 
     Examples
     --------
@@ -345,10 +371,16 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
     >>> path.read_text()
     'one\\ntwo\\n'
     """
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(f"{line}\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with _write_errors(Path(path)), open(path, "ab", buffering=0) as file:
+        before = os.fstat(file.fileno()).st_size
+        data = f"{line}\n".encode()
+        try:
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except BaseException:
+            os.ftruncate(file.fileno(), before)
+            raise
 
 
 def total_bytes(paths: Iterable[str | os.PathLike[str]]) -> int | None:

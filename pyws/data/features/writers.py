@@ -84,8 +84,8 @@ def write_data_set(
         database[video.name] = video.record
     truth = read_truth({"database": database, "ambiguous": ambiguous or {}})
     _FINISH[layout](partial, truth, about)
-    (partial / _ORIGIN).unlink()
     os.replace(partial, target)
+    (target / _ORIGIN).unlink()
     return {**truth.counts(), "resumed": resumed}
 
 
@@ -136,7 +136,7 @@ def _begin(target: Path, origin: dict[str, Any]) -> Path:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise DataError(target, "must be a new or empty folder")
     partial = target.with_name(f"{target.name}.partial")
-    if partial.exists():
+    if partial.exists() and any(path.suffix != ".tmp" for path in partial.iterdir()):
         if not (partial / _ORIGIN).exists():
             raise DataError(partial, f"is not left from writing {target.name}; remove it or choose another name")
         if read_json(partial / _ORIGIN) != origin:

@@ -181,6 +181,7 @@ def test_writing_touches_nothing_that_is_not_its_own(tmp_path):
     with pytest.raises(DataError, match="full: must be a new or empty folder"):
         write_data_set(tmp_path / "full", [], {}, {})
     (tmp_path / "set.partial").mkdir()
+    (tmp_path / "set.partial" / "precious").write_text("")
     with pytest.raises(DataError, match="set.partial: is not left from writing set"):
         write_data_set(tmp_path / "set", [], {}, {})
     bad = FeatureVideo("../escape", RECORD, (5, 4), lambda: np.ones((5, 4)))
