@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pyws.errors import DataError
-from pyws.files import atomic_write, open_regular, sync_folder
+from pyws.files import atomic_write, check_regular, open_regular, sync_folder
 
 VERSION = 3
 _KEY = "pyws"
@@ -115,6 +115,31 @@ def read_checkpoint(
         if not isinstance(facts[name], types):
             raise DataError(path, f"{name} must be of type {_names(types)}, got {facts[name]!r}")
     return Checkpoint(Path(path), tensors, facts)
+
+
+def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a checkpoint says beside its tensors, which stay unread and unchecked: enough to look at a run.
+
+    Raises
+    ------
+    DataError : missing, or no checkpoint
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "run.safetensors"
+    >>> write_checkpoint(path, "example", {"bias": torch.zeros(1)}, {"epoch": 3})
+    >>> read_facts(path)
+    {'epoch': 3}
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        check_regular(path)
+        with safe_open(path, "pt") as file:
+            return _header(path, (file.metadata() or {}).get(_KEY))["facts"]
+    except (OSError, SafetensorError) as error:
+        raise DataError(path, f"cannot be read: {error}") from error
 
 
 def read_latest(

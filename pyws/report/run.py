@@ -12,6 +12,7 @@ from pyws.errors import DataError
 from pyws.files import read_json
 from pyws.report.page.html import write_html
 from pyws.report.runs.masks import masks_page
+from pyws.report.runs.masks_training import masks_training_page
 from pyws.report.runs.parts import Page, Place
 from pyws.run_manifest import read_manifest
 
@@ -19,6 +20,7 @@ Maker = Callable[[Place, Mapping[str, Any]], Page]
 _BY_FORMAT: dict[str, Maker] = {
     "pyws masks init": masks_page,
     "pyws masks predict": masks_page,
+    "pyws masks train": masks_training_page,
 }
 _MANIFESTS = ("manifest.json", "run.json")
 

@@ -39,6 +39,7 @@ from pyws.masks.self_training.train_segmentation import (
 from pyws.masks.self_training.validation_split import split
 from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
+from pyws.report.run import write_report
 
 SIZE = (40, 88)
 VIDEOS = {"fox_a": "fox", "fox_b": "fox", "swan_a": "swan", "swan_b": "swan"}
@@ -106,7 +107,9 @@ def tiny(**loop: Any) -> SelfTrainingConfig:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Every file of a run but its page, which names the folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "report.html")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 # Crops
@@ -334,9 +337,58 @@ def test_a_run(init: Path, whole: Path) -> None:
     assert {str(path.relative_to(whole / "pa/v1")) for path in (whole / "pa/v1").rglob("*.png")} == frames
     for path in (whole / "pa/v1").rglob("*.png"):
         assert set(np.unique(read_mask(path))) <= {0, 1 + ("swan" in path.parent.name)}
+    for number in {0, manifest["returned"]}:
+        shown = {
+            str(path.relative_to(whole / f"predictions/v{number}")) for path in whole.glob(f"predictions/v{number}/*/*")
+        }
+        assert shown == frames
     returned = whole / "models" / f"v{manifest['returned']}.safetensors"
     assert (whole / "model.safetensors").read_bytes() == returned.read_bytes()
     assert not list(whole.rglob("*-last*"))
+
+
+def page_data(run: Path) -> dict[str, Any]:
+    """What the page of a run has of its videos."""
+    page = write_report(run).read_text()
+    return json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+
+
+def test_report_of_a_run(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    manifest = json.loads((run / "manifest.json").read_text())
+    fox = {video["name"]: video for video in page_data(run)["videos"]}["fox_a"]
+    assert next(iter(fox["strip"]["layers"])) == f"predicted by v{manifest['returned']}"
+    assert {"PA.v0", "PA.v1", "predicted by v0"} <= set(fox["strip"]["layers"])
+    rows = [json.loads(line) for line in (run / "select/v0.jsonl").read_text().splitlines()]
+    chosen = {float(row["frame"]): row["selected"] for row in rows if row["video"] == "fox_a"}
+    (lane,) = (lane for lane in fox["lanes"] if lane["caption"] == "training frames of v0")
+    assert {mark[0]: mark[1] for mark in lane["marks"]} == chosen
+    assert all("discriminator" in mark[2] for mark in lane["marks"])
+    first = read_mask(run / f"predictions/v{manifest['returned']}/fox_a/0.png") > 0
+    assert 0 <= fox["measures"]["agreement"] <= 1
+    assert (fox["measures"]["area"] > 0) == first.any()
+
+
+def test_report_of_an_interrupted_run(
+    init: Path, small_networks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch is done, and the manifest does not know it yet."""
+    real = loop.write_checkpoint
+
+    def dying(path: Path, *arguments: Any, **options: Any) -> None:
+        real(path, *arguments, **options)
+        if "last" in path.name:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_checkpoint", dying)
+        with pytest.raises(Killed):
+            SelfTraining(init, tmp_path, tiny(), quiet=True).run()
+    page = write_report(tmp_path).read_text()
+    assert "The run is not done: version 0, 1 epochs of it." in page
+    assert "RIC by epoch" in page
+    assert "fox_a" in page
 
 
 class Killed(BaseException):
@@ -388,13 +440,13 @@ def test_kill_9(init: Path, small_networks: None, whole: Path, tmp_path: Path) -
         "import test_self_training as t; from pathlib import Path; write, done = t.loop.write_mask, []\n"
         "def dying(path, ids):\n"
         "    write(path, ids); done.append(path)\n"
-        "    if len(done) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if len(done) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
         "t.loop.write_mask, t.training.build_deeplab = dying, t.small\n"
         "t.SelfTraining(Path(sys.argv[2]), Path(sys.argv[3]), t.tiny(), quiet=True).run()\n"
     )
     words = [sys.executable, "-c", program, str(Path(__file__).parent), str(init), str(tmp_path)]
     assert subprocess.run(words, check=False).returncode == -9
-    assert len(list((tmp_path / "pa").rglob("*.png"))) == 3
+    assert len(list((tmp_path / "pa").rglob("*.png"))) == 2  # of each frame first what the model predicts
     SelfTraining(init, tmp_path, tiny(), quiet=True).run()
     assert files_of(tmp_path) == files_of(whole)
 
@@ -529,7 +581,7 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
     assert manifest["versions"][0]["selection"]["selected"] >= 2
     report = (tmp_path / "run/report.html").read_text()
     assert "the model of version 0 is returned" in report
-    assert report.count("<img") == 2 + len(VIDEOS)
+    assert report.count("<svg") == 4  # RIC, mIoU_PA, RII, loss
     frames = init.parent / "videos/fox_a"
     words = ["masks", "predict", tmp_path / "run", frames, "-o", tmp_path / "out", "--device", "cpu", "--json"]
     assert main([str(word) for word in words]) == 0

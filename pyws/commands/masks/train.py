@@ -35,7 +35,7 @@ def train(
     init
         Folder that pyws masks init wrote.
     out
-        Folder of the run: manifest.json, select, models, pa, model.safetensors, report.html.
+        Folder of the run: manifest.json, select, models, pa, predictions, model.safetensors, report.html.
     variant
         ws2: train on selected frames, choose by RIC; model-s: choose by mIoU_PA; baseline: so, on all frames.
     weights
@@ -63,7 +63,7 @@ def train(
     """
     from pyws.masks.self_training.loop import SelfTraining, as_variant
     from pyws.models.pretrained.weights import weights_file
-    from pyws.report.training import write_training_report
+    from pyws.report.run import write_report
 
     config = as_variant(SelfTrainingConfig(selection, discriminator, training, loop, common.seed), variant)
     classifier = None
@@ -74,7 +74,7 @@ def train(
     backbone = None if weights is None else weights_file(training.backbone, weights)
     run = SelfTraining(init, out, config, classifier, backbone, common.torch_device, quiet)
     manifest = run.run()
-    write_training_report(out)
+    write_report(out, quiet=quiet)
     common.say(_table(manifest))
     common.say(f"stopped: {manifest['stopped']}; model of version {manifest['returned']}: {out / 'model.safetensors'}")
     return manifest

@@ -6,6 +6,7 @@ What is written under the folder of a run::
     select/v<i>.jsonl         which frames version i trains on, and why
     models/v<i>.safetensors   the best model of version i
     pa/v<i>/<video>/<frame>.png    pseudo-annotations, from version 1 on; version 0 is in the folder of the first stage
+    predictions/v<i>/<video>/<frame>.png   what the model of version i predicts, as it is
     model.safetensors         the model that the run ends with
 
 A run that was interrupted goes through the algorithm from the top: each step returns at once what the manifest, or a
@@ -194,6 +195,7 @@ class SelfTraining:
                     self._predict(version)  # 18
                     number += 1
             self._return(reason)  # 20
+            self._show_predictions(self.manifest["returned"])
         return self.manifest
 
     def _train(self, version: Version) -> None:
@@ -276,6 +278,7 @@ class SelfTraining:
             model, self.data, missing, loop.constrain_labels, self.config.training.short_side, self.device
         )
         for frame, mask in track(masks, f"masks of version {number + 1}", len(missing), self.quiet):
+            write_mask(frame.png(self.predictions(number)), mask.numpy())
             if loop.refine_pa:
                 mask = ops.superpixel_vote(self.data.labels(frame)[None], mask[None], len(self.data.space)).classes[0]
             ids = mask.numpy()
@@ -296,7 +299,20 @@ class SelfTraining:
         self.manifest |= {"stopped": reason, "returned": number, "model_sha256": digest([self.model_file(number)])}
         self._save()
 
+    def _show_predictions(self, number: int) -> None:
+        """Write what the model that the run ends with predicts, where no next version was made of it."""
+        folder = self.predictions(number)
+        missing = [frame for frame in self.data.frames if not frame.png(folder).is_file()]
+        side, constrain = self.config.training.short_side, self.config.loop.constrain_labels
+        masks = predict_frames(self.model(number), self.data, missing, constrain, side, self.device) if missing else ()
+        for frame, mask in track(masks, f"predictions of version {number}", len(missing), self.quiet or not missing):
+            write_mask(frame.png(folder), mask.numpy())
+
     # What the steps share
+
+    def predictions(self, version: int) -> Path:
+        """Folder of what the model of a version predicts."""
+        return self.out / "predictions" / f"v{version}"
 
     def annotations(self, version: int) -> Path:
         """Folder of the pseudo-annotations of a version."""

@@ -92,6 +92,8 @@ def _grid(ticks: Sequence[float], at: Place, left: float) -> str:
 
 def _xaxis(left: float, right: float, label: str, at: Place, low: float) -> str:
     values = [tick for tick in axis_ticks(left, right) if left <= tick <= right] if right > left else [left]
+    if float(left).is_integer() and float(right).is_integer():  # epochs and versions have no halves
+        values = [tick for tick in values if float(tick).is_integer()]
     marks = [
         f'<text x="{at(tick, low).split(",")[0]}" y="{_BOTTOM + 16}" text-anchor="middle">{tick:g}</text>'
         for tick in values

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,8 @@ def masked_video(
     folders: Mapping[str, Path],
     names: Sequence[str],
     count: int,
-    lanes: Sequence[Lane] = (),
     measures: Mapping[str, float] | None = None,
+    lanes: Callable[[Mapping[str, int]], Sequence[Lane]] = lambda at: (),
 ) -> Video:
     """A video with its masks: a player of what is there of them, how much they cover, and what looks wrong.
 
@@ -78,7 +79,8 @@ def masked_video(
     folders : caption to a folder that holds ``VIDEO/FRAME.png``; the first one is what the run ends with
     names : of the ids in the masks
     count : videos of the run, which share the room for pictures
-    lanes, measures : more of them
+    measures : more of them
+    lanes : more of them, for the place of each frame that has a mask
     """
     folders = {caption: folder / name for caption, folder in folders.items() if (folder / name).is_dir()}
     truth = None if place.truth is None else place.truth / name
@@ -95,8 +97,7 @@ def masked_video(
     source = Path(entry["source"])
     positions, total = _positions(source, [path.stem for path in files], entry.get("frames"))
     reader = _Tiles(source, [path.stem for path in files], positions, folders)
-    key = [str(source), entry.get("fingerprint"), {c: [(p.name, p.stat().st_mtime_ns) for p in sorted(f.glob("*.png"))]
-                                                  for c, f in folders.items()}]  # fmt: skip
+    key = [str(source), entry.get("fingerprint"), {caption: _digest(folder) for caption, folder in folders.items()}]
     room = ROOM / max(count, 1)
     strip = write_strip(place.pictures, name, key, rungs(count, len(folders)), reader, room)
     areas = _areas(files)
@@ -104,20 +105,22 @@ def masked_video(
     if entry.get("scores"):
         found["score"] = min(map(float, entry["scores"].values()))
     if truth is not None and "truth" in folders:
-        found |= _iou(files, truth)
+        score = mean_iou(files, truth)
+        found |= {} if score is None else {"iou": score}
     colours = {}
     for index in np.flatnonzero(areas.any(0)).tolist():
         label = names[index] if index < len(names) else f"id {index}"
         colours[label] = "#{:02x}{:02x}{:02x}".format(*shown_colours()[index].tolist())
     curves = {label: _over_time(areas[:, index], positions, total)
               for label, index in zip(colours, np.flatnonzero(areas.any(0)).tolist(), strict=True)}  # fmt: skip
-    lanes = [*lanes, Lane("share of pixels", curves=curves)] if curves else list(lanes)
+    more = lanes(dict(zip((path.stem for path in files), positions, strict=True)))
+    shown = [*more, Lane("share of pixels", curves=curves)] if curves else list(more)
     facts = {"source": str(source), "frames": f"{len(files)} of {total} have masks"}
     facts |= {f"score of {tag}": f"{value:.3f}" for tag, value in entry.get("scores", {}).items()}
     problems += [*entry.get("warnings", ()), *_wrong(found, entry)]
     if reader.problem:
         problems.append(reader.problem)
-    return Video(name, tags, float(total), "frame", lanes, strip, found, problems, facts, colours)
+    return Video(name, tags, float(total), "frame", shown, strip, found, problems, facts, colours)
 
 
 class _Tiles:
@@ -157,6 +160,15 @@ def _positions(source: Path, stems: Sequence[str], frames: int | None) -> tuple[
     return list(range(len(stems))), len(stems)
 
 
+def _digest(folder: Path) -> str:
+    """Changes with any mask in a folder."""
+    total = hashlib.sha256()
+    for path in sorted(folder.glob("*.png")):
+        total.update(f"{path.name} ".encode())
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
 def _areas(files: Sequence[Path]) -> np.ndarray:
     """(masks, 256) the share of the frame that each id but 0 and 255 covers."""
     counts = np.zeros((len(files), 256))
@@ -173,15 +185,16 @@ def _over_time(values: np.ndarray, positions: Sequence[int], total: int) -> np.n
     return values[np.searchsorted(middles, np.arange(total))]
 
 
-def _iou(files: Sequence[Path], truth: Path) -> dict[str, float]:
-    """Mean IoU of foreground over the frames that have a true mask."""
+def mean_iou(files: Sequence[Path], folder: Path) -> float | None:
+    """Mean IoU of the foreground of masks and those of the same names in a folder; None where there are none."""
     found = []
     for path in files:
-        if (truth / path.name).is_file():
-            mask, true = read_mask(path) > 0, read_mask(truth / path.name) > 0
-            if mask.shape == true.shape:
-                found.append(1.0 if not (mask | true).any() else float((mask & true).sum() / (mask | true).sum()))
-    return {"iou": float(np.mean(found))} if found else {}
+        if (folder / path.name).is_file():
+            mask, other = read_mask(path) > 0, read_mask(folder / path.name) > 0
+            if mask.shape == other.shape:
+                union = (mask | other).sum()
+                found.append(float((mask & other).sum() / union) if union else 1.0)
+    return float(np.mean(found)) if found else None
 
 
 def _wrong(measures: Mapping[str, float], entry: Mapping[str, Any]) -> list[str]:
