@@ -3,9 +3,9 @@
 python benchmarks/imagenet_branches.py WORDNET    (the folder of WordNet 3.0 with data.noun, index.noun, cntlist.rev,
                                                    e.g. of Debian's package wordnet-base; needs timm)
 
-A word means the first of its senses that has classes below it, and one of its two most frequent ones ("wind" is no wind
-instrument). Left out are words of more than 400 classes ("artifact"), people, and words that are more often verbs than
-nouns ("drink") but for animals ("bear"), by the counts of WordNet's own sense-tagged texts.
+A word means the first of its three most frequent senses that has classes below it, if that sense is not much rarer than
+the first ("arm" is no weapon). Left out are words of more than 400 classes ("artifact"), people, and words that are
+more often verbs than nouns ("drink") but for animals ("bear"), by the counts of WordNet's own sense-tagged texts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 
 MAX_CLASSES = 400
-MAX_SENSE = 2
+SENSES, RARER = 3, 4
 PERSON, ANIMAL = "00007846", "00015388"
 OUT = Path(__file__).parents[1] / "pyws/masks/initial_masks/imagenet_branches.txt"
 HEADER = """\
@@ -37,13 +37,13 @@ def hypernyms(folder: Path) -> dict[str, list[str]]:
     return above
 
 
-def counts_of(folder: Path) -> dict[str, Counter[str]]:
-    """How often a word is tagged as a noun (1) and as a verb (2)."""
-    found: dict[str, Counter[str]] = defaultdict(Counter)
+def counts_of(folder: Path) -> dict[str, dict[str, Counter[int]]]:
+    """How often each sense, from 1, of a word is tagged, as a noun ("1") and as a verb ("2")."""
+    found: dict[str, dict[str, Counter[int]]] = defaultdict(lambda: defaultdict(Counter))
     for line in (folder / "cntlist.rev").read_text("utf-8").splitlines():
-        key, _, count = line.split()
+        key, sense, count = line.split()
         word, _, rest = key.partition("%")
-        found[word.replace("_", " ")][rest[0]] += int(count)
+        found[word.replace("_", " ")][rest[0]][int(sense)] += int(count)
     return found
 
 
@@ -82,9 +82,11 @@ def main(folder: Path) -> None:
     counts = counts_of(folder)
     rows = []
     for word, senses in sorted(senses_of(folder).items()):
-        classes = next((below[one] for one in senses[:MAX_SENSE] if below.get(one)), set()) - people
-        verb = counts[word]["2"] > counts[word]["1"] and not classes <= below[ANIMAL]
-        if 0 < len(classes) <= MAX_CLASSES and not verb:
+        noun, verb = counts[word]["1"], counts[word]["2"].total()
+        usual = [one for rank, one in enumerate(senses[:SENSES], 1) if RARER * (noun[rank] + 1) >= noun[1] + 1]
+        classes = next((below[one] for one in usual if below.get(one)), set()) - people
+        is_verb = verb > noun.total() and not classes <= below[ANIMAL]
+        if 0 < len(classes) <= MAX_CLASSES and not is_verb:
             rows.append(f"{word}\t{ranges(classes)}\n")
     OUT.write_text(HEADER + "".join(rows), "utf-8")
 

@@ -49,9 +49,6 @@ def _read(path: Path) -> Iterator[Video]:
 
 
 def _folder(path: Path) -> Iterator[Video]:
-    if (path / "plan.json").is_file():
-        yield from _labelled(path)
-        return
     document = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
     kind = str(document.get("format", "nothing")) if isinstance(document, dict) else "nothing"
     if kind not in _FOLDERS:
@@ -60,18 +57,19 @@ def _folder(path: Path) -> Iterator[Video]:
     yield from _FOLDERS[kind](path, document)
 
 
-def _labelled(path: Path) -> Iterator[Video]:
-    """A folder of ``pyws label``: whichever stages it has."""
-    found = False
-    for name in ("features", "masks"):
-        if (path / name / "manifest.json").is_file():
-            found = True
-            yield from _folder(path / name)
-    for file in sorted((path / "segments").glob("*.json")):
-        found = True
-        yield from of_instances(read_detections(file))
-    if not found:
+def _labelled(path: Path, document: dict[str, Any]) -> Iterator[Video]:
+    """A folder of ``pyws label``: whichever stages it has, of masks those of the last."""
+    masks = [path / "masks" / stage for stage in ("predicted", "refined", "first")]
+    folders = [one for one in masks if (one / "manifest.json").is_file()][:1]
+    if (path / "features/manifest.json").is_file():
+        folders.append(path / "features")
+    files = sorted((path / "segments").glob("*.json"))
+    if not folders and not files:
         raise DataError(path, "has no results yet; run pyws label again, it goes on")
+    for folder in folders:
+        yield from _folder(folder)
+    for file in files:
+        yield from of_instances(read_detections(file))
 
 
 def _features(path: Path, document: dict[str, Any]) -> Iterator[Video]:
@@ -146,4 +144,5 @@ _FOLDERS: dict[str, Callable[[Path, dict[str, Any]], Iterator[Video]]] = {
     "pyws features 1": _features,
     "pyws masks init": _first_masks,
     "pyws masks predict": _predicted_masks,
+    "pyws label": _labelled,
 }

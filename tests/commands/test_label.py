@@ -10,9 +10,18 @@ import torch
 from video_files import write_timed_video
 
 from pyws import cli
+from pyws.commands.common import Common
+from pyws.commands.label import run as run_module
+from pyws.commands.label.plan import Choices, Cost, Costs, Length, Work, fitted
+from pyws.commands.label.prepare import Prepared
+from pyws.commands.label.run import run_stages
+from pyws.commands.label.stages import Job, Networks, Recipe, as_file_name
 from pyws.data.video.frames import read_mask
-from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
+from pyws.errors import DataError
+from pyws.models.image_networks.small2d import Small2D
 from pyws.models.video_networks.small3d import Small3D
+from pyws.run_manifest import open_run
+from pyws.segments.snippets.windows import Sampling
 
 LABELS = ("red fox, Vulpes vulpes", "running shoe", "black swan")
 
@@ -27,7 +36,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tags.csv").write_text("Video;Tags\nONE.mkv;red fox, running\ntwo;waving\nthree;running|waving\n")
     torch.manual_seed(0)
     torch.save(Small3D(3).state_dict(), folder / "clips.pth")
-    torch.save(EfficientNetLite(classes=3).state_dict(), folder / "images.pth")
+    torch.save(Small2D(3).state_dict(), folder / "images.pth")
     (folder / "labels.txt").write_text("\n".join(LABELS))
     (folder / "actions.txt").write_text("clapping\nwaving, greeting\nhopping\n")
     return folder
@@ -36,8 +45,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(world: Path, out: Path, *more: object) -> list[str]:
     given = [
         "label", world / "videos", "--tags", world / "tags.csv", "-o", out, "--network", "small3d", "--weights",
-        world / "clips.pth", "--classifier-weights", world / "images.pth", "--classifier-labels", world / "labels.txt",
-        "--network-labels", world / "actions.txt", "--mask-frames", 2, "--epochs", 2, "--json", *more,
+        world / "clips.pth", "--classifier", "small2d", "--classifier-weights", world / "images.pth",
+        "--classifier-labels", world / "labels.txt", "--network-labels", world / "actions.txt", "--mask-frames", 3,
+        "--epochs", 2, "--json", *more,
     ]  # fmt: skip
     return [str(word) for word in given]
 
@@ -49,13 +59,13 @@ def done(world: Path) -> Path:
 
 
 def test_tags_go_where_they_are_found(done: Path) -> None:
-    plan = json.loads((done / "plan.json").read_text())
-    assert {one["tag"]: one["kind"] for one in plan["tags"]} == {
-        "red fox": "object",
-        "running": "action",  # no running shoe
-        "waving": "known action",
+    document = json.loads((done / "manifest.json").read_text())
+    assert {one["tag"]: (one["kind"], one["names"]) for one in document["plan"]["tags"]} == {
+        "red fox": ("object", ["red fox"]),
+        "running": ("action", []),  # no running shoe
+        "waving": ("known action", ["waving, greeting"]),
     }
-    assert sorted(path.name for path in (done / "masks/pa/v0").iterdir()) == ["one"]
+    assert sorted(path.name for path in (done / "masks/first/pa/v0").iterdir()) == ["one"]
     known = json.loads((done / "segments/known-classes.json").read_text())["results"]
     assert {label["label"] for found in known.values() for label in found} <= {"waving"}
     assert sorted(path.name for path in (done / "maps").iterdir()) == ["three", "two"]
@@ -67,40 +77,177 @@ def test_tags_go_where_they_are_found(done: Path) -> None:
     assert "running" in (done / "report.html").read_text()
 
 
+def test_every_stage_of_masks_runs_or_says_why(done: Path) -> None:
+    document = json.loads((done / "manifest.json").read_text())
+    state = document["state"]
+    assert len(list((done / "masks/first/pa/v0/one").iterdir())) == 3
+    undone = {"predicted masks"} if state["notes"] else set()
+    assert set(state["seconds"]) == set(document["plan"]["minutes"]) - undone  # what was planned was done
+    assert all(seconds > 0 for seconds in state["seconds"].values())
+    if state["recipe"]["refine"]:
+        assert len(list((done / "masks/refined/pa/v0/one").iterdir())) == 3
+    if not state["notes"]:
+        assert len(list((done / "masks/predicted/masks/one").iterdir())) == 4  # every fifth of 16
+    else:  # of a random network's masks no frame may be good enough to learn from
+        assert "masks were not trained" in state["notes"][0]
+
+
 def test_masks_are_those_of_their_own_command(world: Path, done: Path, tmp_path: Path) -> None:
+    recipe = json.loads((done / "manifest.json").read_text())["state"]["recipe"]
     alone = [
-        "masks", "init", world / "videos/one.mkv", "-o", tmp_path, "--classifier", "efficientnet-lite0", "--weights",
-        world / "images.pth", "--labels", world / "labels.txt", "--tag", "red fox", "--max-frames", 2, "--quiet",
+        "masks", "init", world / "videos/one.mkv", "-o", tmp_path, "--classifier", "small2d", "--weights",
+        world / "images.pth", "--labels", world / "labels.txt", "--tag", "red fox", "--max-frames", 3, "--quiet",
+        "--scales", 0.6, 1, 1.67, "--mirror", "--power", 1.5, "--region-area", recipe["region_area"],
+        *(["--motion"] if recipe["motion"] else []),
     ]  # fmt: skip
     assert cli.main([str(word) for word in alone]) == 0
     found = sorted((tmp_path / "pa/v0/one").iterdir())
-    assert len(found) == 2
+    assert len(found) == 3
     for path in found:
-        assert read_mask(path).tolist() == read_mask(done / "masks/pa/v0/one" / path.name).tolist()
+        assert read_mask(path).tolist() == read_mask(done / "masks/first/pa/v0/one" / path.name).tolist()
 
 
-def test_the_same_command_goes_on(world: Path, done: Path) -> None:
-    before = {path: path.read_bytes() for path in done.rglob("*.safetensors")}
+def test_the_same_command_goes_on(world: Path, done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the choices of the run that was begun: nothing is calibrated again, and no file of results changes."""
+    monkeypatch.setattr(run_module, "calibrated", lambda *given: pytest.fail("calibrated again"))
+    kept = [*done.rglob("*.safetensors"), *done.rglob("pa/v0/*/*.png")]
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in kept}
     assert before
     assert cli.main(words(world, done)) == 0
-    assert {path: path.read_bytes() for path in done.rglob("*.safetensors")} == before
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in kept} == before
+
+
+def test_another_run_in_the_folder_is_refused(world: Path, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words(world, done, "--budget", "3h")) == 1
+    assert "holds a run with budget None, not '3h'" in capsys.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words(world, tmp_path / "out", "--dry-run", "--budget", "2h")) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert (plan["videos"], plan["mask_frames_a_video"], plan["epochs"]) == (3, 2, 2)
+    choices = plan["choices"]
+    assert (plan["videos"], choices["mask_frames"], choices["epochs"], choices["versions"]) == (3, 3, 2, 1)
     assert plan["total_minutes"] > 0
+    assert plan["megabytes"] > 0
     assert not (tmp_path / "out").exists()
 
 
 def test_what_does_not_fit(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tags.csv").write_text("video,tag\none,red fox\nnowhere,red fox\n")
+    (tmp_path / "one.csv").write_text("video,tag\none,red fox\n")
+    few = ["--tags", tmp_path / "one.csv", "--on-error", "skip"]
     for more, said in (
-        (["--budget", "0.001s"], "--budget: 1.66667e-05 minutes are too few"),
+        ([*few, "--budget", "0.001s"], "--budget: 1.66667e-05 minutes are too few"),
         (["--budget", "soon"], "--budget: must be a time such as 30m"),
         (["--tags", tmp_path / "tags.csv"], "row 3: nowhere is none of the videos; "),
-        (["--mask-frames", 0], "must be >= 1"),
+        (["--mask-frames", 0], "--mask-frames: must be >= 1, got 0"),
+        (["--versions", -1], "--versions: must be >= 0, got -1"),
     ):
         assert cli.main(words(world, tmp_path / "out", "--dry-run", *more)) == 1
         assert said in capsys.readouterr().err
+
+
+WORK = Work({"a": Length(60, 1500), "b": Length(60, 1500)}, ["a"], ["a", "b"], True, [], 16)
+CHOICES = Choices(Sampling(15, 16, 8), 60, 20, 1, 8, 5)
+COSTS = Costs(
+    {
+        "features": Cost(0, 1), "segments": Cost(0, 1), "first masks": Cost(10, 3), "refined masks": Cost(0, 0.5),
+        "trained masks": Cost(5, 0.5), "predicted masks": Cost(0, 0.2),
+    },
+    decoding=0.1,
+)  # fmt: skip
+
+
+def test_minutes_are_sums_over_units() -> None:
+    minutes = WORK.minutes(CHOICES, COSTS)
+    expected = {
+        "features": 113 + 0.1 * 60,  # 60 s at 15 / 8 snippets a second; b shows no action
+        "segments": 60,
+        "first masks": 10 + 3 * 40,
+        "refined masks": 0.5 * 40,
+        "trained masks": 5 + 0.5 * 40 * 8,
+        "predicted masks": 0.2 * 600,
+    }
+    assert {stage: round(60 * one, 6) for stage, one in minutes.items()} == expected
+
+
+@pytest.mark.parametrize("budget", [30.0, 10.0, 6.0, 4.0, 2.0, 1.5])
+def test_budgets_are_kept(budget: float) -> None:
+    chosen, taken = fitted(budget, WORK, CHOICES, COSTS)
+    assert taken <= budget
+    assert taken == pytest.approx(sum(WORK.minutes(chosen, COSTS).values()))
+    assert chosen.mask_frames <= 20
+    assert (chosen == CHOICES) == (budget >= sum(WORK.minutes(CHOICES, COSTS).values()))
+
+
+def test_no_budget_is_too_small_to_be_answered() -> None:
+    chosen, taken = fitted(0.01, WORK, CHOICES, COSTS)
+    assert taken > 0.01
+    assert (chosen.versions, chosen.mask_frames, chosen.epochs, chosen.sampling.stride) == (0, 4, 5, 128)
+
+
+def test_what_has_begun_is_not_chosen_anew() -> None:
+    chosen, _ = fitted(0.01, WORK, CHOICES, COSTS, ["features", "segments", "first masks"])
+    assert (chosen.sampling, chosen.epochs, chosen.mask_frames) == (CHOICES.sampling, 60, 20)
+    assert chosen.versions == 0
+
+
+def prepared_in(folder: Path) -> Prepared:
+    networks = Networks("small3d", "x", None, "small2d", "x", None)
+    recipe = Recipe(True, True, "small2d", (), 768)
+    job = Job(networks, folder, None, "error", Common(quiet=True), {}, (), recipe)
+    return Prepared(job, WORK, None, CHOICES, ())
+
+
+def state_of(prepared: Prepared) -> dict[str, object]:
+    recipe = {"motion": True, "refine": True, "backbone": "small2d", "missing": [], "region_area": 768}
+    costs = {"costs": COSTS.document(), "choices": CHOICES.document()}
+    return {**costs, "recipe": recipe, "seconds": {}, "begun": [], "notes": []}
+
+
+def test_a_slow_stage_leaves_less_for_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features take ten minutes instead of two: masks are trained for less, what has begun stays."""
+    clock = [0.0]
+    seen: dict[str, Choices] = {}
+
+    def stage(name: str, seconds: float) -> object:
+        def run(job: Job, choices: Choices) -> str:
+            seen[name], clock[0] = choices, clock[0] + seconds
+            return name
+
+        return run
+
+    monkeypatch.setattr(run_module.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(
+        run_module, "RUNS", {name: stage(name, 600 if name == "features" else 60) for name in COSTS.stages}
+    )
+    prepared = prepared_in(tmp_path)
+    with open_run(tmp_path, "pyws label", 1, {}, (), {"state": state_of(prepared)}) as manifest:
+        run_stages(prepared, 14.0, manifest)
+        state = manifest.document["state"]
+    assert seen["features"] == CHOICES  # all would have fitted
+    assert seen["first masks"].mask_frames < 20 or seen["trained masks"].mask_epochs < 8
+    assert seen["predicted masks"].mask_frames == seen["first masks"].mask_frames
+    assert state["choices"] == seen["predicted masks"].document()
+    assert state["seconds"]["features"] == 600
+
+
+def test_masks_that_cannot_be_learned_from_are_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(job: Job, choices: Choices) -> None:
+        raise DataError("run", "no frame of version 0 is selected")
+
+    runs = dict.fromkeys(COSTS.stages, lambda job, choices: "done")
+    monkeypatch.setattr(run_module, "RUNS", {**runs, "trained masks": refuse})
+    prepared = prepared_in(tmp_path)
+    with open_run(tmp_path, "pyws label", 1, {}, (), {"state": state_of(prepared)}) as manifest:
+        done = run_stages(prepared, None, manifest)
+        assert manifest.document["state"]["notes"] == ["masks were not trained: no frame of version 0 is selected"]
+    assert "predicted masks" not in done
+    assert "refined masks" in done
+
+
+def test_names_of_folders_differ_and_stay_inside() -> None:
+    tags = ["a/b", "a-b", "..", ".hidden", "clean & jerk", "Füße"]
+    names = [as_file_name(tag) for tag in tags]
+    assert len(set(names)) == len(tags)
+    assert not any("/" in name or name.startswith(".") for name in names)

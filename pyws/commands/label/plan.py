@@ -2,42 +2,141 @@
 
 from __future__ import annotations
 
+import math
 import re
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-import torch
-
 from pyws.commands.label.tags import Route
-from pyws.data.video.decoders import PyAV
-from pyws.data.video.frames import FrameFolder
-from pyws.models.classifiers import Classifier
-from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import Sampling
+
+STAGES = ("features", "segments", "maps", "first masks", "refined masks", "trained masks", "predicted masks")
+"""In the order in which they run."""
+
+MIN_EPOCHS, MIN_MASK_FRAMES, MIN_MASK_EPOCHS, MAX_EVERY, MAX_WINDOWS = 5, 4, 2, 64, 8  # what a budget may go to
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What a budget may change."""
+    """What a budget may change; the rest is as the commands' own defaults, or as measured for masks of real videos."""
 
     sampling: Sampling
-    mask_frames: int
-    """Of a video."""
+    """Of the network of clips."""
     epochs: int
+    """Of the training of actions."""
+    mask_frames: int
+    """Of a video, that get first masks."""
+    versions: int
+    """Of pseudo-annotations that masks are trained on; 0 for no training of masks."""
+    mask_epochs: int
+    """Of the training of masks, for each version."""
+    every: int
+    """Frames from one that the trained model segments to the next."""
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def read(document: Mapping[str, Any]) -> Choices:
+        """From JSON."""
+        return Choices(**{**document, "sampling": Sampling(**document["sampling"])})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a stage: seconds and bytes to begin with, and of each of its units."""
+
+    fixed: float = 0.0
+    unit: float = 0.0
+    bytes: float = 0.0
+    fixed_bytes: float = 0.0
+
+    def seconds(self, units: float) -> float:
+        """Of so many units; nothing is begun for none."""
+        return self.fixed + units * self.unit if units else 0.0
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds on this machine, measured on one batch and one frame."""
+    """What this machine takes, by stage."""
 
-    snippet: float
-    mask: float
-    decoding: float
-    """Of a second of video."""
+    stages: Mapping[str, Cost] = field(default_factory=dict)
+    decoding: float = 0.0
+    """Seconds of a second of video, before the network of clips."""
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def read(document: Mapping[str, Any]) -> Costs:
+        """From JSON."""
+        return Costs({name: Cost(**one) for name, one in document["stages"].items()}, document["decoding"])
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a video is."""
+
+    seconds: float
+    frames: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do.
+
+    Parameters
+    ----------
+    lengths : of all videos, by name
+    actions, objects : the names of those with tags that are actions, and that are objects
+    learned : whether some action is learned from the videos
+    mapped : a video's name for each of its actions that has maps
+    clip : frames of a clip of the network
+    steps : stages that can run on this machine, see :class:`~pyws.commands.label.stages.Recipe`
+    """
+
+    lengths: Mapping[str, Length]
+    actions: Sequence[str]
+    objects: Sequence[str]
+    learned: bool
+    mapped: Sequence[str]
+    clip: int
+    steps: Collection[str] = STAGES
+
+    def units(self, choices: Choices) -> dict[str, int]:
+        """Of each stage: snippets, videos times epochs, clips, frames, frames times epochs."""
+        rate, clip = choices.sampling.rate, max(1, self.clip)
+        masks = sum(min(choices.mask_frames, self.lengths[one].frames) for one in self.objects)
+        trained = masks if choices.versions else 0
+        found = {
+            "features": sum(max(1, math.ceil(self.lengths[one].seconds * rate)) for one in self.actions),
+            "segments": len(self.actions) * choices.epochs if self.learned else 0,
+            "maps": sum(max(1, math.ceil(self.lengths[one].frames / clip)) for one in self.mapped),
+            "first masks": masks,
+            "refined masks": masks,
+            "trained masks": trained * choices.versions * choices.mask_epochs,
+            "predicted masks": sum(math.ceil(self.lengths[one].frames / choices.every) for one in self.objects)
+            if trained
+            else 0,
+        }
+        return {stage: units if stage in self.steps else 0 for stage, units in found.items()}
+
+    def minutes(self, choices: Choices, costs: Costs) -> dict[str, float]:
+        """Of each stage that has something to do."""
+        seconds = {
+            stage: costs.stages.get(stage, Cost()).seconds(units) for stage, units in self.units(choices).items()
+        }
+        if seconds["features"]:
+            seconds["features"] += costs.decoding * sum(self.lengths[one].seconds for one in self.actions)
+        return {stage: value / 60 for stage, value in seconds.items() if value}
+
+    def megabytes(self, choices: Choices, costs: Costs) -> float:
+        """On disk when all is done."""
+        units = {stage: count for stage, count in self.units(choices).items() if count and stage in costs.stages}
+        return sum(costs.stages[one].fixed_bytes + costs.stages[one].bytes * units[one] for one in units) / 1e6
 
 
 def minutes_of(text: str) -> float:
@@ -54,91 +153,81 @@ def minutes_of(text: str) -> float:
     return float(match[1]) * {"s": 1 / 60, "m": 1.0, "h": 60.0}[match[2]]
 
 
-def seconds_of(path: Path, folder_fps: float | None) -> float:
-    """How long a video lasts by its header, or a folder of frames at its rate; 0 where neither says."""
-    if path.is_dir():
-        return len(FrameFolder(path)) / folder_fps if folder_fps else 0.0
-    return PyAV(path).duration()
+def _wider(choices: Choices) -> Choices:
+    stride = min(2 * choices.sampling.stride, MAX_WINDOWS * choices.sampling.window)
+    return replace(choices, sampling=replace(choices.sampling, stride=max(stride, choices.sampling.stride)))
 
 
-def measured(
-    network: SnippetNetwork | None, sampling: Sampling, masks: Classifier | None, video: Path, side: int
-) -> Costs:
-    """A calibration of a few seconds: one batch of the network of clips, one look of the image classifier."""
-    snippet = mask = decoding = 0.0
-    if network is not None:
-        given = network.classifier
-        crop = given.crop or given.short_side
-        shape = (4, 3, sampling.window, crop, crop) if given.frames else (4, 3, crop, crop)
-        network(torch.zeros(shape))
-        start = time.perf_counter()
-        network(torch.zeros(shape))
-        snippet = (time.perf_counter() - start) / 4
-    if masks is not None:
-        frames = torch.zeros((1, side, side * 16 // 9, 3), dtype=torch.uint8)
-        with torch.inference_mode():
-            masks.model(masks.prepare(frames, side).to(next(masks.model.parameters()).device))
-            start = time.perf_counter()
-            masks.model(masks.prepare(frames, side).to(next(masks.model.parameters()).device))
-        mask = 2.5 * (time.perf_counter() - start)  # the gradient and superpixels take as long again
-    if not video.is_dir():
-        start, shown = time.perf_counter(), 0.0
-        for one in PyAV(video).timed():
-            shown = one.time + one.lasts
-            if time.perf_counter() - start > 1.0:
-                break
-        decoding = (time.perf_counter() - start) / max(shown, 0.1)
-    return Costs(snippet, mask, decoding)
+def _less_training(choices: Choices) -> Choices:
+    if choices.versions > 1:
+        return replace(choices, versions=choices.versions - 1)
+    if choices.mask_epochs > MIN_MASK_EPOCHS:
+        return replace(choices, mask_epochs=max(MIN_MASK_EPOCHS, choices.mask_epochs // 2))
+    return replace(choices, versions=0)
 
 
-def estimate(seconds: Sequence[float], choices: Choices, costs: Costs, routes: Sequence[Route]) -> dict[str, Any]:
-    """Snippets, mask frames, minutes by stage, and megabytes."""
-    kinds = {route.kind for route in routes}
-    actions = bool(kinds & {"action", "known action"})
-    snippets = sum(max(1, int(np.ceil(one * choices.sampling.rate))) for one in seconds) if actions else 0
-    frames = choices.mask_frames * len(seconds) if "object" in kinds else 0
-    minutes = {
-        "features": (max(snippets * costs.snippet, sum(seconds) * costs.decoding) if actions else 0) / 60,
-        "segments": (choices.epochs * len(seconds) * 0.02 if "action" in kinds else 0) / 60,
-        "masks": frames * costs.mask / 60,
-    }
+def _fewer_masks(choices: Choices) -> Choices:
+    fewer = max(MIN_MASK_FRAMES, choices.mask_frames // 2)
+    return replace(choices, mask_frames=min(fewer, choices.mask_frames))
+
+
+COARSER: dict[str, Callable[[Choices], Choices]] = {
+    "features": _wider,
+    "segments": lambda choices: replace(choices, epochs=min(choices.epochs, max(MIN_EPOCHS, choices.epochs // 2))),
+    "first masks": _fewer_masks,
+    "trained masks": _less_training,
+    "predicted masks": lambda choices: replace(choices, every=max(choices.every, min(MAX_EVERY, 2 * choices.every))),
+}
+"""The next coarser choices for a stage; the same choices where there are none."""
+
+
+def fitted(
+    minutes: float, work: Work, choices: Choices, costs: Costs, begun: Collection[str] = ()
+) -> tuple[Choices, float]:
+    """Coarser choices until the estimate fits: each time for the stage that takes longest and can be made shorter.
+
+    Parameters
+    ----------
+    minutes : that the stages may take; of those that have begun nothing counts and nothing changes
+    begun : stages that have begun
+
+    Returns
+    -------
+    The choices, and the minutes that they take; more than ``minutes`` where nothing coarser is left.
+
+    Examples
+    --------
+    >>> work = Work({"dog": Length(60, 1500)}, [], ["dog"], False, [], 16)
+    >>> costs = Costs({"first masks": Cost(0, 6), "trained masks": Cost(0, 0.6), "predicted masks": Cost(0, 0.6)})
+    >>> choices = Choices(Sampling(15, 16, 8), 60, 20, 1, 8, 5)
+    >>> found, taken = fitted(4, work, choices, costs)
+    >>> (found.mask_frames, found.versions, found.mask_epochs, found.every), round(taken, 2)
+    ((10, 1, 8, 10), 3.3)
+    """
+    while True:
+        left = {stage: one for stage, one in work.minutes(choices, costs).items() if stage not in begun}
+        if sum(left.values()) <= minutes:
+            break
+        steps = {stage: COARSER[stage](choices) for stage in left if stage in COARSER}
+        able = [stage for stage, coarser in steps.items() if coarser != choices]
+        if not able:
+            break
+        choices = steps[max(able, key=lambda stage: left[stage])]
+    return choices, sum(left.values())
+
+
+def plan_document(work: Work, choices: Choices, costs: Costs, routes: Sequence[Route]) -> dict[str, Any]:
+    """The plan as one document."""
+    minutes, units = work.minutes(choices, costs), work.units(choices)
     return {
-        "snippets": snippets,
-        "mask_frames": frames,
+        "videos": len(work.lengths),
+        "hours": round(sum(one.seconds for one in work.lengths.values()) / 3600, 4),
+        "tags": [{**asdict(route), "classes": list(route.classes), "warning": route.warning()} for route in routes],
+        "choices": choices.document(),
+        "snippets": units["features"],
+        "mask_frames": units["first masks"],
+        "predicted_frames": units["predicted masks"],
         "minutes": {stage: round(value, 2) for stage, value in minutes.items()},
         "total_minutes": round(sum(minutes.values()), 2),
-        "megabytes": round(snippets * 6e-3 + frames * 0.1, 1),
-    }
-
-
-def fitted(budget: float, seconds: Sequence[float], choices: Choices, costs: Costs, routes: Sequence[Route]) -> Choices:
-    """Coarser choices until the estimate fits into the minutes: wider strides, fewer frames, fewer epochs.
-
-    Raises
-    ------
-    ValueError : nothing fits
-    """
-    for _ in range(12):
-        if estimate(seconds, choices, costs, routes)["total_minutes"] <= budget:
-            return choices
-        sampling = replace(choices.sampling, stride=min(choices.sampling.stride * 2, 8 * choices.sampling.window))
-        choices = Choices(sampling, max(1, choices.mask_frames // 2), max(5, choices.epochs // 2))
-    least = estimate(seconds, choices, costs, routes)["total_minutes"]
-    raise ValueError(f"--budget: {budget:g} minutes are too few, {least:g} are needed at least")
-
-
-def plan_document(
-    videos: Sequence[Path], seconds: Sequence[float], choices: Choices, costs: Costs, routes: Sequence[Route],
-    networks: Mapping[str, str],
-) -> dict[str, Any]:  # fmt: skip
-    """The plan as one document."""
-    return {
-        "videos": len(videos),
-        "hours": round(sum(seconds) / 3600, 4),
-        "networks": dict(networks),
-        "tags": [{**asdict(route), "classes": list(route.classes), "warning": route.warning()} for route in routes],
-        "sampling": asdict(choices.sampling),
-        "mask_frames_a_video": choices.mask_frames,
-        "epochs": choices.epochs,
-        **estimate(seconds, choices, costs, routes),
+        "megabytes": round(work.megabytes(choices, costs), 1),
     }

@@ -20,12 +20,14 @@ class Route:
     kind : "object", masked by an image classifier; "known action", a class of the network of clips; "action", learned
         from the videos that have the tag
     classes : of the image classifier or of the network of clips; () of an action that is learned
+    names : of these classes
     videos : that have the tag
     """
 
     tag: str
     kind: str
     classes: tuple[int, ...]
+    names: tuple[str, ...]
     videos: int
 
     def warning(self) -> str:
@@ -35,35 +37,44 @@ class Route:
         return ""
 
 
-def route_of(tag: str, videos: int, objects: Sequence[str], actions: Sequence[str]) -> Route:
+def route_of(tag: str, videos: int, objects: Sequence[str], actions: Sequence[str] = ()) -> Route:
     """Decide what finds a tag.
 
-    Only whole names count: "running" is no running shoe, and "phone" no pay-phone.
+    Only whole names count: "running" is no running shoe.
 
     Parameters
     ----------
     tag : a name, or ``name=classes`` of the image classifier
     videos : that have the tag
-    objects : classes of the image classifier, synonyms parted by commas; () without one
-    actions : classes of the network of clips
+    objects : classes of the image classifier, synonyms parted by commas
+    actions : classes of the network of clips; () before it is known
 
     Examples
     --------
     >>> objects = ["running shoe", "tabby, tabby cat", "pay-phone, pay-station"]
-    >>> route_of("Tabby cat", 3, objects, ["juggling soccer ball"])
-    Route(tag='Tabby cat', kind='object', classes=(1,), videos=3)
+    >>> route_of("Tabby cat", 3, objects)
+    Route(tag='Tabby cat', kind='object', classes=(1,), names=('tabby',), videos=3)
     >>> route_of("juggling soccer ball", 3, objects, ["juggling soccer ball"]).kind
     'known action'
-    >>> route_of("running", 3, objects, ["juggling soccer ball"]).warning()
+    >>> route_of("running", 3, objects).warning()
     'learned from 3 videos alone; 10 and more are wanted'
     """
-    folded = [label.split(",")[0].strip().casefold() for label in actions]
-    if tag.casefold() in folded:
-        return Route(tag, "known action", (folded.index(tag.casefold()),), videos)
     try:
         meant = resolve_tag(tag, objects)
     except ValueError:
-        return Route(tag, "action", (), videos)
-    if meant.found == "word":
-        return Route(tag, "action", (), videos)
-    return Route(tag, "object", tuple(meant.classes), videos)
+        meant = None
+    if meant is not None and meant.found != "word":
+        return Route(tag, "object", tuple(meant.classes), _names(objects, meant.classes), videos)
+    known = [index for index, label in enumerate(actions) if tag.casefold() == _first(label).casefold()]
+    if known:
+        return Route(tag, "known action", (known[0],), (actions[known[0]],), videos)
+    return Route(tag, "action", (), (), videos)
+
+
+def _names(labels: Sequence[str], classes: Sequence[int]) -> tuple[str, ...]:
+    return tuple(_first(labels[index]) for index in classes)
+
+
+def _first(label: str) -> str:
+    """The first synonym of a class."""
+    return label.split(",")[0].strip()

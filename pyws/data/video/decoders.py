@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,15 @@ class TimedFrame:
         return _upright(self.frame)
 
 
+class Header(NamedTuple):
+    """What a video file says of itself, without a frame being decoded; 0 seconds where it does not say."""
+
+    seconds: float
+    frames: int
+    height: int
+    width: int
+
+
 class PyAV:
     """Decodes a file frame by frame. Nothing but the file itself is opened.
 
@@ -73,12 +82,14 @@ class PyAV:
         self._origin = 0.0  # seconds at which the file starts, by its own clock
         self._rate = 0.0  # frames a second that the header says
 
-    def duration(self) -> float:
-        """Seconds that the file lasts, as its header says; 0 where it says nothing."""
+    def header(self) -> Header:
+        """What the file says of itself."""
         import av
 
-        with self._open() as (container, _):
-            return float((container.duration or 0) / av.time_base)
+        with self._open() as (container, stream):
+            seconds = float((container.duration or 0) / av.time_base)
+            frames = stream.frames or max(1, round(seconds * self._rate))
+            return Header(seconds, frames, stream.height, stream.width)
 
     def timed(self) -> Iterator[TimedFrame]:
         """Every frame with its time, in seconds since the file starts; a stream may start later than the file.

@@ -1,0 +1,125 @@
+"""What a run of pyws label works on: videos that can be used, what becomes of each tag, and the networks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median_low
+
+from pyws.commands.label.plan import Choices, Length, Work
+from pyws.commands.label.stages import Job, Networks, recipe_for
+from pyws.commands.label.tags import route_of
+from pyws.data.tagged.tags_table import tags_of
+from pyws.data.video.decoders import Header, PyAV
+from pyws.data.video.frames import FrameFolder
+from pyws.data.video.sources import find_videos, name_of
+from pyws.errors import DataError
+from pyws.models.classifiers import Classifier, load_classifier
+from pyws.segments.snippets.network import SnippetNetwork
+from pyws.segments.snippets.windows import default_sampling
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before the first stage.
+
+    Parameters
+    ----------
+    job : what the stages share
+    work : how much there is to do
+    network : of clips; None where no tag is an action
+    choices : without a budget
+    problems : a sentence for each video or row of the table that is left out
+    """
+
+    job: Job
+    work: Work
+    network: SnippetNetwork | None
+    choices: Choices
+    problems: tuple[str, ...]
+
+
+def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Prepared:
+    """Find the videos and their tags, and load the networks.
+
+    Parameters
+    ----------
+    videos, tags : as the user gave them
+    job : of the user's options; videos, routes and recipe are filled in
+    wanted : choices; the sampling is filled in
+
+    Raises
+    ------
+    DataError : the table does not fit the videos or a video cannot be read (unless ``on_error`` is "skip"); weights
+        that are not here
+    """
+    sources = tags_of(tags, find_videos(videos), job.on_error)
+    headers: dict[Path, Header] = {}
+    problems = list(sources.problems)
+    for path in sources.tags:
+        try:
+            headers[path] = header_of(path, job.folder_fps)
+        except DataError as error:
+            if job.on_error == "error":
+                raise
+            problems.append(str(error))
+    tagged = {path: sources.tags[path] for path in headers}
+    if not tagged:
+        raise DataError(tags, f"no video can be used: {'; '.join(problems[:5])}")
+    used = [tag for tag in sources.names if any(tag in several for several in tagged.values())]
+    counts = {tag: sum(tag in several for several in tagged.values()) for tag in used}
+    images = load_classifier(
+        job.networks.classifier, job.networks.classifier_weights, job.networks.classifier_labels
+    )  # fmt: skip
+    routes = [route_of(tag, counts[tag], images.labels) for tag in used]
+    network = None
+    if any(route.kind == "action" for route in routes):
+        clips = _clips(job.networks)
+        routes = [route_of(tag, counts[tag], images.labels, clips.labels) for tag in used]
+        network = SnippetNetwork(clips, job.common.torch_device)
+        wanted = replace(wanted, sampling=default_sampling(clips))
+    recipe = recipe_for(images, median_low(one.height * one.width for one in headers.values()))
+    job = replace(job, tagged=tagged, routes=routes, recipe=recipe)
+    return Prepared(job, work_of(job, headers, network), network, wanted, tuple(problems))
+
+
+def header_of(path: Path, folder_fps: float | None) -> Header:
+    """Length and size of a video by its header, or of a folder of frames by its first at the given rate."""
+    if not path.is_dir():
+        return PyAV(path).header()
+    folder = FrameFolder(path)
+    height, width = next(folder.read([0])).shape[:2]
+    return Header(len(folder) / folder_fps if folder_fps else 0.0, len(folder), height, width)
+
+
+def work_of(job: Job, headers: Mapping[Path, Header], network: SnippetNetwork | None) -> Work:
+    """How much there is to do."""
+
+    def names(*kinds: str) -> list[str]:
+        return [name_of(video) for video in job.with_tags(job.of_kind(*kinds))]
+
+    mapped = [name_of(video) for video, tags in job.with_tags(job.of_kind("known action")).items() for _ in tags]
+    clip = network.classifier.frames if network is not None else 0
+    return Work(
+        {name_of(path): Length(one.seconds, one.frames) for path, one in headers.items()},
+        names("action", "known action"),
+        names("object"),
+        bool(job.of_kind("action")),
+        mapped if clip else [],
+        clip,
+        job.recipe.steps,
+    )
+
+
+def _clips(networks: Networks) -> Classifier:
+    """The network of clips; where its weights are not here, the error says what else would do."""
+    try:
+        return load_classifier(networks.network, networks.weights, networks.network_labels)
+    except DataError as error:
+        if networks.weights != "default":
+            raise
+        other = (
+            f"or take features of single frames, --network {networks.classifier}, or leave out tags that are actions"
+        )
+        raise DataError(error.path, f"{error.rule}; {other}") from error
