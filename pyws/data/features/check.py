@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyws.data.features.dataset import check_contents, check_headers
+from pyws.data.features.dataset import check_contents, check_headers, most_common
 from pyws.data.features.doubts import LENGTH_SHARE, LENGTH_SNIPPETS, doubts_of, streams_differ
 from pyws.data.features.files import times_of
 from pyws.data.features.layouts import list_features
@@ -84,13 +84,12 @@ def check_data_set(
     problems += _odd_features(listing, {listing.videos[index]: shape for index, shape in shapes.items()}, need_tags)
     problems += _odd_segments(listing)
     bad = {problem.video for problem in problems if problem.fatal}
-    widths = [width for _, width in shapes.values()]
     return CheckReport(
         listing.layout,
         {name: listing.subset.count(name) for name in sorted(set(listing.subset))},
         sum(video not in bad for video in listing.videos),
         listing.classes,
-        max(widths, key=widths.count, default=0),
+        most_common([width for _, width in shapes.values()]),
         sum(length for length, _ in shapes.values()),
         listing.snippets_per_second,
         listing.rescaled,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from pyws.data.problem import Problem
 from pyws.errors import DataError
 
 ON_ERROR = ("error", "skip")
+_HINTS = 20  # missing videos for which like names are looked for among all that are there
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +221,7 @@ def check_headers(
     """The (snippets, width) of the chosen videos that have features, and what is wrong, contents unread."""
     shapes: dict[int, tuple[int, int]] = {}
     problems = list(listing.problems)
-    known = set(listing.classes)
+    known, missing = set(listing.classes), 0
     for index in chosen:
         if listing.rescaled and not listing.durations[index] > 0:
             problems.append(Problem(listing.videos[index], "must have a duration > 0, as rescaled features need"))
@@ -229,7 +231,9 @@ def check_headers(
             problems.append(Problem(video, "must have a tag, got none"))
         problems += [Problem(video, f"tag must be a class, got {tag!r}") for tag in tags if tag not in known]
         if video not in listing.stored:
-            problems.append(Problem(video, f"must have features, got none{_instead(listing, video)}"))
+            hint = _instead(listing, video) if missing < _HINTS else ""
+            problems.append(Problem(video, f"must have features, got none{hint}"))
+            missing += 1
             continue
         try:
             shape = listing.stored[video].shape()
@@ -258,13 +262,24 @@ def _instead(listing: Listing, video: str) -> str:
 def _other_widths(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> list[Problem]:
     """Videos whose width is not that of most; of equally many the width that comes first."""
     widths = [width for _, width in shapes.values()]
-    usual = max(widths, key=widths.count, default=0) if len(set(widths)) > 1 else None
+    usual = most_common(widths) if len(set(widths)) > 1 else None
     hint = "; they look transposed, (width, snippets)" if look_transposed(shapes.values()) else ""
     return [
         Problem(listing.videos[index], f"features must have width {usual} as most videos have, got {width}{hint}")
         for index, (_, width) in shapes.items()
         if usual is not None and width != usual
     ]
+
+
+def most_common(widths: Sequence[int]) -> int:
+    """The width that most videos have, of equally many the one that comes first; 0 of no videos.
+
+    Examples
+    --------
+    >>> most_common([3, 2, 2, 3]), most_common([])
+    (3, 0)
+    """
+    return Counter(widths).most_common(1)[0][0] if widths else 0
 
 
 def check_contents(listing: Listing, index: int, shape: tuple[int, int]) -> list[Problem]:

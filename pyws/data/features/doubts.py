@@ -38,8 +38,7 @@ def doubts_of(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> Iterat
 def _doubts_of_rate(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> Iterator[str]:
     if listing.rescaled:
         return
-    own = [index for index in shapes if times_of(listing.stored[listing.videos[index]]) is not None]
-    guessed = [index for index in shapes if index not in set(own)]
+    guessed = [index for index in shapes if times_of(listing.stored[listing.videos[index]]) is None]
     known = [index for index in guessed if listing.durations[index] > 0]
     lengths = np.array([shapes[index][0] for index in known], dtype=np.float64)
     durations, rate = listing.durations[known], listing.snippets_per_second

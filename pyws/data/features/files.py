@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import io
+import itertools
 import json
 import math
 import os
@@ -22,6 +25,7 @@ from pyws.files import atomic_write, check_bytes, check_regular, open_regular
 SUFFIXES = (".npy", ".safetensors")  # that pyws writes
 READ_SUFFIXES = (*SUFFIXES, *ARCHIVE_SUFFIXES)
 _SECONDS = "seconds"  # of the tensor of starts and ends
+_MAX_HEADER = 1 << 16  # bytes of a .npy file's header
 _TENSOR = "features"  # of the tensor in a safetensors file; a single tensor may have any name
 
 
@@ -46,11 +50,14 @@ def stored_in(folder: Path) -> dict[str, Stored]:
     if all((folder / stream).is_dir() for stream in ("rgb", "flow")):
         rgb, flow = (stored_in(folder / stream) for stream in ("rgb", "flow"))
         return {video: JoinedStreams(folder, rgb[video], flow[video]) for video in rgb if video in flow}
+    by_suffix: dict[str, list[str]] = {suffix: [] for suffix in READ_SUFFIXES}
+    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        by_suffix.get(os.path.splitext(name)[1], []).append(name)
     found: dict[str, Stored] = {}
     for suffixes in (ARCHIVE_SUFFIXES, (".npy",), (".safetensors",)):
-        for path in sorted(folder.iterdir() if folder.is_dir() else (), key=lambda path: path.name):
-            if path.suffix in suffixes and not _is_list_of_videos(path):
-                found |= stored_videos(path)
+        for name in sorted(itertools.chain(*(by_suffix[suffix] for suffix in suffixes))):
+            if not _is_list_of_videos(folder / name):
+                found |= stored_videos(folder / name)
     return dict(sorted(found.items()))
 
 
@@ -104,6 +111,14 @@ def write_features(path: str | os.PathLike[str], features: np.ndarray) -> None:
             np.save(file, array, allow_pickle=False)
 
 
+@functools.lru_cache(maxsize=4096)
+def _parsed(version: tuple[int, int], header: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype that the header of a .npy file says: videos of one length have one header."""
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(io.BytesIO(header))
+    return shape, dtype
+
+
 @dataclass(frozen=True)
 class NpyFile:
     """A plain ``.npy`` array: objects and pickles are refused."""
@@ -130,8 +145,9 @@ class NpyFile:
         try:
             with open_regular(self.path) as file:
                 version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(file)
+                size = file.read(2 if version == (1, 0) else 4)
+                text = file.read(min(int.from_bytes(size, "little"), _MAX_HEADER))
+                shape, dtype = _parsed(version, size + text)
                 start = file.tell()
         except OSError as error:
             raise DataError(self.path, f"cannot be read: {error.strerror or error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Listing:
     annotations: Path | None = None
     unread: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def durations(self) -> np.ndarray:
         """(videos,) seconds, NaN where they are not given."""
         return np.full(len(self.videos), np.nan) if self.truth is None else self.truth.duration
