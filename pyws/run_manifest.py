@@ -19,7 +19,6 @@ from pyws.files import Writer, only_writer, read_json, run_entries, sync_folder,
 from pyws.sharding import WHOLE, Shard
 
 MANIFEST = "manifest.json"
-_NOTHING = {"status": "started"}
 
 
 class RunManifest:
@@ -124,7 +123,7 @@ def open_run(
         if not shard.whole:
             manifest.document = read_manifest(path, kind, version)
         entries = manifest.document.get("videos", {})
-        manifest.missing = [name for name in listed if entries.get(name, _NOTHING).get("status") == "started"]
+        manifest.missing = [name for name in listed if not _is_settled(entries.get(name))]
         manifest.last = last
         if last:
             if "videos" in manifest.document:
@@ -210,6 +209,11 @@ def _first_difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any] 
                 return found
         return None
     return None if before == now else (name, before, now)
+
+
+def _is_settled(entry: Any) -> bool:
+    """Whether an entry says what became of a video, and not only that somebody began with it."""
+    return entry is not None and not (isinstance(entry, dict) and entry.get("status") == "started")
 
 
 def _own_version() -> str:

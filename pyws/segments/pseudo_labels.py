@@ -5,8 +5,10 @@ Either way the same steps: proposals are fused, their bounds rounded to the grid
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -208,6 +210,19 @@ class VideoLabels:
     statuses: dict[str, int]
     residual: float
 
+    def document(self) -> dict[str, Any]:
+        """The same as JSON holds it, bit for bit; labels, most of them zero, are packed."""
+        packed = base64.b64encode(zlib.compress(self.labels.numpy().astype("<f4").tobytes(), 1)).decode()
+        facts = {"segments": self.segments, "statuses": self.statuses, "residual": self.residual}
+        return {"shape": list(self.labels.shape), "labels": packed, **facts}
+
+    @staticmethod
+    def read(video: str, document: Mapping[str, Any]) -> VideoLabels:
+        """What :meth:`document` gave."""
+        values = np.frombuffer(zlib.decompress(base64.b64decode(document["labels"])), "<f4")
+        labels = torch.from_numpy(values.astype(np.float32).reshape(document["shape"]))
+        return VideoLabels(video, labels, document["segments"], document["statuses"], document["residual"])
+
 
 def label_videos(
     proposals: Instances,
@@ -273,8 +288,9 @@ def label_videos(
     solved, counts = snippet_labels(segments, torch.from_numpy(lengths[owner]), postprocess, preset, rows)
     columns = np.array([places[label] for label in proposals.labels], dtype=np.int64)[label_of]
     answer = []
+    bounds = np.searchsorted(owner, np.arange(len(proposals.videos) + 1))  # keys are sorted, and so are the owners
     for video, name in enumerate(proposals.videos):
-        groups = np.flatnonzero(owner == video)
+        groups = np.arange(bounds[video], bounds[video + 1])
         labels = torch.zeros(int(lengths[video]), len(places))
         for group in groups:
             labels[:, columns[group]] = solved.group(int(group)).float()
@@ -293,8 +309,9 @@ def write_labels(
     of background are one column more, after the classes."""
     tensors, records = {}, {}
     columns = [*data.classes, "background"] if len(data.classes) in labels.label else list(data.classes)
+    bounds = torch.searchsorted(labels.video, torch.arange(len(data.names) + 1)).tolist()
     for video, (name, length) in enumerate(zip(data.names, data.lengths.tolist(), strict=True)):
-        mine = (labels.video == video).nonzero().squeeze(1)
+        mine = torch.arange(bounds[video], bounds[video + 1])
         tensors[name] = labels.dense(video, (length, len(columns)))
         counts = {status.name.lower(): int((labels.status[mine] == status).sum()) for status in Status}
         counts["empty"] += len(columns) - len(mine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ def fuse(
     postprocessing: PostprocessingOptions = Postprocessing(),  # noqa: B008
     sign_weights: bool = False,
     snippets_per_second: float = SNIPPETS_PER_SECOND,
+    shard: str | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Suppress or fuse the proposals of each video and class.
@@ -32,6 +34,9 @@ def fuse(
         of gaussian: divide by the signed weights, as the released code does
     snippets_per_second
         the grid on which proposals overlap
+    shard
+        I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
+        says which
 
     Examples
     --------
@@ -39,14 +44,31 @@ def fuse(
     """
     from dataclasses import asdict, replace
 
-    from pyws.data.annotations.activitynet import read_detections, write_detections
+    import numpy as np
+
+    from pyws.commands.parts import in_parts
+    from pyws.data.annotations.activitynet import read_detections, results_of, write_results
+    from pyws.files import file_sha256
     from pyws.segments import PostprocessConfig, fuse_detections
+    from pyws.sharding import this_shard
 
     config = replace(postprocessing.over(PostprocessConfig()), sign_weights=sign_weights)
     settings = {**asdict(config), "snippets_per_second": snippets_per_second}
     found = read_detections(proposals)
-    fused = fuse_detections(found, config, snippets_per_second)
-    write_detections(out, fused, settings)
-    common.say(f"{out}: {len(fused)} detections from {len(found)} proposals of {len(found.videos)} videos")
-    counts = {"videos": len(found.videos), "proposals": len(found), "detections": len(fused)}
-    return {"out": str(out), **counts, "settings": settings}
+
+    def work(names: Sequence[str]) -> dict[str, Any]:
+        chosen = found if len(names) == len(found.videos) else found.of_videos(names)
+        return results_of(fuse_detections(chosen, config, snippets_per_second))
+
+    def write(results: Mapping[str, Any]) -> dict[str, Any]:
+        write_results(out, results, settings)
+        fused = sum(map(len, results.values()))
+        common.say(f"{out}: {fused} detections from {len(found)} proposals of {len(found.videos)} videos")
+        counts = {"videos": len(found.videos), "proposals": len(found), "detections": fused}
+        return {"out": str(out), **counts, "settings": settings}
+
+    sizes = np.bincount(found.video, minlength=len(found.videos)).tolist()
+    parameters = {"stage": "segments fuse", "proposals": file_sha256(proposals), **settings}
+    return in_parts(
+        out, this_shard(shard), parameters, dict(zip(found.videos, sizes, strict=True)), work, write, common
+    )

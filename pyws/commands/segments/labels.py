@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ def labels(
     only_tags: bool = False,
     snippets_per_second: float = SNIPPETS_PER_SECOND,
     plot: Path | None = None,
+    shard: str | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Turn proposals into snippet labels: fusion, then LinPro.
@@ -58,16 +60,23 @@ def labels(
         of the features that the labels are for
     plot
         folder of pictures to write, a timeline of labels and segments for each video that has any
+    shard
+        I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
+        says which
 
     Examples
     --------
     pyws segments labels proposals.json truth.json labels.safetensors --plot pictures
     """
+    import numpy as np
 
+    from pyws.commands.parts import in_parts
     from pyws.data.annotations.activitynet import read_detections, read_truth
     from pyws.errors import DataError
+    from pyws.files import file_sha256
     from pyws.segments import PostprocessConfig, label_videos
-    from pyws.segments.pseudo_labels import save_labels
+    from pyws.segments.pseudo_labels import VideoLabels, save_labels
+    from pyws.sharding import this_shard
 
     if out.suffix != ".safetensors":
         raise DataError(out, "labels are written as .safetensors")
@@ -76,14 +85,31 @@ def labels(
     found, known = read_detections(proposals), read_truth(truth)
     classes = sorted({*known.instances.labels, *(tag for tags in known.tags for tag in tags)})
     config = PostprocessConfig(method, temperature, iou, overlap)
-    videos = label_videos(found, known, classes, config, preset, rows, only_tags, snippets_per_second)
-    records = {
-        one.video: {"snippets": len(one.labels), "segments": one.segments, "residual": one.residual, **one.statuses}
-        for one in videos
-    }
-    report = save_labels(out, {one.video: one.labels for one in videos}, classes, settings, records)
-    counts = ", ".join(f"{count} {name}" for name, count in report["statuses"].items())
-    common.say(f"{out}: {len(videos)} videos, {len(classes)} classes each: {counts}")
+
+    def work(names: Sequence[str]) -> dict[str, Any]:
+        chosen = found if len(names) == len(found.videos) else found.of_videos(names)
+        videos = label_videos(chosen, known, classes, config, preset, rows, only_tags, snippets_per_second)
+        return {one.video: one.document() for one in videos}
+
+    def write(videos: Mapping[str, Any]) -> dict[str, Any]:
+        made = [VideoLabels.read(name, document) for name, document in videos.items()]
+        records = {
+            one.video: {"snippets": len(one.labels), "segments": one.segments, "residual": one.residual, **one.statuses}
+            for one in made
+        }
+        report = save_labels(out, {one.video: one.labels for one in made}, classes, settings, records)
+        counts = ", ".join(f"{count} {name}" for name, count in report["statuses"].items())
+        common.say(f"{out}: {len(made)} videos, {len(classes)} classes each: {counts}")
+        return report
+
+    part = this_shard(shard)
+    sizes = np.bincount(found.video, minlength=len(found.videos)).tolist()
+    inputs = {"proposals": file_sha256(proposals), "truth": file_sha256(truth)}
+    parameters = {"stage": "segments labels", **inputs, **settings}
+    units = dict(zip(found.videos, sizes, strict=True))
+    report = in_parts(out, part, parameters, units, work, write, common)
+    if "shard" in report:
+        return report
     if plot is not None:
         from pyws.report.labels import draw_labels
         from pyws.segments import fuse_detections

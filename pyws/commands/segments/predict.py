@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ def predict(
     only_tags: bool = False,
     on_error: OnError = "error",
     annotations: Path | None = None,
+    shard: str | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Find the segments of videos with a trained network.
@@ -42,20 +44,28 @@ def predict(
         what a video that cannot be used does: stop, or be named and left out
     annotations
         a file of ground truth in place of the data set's own: ActivityNet's, BSN's or G-TAD's, or a table of segments
+    shard
+        I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
+        says which
 
     Examples
     --------
     pyws segments predict watching --subset test --checkpoint run/best.safetensors -o detections.json
     """
+    import json
     from dataclasses import asdict
+    from hashlib import sha256
 
-    from pyws.data.annotations.activitynet import write_detections
+    from pyws.commands.parts import in_parts
+    from pyws.data.annotations.activitynet import results_of, write_results
     from pyws.data.features.dataset import open_features
+    from pyws.files import file_sha256
     from pyws.segments.backbones import check_data, load_backbone
     from pyws.segments.detection.inference import detect
     from pyws.segments.detection.postprocess import PostprocessConfig
-    from pyws.segments.training.batches import Videos
+    from pyws.segments.training.batches import Videos, by_length
     from pyws.segments.training.run_folder import open_checkpoint
+    from pyws.sharding import this_shard
 
     saved = open_checkpoint(checkpoint)
     built = load_backbone(saved)
@@ -66,13 +76,30 @@ def predict(
     built.model.to(common.torch_device)
     quiet = common.quiet or common.json
     snippets = saved.facts["config"]["batch_snippets"]
-    found = detect(built.model, built.proposals, Videos(videos, common.torch_device), config, snippets, quiet=quiet)
-    if only_tags:
-        allowed = videos.tags | ~videos.tags.any(axis=1, keepdims=True)
-        found = found.where(allowed[found.video, found.label])
+    seen = Videos(videos, common.torch_device)
+    batches = by_length(range(len(videos)), videos.lengths, snippets)
+    units = {str(place): float(len(batch) * videos.lengths[batch[0]]) for place, batch in enumerate(batches)}
+
+    def work(names: Sequence[str]) -> dict[str, Any]:
+        mine = [batches[int(name)] for name in names]
+        found = detect(built.model, built.proposals, seen, config, snippets, quiet=quiet, batches=mine)
+        if only_tags:
+            allowed = videos.tags | ~videos.tags.any(axis=1, keepdims=True)
+            found = found.where(allowed[found.video, found.label])
+        results = results_of(found)
+        each = zip(names, mine, strict=True)
+        return {unit: {videos.names[video]: results[videos.names[video]] for video in batch} for unit, batch in each}
+
+    def write(parts: Mapping[str, Any]) -> dict[str, Any]:
+        merged = {name: found for part in parts.values() for name, found in part.items()}
+        write_results(out, {name: merged[name] for name in videos.names}, made_by)
+        segments = sum(map(len, merged.values()))
+        common.say(f"{out}: {segments} segments in {len(videos)} videos")
+        skipped = [str(problem) for problem in videos.skipped]
+        return {"out": str(out), "videos": len(videos), "segments": segments, "skipped": skipped, "settings": made_by}
+
     made_by = {"tool": "pyws segments predict", "backbone": built.name, "checkpoint": checkpoint.name,
                "only_tags": only_tags, "epoch": saved.facts["epoch"], **asdict(config)}  # fmt: skip
-    write_detections(out, found, made_by)
-    common.say(f"{out}: {len(found)} segments in {len(videos)} videos")
-    skipped = [str(problem) for problem in videos.skipped]
-    return {"out": str(out), "videos": len(videos), "segments": len(found), "skipped": skipped, "settings": made_by}
+    looked_at = sha256(json.dumps([videos.names, videos.lengths.tolist(), snippets]).encode()).hexdigest()
+    parameters = {"videos_sha256": looked_at, "checkpoint_sha256": file_sha256(checkpoint), **made_by}
+    return in_parts(out, this_shard(shard), parameters, units, work, write, common)

@@ -61,6 +61,15 @@ class Instances:
         columns = (self.video, self.label, self.start, self.end, self.score)
         return Instances(self.videos, self.labels, *(column[chosen] for column in columns))
 
+    def of_videos(self, names: Sequence[str]) -> Instances:
+        """The rows of some videos, which keep their order; other names go."""
+        wanted = set(names)
+        place = np.array([name in wanted for name in self.videos], dtype=bool)
+        rows = self.where(place[self.video])
+        number = np.cumsum(place) - 1
+        kept = tuple(name for name in self.videos if name in wanted)
+        return replace(rows, videos=kept, video=number[rows.video])
+
 
 @dataclass(frozen=True, eq=False)
 class Truth:
@@ -217,12 +226,22 @@ def truth_document(truth: Truth) -> dict[str, Any]:
 
 def write_detections(path: str | os.PathLike[str], detections: Instances, made_by: Mapping[str, Any]) -> None:
     """Write detections in ActivityNet form, whole or not at all; ``made_by`` goes to ``external_data``."""
+    write_results(path, results_of(detections), made_by)
+
+
+def write_results(path: str | os.PathLike[str], results: Mapping[str, Any], made_by: Mapping[str, Any]) -> None:
+    """As :func:`write_detections`, from what :func:`results_of` gives."""
+    write_json(path, {"version": "pyws", "results": dict(results), "external_data": dict(made_by)}, indent=None)
+
+
+def results_of(detections: Instances) -> dict[str, list[Any]]:
+    """Detections in ActivityNet form: of each video its segments, with label and score."""
     results: dict[str, list[Any]] = {video: [] for video in detections.videos}
     columns = (detections.video, detections.label, detections.score, detections.start, detections.end)
     for video, label, score, start, end in zip(*(column.tolist() for column in columns), strict=True):
         entry = {"label": detections.labels[label], "score": score, "segment": [start, end]}
         results[detections.videos[video]].append(entry)
-    write_json(path, {"version": "pyws", "results": results, "external_data": dict(made_by)}, indent=None)
+    return results
 
 
 def read_wtalc(folder: str | os.PathLike[str]) -> Truth:

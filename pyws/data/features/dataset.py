@@ -95,9 +95,12 @@ class FeatureSet:
         places : (N,) float, 0 where the video's first snippet starts, 1 where the second does, ...
         """
         seconds = np.minimum(to_seconds(places, self.rates[videos]), self.ends[videos])
-        for index, own in enumerate(self.times):
+        order = np.argsort(videos, kind="stable")
+        present, first = np.unique(videos[order], return_index=True)
+        for index, rows in zip(present.tolist(), np.split(order, first[1:]), strict=True) if len(order) else ():
+            own = self.times[index]
             if own is not None:
-                seconds[videos == index] = own.seconds(places[videos == index])
+                seconds[rows] = own.seconds(places[rows])
         return seconds
 
     def choose(self, videos: np.ndarray) -> FeatureSet:

@@ -57,6 +57,7 @@ def activation_maps(
     group: Group = Group(),  # noqa: B008
     noise: tuple[int, int] | None = None,
     quiet: bool = True,
+    batches: Sequence[list[int]] | None = None,
 ) -> Iterator[Maps]:
     """This process's share of the videos, on the CPU, in parts that fit into memory.
 
@@ -69,8 +70,10 @@ def activation_maps(
     videos : all of them
     snippets : positions of a padded batch
     noise : (seed, epoch) of the dropout of a model in training mode
+    batches : which of the batches instead of this process's share
     """
-    batches = by_length(range(len(videos)), videos.data.lengths, snippets)[group.rank :: group.world]
+    if batches is None:
+        batches = by_length(range(len(videos)), videos.data.lengths, snippets)[group.rank :: group.world]
     parts: list[Maps] = []
     held = 0
     for batch in track(batches, "activation maps", quiet=quiet):
@@ -130,6 +133,7 @@ def detect(
     snippets: int,
     group: Group = Group(),  # noqa: B008
     quiet: bool = True,
+    batches: Sequence[list[int]] | None = None,
 ) -> Instances:
     """Segments of all videos, found by all processes, in every process; the model is put in evaluation mode.
 
@@ -142,6 +146,7 @@ def detect(
     snippets : positions of a padded batch
     group : the processes
     quiet : show no progress
+    batches : look at these batches of videos alone, which must be some of all
 
     Returns
     -------
@@ -151,7 +156,7 @@ def detect(
     config = with_suppression_of(proposals, config)
     classes = len(videos.data.classes)
     found: list[tuple[int, np.ndarray]] = []  # (video * K + class, rows of start, end, score)
-    for maps in activation_maps(model, videos, snippets, group, quiet=quiet):
+    for maps in activation_maps(model, videos, snippets, group, quiet=quiet, batches=batches):
         segments, keys = candidates(maps, proposals, classes)
         segments, _ = postprocess(segments, config)
         rows = torch.stack([segments.start, segments.end, segments.score], 1).numpy()
