@@ -9,7 +9,7 @@ import base64
 import json
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pyws.data.annotations.activitynet import Instances, Truth
+from pyws.data.annotations.corrections import Corrected
 from pyws.data.annotations.names import as_named_by
 from pyws.data.features.dataset import FeatureSet
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
@@ -34,6 +35,7 @@ from pyws.segments.detection.postprocess import GRID, PostprocessConfig, group_i
 from pyws.segments.training.batches import Videos
 
 _MAX_SNIPPETS = 2**24  # of a video: six days at 30 a second
+SAME = 0.25  # IoU above which a segment is one that people fixed, where fusion has no threshold of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,15 @@ class PseudoLabels:
             labels[:, label] = values
         return labels
 
+    def of_pairs(self, pairs: Iterable[tuple[int, int]], kept: bool = True) -> PseudoLabels:
+        """The columns of some (video, class), or with ``kept=False`` all others."""
+        wanted = set(pairs)
+        rows = zip(
+            self.video.tolist(), self.label.tolist(), self.values.split(self.offsets.diff().tolist()),
+            self.status.tolist(), self.residual.tolist(), self.segments.tolist(), strict=True,
+        )  # fmt: skip
+        return collect([Column(*row) for row in rows if (row[:2] in wanted) == kept])
+
     def statuses(self) -> dict[str, int]:
         """How many columns became what; videos and classes without segments are not among them."""
         return {status.name.lower(): int((self.status == status).sum()) for status in Status}
@@ -122,7 +133,12 @@ def collect(columns: Sequence[Column]) -> PseudoLabels:
 
 
 def snippet_labels(
-    segments: Segments, lengths: Tensor, config: PostprocessConfig, preset: str = "paper", rows: str | None = None
+    segments: Segments,
+    lengths: Tensor,
+    config: PostprocessConfig,
+    preset: str = "paper",
+    rows: str | None = None,
+    known: Mapping[int, Tensor] | None = None,
 ) -> tuple[Labels, Tensor]:
     """Candidates to snippet labels: fusion, bounds on the grid, LinPro.
 
@@ -132,15 +148,66 @@ def snippet_labels(
     lengths : (groups,) int64, snippets of the group's video
     config : of the fusion
     preset, rows : of :func:`pyws.segments.linpro`
+    known : labels of a group that people fixed, (snippets,) float64, NaN where they said nothing
 
     Returns
     -------
     labels : a column for each group
     counts : (groups,) int64, segments whose scores the labels keep
     """
+    if known:
+        segments = without_known(segments, known, SAME if config.iou_threshold is None else config.iou_threshold)
     fused, _ = postprocess(segments, config)
     start, end = (bound.round(decimals=GRID) for bound in (fused.start, fused.end))
-    return linpro(replace(fused, start=start, end=end), lengths, preset, rows=rows), fused.offsets.diff()
+    fused = replace(fused, start=start, end=end)
+    fixed = None
+    if known:
+        fixed = torch.full((int(lengths.sum()),), torch.nan, dtype=torch.float64)
+        places = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).tolist()
+        for group, values in known.items():
+            fixed[places[group] : places[group + 1]] = values
+    return linpro(fused, lengths, preset, rows=rows, known=fixed), fused.offsets.diff()
+
+
+def without_known(segments: Segments, known: Mapping[int, Tensor], iou: float) -> Segments:
+    """Without the segments that are one that people fixed: they overlap it by more than ``iou``.
+
+    Examples
+    --------
+    >>> known = torch.tensor([torch.nan, 0.5, 0.5, torch.nan, torch.nan], dtype=torch.float64)
+    >>> without_known(Segments.of([[(0, 3, 0.9), (3, 5, 0.4)]]), {0: known}, 0.25).start.tolist()
+    [3.0]
+    """
+    kept = torch.ones(len(segments), dtype=torch.bool)
+    for group, values in known.items():
+        rows = slice(*segments.offsets[group : group + 2].tolist())
+        edges = torch.nn.functional.pad((values > 0).int(), (1, 1)).diff().nonzero().flatten().double()
+        first, last = edges[0::2, None], edges[1::2, None]
+        start, end = segments.start[rows], segments.end[rows]
+        both = (torch.minimum(end, last) - torch.maximum(start, first)).clamp_min(0)
+        either = (end - start) + (last - first) - both
+        kept[rows] = ~(both > iou * either).any(0)
+    owner = torch.repeat_interleave(torch.arange(segments.groups), segments.offsets.diff())
+    counts = torch.bincount(owner[kept], minlength=segments.groups)
+    columns = {name: getattr(segments, name)[kept] for name in ("start", "end", "score", "weight")}
+    return replace(segments, **columns, offsets=torch.nn.functional.pad(counts.cumsum(0), (1, 0)))
+
+
+def known_columns(data: FeatureSet, rows: str) -> dict[tuple[int, int], Tensor]:
+    """Labels that people fixed, by (video, class): (snippets,) float64, NaN where they said nothing.
+
+    Parameters
+    ----------
+    data : with corrections
+    rows : of :func:`pyws.segments.linpro`
+    """
+    found = {}
+    for video, name in enumerate(data.names):
+        for label in data.corrections[name].labels if name in data.corrections else ():
+            values = torch.from_numpy(data.known(video, label, rows))
+            if not values.isnan().all():
+                found[video, data.classes.index(label)] = values
+    return found
 
 
 def pseudo_label_round(
@@ -169,26 +236,55 @@ def pseudo_label_round(
     merging = with_suppression_of(proposals, config.postprocess)
     config = replace(config, postprocess=replace(merging, temperature=temperature) if merging.fuses else merging)
     columns: list[Column] = []
+    known = known_columns(videos.data, config.rows)
     model.train(config.noise)
     for maps in activation_maps(model, videos, snippets, group, noise if config.noise else None):
-        columns += label_columns(maps, proposals, config, videos.tags[maps.videos])
+        columns += label_columns(maps, proposals, config, videos.tags[maps.videos], known)
     model.eval()
     return collect(group.gather(columns))
 
 
-def label_columns(maps: Maps, proposals: ProposalConfig, config: PseudoLabelConfig, tags: Tensor) -> list[Column]:
-    """Activation maps of B videos to their columns of pseudo labels; ``tags`` is (B, K) bool."""
+def label_columns(
+    maps: Maps,
+    proposals: ProposalConfig,
+    config: PseudoLabelConfig,
+    tags: Tensor,
+    known: Mapping[tuple[int, int], Tensor] | None = None,
+) -> list[Column]:
+    """Activation maps of B videos to their columns of pseudo labels.
+
+    Parameters
+    ----------
+    maps : of the videos
+    proposals, config : how they become labels
+    tags : (B, K) bool
+    known : see :func:`known_columns`
+    """
     classes = maps.scores.shape[1] if config.background else tags.shape[1]
     wanted = None
     if config.only_tags:
         wanted = torch.nn.functional.pad(tags, (0, classes - tags.shape[1]), value=True)
     segments, keys = candidates(maps, proposals, classes, wanted)
+    segments, keys, fixed = _with_known(segments, keys, maps.videos, classes, known or {})
     row, column = keys // classes, keys % classes
-    solved, counts = snippet_labels(segments, maps.lengths[row], config.postprocess, config.preset, config.rows)
+    solved, counts = snippet_labels(segments, maps.lengths[row], config.postprocess, config.preset, config.rows, fixed)
     values = solved.labels.float().split(solved.offsets.diff().tolist())
     owner = torch.tensor(maps.videos, dtype=torch.int64)[row]
     facts = (solved.status, solved.residual, counts)
     return list(map(Column, owner.tolist(), column.tolist(), values, *(fact.tolist() for fact in facts)))
+
+
+def _with_known(
+    segments: Segments, keys: Tensor, videos: Sequence[int], classes: int, known: Mapping[tuple[int, int], Tensor]
+) -> tuple[Segments, Tensor, dict[int, Tensor]]:
+    """Groups of candidates, with an empty one where labels are known and nothing was found; known labels by group."""
+    rows = {video: row for row, video in enumerate(videos)}
+    wanted = {rows[video] * classes + label: values for (video, label), values in known.items() if video in rows}
+    sizes = dict.fromkeys(wanted, 0) | dict(zip(keys.tolist(), segments.offsets.diff().tolist(), strict=True))
+    every = sorted(sizes)
+    offsets = torch.tensor([0, *(sizes[key] for key in every)], dtype=torch.int64).cumsum(0)
+    by_group = {group: wanted[key] for group, key in enumerate(every) if key in wanted}
+    return replace(segments, offsets=offsets), torch.tensor(every, dtype=torch.int64), by_group
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,6 +329,7 @@ def label_videos(
     rows: str | None = None,
     only_tags: bool = False,
     snippets_per_second: float = SNIPPETS_PER_SECOND,
+    corrections: Mapping[str, Corrected] | None = None,
 ) -> list[VideoLabels]:
     """Snippet labels of each video: fusion of its proposals, then :func:`pyws.segments.linpro`, all videos at once.
 
@@ -245,6 +342,7 @@ def label_videos(
     preset, rows : of :func:`pyws.segments.linpro`
     only_tags : drop proposals of classes that are not among the video's tags
     snippets_per_second : a video has ``int(duration * snippets_per_second)`` snippets, at least one
+    corrections : what people said, which the labels obey, whatever the proposals say
 
     Raises
     ------
@@ -263,7 +361,8 @@ def label_videos(
     """
     if (postprocess.weigh_by, postprocess.ranking) != ("score", "score"):
         raise ValueError(f"label_videos: weigh_by and ranking must be 'score', got {postprocess}")
-    proposals = as_named_by(proposals, truth)
+    corrections = corrections or {}
+    proposals = with_names(as_named_by(proposals, truth), corrections)
     places = {name: index for index, name in enumerate(classes)}
     for label in proposals.labels:
         if label not in places:
@@ -284,8 +383,20 @@ def label_videos(
         proposals = proposals.where(tagged[proposals.video, proposals.label])
     _, segments, keys = group_instances(proposals, snippets_per_second)
     lengths = np.maximum(1, np.floor(truth.duration[in_truth] * snippets_per_second)).astype(np.int64)
-    owner, label_of = keys // len(proposals.labels), keys % len(proposals.labels)
-    solved, counts = snippet_labels(segments, torch.from_numpy(lengths[owner]), postprocess, preset, rows)
+    fixed = {
+        (video, proposals.labels.index(label)): torch.from_numpy(
+            corrections[name].known(label, (np.arange(lengths[video]) + 0.5) / snippets_per_second, rows or "sum")
+        )
+        for video, name in enumerate(proposals.videos)
+        for label in (corrections[name].labels if name in corrections else ())
+    }
+    width = len(proposals.labels)
+    segments, every, by_group = _with_known(
+        segments, torch.from_numpy(keys), range(len(proposals.videos)), width, fixed
+    )
+    keys = every.numpy()
+    owner, label_of = keys // width, keys % width
+    solved, counts = snippet_labels(segments, torch.from_numpy(lengths[owner]), postprocess, preset, rows, by_group)
     columns = np.array([places[label] for label in proposals.labels], dtype=np.int64)[label_of]
     answer = []
     bounds = np.searchsorted(owner, np.arange(len(proposals.videos) + 1))  # keys are sorted, and so are the owners
@@ -299,6 +410,13 @@ def label_videos(
         residual = float(solved.residual[groups].sum())
         answer.append(VideoLabels(name, labels, int(counts[groups].sum()), statuses, residual))
     return answer
+
+
+def with_names(proposals: Instances, corrections: Mapping[str, Corrected]) -> Instances:
+    """Proposals whose names have the videos and labels of corrections too."""
+    labels = dict.fromkeys((*proposals.labels, *(label for one in corrections.values() for label in one.labels)))
+    videos = dict.fromkeys((*proposals.videos, *corrections))
+    return replace(proposals, videos=tuple(videos), labels=tuple(labels))
 
 
 def write_labels(

@@ -57,7 +57,7 @@ class Trust:
         )
         by_class = agreement(ours, theirs, tags)
         there = ~np.isnan(by_class)
-        mean, crossed = float(by_class[there].mean()), conflict(ours)
+        mean, crossed = float(by_class[there].mean()) if there.any() else 1.0, conflict(ours)  # 1: nothing to doubt
         classes = {name: float(value) for name, value in zip(names, by_class, strict=True) if not np.isnan(value)}
         return cls(mean, crossed, classes, mean >= config.agreement and crossed <= config.conflict)
 

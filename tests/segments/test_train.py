@@ -191,7 +191,7 @@ def test_padded_batches_give_the_gradients_of_single_videos(backbone, data):
         for batch in by_length(range(len(videos)), data.lengths, size):
             features, mask = videos.batch(batch)
             videos_double = _Fixed(videos, features.double(), mask)
-            _, own, distribution = train.batch_losses(run, videos_double, batch, epoch=5)
+            _, own, distribution = train.batch_losses(run, videos_double, batch, 5, run.latest, run.previous)
             assert distribution.ne(0).any()
             (own.sum() + distribution.sum()).backward()
         gradients.append({name: weight.grad for name, weight in run.backbone.model.named_parameters()})
@@ -324,7 +324,7 @@ def test_what_a_backbone_is_trained_by(backbone, background, data):
     values = torch.zeros(int(data.lengths[2]))
     values[:4] = 0.5
     run.latest = PseudoLabels.of({(2, 0): values})
-    activations, _, loss = train.batch_losses(run, videos, [2], 5)
+    activations, _, loss = train.batch_losses(run, videos, [2], 5, run.latest, run.previous)
     goals = targets(Target(0), run.latest, None, [2], tuple(activations.logits[0][1].shape[1:]), background)
     assert goals[0, 4:, -1].tolist() == [0.5 * background] * (len(values) - 4)
     plain = distribution_loss(activations.logits, goals, torch.tensor([len(values)]))

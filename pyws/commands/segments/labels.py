@@ -25,6 +25,7 @@ def labels(
     only_tags: bool = False,
     snippets_per_second: float = SNIPPETS_PER_SECOND,
     plot: Path | None = None,
+    corrections: Path | None = None,
     shard: str | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
@@ -60,6 +61,8 @@ def labels(
         of the features that the labels are for
     plot
         folder of pictures to write, a timeline of labels and segments for each video that has any
+    corrections
+        what people said of the segments, corrections.json of pyws import: the labels obey it
     shard
         I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
         says which
@@ -72,23 +75,30 @@ def labels(
 
     from pyws.commands.parts import in_parts
     from pyws.data.annotations.activitynet import read_detections, read_truth
+    from pyws.data.annotations.corrections import read_corrections
+    from pyws.data.annotations.names import as_named_by
     from pyws.errors import DataError
     from pyws.files import file_sha256
     from pyws.segments import PostprocessConfig, label_videos
-    from pyws.segments.pseudo_labels import VideoLabels, save_labels
+    from pyws.segments.pseudo_labels import VideoLabels, save_labels, with_names
     from pyws.sharding import this_shard
 
     if out.suffix != ".safetensors":
         raise DataError(out, "labels are written as .safetensors")
     settings = {"method": method, "iou": iou, "temperature": temperature, "overlap": overlap, "preset": preset,
-                "rows": rows, "only_tags": only_tags, "snippets_per_second": snippets_per_second}  # fmt: skip
+                "rows": rows, "only_tags": only_tags, "snippets_per_second": snippets_per_second,
+                "corrections": str(corrections) if corrections else None}  # fmt: skip
     found, known = read_detections(proposals), read_truth(truth)
-    classes = sorted({*known.instances.labels, *(tag for tags in known.tags for tag in tags)})
+    said = read_corrections(corrections) if corrections else {}
+    found = with_names(as_named_by(found, known), said)
+    fixed = {label for one in said.values() for label in one.labels}
+    classes = sorted({*known.instances.labels, *(tag for tags in known.tags for tag in tags), *fixed})
     config = PostprocessConfig(method, temperature, iou, overlap)
 
     def work(names: Sequence[str]) -> dict[str, Any]:
         chosen = found if len(names) == len(found.videos) else found.of_videos(names)
-        videos = label_videos(chosen, known, classes, config, preset, rows, only_tags, snippets_per_second)
+        mine = {name: said[name] for name in names if name in said}
+        videos = label_videos(chosen, known, classes, config, preset, rows, only_tags, snippets_per_second, mine)
         return {one.video: one.document() for one in videos}
 
     def write(videos: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,6 +115,8 @@ def labels(
     part = this_shard(shard)
     sizes = np.bincount(found.video, minlength=len(found.videos)).tolist()
     inputs = {"proposals": file_sha256(proposals), "truth": file_sha256(truth)}
+    if corrections:
+        inputs["corrections"] = file_sha256(corrections)
     parameters = {"stage": "segments labels", **inputs, **settings}
     units = dict(zip(found.videos, sizes, strict=True))
     report = in_parts(out, part, parameters, units, work, write, common)

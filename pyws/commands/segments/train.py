@@ -43,7 +43,8 @@ def train(
     Parameters
     ----------
     data
-        folder of features with tags, any layout that `pyws data check` knows
+        folder of features with tags, any layout that `pyws data check` knows; corrections.json in it, which pyws
+        import writes, is obeyed by tags and pseudo labels
     out
         folder to write: last.safetensors, best.safetensors, history.jsonl, labels, report.html
     backbone
@@ -105,6 +106,9 @@ def train(
         if not group.first:
             common = replace(common, quiet=True)
         say_skipped(common, videos, held_out)
+        corrected = [name for name in videos.names if name in videos.corrections]
+        if corrected:
+            common.say(f"{len(corrected)} videos are corrected by people, such as {corrected[0]}")
         common.say(sentence(config, optim_of(backbone, config), videos.width, len(videos)))
         run = run_training(backbone, config, videos, held_out, out, device, group, tensorboard, quiet)
         if group.first:

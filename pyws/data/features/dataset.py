@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from pyws.data.annotations.activitynet import Truth
+from pyws.data.annotations.corrections import CORRECTIONS, Corrected, read_corrections
 from pyws.data.features.doubts import doubts_of, look_transposed
 from pyws.data.features.files import times_of
 from pyws.data.features.layouts import list_features
@@ -44,6 +46,7 @@ class FeatureSet:
     stored : where the features lie
     durations : (videos,) seconds, where features were rescaled; ``rates`` follow from them
     doubts : what is assumed, was not read or looks wrong, a sentence each
+    corrections : what people said of segments, by video; ``tags`` follow it
     """
 
     names: tuple[str, ...]
@@ -59,6 +62,7 @@ class FeatureSet:
     stored: tuple[Stored, ...] = field(default=(), repr=False)
     durations: np.ndarray | None = None
     doubts: tuple[str, ...] = ()
+    corrections: Mapping[str, Corrected] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -103,6 +107,14 @@ class FeatureSet:
                 seconds[rows] = own.seconds(places[rows])
         return seconds
 
+    def known(self, video: int, label: str, rows: str = "sum") -> np.ndarray:
+        """(L,) snippet labels of a video that people fixed, NaN where nothing is; see :class:`Corrected`."""
+        length = int(self.lengths[video])
+        one = self.corrections.get(self.names[video])
+        if one is None:
+            return np.full(length, np.nan)
+        return one.known(label, self.seconds(np.full(length, video), np.arange(length) + 0.5), rows)
+
     def choose(self, videos: np.ndarray) -> FeatureSet:
         """Some of the videos by index, in that order; classes and truth stay those of the whole data set."""
         names, stored = (tuple(rows[video] for video in videos.tolist()) for rows in (self.names, self.stored))
@@ -142,6 +154,9 @@ def open_features(
     need_tags : a video without tags cannot be used (training)
     annotations : see :func:`pyws.data.features.layouts.list_features`
 
+    ``corrections.json`` of the folder, which ``pyws import`` writes, changes tags: a label that people saw is a tag,
+    one that they saw nowhere is none.
+
     Raises
     ------
     DataError : no known layout, an unknown subset, no usable video, and with "error" the first video that has no
@@ -176,7 +191,7 @@ def open_features(
     if not good:
         rule = f"must have a usable video, got {len(chosen)} of which none is"
         raise DataError(listing.where, rule + (f", such as {problems[0]}" if problems else ""))
-    return FeatureSet(
+    found = FeatureSet(
         tuple(listing.videos[index] for index in good),
         listing.classes,
         tag_matrix(listing, good),
@@ -190,7 +205,29 @@ def open_features(
         tuple(listing.stored[listing.videos[index]] for index in good),
         listing.durations[good] if listing.rescaled else None,
         tuple(doubts_of(listing, {index: shapes[index] for index in good})),
+        read_corrections(source) if os.path.isdir(source) else {},
     )
+    return _corrected(found, listing.where, need_tags) if found.corrections else found
+
+
+def _corrected(data: FeatureSet, where: Path, need_tags: bool) -> FeatureSet:
+    """With the tags that people's corrections say; videos that they leave none are left out where tags are needed."""
+    tags = data.tags.copy()
+    for video, name in enumerate(data.names):
+        for label in data.corrections[name].labels if name in data.corrections else ():
+            if label not in data.classes:
+                raise DataError(where / CORRECTIONS, f"video {name!r}: label must be a class, got {label!r}")
+            known = data.known(video, label)
+            column = data.classes.index(label)
+            tags[video, column] = (known > 0).any() or (tags[video, column] and np.isnan(known).any())
+    bare = ~tags.any(axis=1) & data.tags.any(axis=1)
+    data = replace(data, tags=tags)
+    if not need_tags or not bare.any():
+        return data
+    if bare.all():
+        raise DataError(where / CORRECTIONS, "leaves no video a tag")
+    gone = [Problem(data.names[video], "shows none of its tags, people say") for video in np.flatnonzero(bare)]
+    return replace(data, skipped=(*data.skipped, *gone)).choose(np.flatnonzero(~bare))
 
 
 def _usual_rate(listing: Listing, videos: Sequence[int]) -> float:

@@ -22,6 +22,7 @@ from pyws.checkpoint import (
     read_latest,
     write_checkpoint,
 )
+from pyws.data.annotations.corrections import corrections_document
 from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
@@ -185,7 +186,10 @@ class RunFolder:
 
     def _parameters(self, run: Run) -> dict[str, Any]:
         """What another run must agree in to go on with this one."""
-        digest = sha256(json.dumps([self.data.names, self.data.lengths.tolist(), self.data.width]).encode())
+        identity: list[Any] = [self.data.names, self.data.lengths.tolist(), self.data.width]
+        if self.data.corrections:
+            identity.append(corrections_document(self.data.corrections))
+        digest = sha256(json.dumps(identity).encode())
         return {
             **run.backbone.facts(),
             "config": asdict(run.config),

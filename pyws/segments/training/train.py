@@ -19,7 +19,7 @@ from pyws.progress import track
 from pyws.segments.backbones import build_backbone
 from pyws.segments.config import BackboneOverrides, TrainConfig
 from pyws.segments.detection.inference import average_map, detect
-from pyws.segments.pseudo_labels import PseudoLabels, pseudo_label_round
+from pyws.segments.pseudo_labels import PseudoLabels, known_columns, pseudo_label_round
 from pyws.segments.training.batches import Videos, by_length, noise_seeds, steps
 from pyws.segments.training.distribution_loss import distribution_loss, targets
 from pyws.segments.training.fitting import fitted
@@ -156,7 +156,12 @@ def measure_trust(
         found = label_round(half, others, epoch, temperature, group)
         for place, video in enumerate(unseen.tolist()):
             columns |= {(video, label): values for label, values in found.columns(place)}
-    return Trust.of(labels, PseudoLabels.of(columns), data.tags, data.lengths.tolist(), data.classes, config.trust)
+    known = known_columns(data, config.pseudo_labels.rows)  # people's labels say nothing about the network's
+    tags = data.tags.copy()
+    for pair in known:
+        tags[pair] = False
+    ours, theirs = (found.of_pairs(known, kept=False) for found in (labels, PseudoLabels.of(columns)))
+    return Trust.of(ours, theirs, tags, data.lengths.tolist(), data.classes, config.trust)
 
 
 def train_epoch(run: Run, videos: Videos, epoch: int, group: Group) -> Record:
@@ -166,12 +171,13 @@ def train_epoch(run: Run, videos: Videos, epoch: int, group: Group) -> Record:
     for settings in run.optimizer.param_groups:
         settings["lr"] = run.lr * config.schedule.rate(epoch)
     losses = torch.zeros(2, dtype=torch.float64, device=videos.device)
+    labels = trusted_labels(run, videos)
     for order in steps(config.seed, epoch, len(videos), run.batch):
         run.optimizer.zero_grad()
         memories: list[Memory] = []
         mine = sorted(order.tolist(), key=lambda video: (-videos.data.lengths[video], video))[group.rank :: group.world]
         for batch in by_length(mine, videos.data.lengths, config.batch_snippets):
-            activations, own, distribution = batch_losses(run, videos, batch, epoch)
+            activations, own, distribution = batch_losses(run, videos, batch, epoch, *labels)
             (own.sum() + distribution.sum()).backward()
             losses += torch.stack([own.detach().sum(), distribution.detach().sum()])
             memories += model.memories(activations, torch.tensor(batch), videos.tags[batch])
@@ -186,18 +192,33 @@ def train_epoch(run: Run, videos: Videos, epoch: int, group: Group) -> Record:
     return {"loss": own_mean, "distribution_loss": distribution_mean}
 
 
-def batch_losses(run: Run, videos: Videos, batch: list[int], epoch: int) -> tuple[Activations, Tensor, Tensor]:
-    """Activations of a batch, (B,) losses of the backbone and (B,) weighted distribution losses."""
+def trusted_labels(run: Run, videos: Videos) -> tuple[PseudoLabels | None, PseudoLabels | None]:
+    """The last two rounds as they are trained on: where they are not to be trusted, what people fixed in the last."""
+    if run.latest is None or run.uses_labels:
+        return run.latest, run.previous
+    known = known_columns(videos.data, run.config.pseudo_labels.rows)
+    return (run.latest.of_pairs(known) if known else None), None
+
+
+def batch_losses(
+    run: Run, videos: Videos, batch: list[int], epoch: int, latest: PseudoLabels | None, previous: PseudoLabels | None
+) -> tuple[Activations, Tensor, Tensor]:
+    """Activations of a batch, (B,) losses of the backbone and (B,) weighted distribution losses.
+
+    Parameters
+    ----------
+    latest, previous : pseudo labels of the training set, see :func:`trusted_labels`
+    """
     config, model = run.config, run.backbone.model
     features, mask = videos.batch(batch)
     seeds, tags = noise_seeds(config.seed, epoch, batch), videos.tags[batch].to(videos.device)
     activations, own = model.loss(features, mask, tags, run.backbone_epoch(epoch), seeds)
     goal = config.schedule.target(epoch)
-    if goal is None or run.latest is None or not run.uses_labels:
+    if goal is None or latest is None:
         return activations, own, torch.zeros_like(own)
     shape = activations.logits[0][1].shape
     overrides = run.backbone.overrides
-    goals = targets(goal, run.latest, run.previous, batch, (shape[1], shape[2]), overrides.background).to(own)
+    goals = targets(goal, latest, previous, batch, (shape[1], shape[2]), overrides.background).to(own)
     loss = distribution_loss(activations.logits, goals, mask.sum(1), config.log_floor)
     return activations, own, overrides.loss_weight * config.schedule.loss_weight(epoch) * loss
 
