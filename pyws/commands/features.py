@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, of_shard
 
 
 def features(
@@ -26,6 +26,7 @@ def features(
     decoders: int = 2,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     on_error: Literal["error", "skip"] = "error",
+    shard: str | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Snippet features of videos by a pretrained network. An interrupted run is continued by the same command.
@@ -66,6 +67,9 @@ def features(
         auto: bfloat16 where the device computes it natively, else float32.
     on_error
         What an unreadable video does: stop the run, or be noted in the manifest and skipped.
+    shard
+        I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
+        says which.
     common
         Options of every command.
 
@@ -74,6 +78,7 @@ def features(
     pyws features videos -o features --network r3d_18
     pyws features videos -o features --network i3d --weights i3d_rgb.pt --fps 25 --window 16 --stride 16
     """
+    import torch
     from rich.table import Table
 
     from pyws.data.video.sources import find_videos
@@ -81,12 +86,14 @@ def features(
     from pyws.segments.snippets.extraction import extract
     from pyws.segments.snippets.network import SnippetNetwork
     from pyws.segments.snippets.windows import Sampling, default_sampling
+    from pyws.sharding import this_shard
 
     if not videos:
         raise ValueError("VIDEOS: at least one video file, folder of frames or folder of these is needed")
     if batch < 1 or decoders < 1:
         raise ValueError(f"--batch, --decoders: must be >= 1, got {batch} and {decoders}")
     found = find_videos(videos)
+    torch.manual_seed(common.seed)  # of random weights, which all shards must share
     classifier = load_classifier(network, weights, labels)
     if weights == "random":
         common.say("random weights: the features say nothing about the videos")
@@ -100,10 +107,11 @@ def features(
         f"{network}, {given.precision}: {sampling.window} frames at {sampling.fps:g} a second every "
         f"{sampling.stride / sampling.fps:.3f} s, {sampling.rate:g} snippets a second"
     )
-    manifest = extract(given, sampling, found, out, folder_fps, batch, decoders, scores, on_error, quiet)
+    part = this_shard(shard)
+    manifest = extract(given, sampling, found, out, folder_fps, batch, decoders, scores, on_error, quiet, part)
     table = Table("video", "snippets", "from", "to")
     for name, one in manifest["videos"].items():
         row = [str(one["snippets"]), f"{one['start']:.2f} s", f"{one['end']:.2f} s"] if "error" not in one else []
         table.add_row(name, *(row or [one["error"]]))
     common.say(table)
-    return manifest
+    return of_shard(manifest, part, manifest.get("missing", ()), "shard" not in manifest, common)

@@ -93,12 +93,16 @@ def label(
     from pyws.commands.label.stages import Job, Networks
     from pyws.run_manifest import MANIFEST, open_run, read_manifest
     from pyws.segments.snippets.windows import Sampling
+    from pyws.sharding import this_shard
 
     for name, value, least in (
         ("mask-frames", mask_frames, 1), ("versions", versions, 0), ("every", every, 1), ("epochs", epochs, 1)
     ):  # fmt: skip
         if value < least:
             raise ValueError(f"--{name}: must be >= {least}, got {value}")
+    if not this_shard().whole:
+        raise ValueError("torchrun or Slurm started several processes, but pyws label is one: run its stages, such as"
+                         " pyws features and pyws masks init, which part their videos")  # fmt: skip
     minutes = minutes_of(budget) if budget is not None else None
     networks = Networks(network, weights, network_labels, classifier, classifier_weights, classifier_labels)
     wanted = Choices(Sampling(1, 1, 1), epochs, mask_frames, versions, MASK_EPOCHS, every)

@@ -136,7 +136,7 @@ def make_features(job: Job, choices: Choices) -> dict[str, Any]:
     found = features(
         tuple(mine), job.out / "features", nets.network, nets.weights, nets.network_labels, fps=given.fps,
         window=given.window, stride=given.stride, folder_fps=job.folder_fps, scores=True, on_error=job.on_error,
-        common=job.common,
+        shard="1/1", common=job.common,
     )  # fmt: skip
     whole = {video: tags for video, tags in mine.items() if "error" not in found["videos"][name_of(video)]}
     _write_table(job.out / "features/tags.csv", {name_of(video): tags for video, tags in whole.items()}, "tagged")
@@ -175,7 +175,9 @@ def _learned(job: Job, epochs: int) -> dict[str, Any]:
     data, run, common = job.out / "features", job.out / "segments/run", job.common
     trained = train(data, run, subset="tagged", epochs=epochs, common=common)
     detections = job.out / "segments/detections.json"
-    found = predict(data, run / "last.safetensors", detections, subset="tagged", only_tags=True, common=common)
+    found = predict(
+        data, run / "last.safetensors", detections, subset="tagged", only_tags=True, shard="1/1", common=common
+    )
     return {"train": trained, "predict": found}
 
 
@@ -226,7 +228,7 @@ def first_masks(job: Job, choices: Choices) -> dict[str, Any]:
     return init(
         tuple(mine), job.out / "masks/first", nets.classifier, nets.classifier_weights,
         tags=job.out / "masks/tags.csv", labels=nets.classifier_labels, on_error=job.on_error, config=config,
-        common=job.common,
+        shard="1/1", common=job.common,
     )  # fmt: skip
 
 
@@ -276,7 +278,7 @@ def predicted_masks(job: Job, choices: Choices) -> dict[str, Any]:
     folder = job.out / "masks"
     return predict(
         folder / "run", tuple(mine), folder / "predicted", folder / "tags.csv", every=choices.every, refine=True,
-        on_error=job.on_error, common=job.common,
+        on_error=job.on_error, shard="1/1", common=job.common,
     )  # fmt: skip
 
 

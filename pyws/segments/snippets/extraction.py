@@ -16,10 +16,11 @@ from pyws.data.features.listing import checked_name
 from pyws.data.video.sampled import SampledVideo
 from pyws.data.video.sources import name_of
 from pyws.errors import DataError
-from pyws.files import file_sha256, only_writer, write_json
+from pyws.files import file_sha256, only_writer, read_json, run_entries, write_json
 from pyws.progress import track
 from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import Sampling, WindowReader, source_of
+from pyws.sharding import WHOLE, Shard, size_of_video
 
 FORMAT = "pyws features 1"
 
@@ -35,6 +36,7 @@ def extract(
     scores: bool = False,
     on_error: str = "error",
     quiet: bool = True,
+    shard: Shard = WHOLE,
 ) -> dict[str, Any]:
     """Write ``out/features/VIDEO.safetensors`` for each video, and ``out/manifest.json``.
 
@@ -52,10 +54,12 @@ def extract(
     decoders : videos that are decoded at once
     scores : keep the scores of the classes too
     on_error : "error" stops at the first bad video, "skip" notes it and goes on
+    shard : which of the videos this process sees
 
     Returns
     -------
-    The manifest: settings, and of each video its snippets and seconds, or its error.
+    The manifest: settings, and of each video its snippets and seconds, or its error. Where other shards are not done,
+    also ``shard`` and ``missing``, the names of their videos.
 
     Raises
     ------
@@ -68,28 +72,52 @@ def extract(
             raise DataError(other, f"has the name of {path}, and so would their features; rename one")
     made = _settings(network, sampling, scores)
     found: dict[str, dict[str, Any]] = {}
-    manifest = {"format": FORMAT, **made, "videos": found}
-    with only_writer(out):
-        try:
-            jobs = _ahead(
-                network, sampling, list(zip(names, videos, strict=True)), out, made, folder_fps, batch, decoders
-            )
-            for name, path, reader in track(jobs, "features", total=len(videos), quiet=quiet):
-                try:
-                    found[name] = _of_video(network, sampling, path, reader, out, name, made, scores)
-                except DataError as error:
-                    if on_error == "error":
-                        raise
-                    found[name] = {"error": str(error)}
-                    (out / "features" / f"{name}.safetensors").unlink(missing_ok=True)
-        finally:
+    manifest: dict[str, Any] = {"format": FORMAT, **made}
+    ended = False
+
+    def leave(last: bool) -> None:
+        nonlocal ended
+        everything = found if shard.whole else _earlier(out, made) | run_entries(out)
+        manifest["videos"] = {name: everything[name] for name in names if name in everything}
+        ended = last
+        if last:
             write_json(out / "manifest.json", manifest)
-    whole = [one for one in found.values() if "error" not in one]
-    if not whole:
-        raise DataError(out, f"no video could be read, such as {next(iter(found.values()))['error']}")
-    about = {"snippets_per_second": sampling.rate, "description": f"{made['network']}, {len(whole)} videos"}
-    write_json(out / "dataset.json", about)
+
+    mine = shard.share(names, lambda name: size_of_video(named[name]))
+    with only_writer(out, shard, leaving=leave) as writer:
+        jobs = _ahead(network, sampling, [(name, named[name]) for name in mine], out, made, folder_fps, batch, decoders)
+        for name, path, reader in track(jobs, "features", total=len(mine), quiet=quiet):
+            try:
+                found[name] = _of_video(network, sampling, path, reader, out, name, made, scores)
+            except DataError as error:
+                if on_error == "error":
+                    raise
+                found[name] = {"error": str(error)}
+                (out / "features" / f"{name}.safetensors").unlink(missing_ok=True)
+            writer.append(name, found[name])
+    missing = [name for name in names if name not in manifest["videos"]]
+    if missing or not ended:
+        return {**manifest, "shard": str(shard), "missing": missing}
+    _describe(out, manifest, sampling)
     return manifest
+
+
+def _earlier(out: Path, made: dict[str, Any]) -> dict[str, Any]:
+    """What shards that ended before any other came have written of features made so."""
+    path = out / "manifest.json"
+    before = read_json(path) if path.is_file() else {}
+    same = isinstance(before, dict) and {**before, "videos": {}} == {"format": FORMAT, **made, "videos": {}}
+    return dict(before["videos"]) if same else {}
+
+
+def _describe(out: Path, manifest: dict[str, Any], sampling: Sampling) -> None:
+    """Write what the data set is, once all videos are there."""
+    found = manifest["videos"].values()
+    whole = sum("error" not in one for one in found)
+    if not whole:
+        raise DataError(out, f"no video could be read, such as {next(iter(found))['error']}")
+    about = {"snippets_per_second": sampling.rate, "description": f"{manifest['network']}, {whole} videos"}
+    write_json(out / "dataset.json", about)
 
 
 def _settings(network: SnippetNetwork, sampling: Sampling, scores: bool) -> dict[str, Any]:
