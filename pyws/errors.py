@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
+from typing import Any
 
 
 class PywsError(Exception):
@@ -29,6 +32,27 @@ class DataError(PywsError, ValueError):
         super().__init__(f"{path}: {rule}")
         self.path = path
         self.rule = rule
+
+
+@contextmanager
+def named_as(**files: Any) -> Iterator[None]:
+    """Errors of what a function calls ``ground_truth`` ("ground truth") and the like name the file that it came from.
+
+    Examples
+    --------
+    >>> with named_as(ground_truth="truth.json"):
+    ...     raise DataError("ground truth", "subset must be one of test, got 'val'")
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: truth.json: subset must be one of test, got 'val'
+    """
+    try:
+        yield
+    except DataError as error:
+        name = str(error.path).replace(" ", "_")
+        if not isinstance(files.get(name), (str, PathLike)):
+            raise
+        raise DataError(files[name], error.rule) from error
 
 
 class WriteError(PywsError, OSError):

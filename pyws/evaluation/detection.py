@@ -397,6 +397,17 @@ def _hints(matched: MatchedDetections, known: Truth) -> Iterator[str]:
     rows, rules = matched.counted, matched.rules
     if not len(rows):
         yield "there are no predictions in the evaluated videos"
+    yield from look_like_frames(rows, known)
+    if rules.duplicates == "kept":
+        wanted = _evaluated(known, rules)
+        again = len(wanted) - len(_without_duplicates(wanted))
+        if again:
+            yield f"{again} annotations are there twice and count twice; duplicates=dropped counts them once"
+
+
+def look_like_frames(rows: Instances, known: Truth) -> Iterator[str]:
+    """A sentence where most segments begin after their video ends."""
+    rows = as_named_by(rows, known)
     length = dict(zip(known.instances.videos, known.duration.tolist(), strict=True))
     beyond = rows.start >= np.array([length.get(name, np.nan) for name in rows.videos])[rows.video]
     if 2 * np.count_nonzero(beyond) > len(rows):
@@ -404,11 +415,6 @@ def _hints(matched: MatchedDetections, known: Truth) -> Iterator[str]:
             f"{np.count_nonzero(beyond)} of {len(rows)} predictions begin after their video ends: segments must be in"
             " seconds, these look like frames or snippets"
         )
-    if rules.duplicates == "kept":
-        wanted = _evaluated(known, rules)
-        again = len(wanted) - len(_without_duplicates(wanted))
-        if again:
-            yield f"{again} annotations are there twice and count twice; duplicates=dropped counts them once"
 
 
 def _on_snippets(rows: Instances, rounding: Any, snippets_per_second: float) -> Instances:

@@ -27,7 +27,8 @@ PROPOSALS = {
             {"label": "a", "score": 0.5, "segment": [16.0, 19.2]},
         ],
         "v2": [],
-    }
+    },
+    "external_data": {"snippets_per_second": 1.5625},
 }
 TRUTH = {
     "database": {
@@ -189,10 +190,47 @@ def test_evaluate_prints_what_it_computed(files, capsys):
 
 
 def test_evaluate_lists_ignored_videos(files, capsys):
-    proposals = {"results": {**PROPOSALS["results"], "elsewhere": PROPOSALS["results"]["v1"]}}
+    proposals = PROPOSALS | {"results": {**PROPOSALS["results"], "elsewhere": PROPOSALS["results"]["v1"]}}
     (files / "proposals.json").write_text(json.dumps(proposals))
     report = document(capsys, "segments", "evaluate", files / "proposals.json", files / "truth.json")
     assert report["ignored_videos"] == ["elsewhere"]
+
+
+COMMANDS = {
+    "fuse": ("fuse", "proposals.json", "out.json"),
+    "labels": ("labels", "proposals.json", "truth.json", "out.safetensors"),
+    "evaluate": ("evaluate", "proposals.json", "truth.json"),
+    "compare": ("compare", "proposals.json", "truth.json", "study", "--ious", "0.5", "--temperatures", "0.1"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_assumed_rate_is_said_once(name, files, monkeypatch, capsys):
+    """Unless the option or the proposals say a rate; the rate that is noted is the one that is used."""
+    monkeypatch.chdir(files)
+    words = ("segments", *COMMANDS[name], "--quiet")
+    assert "ASSUMED" not in run(capsys, *words)[2]
+    (files / "proposals.json").write_text(json.dumps({"results": PROPOSALS["results"]}))
+    assert run(capsys, *words)[2].count("warning: nothing says how many snippets a second has: 1.5625 is ASSUMED") == 1
+    assert "ASSUMED" not in run(capsys, *words, "--snippets-per-second", 2)[2]
+
+
+def test_the_rate_that_proposals_note_is_used(files, capsys):
+    note = {"external_data": {"snippets_per_second": 3}}
+    (files / "proposals.json").write_text(json.dumps(PROPOSALS | note))
+    report = document(capsys, "segments", "labels", files / "proposals.json", files / "truth.json",
+                      files / "labels.safetensors")  # fmt: skip
+    assert report["videos"]["v1"]["snippets"] == 96
+    assert "ASSUMED" not in run(capsys, "segments", "evaluate", files / "proposals.json", files / "truth.json",
+                                "--protocol", "activitynet", "--subset", "test")[2]  # fmt: skip
+
+
+def test_segments_in_frames_are_said(files, capsys):
+    entries = [{"label": "a", "score": 1, "segment": [90, 120]}, {"label": "a", "score": 1, "segment": [99, 120]}]
+    (files / "proposals.json").write_text(json.dumps({**PROPOSALS, "results": {"v1": entries}}))
+    _, _, err = run(capsys, "segments", "labels", files / "proposals.json", files / "truth.json",
+                    files / "labels.safetensors")  # fmt: skip
+    assert "warning: 2 of 2 predictions begin after their video ends: segments must be in seconds" in err
 
 
 def test_convert(shared, tmp_path, capsys):
@@ -209,16 +247,16 @@ def test_released_numbers_through_the_commands(shared, tmp_path, capsys):
     truth, out = tmp_path / "thumos14.json", tmp_path / "out.json"
     document(capsys, "data", "convert", shared / "data/thumos_gt/Thumos14reduced-Annotations", truth)
     for name, options in (("none", ("none",)), ("nms0.5", ("nms", "--iou", "0.5", "--overlap", "own"))):
-        document(capsys, "segments", "fuse", proposals, out, "--method", *options)
+        document(capsys, "segments", "fuse", proposals, out, "--snippets-per-second", 1.5625, "--method", *options)
         report = document(capsys, "segments", "evaluate", out, truth, "--subset", "validation")
         assert report["counts"]["predictions"] == golden[name]["predictions"]
         assert report["mAP"] == pytest.approx(golden[name]["mAP"], abs=1e-6)
-    document(capsys, "segments", "fuse", proposals, out, "--overlap", "own")
+    document(capsys, "segments", "fuse", proposals, out, "--snippets-per-second", 1.5625, "--overlap", "own")
     assert len(read_detections(out)) == golden["fused_own0.25_T0.2"]["predictions"]
 
 
 def broken(name, **contents):
-    document = json.loads(json.dumps(contents))
+    document = json.loads(json.dumps(PROPOSALS | contents if name == "proposals.json" else contents))
     return lambda folder: (folder / name).write_text(json.dumps(document))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.data.features.listing import SNIPPETS_PER_SECOND
+from pyws.commands.segments.feature_sets import rate_of
 from pyws.files import write_json
 from pyws.progress import track
 
@@ -52,7 +52,7 @@ def compare(
     ious: tuple[float, ...] = (0.1, 0.25, 0.4, 0.5, 0.6),
     temperatures: tuple[float, ...] = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0),
     overlap: Literal["iou", "own"] = "iou",
-    snippets_per_second: float = SNIPPETS_PER_SECOND,
+    snippets_per_second: float | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Compare what suppression and fusion make of the same proposals; settings are chosen on one half of the videos.
@@ -81,21 +81,24 @@ def compare(
     overlap
         iou, or own (the released rule)
     snippets_per_second
-        of the features the proposals come from
+        of the features the proposals come from; if not given what the proposals note, or 1.5625, which is said
 
     Examples
     --------
     pyws segments compare proposals.json truth.json study --subset validation
     """
-    from pyws.data.annotations.activitynet import read_detections, read_truth
+    from pyws.data.annotations.activitynet import read_noted_detections, read_truth
+    from pyws.errors import named_as
     from pyws.evaluation.detection import rules_of
 
-    rules = rules_of(protocol, tious, subset, snippets_per_second=snippets_per_second)
-    halved = halve(read_truth(truth), rules.subset, common.seed)
-    found = read_detections(proposals)
+    found, note = read_noted_detections(proposals)
+    rate = rate_of(snippets_per_second, note)
+    rules = rules_of(protocol, tious, subset, snippets_per_second=rate)
+    with named_as(ground_truth=truth):
+        halved = halve(read_truth(truth), rules.subset, common.seed)
     settings = list(settings_to_try(ious, temperatures, overlap))
     trials = [
-        run_trial(found, halved, family, options, protocol, rules.tious, snippets_per_second)
+        run_trial(found, halved, family, options, protocol, rules.tious, rate)
         for family, options in track(settings, "settings", quiet=common.quiet or common.json)
     ]
     rows = [chosen(trials, family) for family in dict.fromkeys(trial.family for trial in trials)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.data.features.listing import SNIPPETS_PER_SECOND
+from pyws.commands.segments.feature_sets import rate_of
 
 if TYPE_CHECKING:
     from pyws.evaluation import DetectionScores
@@ -27,7 +27,7 @@ def evaluate(
     tious: tuple[float, ...] | None = None,
     ambiguous: Path | None = None,
     missing_class: Literal["zero", "released"] = "zero",
-    snippets_per_second: float = SNIPPETS_PER_SECOND,
+    snippets_per_second: float | None = None,
     foreign: Literal["ignored", "wrong"] = "ignored",
     duplicates: Literal["kept", "dropped"] = "kept",
     explain: tuple[str, ...] = (),
@@ -55,7 +55,7 @@ def evaluate(
     missing_class
         AP 0 for a class without predictions, or as released every mAP 0
     snippets_per_second
-        of thumos14 and wtalc
+        of thumos14 and wtalc; if not given what the predictions note, or 1.5625, which is said
     foreign
         predictions in videos that are not evaluated: ignored, or wrong as in the official ActivityNet code
     duplicates
@@ -71,10 +71,17 @@ def evaluate(
     --------
     pyws segments evaluate detections.json truth.json --protocol thumos14 --subset test
     """
+    from pyws.data.annotations.activitynet import read_noted_detections
+    from pyws.data.features.listing import SNIPPETS_PER_SECOND
+    from pyws.errors import named_as
     from pyws.evaluation import detection_map
+    from pyws.evaluation.detection import PROTOCOLS
 
-    scores = detection_map(predictions, truth, protocol, tious, subset, ambiguous, missing_class, snippets_per_second,
-                           foreign, duplicates)  # fmt: skip
+    found, note = read_noted_detections(predictions)
+    rate = rate_of(snippets_per_second, note) if PROTOCOLS[protocol].grid else SNIPPETS_PER_SECOND
+    with named_as(ground_truth=truth, predictions=predictions):
+        scores = detection_map(found, truth, protocol, tious, subset, ambiguous, missing_class, rate, foreign,
+                               duplicates)  # fmt: skip
     common.say(_table(scores))
     for name, rule in scores.rules.items():
         common.say(f"{name}: {rule}")
@@ -89,9 +96,9 @@ def evaluate(
         from pyws.evaluation.detection import rules_of
 
         other, other_protocol, other_missing = _other(explain, protocol, missing_class)
-        this_rules = rules_of(protocol, tious, subset, missing_class, snippets_per_second, foreign, duplicates)
-        rules = rules_of(other_protocol, tious, subset, other_missing, snippets_per_second, foreign, duplicates)
-        why = explain_difference(truth, predictions, this_rules, other, rules, ambiguous)
+        this_rules = rules_of(protocol, tious, subset, missing_class, rate, foreign, duplicates)
+        rules = rules_of(other_protocol, tious, subset, other_missing, rate, foreign, duplicates)
+        why = explain_difference(truth, found, this_rules, other, rules, ambiguous)
         for table in _explanation(why):
             common.say(table)
         document["explanation"] = why.to_dict()
@@ -99,8 +106,8 @@ def evaluate(
         from pyws.evaluation.detection import rules_of
         from pyws.evaluation.diagnosis import diagnose as find_errors
 
-        these = rules_of(protocol, tious, subset, missing_class, snippets_per_second, foreign, duplicates)
-        errors = find_errors(truth, predictions, these, diagnose, ambiguous)
+        these = rules_of(protocol, tious, subset, missing_class, rate, foreign, duplicates)
+        errors = find_errors(truth, found, these, diagnose, ambiguous)
         for table in _diagnosis(errors):
             common.say(table)
         document["diagnosis"] = errors.to_dict()

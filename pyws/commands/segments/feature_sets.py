@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyws.commands.common import Common
 
@@ -37,6 +38,20 @@ def say_doubts(doubts: Iterable[str]) -> None:
     """Warnings of a data set, each once, on standard error, also where nothing else is said."""
     for doubt in dict.fromkeys(doubts):
         print(f"warning: {doubt}", file=sys.stderr)
+
+
+def rate_of(given: float | None, note: Mapping[str, Any] = MappingProxyType({})) -> float:
+    """Snippets a second: as given, as a file of detections notes it, or else those of the literature, which is said."""
+    from pyws.data.features.listing import SNIPPETS_PER_SECOND
+
+    noted = note.get("snippets_per_second")
+    if given is not None:
+        return given
+    if isinstance(noted, (int, float)) and 0 < noted < float("inf"):
+        return float(noted)
+    say_doubts([f"nothing says how many snippets a second has: {SNIPPETS_PER_SECOND:g} is ASSUMED (25 frames a second,"
+                " 16 a snippet); --snippets-per-second says another"])  # fmt: skip
+    return SNIPPETS_PER_SECOND
 
 
 def say_skipped(common: Common, *sets: FeatureSet | None) -> None:

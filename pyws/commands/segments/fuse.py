@@ -9,8 +9,8 @@ from typing import Any
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
+from pyws.commands.segments.feature_sets import rate_of
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
-from pyws.data.features.listing import SNIPPETS_PER_SECOND
 
 
 def fuse(
@@ -18,7 +18,7 @@ def fuse(
     out: Positional[Path],
     postprocessing: PostprocessingOptions = Postprocessing(),  # noqa: B008
     sign_weights: bool = False,
-    snippets_per_second: float = SNIPPETS_PER_SECOND,
+    snippets_per_second: float | None = None,
     shard: str | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def fuse(
     sign_weights
         of gaussian: divide by the signed weights, as the released code does
     snippets_per_second
-        the grid on which proposals overlap
+        the grid on which proposals overlap; if not given what the proposals note, or 1.5625, which is said
     shard
         I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
         says which
@@ -47,18 +47,19 @@ def fuse(
     import numpy as np
 
     from pyws.commands.parts import in_parts
-    from pyws.data.annotations.activitynet import read_detections, results_of, write_results
+    from pyws.data.annotations.activitynet import read_noted_detections, results_of, write_results
     from pyws.files import file_sha256
     from pyws.segments import PostprocessConfig, fuse_detections
     from pyws.sharding import this_shard
 
     config = replace(postprocessing.over(PostprocessConfig()), sign_weights=sign_weights)
-    settings = {**asdict(config), "snippets_per_second": snippets_per_second}
-    found = read_detections(proposals)
+    found, note = read_noted_detections(proposals)
+    rate = rate_of(snippets_per_second, note)
+    settings = {**asdict(config), "snippets_per_second": rate}
 
     def work(names: Sequence[str]) -> dict[str, Any]:
         chosen = found if len(names) == len(found.videos) else found.of_videos(names)
-        return results_of(fuse_detections(chosen, config, snippets_per_second))
+        return results_of(fuse_detections(chosen, config, rate))
 
     def write(results: Mapping[str, Any]) -> dict[str, Any]:
         write_results(out, results, settings)

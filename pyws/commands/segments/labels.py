@@ -9,7 +9,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.data.features.listing import SNIPPETS_PER_SECOND
+from pyws.commands.segments.feature_sets import rate_of, say_doubts
 
 
 def labels(
@@ -23,7 +23,7 @@ def labels(
     preset: Literal["paper", "released"] = "paper",
     rows: Literal["sum", "mean"] = "sum",
     only_tags: bool = False,
-    snippets_per_second: float = SNIPPETS_PER_SECOND,
+    snippets_per_second: float | None = None,
     plot: Path | None = None,
     corrections: Path | None = None,
     shard: str | None = None,
@@ -58,7 +58,7 @@ def labels(
     only_tags
         drop proposals of classes that are not tags of their video
     snippets_per_second
-        of the features that the labels are for
+        of the features that the labels are for; if not given what the proposals note, or 1.5625, which is said
     plot
         folder of pictures to write, a timeline of labels and segments for each video that has any
     corrections
@@ -74,10 +74,11 @@ def labels(
     import numpy as np
 
     from pyws.commands.parts import in_parts
-    from pyws.data.annotations.activitynet import read_detections, read_truth
+    from pyws.data.annotations.activitynet import read_noted_detections, read_truth
     from pyws.data.annotations.corrections import read_corrections
     from pyws.data.annotations.names import as_named_by
-    from pyws.errors import DataError
+    from pyws.errors import DataError, named_as
+    from pyws.evaluation.detection import look_like_frames
     from pyws.files import file_sha256
     from pyws.segments import PostprocessConfig, label_videos
     from pyws.segments.pseudo_labels import VideoLabels, save_labels, with_names
@@ -85,10 +86,12 @@ def labels(
 
     if out.suffix != ".safetensors":
         raise DataError(out, "labels are written as .safetensors")
+    found, note = read_noted_detections(proposals)
+    known, rate = read_truth(truth), rate_of(snippets_per_second, note)
+    say_doubts(look_like_frames(found, known))
     settings = {"method": method, "iou": iou, "temperature": temperature, "overlap": overlap, "preset": preset,
-                "rows": rows, "only_tags": only_tags, "snippets_per_second": snippets_per_second,
+                "rows": rows, "only_tags": only_tags, "snippets_per_second": rate,
                 "corrections": str(corrections) if corrections else None}  # fmt: skip
-    found, known = read_detections(proposals), read_truth(truth)
     said = read_corrections(corrections) if corrections else {}
     found = with_names(as_named_by(found, known), said)
     fixed = {label for one in said.values() for label in one.labels}
@@ -98,7 +101,8 @@ def labels(
     def work(names: Sequence[str]) -> dict[str, Any]:
         chosen = found if len(names) == len(found.videos) else found.of_videos(names)
         mine = {name: said[name] for name in names if name in said}
-        videos = label_videos(chosen, known, classes, config, preset, rows, only_tags, snippets_per_second, mine)
+        with named_as(ground_truth=truth, proposals=proposals):
+            videos = label_videos(chosen, known, classes, config, preset, rows, only_tags, rate, mine)
         return {one.video: one.document() for one in videos}
 
     def write(videos: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +130,7 @@ def labels(
         from pyws.report.labels import draw_labels
         from pyws.segments import fuse_detections
 
-        fused = fuse_detections(found, config, snippets_per_second)
+        fused = fuse_detections(found, config, rate)
         draw_labels({"labels": out}, plot, {"truth": known.instances, "segments": fused},
                     quiet=common.quiet or common.json)  # fmt: skip
     return report

@@ -99,7 +99,8 @@ def predict(
         return {"out": str(out), "videos": len(videos), "segments": segments, "skipped": skipped, "settings": made_by}
 
     made_by = {"tool": "pyws segments predict", "backbone": built.name, "checkpoint": checkpoint.name,
-               "only_tags": only_tags, "epoch": saved.facts["epoch"], **asdict(config)}  # fmt: skip
+               "only_tags": only_tags, "epoch": saved.facts["epoch"],
+               "snippets_per_second": videos.snippets_per_second, **asdict(config)}  # fmt: skip
     looked_at = sha256(json.dumps([videos.names, videos.lengths.tolist(), snippets]).encode()).hexdigest()
     parameters = {"videos_sha256": looked_at, "checkpoint_sha256": file_sha256(checkpoint), **made_by}
     return in_parts(out, this_shard(shard), parameters, units, work, write, common)

@@ -195,15 +195,19 @@ def read_detections(source: Source | Instances) -> Instances:
         ...
     pyws.errors.DataError: results: video 'v1', entry 0: score must be a finite number, got nan
     """
-    if isinstance(source, Instances):
-        return source
+    return source if isinstance(source, Instances) else read_noted_detections(source)[0]
+
+
+def read_noted_detections(source: Source) -> tuple[Instances, Mapping[str, Any]]:
+    """The same, and what the file says of how they were made (``external_data``)."""
     where, document = _load(source, read_json)
+    note = document.get("external_data")
     results = _member(where, document, "results", dict)
     for video, entries in results.items():
         if not isinstance(entries, list):
             raise DataError(where, f"video {video!r} must have a list of entries, got {type(entries).__name__}")
     records = [(index, entry) for index, entries in enumerate(results.values()) for entry in entries]
-    return _columns(where, tuple(results), records, scored=True)
+    return _columns(where, tuple(results), records, scored=True), note if isinstance(note, dict) else {}
 
 
 def write_truth(path: str | os.PathLike[str], truth: Truth) -> None:
