@@ -20,6 +20,7 @@ extensions = [
     "sphinx_design",
     "command_pages",
     "docstrings",
+    "mathml",
     "module_pages",
 ]
 exclude_patterns = ["_build"]
@@ -34,9 +35,13 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 90
 
+smartquotes_action = "q"  # two dashes begin an option
+
 html_theme = "furo"
 html_title = f"pyws {release}"
 html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_math_renderer = "mathml"
 html_show_copyright = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

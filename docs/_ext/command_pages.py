@@ -75,4 +75,6 @@ def _options(body: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([*_<>`\[\]#$|\\])", r"\\\1", text)
+    """Plain text as Markdown; options are code."""
+    text = re.sub(r"([*_<>`\[\]#$|\\])", r"\\\1", text)
+    return re.sub(r"(?<![\w-])(--[a-z][\w.-]*\w)", r"`\1`", text)

@@ -16,11 +16,17 @@ _ENTRY = re.compile(r"(?P<names>[\w*.]+(?:, [\w*.]+)*)(?: : (?P<text>.*))?$")
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", _process)
+    app.connect("autodoc-skip-member", _skip)
     return {"parallel_read_safe": True}
 
 
 def _process(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
     lines[:] = list(rendered(lines))
+
+
+def _skip(app: Any, what: str, name: str, item: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what Python says of the fields of a named tuple: that they are fields."""
+    return True if type(item).__name__ == "_tuplegetter" else None
 
 
 def rendered(lines: list[str]) -> Iterator[str]:

@@ -169,7 +169,7 @@ def detection_map(
                        predictions ``int`` (towards 0), end exclusive
     videos             of the subset, with at least one annotation          of the subset
     classes            annotated in the subset, by name                     annotated in the subset, as they come
-    ambiguous          predictions that touch such a segment do not count   -
+    ambiguous          predictions that touch such a segment do not count   all count
     matching           free truth segment of largest IoU, of equal ones the the same, of equal ones the last; two empty
                        first; two empty segments have IoU 0                 segments of a video are alike
     AP                 under the precision envelope                         under the precision envelope

@@ -98,7 +98,8 @@ class Ablation:
     backbones : the first goes through all variants, the others through the warm-up, no labels, and the preset's own
     seeds : 0, 1, ..., of networks, and of the videos where they are synthetic
     epochs, lr : of every run
-    data : a folder of features with the subsets ``training`` and ``test``; None for synthetic videos
+    data : a folder of features; None for synthetic videos
+    subset, evaluate : its subsets to train on and to measure on
     difficulty : of synthetic videos
     videos : synthetic training videos; half as many are drawn for the test
     detection : how candidates become detections at test, in place of the preset's
@@ -110,6 +111,8 @@ class Ablation:
     epochs: int = 49
     lr: float = 3e-3
     data: str | None = None
+    subset: str = "training"
+    evaluate: str = "test"
     difficulty: float = 0.5
     videos: int = 60
     detection: PostprocessConfig | None = None
@@ -177,7 +180,7 @@ def _videos(ablation: Ablation, out: Path, seed: int) -> tuple[FeatureSet, Featu
     if ablation.data is None and not folder.exists():
         settings = SyntheticConfig(difficulty=ablation.difficulty, seed=seed)
         write_synthetic(folder, settings, ablation.videos, (ablation.videos + 1) // 2)
-    return open_features(folder, "training", need_tags=True), open_features(folder, "test")
+    return open_features(folder, ablation.subset, need_tags=True), open_features(folder, ablation.evaluate)
 
 
 def _results(

@@ -14,6 +14,8 @@ from pyws.commands.segments.postprocessing import Postprocessing, Postprocessing
 def ablate(
     out: Positional[Path],
     data: Path | None = None,
+    subset: str = "training",
+    evaluate: str = "test",
     preset: Literal["pyws", "paper", "released"] = "pyws",
     backbones: tuple[Literal["rskp", "stpn", "bm", "wum", "facnet"], ...] = ("rskp", "stpn", "bm", "wum", "facnet"),
     seeds: int = 5,
@@ -31,7 +33,11 @@ def ablate(
     out
         folder to write: cells/*.json (a result each), settings.json, report.html, report.md
     data
-        folder of features with the subsets training and test; without it synthetic videos are drawn for each seed
+        folder of features; without it synthetic videos are drawn for each seed
+    subset
+        videos of the folder to train on
+    evaluate
+        subset with annotated segments to measure on
     preset
         which rules and schedule the parts are taken from
     backbones
@@ -59,7 +65,7 @@ def ablate(
     source = None if data is None else str(data)
     usual = PRESETS[preset].detection
     detection = None if postprocessing == Postprocessing() else postprocessing.over(usual)
-    ablation = Ablation(preset, backbones, seeds, epochs, lr, source, difficulty, videos, detection)
+    ablation = Ablation(preset, backbones, seeds, epochs, lr, source, subset, evaluate, difficulty, videos, detection)
     count = run_ablation(ablation, out, common.torch_device, quiet=common.quiet or common.json)
     tables = write_ablation_report(out)
     common.say(tables)
