@@ -179,13 +179,16 @@ def open_features(
         raise ValueError(f"open_features: on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
     listing = list_features(source, annotations)
     chosen = _of_subset(listing, subset)
+    elsewhere = {one for one in listing.problems if subset is not None and one.subset not in (None, subset)}
+    listing = replace(listing, problems=tuple(one for one in listing.problems if one not in elsewhere))
     shapes, problems = check_headers(listing, chosen, need_tags)
     if on_error == "skip":
         for index in list(shapes):
             problems += check_contents(listing, index, shapes[index])
     elif problems:
         more = f" (and {len(problems) - 1} more; `pyws data check` lists them)" if len(problems) > 1 else ""
-        raise DataError(listing.where, f"{problems[0]}{more}")
+        where = listing.annotations if problems[0] in listing.problems else None
+        raise DataError(where or listing.where, f"{problems[0]}{more}")
     bad = {problem.video for problem in problems}
     good = [index for index in shapes if listing.videos[index] not in bad]
     if not good:

@@ -80,8 +80,13 @@ def safe_truth(where: Path, document: Any) -> tuple[Truth, tuple[Problem, ...]]:
             read_truth({"database": {video: record}})
             good[video] = record
         except DataError as error:
-            problems.append(Problem(video, error.rule.removeprefix(f"video {video!r}").lstrip(":, ")))
-    return read_truth({**document, "database": good}), tuple(problems)
+            rule = error.rule.removeprefix(f"video {video!r}").lstrip(":, ")
+            subset = record.get("subset") if isinstance(record, Mapping) else None
+            problems.append(Problem(video, rule, subset=subset if isinstance(subset, str) else None))
+    try:
+        return read_truth({**document, "database": good}), tuple(problems)
+    except DataError as error:
+        raise DataError(where, error.rule) from error
 
 
 def checked_name(where: str | os.PathLike[str], video: str) -> str:

@@ -87,3 +87,26 @@ def test_tables_of_segments_beside_flat_features(tmp_path):
     (tmp_path / "gt.json").write_text("{")
     with pytest.raises(DataError, match="gt.json: is not valid JSON"):
         open_features(tmp_path)
+
+
+@pytest.mark.parametrize("subset", ["test", None, 3])
+def test_bad_records_matter_where_they_are_chosen(subset, tmp_path):
+    """A record that cannot be read stops its own subset, and every subset where it does not say one."""
+    write_set(tmp_path, snippets_per_second=25 / 16)
+    document = json.loads((tmp_path / "truth.json").read_text())
+    document["database"]["v0"]["subset"] = "training"
+    bad = {"annotations": [{"label": "a", "segment": [3, 1]}]}
+    document["database"]["v2"] = bad if subset is None else {"subset": subset, **bad}
+    write_json(tmp_path / "truth.json", document)
+    with pytest.raises(DataError, match=r"truth.json: video 'v2': .*(segment must be|with a subset)"):
+        open_features(tmp_path, "test")
+    if subset == "test":
+        assert open_features(tmp_path, "training").names == ("v0",)
+        assert any(problem.video == "v2" for problem in check_data_set(tmp_path).problems)
+    else:
+        with pytest.raises(DataError, match=r"truth.json: video 'v2'"):
+            open_features(tmp_path, "training")
+    document["database"]["v2"]["subset"] = "test"
+    write_json(tmp_path / "truth.json", document | {"ambiguous": {"v1": [[3, 1]]}})
+    with pytest.raises(DataError, match=r"truth.json: ambiguous 'v1' must be"):
+        open_features(tmp_path, "training")
