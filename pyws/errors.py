@@ -8,6 +8,17 @@ from os import PathLike
 from typing import Any
 
 
+def printable(text: object) -> str:
+    """A name as one line of text: newlines, control characters and bytes that are no text are escaped.
+
+    Examples
+    --------
+    >>> printable("new\\nline.avi")
+    'new\\\\nline.avi'
+    """
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(text))
+
+
 class PywsError(Exception):
     """Base of every exception that pyws defines."""
 
@@ -29,7 +40,7 @@ class DataError(PywsError, ValueError):
     """
 
     def __init__(self, path: str | PathLike[str], rule: str) -> None:
-        super().__init__(f"{path}: {rule}")
+        super().__init__(f"{printable(path)}: {rule}")
         self.path = path
         self.rule = rule
 
@@ -72,7 +83,7 @@ class WriteError(PywsError, OSError):
     """
 
     def __init__(self, path: str | PathLike[str], reason: str) -> None:
-        super().__init__(f"{path}: cannot be written: {reason}")
+        super().__init__(f"{printable(path)}: cannot be written: {reason}")
         self.path = path
         self.reason = reason
 

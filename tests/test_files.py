@@ -118,3 +118,16 @@ def test_entries_of_a_killed_writer_stay(tmp_path):
     with only_writer(tmp_path, Shard(1, 2)) as writer:
         writer.append("d", None)
         assert files.run_entries(tmp_path) == {"a": 3, "b": {"x": 2}, "d": None}
+
+
+def test_names_are_one_line_in_errors(tmp_path):
+    """Newlines, escape codes and bytes that are no text in the name of a file cannot forge lines of a report."""
+    for name, said in (
+        ("new\nline", r"new\nline"),
+        ("red\x1b[31m", r"red\x1b[31m"),
+        ("\udcff", r"\udcff"),
+        ("ünï", "ünï"),
+    ):
+        with pytest.raises(DataError) as caught:
+            read_json(tmp_path / name)
+        assert str(caught.value) == f"{tmp_path}/{said}: cannot be read: No such file or directory"

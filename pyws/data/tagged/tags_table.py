@@ -16,7 +16,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 from pyws.data.video.sources import VIDEO_SUFFIXES
-from pyws.errors import DataError
+from pyws.errors import DataError, printable
 from pyws.files import check_bytes
 
 VIDEO_COLUMNS = ("video", "videos", "video name", "video_name", "name", "file", "filename", "file name", "path", "clip")
@@ -162,7 +162,7 @@ def match_tags(table: TagsTable, videos: Sequence[Path]) -> TaggedSources:
             )
         else:
             found.setdefault(meant[0], {}).update(dict.fromkeys(tags))
-    problems += [f"{video} has no tags" for video in videos if video not in found]
+    problems += [f"{printable(video)} has no tags" for video in videos if video not in found]
     by_video = {video: tuple(found[video]) for video in videos if video in found}
     names = dict.fromkeys(tag for tags in table.tags.values() for tag in tags)
     return TaggedSources(by_video, tuple(names), tuple(problems))
