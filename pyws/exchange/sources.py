@@ -58,8 +58,8 @@ def _folder(path: Path) -> Iterator[Video]:
 
 
 def _labelled(path: Path, document: dict[str, Any]) -> Iterator[Video]:
-    """A folder of ``pyws label``: whichever stages it has, of masks those of the last."""
-    masks = [path / "masks" / stage for stage in ("predicted", "refined", "first")]
+    """A folder of ``pyws label``: whichever stages it has; refined masks are the best, by all that was measured."""
+    masks = [path / "masks" / stage for stage in ("refined", "predicted", "first")]
     folders = [one for one in masks if (one / "manifest.json").is_file()][:1]
     if (path / "features/manifest.json").is_file():
         folders.append(path / "features")

@@ -171,20 +171,19 @@ def _seconds(run: Callable[[], object]) -> float:
 
 
 def _line(tries: Mapping[int, float]) -> Cost:
-    """A line through seconds by units.
+    """A line through seconds by units; where other work slowed the smaller try, units still cost half of the larger.
 
     Examples
     --------
     >>> _line({2: 5.0, 5: 6.5})
-    Cost(fixed=4.0, unit=0.5, bytes=0.0, fixed_bytes=0.0)
-    >>> _line({2: 5.0})
-    Cost(fixed=0.0, unit=2.5, bytes=0.0, fixed_bytes=0.0)
+    Cost(fixed=3.25, unit=0.65, bytes=0.0, fixed_bytes=0.0)
+    >>> _line({2: 1.0, 6: 3.0}) == _line({6: 3.0}) == Cost(0.0, 0.5)
+    True
     """
     (least, first), (most, last) = min(tries.items()), max(tries.items())
-    if most == least or last <= first:
-        return Cost(0.0, last / most)
-    unit = (last - first) / (most - least)
-    return Cost(max(0.0, first - least * unit), unit)
+    slope = (last - first) / (most - least) if most > least else last / most
+    unit = max(slope, last / most / 2)
+    return Cost(max(0.0, last - most * unit), unit)
 
 
 def _bytes(folder: Path) -> float:
