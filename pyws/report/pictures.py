@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pyws.data.video.frames import Pixels, open_frames, read_mask, write_picture
+from pyws.data.video.frames import Pixels, open_frames, read_heat, read_mask, write_picture
 from pyws.report.colours import shown_colours
+from pyws.report.movies import heat
 
 _CAPTION = 16  # pixels of height
 _GAP = 4
@@ -41,22 +42,39 @@ def overlay(image: Pixels, mask: NDArray[np.integer], opacity: float = 0.5) -> P
     return np.where(outline(ids)[..., None], colours, np.where(ids[..., None] > 0, mixed, image))
 
 
-def legend(names: Mapping[int, str], width: int) -> Pixels:
-    """A strip (16 a row, width, 3) with the colour and the name of each id."""
-    places: list[tuple[int, int, int]] = []
+def legend(names: Mapping[int, str], width: int, scale: str = "") -> Pixels:
+    """A strip (16 a row, width, 3) with the colour and the name of each id.
+
+    Parameters
+    ----------
+    names : of the ids
+    width : of the strip
+    scale : what the colours of maps mean; "" without maps
+    """
+    entries = [(_square(index), name) for index, name in names.items()] + ([(_ramp(), scale)] if scale else [])
+    places: list[tuple[Pixels, str, int, int]] = []
     x = y = 0
-    for index, name in names.items():
-        wide = 22 + 7 * len(name)
+    for colours, name in entries:
+        wide = colours.shape[1] + 11 + 7 * len(name)
         if x and x + wide > width:
             x, y = 0, y + _CAPTION
-        places.append((index, x, y))
+        places.append((colours, name, x, y))
         x += wide
     strip = Image.new("RGB", (width, y + _CAPTION), (255, 255, 255))
     draw = ImageDraw.Draw(strip)
-    for index, x, y in places:
-        draw.rectangle((x + 2, y + 3, x + 12, y + 13), fill=tuple(shown_colours()[index].tolist()))
-        draw.text((x + 16, y + 2), names[index], fill=(0, 0, 0))
+    for colours, name, x, y in places:
+        strip.paste(Image.fromarray(colours), (x + 2, y + 3))
+        draw.text((x + colours.shape[1] + 5, y + 2), name, fill=(0, 0, 0))
     return np.asarray(strip)
+
+
+def _square(index: int) -> Pixels:
+    return np.tile(shown_colours()[index], (11, 11, 1))
+
+
+def _ramp() -> Pixels:
+    """What a map does to mid grey, from 0 to 1."""
+    return heat(np.full((11, 64, 3), 128, np.uint8), np.tile(np.linspace(0, 1, 64), (11, 1)))
 
 
 def outline(ids: Pixels) -> NDArray[np.bool_]:
@@ -111,6 +129,7 @@ def draw_masks(
     out: str | os.PathLike[str],
     count: int = 6,
     names: Sequence[str] = (),
+    heats: Path | None = None,
 ) -> None:
     """Write ``out.jpg``, a contact sheet of frames and their masks, and each frame under its last mask in ``out/``.
 
@@ -121,6 +140,7 @@ def draw_masks(
     out : path of the pictures, without a suffix
     count : number of frames, spread evenly over those that have every kind of mask
     names : of the ids; those that the masks have are listed below the frames
+    heats : folder of maps of the frames, which a column shows where all of them are there
     """
     source, out = open_frames(frames), Path(out)
     masked = [
@@ -131,14 +151,16 @@ def draw_masks(
     chosen = sorted({masked[int((k + 0.5) * len(masked) / count)] for k in range(count) if masked})
     rows: list[list[Pixels]] = []
     seen: set[int] = set()
+    warm = heats is not None and all((heats / f"{source.stems[index]}.png").is_file() for index in chosen)
     for index, picture in zip(chosen, source.read(chosen), strict=True):
         stem = source.stems[index]
         masks = [read_mask(folder / f"{stem}.png") for folder in folders.values()]
         seen.update(*(np.unique(mask).tolist() for mask in masks))
-        rows.append([picture, *(overlay(picture, mask) for mask in masks)])
+        maps = [heat(picture, read_heat(heats / f"{stem}.png", picture.shape[:2]))] if warm and heats else []
+        rows.append([picture, *maps, *(overlay(picture, mask) for mask in masks)])
         write_picture(out / f"{stem}.jpg", rows[-1][-1])
-    sheet = contact_sheet(rows, [f"{out.name}: frame", *folders])
+    sheet = contact_sheet(rows, [f"{out.name}: frame", *(["map"] if warm else []), *folders])
     shown = {index: names[index] for index in sorted(seen) if 0 < index < len(names)}
-    if shown:
-        sheet = np.concatenate([sheet, legend(shown, sheet.shape[1])])
+    if shown or warm:
+        sheet = np.concatenate([sheet, legend(shown, sheet.shape[1], "map: low to high" if warm else "")])
     write_picture(out.with_name(out.name + ".jpg"), sheet)

@@ -16,7 +16,15 @@ from PIL import Image
 
 from pyws import DataError, ops
 from pyws.cli import main
-from pyws.data.video.frames import open_frames, read_image, read_mask, write_mask, write_picture
+from pyws.data.video.frames import (
+    open_frames,
+    read_heat,
+    read_image,
+    read_mask,
+    write_heat,
+    write_mask,
+    write_picture,
+)
 from pyws.evaluation.segmentation import evaluate_masks, mask_iou
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.cam_to_mask import cut_maps, initial_masks, refine_masks, scaled_maps
@@ -27,7 +35,7 @@ from pyws.masks.initial_masks.tag_to_class import IMAGENET_TAGS, resolve_tag, ta
 from pyws.models.classifiers import load_classifier
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 from pyws.report.colours import shown_colours
-from pyws.report.pictures import contact_sheet, legend, overlay
+from pyws.report.pictures import contact_sheet, draw_masks, legend, overlay
 
 LABELS = ("background", "red fox, Vulpes vulpes", "motor scooter, scooter", "black swan", "sorrel", "tabby")
 
@@ -122,14 +130,14 @@ def test_maps_of_frames_that_the_class_was_chosen_on(weights: Path, tmp_path: Pa
     frames, images = open_frames(tmp_path / "video"), torch.from_numpy(pictures)
     annotator = ImageAnnotator(classifier, weights, {"swan": [2, 1]}, InitialMaskConfig(short_side=64))
     before = annotator.maps(images, range(35), [1])
-    chosen = annotator.describe(frames, (1,))["classes"]["swan"]
+    chosen = annotator.describe(frames, (1,), range(len(frames)))["classes"]["swan"]
     assert len(annotator.seen) == 32
     assert chosen in annotator.seen[0]
     for places in (range(35), [0, 1], [index for index in range(35) if index not in annotator.seen]):
         torch.testing.assert_close(
             annotator.maps(images[list(places)], places, [1]), before[list(places)], rtol=1e-4, atol=1e-6
         )
-    short = annotator.describe(open_frames(tmp_path / "video"), (1,))
+    short = annotator.describe(open_frames(tmp_path / "video"), (1,), [0])
     assert short["classes"]["swan"] == chosen
 
 
@@ -298,6 +306,28 @@ def test_palette_png(tmp_path: Path) -> None:
         write_mask(tmp_path / "b.png", ids.astype(np.int64))
 
 
+def test_maps_are_kept_and_shown(tmp_path: Path) -> None:
+    """Beside the masks: a small grey picture of each map, a column of the sheet, and a line of its legend."""
+    levels = np.linspace(0, 1, 12).reshape(3, 4)
+    write_heat(tmp_path / "heat/clip/00.png", levels)
+    again = read_heat(tmp_path / "heat/clip/00.png", (3, 4))
+    assert np.abs(again - levels).max() <= 0.51 / 255
+    assert read_heat(tmp_path / "heat/clip/00.png", (30, 40)).shape == (30, 40)
+    with pytest.raises(DataError, match="nowhere.png"):
+        read_heat(tmp_path / "nowhere.png", (3, 4))
+    write_picture(tmp_path / "clip/00.jpg", np.full((30, 40, 3), 20, np.uint8))
+    write_mask(tmp_path / "masks/clip/00.png", np.eye(30, 40, dtype=np.uint8))
+    widths = []
+    for heats in (None, tmp_path / "heat/clip", tmp_path / "heat/other"):
+        given = {"mask": tmp_path / "masks/clip"}
+        draw_masks(tmp_path / "clip", given, tmp_path / "sheet", names=("background", "cat"), heats=heats)
+        widths.append(read_image(tmp_path / "sheet.jpg").shape[1])
+    assert widths == [2 * 320 + 4, 3 * 320 + 8, 2 * 320 + 4]
+    plain, scaled = legend({1: "cat"}, 400), legend({1: "cat"}, 400, "map: low to high")
+    assert np.array_equal(plain[:, :40], scaled[:, :40])
+    assert not np.array_equal(plain, scaled)
+
+
 def test_overlay_and_contact_sheet() -> None:
     image = np.full((4, 6, 3), 100, np.uint8)
     mask = np.zeros((4, 6), int)
@@ -381,7 +411,8 @@ def test_masks_of_a_folder(
         assert all(mask.shape == (40, 56) and mask.max() <= 2 for mask in masks.values())
     assert manifest["videos"]["fox"]["report"]["init_area"] > 0
     assert len(list((out / "slic").rglob("*.png"))) == 5
-    assert read_image(out / "overlays" / "fox.jpg").shape[1] == 3 * 320 + 2 * 4
+    assert read_image(out / "overlays" / "fox.jpg").shape[1] == 4 * 320 + 3 * 4  # frame, map, both masks
+    assert sorted(path.stem for path in (out / "heat/fox").iterdir()) == stems
 
     # Again: nothing is made anew. With other parameters: refused.
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*")}

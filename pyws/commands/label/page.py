@@ -15,7 +15,7 @@ SHOWN_NAMES, SHOWN_SEGMENTS = 4, 5
 _EXPLAINED = {
     "first masks": "Where the image classifier sees a tag: its activation maps, cut at Otsu's threshold.",
     "refined masks": "First masks, refined by a model of each video: colours, place, optical flow. The best ones.",
-    "predicted masks": "What a network finds that learned from the masks of all videos: for frames in between, coarser.",
+    "predicted masks": "By a network that learned from the masks of all videos: coarser, for frames in between.",
 }
 
 

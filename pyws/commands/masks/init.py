@@ -219,7 +219,8 @@ def _draw(manifest: dict[str, Any], out: Path, names: set[str]) -> None:
             continue
         written = max(folder.stat().st_mtime_ns for folder in folders.values())
         if not sheet.is_file() or sheet.stat().st_mtime_ns < written:
-            draw_masks(video["source"], folders, out / "overlays" / name, names=manifest["label_space"]["names"])
+            names_of = manifest["label_space"]["names"]
+            draw_masks(video["source"], folders, out / "overlays" / name, names=names_of, heats=out / "heat" / name)
 
 
 def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:

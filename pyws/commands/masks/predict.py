@@ -82,9 +82,8 @@ def predict(
         counts = [str(video[key]) for key in ("frames", "empty", "instances", "tracks") if key in video]
         table.add_row(name, *(counts or [video["error"]]))
         if counts and name in mine:
-            draw_masks(
-                video["source"], {"mask": out / "masks" / name}, out / "overlays" / name, names=model.space.names
-            )
+            folders, heats = {"mask": out / "masks" / name}, out / "heat" / name
+            draw_masks(video["source"], folders, out / "overlays" / name, names=model.space.names, heats=heats)
     common.say(table)
     if done.last:
         write_report(out, quiet=quiet)

@@ -70,7 +70,8 @@ def refine(
     for name, video in run.document["videos"].items():
         folders = {"pseudo-annotation": (masks or init / "pa/v0") / name, "refined": out / "pa/v0" / name}
         if name in mine:
-            draw_masks(video["source"], folders, out / "overlays" / name)
+            names = run.document["label_space"]["names"]
+            draw_masks(video["source"], folders, out / "overlays" / name, names=names, heats=init / "heat" / name)
         report = video["report"]
         table.add_row(name, str(len(video["sampled"])), f"{report['refined_area']:.1%}", str(report["refined_empty"]))
     common.say(table)

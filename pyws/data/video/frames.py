@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pyws.data.video.decoders import Pixels, check_size, open_decoder
@@ -20,6 +21,7 @@ from pyws.errors import DataError
 from pyws.files import atomic_write, open_regular
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEAT_SIDE = 120  # pixels of the short side of a map that is kept for pictures
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -257,6 +259,24 @@ def write_picture(path: str | os.PathLike[str], picture: Pixels, quality: int = 
         raise ValueError(f"write_picture: path must end in .jpg or .png, got {path}")
     with atomic_write(path, "wb") as file:
         Image.fromarray(picture).save(file, format=kinds[suffix], quality=quality)
+
+
+def write_heat(path: str | os.PathLike[str], levels: NDArray[np.floating]) -> None:
+    """Write a map (h, w) in [0, 1] as an 8-bit grey PNG, whole or not at all."""
+    grey = np.rint(np.clip(np.nan_to_num(levels), 0, 1) * 255).astype(np.uint8)
+    with atomic_write(path, "wb") as file:
+        Image.fromarray(grey).save(file, "PNG")
+
+
+def read_heat(path: str | os.PathLike[str], size: tuple[int, int]) -> NDArray[np.float32]:
+    """A map that :func:`write_heat` wrote, scaled to frames of ``size`` (H, W): float32 in [0, 1].
+
+    Raises
+    ------
+    DataError : missing or damaged
+    """
+    small = _load(path).convert("L").resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(small, np.float32) / np.float32(255)
 
 
 @cache

@@ -7,6 +7,7 @@ maps decide which pair a superpixel belongs to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from pyws.data.video.frames import FrameFolder, VideoFile
 from pyws.files import file_sha256
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.annotator import Chunk, InitialMasks
-from pyws.masks.initial_masks.cam_to_mask import Scope, class_masks, cut_maps, scaled_maps
+from pyws.masks.initial_masks.cam_to_mask import Scope, class_masks, cut_maps, heat_of, scaled_maps
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
 from pyws.models.classifiers import Classifier, open_classifier
@@ -169,7 +170,7 @@ class ActorActionAnnotator:
             return ids[:1] if self.clip_config.multi_label == "single" else ()
         return ids
 
-    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...]) -> dict[str, Any]:
+    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...], sampled: Sequence[int]) -> dict[str, Any]:
         """The clips, so that it can be seen which frames a mask was made from."""
         starts = [[clip.start, clip.real] for clip in clips_of(len(frames), self.frames)] if self.frames else []
         return {"clips": starts}
@@ -192,11 +193,12 @@ class ActorActionAnnotator:
         """See ``Annotator``."""
         size = (images.shape[1], images.shape[2])
         clip = Clip(chunk.read[0], len(chunk.read), max(self.frames, len(chunk.read)))
-        found = []
+        found, seen = [], []
         for branch in (self.actor, self.action):
             if branch:
                 maps = branch.maps(images.to(self.device), chunk.sampled, clip, self.clip_config, self.config, ids)
                 found.append(self._scores_and_masks(maps, size))
+                seen.append(maps)
         joined, scores = join_branches(found, [self.space.actor[k] for k in ids], [self.space.action[k] for k in ids])
         if len(ids) == 1:
             masks = joined[:, 0].long()
@@ -204,7 +206,11 @@ class ActorActionAnnotator:
             best, tag = torch.where(joined, scores, -1).max(1)
             masks = torch.where(best >= 0, tag + 1, 0)
         selection = self.config.selection
-        return InitialMasks(masks, lambda superpixels: refine_class_masks(superpixels, joined, scores, *selection))
+        return InitialMasks(
+            masks,
+            lambda superpixels: refine_class_masks(superpixels, joined, scores, *selection),
+            heat_of(seen, size),
+        )
 
     def _scores_and_masks(self, maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Scores in [0, 1] and class masks of one branch, (B, K, H, W) each; a lone pair needs no scores."""

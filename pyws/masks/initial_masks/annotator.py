@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -28,6 +28,8 @@ class InitialMasks(NamedTuple):
     """(B, H, W) int64, 0 for background, k + 1 for the k-th tag of the video."""
     refine: Callable[[Tensor], Tensor]
     """Superpixels (B, H, W) to M_refine (B, H, W), of the same ids."""
+    heat: Tensor
+    """(B, h, w) in [0, 1], for pictures: where any tag is seen."""
 
 
 class Annotator(Protocol):
@@ -48,8 +50,8 @@ class Annotator(Protocol):
     def kept_tags(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """The tags of a video that are annotated; none means that the video is left out."""
 
-    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...]) -> dict[str, Any]:
-        """What is chosen once for a video and kept in the manifest."""
+    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...], sampled: Sequence[int]) -> dict[str, Any]:
+        """What is chosen once for a video and kept in the manifest; ``sampled`` are the frames that get masks."""
 
     def chunks(self, length: int) -> list[Chunk]:
         """The parts of a video of so many frames, whatever is done already."""

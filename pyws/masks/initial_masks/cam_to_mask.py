@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyws import ops
+from pyws.data.video.frames import HEAT_SIDE
 
 Scope = Literal["frame", "clip"]
 Scale = Literal["frame", "map"]
@@ -90,6 +92,19 @@ def scaled_maps(maps: Tensor, size: tuple[int, int], scope: Scope = "frame") -> 
     axes = (2, 3) if scope == "frame" else (0, 2, 3)
     low, high = scores.amin(axes, keepdim=True), scores.amax(axes, keepdim=True)
     return (scores - low) / torch.where(high > low, high - low, 1)
+
+
+def heat_of(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Where any class is seen, for pictures: the highest of maps (B, K, h, w), each scaled to [0, 1]; (B, h, w) small.
+
+    Examples
+    --------
+    >>> heat_of([torch.tensor([[[[0.0, 4.0]], [[1.0, 0.0]]]])], (1, 2))
+    tensor([[[1., 1.]]])
+    """
+    share = min(1.0, HEAT_SIDE / min(size))
+    small = (max(1, round(size[0] * share)), max(1, round(size[1] * share)))
+    return torch.stack([scaled_maps(one, small).amax(1) for one in maps]).amax(0)
 
 
 def _check_maps(name: str, maps: Tensor) -> None:

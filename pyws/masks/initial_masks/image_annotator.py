@@ -18,7 +18,7 @@ from pyws.data.video.frames import FrameFolder, VideoFile
 from pyws.files import file_sha256
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.annotator import Chunk, InitialMasks
-from pyws.masks.initial_masks.cam_to_mask import initial_masks, refine_masks, scaled_maps
+from pyws.masks.initial_masks.cam_to_mask import heat_of, initial_masks, refine_masks, scaled_maps
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.motion import motion_weights, neighbours
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
@@ -69,16 +69,16 @@ class ImageAnnotator:
         return ids
 
     @torch.no_grad()
-    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...]) -> dict[str, Any]:
+    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...], sampled: Sequence[int]) -> dict[str, Any]:
         """The class that stands for each tag: where several show it ("dog"), the one with the highest mean score.
 
         One map of many classes is worse: those that score low add their own mistakes. The mean is over at most
-        CHOOSING_FRAMES frames spread over the video. ``scores`` are mean probabilities of all classes of each tag,
-        ``warnings`` what speaks against the tags.
+        CHOOSING_FRAMES of the frames that get masks, whose maps the same passes give. ``scores`` are mean
+        probabilities of all classes of each tag, ``warnings`` what speaks against the tags.
         """
         tags = {self.space.names[index]: self.tags[self.space.names[index]] for index in ids}
-        count = min(len(frames), CHOOSING_FRAMES)
-        chosen = [int((k + 0.5) * len(frames) / count) for k in range(count)]
+        count = min(len(sampled), CHOOSING_FRAMES)
+        chosen = [sampled[int((k + 0.5) * len(sampled) / count)] for k in range(count)]
         total, mean = torch.zeros(2, len(self.classifier.labels), dtype=torch.float64)
         self.seen.clear()
         candidates, pictures = sorted({one for classes in tags.values() for one in classes}), frames.read(chosen)
@@ -116,7 +116,8 @@ class ImageAnnotator:
             maps = scaled_maps(maps, size) * weights[:, None].to(maps.device)
         masks = initial_masks(maps, size, self.config.otsu_scale)
         selection = self.config.selection
-        return InitialMasks(masks, lambda superpixels: refine_masks(superpixels, masks, *selection))
+        heat = heat_of([maps], size)
+        return InitialMasks(masks, lambda superpixels: refine_masks(superpixels, masks, *selection), heat)
 
     def maps(self, frames: Tensor, places: Sequence[int], classes: list[int]) -> Tensor:
         """Maps (B, K, h, w) of K classes in frames (B, H, W, 3) uint8 with these places in their video, see

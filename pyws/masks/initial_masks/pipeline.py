@@ -6,6 +6,7 @@ What is written under the output folder, and read by the second stage::
     init/<video>/<frame>.png           M_init, before superpixels
     pa/v0/<video>/<frame>.png          M_refine, the pseudo-annotation
     slic/<parameters>/<video>/<frame>.png   superpixels, for the stages to come
+    heat/<video>/<frame>.png           where any tag is seen, small and grey, for pictures
 
 Masks are palette PNGs of the ids of ``manifest["label_space"]``; 0 is background. A video's entry has its ``source``,
 ``tags`` by name and as ``ids``, and ``sampled``, the indices of the frames that have masks. Every file appears whole or
@@ -26,7 +27,16 @@ import torch
 
 from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.video.clips import stack
-from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, is_whole, open_frames, read_mask, write_mask
+from pyws.data.video.frames import (
+    FrameFolder,
+    Pixels,
+    VideoFile,
+    is_whole,
+    open_frames,
+    read_mask,
+    write_heat,
+    write_mask,
+)
 from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError
 from pyws.files import total_bytes
@@ -150,7 +160,7 @@ def _annotate_video(
             path.unlink(missing_ok=True)
     elif before.get("status") == "done" and before.get("bytes") == total_bytes(paths):
         return before
-    about = annotator.describe(frames, ids)
+    about = annotator.describe(frames, ids, sampled)
     state |= about
     manifest.put(name, state)
     _write_masks(annotator, frames, name, ids, about, chunks, files, out, quiet)
@@ -178,6 +188,8 @@ def _write_masks(
         shown = images[[chunk.read.index(index) for index in chunk.sampled]]
         labels = superpixels.of_frames(shown.numpy(), name, [frames.stems[index] for index in chunk.sampled])
         refined = first.refine(torch.from_numpy(labels).to(first.masks.device))
+        for index, levels in zip(chunk.sampled, first.heat.cpu().numpy(), strict=True):
+            write_heat(out / "heat" / name / f"{frames.stems[index]}.png", levels)
         for kind, masks in enumerate((first.masks, refined)):
             for index, mask in zip(chunk.sampled, table[masks.cpu()].to(torch.uint8).numpy(), strict=True):
                 write_mask(files[index][kind], mask)

@@ -7,6 +7,7 @@ What is written under the output folder::
     instances/<video>.json         the same as COCO: images, categories, annotations with run lengths and track_id;
                                    pictures are those of the source or of frames/, relative to the output folder
     frames/<video>/<frame>.jpg     the frames of video files, which have no pictures of their own
+    heat/<video>/<frame>.png       how probable any id but the background is, small and grey, for pictures
     slic/<parameters>/<video>/<frame>.png   superpixels, where masks are refined by them
 """
 
@@ -18,13 +19,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from pyws import ops
 from pyws.checkpoint import load_into, read_checkpoint
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.rle import encode_mask
-from pyws.data.video.frames import FrameFolder, VideoFile, open_frames, write_mask, write_picture
+from pyws.data.video.frames import HEAT_SIDE, FrameFolder, VideoFile, open_frames, write_heat, write_mask, write_picture
 from pyws.data.video.sources import check_names, check_same_source, name_of
 from pyws.errors import DataError
 from pyws.files import total_bytes, write_json
@@ -209,6 +214,7 @@ def _predict_video(
             write_picture(_picture(out, frames, stem), picture, quality=95)
         ids, scores = predict_scores(model.network, [picture], allowed, model.short_side, model.device)
         found = best_ids(ids, scores)
+        write_heat(out / "heat" / frames.name / f"{stem}.png", _foreground(scores))
         if superpixels is not None:
             labels = torch.from_numpy(superpixels(picture, frames.name, stem))
             found = ops.superpixel_vote(labels[None], found, len(model.space)).classes
@@ -228,6 +234,14 @@ def _predict_video(
         "tracks": aligner.tracks,
         "bytes": total_bytes(_files(out, frames, stems)),
     }
+
+
+def _foreground(scores: Tensor) -> NDArray[np.float32]:
+    """The probability of any id but the background, small, of scores (1, K, H, W): (h, w)."""
+    share = min(1.0, HEAT_SIDE / min(scores.shape[2:]))
+    size = [max(1, round(side * share)) for side in scores.shape[2:]]
+    small = functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+    return (1 - small.softmax(1)[0, 0]).cpu().numpy()
 
 
 class CocoVideo:
