@@ -179,8 +179,8 @@ class Writer:
 
     def append(self, name: str, value: Any) -> None:
         """Add a line that says what became of something, durable when the method returns."""
-        os.write(self._file, f"{json.dumps([name, value], allow_nan=False)}\n".encode())
-        os.fsync(self._file)
+        with _write_errors(self.folder / _RUN / self._name):
+            _append(self._file, f"{json.dumps([name, value], allow_nan=False)}\n".encode())
 
     def clear(self) -> None:
         """Drop what this process and killed ones have added. Only with the door closed, and nobody else there."""
@@ -372,15 +372,19 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
     'one\\ntwo\\n'
     """
     with _write_errors(Path(path)), open(path, "ab", buffering=0) as file:
-        before = os.fstat(file.fileno()).st_size
-        data = f"{line}\n".encode()
-        try:
-            if file.write(data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(file.fileno())
-        except BaseException:
-            os.ftruncate(file.fileno(), before)
-            raise
+        _append(file.fileno(), f"{line}\n".encode())
+
+
+def _append(descriptor: int, data: bytes) -> None:
+    """Add bytes to the end of a file, durably; where not all of them can be written, none is left."""
+    before = os.fstat(descriptor).st_size
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    except BaseException:
+        os.ftruncate(descriptor, before)
+        raise
 
 
 def total_bytes(paths: Iterable[str | os.PathLike[str]]) -> int | None:

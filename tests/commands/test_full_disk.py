@@ -85,6 +85,16 @@ def test_a_line_is_appended_whole_or_not_at_all(tmp_path, monkeypatch):
     assert (tmp_path / "h.jsonl").read_text() == "one\n"
 
 
+def test_a_short_write_leaves_nothing(tmp_path, monkeypatch):
+    """The last bytes of a disk take a part of a line, and no error is raised."""
+    append_line(tmp_path / "h.jsonl", "one")
+    write = os.write
+    monkeypatch.setattr("pyws.files.os.write", lambda descriptor, data: write(descriptor, data[:2]))
+    with pytest.raises(WriteError, match=r"h.jsonl: cannot be written: No space left on device"):
+        append_line(tmp_path / "h.jsonl", "two")
+    assert (tmp_path / "h.jsonl").read_text() == "one\n"
+
+
 def test_errors_of_other_files_are_theirs(tmp_path):
     """What is read while another file is written is not what cannot be written."""
     with pytest.raises(FileNotFoundError, match=r"source\.bin"), atomic_write(tmp_path / "a.txt") as file:

@@ -45,7 +45,7 @@ def _doubts_of_rate(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> 
     wrong = np.abs(lengths - durations * rate) > np.maximum(LENGTH_SNIPPETS, LENGTH_SHARE * durations * rate)
     off, found = 2 * wrong.sum() > len(known), np.median(lengths / durations) if known else np.nan
     if off and len(set(lengths.tolist())) == 1 and len(known) > 1:
-        yield f"every video has {lengths[0]:g} snippets: they look rescaled; " + _in_dataset_json('"rescaled": true')
+        yield f"every video has {lengths[0]:g} snippets: they look rescaled. " + _in_dataset_json('"rescaled": true')
     elif guessed and listing.rate_is_assumed:
         hint = f"; by their durations it is {found:.4g}" if off else "" if known else "; no durations speak for it"
         rule = f"nothing says how many snippets a second has: {rate:g} is ASSUMED, and all seconds follow from it{hint}"

@@ -57,7 +57,7 @@ def test_features_of_one_length_look_rescaled(tmp_path):
     document["database"]["v0"]["duration"] = 20
     write_json(tmp_path / "truth.json", document)
     (doubt,) = open_features(tmp_path).doubts
-    assert doubt == 'every video has 100 snippets: they look rescaled; Say it in dataset.json: {"rescaled": true}'
+    assert doubt == 'every video has 100 snippets: they look rescaled. Say it in dataset.json: {"rescaled": true}'
 
 
 def test_what_was_not_read_is_said(tmp_path):
