@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from pyws.errors import DataError
 from pyws.files import read_text
@@ -84,7 +84,7 @@ def options_of(path: str, document: Mapping[str, Any], command: Callable[..., An
 
 def _option(source: str, name: str, value: Any, command: Callable[..., Any]) -> list[str]:
     """The words of one option; a flag stands alone, and only where it is not so by default."""
-    option = name.replace("_", "-")
+    option = _spelled(command, name)
     if isinstance(value, bool):
         is_so = _default(command, name)
         return [] if value is (is_so is True) else [f"--{option}" if value else f"--no-{option}"]
@@ -94,6 +94,13 @@ def _option(source: str, name: str, value: Any, command: Callable[..., Any]) -> 
             rule = f"{name} must be a string, a number, true, false or a list of those, got {each!r}"
             raise DataError(source, rule)
     return [f"--{option}", *map(str, values)]
+
+
+def _spelled(command: Callable[..., Any], name: str) -> str:
+    """How an option is written on the command line: options of a group without a name stand alone."""
+    group, dot, rest = name.replace("_", "-").partition(".")
+    notes = getattr(get_type_hints(command, include_extras=True).get(group.replace("-", "_")), "__metadata__", ())
+    return rest if dot and any(getattr(note, "name", None) == "" for note in notes) else group + dot + rest
 
 
 def _default(command: Callable[..., Any], name: str) -> Any:

@@ -76,5 +76,7 @@ def _options(body: str) -> Iterator[str]:
 
 def _escaped(text: str) -> str:
     """Plain text as Markdown; options are code."""
-    text = re.sub(r"([*_<>`\[\]#$|\\])", r"\\\1", text)
-    return re.sub(r"(?<![\w-])(--[a-z][\w.-]*\w)", r"`\1`", text)
+    parts = re.split(r"`([^`]+)`|(?<![\w-])(--[a-z][\w.-]*\w)", text)
+    plain = [re.sub(r"([*_<>`\[\]#$|\\])", r"\\\1", part) for part in parts[::3]]
+    code = [f"`{quoted or option}`" for quoted, option in zip(parts[1::3], parts[2::3], strict=True)]
+    return "".join(part for pair in zip(plain, [*code, ""], strict=True) for part in pair)
