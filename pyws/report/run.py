@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import read_json
+from pyws.files import read_json, write_json
 from pyws.report.page.html import write_html
 from pyws.report.runs.masks import masks_page
 from pyws.report.runs.masks_training import masks_training_page
-from pyws.report.runs.parts import Page, Place
+from pyws.report.runs.parts import INPUTS, Page, Place
+from pyws.report.runs.segments import detections_page, labels_page
+from pyws.report.runs.segments_training import segments_training_page
 from pyws.run_manifest import read_manifest
 
 Maker = Callable[[Place, Mapping[str, Any]], Page]
@@ -21,11 +23,18 @@ _BY_FORMAT: dict[str, Maker] = {
     "pyws masks init": masks_page,
     "pyws masks predict": masks_page,
     "pyws masks train": masks_training_page,
+    "pyws segments train": segments_training_page,
 }
+_FILES = "pyws segments predict, fuse or labels"
 _MANIFESTS = ("manifest.json", "run.json")
 
 
-def write_report(run: str | os.PathLike[str], truth: str | os.PathLike[str] | None = None, quiet: bool = True) -> Path:
+def write_report(
+    run: str | os.PathLike[str],
+    truth: str | os.PathLike[str] | None = None,
+    quiet: bool = True,
+    inputs: Mapping[str, Path] | None = None,
+) -> Path:
     """Write the page of a run; returns its path.
 
     Parameters
@@ -33,21 +42,49 @@ def write_report(run: str | os.PathLike[str], truth: str | os.PathLike[str] | No
     run : folder of a run
     truth : what to compare it with: a folder of true masks ``VIDEO/FRAME.png``, or segments in ActivityNet form
     quiet : show no progress
+    inputs : files that the run was made of, by what they are; remembered beside the page for the next time
 
     Raises
     ------
     DataError : no run that is known, or a damaged file of it
     """
-    root = Path(run)
-    place = Place(root, root / "report.html", root / "report", None if truth is None else Path(truth), quiet)
-    manifest = _manifest(root)
-    kind = manifest.get("format")
-    if kind not in _BY_FORMAT:
-        rule = f"must be the folder of a run ({', '.join(_BY_FORMAT)})"
-        raise DataError(root, f"{rule}, got {'none of their manifests' if kind is None else repr(kind)}")
-    page = _BY_FORMAT[kind](place, manifest)
+    place = replace(place_of(Path(run)), truth=None if truth is None else Path(truth), quiet=quiet)
+    if inputs is not None:
+        write_json(place.pictures / INPUTS, {name: os.path.abspath(path) for name, path in inputs.items()})
+    page = _page(place)
     write_html(place.page, **{one.name: getattr(page, one.name) for one in fields(page)})
     return place.page
+
+
+def place_of(run: Path) -> Place:
+    """Where the page of a run goes: into its folder, or beside its file.
+
+    Examples
+    --------
+    >>> place_of(Path("found.json.gz")).page.name, place_of(Path("found.json.gz")).pictures.name
+    ('found.html', 'found-report')
+    """
+    if run.is_dir():
+        return Place(run, run / "report.html", run / "report")
+    stem = run.name
+    for suffix in (".gz", ".json", ".safetensors"):
+        stem = stem.removesuffix(suffix)
+    return Place(run, run.with_name(f"{stem}.html"), run.with_name(f"{stem}-report"))
+
+
+def _page(place: Place) -> Page:
+    if place.run.is_file():
+        if place.run.name.endswith((".json", ".json.gz")):
+            return detections_page(place)
+        if Path(f"{place.run}.json").is_file():
+            return labels_page(place)
+        raise DataError(place.run, f"must be a folder of a run, or a file of {_FILES}")
+    manifest = _manifest(place.run)
+    kind = manifest.get("format")
+    if kind not in _BY_FORMAT:
+        rule = f"must be the folder of a run ({', '.join(_BY_FORMAT)}), or a file of {_FILES}"
+        raise DataError(place.run, f"{rule}; got {'none of their manifests' if kind is None else repr(kind)}")
+    return _BY_FORMAT[kind](place, manifest)
 
 
 def _manifest(root: Path) -> dict[str, Any]:

@@ -53,7 +53,11 @@ def test_train_writes_a_run(run):
     assert [record["epoch"] for record in history(run) if "mAP" in record] == [1, 3]
     page = (run / "report.html").read_text()
     assert "Rounds of pseudo labels" in page
-    assert page.count("<img") >= 4
+    assert page.count("<svg") >= 3  # loss, mAP, learning rate
+    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    for video in data["videos"]:
+        assert {"truth", "activation", "proposals", "segments"} <= {lane["caption"] for lane in video["lanes"]}
+        assert 0 <= video["measures"]["ap"] <= 1
     manifest = json.loads((run / "run.json").read_text())
     assert (manifest["videos"], manifest["skipped"], manifest["parameters"]["config"]["schedule"]["epochs"]) == (
         9,
@@ -220,7 +224,7 @@ TWO = """
 import os, socket, sys
 from pyws import cli
 from pyws.checkpoint import write_checkpoint
-import pyws.segments.training.train, pyws.report.segments_training, pyws.data.features.dataset
+import pyws.segments.training.train, pyws.report.run, pyws.data.features.dataset
 import torch.distributed, torch._dynamo
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyws.report.segments_training import write_training_report
+from pyws.report.run import write_report
 from pyws.segments.ablation import Variant
 from pyws.segments.config import PRESETS, OptimConfig, TrainConfig, TrustConfig
 from pyws.segments.pseudo_labels import PseudoLabels
@@ -64,7 +64,7 @@ def test_measuring_changes_nothing_and_is_resumed(data, tmp_path):
     assert torch.equal(weights(whole), weights(plain))
     (record,) = [record for record in whole.history if "trust" in record]
     assert record["epoch"] == whole.config.schedule.rounds[0]
-    page = write_training_report(tmp_path / "run").read_text()
+    page = write_report(tmp_path / "run").read_text()
     assert "adopted" in page
     assert "agreement with unseen halves" in page
     again = train.train("rskp", QUICK, data, out=tmp_path / "run")

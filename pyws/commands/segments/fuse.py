@@ -49,6 +49,7 @@ def fuse(
     from pyws.commands.parts import in_parts
     from pyws.data.annotations.activitynet import read_noted_detections, results_of, write_results
     from pyws.files import file_sha256
+    from pyws.report.run import write_report
     from pyws.segments import PostprocessConfig, fuse_detections
     from pyws.sharding import this_shard
 
@@ -63,6 +64,7 @@ def fuse(
 
     def write(results: Mapping[str, Any]) -> dict[str, Any]:
         write_results(out, results, settings)
+        write_report(out, quiet=common.quiet or common.json, inputs={"proposals": proposals})
         fused = sum(map(len, results.values()))
         common.say(f"{out}: {fused} detections from {len(found)} proposals of {len(found.videos)} videos")
         counts = {"videos": len(found.videos), "proposals": len(found), "detections": fused}

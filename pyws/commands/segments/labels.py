@@ -80,6 +80,7 @@ def labels(
     from pyws.errors import DataError, named_as
     from pyws.evaluation.detection import look_like_frames
     from pyws.files import file_sha256
+    from pyws.report.run import write_report
     from pyws.segments import PostprocessConfig, label_videos
     from pyws.segments.pseudo_labels import VideoLabels, save_labels, with_names
     from pyws.sharding import this_shard
@@ -112,6 +113,7 @@ def labels(
             for one in made
         }
         report = save_labels(out, {one.video: one.labels for one in made}, classes, settings, records)
+        write_report(out, quiet=common.quiet or common.json, inputs={"proposals": proposals, "truth": truth})
         counts = ", ".join(f"{count} {name}" for name, count in report["statuses"].items())
         common.say(f"{out}: {len(made)} videos, {len(classes)} classes each: {counts}")
         return report

@@ -60,9 +60,11 @@ def predict(
     from pyws.data.annotations.activitynet import results_of, write_results
     from pyws.data.features.dataset import open_features
     from pyws.files import file_sha256
+    from pyws.report.run import place_of, write_report
     from pyws.segments.backbones import check_data, load_backbone
     from pyws.segments.detection.inference import detect
     from pyws.segments.detection.postprocess import PostprocessConfig
+    from pyws.segments.detection.timelines import Timelines, write_timelines
     from pyws.segments.training.batches import Videos, by_length
     from pyws.segments.training.run_folder import open_checkpoint
     from pyws.sharding import this_shard
@@ -82,18 +84,24 @@ def predict(
 
     def work(names: Sequence[str]) -> dict[str, Any]:
         mine = [batches[int(name)] for name in names]
-        found = detect(built.model, built.proposals, seen, config, snippets, quiet=quiet, batches=mine)
+        shown = Timelines(videos)
+        found = detect(built.model, built.proposals, seen, config, snippets, quiet=quiet, seen=shown, batches=mine)
         if only_tags:
             allowed = videos.tags | ~videos.tags.any(axis=1, keepdims=True)
             found = found.where(allowed[found.video, found.label])
-        results = results_of(found)
-        each = zip(names, mine, strict=True)
-        return {unit: {videos.names[video]: results[videos.names[video]] for video in batch} for unit, batch in each}
+        results, documents = results_of(found), shown.documents()
+        return {
+            unit: {videos.names[video]: [results[videos.names[video]], documents[video]] for video in batch}
+            for unit, batch in zip(names, mine, strict=True)
+        }
 
     def write(parts: Mapping[str, Any]) -> dict[str, Any]:
         merged = {name: found for part in parts.values() for name, found in part.items()}
-        write_results(out, {name: merged[name] for name in videos.names}, made_by)
-        segments = sum(map(len, merged.values()))
+        write_results(out, {name: merged[name][0] for name in videos.names}, made_by)
+        shown = {video: merged[name][1] for video, name in enumerate(videos.names)}
+        write_timelines(place_of(out).pictures / "timelines.json.gz", videos, shown)
+        write_report(out, quiet=quiet)
+        segments = sum(len(found) for found, _ in merged.values())
         common.say(f"{out}: {segments} segments in {len(videos)} videos")
         skipped = [str(problem) for problem in videos.skipped]
         return {"out": str(out), "videos": len(videos), "segments": segments, "skipped": skipped, "settings": made_by}

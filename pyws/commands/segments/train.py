@@ -87,7 +87,7 @@ def train(
     """
     from pyws.data.features.dataset import open_features
     from pyws.distributed import own_device, processes
-    from pyws.report.segments_training import write_training_report
+    from pyws.report.run import write_report
     from pyws.segments.backbones import optim_of
     from pyws.segments.config import PRESETS, adapted
     from pyws.segments.training.fitting import sentence
@@ -112,7 +112,7 @@ def train(
         common.say(sentence(config, optim_of(backbone, config), videos.width, len(videos)))
         run = run_training(backbone, config, videos, held_out, out, device, group, tensorboard, quiet)
         if group.first:
-            write_training_report(out)
+            write_report(out, quiet=quiet)
         group.wait()
     last = run.history[-1]
     if run.trust is not None and config.trust is not None:

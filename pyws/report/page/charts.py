@@ -69,7 +69,7 @@ def axis_ticks(low: float, high: float) -> list[float]:
     Examples
     --------
     >>> axis_ticks(0.0, 0.97), axis_ticks(3.0, 3.0)
-    ([0.0, 0.25, 0.5, 0.75, 1.0], [2.0, 3.0, 4.0])
+    ([0.0, 0.25, 0.5, 0.75, 1.0], [2.0, 2.5, 3.0, 3.5, 4.0])
     """
     if high <= low:
         room = abs(low) or 1.0

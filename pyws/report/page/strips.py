@@ -62,7 +62,7 @@ def rungs(videos: int, layers: int) -> list[tuple[int, int]]:
     Examples
     --------
     >>> rungs(3, 1)[0], rungs(1000, 2)[0]
-    ((48, 480), (8, 224))
+    ((48, 480), (10, 256))
     """
     share = ROOM / max(videos, 1)
     cost = 0.06 + 0.01 * layers  # bytes a pixel that even a plain picture takes
@@ -76,7 +76,7 @@ def folder_of(video: str) -> str:
     Examples
     --------
     >>> folder_of("clip 1"), folder_of("../x")
-    ('clip_1-f9b2dee1', '..x-05b5ca1b')
+    ('clip_1-95f95409', '..x-d6b96a97')
     """
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", video.replace("/", ""))[:60]
     return plain if plain == video and plain.strip(".") else f"{plain}-{hashlib.sha256(video.encode()).hexdigest()[:8]}"

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pyws.files import read_json
 from pyws.report.page.html import Finding, Section, Table, VideoList
 from pyws.report.page.videos import Video
+
+INPUTS = "inputs.json"  # beside the page of a file
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,12 @@ class Place:
     pictures: Path
     truth: Path | None = None
     quiet: bool = True
+
+    def inputs(self) -> dict[str, Path]:
+        """Files that the run was made of, those that are still there."""
+        file = self.pictures / INPUTS
+        found = read_json(file) if file.is_file() else {}
+        return {name: Path(path) for name, path in found.items() if Path(path).is_file()}
 
     def link(self, path: str | os.PathLike[str]) -> str:
         """A path as the page has to write it."""

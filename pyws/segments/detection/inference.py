@@ -20,6 +20,7 @@ from pyws.ragged import Segments
 from pyws.segments.config import ProposalConfig
 from pyws.segments.detection.postprocess import GRID, PostprocessConfig, postprocess
 from pyws.segments.detection.proposals import propose
+from pyws.segments.detection.timelines import Timelines
 from pyws.segments.training.batches import Videos, by_length, noise_seeds
 
 _AT_ONCE = 1 << 26  # values of activation maps that are kept before their segments are found
@@ -133,6 +134,7 @@ def detect(
     snippets: int,
     group: Group = Group(),  # noqa: B008
     quiet: bool = True,
+    seen: Timelines | None = None,
     batches: Sequence[list[int]] | None = None,
 ) -> Instances:
     """Segments of all videos, found by all processes, in every process; the model is put in evaluation mode.
@@ -146,6 +148,7 @@ def detect(
     snippets : positions of a padded batch
     group : the processes
     quiet : show no progress
+    seen : gets what a report shows of this process's share
     batches : look at these batches of videos alone, which must be some of all
 
     Returns
@@ -157,8 +160,11 @@ def detect(
     classes = len(videos.data.classes)
     found: list[tuple[int, np.ndarray]] = []  # (video * K + class, rows of start, end, score)
     for maps in activation_maps(model, videos, snippets, group, quiet=quiet, batches=batches):
-        segments, keys = candidates(maps, proposals, classes)
-        segments, _ = postprocess(segments, config)
+        proposed, keys = candidates(maps, proposals, classes)
+        segments, _ = postprocess(proposed, config)
+        if seen is not None:
+            kinds = {"proposals": proposed, "segments": segments}
+            seen.add(maps.videos, maps.offsets, maps.tcam, maps.scores, kinds, keys)
         rows = torch.stack([segments.start, segments.end, segments.score], 1).numpy()
         parts = np.split(rows, segments.offsets[1:-1].numpy())
         for key, part in zip(keys.tolist(), parts, strict=False):

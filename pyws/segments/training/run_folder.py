@@ -30,6 +30,7 @@ from pyws.files import append_line, atomic_write, only_writer, read_text
 from pyws.run_manifest import RunManifest, check_same, new_document
 from pyws.segments.backbones import FACTS, BuiltBackbone
 from pyws.segments.config import TrainConfig
+from pyws.segments.detection.timelines import Timelines, write_timelines
 from pyws.segments.pseudo_labels import PseudoLabels, write_labels
 from pyws.segments.trust import Trust
 
@@ -159,6 +160,12 @@ class RunFolder:
         if self.path is not None and self.group.first:
             path = self.path / "labels" / f"epoch-{epoch:04}.safetensors"
             write_labels(path, labels, self.data, settings)
+
+    def write_timelines(self, seen: Timelines, what: str) -> None:
+        """What the network says of the videos, for the report: ``timelines/WHAT.json.gz``."""
+        documents = seen.documents(self.group)
+        if self.path is not None and self.group.first:
+            write_timelines(self.path / "timelines" / f"{what}.json.gz", seen.data, documents)
 
     def write_epoch(self, run: Run, record: Record) -> None:
         """The state after an epoch; the network too if it is the best so far."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyws.data.annotations.activitynet import Instances
 from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError, TrainingError
@@ -19,6 +20,7 @@ from pyws.progress import track
 from pyws.segments.backbones import build_backbone
 from pyws.segments.config import BackboneOverrides, TrainConfig
 from pyws.segments.detection.inference import average_map, detect
+from pyws.segments.detection.timelines import Timelines
 from pyws.segments.pseudo_labels import PseudoLabels, known_columns, pseudo_label_round
 from pyws.segments.training.batches import Videos, by_length, noise_seeds, steps
 from pyws.segments.training.distribution_loss import distribution_loss, targets
@@ -90,8 +92,15 @@ def train(
             record = run_epoch(run, videos, epoch, group, quiet)
             if run.latest is not None and "labels" in record:
                 folder.write_labels(run.latest, epoch, record["labels"])
-            if tests is not None and (run.epoch % config.evaluate_every == 0 or run.epoch == schedule.epochs):
-                record["mAP"] = evaluate(run, tests, group)
+            last = run.epoch == schedule.epochs
+            if tests is not None and (run.epoch % config.evaluate_every == 0 or last):
+                seen = Timelines(tests.data)
+                record["mAP"] = evaluate(run, tests, group, seen)
+                folder.write_timelines(seen, "evaluated")
+            if last or "labels" in record:
+                seen = Timelines(data)
+                look(run, videos, group, seen)
+                folder.write_timelines(seen, "trained")
             record["seconds"] = time.perf_counter() - began
             folder.write_epoch(run, record)
     run.backbone.model.eval()
@@ -249,8 +258,12 @@ def fill_memory(run: Run, videos: Videos, group: Group) -> None:
     model.remember(group.gather(memories))
 
 
-def evaluate(run: Run, tests: Videos, group: Group) -> float:
+def evaluate(run: Run, tests: Videos, group: Group, seen: Timelines | None = None) -> float:
     """Average mAP of the network as it is."""
-    config = run.config
-    found = detect(run.backbone.model, run.backbone.proposals, tests, config.detection, config.batch_snippets, group)
-    return average_map(found, tests.data, config.protocol, config.tious)
+    return average_map(look(run, tests, group, seen), tests.data, run.config.protocol, run.config.tious)
+
+
+def look(run: Run, videos: Videos, group: Group, seen: Timelines | None = None) -> Instances:
+    """The segments that the network as it is finds."""
+    built, config = run.backbone, run.config
+    return detect(built.model, built.proposals, videos, config.detection, config.batch_snippets, group, seen=seen)

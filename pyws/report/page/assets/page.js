@@ -166,11 +166,14 @@ function curve(video, lane) {
 function lane(video, one) {
   const track = make("div", { class: one.curves ? "track curve" : "track" });
   if (one.curves) track.append(curve(video, one));
+  const rows = [...new Set((one.spans || []).map((span) => span[2]))].sort(); // of labels, so that none hides another
+  const most = Math.max(...(one.spans || []).map((span) => span[3] || 0), 1e-9);
+  if (rows.length > 1) track.style.height = `${0.75 * rows.length}rem`;
   for (const [start, end, label, score] of one.spans || []) {
-    const bar = make("b", { title: `${label}, ${start.toFixed(2)} to ${end.toFixed(2)} s` + (score === null ? "" : `, score ${score.toFixed(3)}`),
+    track.append(make("b", { title: `${label}, ${start.toFixed(2)} to ${end.toFixed(2)} s` + (score === null ? "" : `, score ${score.toFixed(3)}`),
       style: { left: `${100 * start / video.duration}%`, width: `${100 * (end - start) / video.duration}%`,
-        background: colourOf(video, label), opacity: score === null ? 1 : 0.25 + 0.75 * Math.min(Math.max(score, 0), 1) } });
-    track.append(bar);
+        top: `${100 * rows.indexOf(label) / rows.length}%`, height: `${100 / rows.length}%`, background: colourOf(video, label),
+        opacity: score === null ? 1 : 0.12 + 0.88 * Math.max(score, 0) / most } }));
   }
   for (const [at, yes, why] of one.marks || []) {
     track.append(make("b", { class: yes ? "mark" : "mark no", title: why, style: { left: `${100 * (at + 0.5) / video.duration}%` } }));
@@ -196,7 +199,7 @@ function timeline(video, seek) {
       make("span", { style: { left: `${100 * share}%` } }, place(share * video.duration, video.unit)));
     box.append(make("div", { class: "lane" }, make("span", {}), make("div", { class: "axis" }, ...ticks)));
   }
-  const cursors = [...box.querySelectorAll(".track")].map((track) => track.appendChild(make("em")));
+  const cursors = [...(video.strip ? box.querySelectorAll(".track") : [])].map((track) => track.appendChild(make("em")));
   box.cursor = (at) => cursors.forEach((cursor) => {
     cursor.style.left = `${100 * (at + (video.unit === "s" ? 0 : 0.5)) / video.duration}%`;
   });
@@ -238,6 +241,7 @@ function card(video) {
 
 const list = document.getElementById("videos");
 if (list) {
+  list.classList.toggle("plain", !data.videos.some((video) => video.strip));
   const search = document.getElementById("search"), order = document.getElementById("order");
   const only = document.getElementById("only"), count = document.getElementById("count");
   const cards = new Map();
