@@ -30,7 +30,7 @@ GROUPS = {
         "masks init", "masks refine", "masks train", "masks predict", "masks evaluate", "masks classify", "masks maps",
         "masks attention", "masks ablate",
     ),
-    "review: into other tools and back": ("export",),
+    "review: into other tools and back": ("export", "import"),
     "settings": ("config show",),
 }  # fmt: skip
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
@@ -86,7 +86,7 @@ def _keep_freed_memory() -> None:
 
 def load(name: str) -> Callable[..., Any]:
     """The function of a command: "data synthesize-a2d" is synthesize_a2d of pyws/commands/data/synthesize_a2d.py."""
-    path = name.replace("-", "_").split()
+    path = usage.module_words(name)
     return getattr(importlib.import_module(".".join(["pyws.commands", *path])), path[-1])
 
 

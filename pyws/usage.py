@@ -8,6 +8,7 @@ import difflib
 import functools
 import inspect
 import io
+import keyword
 import re
 import shutil
 import textwrap
@@ -45,9 +46,21 @@ def overview(groups: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def module_words(name: str) -> list[str]:
+    """The parts of a command's module below pyws/commands/, the last of which is its function too.
+
+    Examples
+    --------
+    >>> module_words("data synthesize-a2d"), module_words("import")
+    (['data', 'synthesize_a2d'], ['import_'])
+    """
+    words = name.replace("-", "_").split()
+    return [f"{word}_" if keyword.iskeyword(word) else word for word in words]
+
+
 def _summary(name: str) -> str:
     """The first sentence of a command's docstring, read from its source."""
-    words = name.replace("-", "_").split()
+    words = module_words(name)
     path = COMMANDS.joinpath(*words)
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     for node in ast.parse(source.read_text(encoding="utf-8")).body:

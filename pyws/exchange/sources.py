@@ -11,11 +11,13 @@ import numpy as np
 
 from pyws.data.annotations.activitynet import read_detections
 from pyws.data.features.layouts import read_tags
+from pyws.data.tagged.corrected_masks import corrected_frames, mask_file
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.frames import in_order
 from pyws.errors import DataError
 from pyws.exchange.results import Masks, Results, Segment, Video, facts_of, merged, of_instances
 from pyws.files import check_regular, read_json
+from pyws.run_manifest import read_manifest
 
 _KNOWN = "a folder of pyws label, masks init, refine or predict, or a file of pyws segments fuse, predict or labels"
 
@@ -54,6 +56,8 @@ def _folder(path: Path) -> Iterator[Video]:
     if kind not in _FOLDERS:
         hint = "; give what pyws masks predict makes with it" if kind == "pyws masks train" else ""
         raise DataError(path, f"must be {_KNOWN}, got a folder of {kind}{hint}")
+    if "parameters" in document:  # of a run, which may still go on in several processes
+        document = read_manifest(path / "manifest.json", kind, document.get("version", 0))
     yield from _FOLDERS[kind](path, document)
 
 
@@ -82,9 +86,12 @@ def _features(path: Path, document: dict[str, Any]) -> Iterator[Video]:
 
 def _first_masks(path: Path, document: dict[str, Any]) -> Iterator[Video]:
     names = LabelSpace.read(document.get("label_space"), path / "manifest.json").names
+    corrected = corrected_frames(path)
     for name, entry in facts_of(document, "videos").items():
         if entry.get("status") == "done":
-            masks = Masks(_pictures(path / "pa/v0" / name), names)
+            files = _pictures(path / "pa/v0" / name)
+            files |= {stem: mask_file(path, name, stem) for video, stem in corrected if video == name}
+            masks = Masks({file.stem: file for file in in_order(files.values())}, names)
             yield Video(name, Path(entry["source"]), tuple(entry["tags"]), masks=masks)
 
 

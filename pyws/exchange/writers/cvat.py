@@ -57,7 +57,7 @@ def write_cvat_video(results: Results, out: Path) -> None:
         shown = video.masks.names[1:] if video.masks else ()
         tagged = set(video.labels)
         labels = dict.fromkeys((*video.labels, *(name for name in shown if name in tagged or not video.tags)))
-        root = _root(tuple(labels), media.source.name, len(media.frames))
+        root = _root(tuple(labels), media.source.name, len(media.frames), media.size)
         tracks = [*_segment_tracks(video, media), *(_mask_tracks(video.masks, media) if video.masks else ())]
         for number, (label, shapes) in enumerate(tracks):
             SubElement(root, "track", id=str(number), label=label, source="auto").extend(shapes)
@@ -107,12 +107,16 @@ def _mask(mask: NDArray[np.bool_]) -> dict[str, str]:
     return {"rle": ", ".join(map(str, lengths.tolist())), **{key: str(value) for key, value in place.items()}}
 
 
-def _root(labels: Sequence[str], name: str, frames: int) -> Element:
+def _root(labels: Sequence[str], name: str, frames: int, size: tuple[int, int] | None = None) -> Element:
     root = Element("annotations")
     SubElement(root, "version").text = VERSION
     task = SubElement(SubElement(root, "meta"), "task")
     for key, value in (("name", name), ("size", str(frames)), ("source", name)):
         SubElement(task, key).text = value
+    if size is not None:
+        original = SubElement(task, "original_size")
+        for key, pixels in zip(("height", "width"), size, strict=True):
+            SubElement(original, key).text = str(pixels)
     parent = SubElement(task, "labels")
     for label in labels:
         entry = SubElement(parent, "label")

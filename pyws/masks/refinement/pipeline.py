@@ -4,7 +4,8 @@ What is written under the output folder has the layout of ``pyws masks init``, s
 either::
 
     manifest.json              that of the folder that is refined, with the configuration of refinement
-    pa/v0/<video>/<frame>.png  refined masks
+    pa/v0/<video>/<frame>.png  refined masks, or those that people corrected
+    corrections                what people corrected, as in the folder that is refined
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch.nn import functional
 
 from pyws import ops
+from pyws.data.tagged.corrected_masks import write_corrected
 from pyws.data.video.frames import Pixels, write_mask
 from pyws.errors import DataError
 from pyws.files import total_bytes
@@ -82,7 +84,7 @@ def refine_annotations(
         for video in manifest.mine:
             frames = by_video[video]
             files = [frame.png(out / "pa/v0") for frame in frames]
-            before = digest(frame.png(source) for frame in frames)
+            before = digest(data.file(source, frame) for frame in frames)
             done = entries.get(video, {})
             if done.get("refined_from") == before and done.get("bytes") == total_bytes(files):
                 continue
@@ -90,6 +92,7 @@ def refine_annotations(
             scores = _scores(data, frames, source, classifier, layers, config, quiet)
             for frame, file, score in zip(frames, files, scores, strict=True):
                 refined = _winners(score, data.tags[video], data.picture(frame).shape[:2])
+                refined = data.mask(source, frame) if frame in data.corrected else refined
                 areas.append(float((refined > 0).mean()))
                 write_mask(file, refined)
             report = {"refined_area": round(sum(areas) / len(areas), 6), "refined_empty": areas.count(0.0)}
@@ -100,6 +103,9 @@ def refine_annotations(
                 "report": report,
             }
             manifest.put(video, {**data.manifest["videos"][video], **facts})
+        if data.corrected:
+            kept = ((*frame, data.mask(source, frame)) for frame in data.corrected)
+            write_corrected(out, kept, str(init))
     return manifest
 
 

@@ -117,7 +117,8 @@ def select(
 
     Returns
     -------
-    One row a frame, in the order of ``frames``: ``{"video", "frame", "selected", "labels": [...]}``. Each label, or
+    One row a frame, in the order of ``frames``: ``{"video", "frame", "selected", "labels": [...]}``, and ``corrected``
+    where people corrected it, which selects it. Each label, or
     each ``part`` of it, has the scores ``discriminator`` and ``classifier`` (None where it was not tested), the tests
     that it passed, and why it was not tested. And how well the discriminators tell real patches from composites, see
     :class:`~.train_discriminator.CompositeScores`; None where nothing was tested by them.
@@ -134,9 +135,11 @@ def select(
         _pass_share([one.about for _, one in candidates], config.select_share)
     if config.uses_discriminator:
         auc = _test_by_discriminator(candidates, config, discriminator, seed, device)
-    for row in rows:
+    for frame, row in zip(frames, rows, strict=True):
         passed = [_passes(about, config.rule) for about in row["labels"]]
         row["selected"] = bool(passed) and (all(passed) if config.frame_rule == "all" else any(passed))
+        if frame in data.corrected:  # whatever the tests say of what people drew
+            row |= {"selected": True, "corrected": True}
     _fill_classes(rows, config.min_per_class)
     return rows, auc
 

@@ -274,6 +274,9 @@ class SelfTraining:
         model = self.model(number)
         old, new = self.annotations(number), self.annotations(number + 1)
         missing = [frame for frame in self.data.frames if not frame.png(new).is_file()]
+        for frame in [frame for frame in missing if frame in self.data.corrected]:
+            write_mask(frame.png(new), self.data.mask(old, frame))  # what people drew stays
+        missing = [frame for frame in missing if frame not in self.data.corrected]
         masks = predict_frames(
             model, self.data, missing, loop.constrain_labels, self.config.training.short_side, self.device
         )

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pyws.data.tagged.corrected_masks import corrected_frames, mask_file
 from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, in_order, open_frames, read_image, read_mask
@@ -61,14 +62,17 @@ class Annotations:
         done = {name: video for name, video in self.manifest["videos"].items() if video["status"] == "done"}
         if not done:
             raise DataError(folder, "must hold masks of at least one video, found none that is done")
-        self.tags = {name: tuple(sorted(video["ids"])) for name, video in done.items()}
+        self.corrected = {Frame(*key): ids for key, ids in corrected_frames(folder).items() if key[0] in done}
+        """Frames whose masks people corrected, with their ids: they have no other pseudo-annotation in any version."""
+        shown = {name: set(video["ids"]) for name, video in done.items()}
+        for frame, ids in self.corrected.items():
+            shown[frame.video] |= set(ids)
+        self.tags = {name: tuple(sorted(ids)) for name, ids in shown.items()}
         """Ids that each video may show."""
         self.subsets = {name: video.get("subset", "") for name, video in done.items()}
         """Of the data set that videos are from: train, val or test; empty where it has none."""
         self.sources = {name: Path(video["source"]) for name, video in done.items()}
-        self.frames = tuple(
-            Frame(name, path.stem) for name in done for path in in_order((folder / "pa/v0" / name).glob("*.png"))
-        )
+        self.frames = tuple(frame for name in done for frame in self._frames_of(name))
         self.superpixels = superpixels_of(parameters, folder)
         self._open: dict[str, Any] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
@@ -95,17 +99,28 @@ class Annotations:
 
     def mask(self, folder: Path, frame: Frame) -> Pixels:
         """The pseudo-annotation (H, W) uint8 of a frame, from a folder of one version."""
-        mask = read_mask(frame.png(folder))
+        file = self.file(folder, frame)
+        mask = read_mask(file)
         if mask.shape != self._size(frame):
-            raise DataError(frame.png(folder), f"must have the size of its frame {self._size(frame)}, got {mask.shape}")
+            raise DataError(file, f"must have the size of its frame {self._size(frame)}, got {mask.shape}")
         unknown = mask[(mask >= len(self.space)) & (mask != IGNORE)]
         if unknown.size:
-            raise DataError(frame.png(folder), f"must have ids below {len(self.space)}, got {unknown.max()}")
+            raise DataError(file, f"must have ids below {len(self.space)}, got {unknown.max()}")
         return mask
+
+    def file(self, folder: Path, frame: Frame) -> Path:
+        """Where the pseudo-annotation of a frame lies: in the folder of its version, or where people corrected it."""
+        return mask_file(self.folder, *frame) if frame in self.corrected else frame.png(folder)
 
     def digest(self, folder: Path) -> str:
         """SHA-256 over all pseudo-annotations of a version, in the order of the frames."""
-        return digest(frame.png(folder) for frame in self.frames)
+        return digest(self.file(folder, frame) for frame in self.frames)
+
+    def _frames_of(self, video: str) -> list[Frame]:
+        """Frames of a video with a mask, in their order."""
+        paths = {path.stem: path for path in (self.folder / "pa/v0" / video).glob("*.png")}
+        paths |= {frame.stem: mask_file(self.folder, *frame) for frame in self.corrected if frame.video == video}
+        return [Frame(video, path.stem) for path in in_order(paths.values())]
 
     def _size(self, frame: Frame) -> tuple[int, int]:
         """(H, W) of the frames of a video, which all have one size."""
