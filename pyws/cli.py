@@ -23,8 +23,8 @@ GROUPS = {
     "start here": ("demo", "label", "features", "report", "doctor"),
     "data": ("data check", "data convert", "data synthesize", "data synthesize-a2d", "data watch"),
     "segments: when (GauFuse)": (
-        "segments train", "segments predict", "segments fuse", "segments labels", "segments evaluate",
-        "segments compare", "segments ablate",
+        "segments train", "segments predict", "segments propose", "segments fuse", "segments labels",
+        "segments evaluate", "segments compare", "segments ablate",
     ),
     "masks: who, doing what (WS2)": (
         "masks init", "masks refine", "masks train", "masks predict", "masks evaluate", "masks classify", "masks maps",

@@ -13,6 +13,7 @@ from pyws.segments.detection.postprocess import PostprocessConfig
 from pyws.segments.training.schedule import SCHEDULES, Schedule
 
 Changes = Mapping[str, Any]
+_MAX_UPSAMPLE = 64
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class ProposalConfig:
     columns : where the maps are a softmax and the thresholds were chosen for one over this many columns: over others
         the thresholds keep their ratio to that of an undecided snippet, see :meth:`for_classes`; None keeps them
     actionness_thresholds : runs of the actionness above these are proposed for each class too
+    upsample : so many positions a snippet, interpolated between the middles of snippets, before runs are sought: their
+        bounds may lie between snippets, and margins of scoring "released" count positions of the finer grid
     min_length : of a run, in snippets
     scoring : where the outside of a segment lies, see :func:`pyws.ops.propose_segments`
     margin : of the outside on either side, in lengths of the segment; of scoring "paper"
@@ -56,7 +59,8 @@ class ProposalConfig:
 
     Raises
     ------
-    ValueError : thresholds of the actionness with scoring "released", which is defined for a map's own runs
+    ValueError : thresholds of the actionness with scoring "released", which is defined for a map's own runs;
+        ``upsample`` outside 1 .. 64
     """
 
     class_threshold: float = 0.1
@@ -64,6 +68,7 @@ class ProposalConfig:
     thresholds: tuple[float, ...] = (0.5,)
     columns: int | None = None
     actionness_thresholds: tuple[float, ...] = ()
+    upsample: int = 1
     min_length: int = 1
     scoring: str = "paper"
     margin: float = 0.25
@@ -75,6 +80,8 @@ class ProposalConfig:
     def __post_init__(self) -> None:
         if self.actionness_thresholds and self.scoring != "paper":
             raise ValueError(f"proposals: actionness_thresholds need scoring 'paper', got {self.scoring!r}")
+        if not 1 <= self.upsample <= _MAX_UPSAMPLE:
+            raise ValueError(f"proposals: upsample must be in 1 .. {_MAX_UPSAMPLE}, got {self.upsample}")
 
     def for_classes(self, classes: int) -> ProposalConfig:
         """The same for maps of so many action classes.
@@ -245,7 +252,8 @@ _ACTIVITYNET_RSKP = BackboneOverrides(
     {"lr": 2e-5, "weight_decay": 1e-3, "batch": 128, "average": True},
     {
         "class_threshold": 0.1, "thresholds": (0.005, 0.01, 0.015, 0.02), "min_length": 1, "scoring": "paper",
-        "actionness_thresholds": (0.005, 0.01, 0.015, 0.02), "margin": 0.15, "overlap": "iou", "iou_threshold": 0.9,
+        "actionness_thresholds": (0.005, 0.01, 0.015, 0.02), "upsample": 20, "margin": 0.15, "overlap": "iou",
+        "iou_threshold": 0.9,
     },
     {"mix": 0.8},
 )  # fmt: skip

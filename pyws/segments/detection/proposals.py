@@ -49,13 +49,15 @@ def propose(
     """
     classes, wanted = scores.shape[1], proposed_classes(config, scores)
     maps = tcam[:, :classes].detach().contiguous()
-    found = propose_segments(
-        maps, offsets, config.thresholds, config.scoring, config.min_length, config.margin, wanted
-    )  # fmt: skip
-    if config.actionness_thresholds and actionness is not None:
+    curve = None if actionness is None or not config.actionness_thresholds else actionness[:, None].detach()
+    factor, shortest = config.upsample, config.min_length * config.upsample
+    if factor > 1:
+        curve = None if curve is None else upsampled(curve, offsets, factor)
+        maps, offsets = upsampled(maps, offsets, factor), offsets * factor
+    found = propose_segments(maps, offsets, config.thresholds, config.scoring, shortest, config.margin, wanted)
+    if curve is not None:
         runs = propose_segments(
-            actionness[:, None].detach().contiguous(), offsets, config.actionness_thresholds, "paper",
-            config.min_length, 0.0,
+            curve.contiguous(), offsets, config.actionness_thresholds, "paper", shortest, 0.0
         )  # fmt: skip
         found = _joined(found, score_segments(runs, maps, offsets, wanted, config.margin))
     outside = found.weight - found.score
@@ -64,7 +66,26 @@ def propose(
         groups = torch.arange(scores.numel(), device=scores.device)
         group = torch.repeat_interleave(groups, found.offsets.diff())
         score = score + config.video_weight * scores.detach().double().flatten()[group]
-    return replace(found, score=score)
+    return replace(found, start=found.start / factor, end=found.end / factor, score=score)
+
+
+def upsampled(maps: Tensor, offsets: Tensor, factor: int) -> Tensor:
+    """(sum of lengths, C) -> (factor * sum of lengths, C): each video interpolated linearly between the middles of its
+    snippets, constant before the first and after the last.
+
+    Examples
+    --------
+    >>> upsampled(torch.tensor([[0.0], [4.0], [1.0]]), torch.tensor([0, 2, 3]), 2).flatten().tolist()
+    [0.0, 1.0, 3.0, 4.0, 1.0, 1.0]
+    """
+    lengths = offsets.diff()
+    first = torch.repeat_interleave(offsets[:-1], lengths * factor)
+    last = torch.repeat_interleave(offsets[1:] - 1, lengths * factor)
+    place = (torch.arange(len(first), device=maps.device, dtype=torch.float64) + 0.5) / factor - 0.5
+    place = torch.minimum(torch.maximum(place, first.double()), last.double())
+    below = place.floor().long()
+    share = (place - below)[:, None].to(maps.dtype)
+    return torch.lerp(maps[below], maps[torch.minimum(below + 1, last)], share)
 
 
 def _joined(first: Segments, second: Segments) -> Segments:

@@ -1,0 +1,133 @@
+"""pyws segments propose: activation maps or frame scores of any network to candidate segments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from pyws.commands.common import Common, CommonOptions, only_with
+from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
+
+
+def propose(
+    maps: Positional[Path],
+    out: Positional[Path],
+    classes: tuple[str, ...] = (),
+    background: str | None = None,
+    snippets_per_second: float | None = None,
+    truth: Path | None = None,
+    only_tags: bool = False,
+    activation: Literal["none", "sigmoid", "softmax"] = "none",
+    thresholds: tuple[float, ...] | None = None,
+    class_threshold: float | None = None,
+    upsample: int = 1,
+    min_length: int = 1,
+    scoring: Literal["paper", "released"] = "paper",
+    margin: float | None = None,
+    postprocessing: PostprocessingOptions = Postprocessing(),  # noqa: B008
+    common: CommonOptions = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """Turn activation maps or frame scores of any network into proposals, and with --method into detections.
+
+    Parameters
+    ----------
+    maps
+        (snippets, classes) of each video: labels of `pyws segments labels`,
+        other safetensors, .npz, HDF5 or pickles with an array for each video, .npy or .csv of one, or a folder
+    out
+        proposals to write in ActivityNet form, .json or .json.gz
+    classes
+        of the columns, in their order, where the file does not name them; or a text file with one a line
+    background
+        one of the classes, which is not proposed
+    snippets_per_second
+        rows of a map in a second (of frame scores the frames), where the file does not say; without it a map
+        spans the duration that --truth gives
+    truth
+        annotations in ActivityNet form, of which durations and tags are used
+    only_tags
+        propose the tags of a video in --truth only
+    activation
+        of the values first: none, or of logits sigmoid or softmax
+    thresholds
+        of the maps; 0.05, 0.10, ... 0.95 if not given, for maps in [0, 1]
+    class_threshold
+        propose a class where the video's score reaches this (where the file has none: the mean of the highest
+        eighth of the snippets); all classes if not given
+    upsample
+        interpolate so many times as many positions first; bounds may then lie between snippets
+    min_length
+        of a proposal, in snippets
+    scoring
+        paper, or released: where the outside of a segment lies, whose mean is taken off the inside's
+    margin
+        of the outside on either side, in lengths of the segment; of --scoring paper; 0.25 if not given
+
+    Examples
+    --------
+    pyws segments propose scores.npz proposals.json --classes jump run --snippets-per-second 25
+    """
+    from dataclasses import asdict
+
+    import numpy as np
+    import torch
+
+    from pyws.data.annotations.activitynet import read_truth, results_of, write_results
+    from pyws.errors import DataError
+    from pyws.progress import track
+    from pyws.segments.config import ProposalConfig
+    from pyws.segments.detection.maps import ACTIVATIONS, THRESHOLDS, open_maps, segments_of
+    from pyws.segments.detection.postprocess import PostprocessConfig
+
+    only_with("--truth", truth is not None, {"only-tags": only_tags})
+    only_with("--scoring paper", scoring == "paper", {"margin": margin is not None})
+    config = postprocessing.over(PostprocessConfig("none"))
+    rules = ProposalConfig(
+        class_threshold=-np.inf if class_threshold is None else class_threshold, thresholds=thresholds or THRESHOLDS,
+        upsample=upsample, min_length=min_length, scoring=scoring,
+        margin=ProposalConfig.margin if margin is None else margin,
+    )  # fmt: skip
+    found = open_maps(maps, _named(classes))
+    if background is not None and background not in found.classes:
+        raise DataError(maps, f"--background must be one of {', '.join(found.classes)}, got {background!r}")
+    if snippets_per_second is not None and found.edges:
+        raise DataError(maps, "says when its snippets are: leave out --snippets-per-second")
+    known = None if truth is None else read_truth(truth)
+    tags = {} if known is None else dict(zip(known.instances.videos, known.tags, strict=True))
+    results: dict[str, Any] = {}
+    highest = -np.inf
+    for video in track(list(found.stored), "proposals", quiet=common.quiet or common.json):
+        one = found.read(video, snippets_per_second, known)
+        values = ACTIVATIONS[activation](torch.from_numpy(one.values)).numpy()
+        if thresholds is None and not 0 <= values.min() <= values.max() <= 1:
+            rule = f"the map of {video!r} must be in [0, 1], got {values.min():g} to {values.max():g}"
+            raise DataError(maps, f"{rule}: name the --activation of logits, or --thresholds")
+        highest = max(highest, float(values.max()))
+        wanted = np.array([label != background and (not only_tags or label in tags.get(video, ()))
+                           for label in found.classes])  # fmt: skip
+        one = type(one)(values, one.edges, one.scores)
+        results |= results_of(segments_of(video, one, found.classes, rules, config, wanted))
+    settings = {"tool": "pyws segments propose", "maps": maps.name, "activation": activation, "background": background,
+                "only_tags": only_tags, "snippets_per_second": snippets_per_second,
+                "proposals": {name: getattr(rules, name) for name in _RULES}, **asdict(config)}  # fmt: skip
+    settings["proposals"]["class_threshold"] = class_threshold
+    write_results(out, results, settings)
+    count = sum(map(len, results.values()))
+    common.say(f"{out}: {count} segments in {len(results)} videos")
+    if not count:
+        common.say(f"warning: the highest value is {highest:g}, the lowest threshold {min(rules.thresholds):g}")
+    return {"out": str(out), "videos": len(results), "segments": count, "settings": settings}
+
+
+def _named(classes: tuple[str, ...]) -> list[str]:
+    """The classes, or those that a text file lists."""
+    from pyws.files import read_text
+
+    if len(classes) == 1 and Path(classes[0]).is_file():
+        return [line.strip() for line in read_text(classes[0]).splitlines() if line.strip()]
+    return list(classes)
+
+
+_RULES = ("class_threshold", "thresholds", "upsample", "min_length", "scoring", "margin")

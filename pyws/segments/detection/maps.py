@@ -1,0 +1,270 @@
+"""Activation maps in files: those that pyws writes, and class scores of any network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pyws.checkpoint import read_tensors, write_checkpoint
+from pyws.data.annotations.activitynet import Instances, Truth
+from pyws.data.csv_table import columns_of
+from pyws.data.features.files import stored_in, stored_videos
+from pyws.data.features.streams import Stored
+from pyws.data.features.time_base import to_seconds
+from pyws.errors import DataError
+from pyws.files import read_json
+from pyws.segments.config import ProposalConfig
+from pyws.segments.detection.postprocess import GRID, PostprocessConfig, postprocess
+from pyws.segments.detection.proposals import propose
+
+KIND = "pyws activation maps"
+THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of maps in [0, 1]
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "none": lambda values: values,
+    "sigmoid": torch.sigmoid,
+    "softmax": lambda values: values.softmax(1),
+}
+_SECONDS = "/seconds"  # ends the name of the tensor that says when the snippets of a video are
+_COUNTS = {"", "index", "frame", "snippet"}  # columns of a table that number its rows
+_TOP = 8  # a class is scored by the mean of its highest eighth
+
+
+@dataclass(frozen=True, eq=False)
+class VideoMap:
+    """The activation map of one video.
+
+    Parameters
+    ----------
+    values : (L, K) float32
+    edges : (L+1,) float64 seconds: where each snippet begins, and where the last ends
+    scores : (K,) float32 of the video; None where nobody scored it
+    """
+
+    values: np.ndarray
+    edges: np.ndarray
+    scores: np.ndarray | None = None
+
+    @property
+    def video_scores(self) -> np.ndarray:
+        """(K,) the scores, or else of each class the mean of its highest eighth of the snippets, at least one.
+
+        Examples
+        --------
+        >>> VideoMap(np.array([[0.2, 0.9], [0.6, 0.1]]), np.arange(3.0)).video_scores.tolist()
+        [0.6, 0.9]
+        """
+        if self.scores is not None:
+            return self.scores
+        top = -(-len(self.values) // _TOP)
+        found: np.ndarray = np.sort(self.values, axis=0)[-top:].mean(axis=0)
+        return found
+
+
+def segments_of(
+    name: str,
+    found: VideoMap,
+    classes: Sequence[str],
+    proposals: ProposalConfig,
+    config: PostprocessConfig,
+    wanted: np.ndarray | None = None,
+) -> Instances:
+    """The segments of one video by its activation map.
+
+    Parameters
+    ----------
+    name : of the video
+    found : its map
+    classes : of its columns
+    proposals : how the map becomes candidates
+    config : how candidates become segments
+    wanted : (K,) bool, propose these classes only
+
+    Examples
+    --------
+    >>> one = VideoMap(np.array([[0.1], [0.9], [0.8], [0.1]]), np.arange(5.0))
+    >>> rules = ProposalConfig(thresholds=(0.5,), margin=0.5)
+    >>> rows = segments_of("v", one, ["jump"], rules, PostprocessConfig("none"))
+    >>> rows.start.tolist(), rows.end.tolist(), rows.score.round(6).tolist()
+    ([1.0], [3.0], [0.75])
+    """
+    values, scores = torch.from_numpy(found.values), torch.from_numpy(found.video_scores)[None]
+    if wanted is not None:
+        scores = scores.masked_fill(~torch.from_numpy(wanted), -torch.inf)
+        # Even "all classes" leaves out those that are not wanted.
+        proposals = replace(proposals, class_threshold=max(proposals.class_threshold, float(np.finfo("f4").min)))
+    segments, _ = postprocess(propose(proposals, values, torch.tensor([0, len(values)]), scores), config)
+    label = np.repeat(np.arange(len(classes)), segments.offsets.diff().numpy())
+    places = np.arange(len(found.edges))
+    start, end = (np.interp(bound.numpy().round(GRID), places, found.edges) for bound in (segments.start, segments.end))
+    rows = Instances((name,), tuple(classes), np.zeros_like(label), label, start, end, segments.score.numpy())
+    return rows.where(end > start)
+
+
+def write_maps(path: str | os.PathLike[str], maps: Mapping[str, VideoMap], classes: Sequence[str]) -> None:
+    """Write activation maps as one safetensors file: of each video its (L, K) float32 values by the video's name, and
+    ``VIDEO/seconds``, the (L+1,) edges of its snippets."""
+    tensors = {}
+    for name, one in maps.items():
+        tensors[name] = torch.from_numpy(np.ascontiguousarray(one.values, dtype=np.float32))
+        tensors[name + _SECONDS] = torch.from_numpy(np.ascontiguousarray(one.edges, dtype=np.float64))
+    scores = {name: one.scores.tolist() for name, one in maps.items() if one.scores is not None}
+    write_checkpoint(path, KIND, tensors, {"classes": list(classes), "videos": list(maps), "scores": scores})
+
+
+@dataclass(frozen=True, eq=False)
+class MapFiles:
+    """Activation maps that lie in files, read one at a time.
+
+    Parameters
+    ----------
+    path : the file or folder
+    classes : of the columns
+    edges : of each video its (L+1,) seconds, where the files say
+    stored : the arrays, by video
+    scores : of videos, where the files say
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    stored: Mapping[str, Stored]
+    edges: Mapping[str, np.ndarray]
+    scores: Mapping[str, np.ndarray]
+
+    def read(self, video: str, snippets_per_second: float | None = None, truth: Truth | None = None) -> VideoMap:
+        """The map of a video.
+
+        Parameters
+        ----------
+        video : its name
+        snippets_per_second : of the map; if None, as the file says, or else the map spans the duration of the video
+        truth : gives the durations
+
+        Raises
+        ------
+        DataError : not (snippets, classes) finite numbers, or nothing says when the snippets are
+        """
+        values = self._values(video)
+        scores = self.scores.get(video)
+        if video in self.edges:
+            return VideoMap(values, self.edges[video], scores)
+        places = np.arange(len(values) + 1)
+        if snippets_per_second is not None:
+            return VideoMap(values, to_seconds(places, snippets_per_second), scores)
+        row = {} if truth is None else {name: index for index, name in enumerate(truth.instances.videos)}
+        duration = truth.duration[row[video]] if truth is not None and video in row else np.nan
+        if not duration > 0:
+            rule = f"nothing says when the snippets of {video!r} are: give --snippets-per-second, or --truth with its"
+            raise DataError(self.path, f"{rule} duration")
+        return VideoMap(values, to_seconds(places, len(values) / duration), scores)
+
+    def _values(self, video: str) -> np.ndarray:
+        stored, classes = self.stored[video], len(self.classes)
+        shape = stored.shape()
+        where = getattr(stored, "path", self.path)
+        if len(shape) != 2 or min(shape) < 1 or shape[1] != classes:
+            turned = "; it looks transposed" if len(shape) == 2 and shape[0] == classes else ""
+            rule = f"the map of {video!r} must have shape (snippets, {classes} classes), got {shape}{turned}"
+            raise DataError(where, rule)
+        values = stored.read()
+        if values.dtype.kind not in "fiu":
+            raise DataError(where, f"the map of {video!r} must be numbers, got {values.dtype}")
+        values = np.require(values, np.float32, ["C", "W"])
+        if not np.isfinite(values).all():
+            rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            rule = f"the map of {video!r} must be finite, got {len(rows)} rows that are not, the first is {rows[0]}"
+            raise DataError(where, rule)
+        return values
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """An array that is read already."""
+
+    path: Path
+    array: np.ndarray
+
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    def read(self) -> np.ndarray:
+        return self.array
+
+
+def open_maps(path: str | os.PathLike[str], classes: Sequence[str] = ()) -> MapFiles:
+    """Activation maps or frame scores, of one video or many.
+
+    Parameters
+    ----------
+    path : a safetensors file of :func:`write_maps` or of ``pyws segments labels``, or any with an array for each
+        video; a file ``.npy`` or ``.csv`` of one video, ``.npz``, HDF5 or a pickle of one or many; or a folder of these
+    classes : of the columns; may be left out where the file or the header of a table names them
+
+    Raises
+    ------
+    DataError : nothing there, no classes known, or other classes than the file's
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(path, "is missing")
+    edges: dict[str, np.ndarray] = {}
+    scores: dict[str, np.ndarray] = {}
+    named: tuple[str, ...] = ()
+    if path.is_file() and path.suffix == ".safetensors":
+        tensors, header = read_tensors(path)
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items() if tensor.dtype != torch.bfloat16}
+        stored: dict[str, Stored] = {name: _Held(path, array) for name, array in arrays.items()}
+        if header.get("kind") == KIND:
+            facts = header["facts"]
+            edges = {video: arrays[video + _SECONDS] for video in facts["videos"]}
+            stored = {video: stored[video] for video in facts["videos"]}
+            scores = {video: np.array(found, np.float32) for video, found in facts["scores"].items()}
+            named = tuple(facts["classes"])
+        elif header:
+            raise DataError(path, f"must hold activation maps, got a {header.get('kind')}")
+        else:
+            named, edges = _of_labels(path, stored)
+    else:
+        stored = stored_in(path) if path.is_dir() else stored_videos(path)
+        named = _of_tables(path)
+    if not stored:
+        raise DataError(path, "must hold activation maps (.safetensors, .npy, .npz, .csv, ...), got none")
+    if named and classes and tuple(classes) != named:
+        raise DataError(path, f"is of the classes {', '.join(named)}; --classes says {', '.join(classes)}")
+    if not (named or classes):
+        raise DataError(path, "does not say the classes of its columns: name them with --classes")
+    return MapFiles(path, named or tuple(classes), stored, edges, scores)
+
+
+def _of_labels(path: Path, stored: Mapping[str, Stored]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Classes, and edges of snippets, that the report beside labels says; nothing without one."""
+    beside = Path(f"{path}.json")
+    if not beside.exists():
+        return (), {}
+    report = read_json(beside)
+    rate, edges = report["settings"].get("snippets_per_second"), {}
+    for video, record in report["videos"].items():
+        length = record["snippets"]
+        own = rate or length / record["seconds"]
+        if video in stored:
+            edges[video] = to_seconds(np.arange(length + 1), own)
+    return tuple(report["classes"]), edges
+
+
+def _of_tables(path: Path) -> tuple[str, ...]:
+    """Classes that the header of the first table names."""
+    tables = sorted(path.glob("*.csv")) if path.is_dir() else [path] if path.suffix == ".csv" else []
+    names = [name for name in (columns_of(tables[0]) if tables else ()) if name.lower() not in _COUNTS]
+    return () if any(_is_number(name) for name in names) else tuple(names)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
