@@ -1,18 +1,55 @@
-"""Progress: every item once, plain lines where there is no terminal, silence when quiet."""
+"""What people read while they wait: how far, how long, in their units."""
+
+import pytest
 
 from pyws import progress
+from pyws.progress import Pace, track
 
 
-def test_plain_lines_and_quiet(capsys, monkeypatch):
-    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
-    assert list(progress.track([1, 2, 3], "counting")) == [1, 2, 3]
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.splitlines() == ["counting: 1/3", "counting: 2/3", "counting: 3/3 done"]
-    assert list(progress.track(iter([1]), "counting", quiet=True)) == [1]
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def test_batches_are_counted_as_what_they_hold(clock, capsys):
+    for _ in track([[1] * 8, [1] * 8, [1] * 4], "clip, frames", size=len):
+        clock.now += 6
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["clip, frames: 8/20, 9 s left", "clip, frames: 16/20, 3 s left", "clip, frames: 20/20 done"]
+
+
+def test_a_training_says_how_long_it_takes_after_its_first_steps(clock, capsys):
+    pace = Pace("training wum", 7000)
+    pace.step()
+    assert capsys.readouterr().err == ""
+    clock.now += 32
+    pace.step()
+    said = capsys.readouterr().err
+    assert said == "training wum: about 31 h on this machine (16 s a step, 7000 steps)\n"
+    clock.now += 32
+    pace.step()
+    pace.show(1, 350, {"loss": 0.51234, "mAP": None})
+    assert capsys.readouterr().err == "training wum: epoch 1/350, loss 0.5123, about 41 h left\n"
+    pace.show(2, 350, {"loss": 0.5})
     assert capsys.readouterr().err == ""
 
 
-def test_unknown_total(capsys):
-    assert list(progress.track(iter("ab"), "reading")) == ["a", "b"]
-    assert capsys.readouterr().err == "reading: 2 done\n"
+def test_quiet_says_nothing(clock, capsys):
+    pace = Pace("a", 10, quiet=True)
+    clock.now += 60
+    pace.step()
+    pace.show(1, 1, {})
+    assert list(track([1], "b", quiet=True)) == [1]
+    assert capsys.readouterr().err == ""

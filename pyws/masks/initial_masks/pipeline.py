@@ -182,7 +182,8 @@ def _write_masks(
     superpixels = annotator.config.superpixel_cache(out)
     table = torch.tensor([0, *ids])
     left = [chunk for chunk in chunks if not all(is_whole(path) for index in chunk.sampled for path in files[index])]
-    for chunk, pictures in zip(track(left, name, quiet=quiet), _in_one_pass(frames, left), strict=True):
+    tracked = track(left, f"{name}, frames", quiet=quiet, size=lambda chunk: len(chunk.sampled))
+    for chunk, pictures in zip(tracked, _in_one_pass(frames, left), strict=True):
         images = stack(pictures, frames.path)
         first = annotator.initial_masks(images, chunk, ids, about)
         shown = images[[chunk.read.index(index) for index in chunk.sampled]]

@@ -205,7 +205,7 @@ def _predict_video(
             without += not frame.mask.any()
         return without
 
-    pictures = track(frames.read(indices), frames.name, len(indices), quiet)
+    pictures = track(frames.read(indices), f"{frames.name}, frames", len(indices), quiet)
     for number, (stem, picture) in enumerate(zip(stems, pictures, strict=True)):
         size = size or picture.shape[:2]
         if picture.shape[:2] != size:

@@ -120,7 +120,7 @@ def _scores(
 ) -> list[Scores]:
     """Log-odds of the tags of a video at the working size."""
     pictures, superpixels, features, masks = [], [], [], []
-    for frame in track(frames, frames[0].video, quiet=quiet):
+    for frame in track(frames, f"{frames[0].video}, frames", quiet=quiet):
         picture = data.picture(frame, config.working_side)
         labels = ops.slic(
             torch.tensor(picture).permute(2, 0, 1)[None],

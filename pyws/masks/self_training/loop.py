@@ -60,7 +60,7 @@ from pyws.masks.self_training.train_segmentation import (
 from pyws.masks.self_training.validation_split import split
 from pyws.models.classifiers import Classifier
 from pyws.models.image_networks.deeplab import DeepLabV2
-from pyws.progress import track
+from pyws.progress import Pace, track
 from pyws.run_manifest import open_run
 from pyws.seeds import seed_of
 
@@ -208,10 +208,15 @@ class SelfTraining:
         seed = seed_of(self.config.seed, "train", version.number)
         model, optimizer = self._start(version, seed)
         first = first_choice(training.max_epoch, self.config.loop.choose_after)
-        left = training.max_epoch - len(version.curve)
-        for epoch in track(self._epochs(version, first), f"version {version.number}", left, self.quiet):  # 12, 17
+        steps = -(-(count or len(frames)) // training.batch)
+        left = (training.max_epoch - len(version.curve)) * steps
+        left += (self.config.loop.max_versions - version.number - 1) * training.max_epoch * steps
+        pace = Pace(f"training version {version.number}", left, "at most", self.quiet)
+        for epoch in self._epochs(version, first):  # 12, 17
             folder = self.annotations(version.number)
-            loss = train_epoch(model, optimizer, data, folder, frames, training, epoch, seed, self.device, count)  # 13
+            loss = train_epoch(
+                model, optimizer, data, folder, frames, training, epoch, seed, self.device, count, pace
+            )  # 13
             scores = self._score(model, held_out, version.number)  # 14
             version.curve.append({"epoch": epoch, "loss": loss, **scores})
             if best_epoch([row["score"] for row in version.curve], first) == epoch:  # 15
@@ -219,6 +224,8 @@ class SelfTraining:
                 write_checkpoint(self.model_file(version.number), MODEL, {"model": model.state_dict()}, facts)  # 16
             state = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
             write_checkpoint(self._state(version.number), STATE, state, {"curve": version.curve}, keep_previous=True)
+            measured = {"loss": loss, "RIC": scores["ric"], "mIoU_PA": scores["miou_pa"]}
+            pace.show(epoch + 1, training.max_epoch, measured)
         version.best_epoch = best_epoch([row["score"] for row in version.curve], first)
         self._save()
         remove_checkpoint(self._state(version.number))

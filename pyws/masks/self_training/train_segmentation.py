@@ -19,6 +19,7 @@ from pyws.data.video.frames import Pixels
 from pyws.masks.self_training.image_ops import as_images, gaussian_blur
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
 from pyws.models.image_networks.deeplab import RATES, DeepLabV2, build_deeplab
+from pyws.progress import Pace
 from pyws.seeds import seed_of
 
 
@@ -120,6 +121,7 @@ def train_epoch(
     seed: int,
     device: torch.device,
     count: int | None = None,
+    pace: Pace | None = None,
 ) -> float:
     """Every frame once, as a random crop; the mean cross entropy.
 
@@ -129,6 +131,7 @@ def train_epoch(
     Parameters
     ----------
     count : crops of the epoch, frames again and again in a new order; None for one of each frame
+    pace : counts the steps
     """
     model.train()
     generator = torch.Generator().manual_seed(seed_of(seed, "order", epoch))
@@ -152,6 +155,8 @@ def train_epoch(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if pace is not None:
+            pace.step()
         total += float(loss.detach()) * len(chosen)
     return total / count
 

@@ -77,7 +77,7 @@ def activation_maps(
         batches = by_length(range(len(videos)), videos.data.lengths, snippets)[group.rank :: group.world]
     parts: list[Maps] = []
     held = 0
-    for batch in track(batches, "activation maps", quiet=quiet):
+    for batch in track(batches, "activation maps, videos", quiet=quiet, size=len):
         features, mask = videos.batch(batch)
         seeds = None if noise is None else noise_seeds(*noise, batch)
         with torch.no_grad():

@@ -16,7 +16,7 @@ from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError, TrainingError
 from pyws.models import Activations, Memory
-from pyws.progress import track
+from pyws.progress import Pace
 from pyws.segments.backbones import build_backbone
 from pyws.segments.config import BackboneOverrides, TrainConfig
 from pyws.segments.detection.inference import average_map, detect
@@ -87,9 +87,10 @@ def train(
     schedule = run.config.schedule
     with RunFolder(out, data, group).held(tensorboard) as folder:
         folder.resume(run)
-        for epoch in track(range(run.epoch, schedule.epochs), f"training {backbone}", quiet=quiet or not group.first):
+        pace = Pace(f"training {backbone}", steps_left(run, len(data)), quiet=quiet or not group.first)
+        for epoch in range(run.epoch, schedule.epochs):
             began = time.perf_counter()
-            record = run_epoch(run, videos, epoch, group, quiet)
+            record = run_epoch(run, videos, epoch, group, pace)
             if run.latest is not None and "labels" in record:
                 folder.write_labels(run.latest, epoch, record["labels"])
             last = run.epoch == schedule.epochs
@@ -103,6 +104,8 @@ def train(
                 folder.write_timelines(seen, "trained")
             record["seconds"] = time.perf_counter() - began
             folder.write_epoch(run, record)
+            measured = {"loss": record["loss"], "mAP": record.get("mAP"), "best mAP": run.best}
+            pace.show(run.epoch, schedule.epochs, measured)
     run.backbone.model.eval()
     return run
 
@@ -112,7 +115,7 @@ def run_epoch(
     videos: Videos,
     epoch: int,
     group: Group = Group(),  # noqa: B008
-    quiet: bool = True,
+    pace: Pace | None = None,
 ) -> Record:
     """Everything that belongs to an epoch: new pseudo labels where they are due, all videos once, the memory bank."""
     schedule = run.config.schedule
@@ -122,13 +125,22 @@ def run_epoch(
         run.previous, run.latest = run.latest, label_round(run, videos, epoch, temperature, group)
         record["labels"] = {"temperature": temperature, **run.latest.statuses()}
         if run.config.trust is not None and run.trust is None:
-            run.trust = measure_trust(run, run.latest, videos, epoch, temperature, group, quiet)
+            run.trust = measure_trust(run, run.latest, videos, epoch, temperature, group, pace)
             record["trust"] = run.trust.to_dict()
-    record.update(train_epoch(run, videos, epoch, group))
+    record.update(train_epoch(run, videos, epoch, group, pace))
     if run.fills_memory(epoch):
         fill_memory(run, videos, group)
     run.epoch = epoch + 1
     return record
+
+
+def steps_left(run: Run, videos: int) -> int:
+    """Optimiser steps of the epochs that are left, of the networks that tell whether labels can be trusted too."""
+    schedule, config = run.config.schedule, run.config
+    count = (schedule.epochs - run.epoch) * -(-videos // run.batch)
+    if config.trust is not None and run.trust is None and schedule.rounds and run.epoch <= schedule.rounds[0]:
+        count += schedule.rounds[0] * sum(-(-half // run.batch) for half in ((videos + 1) // 2, videos // 2))
+    return count
 
 
 def label_round(run: Run, videos: Videos, epoch: int, temperature: float, group: Group) -> PseudoLabels:
@@ -144,7 +156,13 @@ def label_round(run: Run, videos: Videos, epoch: int, temperature: float, group:
 
 
 def measure_trust(
-    run: Run, labels: PseudoLabels, videos: Videos, epoch: int, temperature: float, group: Group, quiet: bool = True
+    run: Run,
+    labels: PseudoLabels,
+    videos: Videos,
+    epoch: int,
+    temperature: float,
+    group: Group,
+    pace: Pace | None = None,
 ) -> Trust:
     """Compare the first pseudo labels of a run with those of two networks, each trained as long on half of the videos
     and labelling the others."""
@@ -160,8 +178,10 @@ def measure_trust(
         own = replace(config, epochs=config.schedule.epochs, seed=config.seed + _HALVES + number)
         training, others = (Videos(data.choose(part), videos.device) for part in (seen, unseen))
         half = begin(run.backbone.name, own, training.data, videos.device)
-        for past in track(range(epoch), f"half {number + 1} of the videos", quiet=quiet or not group.first):
-            run_epoch(half, training, past, group)
+        for past in range(epoch):
+            run_epoch(half, training, past, group, pace)
+            if pace is not None:
+                pace.show(past + 1, epoch, {}, f"half {number + 1} of the videos, epoch")
         found = label_round(half, others, epoch, temperature, group)
         for place, video in enumerate(unseen.tolist()):
             columns |= {(video, label): values for label, values in found.columns(place)}
@@ -173,7 +193,7 @@ def measure_trust(
     return Trust.of(ours, theirs, tags, data.lengths.tolist(), data.classes, config.trust)
 
 
-def train_epoch(run: Run, videos: Videos, epoch: int, group: Group) -> Record:
+def train_epoch(run: Run, videos: Videos, epoch: int, group: Group, pace: Pace | None = None) -> Record:
     """All videos once: the gradient of a step is the sum over its videos, in whatever batches and processes."""
     model, config = run.backbone.model, run.config
     model.train()
@@ -192,6 +212,8 @@ def train_epoch(run: Run, videos: Videos, epoch: int, group: Group) -> Record:
             memories += model.memories(activations, torch.tensor(batch), videos.tags[batch])
         join_gradients(run, len(order), group)
         run.optimizer.step()
+        if pace is not None:
+            pace.step()
         model.remember(group.gather(memories))
     group.add([losses])
     own_mean, distribution_mean = (losses / len(videos)).tolist()
