@@ -312,7 +312,7 @@ PRESETS = {
     "paper": TrainConfig(
         SCHEDULES["paper"], PseudoLabelConfig(only_tags=False), PostprocessConfig(temperature=0.03), log_floor=None
     ),
-    # As the released code does it; docs/how-to/segments/train-segments.md lists what is left out.
+    # As the released code does it; docs/reference/presets.md lists what is left out.
     "released": TrainConfig(
         SCHEDULES["released"],
         PseudoLabelConfig(
