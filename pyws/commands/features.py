@@ -42,7 +42,7 @@ def features(
         Folder to write: features/VIDEO.safetensors, dataset.json, manifest.json.
     network
         Of clips: r3d_18, mc3_18, r2plus1d_18, s3d, mvit_v1_b, mvit_v2_s, swin3d_t, swin3d_s, swin3d_b, i3d; or any
-        image classifier of pyws masks init.
+        image classifier of pyws masks init, clip:NAME among them, whose --labels are any words.
     weights
         default: the published ones, fetched once; their name, such as KINETICS400_V1; or a file.
     labels

@@ -6,6 +6,7 @@ import difflib
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pyws.files import check_regular, read_text
 from pyws.models.image_networks.efficientnet_lite import SCALES, EfficientNetLite
 from pyws.models.image_networks.small2d import Small2D
 from pyws.models.inference import for_inference
+from pyws.models.pretrained import clip_networks
 from pyws.models.pretrained.timm_networks import PREFIX, timm_network
 from pyws.models.pretrained.weights import DEFAULT, RANDOM, published, weights_file
 from pyws.models.video_networks.catalogue import VIDEO_NETWORKS, video_network
@@ -127,12 +129,14 @@ def load_classifier(
     labels: str | os.PathLike[str] | None = None,
     layer: str | None = None,
     output_stride: int = 32,
+    words: Sequence[str] = (),
 ) -> Classifier:
     """A classifier with published weights, or with those of a file.
 
     Parameters
     ----------
-    name : an image classifier of torchvision.models, e.g. "resnet50"; "timm:" and the name of one of timm;
+    name : an image classifier of torchvision.models, e.g. "resnet50"; "timm:" and the name of one of timm; "clip:" and
+        the name or folder of a network that scores words;
         "efficientnet-lite0", "-lite1" or "-lite2"; "small2d"; or one of
         :data:`~pyws.models.video_networks.VIDEO_NETWORKS`
     weights : "default" for the published ones, downloaded once into torchvision's cache (or, of timm, that of
@@ -143,6 +147,8 @@ def load_classifier(
         is the background. None: those that :func:`save_classifier` put into the file, or of the published weights
     layer : dotted name of the last feature map; known for the usual architectures
     output_stride : 32, or 16 for a feature map twice as fine (efficientnet-lite; ResNet-50 and larger)
+    words : what "clip:NAME" scores, see :func:`pyws.models.pretrained.clip_networks.clip_network`; its labels where a
+        file of them is given. Other classifiers have classes of their own
 
     Raises
     ------
@@ -154,6 +160,8 @@ def load_classifier(
         built = _of_timm(name, None, layer, pretrained=str(weights) == DEFAULT)
         named = _read_labels(labels, _outputs(built.model)) if labels is not None else built.labels
         return replace(built, labels=named or _numbered(_outputs(built.model)))
+    if name.startswith(clip_networks.PREFIX):
+        return _of_clip(name, str(weights), labels, layer, words)
     known = _published_labels(name, str(weights))
     if str(weights) == RANDOM:
         classes = len(known) or 1000
@@ -222,6 +230,17 @@ def _of_timm(name: str, classes: int | None, layer: str | None, pretrained: bool
     return Classifier(
         name, found.model, layer or found.layer, found.mean, found.std, found.labels, fixed=found.fixed,
         resize=(found.resize,), crop=found.crop, interpolation=found.interpolation, file=found.file,
+    )  # fmt: skip
+
+
+def _of_clip(
+    name: str, weights: str, labels: str | os.PathLike[str] | None, layer: str | None, words: Sequence[str]
+) -> Classifier:
+    lines = _lines(labels) if labels is not None else words
+    found = clip_networks.clip_network(name, lines, weights)
+    return Classifier(
+        name, found.model, layer or found.layer, found.mean, found.std, found.labels, short_side=found.side,
+        stride=found.patch, resize=(found.side,), crop=found.side, interpolation="bicubic", file=found.file,
     )  # fmt: skip
 
 
@@ -297,7 +316,7 @@ def _check_name(name: str) -> None:
     if name not in own and name not in known and not name.startswith(PREFIX):
         near = difflib.get_close_matches(name, [*own, *known], n=3, cutoff=0.4)
         raise ValueError(
-            f"classifier: must be {', '.join(LITE)}, a classifier of torchvision or timm:NAME, "
+            f"classifier: must be {', '.join(LITE)}, a classifier of torchvision, timm:NAME or clip:NAME, "
             f"got {name!r} (near: {', '.join(near) or 'none'})"
         )
 
@@ -356,10 +375,14 @@ def _outputs(model: nn.Module) -> int:
 
 
 def _read_labels(path: str | os.PathLike[str], classes: int) -> tuple[str, ...]:
-    try:
-        lines = [line.strip() for line in read_text(path, "utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"cannot be read as a list of labels: {error}") from error
+    lines = _lines(path)
     if len(lines) not in (classes, classes + 1):
         raise DataError(path, f"must have {classes} or {classes + 1} lines (one a class), got {len(lines)}")
     return tuple(lines[-classes:])
+
+
+def _lines(path: str | os.PathLike[str]) -> list[str]:
+    try:
+        return [line.strip() for line in read_text(path, "utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, f"cannot be read as a list of labels: {error}") from error

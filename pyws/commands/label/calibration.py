@@ -49,7 +49,7 @@ def calibrated(job: Job, work: Work, choices: Choices, network: SnippetNetwork |
         job = replace(job, common=quiet, out=Path(place), on_error="skip")
         if network is not None and units["features"]:
             found["features"], decoding, width = _features(job, choices, network)
-            if units["segments"]:
+            if work.learned:
                 mean = units["features"] / max(1, len(work.actions))
                 found["segments"] = _segments(job, choices, width, max(2, round(mean)))
             if units["maps"]:

@@ -113,7 +113,7 @@ class Work:
         trained = masks if choices.versions else 0
         found = {
             "features": sum(max(1, math.ceil(self.lengths[one].seconds * rate)) for one in self.actions),
-            "segments": len(self.actions) * choices.epochs if self.learned else 0,
+            "segments": len(self.actions) * (choices.epochs if self.learned else 1),
             "maps": sum(max(1, math.ceil(self.lengths[one].frames / clip)) for one in self.mapped),
             "first masks": masks,
             "refined masks": masks,

@@ -16,6 +16,7 @@ from pyws.data.video.frames import FrameFolder
 from pyws.data.video.sources import find_videos, name_of
 from pyws.errors import DataError
 from pyws.models.classifiers import Classifier, load_classifier
+from pyws.models.pretrained import clip_networks
 from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import default_sampling
 
@@ -69,13 +70,12 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
         raise DataError(tags, f"no video can be used: {'; '.join(problems[:5])}")
     used = [tag for tag in sources.names if any(tag in several for several in tagged.values())]
     counts = {tag: sum(tag in several for several in tagged.values()) for tag in used}
-    images = load_classifier(
-        job.networks.classifier, job.networks.classifier_weights, job.networks.classifier_labels
-    )  # fmt: skip
+    nets = job.networks
+    images = load_classifier(nets.classifier, nets.classifier_weights, nets.classifier_labels, words=used)
     routes = [route_of(tag, counts[tag], images.labels) for tag in used]
     network = None
     if any(route.kind == "action" for route in routes):
-        clips = _clips(job.networks)
+        clips = _clips(nets, [route.tag for route in routes if route.kind == "action"])
         routes = [route_of(tag, counts[tag], images.labels, clips.labels) for tag in used]
         network = SnippetNetwork(clips, job.common.torch_device)
         wanted = replace(wanted, sampling=default_sampling(clips))
@@ -101,6 +101,8 @@ def work_of(job: Job, headers: Mapping[Path, Header], network: SnippetNetwork | 
 
     mapped = [name_of(video) for video, tags in job.with_tags(job.of_kind("known action")).items() for _ in tags]
     clip = network.classifier.frames if network is not None else 0
+    if job.networks.network.startswith(clip_networks.PREFIX):
+        clip = clip_networks.FRAMES
     return Work(
         {name_of(path): Length(one.seconds, one.frames) for path, one in headers.items()},
         names("action", "known action"),
@@ -112,10 +114,10 @@ def work_of(job: Job, headers: Mapping[Path, Header], network: SnippetNetwork | 
     )
 
 
-def _clips(networks: Networks) -> Classifier:
+def _clips(networks: Networks, words: Sequence[str]) -> Classifier:
     """The network of clips; where its weights are not here, the error says what else would do."""
     try:
-        return load_classifier(networks.network, networks.weights, networks.network_labels)
+        return load_classifier(networks.network, networks.weights, networks.network_labels, words=words)
     except DataError as error:
         if networks.weights != "default":
             raise

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import quote
 
 from pyws.commands.common import Common
@@ -17,7 +17,7 @@ from pyws.data.video.sources import name_of
 from pyws.errors import DataError
 from pyws.files import atomic_write
 from pyws.models.classifiers import LITE0, Classifier
-from pyws.models.video_networks.catalogue import VideoNetworkName
+from pyws.models.pretrained import clip_networks
 
 LOW_PROBABILITY = 0.05  # mean of a known action, below which the network does not see it
 
@@ -134,9 +134,9 @@ def make_features(job: Job, choices: Choices) -> dict[str, Any]:
     given, nets = choices.sampling, job.networks
     mine = job.with_tags(job.of_kind("action", "known action"))
     found = features(
-        tuple(mine), job.out / "features", nets.network, nets.weights, nets.network_labels, fps=given.fps,
+        tuple(mine), job.out / "features", nets.network, nets.weights, _words(job), fps=given.fps,
         window=given.window, stride=given.stride, folder_fps=job.folder_fps, scores=True, on_error=job.on_error,
-        shard="1/1", common=job.common,
+        common=job.common,
     )  # fmt: skip
     whole = {video: tags for video, tags in mine.items() if "error" not in found["videos"][name_of(video)]}
     _write_table(job.out / "features/tags.csv", {name_of(video): tags for video, tags in whole.items()}, "tagged")
@@ -192,10 +192,7 @@ def make_maps(job: Job, choices: Choices) -> None:
             folder = job.out / "maps" / name_of(video) / as_file_name(tag)
             if not (folder / "maps.json").is_file():
                 try:
-                    maps(
-                        video, folder, cast(VideoNetworkName, nets.network), nets.weights, nets.network_labels,
-                        classes[tag], common=job.common,
-                    )  # fmt: skip
+                    maps(video, folder, nets.network, nets.weights, _words(job), classes[tag], common=job.common)
                 except DataError:
                     if job.on_error == "error":
                         raise
@@ -294,6 +291,16 @@ RUNS: dict[str, Callable[[Job, Choices], Any]] = {
 
 FOLDERS = {"first masks": "first", "refined masks": "refined", "trained masks": "run", "predicted masks": "predicted"}
 """Of the stages of masks, within ``masks`` of the run."""
+
+
+def _words(job: Job) -> Path | None:
+    """The labels of the network of clips; for one that scores words a file of the tags, which it is to score."""
+    if job.networks.network_labels is not None or not job.networks.network.startswith(clip_networks.PREFIX):
+        return job.networks.network_labels
+    path = job.out / "words.txt"
+    with atomic_write(path) as file:
+        file.writelines(f"{route.tag}\n" for route in job.of_kind("known action"))
+    return path
 
 
 def _write_table(path: Path, rows: Mapping[str, Sequence[str]], subset: str = "") -> None:

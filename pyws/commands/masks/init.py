@@ -52,7 +52,8 @@ def init(
     out
         Folder to write: pa/v0 (masks), init, overlays, slic, manifest.json, report.html.
     classifier
-        An image classifier of torchvision such as resnet50, timm:NAME, or efficientnet-lite0, -lite1, -lite2.
+        An image classifier of torchvision such as resnet50, timm:NAME, efficientnet-lite0, -lite1, -lite2, or
+        clip:NAME, which scores any words.
     weights
         A file with its state dict; default: the published ones, fetched once; or their name, such as IMAGENET1K_V1.
     tag
@@ -95,6 +96,7 @@ def init(
     pyws masks init videos/*.mp4 -o first --tags tags.csv --classifier resnet50
     pyws masks init videos/*.mp4 -o first --tag dog --classifier efficientnet-lite0 --weights lite0.pth
     pyws masks init videos/*.mp4 -o first --tags tags.csv --classifier efficientnet-lite0 --mirror --power 1.5 --motion
+    pyws masks init videos/*.mp4 -o first --tags tags.csv --classifier clip:openai/clip-vit-base-patch16
     pyws masks init --data A2D -o first --actor-classifier actor.safetensors
     """
     import torch
@@ -136,13 +138,13 @@ def init(
     elif classifier is None:
         raise ValueError("--classifier is needed, or classifiers of pyws masks classify")
     else:
-        network = load_classifier(classifier, weights, labels, layer, config.output_stride)
-        if network.file is None:
-            raise ValueError(f"--weights: masks need trained weights, got {weights}")
-        network.model.to(common.torch_device)
         videos, named = (
             _tagged(frames, tag, tags, on_error, common) if found is None else (found.videos, found.space.names[1:])
         )
+        network = load_classifier(classifier, weights, labels, layer, config.output_stride, named)
+        if network.file is None:
+            raise ValueError(f"--weights: masks need trained weights, got {weights}")
+        network.model.to(common.torch_device)
         classes, warnings = _resolve(named, network.labels)
         for warning in warnings.values():
             common.say(f"warning: {warning}")

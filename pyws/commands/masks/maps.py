@@ -24,7 +24,7 @@ from pyws.models.classifiers import (
     load_classifier,
     open_classifier,
 )
-from pyws.models.video_networks.catalogue import VideoNetworkName
+from pyws.models.pretrained import clip_networks
 from pyws.progress import track
 from pyws.report.movies import heat, titled, write_video
 from pyws.report.pictures import contact_sheet
@@ -33,7 +33,7 @@ from pyws.report.pictures import contact_sheet
 def maps(
     video: tyro.conf.Positional[Path],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
-    network: VideoNetworkName = "i3d",
+    network: str = "i3d",
     weights: str | None = None,
     labels: Path | None = None,
     label: str | None = None,
@@ -57,7 +57,8 @@ def maps(
     out
         Folder to write.
     network
-        Of clips; a file of pyws masks classify says its own.
+        Of clips, see pyws features; a file of pyws masks classify says its own. clip:NAME scores the words of --label,
+        or of a file of --labels, in sequences of frames.
     weights
         State dict of the network, a file of pyws masks classify, or default for the published ones. Left out: random
         weights, which show how maps and frames go together and nothing about the video.
@@ -87,7 +88,7 @@ def maps(
     if short_side < 0 or clip_frames < 0 or fps < 1 or classes < 1:
         raise ValueError("maps: short_side and clip_frames must be >= 0, fps and classes >= 1")
     torch.manual_seed(common.seed)
-    classifier = _classifier(network, weights, labels, classes)
+    classifier = _classifier(network, weights, labels, classes, label)
     classifier.model.to(common.torch_device)
     classifier = replace(
         classifier,
@@ -116,8 +117,12 @@ def maps(
     return document
 
 
-def _classifier(network: str, weights: str | None, labels: Path | None, classes: int) -> Classifier:
+def _classifier(network: str, weights: str | None, labels: Path | None, classes: int, label: str | None) -> Classifier:
     """A network with the weights of a file, or with random ones; without labels its classes are numbered."""
+    if network.startswith(clip_networks.PREFIX):
+        words = [label] if label is not None else []
+        found = load_classifier(network, weights or "default", labels, words=words)
+        return replace(found, frames=clip_networks.FRAMES)
     if weights is not None and labels is None and weights.endswith(".safetensors"):
         return open_classifier(weights)
     if weights is not None:

@@ -86,8 +86,9 @@ def open_first_classifier(init: Path, weights: str, labels: Path | None) -> Any:
     from pyws.models.classifiers import load_classifier
 
     parameters = read_json(init / "manifest.json")["parameters"]
+    words = [one["tag"] for one in parameters.get("tags", ())]
     try:
-        classifier = load_classifier(parameters["classifier"], weights, labels, parameters["layer"])
+        classifier = load_classifier(parameters["classifier"], weights, labels, parameters["layer"], words=words)
     except ValueError as error:
         if weights != "default":
             raise

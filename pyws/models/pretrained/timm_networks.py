@@ -59,7 +59,7 @@ def timm_network(name: str, classes: int | None = None, pretrained: bool = False
     config = timm.get_pretrained_cfg(name)
     try:
         if pretrained and config is not None and config.hf_hub_id:
-            _reach(config.hf_hub_id)
+            reach(config.hf_hub_id)
         model = timm.create_model(name, pretrained=pretrained, **options).eval()
     except (OSError, RuntimeError) as error:
         if not pretrained or config is None:
@@ -82,7 +82,7 @@ def timm_network(name: str, classes: int | None = None, pretrained: bool = False
         crop,
         said["interpolation"],
         crop if said.get("fixed_input_size") else 0,
-        _file(said["hf_hub_id"]) if pretrained and said.get("hf_hub_id") else None,
+        cached_file(said["hf_hub_id"]) if pretrained and said.get("hf_hub_id") else None,
     )
 
 
@@ -94,21 +94,21 @@ def _timm() -> Any:
     return timm
 
 
-def _reach(repository: str) -> None:
+def reach(repository: str) -> None:
     """Raise OSError soon where the weights are not in the cache and their host does not answer.
 
     huggingface_hub alone tries again for more than a minute.
     """
     from huggingface_hub import constants
 
-    if _file(repository) is not None:
+    if cached_file(repository) is not None:
         return
     request = urllib.request.Request(f"{constants.ENDPOINT}/api/models/{repository}", method="HEAD")
     with contextlib.suppress(urllib.error.HTTPError):  # it answers: what is wrong is better said by the download
         urllib.request.urlopen(request, timeout=TIMEOUT).close()
 
 
-def _file(repository: str) -> Path | None:
+def cached_file(repository: str) -> Path | None:
     """Where the download lies."""
     from huggingface_hub import try_to_load_from_cache
 
