@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.models.backbones.backbone import Activations, Backbone, VideoBatch, without_background
+from pyws.models.backbones.temporal_convolution import temporal_convolution
 
 
 class WUM(Backbone):
@@ -42,42 +43,44 @@ class WUM(Backbone):
         self.margin, self.uncertainty, self.background = margin, uncertainty, background
 
     def activate(self, batch: VideoBatch) -> Activations:
-        embedded, logits = self._embed(batch)
-        return self._activations(embedded, logits, batch, *self._select(embedded, batch))
+        rows, logits = self._embed(batch)
+        magnitude = self._magnitude(rows, batch)
+        return self._activations(magnitude, logits, batch, *self._select(magnitude, batch))
 
     def backbone_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
-        embedded, logits = self._embed(batch)
-        action, rest = self._select(embedded, batch)
-        activations = self._activations(embedded, logits, batch, action, rest)
-        target = labels.to(embedded)
+        rows, logits = self._embed(batch)
+        magnitude = self._magnitude(rows, batch)
+        action, rest = self._select(magnitude.detach(), batch)
+        activations = self._activations(magnitude, logits, batch, action, rest)
+        target = labels.to(rows)
         loss = _binary(activations.scores, target / target.sum(1, keepdim=True))
         even = torch.full_like(target, 1 / self.num_classes)
-        loss = loss + self.background * _binary(_mean_of(logits, rest).softmax(1), even)
-        large = torch.linalg.vector_norm(_mean_of(embedded, action), dim=1)
-        small = torch.linalg.vector_norm(_mean_of(embedded, rest), dim=1)
+        loss = loss + self.background * _binary((rest.unsqueeze(1) @ logits).squeeze(1).softmax(1), even)
+        large, small = torch.linalg.vector_norm(_means_of(rows, torch.stack([action, rest], 1), batch), dim=2).unbind(1)
         return activations, loss + self.uncertainty * ((self.margin - large).relu() + small).square()
 
     def _embed(self, batch: VideoBatch) -> tuple[Tensor, Tensor]:
-        """(B, L, D) features and (B, L, K) class activation, zeros at padding."""
-        real = batch.mask.unsqueeze(2)
-        features = batch.features.masked_fill(~real, 0)  # the convolution reaches one snippet into the padding
-        embedded = self.embedding(features.mT).relu().mT * real
-        rows = batch.dropout(batch.pack(embedded), 0.7)
-        return embedded, batch.unpack(self.classifier(rows))
+        """(N, D) embedded snippets, packed, and (B, L, K) class logits, 0 at padding."""
+        layer = self.embedding
+        assert layer.bias is not None
+        rows = temporal_convolution(batch.pack(batch.features), batch.sizes, layer.weight, layer.bias).relu_()
+        return rows, batch.unpack(self.classifier(batch.dropout(rows, 0.7)))
 
-    def _select(self, embedded: Tensor, batch: VideoBatch) -> tuple[Tensor, Tensor]:
+    def _magnitude(self, rows: Tensor, batch: VideoBatch) -> Tensor:
+        """(B, L) length of each snippet's embedded feature, 0 at padding."""
+        return batch.unpack(torch.linalg.vector_norm(rows, dim=1, keepdim=True)).squeeze(2)
+
+    def _select(self, magnitude: Tensor, batch: VideoBatch) -> tuple[Tensor, Tensor]:
         """(B, L) weights, each summing to 1: the snippets of largest and of smallest magnitude, among some drawn."""
-        magnitude = torch.linalg.vector_norm(embedded.detach(), dim=2)
         drawn = batch.unpack(batch.dropout(magnitude.new_ones(sum(batch.sizes), 1), 0.7)).squeeze(2)
         reverse = magnitude.amax(1, keepdim=True) - magnitude
         return _highest(magnitude * drawn, 9, batch), _highest(reverse * drawn, 4, batch)
 
     def _activations(
-        self, embedded: Tensor, logits: Tensor, batch: VideoBatch, action: Tensor, rest: Tensor
+        self, magnitude: Tensor, logits: Tensor, batch: VideoBatch, action: Tensor, rest: Tensor
     ) -> Activations:
         best = _highest(logits.mT, 9, batch)
         scores = (best * logits.mT).sum(2).softmax(1)
-        magnitude = torch.linalg.vector_norm(embedded, dim=2)
         low, high = ((weights * magnitude).sum(1, keepdim=True) for weights in (rest, action))
         quality = ((magnitude - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
         tcam = _stretch(logits.softmax(2) * quality.unsqueeze(2), batch.mask)
@@ -95,9 +98,10 @@ def _highest(values: Tensor, part: int, batch: VideoBatch) -> Tensor:
     return torch.zeros_like(values).scatter(-1, order, weights.expand_as(order).to(values.dtype))
 
 
-def _mean_of(values: Tensor, weights: Tensor) -> Tensor:
-    """(B, L, C) and (B, L) -> (B, C)."""
-    return (weights.unsqueeze(1) @ values).squeeze(1)
+def _means_of(rows: Tensor, weights: Tensor, batch: VideoBatch) -> Tensor:
+    """(N, D) packed and (B, R, L) -> (B, R, D): weighted sums of each video's snippets."""
+    parts = zip(weights, rows.split(batch.sizes), strict=True)
+    return torch.stack([own[:, : len(part)] @ part for own, part in parts])
 
 
 def _binary(probabilities: Tensor, target: Tensor) -> Tensor:
