@@ -244,14 +244,12 @@ class GradCAM:
         columns = targets.shape[1] if targets.ndim == 2 else 1
         maps = []
         for index in range(columns):
-            picked = torch.zeros_like(targets)
-            picked.view(len(targets), columns)[:, index] = 1
             gradients = None
             if targets.requires_grad:
+                with torch.enable_grad():
+                    total = targets.view(len(targets), columns)[:, index].sum()
                 last = index + 1 == columns
-                (gradients,) = torch.autograd.grad(
-                    targets, activations, picked, retain_graph=not last, allow_unused=True
-                )
+                (gradients,) = torch.autograd.grad(total, activations, retain_graph=not last, allow_unused=True)
             if gradients is None:
                 raise ValueError(f"GradCAM: no gradient reaches layer {self._layer_name} from the scores")
             shaped = self._shape.channels_first
@@ -279,7 +277,9 @@ def _proved_head(model: nn.Module, activations: Tensor, logits: Tensor, layout: 
     if not len(logits) or not logits.requires_grad:
         return None
     mixture = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
-    (gradients,) = torch.autograd.grad(logits, activations, mixture, retain_graph=True, materialize_grads=True)
+    with torch.enable_grad():
+        total = (logits * mixture).sum()  # a gradient of a scalar: of others torch loads sympy
+    (gradients,) = torch.autograd.grad(total, activations, retain_graph=True, materialize_grads=True)
     gradients = layout.channels_first(gradients)
     for module in reversed(list(model.modules())):
         weight = _matrix(module, logits.shape[1], gradients.shape[1])

@@ -23,7 +23,7 @@ from pyws.models.image_networks.small2d import Small2D
 from pyws.models.inference import for_inference
 from pyws.models.pretrained import clip_networks
 from pyws.models.pretrained.timm_networks import PREFIX, timm_network
-from pyws.models.pretrained.weights import DEFAULT, RANDOM, published, weights_file
+from pyws.models.pretrained.weights import DEFAULT, RANDOM, imagenet_labels, published, weights_file
 from pyws.models.video_networks.catalogue import VIDEO_NETWORKS, video_network
 
 LITE0 = "efficientnet-lite0"
@@ -309,11 +309,13 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], name: str, path: st
 
 def _check_name(name: str) -> None:
     """Raise ValueError unless a network has that name; timm's names are timm's own matter."""
+    own = [*LITE, SMALL2D, *VIDEO_NETWORKS]
+    if name in own or name.startswith(PREFIX):
+        return
     from torchvision import models
 
-    own = [*LITE, SMALL2D, *VIDEO_NETWORKS]
     known = models.list_models(module=models)
-    if name not in own and name not in known and not name.startswith(PREFIX):
+    if name not in known:
         near = difflib.get_close_matches(name, [*own, *known], n=3, cutoff=0.4)
         raise ValueError(
             f"classifier: must be {', '.join(LITE)}, a classifier of torchvision, timm:NAME or clip:NAME, "
@@ -361,6 +363,8 @@ def _sides(name: str, weights: str, state: dict[str, Tensor]) -> int:
 
 def _published_labels(name: str, weights: str) -> tuple[str, ...]:
     """The names of the classes of published weights: ImageNet's of images, those of Kinetics-400 of clips."""
+    if name in (*LITE, SMALL2D):
+        return imagenet_labels()
     if name not in VIDEO_NETWORKS:
         return tuple((published(name, weights) or published("resnet18")).meta["categories"])
     return tuple((published(name, weights) or published("r3d_18")).meta["categories"])

@@ -19,13 +19,18 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from pyws.data.tagged.dataset import TaggedVideo
+from pyws.data.video.ahead import ahead
 from pyws.data.video.clips import stack
 from pyws.data.video.frames import (
     FrameFolder,
@@ -41,6 +46,7 @@ from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError
 from pyws.files import total_bytes
 from pyws.masks.initial_masks.annotator import Annotator, Chunk
+from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.progress import track
 from pyws.run_manifest import RunManifest, open_run
 from pyws.sharding import WHOLE, Shard, size_of_video
@@ -163,8 +169,8 @@ def _annotate_video(
     about = annotator.describe(frames, ids, sampled)
     state |= about
     manifest.put(name, state)
-    _write_masks(annotator, frames, name, ids, about, chunks, files, out, quiet)
-    return {**state, "status": "done", "bytes": total_bytes(paths), "report": _report(list(files.values()))}
+    shares = _write_masks(annotator, frames, name, ids, about, chunks, files, out, quiet)
+    return {**state, "status": "done", "bytes": total_bytes(paths), "report": _report(list(files.values()), shares)}
 
 
 def _write_masks(
@@ -177,23 +183,54 @@ def _write_masks(
     files: dict[int, tuple[Path, Path]],
     out: Path,
     quiet: bool,
-) -> None:
-    """Whole chunks of the same frames as in an uninterrupted run: a resumed run writes the same bytes."""
+) -> dict[Path, float]:
+    """Whole chunks of the same frames as in an uninterrupted run: a resumed run writes the same bytes.
+
+    Frames are read and cut into superpixels a chunk ahead of the network, and masks are written behind it, each by a
+    thread of its own. Returns the share of the frame that each mask written covers.
+    """
     superpixels = annotator.config.superpixel_cache(out)
     table = torch.tensor([0, *ids])
     left = [chunk for chunk in chunks if not all(is_whole(path) for index in chunk.sampled for path in files[index])]
     tracked = track(left, f"{name}, frames", quiet=quiet, size=lambda chunk: len(chunk.sampled))
-    for chunk, pictures in zip(tracked, _in_one_pass(frames, left), strict=True):
+    writing: list[Future[dict[Path, float]]] = []
+    with closing(ahead(_inputs(frames, left, superpixels, name))) as inputs, ThreadPoolExecutor(1) as writer:
+        for chunk, (images, labels) in zip(tracked, inputs, strict=True):
+            first = annotator.initial_masks(images, chunk, ids, about)
+            refined = first.refine(labels.to(first.masks.device))
+            heat = first.heat.cpu().numpy()
+            pairs = table[torch.stack([first.masks, refined], 1).cpu()].to(torch.uint8).numpy()
+            wait(writing)  # those of the chunk before: no more than one chunk is held
+            for index, levels, pair in zip(chunk.sampled, heat, pairs, strict=True):
+                picture = out / "heat" / name / f"{frames.stems[index]}.png"
+                writing.append(writer.submit(_write, picture, levels, files[index], pair))
+        return {path: share for future in writing for path, share in future.result().items()}
+
+
+def _write(
+    picture: Path, heat: NDArray[np.floating[Any]], paths: tuple[Path, Path], masks: Pixels
+) -> dict[Path, float]:
+    """Files of a frame, the masks last: they say that it is done. Returns the share of the frame that each covers."""
+    write_heat(picture, heat)
+    for path, mask in zip(paths, masks, strict=True):
+        write_mask(path, mask)
+    return {path: _share(mask) for path, mask in zip(paths, masks, strict=True)}
+
+
+def _share(mask: Pixels) -> float:
+    """Of the frame that a mask covers."""
+    return float((mask > 0).mean())
+
+
+def _inputs(
+    frames: FrameFolder | VideoFile, chunks: list[Chunk], superpixels: Superpixels, name: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (N, H, W, 3) of what each chunk reads, and superpixels (B, H, W) of its sampled frames."""
+    for chunk, pictures in zip(chunks, _in_one_pass(frames, chunks), strict=True):
         images = stack(pictures, frames.path)
-        first = annotator.initial_masks(images, chunk, ids, about)
         shown = images[[chunk.read.index(index) for index in chunk.sampled]]
         labels = superpixels.of_frames(shown.numpy(), name, [frames.stems[index] for index in chunk.sampled])
-        refined = first.refine(torch.from_numpy(labels).to(first.masks.device))
-        for index, levels in zip(chunk.sampled, first.heat.cpu().numpy(), strict=True):
-            write_heat(out / "heat" / name / f"{frames.stems[index]}.png", levels)
-        for kind, masks in enumerate((first.masks, refined)):
-            for index, mask in zip(chunk.sampled, table[masks.cpu()].to(torch.uint8).numpy(), strict=True):
-                write_mask(files[index][kind], mask)
+        yield images, torch.from_numpy(labels)
 
 
 def _in_one_pass(frames: FrameFolder | VideoFile, chunks: list[Chunk]) -> Iterator[list[Pixels]]:
@@ -218,11 +255,12 @@ def _thinned(chunks: list[Chunk], max_frames: int) -> list[Chunk]:
     return [chunk for chunk in thinned if chunk.sampled]
 
 
-def _report(files: list[tuple[Path, Path]]) -> dict[str, Any]:
-    """Shares of the frames that the masks cover, and frames without a mask."""
+def _report(files: list[tuple[Path, Path]], known: dict[Path, float]) -> dict[str, Any]:
+    """Shares of the frames that the masks cover, and frames without a mask; masks of unknown share are read."""
     report: dict[str, Any] = {}
     for kind, name in enumerate(("init", "refined")):
-        shares = [float((read_mask(pair[kind]) > 0).mean()) for pair in files]
+        paths = [pair[kind] for pair in files]
+        shares = [known[path] if path in known else _share(read_mask(path)) for path in paths]
         report[f"{name}_area"] = round(sum(shares) / len(shares), 6)
         report[f"{name}_empty"] = shares.count(0.0)
     return report

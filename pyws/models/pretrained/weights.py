@@ -53,13 +53,13 @@ def weights_file(name: str, weights: str | os.PathLike[str] = DEFAULT, timeout: 
     """
     if Path(weights).is_file():
         return Path(weights)
+    if name in PACKAGES and str(weights) == DEFAULT:
+        return _packaged(name)
     member = published(name, str(weights))
     if member is not None:
         return _cached(name, member, timeout)
     if str(weights) != DEFAULT:
         raise DataError(weights, "must be a file of weights, found none")
-    if name in PACKAGES:
-        return _packaged(name)
     raise ValueError(f"weights: {name} has no published weights that pyws could fetch; give a file (--weights FILE)")
 
 
@@ -86,6 +86,29 @@ def published(name: str, weights: str = DEFAULT) -> Any:
         known = ", ".join(member.name for member in members)
         raise ValueError(f"weights: those of {name} must be a file, default, or one of {known}, got {weights!r}")
     return found
+
+
+def imagenet_labels() -> tuple[str, ...]:
+    """The names of ImageNet's 1000 classes, in the order of the scores of published classifiers.
+
+    torchvision has them in a file that needs nothing else; importing torchvision takes a second, most of which is
+    torch.compile's.
+
+    Examples
+    --------
+    >>> imagenet_labels()[100], len(imagenet_labels())
+    ('black swan', 1000)
+    """
+    package = importlib.util.find_spec("torchvision")
+    for place in (package.submodule_search_locations or ()) if package else ():
+        spec = importlib.util.spec_from_file_location("torchvision_meta", Path(place) / "models" / "_meta.py")
+        if spec is None or spec.loader is None or not Path(place, "models", "_meta.py").is_file():
+            continue
+        names = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(names)
+        if found := getattr(names, "_IMAGENET_CATEGORIES", None):
+            return tuple(found)
+    return tuple(published("resnet18").meta["categories"])
 
 
 def _packaged(name: str) -> Path:
