@@ -86,7 +86,7 @@ def write_html(
     findings: Sequence[Finding] = (),
     links: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a report as one HTML file, whole or not at all. All text is escaped.
+    """Write a report as one HTML file, whole or not at all; the same page again is left as it is. All text is escaped.
 
     Parameters
     ----------
@@ -122,6 +122,8 @@ def write_html(
         hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(), script=script,
         data=page_data(shown.videos, shown.measures), links=_links(links or {}), contents=_contents(titles),
     )  # fmt: skip
+    if Path(path).is_file() and Path(path).read_bytes() == page.encode():
+        return
     with atomic_write(path) as file:
         file.write(page)
 

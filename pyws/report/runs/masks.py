@@ -56,7 +56,7 @@ def masks_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     kind = "predict" if predicted else "refine" if refined else "init"
     done = sum(entry.get("status", "failed" if "error" in entry else "done") == "done" for entry in entries.values())
     lead = f"{done} of {len(entries)} videos are done."
-    made = settings(manifest, {"folder": place.run.resolve(), "made by": f"pyws masks {kind}"})
+    made = settings(manifest, {"made by": f"pyws masks {kind}"})
     return Page(TITLES[kind], lead, [made], VideoList(videos, MEASURES), problems_of(videos), links)
 
 

@@ -43,7 +43,7 @@ def masks_training_page(place: Place, manifest: Mapping[str, Any]) -> Page:
         videos.append(masked_video(place, name, entry, folders, names, len(entries), measures, lanes))
     link = place.link_of_run(init)
     sections = [_charts(versions), _table(versions), _tests(versions, names)]
-    facts = {"folder": place.run.resolve(), "first masks": init, "made by": "pyws masks train"}
+    facts = {"first masks": init, "made by": "pyws masks train"}
     facts |= {key: manifest[key] for key in ("model_sha256",) if key in manifest}
     facts |= {f"masks of v{one['version']}, SHA-256": one["pa_sha256"] for one in versions}
     return Page(

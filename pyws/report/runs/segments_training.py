@@ -28,7 +28,7 @@ def segments_training_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     epochs = manifest["parameters"]["config"]["epochs"]
     seen, classes = _seen(place.run)
     sections = [_training(history), *_rounds(history)]
-    facts = {"folder": place.run.resolve(), "made by": "pyws segments train"}
+    facts = {"made by": "pyws segments train"}
     facts |= {name: manifest[name] for name in ("subset", "videos", "snippets") if name in manifest}
     made = settings(manifest, facts)
     if manifest["skipped"]:
@@ -39,7 +39,7 @@ def segments_training_page(place: Place, manifest: Mapping[str, Any]) -> Page:
         "own; from the first round of pseudo labels on their distribution loss joins it."
     )
     findings = [Finding(f"video left out: {name}, {rule}") for name, rule in manifest["skipped"].items()]
-    title = f"pyws segments train: {place.run.resolve().name}"
+    title = "pyws segments train"
     return segments_page(place, title, lead, seen, classes, [*sections, made], [*_wrong(history), *findings])
 
 
