@@ -28,6 +28,7 @@ class Timeline:
     labels : the classes, in the order of their colours
     curves : caption to values (snippets, classes), drawn over the whole duration; one panel each
     bars : caption to segments, one row each
+    edges : (snippets + 1,) seconds at which the values of the curves hand over; None for equal parts
     """
 
     title: str
@@ -35,6 +36,7 @@ class Timeline:
     labels: Sequence[str]
     curves: Mapping[str, NDArray[np.floating]]
     bars: Mapping[str, Sequence[Bar]]
+    edges: NDArray[np.floating] | None = None
 
 
 def draw_timeline(path: str | os.PathLike[str], timeline: Timeline) -> None:
@@ -98,7 +100,7 @@ def _check(timeline: Timeline) -> None:
 
 def _draw_curves(axis: Any, caption: str, values: NDArray[np.floating], timeline: Timeline) -> None:
     """Steps, since a value stands for its whole snippet."""
-    edges = np.linspace(0, timeline.duration, len(values) + 1)
+    edges = np.linspace(0, timeline.duration, len(values) + 1) if timeline.edges is None else timeline.edges
     for index in range(values.shape[1]):
         axis.stairs(values[:, index], edges, color=colour(index), linewidth=1.2)
         axis.stairs(values[:, index], edges, color=colour(index), alpha=0.15, fill=True)

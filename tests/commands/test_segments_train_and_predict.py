@@ -14,9 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from pyws import cli
 from pyws.checkpoint import write_checkpoint
-from pyws.data.annotations.activitynet import read_detections
+from pyws.data.annotations.activitynet import Instances, read_detections, results_of
 from pyws.evaluation import detection_map
 from pyws.files import only_writer
+from pyws.report.predictions import Prediction, draw_prediction
+from pyws.segments import PostprocessConfig
+from pyws.segments.backbones import load_backbone
+from pyws.segments.detection.maps import VideoMap, labels_of, open_maps, segments_of
 from pyws.segments.training.run_folder import CHECKPOINT, open_checkpoint
 
 TRAIN = ("--epochs", "4", "--lr", "0.01", "--batch", "4", "--evaluate-every", "2", "--subset", "training")
@@ -85,6 +89,42 @@ def test_methods_differ(run, folder, tmp_path):
         counts[method] = len(read_detections(tmp_path / "out.json"))
     assert counts["none"] > counts["nms"] > 0
     assert counts["none"] > counts["gaussian"] > 0
+
+
+def test_maps_are_what_the_segments_were_proposed_from(run, folder, tmp_path):
+    out, maps = tmp_path / "out.json", tmp_path / "maps.safetensors"
+    words = ("--method", "none", "--maps", str(maps), "--plot", str(tmp_path / "pictures"), "--quiet")
+    assert predict(folder, run / "last.safetensors", out, *words) == 0
+    found, files = read_detections(out), open_maps(maps)
+    assert files.classes == feature_sets.CLASSES
+    proposals = load_backbone(open_checkpoint(run / "last.safetensors")).proposals
+    again = {
+        name: results_of(segments_of(name, files.read(name), files.classes, proposals, PostprocessConfig("none")))[name]
+        for name in found.videos
+    }
+    assert again == json.loads(out.read_text())["results"]
+    assert sum(map(len, again.values())) > 20
+    assert sorted(path.stem for path in (tmp_path / "pictures").glob("*.png")) == sorted(found.videos)
+    for shard in ("1/2", "2/2"):
+        parts = ("--method", "none", "--maps", str(tmp_path / "again.safetensors"), "--shard", shard, "--quiet")
+        assert predict(folder, run / "last.safetensors", tmp_path / "again.json", *parts) == 0
+    assert (tmp_path / "again.safetensors").read_bytes() == maps.read_bytes()
+
+
+def test_confidence_and_labels_of_a_picture(tmp_path):
+    edges = np.array([0, 1, 2, 4, 5.0])
+    activation = np.array([[0, 0.1, 0], [0.9, 0, 0], [0.9, 0, 0], [0, 0, 0.2]], np.float32)
+    rows = Instances(("v",), ("a", "b", "c"), np.zeros(3, int), np.array([0, 0, 2]), np.array([1, 2, 4.0]),
+                     np.array([4, 4, 5.0]), np.array([0.5, 0.8, 0.1]))  # fmt: skip
+    labels = labels_of(VideoMap(activation, edges), rows)
+    np.testing.assert_allclose(labels[:, 2], [0, 0, 0, 0.1], atol=1e-6)
+    assert labels[2, 0] > 0
+    assert not labels[:, 1].any()
+    truth = rows.where(rows.label == 2)
+    one = Prediction("v", rows.labels, edges, activation, labels, rows, truth)
+    assert one.confidence.tolist() == [[0, 0, 0], [0.5, 0, 0], [0.8, 0, 0], [0, 0, 0.1]]
+    assert one.shown == [2, 0]  # the truth's first, none without a segment
+    assert draw_prediction(tmp_path, one).read_bytes()[:4] == b"\x89PNG"
 
 
 def spoil_facts(path, **changes):

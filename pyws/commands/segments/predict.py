@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import tyro
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.segments.feature_sets import OnError, one_subset, say_skipped
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
+
+if TYPE_CHECKING:
+    from pyws.data.annotations.activitynet import Instances
+    from pyws.data.features.dataset import FeatureSet
+    from pyws.segments.detection.maps import VideoMap
 
 
 def predict(
@@ -23,6 +30,8 @@ def predict(
     only_tags: bool = False,
     on_error: OnError = "error",
     annotations: Path | None = None,
+    maps: Path | None = None,
+    plot: Path | None = None,
     shard: str | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
@@ -44,6 +53,10 @@ def predict(
         what a video that cannot be used does: stop, or be named and left out
     annotations
         a file of ground truth in place of the data set's own: ActivityNet's, BSN's or G-TAD's, or a table of segments
+    maps
+        activation maps to write, .safetensors: of each video (snippets, classes), and VIDEO/seconds, when snippets are
+    plot
+        folder of pictures to write, a timeline of each video: activation, confidence, labels, segments, truth
     shard
         I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
         says which
@@ -57,18 +70,23 @@ def predict(
     from hashlib import sha256
 
     from pyws.commands.parts import in_parts
-    from pyws.data.annotations.activitynet import results_of, write_results
+    from pyws.data.annotations.activitynet import read_detections, results_of, write_results
     from pyws.data.features.dataset import open_features
+    from pyws.errors import DataError
     from pyws.files import file_sha256
     from pyws.report.run import place_of, write_report
     from pyws.segments.backbones import check_data, load_backbone
     from pyws.segments.detection.inference import detect
+    from pyws.segments.detection.maps import KeptMaps, VideoMap, write_maps
     from pyws.segments.detection.postprocess import PostprocessConfig
     from pyws.segments.detection.timelines import Timelines, write_timelines
     from pyws.segments.training.batches import Videos, by_length
     from pyws.segments.training.run_folder import open_checkpoint
     from pyws.sharding import this_shard
 
+    if maps is not None and maps.suffix != ".safetensors":
+        raise DataError(maps, "maps are written as .safetensors")
+    keep = maps is not None or plot is not None
     saved = open_checkpoint(checkpoint)
     built = load_backbone(saved)
     videos = open_features(data, one_subset(data, subset, annotations), on_error, annotations=annotations)
@@ -84,14 +102,16 @@ def predict(
 
     def work(names: Sequence[str]) -> dict[str, Any]:
         mine = [batches[int(name)] for name in names]
-        shown = Timelines(videos)
-        found = detect(built.model, built.proposals, seen, config, snippets, quiet=quiet, seen=shown, batches=mine)
+        shown, whole = Timelines(videos), KeptMaps(videos)
+        watching = (shown, whole) if keep else (shown,)
+        found = detect(built.model, built.proposals, seen, config, snippets, quiet=quiet, seen=watching, batches=mine)
         if only_tags:
             allowed = videos.tags | ~videos.tags.any(axis=1, keepdims=True)
             found = found.where(allowed[found.video, found.label])
         results, documents = results_of(found), shown.documents()
+        kept = {video: one.document() for video, one in whole.maps.items()}
         return {
-            unit: {videos.names[video]: [results[videos.names[video]], documents[video]] for video in batch}
+            unit: {videos.names[v]: [results[videos.names[v]], documents[v], kept.get(v)] for v in batch}
             for unit, batch in zip(names, mine, strict=True)
         }
 
@@ -101,7 +121,12 @@ def predict(
         shown = {video: merged[name][1] for video, name in enumerate(videos.names)}
         write_timelines(place_of(out).pictures / "timelines.json.gz", videos, shown)
         write_report(out, quiet=quiet)
-        segments = sum(len(found) for found, _ in merged.values())
+        kept = {name: VideoMap.of(merged[name][2]) for name in videos.names} if keep else {}
+        if maps is not None:
+            write_maps(maps, kept, videos.classes)
+        if plot is not None:
+            _draw(plot, kept, read_detections(out), videos, quiet)
+        segments = sum(len(merged[name][0]) for name in videos.names)
         common.say(f"{out}: {segments} segments in {len(videos)} videos")
         skipped = [str(problem) for problem in videos.skipped]
         return {"out": str(out), "videos": len(videos), "segments": segments, "skipped": skipped, "settings": made_by}
@@ -110,5 +135,23 @@ def predict(
                "only_tags": only_tags, "epoch": saved.facts["epoch"],
                "snippets_per_second": videos.snippets_per_second, **asdict(config)}  # fmt: skip
     looked_at = sha256(json.dumps([videos.names, videos.lengths.tolist(), snippets]).encode()).hexdigest()
-    parameters = {"videos_sha256": looked_at, "checkpoint_sha256": file_sha256(checkpoint), **made_by}
+    parameters = {"videos_sha256": looked_at, "checkpoint_sha256": file_sha256(checkpoint), "maps": keep,
+                  **made_by}  # fmt: skip
     return in_parts(out, this_shard(shard), parameters, units, work, write, common)
+
+
+def _draw(folder: Path, maps: Mapping[str, VideoMap], found: Instances, data: FeatureSet, quiet: bool) -> None:
+    """A picture of each video."""
+    from pyws.progress import track
+    from pyws.report.predictions import Prediction, draw_prediction
+    from pyws.segments.detection.maps import labels_of
+
+    place = {label: index for index, label in enumerate(data.classes)}
+    for name, one in track(list(maps.items()), "drawing", quiet=quiet):
+        rows = found.of_videos([name])
+        rows = replace(rows, label=np.array([place[label] for label in rows.labels], np.int64)[rows.label],
+                       labels=data.classes)  # fmt: skip
+        truth = None if data.truth is None else data.truth.instances.of_videos([name])
+        draw_prediction(
+            folder, Prediction(name, data.classes, one.edges, one.values, labels_of(one, rows), rows, truth)
+        )

@@ -34,7 +34,7 @@ def propose(
     Parameters
     ----------
     maps
-        (snippets, classes) of each video: labels of `pyws segments labels`,
+        (snippets, classes) of each video: maps of `pyws segments predict --maps`, labels of `pyws segments labels`,
         other safetensors, .npz, HDF5 or pickles with an array for each video, .npy or .csv of one, or a folder
     out
         proposals to write in ActivityNet form, .json or .json.gz

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,7 +21,6 @@ from pyws.ragged import Segments
 from pyws.segments.config import ProposalConfig
 from pyws.segments.detection.postprocess import GRID, PostprocessConfig, postprocess
 from pyws.segments.detection.proposals import propose
-from pyws.segments.detection.timelines import Timelines
 from pyws.segments.training.batches import Videos, by_length, noise_seeds
 
 _AT_ONCE = 1 << 26  # values of activation maps that are kept before their segments are found
@@ -126,6 +126,21 @@ def with_suppression_of(proposals: ProposalConfig, config: PostprocessConfig) ->
     return replace(config, iou_threshold=iou, overlap=config.overlap or proposals.overlap)
 
 
+class Observer(Protocol):
+    """What :func:`detect` shows its maps and segments to."""
+
+    def add(
+        self,
+        videos: Sequence[int],
+        offsets: Tensor,
+        tcam: Tensor,
+        scores: Tensor,
+        found: dict[str, Segments],
+        keys: Tensor,
+    ) -> None:
+        """Some videos, as :meth:`pyws.segments.detection.timelines.Timelines.add` has them."""
+
+
 def detect(
     model: Backbone,
     proposals: ProposalConfig,
@@ -134,7 +149,7 @@ def detect(
     snippets: int,
     group: Group = Group(),  # noqa: B008
     quiet: bool = True,
-    seen: Timelines | None = None,
+    seen: Sequence[Observer] = (),
     batches: Sequence[list[int]] | None = None,
 ) -> Instances:
     """Segments of all videos, found by all processes, in every process; the model is put in evaluation mode.
@@ -148,7 +163,8 @@ def detect(
     snippets : positions of a padded batch
     group : the processes
     quiet : show no progress
-    seen : gets what a report shows of this process's share
+    seen : get the maps and segments of this process's share, such as
+        :class:`pyws.segments.detection.timelines.Timelines`
     batches : look at these batches of videos alone, which must be some of all
 
     Returns
@@ -162,9 +178,10 @@ def detect(
     for maps in activation_maps(model, videos, snippets, group, quiet=quiet, batches=batches):
         proposed, keys = candidates(maps, proposals, classes)
         segments, _ = postprocess(proposed, config)
-        if seen is not None:
+        if seen:
             kinds = {"proposals": proposed, "segments": segments}
-            seen.add(maps.videos, maps.offsets, maps.tcam, maps.scores, kinds, keys)
+            for one in seen:
+                one.add(maps.videos, maps.offsets, maps.tcam, maps.scores, kinds, keys)
         rows = torch.stack([segments.start, segments.end, segments.score], 1).numpy()
         parts = np.split(rows, segments.offsets[1:-1].numpy())
         for key, part in zip(keys.tolist(), parts, strict=False):

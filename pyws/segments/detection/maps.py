@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +16,14 @@ import torch
 from pyws.checkpoint import read_tensors, write_checkpoint
 from pyws.data.annotations.activitynet import Instances, Truth
 from pyws.data.csv_table import columns_of
+from pyws.data.features.dataset import FeatureSet
 from pyws.data.features.files import stored_in, stored_videos
 from pyws.data.features.streams import Stored
 from pyws.data.features.time_base import to_seconds
 from pyws.errors import DataError
 from pyws.files import read_json
+from pyws.ops.segments.linpro import linpro
+from pyws.ragged import Segments
 from pyws.segments.config import ProposalConfig
 from pyws.segments.detection.postprocess import GRID, PostprocessConfig, postprocess
 from pyws.segments.detection.proposals import propose
@@ -63,6 +69,76 @@ class VideoMap:
         top = -(-len(self.values) // _TOP)
         found: np.ndarray = np.sort(self.values, axis=0)[-top:].mean(axis=0)
         return found
+
+    def document(self) -> dict[str, Any]:
+        """The same as JSON holds it, bit for bit."""
+        arrays = {"values": self.values, "edges": self.edges, "scores": self.scores}
+        return {name: None if array is None else _packed(array) for name, array in arrays.items()}
+
+    @staticmethod
+    def of(document: Mapping[str, Any]) -> VideoMap:
+        """What :meth:`document` gave."""
+        return VideoMap(*(None if document[name] is None else _unpacked(document[name])
+                          for name in ("values", "edges", "scores")))  # type: ignore[arg-type]  # fmt: skip
+
+
+def _packed(array: np.ndarray) -> list[Any]:
+    raw = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return [raw.dtype.str, list(raw.shape), base64.b64encode(zlib.compress(raw.tobytes(), 1)).decode()]
+
+
+def _unpacked(packed: Sequence[Any]) -> np.ndarray:
+    kind, shape, text = packed
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind).reshape(shape).copy()
+
+
+class KeptMaps:
+    """Filled by :func:`pyws.segments.detection.inference.detect` with the whole map of each video.
+
+    Parameters
+    ----------
+    data : the videos
+    """
+
+    def __init__(self, data: FeatureSet) -> None:
+        self.data = data
+        self.maps: dict[int, VideoMap] = {}
+
+    def add(
+        self, videos: Sequence[int], offsets: torch.Tensor, tcam: torch.Tensor, scores: torch.Tensor,
+        found: dict[str, Segments], keys: torch.Tensor,
+    ) -> None:  # fmt: skip
+        """Some videos, as :meth:`pyws.segments.detection.timelines.Timelines.add` has them."""
+        classes = len(self.data.classes)
+        for row, video in enumerate(videos):
+            values = tcam[int(offsets[row]) : int(offsets[row + 1]), :classes].float().numpy()
+            places = np.arange(len(values) + 1, dtype=np.float64)
+            edges = self.data.seconds(np.full(len(places), video), places)
+            self.maps[video] = VideoMap(values, edges, scores[row, :classes].float().numpy())
+
+
+def labels_of(one: VideoMap, rows: Instances) -> np.ndarray:
+    """(L, K) snippet labels that LinPro makes of the segments of a video, each as high as the segment's score.
+
+    Parameters
+    ----------
+    one : the map, which says when the snippets are
+    rows : the segments of this video, labels as the columns of the map
+    """
+    start, end = (
+        np.interp(bound, one.edges, np.arange(len(one.edges))).round(GRID) for bound in (rows.start, rows.end)
+    )
+    columns = np.unique(rows.label)
+    groups = [
+        list(zip(*(column[rows.label == label].tolist() for column in (start, end, rows.score)), strict=True))
+        for label in columns
+    ]
+    labels = np.zeros(one.values.shape, np.float32)
+    if groups:
+        lengths = torch.full((len(groups),), len(one.values))
+        solved = linpro(Segments.of(groups), lengths, rows="mean")
+        labels[:, columns] = solved.labels.numpy().reshape(len(groups), -1).T
+    return labels
 
 
 def segments_of(

@@ -288,4 +288,5 @@ def evaluate(run: Run, tests: Videos, group: Group, seen: Timelines | None = Non
 def look(run: Run, videos: Videos, group: Group, seen: Timelines | None = None) -> Instances:
     """The segments that the network as it is finds."""
     built, config = run.backbone, run.config
-    return detect(built.model, built.proposals, videos, config.detection, config.batch_snippets, group, seen=seen)
+    shown = () if seen is None else (seen,)
+    return detect(built.model, built.proposals, videos, config.detection, config.batch_snippets, group, seen=shown)
