@@ -46,6 +46,13 @@ def test_a_training_says_how_long_it_takes_after_its_first_steps(clock, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_items_come_once_and_nothing_goes_to_standard_output(clock, capsys):
+    assert list(track([1, 2, 3], "counting")) == [1, 2, 3]
+    assert list(track(iter("ab"), "reading")) == ["a", "b"]
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "counting: 3/3 done\nreading: 2 done\n")
+
+
 def test_quiet_says_nothing(clock, capsys):
     pace = Pace("a", 10, quiet=True)
     clock.now += 60

@@ -83,6 +83,7 @@ def features(
 
     from pyws.data.video.sources import find_videos
     from pyws.models.classifiers import load_classifier
+    from pyws.report.run import write_report
     from pyws.segments.snippets.extraction import extract
     from pyws.segments.snippets.network import SnippetNetwork
     from pyws.segments.snippets.windows import Sampling, default_sampling
@@ -114,4 +115,6 @@ def features(
         row = [str(one["snippets"]), f"{one['start']:.2f} s", f"{one['end']:.2f} s"] if "error" not in one else []
         table.add_row(name, *(row or [one["error"]]))
     common.say(table)
+    if "shard" not in manifest:
+        write_report(out, quiet=quiet)
     return of_shard(manifest, part, manifest.get("missing", ()), "shard" not in manifest, common)

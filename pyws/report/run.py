@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import read_json, write_json
+from pyws.files import read_json, run_entries, write_json
 from pyws.report.page.html import write_html
+from pyws.report.runs.features import features_page
+from pyws.report.runs.label import label_page
 from pyws.report.runs.masks import masks_page
 from pyws.report.runs.masks_training import masks_training_page
 from pyws.report.runs.parts import INPUTS, Page, Place
@@ -19,11 +21,14 @@ from pyws.report.runs.segments_training import segments_training_page
 from pyws.run_manifest import read_manifest
 
 Maker = Callable[[Place, Mapping[str, Any]], Page]
+FEATURES = "pyws features 1"
 _BY_FORMAT: dict[str, Maker] = {
     "pyws masks init": masks_page,
     "pyws masks predict": masks_page,
     "pyws masks train": masks_training_page,
     "pyws segments train": segments_training_page,
+    FEATURES: features_page,
+    "pyws label": label_page,
 }
 _FILES = "pyws segments predict, fuse or labels"
 _MANIFESTS = ("manifest.json", "run.json")
@@ -90,12 +95,13 @@ def _page(place: Place) -> Page:
 def _manifest(root: Path) -> dict[str, Any]:
     """The manifest of a run, with what a run that goes on has added to it; empty where there is none."""
     path = next((root / name for name in _MANIFESTS if (root / name).is_file()), None)
-    if path is None:
-        return {}
+    if path is None:  # features that were begun have no manifest before the first run of them ends
+        begun = run_entries(root) if (root / "features").is_dir() else {}
+        return {"format": FEATURES, "videos": begun} if begun else {}
     document = read_json(path)
     if not isinstance(document, dict):
         return {}
     kind, version = document.get("format"), document.get("version")
     if isinstance(kind, str) and isinstance(version, int):
         return read_manifest(path, kind, version)
-    return document
+    return {**document, "videos": document.get("videos", {}) | run_entries(root)} if kind == FEATURES else document

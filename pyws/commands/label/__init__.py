@@ -86,11 +86,12 @@ def label(
     pyws label videos --tags tags.csv -o labels
     pyws label videos --tags tags.csv -o labels --dry-run --budget 30m
     """
-    from pyws.commands.label.page import plan_table, write_page
+    from pyws.commands.label.page import plan_table
     from pyws.commands.label.plan import Choices, minutes_of, plan_document
     from pyws.commands.label.prepare import prepare
     from pyws.commands.label.run import begun, resumed, run_stages
     from pyws.commands.label.stages import Job, Networks
+    from pyws.report.run import write_report
     from pyws.run_manifest import MANIFEST, open_run, read_manifest
     from pyws.segments.snippets.windows import Sampling
     from pyws.sharding import this_shard
@@ -124,6 +125,6 @@ def label(
         manifest.document["plan"] = plan
         done = run_stages(prepared, minutes, manifest)
         document = {**manifest.document, "problems": list(prepared.problems), "stages": done}
-        write_page(prepared.job, document, out / "report.html")
+    write_report(out, quiet=quietly.quiet)
     common.say(f"{out}: report.html shows what was found")
     return document

@@ -212,7 +212,7 @@ def _video(place: Place, name: str, seen: Seen, count: int) -> Video:
     strip = None
     if seen.source:
         facts["source"] = seen.source
-        strip, problem = _strip(place, name, Path(seen.source), seconds, count)
+        strip, problem = frames_strip(place, name, Path(seen.source), seconds, count)
         problems += [problem] if problem else []
     return Video(name, seen.tags, seconds, "s", lanes, strip, measures, problems, facts)
 
@@ -242,7 +242,7 @@ def _classes(seen: Mapping[str, Seen], classes: Sequence[str]) -> Table:
     return Table(("class", "videos", "segments", "AUC of video scores"), rows)
 
 
-def _strip(place: Place, name: str, source: Path, seconds: float, count: int) -> tuple[Strip | None, str]:
+def frames_strip(place: Place, name: str, source: Path, seconds: float, count: int) -> tuple[Strip | None, str]:
     """Frames of a video at even distances, where it can be read."""
 
     def tiles(number: int) -> list[Tile]:

@@ -1,0 +1,38 @@
+"""Runs of pyws features: which videos have snippets, which could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyws.progress import track
+from pyws.report.page.html import VideoList
+from pyws.report.page.videos import Measure, Video
+from pyws.report.runs.parts import Page, Place, problems_of, settings
+from pyws.report.runs.segments import frames_strip
+
+MEASURES = (Measure("snippets", "snippets", None), Measure("seconds", "seconds", None))
+
+
+def features_page(place: Place, manifest: Mapping[str, Any]) -> Page:
+    """The page of a folder that pyws features wrote."""
+    entries = manifest.get("videos", {})
+    tracked = track(entries.items(), "pictures of the report", len(entries), place.quiet)
+    videos = [_video(place, name, entry, len(entries)) for name, entry in tracked]
+    made = {name: value for name, value in manifest.items() if name != "videos"}
+    failed = sum("error" in entry for entry in entries.values())
+    lead = f"{len(entries) - failed} videos have features" + (f", {failed} could not be read." if failed else ".")
+    sections = [settings({"parameters": made}, {"folder": place.run.resolve(), "made by": "pyws features"})]
+    return Page("Features of videos", lead, sections, VideoList(videos, MEASURES), problems_of(videos))
+
+
+def _video(place: Place, name: str, entry: Mapping[str, Any], count: int) -> Video:
+    if "error" in entry:
+        return Video(name, problems=[f"cannot be used: {entry['error']}"])
+    seconds = float(entry["end"] - entry["start"])
+    strip, problem = frames_strip(place, name, Path(entry["source"]), seconds, count)
+    facts = {"source": entry["source"], "snippets": str(entry["snippets"]), "length": f"{seconds:.2f} s"}
+    measures = {"snippets": entry["snippets"], "seconds": seconds}
+    problems = [problem] if problem else []
+    return Video(name, duration=seconds, strip=strip, measures=measures, problems=problems, facts=facts)

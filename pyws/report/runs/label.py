@@ -1,0 +1,98 @@
+"""Runs of pyws label: what became of the tags, segments and masks, with the pages of its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pyws.data.annotations.activitynet import read_detections
+from pyws.files import read_json
+from pyws.report.page.html import Movie, Section, Table
+from pyws.report.page.videos import Video
+from pyws.report.runs.masks import MEASURES as OF_MASKS
+from pyws.report.runs.masks import masked_video
+from pyws.report.runs.parts import Page, Place, problems_of, settings
+from pyws.report.runs.segments import Seen, add_spans, read_timelines, segments_page
+from pyws.run_manifest import read_manifest
+
+SEGMENTS = ("known-classes", "detections")
+MASKS = {"refined": "pa/v0", "first": "pa/v0", "predicted": "masks"}
+"""Stages of masks and where each has them, the best first."""
+_MEANING = 4  # names of classes that are shown of a tag
+
+
+def label_page(place: Place, manifest: Mapping[str, Any]) -> Page:
+    """The page of a folder that pyws label wrote, as far as the run has come."""
+    plan, state = manifest["plan"], manifest["state"]
+    masks = _masks(place)
+    seen, classes = _seen(place.run)
+    movies = [Movie(place.link(path), f"{path.parts[-3]}: {path.parts[-2]}")
+              for path in sorted((place.run / "maps").glob("*/*/*.mp4"))]  # fmt: skip
+    sections = [Section("Tags", tables=[_tags(plan)]), _times(plan, state)]
+    if movies:
+        sections.append(Section("Maps of actions", ["What the network of clips looks at."], movies=movies))
+    sections.append(settings(manifest, {"folder": place.run.resolve(), "made by": "pyws label"}))
+    lead = "; ".join(state.get("notes", ())) or f"{plan['videos']} videos, {plan['hours'] * 60:.1f} minutes."
+    page = segments_page(place, "Labels", lead, seen, classes, sections, links=_links(place))
+    both = [replace(video, name=f"{video.name}, masks") if video.name in seen else video for video in masks]
+    videos = replace(page.videos, videos=[*page.videos.videos, *both], measures=[*page.videos.measures, *OF_MASKS])
+    return replace(page, videos=videos, findings=[*page.findings, *problems_of(both)])
+
+
+def _seen(run: Path) -> tuple[dict[str, Seen], list[str]]:
+    found: dict[str, Seen] = {}
+    classes: list[str] = []
+    timelines = run / "segments" / "detections-report" / "timelines.json.gz"
+    if timelines.is_file():
+        found, classes = read_timelines(timelines)
+    for name in SEGMENTS:
+        path = run / "segments" / f"{name}.json"
+        if path.is_file() and not (name == "detections" and found):
+            add_spans(found, "segments" if name == "detections" else "known actions", read_detections(path))
+    return found, classes
+
+
+def _masks(place: Place) -> list[Video]:
+    """The masks of each stage, the latest stage first in the player."""
+    folders: dict[str, Path] = {}
+    entries: dict[str, Any] = {}
+    names: list[str] = []
+    for stage, inside in MASKS.items():
+        run = place.run / "masks" / stage
+        if not (run / "manifest.json").is_file():
+            continue
+        document = read_json(run / "manifest.json")
+        document = read_manifest(run / "manifest.json", document["format"], document["version"])
+        folders[f"{stage} masks"] = run / inside
+        names = names or document.get("label_space", {}).get("names", [])
+        entries |= {name: entry for name, entry in document["videos"].items() if name not in entries}
+    apart = replace(place, pictures=place.pictures.with_name("report-masks"))
+    return [masked_video(apart, name, entry, folders, names, len(entries)) for name, entry in entries.items()]
+
+
+def _links(place: Place) -> dict[str, str]:
+    """The pages of the stages."""
+    pages = [*place.run.glob("*/**/report.html"), *place.run.glob("segments/*.html")]
+    return {str(path.parent.relative_to(place.run) if path.name == "report.html" else path.relative_to(place.run)):
+            place.link(path) for path in sorted(pages)}  # fmt: skip
+
+
+def _tags(plan: Mapping[str, Any]) -> Table:
+    rows = []
+    for one in plan["tags"]:
+        names = list(one.get("names", ()))
+        more = f" and {len(names) - _MEANING} more" if len(names) > _MEANING else ""
+        meaning = ", ".join(names[:_MEANING]) + more if names != [one["tag"]] else ""
+        rows.append((one["tag"], one["kind"], one["videos"], "; ".join(filter(None, (meaning, one["warning"])))))
+    return Table(("tag", "is", "videos", "note"), rows)
+
+
+def _times(plan: Mapping[str, Any], state: Mapping[str, Any]) -> Section:
+    taken = state.get("seconds", {})
+    rows: list[tuple[str, float, float]] = [
+        (stage, plan["minutes"].get(stage, 0.0), seconds / 60) for stage, seconds in taken.items()
+    ]
+    rows.append(("all", plan["total_minutes"], sum(row[2] for row in rows)))
+    return Section("Time", tables=[Table(("stage", "planned (minutes)", "taken"), rows)])
