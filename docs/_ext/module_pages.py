@@ -12,7 +12,7 @@ from typing import Any
 
 import generated
 
-ROOMS = ("data", "evaluation", "masks", "models", "ops", "report", "segments")
+ROOMS = ("data", "evaluation", "exchange", "masks", "models", "ops", "report", "segments")
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from pyws.data.tagged.corrected_masks import write_corrected
 from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.data.video.frames import Pixels
 from pyws.errors import DataError
+from pyws.exchange.label_folder import FORMAT as LABEL
+from pyws.exchange.label_folder import LabelFolder, kind_of
 from pyws.exchange.media import Media
 from pyws.exchange.readers.review import Reviewed, Reviews, Span
 from pyws.exchange.results import facts_of
@@ -94,22 +96,16 @@ def find_target(path: Path, folder_fps: float | None = None) -> Target:
     ------
     DataError : none of these
     """
-    if (path / "plan.json").is_file():
-        features, masks = ((path / name if (path / name / "manifest.json").is_file() else None)
-                           for name in ("features", "masks"))  # fmt: skip
-        if features or masks:
-            return Target(features, masks, folder_fps)
-    elif _kind(path) == MASKS:
+    kind = kind_of(path)
+    if kind == LABEL:
+        parts = LabelFolder.of(path)
+        if parts.features or parts.annotations:
+            return Target(parts.features, parts.annotations, folder_fps)
+    elif kind == MASKS:
         return Target(None, path, folder_fps)
     elif (path / "features").is_dir():
         return Target(path, None, folder_fps)
     raise DataError(path, "must be a folder of pyws label, of features, or of pyws masks init or refine")
-
-
-def _kind(path: Path) -> Any:
-    """The format that the manifest of a folder has."""
-    document = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
-    return document.get("format") if isinstance(document, dict) else None
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,13 @@ class Masks:
     files : palette PNG by the name of the frame, in the order of the frames
     names : of the ids in them, background first
     instances : COCO file with the tracks of ``pyws masks predict``; None where ids are all there is
+    tags : names that the video may show; () where any may be
     """
 
     files: Mapping[str, Path]
     names: tuple[str, ...]
     instances: Path | None = None
+    tags: tuple[str, ...] = ()
 
     def objects(self, stem: str) -> list[Object]:
         """What a frame shows: tracked instances where there are any, or else a region for each label."""
@@ -104,7 +106,7 @@ class Video:
     ----------
     name : as its results are called
     source : its file or folder of frames; None where nothing says
-    tags : of the video as a whole
+    tags : of the video as a whole, that segments were searched for
     segments : found in it; None where it was not searched
     masks : of its frames, where there are any
     folder_fps : frames a second, where it is a folder of frames
@@ -174,9 +176,9 @@ class Results:
     def mask_labels(self) -> tuple[str, ...]:
         """Labels that some mask shows or some video with masks is tagged with, in the order of their ids."""
         order = dict.fromkeys(name for _, masks in self.masked for name in masks.names[1:])
-        there = {tag for video, _ in self.masked for tag in video.tags}
-        for video, masks in self.masked:
-            if not video.tags:
+        there = {tag for _, masks in self.masked for tag in masks.tags}
+        for _, masks in self.masked:
+            if not masks.tags:
                 there |= {shown.label for stem in masks.files for shown in masks.objects(stem)}
         return tuple(name for name in order if name in there)
 

@@ -15,6 +15,8 @@ from pyws.data.tagged.corrected_masks import corrected_frames, mask_file
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.frames import in_order
 from pyws.errors import DataError
+from pyws.exchange.label_folder import FORMAT as LABEL
+from pyws.exchange.label_folder import LabelFolder, kind_of
 from pyws.exchange.results import Masks, Results, Segment, Video, facts_of, merged, of_instances
 from pyws.files import check_regular, read_json
 from pyws.run_manifest import read_manifest
@@ -51,28 +53,28 @@ def _read(path: Path) -> Iterator[Video]:
 
 
 def _folder(path: Path) -> Iterator[Video]:
-    document = read_json(path / "manifest.json") if (path / "manifest.json").is_file() else {}
-    kind = str(document.get("format", "nothing")) if isinstance(document, dict) else "nothing"
+    kind = kind_of(path)
+    if kind == LABEL:
+        yield from _labelled(path)
+        return
     if kind not in _FOLDERS:
         hint = "; give what pyws masks predict makes with it" if kind == "pyws masks train" else ""
         raise DataError(path, f"must be {_KNOWN}, got a folder of {kind}{hint}")
+    document = read_json(path / "manifest.json")
     if "parameters" in document:  # of a run, which may still go on in several processes
         document = read_manifest(path / "manifest.json", kind, document.get("version", 0))
     yield from _FOLDERS[kind](path, document)
 
 
-def _labelled(path: Path, document: dict[str, Any]) -> Iterator[Video]:
-    """A folder of ``pyws label``: whichever stages it has; refined masks are the best, by all that was measured."""
-    masks = [path / "masks" / stage for stage in ("refined", "predicted", "first")]
-    folders = [one for one in masks if (one / "manifest.json").is_file()][:1]
-    if (path / "features/manifest.json").is_file():
-        folders.append(path / "features")
-    files = sorted((path / "segments").glob("*.json"))
-    if not folders and not files:
+def _labelled(path: Path) -> Iterator[Video]:
+    """A folder of ``pyws label``: whichever stages it has."""
+    parts = LabelFolder.of(path)
+    folders = [folder for folder in (parts.features, parts.masks) if folder is not None]
+    if not folders and not parts.segments:
         raise DataError(path, "has no results yet; run pyws label again, it goes on")
     for folder in folders:
         yield from _folder(folder)
-    for file in files:
+    for file in parts.segments:
         yield from of_instances(read_detections(file))
 
 
@@ -91,8 +93,10 @@ def _first_masks(path: Path, document: dict[str, Any]) -> Iterator[Video]:
         if entry.get("status") == "done":
             files = _pictures(path / "pa/v0" / name)
             files |= {stem: mask_file(path, name, stem) for video, stem in corrected if video == name}
-            masks = Masks({file.stem: file for file in in_order(files.values())}, names)
-            yield Video(name, Path(entry["source"]), tuple(entry["tags"]), masks=masks)
+            ordered = {file.stem: file for file in in_order(files.values())}
+            drawn = (names[one] for (video, _), ids in corrected.items() if video == name for one in ids)
+            tags = tuple(dict.fromkeys((*_tags(entry), *drawn)))
+            yield Video(name, Path(entry["source"]), masks=Masks(ordered, names, tags=tags))
 
 
 def _predicted_masks(path: Path, document: dict[str, Any]) -> Iterator[Video]:
@@ -100,8 +104,12 @@ def _predicted_masks(path: Path, document: dict[str, Any]) -> Iterator[Video]:
         if "error" not in entry:
             instances = path / "instances" / f"{name}.json"
             space = LabelSpace.read(document.get("label_space"), path / "manifest.json")
-            masks = Masks(_pictures(path / "masks" / name), space.names, instances)
-            yield Video(name, Path(entry["source"]), tuple(entry["tags"]), masks=masks)
+            masks = Masks(_pictures(path / "masks" / name), space.names, instances, _tags(entry))
+            yield Video(name, Path(entry["source"]), masks=masks)
+
+
+def _tags(entry: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(map(str, entry.get("tags", ())))
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
@@ -151,5 +159,4 @@ _FOLDERS: dict[str, Callable[[Path, dict[str, Any]], Iterator[Video]]] = {
     "pyws features 1": _features,
     "pyws masks init": _first_masks,
     "pyws masks predict": _predicted_masks,
-    "pyws label": _labelled,
 }

@@ -118,13 +118,38 @@ def test_polygons_and_plain_run_lengths(made):
 
 
 def test_corrected_masks_are_exported_again(original, made):
-    document = {"images": [{"id": 1, "file_name": "fox/frame2.jpg", "height": 24, "width": 32}], "categories": [],
-                "annotations": []}  # fmt: skip
+    """Also those of a label that the video was not tagged with."""
+    tabby = {"image_id": 1, "category_id": 1, "segmentation": [[4, 4, 20, 4, 20, 12]]}
+    document = {"images": [{"id": 1, "file_name": "fox/frame2.jpg", "height": 24, "width": 32}],
+                "categories": [{"id": 1, "name": "tabby"}], "annotations": [tabby]}  # fmt: skip
     write_json(made / "c.json", document)
     assert bring(made / "c.json", "--into", made / "first") == 0
     out = export(made, "davis", "first", out=made / "out")
     stems = sorted(path.stem for path in (out / "Annotations/Full-Resolution/fox").iterdir())
     assert stems == ["frame1", "frame10", "frame11", "frame2"]
+    names = read_json(export(made, "coco", "first", out=made / "coco") / "annotations/instances_default.json")
+    assert [one["name"] for one in names["categories"]] == ["fox", "white swan", "tabby"]
+
+
+def label_folder(original, made):
+    """As pyws label leaves it, with refined masks."""
+    write_json(made / "labels/manifest.json", {"format": "pyws label"})
+    shutil.copytree(original / "first", made / "labels/masks/refined")
+    shutil.copytree(original / "features", made / "labels/features")
+    (made / "labels/segments").mkdir()
+    shutil.copy(original / "swan.json", made / "labels/segments/detections.json")
+    return made / "labels"
+
+
+def test_a_folder_of_label_goes_out_and_comes_back_as_one(original, made):
+    folder = label_folder(original, made)
+    task = export(made, "label-studio", "labels", out=made / "timeline")
+    assert "fox" not in (task / "labels.xml").read_text()  # an object is no label of segments
+    write_json(made / "reviewed.json", submitted(read_json(task / "tasks.json")))
+    masks = export(made, "davis", "labels", out=made / "davis")
+    assert bring(made / "reviewed.json", masks, "--into", folder) == 0
+    assert len(read_corrections(folder / "features")["swan"].present) == 3
+    assert set(corrected_frames(folder / "masks/refined")) == set(FRAMES)
 
 
 # Segments

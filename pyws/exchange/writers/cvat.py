@@ -54,9 +54,8 @@ def write_cvat_video(results: Results, out: Path) -> None:
         if video.segments is None and video.masks is None:
             continue
         media = video.media()
-        shown = video.masks.names[1:] if video.masks else ()
-        tagged = set(video.labels)
-        labels = dict.fromkeys((*video.labels, *(name for name in shown if name in tagged or not video.tags)))
+        shown = () if video.masks is None else video.masks.tags or video.masks.names[1:]
+        labels = dict.fromkeys((*(video.labels if video.segments is not None else ()), *shown))
         root = _root(tuple(labels), media.source.name, len(media.frames), media.size)
         tracks = [*_segment_tracks(video, media), *(_mask_tracks(video.masks, media) if video.masks else ())]
         for number, (label, shapes) in enumerate(tracks):
