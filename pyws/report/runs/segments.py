@@ -25,7 +25,7 @@ TIOU, ALL = 0.5, 0.95  # overlap from which a segment is right; share of a video
 CANNOT_TELL = 0.6  # AUC of a class's scores, videos with the tag against those without
 MEASURES = (
     Measure("ap", f"AP at tIoU {TIOU}"),
-    Measure("best", "best score"),
+    Measure("best", "highest score"),
     Measure("segments", "segments", None),
     Measure("relaxed", "relaxed or approximate programs", False),
 )
