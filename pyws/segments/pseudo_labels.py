@@ -360,7 +360,8 @@ def label_videos(
     [0.0, 0.0, 0.125, 0.125, 0.125, 0.125, 0.0, 0.0]
     """
     if (postprocess.weigh_by, postprocess.ranking) != ("score", "score"):
-        raise ValueError(f"label_videos: weigh_by and ranking must be 'score', got {postprocess}")
+        got = f"{postprocess.weigh_by!r} and {postprocess.ranking!r}"
+        raise ValueError(f"label_videos: weigh_by and ranking must be 'score', got {got}")
     corrections = corrections or {}
     proposals = with_names(as_named_by(proposals, truth), corrections)
     places = {name: index for index, name in enumerate(classes)}

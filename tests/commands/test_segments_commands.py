@@ -312,3 +312,14 @@ def test_bad_input_is_one_line_and_status_1(files, monkeypatch, capsys, words, s
     assert err.startswith(f"pyws {' '.join(words[:2])}: ")
     assert re.search(message, err)
     assert not list(files.glob("out*"))
+
+
+def test_labels_take_the_postprocessing_of_all_commands(files, capsys):
+    words = ("segments", "labels", files / "proposals.json", files / "truth.json", files / "l.safetensors")
+    rate = ("--snippets-per-second", "1.5625")
+    report = document(capsys, *words, *rate, "--method", "soft-nms", "--sigma", "0.3")
+    assert (report["settings"]["method"], report["settings"]["sigma"]) == ("soft-nms", 0.3)
+    status, _, error = run(capsys, *words, *rate, "--ranking", "support")
+    assert (status, "weigh_by and ranking must be 'score', got 'score' and 'support'" in error) == (1, True)
+    status, _, error = run(capsys, *words, *rate, "--method", "nms", "--temperature", "0.1")
+    assert (status, "temperature is of gaussian" in error) == (1, True)

@@ -105,9 +105,9 @@ def test_halves_share_no_video_and_depend_on_the_seed(files):
 
 
 def test_each_half_is_judged_by_the_choice_of_the_other():
-    one = Trial("nms", {"method": "nms", "iou_threshold": 0.1}, 5, ((50.0, 30.0), (10.0, 0.0)))
-    two = Trial("nms", {"method": "nms", "iou_threshold": 0.5}, 9, ((20.0, 20.0), (40.0, 20.0)))
-    other = Trial("none", {"method": "none"}, 20, ((90.0, 90.0), (90.0, 90.0)))
+    one = Trial("nms", PostprocessConfig("nms", iou_threshold=0.1), 5, ((50.0, 30.0), (10.0, 0.0)))
+    two = Trial("nms", PostprocessConfig("nms", iou_threshold=0.5), 9, ((20.0, 20.0), (40.0, 20.0)))
+    other = Trial("none", PostprocessConfig("none"), 20, ((90.0, 90.0), (90.0, 90.0)))
     row = chosen([two, other, one], "nms")
     assert row["chosen"] == [{"iou_threshold": 0.1}, {"iou_threshold": 0.5}]
     assert row["held_out"] == [5.0, 20.0]
@@ -121,15 +121,19 @@ def test_command(files, capsys):
     words += ["--ious", "0.25", "0.5", "--temperatures", "0.2", "--tious", "0.5", "0.7"]
     assert cli.main([*words, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert len(report["trials"]) == 1 + 2 + 5 + 3 * 4 * 2
+    assert len(report["trials"]) == 1 + 2 + 5 + 3 * 4 * 2 + 2
     assert [row["method"] for row in report["methods"]][:4] == ["none", "nms", "soft-nms", "gaussian"]
     assert json.loads((files / "out" / "comparison.json").read_text())["methods"] == report["methods"]
+    last = report["trials"][-1]
+    assert (last["family"], last["ranking"], last["iou_threshold"]) == ("as preset pyws does", "support", 0.4)
     page = (files / "out" / "report.html").read_text()
     assert "gaussian, by support" in page
     assert page.count("data:image/png") == 2
     halved = halve(read_truth(files / "truth.json"), "test", 0)
     found = read_detections(files / "proposals.json")
-    again = run_trial(found, halved, "nms", {"method": "nms", "iou_threshold": 0.5}, "thumos14", (0.5, 0.7), 25 / 16)
+    again = run_trial(
+        found, halved, "nms", PostprocessConfig("nms", iou_threshold=0.5), "thumos14", (0.5, 0.7), 25 / 16
+    )
     direct = detection_map(
         fuse_detections(found, PostprocessConfig("nms", iou_threshold=0.5)),
         halved,

@@ -94,6 +94,8 @@ def test_every_kind_of_file(tmp_path, capsys, form):
     assert (status, error) == (0, "")
     assert (report["videos"], report["segments"]) == (2, len(expected()))
     assert_same(found_in(tmp_path / "out.json"), expected())
+    about = json.loads((tmp_path / "out.json").read_text())["external_data"]
+    assert about["snippets_per_second"] == pytest.approx(RATE)  # which fuse and labels read
 
 
 def test_files_of_pyws_say_classes_and_times(tmp_path, capsys):

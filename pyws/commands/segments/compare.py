@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,7 @@ from pyws.progress import track
 
 if TYPE_CHECKING:
     from pyws.data.annotations.activitynet import Instances, Truth
+    from pyws.segments.detection.postprocess import PostprocessConfig
 
 _SIGMAS = (0.1, 0.2, 0.3, 0.5, 0.8)
 _HALVES = ("first half", "second half")
@@ -28,7 +29,7 @@ class Trial:
     """One setting, and its mAP (percent) at every IoU threshold on either half of the videos."""
 
     family: str
-    options: Mapping[str, Any]
+    config: PostprocessConfig
     detections: int
     maps: tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -58,7 +59,8 @@ def compare(
     """Compare what suppression and fusion make of the same proposals; settings are chosen on one half of the videos.
 
     The videos are dealt at random into two halves. Of every method the setting with the best average mAP on one half
-    is reported on the other, both ways round.
+    is reported on the other, both ways round; beside them stand the settings of `pyws segments fuse` and of preset
+    pyws, which these videos did not choose.
 
     Parameters
     ----------
@@ -110,7 +112,8 @@ def compare(
         "seed": common.seed,
         "methods": rows,
         "trials": [
-            {"method": one.family, **one.options, "detections": one.detections, "mAP": one.maps} for one in trials
+            {"family": one.family, **asdict(one.config), "detections": one.detections, "mAP": one.maps}
+            for one in trials
         ],
     }
     write_json(out / "comparison.json", document)
@@ -140,42 +143,42 @@ def halve(truth: Truth, subset: str, seed: int) -> Truth:
 
 
 def settings_to_try(
-    ious: Sequence[float], temperatures: Sequence[float], overlap: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The family of a setting, and the fields of its :class:`pyws.segments.PostprocessConfig`."""
-    from pyws.segments.detection.postprocess import FUSIONS
+    ious: Sequence[float], temperatures: Sequence[float], overlap: Literal["iou", "own"]
+) -> Iterator[tuple[str, PostprocessConfig]]:
+    """The family of each setting, and the setting; the last two are families of one, what ``pyws segments fuse`` and
+    ``train`` do where nothing is asked for."""
+    from pyws.segments.config import PRESETS
+    from pyws.segments.detection.postprocess import FUSIONS, PostprocessConfig
 
-    yield "none", {"method": "none"}
+    yield "none", PostprocessConfig("none")
     for iou in ious:
-        yield "nms", {"method": "nms", "iou_threshold": iou, "overlap": overlap}
+        yield "nms", PostprocessConfig("nms", iou_threshold=iou, overlap=overlap)
     for sigma in _SIGMAS:
-        yield "soft-nms", {"method": "soft-nms", "sigma": sigma, "overlap": overlap}
-    for name, extra in (
-        ("", {}),
-        (", snapped", {"snap": True}),
-        (", by support", {"snap": True, "ranking": "support"}),
-    ):
+        yield "soft-nms", PostprocessConfig("soft-nms", sigma=sigma, overlap=overlap)
+    for name, snap, ranking in (("", False, "score"), (", snapped", True, "score"), (", by support", True, "support")):
         for method in FUSIONS:
             for iou in ious:
                 for temperature in temperatures[:1] if method == "uniform" else temperatures:
-                    options = {"method": method, "iou_threshold": iou, "temperature": temperature, "overlap": overlap}
-                    yield method + name, {**options, **extra}
+                    config = PostprocessConfig(method, temperature, iou, overlap, snap=snap, ranking=ranking)
+                    yield method + name, config
+    yield "as fuse does", PostprocessConfig()
+    yield "as preset pyws does", PRESETS["pyws"].detection
 
 
 def run_trial(
-    found: Instances, halved: Truth, family: str, options: Mapping[str, Any], protocol: str, tious: Sequence[float],
+    found: Instances, halved: Truth, family: str, config: PostprocessConfig, protocol: str, tious: Sequence[float],
     snippets_per_second: float,
 ) -> Trial:  # fmt: skip
     """Fuse with one setting and evaluate on both halves."""
     from pyws.evaluation import detection_map
-    from pyws.segments import PostprocessConfig, fuse_detections
+    from pyws.segments import fuse_detections
 
-    fused = fuse_detections(found, PostprocessConfig(**options), snippets_per_second)
+    fused = fuse_detections(found, config, snippets_per_second)
     scores = [
         detection_map(fused, halved, protocol, tious, half, snippets_per_second=snippets_per_second) for half in _HALVES
     ]
     maps = tuple(tuple(score.map.tolist()) for score in scores)
-    return Trial(family, dict(options), len(fused), (maps[0], maps[1]))
+    return Trial(family, config, len(fused), (maps[0], maps[1]))
 
 
 def chosen(trials: Sequence[Trial], family: str) -> dict[str, Any]:
@@ -185,12 +188,18 @@ def chosen(trials: Sequence[Trial], family: str) -> dict[str, Any]:
     held_out = np.mean([picks[0].maps[1], picks[1].maps[0]], axis=0)
     return {
         "method": family,
-        "chosen": [{key: value for key, value in pick.options.items() if key != "method"} for pick in picks],
+        "chosen": [_asked(pick.config) for pick in picks],
         "held_out": [picks[0].average(1), picks[1].average(0)],
         "mAP": held_out.tolist(),
         "average": float(held_out.mean()),
         "detections": [pick.detections for pick in picks],
     }
+
+
+def _asked(config: PostprocessConfig) -> dict[str, Any]:
+    """What a setting says beside its method."""
+    usual = {one.name: one.default for one in fields(config)}
+    return {name: value for name, value in asdict(config).items() if name != "method" and value != usual[name]}
 
 
 def _said(options: Mapping[str, Any]) -> str:
@@ -252,8 +261,8 @@ def _best_over(trials: Sequence[Trial], key: str) -> dict[str, tuple[list[float]
     """For NMS and each fusion: the values of one setting, and the best mean of both halves at each."""
     best: dict[str, dict[float, float]] = {}
     for trial in trials:
-        if key in trial.options and "," not in trial.family.removesuffix(", by support"):
+        value = getattr(trial.config, key)
+        if value is not None and "," not in trial.family.removesuffix(", by support") and " does" not in trial.family:
             values = best.setdefault(trial.family, {})
-            value = float(trial.options[key])
             values[value] = max(values.get(value, 0.0), trial.both)
     return {family: (sorted(values), [values[x] for x in sorted(values)]) for family, values in best.items()}

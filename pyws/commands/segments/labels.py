@@ -10,16 +10,14 @@ from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.segments.feature_sets import rate_of, say_doubts
+from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
 
 
 def labels(
     proposals: Positional[Path],
     truth: Positional[Path],
     out: Positional[Path],
-    method: Literal["gaussian", "uniform", "exponential", "t", "nms", "none"] = "gaussian",
-    iou: float | None = None,
-    temperature: float | None = None,
-    overlap: Literal["iou", "own"] | None = None,
+    postprocessing: PostprocessingOptions = Postprocessing(),  # noqa: B008
     preset: Literal["paper", "released"] = "paper",
     rows: Literal["sum", "mean"] = "sum",
     only_tags: bool = False,
@@ -42,14 +40,6 @@ def labels(
         annotations in ActivityNet form that give the videos' durations, tags and classes
     out
         labels to write, .safetensors
-    method
-        how proposals become segments first
-    iou
-        overlap above which proposals are one; 0.25 if not given
-    temperature
-        of the fusions; 0.2 if not given
-    overlap
-        iou, or own (the released rule: over the candidate's own length)
     preset
         of LinPro: paper, or released (every departure of the released code)
     rows
@@ -71,6 +61,8 @@ def labels(
     --------
     pyws segments labels proposals.json truth.json labels.safetensors --plot pictures
     """
+    from dataclasses import asdict
+
     import numpy as np
 
     from pyws.commands.parts import in_parts
@@ -90,14 +82,13 @@ def labels(
     found, note = read_noted_detections(proposals)
     known, rate = read_truth(truth), rate_of(snippets_per_second, note)
     say_doubts(look_like_frames(found, known))
-    settings = {"method": method, "iou": iou, "temperature": temperature, "overlap": overlap, "preset": preset,
-                "rows": rows, "only_tags": only_tags, "snippets_per_second": rate,
+    config = postprocessing.over(PostprocessConfig())
+    settings = {**asdict(config), "preset": preset, "rows": rows, "only_tags": only_tags, "snippets_per_second": rate,
                 "corrections": str(corrections) if corrections else None}  # fmt: skip
     said = read_corrections(corrections) if corrections else {}
     found = with_names(as_named_by(found, known), said)
     fixed = {label for one in said.values() for label in one.labels}
     classes = sorted({*known.instances.labels, *(tag for tags in known.tags for tag in tags), *fixed})
-    config = PostprocessConfig(method, temperature, iou, overlap)
 
     def work(names: Sequence[str]) -> dict[str, Any]:
         chosen = found if len(names) == len(found.videos) else found.of_videos(names)

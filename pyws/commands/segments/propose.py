@@ -97,7 +97,7 @@ def propose(
     known = None if truth is None else read_truth(truth)
     tags = {} if known is None else dict(zip(known.instances.videos, known.tags, strict=True))
     results: dict[str, Any] = {}
-    highest = -np.inf
+    highest, rates = -np.inf, []
     for video in track(list(found.stored), "proposals", quiet=common.quiet or common.json):
         one = found.read(video, snippets_per_second, known)
         values = ACTIVATIONS[activation](torch.from_numpy(one.values)).numpy()
@@ -107,10 +107,11 @@ def propose(
         highest = max(highest, float(values.max()))
         wanted = np.array([label != background and (not only_tags or label in tags.get(video, ()))
                            for label in found.classes])  # fmt: skip
+        rates.append(len(values) / float(one.edges[-1] - one.edges[0]))
         one = type(one)(values, one.edges, one.scores)
         results |= results_of(segments_of(video, one, found.classes, rules, config, wanted))
     settings = {"tool": "pyws segments propose", "maps": maps.name, "activation": activation, "background": background,
-                "only_tags": only_tags, "snippets_per_second": snippets_per_second,
+                "only_tags": only_tags, "snippets_per_second": _common(rates),
                 "proposals": {name: getattr(rules, name) for name in _RULES}, **asdict(config)}  # fmt: skip
     settings["proposals"]["class_threshold"] = class_threshold
     write_results(out, results, settings)
@@ -119,6 +120,12 @@ def propose(
     if not count:
         common.say(f"warning: the highest value is {highest:g}, the lowest threshold {min(rules.thresholds):g}")
     return {"out": str(out), "videos": len(results), "segments": count, "settings": settings}
+
+
+def _common(rates: list[float]) -> float | None:
+    """What all videos have, by which a command that reads the proposals sets its grid; None where they differ."""
+    low, high = min(rates), max(rates)
+    return low if high - low <= 1e-6 * high else None
 
 
 def _named(classes: tuple[str, ...]) -> list[str]:
