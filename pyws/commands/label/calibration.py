@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -17,6 +17,7 @@ import numpy as np
 from pyws.commands.label import stages
 from pyws.commands.label.plan import Choices, Cost, Costs, Length, Work
 from pyws.commands.label.stages import Job
+from pyws.commands.label.tags import Route
 from pyws.data.features.files import write_snippets
 from pyws.data.video.decoders import PyAV
 from pyws.data.video.frames import FrameFolder, Pixels, write_picture
@@ -53,7 +54,7 @@ def calibrated(job: Job, work: Work, choices: Choices, network: SnippetNetwork |
                 mean = units["features"] / max(1, len(work.actions))
                 found["segments"] = _segments(job, choices, width, max(2, round(mean)))
             if units["maps"]:
-                found["maps"] = _maps(job, work, choices)
+                found["maps"] = _maps(job, work, choices, network.classifier.labels)
         if units["first masks"]:
             found |= _masks(job, work, choices)
     return Costs(found, decoding)
@@ -105,11 +106,12 @@ def _segments(job: Job, choices: Choices, width: int, length: int) -> Cost:
     return _line({units: _seconds(run) for units, run in tries.items()})
 
 
-def _maps(job: Job, work: Work, choices: Choices) -> Cost:
-    """Of a clip, by one of the first video that has maps."""
-    video = next(iter(job.with_tags(job.of_kind("known action"))))
-    only = replace(job, tagged={_frames_of(video, work.clip, job.out / "clip"): job.tagged[video]})
-    seconds = _seconds(lambda: stages.make_maps(only, choices))
+def _maps(job: Job, work: Work, choices: Choices, names: Sequence[str]) -> Cost:
+    """Of a clip, by one of the first video that has an action, and any class."""
+    video, tags = next(iter(job.with_tags(job.of_kind("action", "known action")).items()))
+    few = _frames_of(video, work.clip, job.out / "clip")
+    only = replace(job, tagged={few: tags[:1]}, routes=[Route(tags[0], "known action", (0,), tuple(names[:1]), 1)])
+    seconds = _seconds(partial(stages.make_maps, only, choices))
     return Cost(0, seconds, _bytes(job.out / "maps"))
 
 

@@ -99,7 +99,8 @@ def work_of(job: Job, headers: Mapping[Path, Header], network: SnippetNetwork | 
     def names(*kinds: str) -> list[str]:
         return [name_of(video) for video in job.with_tags(job.of_kind(*kinds))]
 
-    mapped = [name_of(video) for video, tags in job.with_tags(job.of_kind("known action")).items() for _ in tags]
+    actions = job.with_tags(job.of_kind("action", "known action"))
+    mapped = [name_of(video) for video, tags in actions.items() for _ in tags]
     clip = network.classifier.frames if network is not None else 0
     if job.networks.network.startswith(clip_networks.PREFIX):
         clip = clip_networks.FRAMES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -182,20 +182,56 @@ def _learned(job: Job, epochs: int) -> dict[str, Any]:
 
 
 def make_maps(job: Job, choices: Choices) -> None:
-    """3D Grad-CAM of every known action of every video, where it is not there yet."""
+    """3D Grad-CAM of every action of every video, where it is not there yet.
+
+    Of known actions by the network of clips itself; of others by the same with a last layer that was fitted to the
+    features of their videos.
+    """
     from pyws.commands.masks.maps import maps
 
-    nets = job.networks
-    classes = {route.tag: route.names[0] for route in job.of_kind("known action")}
-    for video, tags in job.with_tags(job.of_kind("known action")).items():
-        for tag in tags:
-            folder = job.out / "maps" / name_of(video) / as_file_name(tag)
+    nets, missing = job.networks, []
+    for route in job.of_kind("known action", "action"):
+        for video in job.with_tags([route]):
+            folder = job.out / "maps" / name_of(video) / as_file_name(route.tag)
             if not (folder / "maps.json").is_file():
-                try:
-                    maps(video, folder, nets.network, nets.weights, _words(job), classes[tag], common=job.common)
-                except DataError:
-                    if job.on_error == "error":
-                        raise
+                missing.append((route, video, folder))
+    learned = _head_of_actions(job) if any(route.kind == "action" for route, _, _ in missing) else None
+    for route, video, folder in missing:
+        known = route.kind == "known action"
+        weights, labels = (nets.weights, _words(job)) if known else (str(learned), None)
+        label = route.names[0] if known else route.tag
+        try:
+            maps(video, folder, nets.network, weights, labels, label, common=job.common)
+        except DataError:
+            if job.on_error == "error":
+                raise
+
+
+def _head_of_actions(job: Job) -> Path:
+    """The network of clips with classes for the actions that are learned, fitted to the features of the videos."""
+    import torch
+
+    from pyws.data.features.files import SafetensorsFile
+    from pyws.masks.linear_head import fit_head, set_head
+    from pyws.models.classifiers import load_classifier, save_classifier
+    from pyws.models.video_networks.catalogue import replace_head
+
+    routes, nets, path = job.of_kind("action"), job.networks, job.out / "segments/actions.safetensors"
+    rows, targets, shares = [], [], []
+    for video, tags in job.with_tags(routes).items():
+        file = job.out / "features/features" / f"{name_of(video)}.safetensors"
+        if file.is_file():
+            seen = torch.from_numpy(SafetensorsFile(file).tensor("features"))
+            shown = torch.tensor([float(route.tag in tags) for route in routes])
+            rows.append(seen)
+            targets.append(shown.expand(len(seen), -1))
+            shares.append(torch.full((len(seen),), 1 / len(seen)))
+    layer = fit_head(torch.cat(rows), torch.cat(targets), torch.cat(shares), "bce")
+    classifier = load_classifier(nets.network, nets.weights, nets.network_labels)
+    fresh = replace_head(classifier.model, len(classifier.labels), len(routes))
+    set_head(fresh, layer)
+    save_classifier(replace(classifier, labels=tuple(route.tag for route in routes)), path)
+    return path
 
 
 def as_file_name(tag: str) -> str:

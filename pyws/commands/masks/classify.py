@@ -10,6 +10,8 @@ import tyro
 from pyws.commands.common import Common, CommonOptions
 from pyws.masks.initial_masks.train_classifier import ClassifierConfig
 
+FEW_VIDEOS = 10  # of a class: fewer teach a classifier their places rather than what they show
+
 
 def classify(
     data: tyro.conf.Positional[Path],
@@ -56,6 +58,7 @@ def classify(
     Examples
     --------
     pyws masks classify A2D -o actor.safetensors --what actor --network resnet50 --weights default
+    pyws masks classify mine -o action.safetensors --what action --network r3d_18 --weights default --frozen-body
     """
     from pyws.data.tagged.layouts import open_mask_set
     from pyws.masks.initial_masks.train_classifier import train_classifier
@@ -79,6 +82,10 @@ def classify(
     )
     right = "" if report["accuracy"] is None else f", right on {report['accuracy']:.1%} of {report['test_videos']}"
     common.say(f"{out}: {report['network']} of {len(report['labels'])} {what}s, {report['train_videos']} videos{right}")
+    few = {name: count for name, count in report["videos_by_class"].items() if count < FEW_VIDEOS}
+    if few:
+        named = ", ".join(f"{name} {count}" for name, count in few.items())
+        common.say(f"warning: few videos to learn from, {FEW_VIDEOS} and more of each are wanted: {named}")
     for name, error in report["failed"].items():
         common.say(f"left out {name}: {error}")
     return report

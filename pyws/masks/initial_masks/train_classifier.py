@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.checkpoint import (
@@ -28,6 +28,7 @@ from pyws.data.tagged.dataset import MaskSet, TaggedVideo
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.clips import Clip, FrameStore, clips_of
 from pyws.errors import DataError
+from pyws.masks.linear_head import L2, features_of, fit_head, set_head
 from pyws.models.classifiers import Classifier, build_classifier, load_weights, read_state, save_classifier
 from pyws.models.video_networks.catalogue import head_of, replace_head
 from pyws.progress import track
@@ -69,6 +70,9 @@ class ClassifierConfig:
     """step: a tenth of the rate after two thirds of the epochs; one-cycle: up and down, its peak the rate."""
     loss: Literal["ce", "bce"] = "ce"
     """ce: videos of one tag, softmax; bce: all videos, each class for itself."""
+    frozen_body: bool = False
+    """Only the last layer learns, by logistic regression on what the given weights make of a few frames or clips a
+    video: minutes, and for few videos. --weight-decay is its l2 term."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "samples", "lr", "head_lr"):
@@ -77,6 +81,10 @@ class ClassifierConfig:
         for name in ("frames", "short_side", "crop"):
             if getattr(self, name) < 0:
                 raise ValueError(f"masks classify: {name} must be >= 0, got {getattr(self, name)}")
+        steps = ("epochs", "samples", "crop", "optimizer", "lr", "head_lr", "schedule")
+        given = [name for name in steps if getattr(self, name) != getattr(type(self), name)]
+        if self.frozen_body and given:
+            raise ValueError(f"masks classify: {', '.join(given)}: only without frozen_body, which takes no steps")
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,8 @@ def train_classifier(
     """
     device = device or torch.device("cpu")
     labels = names_of(data.space, what)
+    if config.frozen_body and weights is None:
+        raise ValueError("masks classify: frozen_body needs pretrained weights (--weights default, or a file)")
     classifier, head = _network(config, labels, weights, seed)
     store = FrameStore(classifier.short_side)
     failed: dict[str, str] = {}
@@ -130,8 +140,10 @@ def train_classifier(
         raise DataError(data.root, f"has no video {kind} to learn from in {' and '.join(train) or 'it'}")
     model = classifier.model.to(device)
     state = out.with_name(out.name + ".training")
-    training = _Training(classifier, head, config, learned, seed, device, weights is None)
-    losses = training.run(store, state, quiet)
+    if config.frozen_body:
+        losses = _fit(classifier, learned, store, config, device, quiet)
+    else:
+        losses = _Training(classifier, head, config, learned, seed, device, weights is None).run(store, state, quiet)
     save_classifier(classifier, out)
     tested = _readable(examples_of(data, what, test, "ce"), store, on_error, failed)
     right = [_is_right(classifier, store, one, device) for one in track(tested, "testing", quiet=quiet or not tested)]
@@ -144,6 +156,7 @@ def train_classifier(
         "labels": list(labels),
         "losses": [round(loss, 6) for loss in losses],
         "train_videos": len(learned),
+        "videos_by_class": {name: sum(k in one.classes for one in learned) for k, name in enumerate(labels)},
         "test_videos": len(tested),
         "accuracy": round(sum(right) / len(right), 6) if right else None,
         "failed": failed,
@@ -167,6 +180,42 @@ def examples_of(data: MaskSet, what: What, subsets: Sequence[str], loss: str = "
         if video.subset in subsets and (loss == "bce" or len(classes) == 1):
             examples.append(Example(video, classes))
     return examples
+
+
+def _fit(
+    classifier: Classifier,
+    examples: list[Example],
+    store: FrameStore,
+    config: ClassifierConfig,
+    device: torch.device,
+    quiet: bool,
+) -> list[float]:
+    """Fit the last layer alone; returns the mean loss of its scores."""
+    model, count = classifier.model.eval(), len(classifier.labels)
+    head = next(one for one in reversed(list(model.modules())) if _is_head(one, count))
+    rows, targets, shares = [], [], []
+    for example in track(examples, "features", quiet=quiet):
+        seen = features_of(classifier, head, store, example.video.source, device)
+        shown = torch.zeros(len(seen), count)
+        shown[:, list(example.classes)] = 1
+        rows.append(seen)
+        targets.append(shown)
+        shares.append(torch.full((len(seen),), 1 / len(seen)))
+    features, wanted, weights = torch.cat(rows), torch.cat(targets), torch.cat(shares)
+    layer = fit_head(features, wanted, weights, config.loss, L2 if config.weight_decay is None else config.weight_decay)
+    set_head(head, layer)
+    with torch.no_grad():
+        scores = layer(features)
+        if config.loss == "bce":
+            errors = functional.binary_cross_entropy_with_logits(scores, wanted, reduction="none").mean(1)
+        else:
+            errors = -(scores.log_softmax(1) * wanted).sum(1)
+    return [float((errors * weights).sum() / weights.sum())]
+
+
+def _is_head(module: nn.Module, classes: int) -> bool:
+    weight = getattr(module, "weight", None)
+    return isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)) and weight is not None and len(weight) == classes
 
 
 class _Training:
