@@ -40,6 +40,8 @@ class Setting:
     before: Path | None
     frames: int = 48
     """Of each video of DAVIS, the first."""
+    videos: int = 200
+    """Of the training set of features."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,6 @@ def masks_init(setting: Setting) -> Iterator[Job]:
         "efficientnet-lite0",
         "--weights",
         str(setting.weights),
-        "--quiet",
     ]
     script = [sys.executable, str(HERE / "frames_script.py"), "OUT", CLASS, str(setting.weights), *folders]
     for kind, inputs in (("frames", folders), ("videos", videos)):
@@ -98,10 +99,21 @@ def masks_init(setting: Setting) -> Iterator[Job]:
 
 
 def segments_train(setting: Setting) -> Iterator[Job]:
-    """An epoch at the size of THUMOS14: 200 videos, 20 classes, features of width 2048."""
-    data = setting.work / "thumos"
+    """An epoch at the size of THUMOS14 (200 videos, 20 classes, features of width 2048) or of a part of it."""
+    data = setting.work / f"thumos-{setting.videos}"
     if not data.exists():
-        size = ["--training", "200", "--test", "10", "--classes", "20", "--width", "2048", "--snippets", "280"]
+        size = [
+            "--training",
+            str(setting.videos),
+            "--test",
+            "10",
+            "--classes",
+            "20",
+            "--width",
+            "2048",
+            "--snippets",
+            "280",
+        ]
         run([*PYWS, "data", "synthesize", str(data), *size, "--quiet"])
     for name in ("rskp", "wum", "facnet", "stpn"):
         common = ["segments", "train", str(data), "-o", "OUT", "--subset", "training", "--backbone", name]
@@ -112,7 +124,22 @@ def segments_train(setting: Setting) -> Iterator[Job]:
         yield Job(f"segments train, {name}, an epoch", [*common, "2"], least, peers, _same_losses, once=[*common, "1"])
 
 
-JOBS = {"masks-init": masks_init, "segments-train": segments_train}
+def growth(setting: Setting) -> Iterator[Job]:
+    """Segments of 10, 100 and 1,000 synthetic videos of about 60 snippets and features of width 64."""
+    model = setting.work / "growth-model"
+    for count in (10, 100, 1000):
+        data = setting.work / f"growth-{count}"
+        if not data.exists():
+            size = ["--training", "10", "--test", str(count), "--snippets", "60"]
+            run([*PYWS, "data", "synthesize", str(data), *size, "--quiet"])
+        if not model.exists():
+            words = ["--subset", "training", "--backbone", "bm", "--epochs", "2", "--preset", "baseline", "--quiet"]
+            run([*PYWS, "segments", "train", str(data), "-o", str(model), *words])
+        command = ["segments", "predict", str(data), "--subset", "test", "-o", "OUT.json", "--quiet"]
+        yield Job(f"segments predict, {count} videos", [*command, "--checkpoint", str(model / "last.safetensors")])
+
+
+JOBS = {"masks-init": masks_init, "segments-train": segments_train, "growth": growth}
 
 
 def _frames(setting: Setting, name: str) -> Path:
@@ -197,7 +224,7 @@ def measured(job: Job, setting: Setting, rounds: int) -> dict[str, object]:
             outputs[name] = out / name.replace(" ", "-")
             shutil.rmtree(outputs[name], ignore_errors=True)
             outputs[name].parent.mkdir(parents=True, exist_ok=True)
-            words = [str(outputs[name]) if word == "OUT" else word for word in command]
+            words = [word.replace("OUT", str(outputs[name])) if word.startswith("OUT") else word for word in command]
             costs[name].append(run(words, threads, path))
         for name, command in job.least.items():
             least[name].append(json.loads(run(command).said.splitlines()[-1])["cpu"])
@@ -259,12 +286,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="jobs whose name has this in it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--frames", type=int, default=Setting.frames, help="of each video of DAVIS")
+    parser.add_argument("--videos", type=int, default=Setting.videos, help="of the training set of features")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--table", type=Path)
     options = parser.parse_args()
-    setting = Setting(
-        options.work.resolve(), options.davis.resolve(), options.weights.resolve(), options.before, options.frames
-    )
+    places = (path.resolve() for path in (options.work, options.davis, options.weights))
+    setting = Setting(*places, options.before, options.frames, options.videos)
     results = []
     for kind in options.jobs.split(","):
         for job in JOBS[kind](setting):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,7 @@ from pyws import ops
 from pyws.checkpoint import load_into, read_checkpoint
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.rle import encode_mask
+from pyws.data.video.ahead import ahead
 from pyws.data.video.frames import HEAT_SIDE, FrameFolder, VideoFile, open_frames, write_heat, write_mask, write_picture
 from pyws.data.video.sources import check_names, check_same_source, name_of
 from pyws.errors import DataError
@@ -205,23 +207,24 @@ def _predict_video(
             without += not frame.mask.any()
         return without
 
-    pictures = track(frames.read(indices), f"{frames.name}, frames", len(indices), quiet)
-    for number, (stem, picture) in enumerate(zip(stems, pictures, strict=True)):
-        size = size or picture.shape[:2]
-        if picture.shape[:2] != size:
-            raise DataError(frames.path, f"frames must have one size, got {size} and {picture.shape[:2]}")
-        if not isinstance(frames, FrameFolder):
-            write_picture(_picture(out, frames, stem), picture, quality=95)
-        ids, scores = predict_scores(model.network, [picture], allowed, model.short_side, model.device)
-        found = best_ids(ids, scores)
-        write_heat(out / "heat" / frames.name / f"{stem}.png", _foreground(scores))
-        if superpixels is not None:
-            labels = torch.from_numpy(superpixels(picture, frames.name, stem))
-            found = ops.superpixel_vote(labels[None], found, len(model.space)).classes
-        mask, probabilities = found[0].numpy(), None
-        if align.vote == "prob":
-            probabilities = ClassProbabilities(ids.numpy(), scores[0].softmax(0).cpu().numpy())
-        empty += write(aligner.add(mask, find_instances(number, mask, model.space, align, probabilities)))
+    with closing(ahead(frames.read(indices), 2)) as incoming:
+        pictures = track(incoming, f"{frames.name}, frames", len(indices), quiet)
+        for number, (stem, picture) in enumerate(zip(stems, pictures, strict=True)):
+            size = size or picture.shape[:2]
+            if picture.shape[:2] != size:
+                raise DataError(frames.path, f"frames must have one size, got {size} and {picture.shape[:2]}")
+            if not isinstance(frames, FrameFolder):
+                write_picture(_picture(out, frames, stem), picture, quality=95)
+            ids, scores = predict_scores(model.network, [picture], allowed, model.short_side, model.device)
+            found = best_ids(ids, scores)
+            write_heat(out / "heat" / frames.name / f"{stem}.png", _foreground(scores))
+            if superpixels is not None:
+                labels = torch.from_numpy(superpixels(picture, frames.name, stem))
+                found = ops.superpixel_vote(labels[None], found, len(model.space)).classes
+            mask, probabilities = found[0].numpy(), None
+            if align.vote == "prob":
+                probabilities = ClassProbabilities(ids.numpy(), scores[0].softmax(0).cpu().numpy())
+            empty += write(aligner.add(mask, find_instances(number, mask, model.space, align, probabilities)))
     empty += write(aligner.finish())
     write_json(out / "instances" / f"{frames.name}.json", coco.document(), None)
     return {
