@@ -1,4 +1,4 @@
-"""Several processes that work as one, under torchrun or alone. In the base layer: imports torch only.
+"""Several processes that train as one, under torchrun or alone.
 
 A program says the same thing in every case::
 
@@ -12,18 +12,23 @@ Alone, ``group`` is one process and nothing is sent.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from pyws.errors import PywsError
+
 Item = TypeVar("Item")
-_PATIENCE = timedelta(minutes=30)  # for the slowest process; one that died is noticed at once
+# For the slowest process. One that died is noticed at once: by the others over gloo, or else by torchrun.
+_PATIENCE = timedelta(hours=6)
+_NOISE = ("StochasticDepth", "DropPath")  # layers of torchvision and timm that drop whole rows
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class Group:
         if self.world == 1 or not tensors:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        torch.distributed.all_reduce(flat)
+        with _together():
+            torch.distributed.all_reduce(flat)
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
@@ -58,13 +64,28 @@ class Group:
         if self.world == 1:
             return items
         lists: list[list[Item] | None] = [None] * self.world
-        torch.distributed.all_gather_object(lists, items)
+        with _together():
+            torch.distributed.all_gather_object(lists, items)
         return list(chain.from_iterable(part or [] for part in lists))
 
     def wait(self) -> None:
         """Until every process is here."""
         if self.world > 1:
-            torch.distributed.barrier()
+            with _together():
+                torch.distributed.barrier()
+
+    def of_first(self, item: Callable[[], Item]) -> Item:
+        """What the first process gets by calling ``item``, in every process; the others do not call it."""
+        return self.gather([item()] if self.first else [])[0]
+
+    def add_gradients(self, model: torch.nn.Module) -> None:
+        """Replace the gradients of a model by their sums; a process without a sample takes part with zeros."""
+        if self.world == 1:
+            return
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        for weight in weights:
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        self.add([weight.grad for weight in weights if weight.grad is not None])
 
 
 @contextmanager
@@ -89,11 +110,22 @@ def processes(device: torch.device) -> Iterator[Group]:
     if world == 1:
         yield Group()
         return
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    with _together():
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Group(rank, world)
     finally:
         torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:  # torch's errors of distributed work are of both kinds
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        rule = "another process of this run ended or cannot be reached; run the same command again to go on"
+        raise PywsError(f"{rule} ({reason})") from error
 
 
 def own_device(device: torch.device) -> torch.device:
@@ -102,3 +134,85 @@ def own_device(device: torch.device) -> torch.device:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     return device
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes; the gradient of each one's part is the sum of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        with _together():
+            torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradients[0])
+
+
+class JoinedLayers:
+    """Batch norm and dropout that see the batch of all processes, each of which has every ``world``-th row.
+
+    Without it, what a layer does to a row would depend on how many processes there are.
+
+    Parameters
+    ----------
+    model : in training mode; its layers are as before when the block ends
+    group : the processes; one alone changes nothing
+
+    Examples
+    --------
+    >>> model = torch.nn.Dropout(0.5)
+    >>> with JoinedLayers(model, Group()) as layers:
+    ...     layers.rows = 3
+    ...     model(torch.ones(3, 2)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(self, model: torch.nn.Module, group: Group) -> None:
+        self.model, self.group = model, group
+        self.rows = 0
+        """Of the batch of all processes; set before each forward pass."""
+
+    def __enter__(self) -> JoinedLayers:
+        for layer in self.model.modules() if self.group.world > 1 else ():
+            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+                layer.forward = partial(self._norm, layer)  # type: ignore[method-assign]
+            elif isinstance(layer, torch.nn.modules.dropout._DropoutNd) or type(layer).__name__ in _NOISE:
+                layer.forward = partial(self._noise, layer)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for layer in self.model.modules():
+            layer.__dict__.pop("forward", None)
+
+    def _noise(self, layer: torch.nn.Module, inputs: Tensor) -> Tensor:
+        """What the layer would do to these rows within the whole batch: every process draws the same noise for all."""
+        if not layer.training:
+            return type(layer).forward(layer, inputs)
+        noise = type(layer).forward(layer, inputs.new_ones((self.rows, *inputs.shape[1:])))
+        return inputs * noise[self.group.rank :: self.group.world]
+
+    def _norm(self, layer: Any, inputs: Tensor) -> Tensor:
+        if not (layer.training or layer.running_mean is None):
+            return type(layer).forward(layer, inputs)
+        over = [dim for dim in range(inputs.ndim) if dim != 1]
+        shape = [1, -1, *([1] * (inputs.ndim - 2))]
+        own = inputs.new_tensor([inputs.numel() / inputs.shape[1]])
+        count, total = _Sum.apply(torch.cat([own, inputs.sum(over)])).split([1, inputs.shape[1]])
+        centred = inputs - (total / count).view(shape)
+        variance = _Sum.apply(centred.square().sum(over)) / count
+        _follow(layer, (total / count).detach(), (variance * count / (count - 1).clamp(min=1)).detach())
+        normal = centred * (variance + layer.eps).rsqrt().view(shape)
+        return normal if layer.weight is None else normal * layer.weight.view(shape) + layer.bias.view(shape)
+
+
+def _follow(layer: Any, mean: Tensor, variance: Tensor) -> None:
+    """Move the running statistics of a batch norm towards those of a batch."""
+    if layer.running_mean is None:
+        return
+    layer.num_batches_tracked += 1
+    share = 1 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
+    layer.running_mean.lerp_(mean, share)
+    layer.running_var.lerp_(variance, share)

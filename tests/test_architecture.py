@@ -18,7 +18,7 @@ ROOMS = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "
 BASE = {"_C", "checkpoint", "distributed", "errors", "files", "progress", "ragged", "run_manifest", "seeds", "sharding"}
 ALLOWED = {
     "checkpoint": {"errors", "files"},
-    "distributed": set(),
+    "distributed": {"errors"},
     "errors": set(),
     "files": {"errors", "sharding"},
     "progress": set(),

@@ -26,7 +26,8 @@ def classify(
     config: Annotated[ClassifierConfig, tyro.conf.arg(name="")] = ClassifierConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Train a classifier of actors or actions from tags, for pyws masks init. An interrupted training goes on.
+    """Train a classifier of actors or actions from tags, for pyws masks init. An interrupted training goes on;
+    under torchrun several processes train as one.
 
     Parameters
     ----------
@@ -60,26 +61,33 @@ def classify(
     pyws masks classify A2D -o actor.safetensors --what actor --network resnet50 --weights default
     pyws masks classify mine -o action.safetensors --what action --network r3d_18 --weights default --frozen-body
     """
+    from dataclasses import replace
+
     from pyws.data.tagged.layouts import open_mask_set
+    from pyws.distributed import own_device, processes
     from pyws.masks.initial_masks.train_classifier import train_classifier
     from pyws.models.pretrained.weights import weights_file
 
     if out.suffix != ".safetensors":
         raise ValueError(f"--out: must end in .safetensors, got {out}")
     found = open_mask_set(data, layout, tags)
-    report = train_classifier(
-        found,
-        what,
-        out,
-        config,
-        None if weights is None else weights_file(config.network, weights),
-        found.learned if train is None else train,
-        test,
-        on_error,
-        common.seed,
-        common.torch_device,
-        quiet=common.quiet or common.json,
-    )
+    device = own_device(common.torch_device)
+    with processes(device) as group:
+        common = common if group.first else replace(common, quiet=True)
+        report = train_classifier(
+            found,
+            what,
+            out,
+            config,
+            None if weights is None else weights_file(config.network, weights),
+            found.learned if train is None else train,
+            test,
+            on_error,
+            common.seed,
+            device,
+            common.quiet or common.json,
+            group,
+        )
     right = "" if report["accuracy"] is None else f", right on {report['accuracy']:.1%} of {report['test_videos']}"
     common.say(f"{out}: {report['network']} of {len(report['labels'])} {what}s, {report['train_videos']} videos{right}")
     few = {name: count for name, count in report["videos_by_class"].items() if count < FEW_VIDEOS}

@@ -28,7 +28,8 @@ def train(
     discriminator: DiscriminatorConfig = DiscriminatorConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Train on the masks of pyws masks init, version by version. An interrupted run is continued by the same command.
+    """Train on the masks of pyws masks init, version by version. An interrupted run is continued by the same command;
+    under torchrun several processes train as one.
 
     Parameters
     ----------
@@ -61,20 +62,27 @@ def train(
     --------
     pyws masks train first -o run --weights resnet101.pth --classifier-weights lite0.pth
     """
+    from dataclasses import replace
+
+    from pyws.distributed import own_device, processes
     from pyws.masks.self_training.loop import SelfTraining, as_variant
     from pyws.models.pretrained.weights import weights_file
     from pyws.report.run import write_report
 
     config = as_variant(SelfTrainingConfig(selection, discriminator, training, loop, common.seed), variant)
-    classifier = None
+    classifier, device = None, own_device(common.torch_device)
     if config.selection.uses_classifier:
         classifier = open_first_classifier(init, classifier_weights, labels)
-        classifier.model.to(common.torch_device)
+        classifier.model.to(device)
     quiet = common.quiet or common.json
     backbone = None if weights is None else weights_file(training.backbone, weights)
-    run = SelfTraining(init, out, config, classifier, backbone, common.torch_device, quiet)
-    manifest = run.run()
-    write_report(out, quiet=quiet)
+    with processes(device) as group:
+        common = common if group.first else replace(common, quiet=True)
+        run = SelfTraining(init, out, config, classifier, backbone, device, quiet, group)
+        manifest = run.run()
+        if group.first:
+            write_report(out, quiet=quiet)
+        group.wait()
     common.say(_table(manifest))
     common.say(f"stopped: {manifest['stopped']}; model of version {manifest['returned']}: {out / 'model.safetensors'}")
     return manifest

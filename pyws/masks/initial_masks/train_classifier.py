@@ -27,6 +27,7 @@ from pyws.checkpoint import (
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.clips import Clip, FrameStore, clips_of
+from pyws.distributed import Group, JoinedLayers
 from pyws.errors import DataError
 from pyws.masks.linear_head import L2, features_of, fit_head, set_head
 from pyws.models.classifiers import Classifier, build_classifier, load_weights, read_state, save_classifier
@@ -107,6 +108,7 @@ def train_classifier(
     seed: int = 0,
     device: torch.device | None = None,
     quiet: bool = False,
+    group: Group = Group(),  # noqa: B008
 ) -> dict[str, Any]:
     """Train a classifier of actors or actions and write it to ``out``; an interrupted training goes on.
 
@@ -118,6 +120,7 @@ def train_classifier(
     weights : state dict to begin with, of any number of classes; random weights where it is left out
     train, test : subsets to learn from and to count right answers on ("" is a data set without subsets)
     on_error : "error" stops at an unreadable video, "skip" leaves it out and reports it
+    group : the processes that train together, see :func:`pyws.distributed.processes`
 
     Returns
     -------
@@ -140,15 +143,21 @@ def train_classifier(
         raise DataError(data.root, f"has no video {kind} to learn from in {' and '.join(train) or 'it'}")
     model = classifier.model.to(device)
     state = out.with_name(out.name + ".training")
+    quiet = quiet or not group.first
     if config.frozen_body:
-        losses = _fit(classifier, learned, store, config, device, quiet)
+        losses = _fit(classifier, learned, store, config, device, quiet)  # by every process, to the same head
     else:
-        losses = _Training(classifier, head, config, learned, seed, device, weights is None).run(store, state, quiet)
-    save_classifier(classifier, out)
+        training = _Training(classifier, head, config, learned, seed, device, weights is None, group)
+        losses = training.run(store, state, quiet)
+    if group.first:
+        save_classifier(classifier, out)
     tested = _readable(examples_of(data, what, test, "ce"), store, on_error, failed)
-    right = [_is_right(classifier, store, one, device) for one in track(tested, "testing", quiet=quiet or not tested)]
+    mine = tested[group.rank :: group.world]
+    right = [_is_right(classifier, store, one, device) for one in track(mine, "testing", quiet=quiet or not mine)]
+    right = group.gather(right)
     model.cpu()
-    remove_checkpoint(state)
+    if group.first:
+        remove_checkpoint(state)
     return {
         "out": str(out),
         "what": what,
@@ -218,6 +227,18 @@ def _is_head(module: nn.Module, classes: int) -> bool:
     return isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)) and weight is not None and len(weight) == classes
 
 
+@dataclass(frozen=True)
+class _Draw:
+    """A frame or clip that was drawn: where it is cut out, whether it is mirrored, and the shape that this gives."""
+
+    example: Example
+    indices: list[int]
+    top: int
+    left: int
+    mirrored: bool
+    shape: tuple[int, ...]
+
+
 class _Training:
     """One training run, whose every random draw is a function of the seed and the epoch."""
 
@@ -230,9 +251,11 @@ class _Training:
         seed: int,
         device: torch.device,
         fresh: bool,
+        group: Group,
     ) -> None:
         self.classifier, self.config, self.examples = classifier, config, examples
-        self.seed, self.device = seed, device
+        self.seed, self.device, self.group = seed, device, group
+        self._shapes: dict[Path, tuple[int, ...]] = {}
         body_lr = config.head_lr if fresh else config.lr
         ids = {id(parameter) for parameter in head}
         body = [parameter for parameter in classifier.model.parameters() if id(parameter) not in ids]
@@ -258,10 +281,12 @@ class _Training:
     def run(self, store: FrameStore, state: Path, quiet: bool) -> list[float]:
         """Train all epochs, or those that are left; returns the mean loss of each."""
         losses = self._resume(state)
+        self.group.wait()
         self.classifier.model.train()
         for epoch in track(range(len(losses), self.config.epochs), "training from tags", quiet=quiet):
             losses.append(self._epoch(store, epoch))
-            self._keep(state, losses)
+            if self.group.first:
+                self._keep(state, losses)
         self.classifier.model.eval()
         return losses
 
@@ -270,46 +295,73 @@ class _Training:
         torch.manual_seed(int(random.integers(1 << 62)))
         order = random.permutation(np.repeat(np.arange(len(self.examples)), self.config.samples))
         total = 0.0
-        for start in range(0, len(order), self.config.batch):
-            chosen = [self.examples[index] for index in order[start : start + self.config.batch]]
-            self.optimizer.zero_grad()
-            for inputs, targets in self._groups(store, chosen, random):
-                loss = self._loss(self.classifier.model(inputs.to(self.device)), targets.to(self.device))
-                (loss / len(chosen)).backward()
-                total += loss.item()
-            self.optimizer.step()
-            self.schedule.step()
-        return total / len(order)
+        with JoinedLayers(self.classifier.model, self.group) as layers:
+            for start in range(0, len(order), self.config.batch):
+                chosen = [self.examples[index] for index in order[start : start + self.config.batch]]
+                self.optimizer.zero_grad()
+                for inputs, targets, rows in self._groups(store, chosen, random):
+                    layers.rows = rows
+                    loss = self._loss(self.classifier.model(inputs.to(self.device)), targets.to(self.device))
+                    (loss / len(chosen)).backward()
+                    total += loss.item()
+                self.group.add_gradients(self.classifier.model)
+                self.optimizer.step()
+                self.schedule.step()
+        return sum(self.group.gather([total])) / len(order)
 
     def _groups(
         self, store: FrameStore, chosen: list[Example], random: np.random.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batch, parted by the size of its frames: inputs, and targets (B, classes)."""
-        by_shape: dict[tuple[int, ...], list[tuple[Tensor, Example]]] = {}
+    ) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """This process's rows of the batch, parted by the size of the frames: inputs, targets (B, classes), and how
+        many rows all processes have. Each process draws for all rows, so that how many there are changes nothing."""
+        by_shape: dict[tuple[int, ...], list[_Draw]] = {}
         for example in chosen:
-            inputs = self._draw(store, example, random)
-            by_shape.setdefault(tuple(inputs.shape), []).append((inputs, example))
-        for group in by_shape.values():
-            targets = torch.zeros(len(group), len(self.classifier.labels))
-            for row, (_, example) in enumerate(group):
-                targets[row, list(example.classes)] = 1
-            yield torch.cat([inputs for inputs, _ in group]), targets
+            drawn = self._draw(store, example, random)
+            by_shape.setdefault(drawn.shape, []).append(drawn)
+        for shape, rows in by_shape.items():
+            mine = rows[self.group.rank :: self.group.world]
+            targets = torch.zeros(len(mine), len(self.classifier.labels))
+            for row, drawn in enumerate(mine):
+                targets[row, list(drawn.example.classes)] = 1
+            yield (
+                torch.cat([torch.empty(0, *shape[1:]), *(self._cut(store, drawn) for drawn in mine)]),
+                targets,
+                len(rows),
+            )
 
-    def _draw(self, store: FrameStore, example: Example, random: np.random.Generator) -> Tensor:
-        """A random frame or clip of the video as the network takes it, cut and mirrored at random: (1, 3, ...)."""
-        classifier, length = self.classifier, store.length(example.video.source)
+    def _draw(self, store: FrameStore, example: Example, random: np.random.Generator) -> _Draw:
+        """A random frame or clip of the video, to be cut and mirrored at random."""
+        classifier, source = self.classifier, example.video.source
+        length, top, left, crop = store.length(source), 0, 0, self.config.crop
         if classifier.frames:
             real = min(length, classifier.frames)
             start = int(random.integers(length - real + 1))
             indices = Clip(start, real, classifier.frames).indices()
-            pictures = store.frames(example.video.source, indices)[None]
         else:
-            pictures = store.frames(example.video.source, [int(random.integers(length))])
-        inputs = classifier.prepare(pictures, classifier.short_side)
+            indices = [int(random.integers(length))]
+        if source not in self._shapes:
+            self._shapes[source] = tuple(self._inputs(store, source, indices).shape)
+        shape = self._shapes[source]
+        if crop:
+            top, left = (int(random.integers(max(side - crop, 0) + 1)) for side in shape[-2:])
+            shape = (*shape[:-2], *(min(side, crop) for side in shape[-2:]))
+        return _Draw(example, indices, top, left, bool(random.random() < 0.5), shape)
+
+    def _inputs(self, store: FrameStore, source: Path, indices: list[int]) -> Tensor:
+        """Frames as the network takes them, (1, 3, ...)."""
+        pictures = store.frames(source, indices)
+        return self.classifier.prepare(
+            pictures[None] if self.classifier.frames else pictures, self.classifier.short_side
+        )
+
+    def _cut(self, store: FrameStore, drawn: _Draw) -> Tensor:
+        """What was drawn."""
+        inputs = self._inputs(store, drawn.example.video.source, drawn.indices)
         if self.config.crop:
-            top, left = (int(random.integers(max(side - self.config.crop, 0) + 1)) for side in inputs.shape[-2:])
-            inputs = inputs[..., top : top + self.config.crop, left : left + self.config.crop]
-        return inputs.flip(-1) if random.random() < 0.5 else inputs
+            inputs = inputs[..., drawn.top :, drawn.left :][..., : self.config.crop, : self.config.crop]
+        if tuple(inputs.shape) != drawn.shape:
+            raise DataError(drawn.example.video.source, "must have frames of one size")
+        return inputs.flip(-1) if drawn.mirrored else inputs
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         if self.config.loss == "bce":

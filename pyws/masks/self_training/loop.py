@@ -16,6 +16,7 @@ file, already has, and gives the same files when it is done again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,7 @@ from pyws.checkpoint import (
 )
 from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import write_mask
+from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.files import atomic_write
 from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection, select, summary, write_selection
@@ -145,6 +147,7 @@ class SelfTraining:
     backbone_weights : file of pretrained weights for the segmentation network's body; None for random ones
     device : where networks run
     quiet : no progress
+    group : the processes that train together; the first one writes what is not parted among them
 
     Raises
     ------
@@ -160,12 +163,14 @@ class SelfTraining:
         backbone_weights: Path | None = None,
         device: torch.device | None = None,
         quiet: bool = False,
+        group: Group = Group(),  # noqa: B008
     ) -> None:
+        self.group = group
         self.data = Annotations(init, out / "frames")
         self.out, self.config, self.classifier = out, config, classifier
         self.backbone_weights = backbone_weights
         self.device = device or torch.device("cpu")
-        self.quiet = quiet
+        self.quiet = quiet or not group.first
         self.training, self.validation = split(self.data, config.loop, config.seed)
         self.versions: list[Version] = []
         self.manifest: dict[str, Any] = {}
@@ -179,9 +184,13 @@ class SelfTraining:
             damaged
         """
         packages = ("torch", "torchvision", "numpy")
-        opened = open_run(self.out, *FORMAT, self._parameters(), packages, self._facts(), owned=("models",))
-        with opened as manifest:
-            self.manifest, self._save_manifest = manifest.document, manifest.flush
+        with ExitStack() as opened:
+            if self.group.first:
+                run = open_run(self.out, *FORMAT, self._parameters(), packages, self._facts(), owned=("models",))
+                manifest = opened.enter_context(run)
+                self.manifest, self._save_manifest = manifest.document, manifest.flush
+            begun = self.group.of_first(lambda: self.manifest)  # a copy of what the first process writes
+            self.manifest = self.manifest if self.group.first else begun
             self.versions = [Version.read(row) for row in self.manifest["versions"]]
             number, reason = 0, self.manifest.get("stopped")  # 8
             while reason is None:  # 9
@@ -201,7 +210,7 @@ class SelfTraining:
     def _train(self, version: Version) -> None:
         """The inner loop, lines 11 to 17: train until the criterion no longer rises; keep the best epoch's model."""
         if version.best_epoch is not None:
-            remove_checkpoint(self._state(version.number))
+            self._remove_state(version)
             return
         training, data, frames, held_out = self.config.training, self.data, *self._frames(version.number)
         count = len(self.training) if training.equal_steps else None
@@ -214,21 +223,42 @@ class SelfTraining:
         pace = Pace(f"training version {version.number}", left, "at most", self.quiet)
         for epoch in self._epochs(version, first):  # 12, 17
             folder = self.annotations(version.number)
-            loss = train_epoch(
-                model, optimizer, data, folder, frames, training, epoch, seed, self.device, count, pace
-            )  # 13
+            loss = train_epoch(  # 13
+                model,
+                optimizer,
+                data,
+                folder,
+                frames,
+                training,
+                epoch,
+                seed,
+                self.device,
+                count,
+                pace,
+                self.group,
+            )
             scores = self._score(model, held_out, version.number)  # 14
             version.curve.append({"epoch": epoch, "loss": loss, **scores})
-            if best_epoch([row["score"] for row in version.curve], first) == epoch:  # 15
-                facts = {"version": version.number, **version.curve[-1]}
-                write_checkpoint(self.model_file(version.number), MODEL, {"model": model.state_dict()}, facts)  # 16
-            state = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
-            write_checkpoint(self._state(version.number), STATE, state, {"curve": version.curve}, keep_previous=True)
+            if self.group.first:
+                self._keep(version, model, optimizer, first)
             measured = {"loss": loss, "RIC": scores["ric"], "mIoU_PA": scores["miou_pa"]}
             pace.show(epoch + 1, training.max_epoch, measured)
         version.best_epoch = best_epoch([row["score"] for row in version.curve], first)
         self._save()
-        remove_checkpoint(self._state(version.number))
+        self._remove_state(version)
+        self.group.wait()  # for the model, which every process reads
+
+    def _keep(self, version: Version, model: DeepLabV2, optimizer: torch.optim.SGD, first: int) -> None:
+        """Write the model if the last epoch is the best, and the state to go on from."""
+        if best_epoch([row["score"] for row in version.curve], first) == len(version.curve) - 1:  # 15
+            facts = {"version": version.number, **version.curve[-1]}
+            write_checkpoint(self.model_file(version.number), MODEL, {"model": model.state_dict()}, facts)  # 16
+        state = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
+        write_checkpoint(self._state(version.number), STATE, state, {"curve": version.curve}, keep_previous=True)
+
+    def _remove_state(self, version: Version) -> None:
+        if self.group.first:
+            remove_checkpoint(self._state(version.number))
 
     def _epochs(self, version: Version, first: int) -> Iterator[int]:
         """The epochs that are left, until the criterion no longer rises."""
@@ -253,18 +283,7 @@ class SelfTraining:
         """Select frames to train on, and to score on if that is asked for; False where none passes."""
         path = self._selection(version.number)
         if version.selection is None:
-            rows, auc = select(
-                self.data,
-                self.annotations(version.number),
-                [*self.training, *(self.validation if self.config.loop.select_validation else ())],
-                self.config.selection,
-                self.config.discriminator,
-                self.classifier,
-                seed_of(self.config.seed, "select", version.number),
-                self.device,
-            )
-            write_selection(path, rows)
-            version.selection = {**summary(rows, self.data.space.names), "discriminator_auc": auc}
+            version.selection = self.group.of_first(lambda: self._selected(version, path))
             self._save()
         if self._frames(version.number)[0]:
             return True
@@ -273,6 +292,21 @@ class SelfTraining:
         rule = self.config.selection.rule
         raise DataError(path, f"no frame passes the selection rule {rule!r}; use another, or min_per_class")
 
+    def _selected(self, version: Version, path: Path) -> dict[str, Any]:
+        """Select frames and write them; their counts."""
+        rows, auc = select(
+            self.data,
+            self.annotations(version.number),
+            [*self.training, *(self.validation if self.config.loop.select_validation else ())],
+            self.config.selection,
+            self.config.discriminator,
+            self.classifier,
+            seed_of(self.config.seed, "select", version.number),
+            self.device,
+        )
+        write_selection(path, rows)
+        return {**summary(rows, self.data.space.names), "discriminator_auc": auc}
+
     def _predict(self, version: Version) -> None:
         """Write the next version of the pseudo-annotations, those of its frames that are not there yet."""
         number, loop = version.number, self.config.loop
@@ -280,7 +314,8 @@ class SelfTraining:
             return
         model = self.model(number)
         old, new = self.annotations(number), self.annotations(number + 1)
-        missing = [frame for frame in self.data.frames if not frame.png(new).is_file()]
+        mine = self.data.frames[self.group.rank :: self.group.world]
+        missing = [frame for frame in mine if not frame.png(new).is_file()]
         for frame in [frame for frame in missing if frame in self.data.corrected]:
             write_mask(frame.png(new), self.data.mask(old, frame))  # what people drew stays
         missing = [frame for frame in missing if frame not in self.data.corrected]
@@ -297,6 +332,7 @@ class SelfTraining:
             if loop.disagreement == "ignore":
                 ids = np.where(ids == self.data.mask(self.annotations(0), frame), ids, IGNORE)
             write_mask(frame.png(new), ids)
+        self.group.wait()
 
     def _return(self, reason: str) -> None:
         """Choose the model that the run ends with."""
@@ -304,8 +340,9 @@ class SelfTraining:
             return
         trained = [version.document() for version in self.versions if version.best_epoch is not None]
         number = returned_version(trained, self.config.loop)
-        with atomic_write(self.out / "model.safetensors", "wb") as file:
-            file.write(self.model_file(number).read_bytes())
+        if self.group.first:
+            with atomic_write(self.out / "model.safetensors", "wb") as file:
+                file.write(self.model_file(number).read_bytes())
         self.manifest |= {"stopped": reason, "returned": number, "model_sha256": digest([self.model_file(number)])}
         self._save()
 
@@ -353,6 +390,7 @@ class SelfTraining:
         optimizer = make_optimizer(model, self.config.training)
         if saved is not None:
             load_optimizer(optimizer, saved.part("optimizer"))
+        self.group.wait()  # the first process will write another state
         return model, optimizer
 
     def _frames(self, number: int) -> tuple[list[Frame], list[Frame]]:
@@ -377,9 +415,9 @@ class SelfTraining:
             )
             for _ in range(2)
         )
-        foreground = False
+        foreground, mine = False, frames[self.group.rank :: self.group.world]
         masks = predict_frames(
-            model, self.data, frames, loop.constrain_labels, self.config.training.short_side, self.device
+            model, self.data, mine, loop.constrain_labels, self.config.training.short_side, self.device
         )
         for frame, mask in masks:
             foreground |= bool(mask.any())
@@ -387,6 +425,9 @@ class SelfTraining:
             now.add(mask[None], self._mask(number, frame), labels)
             if number > 0:
                 first.add(mask[None], self._mask(0, frame), labels)
+        foreground = any(self.group.gather([foreground]))
+        for criterion in (now, first) if number > 0 else (now,):
+            criterion.join(self.group)
         fixed = first if number > 0 else now
         scores, against_first = now.scores(), fixed.scores().miou_pa
         found = {
@@ -413,7 +454,8 @@ class SelfTraining:
     def _save(self) -> None:
         """Write the versions into the manifest."""
         self.manifest["versions"] = [version.document() for version in self.versions]
-        self._save_manifest()
+        if self.group.first:
+            self._save_manifest()
 
     def _parameters(self) -> dict[str, Any]:
         """Everything that the results depend on."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyws import ops
 from pyws.data.tagged.label_space import IGNORE
+from pyws.distributed import Group
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,16 @@ class Criterion:
         self.consistency += consistency.sum(0)
         self.agreement += agreement.sum(0)
         self._frames.append(torch.stack([consistency, agreement], 1).int())
+
+    def join(self, group: Group) -> None:
+        """Take in what the other processes have counted: frames that were dealt out in turn, one at a time."""
+        if group.world == 1:
+            return
+        parts = group.gather([torch.cat(self._frames)] if self._frames else [torch.empty(0)])
+        dealt = [part[place : place + 1] for place in range(max(map(len, parts))) for part in parts]
+        self._frames = [frame for frame in dealt if len(frame)]
+        everything = torch.cat(self._frames).long().sum(0)
+        self.consistency, self.agreement = everything[0], everything[1]
 
     def scores(self) -> Scores:
         """The scores of all frames so far. Without any foreground, annotated or predicted, all are 0."""

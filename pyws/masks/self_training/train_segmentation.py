@@ -16,6 +16,7 @@ from torch.nn import functional
 from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import Pixels
+from pyws.distributed import Group, JoinedLayers
 from pyws.masks.self_training.image_ops import as_images, gaussian_blur
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
 from pyws.models.image_networks.deeplab import RATES, DeepLabV2, build_deeplab
@@ -122,6 +123,7 @@ def train_epoch(
     device: torch.device,
     count: int | None = None,
     pace: Pace | None = None,
+    group: Group = Group(),  # noqa: B008
 ) -> float:
     """Every frame once, as a random crop; the mean cross entropy.
 
@@ -132,6 +134,7 @@ def train_epoch(
     ----------
     count : crops of the epoch, frames again and again in a new order; None for one of each frame
     pace : counts the steps
+    group : the processes that train together, each on its part of every batch
     """
     model.train()
     generator = torch.Generator().manual_seed(seed_of(seed, "order", epoch))
@@ -140,31 +143,45 @@ def train_epoch(
     order = torch.cat(rounds)[:count]
     steps = math.ceil(count / config.batch)
     total = 0.0
-    for step, places in enumerate(torch.arange(count).split(config.batch)):
-        chosen = order[places]
-        done = (epoch * steps + step) / (config.max_epoch * steps)
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * (1 - done) ** config.decay_power
-        crops = []
-        for place, index in zip(places.tolist(), chosen.tolist(), strict=True):
-            again = (place // len(frames),) if place >= len(frames) else ()
-            number = seed_of(seed, epoch, *frames[index], *again)
-            crops.append(_crop(data, folder, frames[index], config, number))
-        images, targets = (torch.stack(parts).to(device) for parts in zip(*crops, strict=True))
-        loss = cross_entropy(model(images), targets)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if pace is not None:
-            pace.step()
-        total += float(loss.detach()) * len(chosen)
-    return total / count
+    with JoinedLayers(model, group) as layers:
+        for step, places in enumerate(torch.arange(count).split(config.batch)):
+            chosen, layers.rows = order[places], len(places)
+            done = (epoch * steps + step) / (config.max_epoch * steps)
+            for settings in optimizer.param_groups:
+                settings["lr"] = settings["base_lr"] * (1 - done) ** config.decay_power
+            crops = []
+            mine = slice(group.rank, None, group.world)
+            for place, index in zip(places[mine].tolist(), chosen[mine].tolist(), strict=True):
+                again = (place // len(frames),) if place >= len(frames) else ()
+                number = seed_of(seed, epoch, *frames[index], *again)
+                crops.append(_crop(data, folder, frames[index], config, number))
+            images, targets = (part.to(device) for part in _stacked(crops, config.crop))
+            loss = cross_entropy(model(images), targets, group)
+            optimizer.zero_grad()
+            loss.backward()
+            group.add_gradients(model)
+            optimizer.step()
+            if pace is not None:
+                pace.step()
+            total += float(loss.detach()) * len(chosen)
+    return sum(group.gather([total])) / count
 
 
-def cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
-    """Mean over the pixels that are not 255; 0 where there is none."""
+def _stacked(crops: Sequence[tuple[Tensor, Tensor]], side: int) -> tuple[Tensor, Tensor]:
+    """Images (B, 3, S, S) and masks (B, S, S); of a process that has no crop of a batch B is 0."""
+    if not crops:
+        return torch.empty(0, 3, side, side), torch.empty(0, side, side, dtype=torch.int64)
+    images, targets = zip(*crops, strict=True)
+    return torch.stack(images), torch.stack(targets)
+
+
+def cross_entropy(scores: Tensor, targets: Tensor, group: Group = Group()) -> Tensor:  # noqa: B008
+    """Mean over the pixels that are not 255; 0 where there is none. Of several processes the part of this one, which
+    add up to the mean over the pixels of all."""
     total = functional.cross_entropy(scores, targets, ignore_index=IGNORE, reduction="sum")
-    return total / (targets != IGNORE).sum().clamp(min=1)
+    known = (targets != IGNORE).sum()
+    group.add([known])
+    return total / known.clamp(min=1)
 
 
 def _crop(data: Annotations, folder: Path, frame: Frame, config: TrainingConfig, seed: int) -> tuple[Tensor, Tensor]:

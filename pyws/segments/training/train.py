@@ -257,10 +257,7 @@ def batch_losses(
 def join_gradients(run: Run, videos: int, group: Group) -> None:
     """The gradient of a step over all processes, summed or averaged as the backbone is optimised, clipped."""
     weights = [weight for weight in run.backbone.model.parameters() if weight.requires_grad]
-    if group.world > 1:
-        for weight in weights:  # a process without a video in this step still takes part in the sum
-            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        group.add([weight.grad for weight in weights if weight.grad is not None])
+    group.add_gradients(run.backbone.model)
     if run.backbone.optim.average:
         torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], videos)
     if run.config.clip_norm is not None:

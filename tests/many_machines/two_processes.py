@@ -1,0 +1,84 @@
+"""Two processes over gloo as torchrun starts them, forked from one that has everything imported.
+
+    python two_processes.py JOBS.json
+
+JOBS.json has a list of jobs, which both do one after the other: the words of a pyws command, and perhaps ``kill``, the
+rank that dies after so many ``steps`` of an optimiser. Prints, as JSON, of each job and rank the exit status.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import torch
+
+import pyws.masks.self_training.loop
+import pyws.masks.self_training.train_segmentation as training
+import pyws.report.run
+import pyws.segments.detection.inference
+import pyws.segments.training.train  # noqa: F401
+from pyws import cli
+
+
+def small(backbone="", classes=3, weights=None, **options):
+    """A network that learns colours in a moment, in the place of DeepLab on ResNet."""
+    nn = torch.nn
+    layers = (nn.Conv2d(3, 16, 3, 4, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU())
+    options.pop("output_stride", None)
+    return training.DeepLabV2(nn.Sequential(*layers), 16, classes, **options)
+
+
+def dies_after(steps):
+    """Every optimiser's step counts; after the last one the process is gone."""
+    real, left = torch.optim.SGD.step, [steps]
+
+    def step(self, *arguments, **options):
+        left[0] -= 1
+        if left[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, *arguments, **options)
+
+    torch.optim.SGD.step = step
+
+
+def work(job, rank, port):
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+    if port:
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    if job.get("kill") == rank:
+        dies_after(job["steps"])
+    training.build_deeplab = small
+    with contextlib.ExitStack() as files:
+        for name, redirect in (("", contextlib.redirect_stdout), (".err", contextlib.redirect_stderr)):
+            if "out" in job:
+                files.enter_context(redirect(files.enter_context(open(f"{job['out']}.{rank}{name}", "w"))))
+        return cli.main(job["words"])
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def main():
+    statuses = []
+    for job in json.loads(Path(sys.argv[1]).read_text()):
+        port = None if job.get("alone") else free_port()
+        children = []
+        for rank in range(2):
+            child = os.fork()
+            if child == 0:
+                os._exit(work(job, rank, port))
+            children.append(child)
+        statuses.append([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+    print(json.dumps(statuses))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
