@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Sequence
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pyws.files import atomic_write, read_json
-from pyws.report.page.html import Section, Table, write_html
+from pyws.report.page.html import Picture, Section, Table, write_html
+from pyws.report.timelines import draw_lines
 
+_AT, _PAPER_TEMPERATURE = "T=", 0.1  # names of what a temperature tells apart; the paper's in training
 METRICS = ("0.3", "0.5", "0.7", "average")
 DISTRIBUTIONS = ("uniform", "exponential", "t", "gaussian")
 Setting = tuple[str, str]  # variant of training, method of suppression or fusion at test
@@ -93,6 +96,8 @@ def write_ablation_report(folder: str | os.PathLike[str]) -> str:
             "Backbones (table 5)", [_BACKBONES_NOTE], [results.backbones(settings["backbones"], settings["whole"])]
         ),
     ]
+    if results.temperatures(first):
+        sections.append(_swept(root, results, first))
     lead = _lead(settings)
     write_html(root / "report.html", "pyws segments ablate", lead, sections)
     text = "\n".join([lead, "", *(_markdown(section) for section in sections)])
@@ -165,11 +170,48 @@ class Results:
         ]
         return Table(columns, lines)
 
+    def temperatures(self, backbone: str) -> list[float]:
+        """Of networks that were trained to compare them."""
+        names = {variant for name, _, variant in self.cells if name == backbone}
+        return sorted(float(name.removeprefix(_AT)) for name in names if name.startswith(_AT))
+
+    def mean(self, backbone: str, setting: Setting) -> float:
+        """Of the average mAP over seeds."""
+        return statistics.mean(self.scores(backbone, setting, "average").values())
+
     def adopted(self, backbone: str, variant: str) -> str:
         """In how many seeds the pseudo labels were trusted; nothing where they always are."""
         cells = [cell for (name, _, trained), cell in self.cells.items() if (name, trained) == (backbone, variant)]
         found = [cell["trust"]["adopted"] for cell in cells if cell["trust"] is not None]
         return f"{sum(found)}/{len(found)}" if found else ""
+
+
+def _swept(root: Path, results: Results, backbone: str) -> Section:
+    """The paper's figure 3: a row for each temperature of training, a column for each at test."""
+    trained = results.temperatures(backbone)
+    cells = [cell["mAP"] for (name, _, variant), cell in results.cells.items()
+             if name == backbone and variant.startswith(_AT)]  # fmt: skip
+    at_test = [method for method in cells[0] if method.startswith(_AT)]
+    names = [f"{_AT}{temperature:g}" for temperature in trained]
+    rows = [
+        [name.removeprefix(_AT), *(_mean_spread(results.scores(backbone, (name, method), "average"))
+                                   for method in ("nms", *at_test))]
+        for name in names
+    ]  # fmt: skip
+    middle = min(names, key=lambda name: abs(math.log(float(name.removeprefix(_AT)) / _PAPER_TEMPERATURE)))
+    lines = {
+        "in training, NMS at test": (trained, [results.mean(backbone, (name, "nms")) for name in names]),
+        f"at test, trained at {middle.removeprefix(_AT)}": (
+            [float(method.removeprefix(_AT)) for method in at_test],
+            [results.mean(backbone, (middle, method)) for method in at_test],
+        ),
+    }
+    path = root / "temperatures.png"
+    drawn = {name: ([math.log10(x) for x in xs], ys) for name, (xs, ys) in lines.items()}
+    draw_lines(path, drawn, "temperature (log10)", "average mAP (%)", from_zero=False)
+    columns = ["temperature in training", "NMS at test", *(f"Gaussian, {method}" for method in at_test)]
+    picture = Picture(path, "Average mAP over the temperature of the Gaussian fusion.")
+    return Section(f"Temperatures ({backbone}; figure 3)", [_TEMPERATURES_NOTE], [Table(columns, rows)], [picture])
 
 
 def _name(rows: Sequence[Row], setting: Setting | None) -> str:
@@ -207,6 +249,11 @@ _LABELS_NOTE = (
 _BACKBONES_NOTE = (
     "Every backbone with and without all parts that the preset trains; 'longer' is trained as long as all parts are, "
     "without pseudo labels."
+)
+
+_TEMPERATURES_NOTE = (
+    "Average mAP. Networks are trained on labels of the Gaussian fusion at one temperature in all rounds, without "
+    "differences of rounds and whether or not the labels are trusted."
 )
 
 

@@ -8,6 +8,7 @@ computed again.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +35,8 @@ from pyws.segments.training.train import begin, run_epoch
 
 LABELLINGS = ("nms", "uniform", "exponential", "t", "gaussian")  # what makes segments of proposals in training
 METHODS = ("nms", "soft-nms", "uniform", "exponential", "t", "gaussian", "support", "preset")  # at test
+AT_TEST = (0.01, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)  # temperatures at test of networks trained for figure 3
+_AT = "T="  # begins the names of variants that a temperature tells apart, and of methods
 TIOUS = (0.3, 0.5, 0.7)  # shown beside the average over the protocol's thresholds
 
 
@@ -48,11 +51,13 @@ class Variant:
         never does, then as eq. 8 and 9 have it: of labels that sum to the scores, not scaled; otherwise on the latest
         labels throughout
     trust : as far as the preset trusts the labels; otherwise in any case
+    temperature : of the fusion in every round, in place of the preset's
     """
 
     labels: str | None = None
     delta: bool = False
     trust: bool = False
+    temperature: float | None = None
 
     def of(self, preset: TrainConfig, epochs: int) -> TrainConfig:
         """The preset with this variant, its schedule stretched."""
@@ -61,6 +66,8 @@ class Variant:
         if self.labels is None:
             schedule = replace(schedule, rounds=(), temperatures=(), targets=())
             return replace(preset, schedule=schedule.stretched(epochs))
+        if self.temperature is not None:
+            schedule = replace(schedule, temperatures=(self.temperature,) * len(schedule.rounds))
         rules = preset.pseudo_labels
         rules = replace(rules, postprocess=rules.postprocess.with_method(self.labels))
         if not self.delta:
@@ -88,6 +95,17 @@ VARIANTS = {
 }
 
 
+def variant_of(name: str) -> Variant | None:
+    """A name in :data:`VARIANTS`, or ``T=0.1``: Gaussian fusion at this temperature in training.
+
+    Examples
+    --------
+    >>> variant_of("T=0.05").temperature
+    0.05
+    """
+    return Variant("gaussian", temperature=float(name.removeprefix(_AT))) if name.startswith(_AT) else VARIANTS[name]
+
+
 @dataclass(frozen=True)
 class Ablation:
     """What is compared.
@@ -103,6 +121,12 @@ class Ablation:
     difficulty : of synthetic videos
     videos : synthetic training videos; half as many are drawn for the test
     detection : how candidates become detections at test, in place of the preset's
+    temperatures : of the Gaussian fusion in training, a variant of the first backbone each, which is evaluated at every
+        one of :data:`AT_TEST` (the paper's figure 3); more can be added to results that are there
+
+    Raises
+    ------
+    ValueError : a temperature that is not above 0
     """
 
     preset: str = "pyws"
@@ -116,6 +140,12 @@ class Ablation:
     difficulty: float = 0.5
     videos: int = 60
     detection: PostprocessConfig | None = None
+    temperatures: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for temperature in self.temperatures:
+            if not 0 < temperature < math.inf:
+                raise ValueError(f"temperatures must be > 0, got {temperature}")
 
     @property
     def whole(self) -> str:
@@ -127,7 +157,8 @@ class Ablation:
         """Names in :data:`VARIANTS`."""
         if backbone != self.backbones[0]:
             return ("warm-up", "longer", self.whole)
-        return tuple(name for name in VARIANTS if name != "trusted" or self.whole == name)
+        parts = tuple(name for name in VARIANTS if name != "trusted" or self.whole == name)
+        return (*parts, *dict.fromkeys(f"{_AT}{temperature:g}" for temperature in self.temperatures))
 
 
 def ablate(ablation: Ablation, out: Path, device: torch.device | str = "cpu", quiet: bool = True) -> int:
@@ -164,6 +195,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Make sure that what is in the folder belongs to these settings."""
     path = out / "settings.json"
     settings = {**settings, "backbones": list(settings["backbones"])}
+    del settings["temperatures"]  # a result does not depend on which others there are
     if path.exists():
         found = read_json(path)
         for name, value in settings.items():
@@ -201,12 +233,13 @@ def _results(
     began = time.perf_counter()
     _advance(warm, videos, schedule.rounds[0])
     for name in names:
-        variant, run = VARIANTS[name], warm
+        variant, run = variant_of(name), warm
         if variant is not None:
             run = copy.deepcopy(warm)
             run.config = variant.of(replace(warm.config, schedule=preset.schedule), schedule.epochs)
             _advance(run, videos, schedule.epochs)
-        scores = {method: _scores(run, tests, method) for method in METHODS}
+        swept = [f"{_AT}{temperature:g}" for temperature in AT_TEST] if name.startswith(_AT) else []
+        scores = {method: _scores(run, tests, method) for method in (*METHODS, *swept)}
         worth = None if run.latest is None else label_worth(run.latest, training)
         seconds, began = time.perf_counter() - began, time.perf_counter()
         trust = None if run.trust is None else run.trust.to_dict()
@@ -231,11 +264,14 @@ def _scores(run: Run, tests: Videos, method: str) -> dict[str, float]:
 
 def at_test(method: str, detection: PostprocessConfig) -> PostprocessConfig:
     """A name in :data:`METHODS` with the settings of a preset: the fusions as published, ranked by the fused score;
-    "support" with the settings that ``pyws segments compare`` chose on real proposals; "preset" as it is."""
+    ``T=0.1`` the Gaussian one at a temperature; "support" with the settings that ``pyws segments compare`` chose on
+    real proposals; "preset" as it is."""
     if method == "preset":
         return detection
     if method == "support":
         return SUPPORT
+    if method.startswith(_AT):
+        return replace(at_test("gaussian", detection), temperature=float(method.removeprefix(_AT)))
     return replace(detection, ranking="score", iou_threshold=None, snap=False).with_method(method)
 
 

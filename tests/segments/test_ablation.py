@@ -112,3 +112,22 @@ def test_worth_of_labels(folder):
     assert label_worth(PseudoLabels.of({(0, label): values}), data)["inside"] == pytest.approx(100)
     values[:] = 1.0
     assert 0 < label_worth(PseudoLabels.of({(0, label): values}), data)["inside"] < 100
+
+
+def test_temperatures_are_added_to_results_that_are_there(out, folder, capsys):
+    stamp = (out / "cells" / "stpn-0-gaussian.json").stat().st_mtime_ns
+    words = [word for word in WORDS if word != "--quiet"]
+    swept = ("--temperatures", "0.1", "1")
+    assert cli.main(["segments", "ablate", str(out), "--data", str(folder), *words, *swept, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"] == len(VARIANTS) + len(SHORT) + 2
+    assert (out / "cells" / "stpn-0-gaussian.json").stat().st_mtime_ns == stamp
+    tenth, one = cell(out, "stpn", "T=0.1"), cell(out, "stpn", "T=1")
+    # Preset pyws trains at 0.1 in all rounds, and 0.2 is the temperature of the plain Gaussian at test.
+    assert {name: tenth["mAP"][name] for name in METHODS} == cell(out, "stpn", "gaussian")["mAP"]
+    assert tenth["mAP"]["T=0.2"] == tenth["mAP"]["gaussian"]
+    assert one["labels"] != tenth["labels"]
+    page = (out / "report.md").read_text()
+    assert "| temperature in training | NMS at test | Gaussian, T=0.01 |" in page
+    assert (out / "temperatures.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match="temperatures must be > 0, got 0"):
+        Ablation(temperatures=(0.0,))

@@ -10,6 +10,7 @@ import torch
 
 from pyws.report.run import write_report
 from pyws.segments.ablation import Variant
+from pyws.segments.backbones import BACKBONES
 from pyws.segments.config import PRESETS, OptimConfig, TrainConfig, TrustConfig
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.training import train
@@ -67,17 +68,26 @@ def test_measuring_changes_nothing_and_is_resumed(data, tmp_path):
     page = write_report(tmp_path / "run").read_text()
     assert "adopted" in page
     assert "agreement with unseen halves" in page
+    assert "at least -1.00 wanted" in page
     again = train.train("rskp", QUICK, data, out=tmp_path / "run")
     assert again.trust == whole.trust
     assert again.trust.adopted
 
 
-def test_a_stopped_run_is_one_without_labels(data):
-    stopped = train.train("stpn", replace(QUICK, trust=NONE), data)
-    without = train.train("stpn", Variant().of(QUICK, 6), data)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_stopped_run_is_one_without_labels(data, backbone):
+    stopped = train.train(backbone, replace(QUICK, trust=NONE), data)
+    without = train.train(backbone, Variant().of(QUICK, 6), data)
+    (asked,) = [record for record in stopped.history if "trust" in record]
+    assert (asked["trust"]["adopted"], asked["trust_bounds"]["agreement"]) == (False, 1)
     assert torch.equal(weights(stopped), weights(without))
     assert len([record for record in stopped.history if "labels" in record]) == 1
     assert all(record["distribution_loss"] == 0 for record in stopped.history)
+
+
+def test_a_run_that_asks_for_no_trust_says_so(data, tmp_path):
+    train.train("stpn", replace(QUICK, trust=None), data, out=tmp_path / "run")
+    assert "adopted without a measure of trust" in write_report(tmp_path / "run").read_text()
 
 
 def test_every_video_is_labelled_by_a_network_that_never_saw_it(data, monkeypatch):

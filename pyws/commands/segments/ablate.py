@@ -23,6 +23,7 @@ def ablate(
     lr: float = 3e-3,
     difficulty: float = 0.5,
     videos: int = 60,
+    temperatures: tuple[float, ...] = (),
     postprocessing: PostprocessingOptions = Postprocessing(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
@@ -52,6 +53,9 @@ def ablate(
         of synthetic videos, from 0 to 1
     videos
         synthetic training videos; half as many are drawn for the test
+    temperatures
+        of the Gaussian fusion in training, a run of the first backbone each, evaluated at seven temperatures at
+        test: the paper's figure 3; more can be added to a folder
 
     Examples
     --------
@@ -65,7 +69,8 @@ def ablate(
     source = None if data is None else str(data)
     usual = PRESETS[preset].detection
     detection = None if postprocessing == Postprocessing() else postprocessing.over(usual)
-    ablation = Ablation(preset, backbones, seeds, epochs, lr, source, subset, evaluate, difficulty, videos, detection)
+    ablation = Ablation(preset, backbones, seeds, epochs, lr, source, subset, evaluate, difficulty, videos, detection,
+                        temperatures)  # fmt: skip
     count = run_ablation(ablation, out, common.torch_device, quiet=common.quiet or common.json)
     tables = write_ablation_report(out)
     common.say(tables)

@@ -88,6 +88,7 @@ def train(
     from pyws.data.features.dataset import open_features
     from pyws.distributed import own_device, processes
     from pyws.report.run import write_report
+    from pyws.report.runs.segments_training import UNASKED
     from pyws.segments.backbones import optim_of
     from pyws.segments.config import PRESETS, adapted
     from pyws.segments.training.fitting import sentence
@@ -117,6 +118,8 @@ def train(
     last = run.history[-1]
     if run.trust is not None and config.trust is not None:
         common.say(run.trust.sentence(config.trust))
+    elif run.latest is not None:
+        common.say(f"pseudo labels {UNASKED}")
     if run.best is not None:
         common.say(f"average mAP {last['mAP']:.2f} after the last epoch, {run.best:.2f} at best")
     common.say(f"{out}: {len(videos)} videos, {run.epoch} epochs; report.html shows the curves of the run")

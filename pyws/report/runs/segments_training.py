@@ -80,6 +80,9 @@ def _training(history: Sequence[Record]) -> Section:
     return Section("Training", tables=[_summary(history)] if history else (), charts=charts)
 
 
+UNASKED = "adopted without a measure of trust: the preset asks for none"
+
+
 def _summary(history: Sequence[Record]) -> Table:
     seconds = [record["seconds"] for record in history]
     rows: list[list[object]] = [
@@ -87,10 +90,17 @@ def _summary(history: Sequence[Record]) -> Table:
         ["seconds an epoch", sum(seconds) / len(seconds)],
         ["last loss", history[-1]["loss"]],
     ]
-    for found in (record["trust"] for record in history if "trust" in record):
+    for record in (record for record in history if "trust" in record):
+        found, bounds = record["trust"], record.get("trust_bounds", {})
         verdict = "adopted" if found["adopted"] else "stopped: not trusted"
-        rows += [["pseudo labels", verdict], ["their agreement with unseen halves", found["agreement"]]]
-        rows += [["their conflict across classes", found["conflict"]]]
+        agreement, conflict = (
+            f"{found[name]:.2f}" + (f", {limit} {bounds[name]:.2f} wanted" if name in bounds else "")
+            for name, limit in (("agreement", "at least"), ("conflict", "at most"))
+        )
+        rows += [["pseudo labels", verdict], ["their agreement with unseen halves", agreement]]
+        rows += [["their conflict across classes", conflict]]
+    if any("labels" in record for record in history) and not any("trust" in record for record in history):
+        rows += [["pseudo labels", UNASKED]]
     evaluated = [record for record in history if "mAP" in record]
     if evaluated:
         best = max(evaluated, key=lambda record: record["mAP"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +126,7 @@ def run_epoch(
         record["labels"] = {"temperature": temperature, **run.latest.statuses()}
         if run.config.trust is not None and run.trust is None:
             run.trust = measure_trust(run, run.latest, videos, epoch, temperature, group, pace)
-            record["trust"] = run.trust.to_dict()
+            record |= {"trust": run.trust.to_dict(), "trust_bounds": asdict(run.config.trust)}
     record.update(train_epoch(run, videos, epoch, group, pace))
     if run.fills_memory(epoch):
         fill_memory(run, videos, group)
