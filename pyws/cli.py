@@ -31,6 +31,7 @@ GROUPS = {
         "masks attention", "masks ablate",
     ),
     "review: into other tools and back": ("export", "import"),
+    "many machines": ("ray",),
     "settings": ("config show",),
 }  # fmt: skip
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
