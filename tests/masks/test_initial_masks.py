@@ -655,7 +655,7 @@ def test_bad_weights(weights: Path, tmp_path: Path) -> None:
         (tmp_path / "half.pth", "efficientnet-lite0", "cannot be read as weights"),
         (tmp_path / "list.pth", "efficientnet-lite0", "must be a state dict"),
         (weights, "resnet18", "does not hold the weights of resnet18"),
-        (weights, "resnet19", r"a classifier of torchvision or timm:NAME, got 'resnet19' \(near: "),
+        (weights, "resnet19", r"a classifier of torchvision, timm:NAME or clip:NAME, got 'resnet19' \(near: "),
         (weights, "efficientnet-lite0", "a classifier of 5 classes needs a file of their names"),
     ):
         with pytest.raises(ValueError, match=message):
