@@ -10,7 +10,7 @@ import torch
 
 from pyws import cli
 from pyws.data.features.dataset import open_features
-from pyws.segments.ablation import METHODS, VARIANTS, Ablation, Variant, label_worth
+from pyws.segments.ablation import METHODS, VARIANTS, Ablation, Variant, at_test, label_worth, variant_of
 from pyws.segments.config import PRESETS
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.training.train import train
@@ -70,6 +70,20 @@ def test_what_variants_change():
     assert delta.of(PRESETS["paper"], 350) == PRESETS["paper"]
     assert not Variant("gaussian").of(PRESETS["paper"], 350).schedule.target(349).delta
     assert [Ablation(preset=name).whole for name in ("pyws", "paper", "released")] == ["trusted", "delta", "delta"]
+
+
+def test_what_a_temperature_changes():
+    swept = variant_of("T=0.5").of(PRESETS["paper"], 350)
+    plain = Variant("gaussian").of(PRESETS["paper"], 350)
+    assert swept.schedule.temperatures == (0.5,) * 6
+    assert replace(swept, schedule=plain.schedule) == plain
+    tested = at_test("T=0.01", PRESETS["pyws"].detection)
+    assert (tested.method, tested.temperature, tested.ranking, tested.iou_threshold) == (
+        "gaussian",
+        0.01,
+        "score",
+        None,
+    )
 
 
 def test_results_are_kept(out, folder, capsys):
