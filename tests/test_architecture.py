@@ -113,6 +113,11 @@ def test_no_import_circles():
     assert left == {}
 
 
+def test_every_test_file_has_a_name_of_its_own():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert not [name for name in names if names.count(name) > 1]  # pytest collects one of them
+
+
 @pytest.mark.parametrize("top", ["pyws", "csrc", "tests", "benchmarks", "docs"])
 def test_no_folder_has_too_many_files(top):
     """A dozen: more, and there are two subjects. A package's ``__init__`` does not count."""
