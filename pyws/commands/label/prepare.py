@@ -122,7 +122,6 @@ def _clips(networks: Networks, words: Sequence[str]) -> Classifier:
     except DataError as error:
         if networks.weights != "default":
             raise
-        other = (
-            f"or take features of single frames, --network {networks.classifier}, or leave out tags that are actions"
-        )
-        raise DataError(error.path, f"{error.rule}; {other}") from error
+        tags = ", ".join(words)
+        other = f"It is needed for what is no object ({tags}): leave that out, or take --network {networks.classifier}"
+        raise DataError(error.path, f"{error.rule}. {other}") from error
