@@ -14,13 +14,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from pyws import usage
 from pyws.errors import PywsError
 
 GROUPS = {
-    "start here": ("demo", "label", "features", "report", "doctor"),
+    "start here": ("demo", "label", "features", "report", "verify", "doctor"),
     "data": ("data check", "data convert", "data synthesize", "data synthesize-a2d", "data watch"),
     "segments: when (GauFuse)": (
         "segments train", "segments predict", "segments propose", "segments fuse", "segments labels",
@@ -141,6 +142,8 @@ def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
         return 0
     arguments = parse(name, rest, command)
     document = command(**arguments)
+    if _speaks(arguments, document):
+        _seal(command, name, rest, arguments)
     if arguments["common"].json and _speaks(arguments, document):
         print(json.dumps(document, indent=1, allow_nan=False))
     return 1 if document.get("ok") is False else 0
@@ -151,6 +154,37 @@ def _speaks(arguments: dict[str, Any], document: dict[str, Any]) -> bool:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return True
     return "shard" not in document if "shard" in arguments else int(os.environ.get("RANK", 0)) == 0
+
+
+def _seal(command: Callable[..., Any], name: str, rest: list[str], arguments: dict[str, Any]) -> None:
+    """Note what is in the folder of a run that a command has ended, see :mod:`pyws.run_manifest`."""
+    from pyws.run_manifest import is_run, seal
+    from pyws.settings import expand
+
+    out = arguments.get("out")
+    if out is not None and not arguments.get("dry_run") and is_run(out):
+        seal(out, [*name.split(), *_repeatable(expand(rest, command), out)])
+
+
+def _repeatable(words: Sequence[str], out: os.PathLike[str]) -> list[str | None]:
+    """The words of a command less how it speaks and which shard it is, and None in the place of its folder.
+
+    Examples
+    --------
+    >>> _repeatable(["videos", "--out=run/", "--json", "--shard", "1/2", "--every", "5"], Path("run"))
+    ['videos', '--out', None, '--every', '5']
+    """
+    found: list[str | None] = []
+    position = iter(words)
+    for word in position:
+        option, equals, value = word.partition("=")
+        if option == "--shard":
+            value = value or next(position, "")
+        elif equals and option == "--out":
+            found += [option, None]
+        elif word not in ("--json", "--quiet"):
+            found.append(None if Path(word) == Path(out) else word)
+    return found if None in found else [*found, "--out", None]
 
 
 def _quoted(words: Sequence[str]) -> list[str]:

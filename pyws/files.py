@@ -80,8 +80,11 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     DataError : not a regular file
     OSError : missing or not to be read
     """
+    digest = hashlib.sha256()
     with open_regular(path) as file:
-        return hashlib.sha256(file.read()).hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def open_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str = "strict") -> TextIO:

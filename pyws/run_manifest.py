@@ -2,6 +2,8 @@
 
 Every manifest has ``format`` and ``version``, ``parameters`` (everything that the results depend on: a run goes on only
 with the same) and ``packages`` (versions when it began). How far the run is stands beside them, as the run likes.
+
+When a command ends, ``hashes.json`` beside the manifest says what is in the folder, and how the command was called.
 """
 
 from __future__ import annotations
@@ -9,16 +11,24 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import Writer, only_writer, read_json, run_entries, sync_folder, write_json
+from pyws.files import Writer, file_sha256, only_writer, read_json, run_entries, sync_folder, write_json
 from pyws.sharding import WHOLE, Shard
 
 MANIFEST = "manifest.json"
+HASHES = "hashes.json"
+_FORMAT, _VERSION = "pyws hashes", 1
+MANIFESTS = (MANIFEST, "run.json")  # the latter of pyws segments train
+# Pages can be written anew at any time, with other options; tags and truth are put beside features by people.
+_LEFT_OUT = {HASHES, "report", "report.html", "tensorboard", ".run", "tags.csv", "truth.json", "truth.json.gz"}
 
 
 class RunManifest:
@@ -220,3 +230,127 @@ def _own_version() -> str:
     from pyws import __version__
 
     return __version__
+
+
+def seal(folder: str | os.PathLike[str], words: Sequence[str | None]) -> None:
+    """Note the hashes of all files of a run, and the command that ended just now, in ``hashes.json``.
+
+    A file that was not written since it was hashed keeps the hash that it had, so that one that decays is found by a
+    later comparison, and not taken for what the run wrote.
+
+    Parameters
+    ----------
+    folder : of the run
+    words : of the command line, None in the place of ``folder``
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_json(folder / "manifest.json", {})
+    >>> seal(folder, ["masks", "init", "videos", "-o", None])
+    >>> differences(folder, read_hashes(folder)["files"])
+    {}
+    """
+    folder, began = Path(folder), time.time_ns()
+    path = folder / HASHES
+    before, sealed = (read_hashes(folder), path.stat().st_mtime_ns) if path.is_file() else (None, 0)
+    known = before["files"] if before else {}
+    files = {}
+    for name in sorted(_files(folder)):
+        kept = name in known and (folder / name).stat().st_mtime_ns < sealed
+        files[name] = known[name] if kept else file_sha256(folder / name)
+    commands = before["commands"] if before else []
+    torch = sys.modules.get("torch")  # whose sums depend on the number of threads
+    command = {"words": list(words), "folder": os.getcwd(), "threads": torch.get_num_threads() if torch else 1}
+    if command not in commands:
+        commands = [*commands, command]
+    document = {"format": _FORMAT, "version": _VERSION, "commands": commands, "files": files}
+    if document != before:
+        write_json(path, document)
+        os.utime(path, ns=(began, began))  # what is written from now on is hashed anew
+
+
+def read_hashes(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The document that :func:`seal` wrote: ``commands`` and ``files``, hashes by path within the folder.
+
+    Raises
+    ------
+    DataError : missing, since the run has not ended; or damaged
+
+    Examples
+    --------
+    >>> read_hashes("no-such-run")
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: no-such-run: must be the folder of a run, with manifest.json or run.json
+    """
+    path = Path(folder) / HASHES
+    if not path.is_file():
+        if not is_run(folder):
+            raise DataError(folder, f"must be the folder of a run, with {' or '.join(MANIFESTS)}")
+        raise DataError(folder, f"holds no {HASHES}: the run has not ended, or is a part of another; end it first")
+    document = read_json(path)
+    known = isinstance(document, dict) and (document.get("format"), document.get("version")) == (_FORMAT, _VERSION)
+    if not (known and _are_commands(document.get("commands")) and _are_files(document.get("files"))):
+        raise DataError(path, f"must be {_FORMAT}, version {_VERSION}; it is damaged, or of another version of pyws")
+    return document
+
+
+def differences(folder: str | os.PathLike[str], expected: dict[str, str]) -> dict[str, str]:
+    """What is wrong with the files of a folder, by path: that one is missing, changed or cannot be read.
+
+    Parameters
+    ----------
+    folder : where the files lie
+    expected : SHA-256 by path within the folder
+
+    Examples
+    --------
+    >>> differences("no-such-run", {"pa/v0/fox/1.png": "0" * 64})
+    {'pa/v0/fox/1.png': 'is missing'}
+    """
+    found = {name: _difference(Path(folder) / name, digest) for name, digest in expected.items()}
+    return {name: what for name, what in found.items() if what}
+
+
+def is_run(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a manifest."""
+    return any((Path(folder) / name).is_file() for name in MANIFESTS)
+
+
+def _difference(path: Path, digest: str) -> str:
+    try:
+        return "" if file_sha256(path) == digest else f"is not what the run wrote ({path.stat().st_size} bytes now)"
+    except FileNotFoundError:
+        return "is missing"
+    except DataError as error:
+        return error.rule
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _LEFT_OUT]
+        yield from (os.path.relpath(os.path.join(parent, name), folder) for name in names if name not in _LEFT_OUT)
+
+
+def _are_commands(given: Any) -> bool:
+    return isinstance(given, list) and all(
+        isinstance(one, dict)
+        and isinstance(one.get("folder"), str)
+        and isinstance(one.get("threads"), int)
+        and isinstance(one.get("words"), list)
+        and all(word is None or isinstance(word, str) for word in one["words"])
+        for one in given
+    )
+
+
+def _are_files(given: Any) -> bool:
+    """Whether these are hashes of files within the folder: no name leads out of it."""
+    return isinstance(given, dict) and all(
+        not os.path.isabs(name) and ".." not in Path(name).parts
+        and isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) is not None
+        for name, digest in given.items()
+    )  # fmt: skip

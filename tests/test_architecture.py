@@ -35,7 +35,7 @@ ALLOWED = {
     "masks": BASE | {"ops", "models", "data"},
     "segments": BASE | {"ops", "models", "data", "evaluation"},
     "commands": BASE | ROOMS | {"cli", "settings", "usage"},
-    "cli": {"errors", "commands", "settings", "usage"},
+    "cli": {"errors", "commands", "run_manifest", "settings", "usage"},
     "settings": {"errors", "files"},
     "usage": set(),
 }

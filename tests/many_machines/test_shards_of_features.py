@@ -43,7 +43,7 @@ def test_shards_write_the_files_of_one_process(videos, tmp_path):
             assert not (out / "dataset.json").exists()
             assert features(videos, out, "--shard", shard) == 0
         assert files_of(out) == files_of(tmp_path / "whole")
-    assert len([name for name in files_of(tmp_path / "whole") if not name.startswith("report/")]) == 5
+    assert len([name for name in files_of(tmp_path / "whole") if not name.startswith("report/")]) == 6
 
 
 def test_label_is_one_process(videos, tmp_path, capsys, monkeypatch):

@@ -127,7 +127,7 @@ def _of_truth(where: Path, layout: str, stored: Mapping[str, Stored], path: Path
 
 def _annotation_files(folder: Path) -> list[Path]:
     """Files beside the features that may be annotations, whatever their names."""
-    own = ("dataset.json", "manifest.json", "tags.csv")
+    own = ("dataset.json", "manifest.json", "hashes.json", "tags.csv")
     files = [path for place in (folder, folder / "annotations") for path in sorted(place.glob("*.*"))]
     return [path for path in files if path.name.endswith((".json", ".json.gz", ".csv")) and path.name not in own]
 

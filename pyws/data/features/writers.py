@@ -133,9 +133,11 @@ def convert_features(
 
 def _begin(target: Path, origin: dict[str, Any]) -> Path:
     """The folder to work in: one left by an interrupted run with the same origin, or a new one."""
+    partial = target.with_name(f"{target.name}.partial")
+    if (target / _ORIGIN).is_file() and not partial.exists() and read_json(target / _ORIGIN) == origin:
+        os.replace(target, partial)  # it was killed at its last step
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise DataError(target, "must be a new or empty folder")
-    partial = target.with_name(f"{target.name}.partial")
     if partial.exists() and any(path.suffix != ".tmp" for path in partial.iterdir()):
         if not (partial / _ORIGIN).exists():
             raise DataError(partial, f"is not left from writing {target.name}; remove it or choose another name")

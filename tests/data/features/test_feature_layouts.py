@@ -268,3 +268,19 @@ def test_real_annotations_of_thumos14_with_features_beside_them(shared, tmp_path
     assert report.to_dict()["ok"] is True
     assert sum("but segments of" in problem.rule for problem in report.problems) == 28
     assert [one.video for one in report.problems if one.rule == "has no tags"] == ["video_test_0000270"]
+
+
+def test_a_conversion_killed_at_its_last_step_goes_on(tmp_path, monkeypatch):
+    """It has its final name by then, and the note on its origin is still there."""
+    write_synthetic(tmp_path / "split", SyntheticConfig(classes=2, width=4, snippets=40), 2, 1, layout="split")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pathlib.Path.unlink", lambda path, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        convert_features(tmp_path / "split", tmp_path / "out")
+    assert (tmp_path / "out" / "origin.json").exists()
+    counts, _ = convert_features(tmp_path / "split", tmp_path / "out")
+    assert counts["resumed"] == 3
+    convert_features(tmp_path / "split", tmp_path / "whole")
+    names = {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*")}
+    assert names == {path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*")}
+    with pytest.raises(DataError, match="must be a new or empty folder"):
+        convert_features(tmp_path / "split", tmp_path / "out")

@@ -1,0 +1,68 @@
+"""Commands that write the folder of a run, on inputs so small that each takes about a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+VIDEOS = {"fox_a": "fox", "fox_b": "fox", "swan_a": "swan", "swan_b": "swan"}
+FRAMES = "videos/fox_a videos/fox_b videos/swan_a videos/swan_b"
+CLASSIFIER = "--classifier small2d --weights images.pth --labels labels.txt"
+TINY = (
+    "--backbone small2d --crop 32 --batch 2 --max-epoch 2 --max-versions 2 --outer-tolerance 0 --validation frames "
+    "--rule none --classifier-weights images.pth --labels labels.txt --choose-after 0 --noise 0"
+)
+COMMANDS = {
+    "features": "features videos -o OUT --network small3d --weights clips.pth --labels labels.txt --folder-fps 8 "
+    "--fps 8 --window 4 --stride 2",
+    "masks init": f"masks init {FRAMES} -o OUT --tags tags.csv {CLASSIFIER} --short-side 32 --region-area 64",
+    "masks train": f"masks train FIRST -o OUT {TINY}",
+    "masks predict": f"masks predict TRAINED {FRAMES} -o OUT",
+    "segments train": "segments train watching -o OUT --subset training --epochs 4 --batch 4 --preset pyws",
+    "label": "label videos --tags tags.csv -o OUT --network small3d --weights clips.pth --network-labels labels.txt "
+    "--classifier small2d --classifier-weights images.pth --classifier-labels labels.txt --mask-frames 2 --epochs 2 "
+    "--versions 1 --every 2 --folder-fps 8",
+    "data convert": "data convert split OUT",
+}
+NEEDS = {"masks train": {"FIRST": "masks init"}, "masks predict": {"TRAINED": "masks train"}}
+
+
+def write_inputs(folder: Path) -> None:
+    """Four videos of six frames with their tags, random networks, and features with segments."""
+    import torch
+
+    from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
+    from pyws.models.image_networks.small2d import Small2D
+    from pyws.models.video_networks.small3d import Small3D
+
+    rng = np.random.default_rng(0)
+    for video, tag in VIDEOS.items():
+        (folder / "videos" / video).mkdir(parents=True)
+        for index in range(6):
+            frame = rng.integers(0, 60, (32, 40, 3), dtype=np.uint8)
+            frame[4:28, 2 * index : 2 * index + 24] = (220, 90, 30) if tag == "fox" else (40, 90, 220)
+            Image.fromarray(frame).save(folder / "videos" / video / f"{index}.png")
+    (folder / "tags.csv").write_text("video,tag\n" + "".join(f"{video},{tag}\n" for video, tag in VIDEOS.items()))
+    (folder / "labels.txt").write_text("fox\nswan\ntabby\n")
+    torch.manual_seed(0)
+    torch.save(Small2D(3).state_dict(), folder / "images.pth")
+    torch.save(Small3D(3).state_dict(), folder / "clips.pth")
+    config = SyntheticConfig(classes=2, width=8, snippets=40)
+    write_synthetic(folder / "watching", config, 6, 2)
+    write_synthetic(folder / "split", config, 6, 2, layout="split")
+
+
+def words_of(name: str, out: str, made: Callable[[str], str]) -> list[str]:
+    """The command line of a command, from within the folder of its inputs.
+
+    Parameters
+    ----------
+    name : of COMMANDS
+    out : the folder to write
+    made : the folder that a command that it needs has written, given that one's name
+    """
+    places = {place: made(other) for place, other in NEEDS.get(name, {}).items()} | {"OUT": out}
+    return [places.get(word, word) for word in COMMANDS[name].split()] + ["--device", "cpu", "--quiet"]
