@@ -94,6 +94,7 @@ def test_offsets_that_fall_count_as_their_running_maximum(groups: int) -> None:
     whole = random_segments([9] * groups, [3] * groups, seed=5)
     fallen = torch.randint(-3, len(whole) + 3, (groups + 1,), generator=generator).sort().values
     fallen[0], fallen[-1], fallen[4 : groups - 4 : 5] = 0, len(whole) - 2, -1
+    fallen[3], fallen[4 : groups - 4] = fallen[groups // 2].item(), -1  # for as long as a warp looks back
     risen = fallen.cummax(0).values.clamp(0, len(whole))
     lengths = torch.full((groups,), 9)
     found = torch.ops.pyws.snippet_classes(whole.start, whole.end, fallen, lengths, 0, 0.25)
