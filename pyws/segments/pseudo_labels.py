@@ -459,16 +459,16 @@ def save_labels(
 
     Returns
     -------
-    What ``PATH.json`` holds.
+    What ``PATH.json`` holds, and ``out``, the path.
     """
     from safetensors.torch import save
 
     names = [status.name.lower() for status in Status]
     report = {
-        "out": str(path), "classes": list(classes), "settings": dict(settings),
+        "classes": list(classes), "settings": dict(settings),
         "statuses": {name: sum(record[name] for record in videos.values()) for name in names}, "videos": dict(videos),
     }  # fmt: skip
     with atomic_write(path, "wb") as file:
         file.write(save(dict(labels), {"classes": json.dumps(classes)}))  # of several keys the order would vary
     write_json(f"{path}.json", report)
-    return report
+    return {"out": str(path), **report}
