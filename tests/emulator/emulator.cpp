@@ -423,4 +423,6 @@ void run_grid(const char* op, dim3 grid, dim3 block, std::size_t shared_bytes, s
 }  // namespace emulator
 }  // namespace pyws
 
-extern "C" __attribute__((visibility("default"))) void pyws_run_last_blocks(std::uint64_t count) { pyws::emulator::most_blocks = count; }
+extern "C" __attribute__((visibility("default"))) void pyws_run_last_blocks(std::uint64_t count) {
+  pyws::emulator::most_blocks = count;
+}
