@@ -22,6 +22,7 @@ from pyws.data.annotations.activitynet import (
 )
 from pyws.data.annotations.names import as_named_by
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
+from pyws.data.features.time_base import SnippetGrids
 from pyws.errors import DataError
 from pyws.evaluation.precision import class_sums, first_match, precision_of_hits
 from pyws.ops import match_segments
@@ -44,7 +45,7 @@ class Rules:
     ----------
     subset : of the ground truth
     unannotated : videos without annotations count too: what is predicted in them is wrong
-    grid : snippets a second, on which segments are sets of snippets; None compares seconds
+    grid : of snippets, on which segments are sets of snippets; None compares seconds
     ambiguous : predictions that touch an ambiguous stretch do not count
     matching : a prediction takes the free truth segment of largest IoU ("best": of equal ones the first; "official": of
         equal ones the last, and any two empty segments of a video are alike), or the first that passes ("first")
@@ -58,7 +59,7 @@ class Rules:
 
     subset: str
     unannotated: bool
-    grid: float | None
+    grid: SnippetGrids | None
     ambiguous: bool
     matching: str
     precision: str
@@ -69,7 +70,7 @@ class Rules:
 
     def describe(self) -> dict[str, str]:
         """What is done, for the record that goes with the numbers."""
-        grid = f"snippet sets at {self.grid:g} a second, truth rounded, predictions truncated" if self.grid else None
+        grid = f"snippet sets at {self.grid} a second, truth rounded, predictions truncated" if self.grid else None
         return {
             "IoU": grid or "intervals in seconds",
             "videos": "of the subset" if self.unannotated else "of the subset, with annotations",
@@ -89,7 +90,7 @@ _MATCHING = {
     "first": "the first that passes",
 }
 _RELEASED = "every mAP 0, as released"
-_THUMOS14 = Rules("test", False, SNIPPETS_PER_SECOND, True, "best", "envelope", "zero", THUMOS14_TIOUS)
+_THUMOS14 = Rules("test", False, SnippetGrids(SNIPPETS_PER_SECOND), True, "best", "envelope", "zero", THUMOS14_TIOUS)
 _ACTIVITYNET = Rules("validation", True, None, False, "official", "envelope", "zero", ACTIVITYNET_TIOUS)
 PROTOCOLS = {
     "thumos14": _THUMOS14,
@@ -153,7 +154,7 @@ def detection_map(
     subset: str | None = None,
     ambiguous: str | os.PathLike[str] | Intervals | None = None,
     missing_class: str = "zero",
-    snippets_per_second: float = SNIPPETS_PER_SECOND,
+    snippets_per_second: float | SnippetGrids = SNIPPETS_PER_SECOND,
     foreign: str = "ignored",
     duplicates: str = "kept",
 ) -> DetectionScores:
@@ -200,7 +201,7 @@ def detection_map(
         ``truth`` lists
     missing_class : AP of a class without predictions is 0 ("zero"), or makes every mAP 0, as the code does that most
         work on THUMOS14 reports from ("released")
-    snippets_per_second : of "thumos14" and "wtalc": frames a second / frames a snippet
+    snippets_per_second : of "thumos14" and "wtalc": frames a second / frames a snippet, or the grid of each video
     foreign : predictions in other videos are left out ("ignored"), or wrong ("wrong"), as in the official ActivityNet
         code
     duplicates : annotations of one label within a millisecond of an earlier one are "kept", or "dropped" as in
@@ -251,7 +252,7 @@ def rules_of(
     tious: Sequence[float] | None = None,
     subset: str | None = None,
     missing_class: str = "zero",
-    snippets_per_second: float = SNIPPETS_PER_SECOND,
+    snippets_per_second: float | SnippetGrids = SNIPPETS_PER_SECOND,
     foreign: str = "ignored",
     duplicates: str = "kept",
 ) -> Rules:
@@ -264,15 +265,13 @@ def rules_of(
     ):
         if value not in choices:
             raise ValueError(f"detection_map: {name} must be one of {', '.join(choices)}, got {value!r}")
-    if not 0 < snippets_per_second < np.inf:
-        raise ValueError(f"detection_map: snippets_per_second must be > 0, got {snippets_per_second}")
     if tious is not None and not (len(tious) and all(0 < tiou <= 1 for tiou in tious)):
         raise ValueError(f"detection_map: tious must be one or more numbers in (0, 1], got {list(tious)}")
-    rules = PROTOCOLS[protocol]
+    rules, grids = PROTOCOLS[protocol], SnippetGrids.of(snippets_per_second)
     return replace(
         rules,
         subset=rules.subset if subset is None else subset,
-        grid=None if rules.grid is None else float(snippets_per_second),
+        grid=None if rules.grid is None else grids,
         missing_class=missing_class,
         tious=rules.tious if tious is None else tuple(map(float, tious)),
         foreign=foreign,
@@ -417,19 +416,19 @@ def look_like_frames(rows: Instances, known: Truth) -> Iterator[str]:
         )
 
 
-def _on_snippets(rows: Instances, rounding: Any, snippets_per_second: float) -> Instances:
-    start, end = (rounding(seconds * snippets_per_second) for seconds in (rows.start, rows.end))
+def _on_snippets(rows: Instances, rounding: Any, grids: SnippetGrids) -> Instances:
+    start, end = (rounding(grids.places(rows.videos, rows.video, seconds)) for seconds in (rows.start, rows.end))
     return replace(rows, start=start, end=end)
 
 
-def _unambiguous(rows: Instances, stretches: Intervals, grid: float | None) -> Instances:
+def _unambiguous(rows: Instances, stretches: Intervals, grids: SnippetGrids | None) -> Instances:
     """The rows that share a snippet (or time) with no ambiguous stretch of their video."""
     clear = np.ones(len(rows), dtype=bool)
     for index, video in enumerate(rows.videos):
         if video not in stretches:
             continue
         pairs = np.array(stretches[video], dtype=np.float64).reshape(-1, 2)
-        for start, end in pairs if grid is None else np.rint(pairs * grid):
+        for start, end in pairs if grids is None else np.rint(grids[video].places(pairs)):
             touches = np.minimum(rows.end, end) > np.maximum(rows.start, start)
             clear &= ~(touches & (rows.video == index))
     return rows.where(clear)

@@ -161,7 +161,10 @@ def _misses(
     truth: Instances, rules: Rules, taken: np.ndarray, touched: np.ndarray
 ) -> tuple[dict[str, Misses], dict[str, Misses], dict[str, Misses]]:
     """By length, by instances in the video, by class."""
-    seconds = (truth.end - truth.start) / (rules.grid or 1.0)
+    start, end = truth.start, truth.end
+    if rules.grid is not None:
+        start, end = (rules.grid.seconds(truth.videos, truth.video, places) for places in (start, end))
+    seconds = end - start
     bounds = np.quantile(seconds, [0.25, 0.5, 0.75])
     quarter = np.searchsorted(bounds, seconds, side="left")
     edges = [seconds.min(), *bounds, seconds.max()]

@@ -11,6 +11,8 @@ import numpy as np
 
 from pyws.data.annotations.activitynet import read_detections
 from pyws.data.features.layouts import read_tags
+from pyws.data.features.listing import SNIPPETS_PER_SECOND
+from pyws.data.features.time_base import SnippetGrids
 from pyws.data.tagged.corrected_masks import corrected_frames, mask_file
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.frames import in_order
@@ -134,14 +136,15 @@ def _labels(path: Path) -> Iterator[Video]:
         raise DataError(path, f"is damaged, or no labels of pyws segments labels: {error}") from error
     if not isinstance(classes, list) or any(one.shape[1:] != (len(classes),) for one in columns.values()):
         raise DataError(path, "must hold labels of pyws segments labels: (snippets, classes) of each video")
+    grids = SnippetGrids.read(f"{path}.json", settings, SNIPPETS_PER_SECOND)
     total = np.mean if settings.get("rows") == "mean" else np.sum
     for video, labels in columns.items():
         seconds = records.get(video, {}).get("seconds")
-        rate = len(labels) / seconds if seconds else settings.get("snippets_per_second")
-        if not isinstance(rate, (int, float)):
+        if not (seconds or grids[video].snippets or isinstance(settings.get("snippets_per_second"), (int, float))):
             raise DataError(f"{path}.json", f"must say how long video {video!r} is, or snippets_per_second")
+        edges = grids.edges_of(video, len(labels), seconds).tolist()
         segments = [
-            Segment(name, first / rate, last / rate, float(total(labels[first:last, column])))
+            Segment(name, edges[first], edges[last], float(total(labels[first:last, column])))
             for column, name in enumerate(classes)
             if name != "background"
             for first, last in _runs(labels[:, column] > 0)

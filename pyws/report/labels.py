@@ -11,6 +11,8 @@ import numpy as np
 
 from pyws.checkpoint import read_tensors
 from pyws.data.annotations.activitynet import Instances
+from pyws.data.features.listing import SNIPPETS_PER_SECOND
+from pyws.data.features.time_base import SnippetGrids
 from pyws.errors import DataError
 from pyws.files import read_json
 from pyws.progress import track
@@ -46,6 +48,7 @@ def draw_labels(
     """
     facts = [read_json(f"{path}.json") for path in files.values()]
     labels = [{name: each.numpy() for name, each in read_tensors(path)[0].items()} for path in files.values()]
+    grids = SnippetGrids.read(list(files.values())[-1], facts[-1]["settings"], SNIPPETS_PER_SECOND)
     pictures: dict[str, Path] = {}
     for video, values in track(sorted(labels[-1].items()), "drawing", quiet=quiet):
         columns = np.flatnonzero(values.any(axis=0))[: len(COLOURS)]
@@ -56,11 +59,11 @@ def draw_labels(
                 raise DataError(path, f"must have labels of video {video!r}")
         names = [facts[-1]["classes"][column] for column in columns]
         record = facts[-1]["videos"][video]
-        seconds = record.get("seconds") or len(values) / facts[-1]["settings"]["snippets_per_second"]
+        edges = grids.edges_of(video, len(values), record.get("seconds"))
         curves = {caption: found[video][:, columns] for caption, found in zip(files, labels, strict=True)}
         bars = {caption: _bars(rows, video, names) for caption, rows in (segments or {}).items()}
         pictures[video] = Path(out) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', video)}.png"
-        draw_timeline(pictures[video], Timeline(video, seconds, names, curves, bars))
+        draw_timeline(pictures[video], Timeline(video, float(edges[-1]), names, curves, bars, edges))
     return pictures
 
 

@@ -11,6 +11,7 @@ import torch
 
 from pyws.checkpoint import Checkpoint, load_into
 from pyws.data.features.dataset import FeatureSet
+from pyws.data.features.time_base import SAME_RATE
 from pyws.errors import DataError
 from pyws.models import BM, RSKP, STPN, WUM, Backbone, FACNet, TwoStream
 from pyws.segments.config import BackboneOverrides, OptimConfig, ProposalConfig, TrainConfig
@@ -175,9 +176,6 @@ def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
     return built
 
 
-_SAME_RATE = 0.01  # by which rates may differ: 29.97 and 30 frames a second are one
-
-
 def check_data(checkpoint: Checkpoint, built: BuiltBackbone, data: FeatureSet) -> None:
     """Raise unless a data set is of the kind that the checkpoint was trained on.
 
@@ -188,5 +186,5 @@ def check_data(checkpoint: Checkpoint, built: BuiltBackbone, data: FeatureSet) -
     if data.width != built.model.features:
         raise DataError(checkpoint.path, f"needs features of width {built.model.features}, got {data.width}")
     rate = checkpoint.facts["snippets_per_second"]
-    if abs(data.snippets_per_second - rate) > _SAME_RATE * rate:
+    if abs(data.snippets_per_second - rate) > SAME_RATE * rate:
         raise DataError(checkpoint.path, f"needs {rate:g} snippets a second, got {data.snippets_per_second:g}")

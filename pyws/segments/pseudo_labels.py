@@ -23,6 +23,7 @@ from pyws.data.annotations.corrections import Corrected
 from pyws.data.annotations.names import as_named_by
 from pyws.data.features.dataset import FeatureSet
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
+from pyws.data.features.time_base import SnippetGrid, SnippetGrids
 from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.files import atomic_write, write_json
@@ -328,7 +329,7 @@ def label_videos(
     preset: str = "paper",
     rows: str | None = None,
     only_tags: bool = False,
-    snippets_per_second: float = SNIPPETS_PER_SECOND,
+    snippets_per_second: float | SnippetGrids = SNIPPETS_PER_SECOND,
     corrections: Mapping[str, Corrected] | None = None,
 ) -> list[VideoLabels]:
     """Snippet labels of each video: fusion of its proposals, then :func:`pyws.segments.linpro`, all videos at once.
@@ -341,7 +342,8 @@ def label_videos(
     postprocess : of the proposals
     preset, rows : of :func:`pyws.segments.linpro`
     only_tags : drop proposals of classes that are not among the video's tags
-    snippets_per_second : a video has ``int(duration * snippets_per_second)`` snippets, at least one
+    snippets_per_second : a video has ``int(duration * snippets_per_second)`` snippets, at least one, or as many as
+        its own grid
     corrections : what people said, which the labels obey, whatever the proposals say
 
     Raises
@@ -368,25 +370,24 @@ def label_videos(
     for label in proposals.labels:
         if label not in places:
             raise DataError("proposals", f"label must be one of the {len(places)} classes, got {label!r}")
+    grids = SnippetGrids.of(snippets_per_second)
     known = {name: index for index, name in enumerate(truth.instances.videos)}
     for name in proposals.videos:
-        if name not in known or np.isnan(truth.duration[known[name]]):
+        if name not in known:
             raise DataError("ground truth", f"must give the duration of video {name!r}")
     in_truth = [known[name] for name in proposals.videos]
-    for name, duration in zip(proposals.videos, truth.duration[in_truth].tolist(), strict=True):
-        if duration * snippets_per_second > _MAX_SNIPPETS:
-            rule = f"must last at most {_MAX_SNIPPETS} snippets, got a duration of {duration:g} seconds"
-            raise DataError("ground truth", f"video {name!r} {rule}")
+    durations = truth.duration[in_truth].tolist()
+    lengths = np.array([_snippets(name, grids[name], duration) for name, duration in zip(
+        proposals.videos, durations, strict=True)], dtype=np.int64)  # fmt: skip
     if only_tags:
         tagged = np.array(
             [[label in truth.tags[index] for label in proposals.labels] for index in in_truth], dtype=bool
         )
         proposals = proposals.where(tagged[proposals.video, proposals.label])
-    _, segments, keys = group_instances(proposals, snippets_per_second)
-    lengths = np.maximum(1, np.floor(truth.duration[in_truth] * snippets_per_second)).astype(np.int64)
+    _, segments, keys = group_instances(proposals, grids)
     fixed = {
         (video, proposals.labels.index(label)): torch.from_numpy(
-            corrections[name].known(label, (np.arange(lengths[video]) + 0.5) / snippets_per_second, rows or "sum")
+            corrections[name].known(label, grids[name].seconds(np.arange(lengths[video]) + 0.5), rows or "sum")
         )
         for video, name in enumerate(proposals.videos)
         for label in (corrections[name].labels if name in corrections else ())
@@ -413,6 +414,18 @@ def label_videos(
     return answer
 
 
+def _snippets(video: str, grid: SnippetGrid, duration: float) -> int:
+    """How many snippets a video has: as many as its own grid, or as fit into its duration, at least one."""
+    if grid.snippets is None and np.isnan(duration):
+        raise DataError("ground truth", f"must give the duration of video {video!r}")
+    count = duration * grid.snippets_per_second if grid.snippets is None else grid.snippets
+    if count > _MAX_SNIPPETS:
+        seconds = duration if grid.snippets is None else grid.end - grid.start
+        rule = f"must last at most {_MAX_SNIPPETS} snippets, got a duration of {seconds:g} seconds"
+        raise DataError("ground truth", f"video {video!r} {rule}")
+    return max(1, int(count))
+
+
 def with_names(proposals: Instances, corrections: Mapping[str, Corrected]) -> Instances:
     """Proposals whose names have the videos and labels of corrections too."""
     labels = dict.fromkeys((*proposals.labels, *(label for one in corrections.values() for label in one.labels)))
@@ -437,7 +450,7 @@ def write_labels(
         missed = float(labels.residual[mine].sum())
         segments, seconds = int(labels.segments[mine].sum()), length / float(data.rates[video])
         records[name] = {"snippets": length, "seconds": seconds, "segments": segments, "residual": missed, **counts}
-    save_labels(path, tensors, columns, settings, records)
+    save_labels(path, tensors, columns, {**settings, **data.grids.note()}, records)
 
 
 def save_labels(

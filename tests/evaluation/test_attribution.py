@@ -17,6 +17,7 @@ from test_detection import (
 )
 
 from pyws import cli
+from pyws.data.features.time_base import SnippetGrids
 from pyws.evaluation import detection_map
 from pyws.evaluation.attribution import explain_difference
 from pyws.evaluation.detection import PROTOCOLS, rules_of
@@ -121,7 +122,8 @@ some_rules = st.builds(
     lambda protocol, grid, ambiguous, missing, tious: dataclasses.replace(
         PROTOCOLS[protocol], subset="test", grid=grid, ambiguous=ambiguous, missing_class=missing, tious=tuple(tious)
     ),
-    st.sampled_from(sorted(PROTOCOLS)), st.sampled_from([None, 25 / 16, 1.0]), st.booleans(),
+    st.sampled_from(sorted(PROTOCOLS)), st.sampled_from([None, SnippetGrids(25 / 16), SnippetGrids(1.0)]),
+    st.booleans(),
     st.sampled_from(["zero", "released"]), st.lists(st.sampled_from(TIOUS), min_size=1, max_size=3),
 )  # fmt: skip
 

@@ -12,12 +12,13 @@ import numpy as np
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.commands.segments.feature_sets import rate_of
+from pyws.commands.segments.feature_sets import grids_of
 from pyws.files import write_json
 from pyws.progress import track
 
 if TYPE_CHECKING:
     from pyws.data.annotations.activitynet import Instances, Truth
+    from pyws.data.features.time_base import SnippetGrids
     from pyws.segments.detection.postprocess import PostprocessConfig
 
 _SIGMAS = (0.1, 0.2, 0.3, 0.5, 0.8)
@@ -83,7 +84,8 @@ def compare(
     overlap
         iou, or own (the released rule)
     snippets_per_second
-        of the features the proposals come from; if not given what the proposals note, or 1.5625, which is said
+        of the features the proposals come from; if not given what the proposals note, of each video where they do, or
+        1.5625, which is said; another than is noted is an error
 
     Examples
     --------
@@ -94,13 +96,13 @@ def compare(
     from pyws.evaluation.detection import rules_of
 
     found, note = read_noted_detections(proposals)
-    rate = rate_of(snippets_per_second, note)
-    rules = rules_of(protocol, tious, subset, snippets_per_second=rate)
+    grids = grids_of(snippets_per_second, note, proposals, found.videos)
+    rules = rules_of(protocol, tious, subset, snippets_per_second=grids)
     with named_as(ground_truth=truth):
         halved = halve(read_truth(truth), rules.subset, common.seed)
     settings = list(settings_to_try(ious, temperatures, overlap))
     trials = [
-        run_trial(found, halved, family, options, protocol, rules.tious, rate)
+        run_trial(found, halved, family, options, protocol, rules.tious, grids)
         for family, options in track(settings, "settings", quiet=common.quiet or common.json)
     ]
     rows = [chosen(trials, family) for family in dict.fromkeys(trial.family for trial in trials)]
@@ -167,7 +169,7 @@ def settings_to_try(
 
 def run_trial(
     found: Instances, halved: Truth, family: str, config: PostprocessConfig, protocol: str, tious: Sequence[float],
-    snippets_per_second: float,
+    snippets_per_second: float | SnippetGrids,
 ) -> Trial:  # fmt: skip
     """Fuse with one setting and evaluate on both halves."""
     from pyws.evaluation import detection_map

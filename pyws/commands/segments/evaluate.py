@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.commands.segments.feature_sets import rate_of
+from pyws.commands.segments.feature_sets import grids_of
 
 if TYPE_CHECKING:
+    from pyws.data.features.time_base import SnippetGrids
     from pyws.evaluation import DetectionScores
     from pyws.evaluation.attribution import Attribution
     from pyws.evaluation.diagnosis import Diagnosis
@@ -55,7 +56,8 @@ def evaluate(
     missing_class
         AP 0 for a class without predictions, or as released every mAP 0
     snippets_per_second
-        of thumos14 and wtalc; if not given what the predictions note, or 1.5625, which is said
+        of thumos14 and wtalc; if not given what the predictions note, of each video where they do, or 1.5625, which is
+        said; another than is noted is an error
     foreign
         predictions in videos that are not evaluated: ignored, or wrong as in the official ActivityNet code
     duplicates
@@ -78,7 +80,9 @@ def evaluate(
     from pyws.evaluation.detection import PROTOCOLS
 
     found, note = read_noted_detections(predictions)
-    rate = rate_of(snippets_per_second, note) if PROTOCOLS[protocol].grid else SNIPPETS_PER_SECOND
+    rate: float | SnippetGrids = SNIPPETS_PER_SECOND
+    if PROTOCOLS[protocol].grid:
+        rate = grids_of(snippets_per_second, note, predictions, found.videos)
     with named_as(ground_truth=truth, predictions=predictions):
         scores = detection_map(found, truth, protocol, tious, subset, ambiguous, missing_class, rate, foreign,
                                duplicates)  # fmt: skip

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyws.commands.common import Common
 
 if TYPE_CHECKING:
     from pyws.data.features.dataset import FeatureSet
+    from pyws.data.features.time_base import SnippetGrids
 
 
 OnError = Literal["error", "skip"]
@@ -40,18 +40,31 @@ def say_doubts(doubts: Iterable[str]) -> None:
         print(f"warning: {doubt}", file=sys.stderr)
 
 
-def rate_of(given: float | None, note: Mapping[str, Any] = MappingProxyType({})) -> float:
-    """Snippets a second: as given, as a file of detections notes it, or else those of the literature, which is said."""
-    from pyws.data.features.listing import SNIPPETS_PER_SECOND
+def grids_of(given: float | None, note: Mapping[str, Any], where: Path, videos: Iterable[str]) -> SnippetGrids:
+    """When snippets are: as a file of detections notes it, as given, or else as in the literature, which is said.
 
-    noted = note.get("snippets_per_second")
-    if given is not None:
-        return given
-    if isinstance(noted, (int, float)) and 0 < noted < float("inf"):
-        return float(noted)
-    say_doubts([f"nothing says how many snippets a second has: {SNIPPETS_PER_SECOND:g} is ASSUMED (25 frames a second,"
-                " 16 a snippet); --snippets-per-second says another"])  # fmt: skip
-    return SNIPPETS_PER_SECOND
+    Raises
+    ------
+    DataError : what is given contradicts what is noted of a video
+    """
+    from pyws.data.features.listing import SNIPPETS_PER_SECOND
+    from pyws.data.features.time_base import SAME_RATE, SnippetGrids
+    from pyws.errors import DataError
+
+    otherwise = SnippetGrids(SNIPPETS_PER_SECOND if given is None else given).snippets_per_second
+    noted = SnippetGrids.read(where, note, otherwise)
+    if given is None:
+        known = bool(note.get("snippets_per_second"))
+        if not known and any(noted[video].snippets is None for video in videos):
+            say_doubts([f"nothing says how many snippets a second has: {SNIPPETS_PER_SECOND:g} is ASSUMED (25 frames a"
+                        " second, 16 a snippet); --snippets-per-second says another"])  # fmt: skip
+        return noted
+    for video in videos:
+        rate = noted[video].snippets_per_second
+        if abs(rate - given) > SAME_RATE * rate:
+            rule = f"notes {rate:g} snippets a second of video {video!r}, --snippets-per-second says {given:g}"
+            raise DataError(where, f"{rule}: leave it out")
+    return SnippetGrids(given, noted.own)
 
 
 def say_skipped(common: Common, *sets: FeatureSet | None) -> None:

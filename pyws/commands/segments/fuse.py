@@ -9,7 +9,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.commands.segments.feature_sets import rate_of
+from pyws.commands.segments.feature_sets import grids_of
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
 
 
@@ -33,7 +33,8 @@ def fuse(
     sign_weights
         of gaussian: divide by the signed weights, as the released code does
     snippets_per_second
-        the grid on which proposals overlap; if not given what the proposals note, or 1.5625, which is said
+        the grid on which proposals overlap; if not given what the proposals note, of each video where they do, or
+        1.5625, which is said; another than is noted is an error
     shard
         I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
         says which
@@ -55,12 +56,12 @@ def fuse(
 
     config = replace(postprocessing.over(PostprocessConfig()), sign_weights=sign_weights)
     found, note = read_noted_detections(proposals)
-    rate = rate_of(snippets_per_second, note)
-    settings = {**asdict(config), "snippets_per_second": rate}
+    grids = grids_of(snippets_per_second, note, proposals, found.videos)
+    settings = {**asdict(config), **grids.note()}
 
     def work(names: Sequence[str]) -> dict[str, Any]:
         chosen = found if len(names) == len(found.videos) else found.of_videos(names)
-        return results_of(fuse_detections(chosen, config, rate))
+        return results_of(fuse_detections(chosen, config, grids))
 
     def write(results: Mapping[str, Any]) -> dict[str, Any]:
         write_results(out, results, settings)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.commands.segments.feature_sets import rate_of, say_doubts
+from pyws.commands.segments.feature_sets import grids_of, say_doubts
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
 
 
@@ -48,7 +48,8 @@ def labels(
     only_tags
         drop proposals of classes that are not tags of their video
     snippets_per_second
-        of the features that the labels are for; if not given what the proposals note, or 1.5625, which is said
+        of the features that the labels are for; if not given what the proposals note, of each video where they do, or
+        1.5625, which is said; another than is noted is an error
     plot
         folder of pictures to write, a timeline of labels and segments for each video that has any
     corrections
@@ -80,10 +81,10 @@ def labels(
     if out.suffix != ".safetensors":
         raise DataError(out, "labels are written as .safetensors")
     found, note = read_noted_detections(proposals)
-    known, rate = read_truth(truth), rate_of(snippets_per_second, note)
+    known, grids = read_truth(truth), grids_of(snippets_per_second, note, proposals, found.videos)
     say_doubts(look_like_frames(found, known))
     config = postprocessing.over(PostprocessConfig())
-    settings = {**asdict(config), "preset": preset, "rows": rows, "only_tags": only_tags, "snippets_per_second": rate,
+    settings = {**asdict(config), "preset": preset, "rows": rows, "only_tags": only_tags, **grids.note(),
                 "corrections": str(corrections) if corrections else None}  # fmt: skip
     said = read_corrections(corrections) if corrections else {}
     found = with_names(as_named_by(found, known), said)
@@ -94,7 +95,7 @@ def labels(
         chosen = found if len(names) == len(found.videos) else found.of_videos(names)
         mine = {name: said[name] for name in names if name in said}
         with named_as(ground_truth=truth, proposals=proposals):
-            videos = label_videos(chosen, known, classes, config, preset, rows, only_tags, rate, mine)
+            videos = label_videos(chosen, known, classes, config, preset, rows, only_tags, grids, mine)
         return {one.video: one.document() for one in videos}
 
     def write(videos: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def labels(
         from pyws.report.labels import draw_labels
         from pyws.segments import fuse_detections
 
-        fused = fuse_detections(found, config, rate)
+        fused = fuse_detections(found, config, grids)
         draw_labels({"labels": out}, plot, {"truth": known.instances, "segments": fused},
                     quiet=common.quiet or common.json)  # fmt: skip
     return report

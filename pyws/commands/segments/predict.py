@@ -133,7 +133,7 @@ def predict(
 
     made_by = {"tool": "pyws segments predict", "backbone": built.name, "checkpoint": checkpoint.name,
                "only_tags": only_tags, "epoch": saved.facts["epoch"],
-               "snippets_per_second": videos.snippets_per_second, **asdict(config)}  # fmt: skip
+               **videos.grids.note(), **asdict(config)}  # fmt: skip
     looked_at = sha256(json.dumps([videos.names, videos.lengths.tolist(), snippets]).encode()).hexdigest()
     parameters = {"videos_sha256": looked_at, "checkpoint_sha256": file_sha256(checkpoint), "maps": keep,
                   **made_by}  # fmt: skip

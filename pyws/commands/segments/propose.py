@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions, only_with
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
+
+if TYPE_CHECKING:
+    from pyws.data.features.time_base import SnippetGrid
 
 
 def propose(
@@ -75,6 +79,7 @@ def propose(
     import torch
 
     from pyws.data.annotations.activitynet import read_truth, results_of, write_results
+    from pyws.data.features.time_base import SnippetGrid
     from pyws.errors import DataError
     from pyws.progress import track
     from pyws.segments.config import ProposalConfig
@@ -97,7 +102,7 @@ def propose(
     known = None if truth is None else read_truth(truth)
     tags = {} if known is None else dict(zip(known.instances.videos, known.tags, strict=True))
     results: dict[str, Any] = {}
-    highest, rates = -np.inf, []
+    highest, grids = -np.inf, {}
     for video in track(list(found.stored), "proposals", quiet=common.quiet or common.json):
         one = found.read(video, snippets_per_second, known)
         values = ACTIVATIONS[activation](torch.from_numpy(one.values)).numpy()
@@ -107,11 +112,11 @@ def propose(
         highest = max(highest, float(values.max()))
         wanted = np.array([label != background and (not only_tags or label in tags.get(video, ()))
                            for label in found.classes])  # fmt: skip
-        rates.append(len(values) / float(one.edges[-1] - one.edges[0]))
+        grids[video] = SnippetGrid.of_edges(one.edges)
         one = type(one)(values, one.edges, one.scores)
         results |= results_of(segments_of(video, one, found.classes, rules, config, wanted))
     settings = {"tool": "pyws segments propose", "maps": maps.name, "activation": activation, "background": background,
-                "only_tags": only_tags, "snippets_per_second": _common(rates),
+                "only_tags": only_tags, **_noted(grids),
                 "proposals": {name: getattr(rules, name) for name in _RULES}, **asdict(config)}  # fmt: skip
     settings["proposals"]["class_threshold"] = class_threshold
     write_results(out, results, settings)
@@ -122,10 +127,15 @@ def propose(
     return {"out": str(out), "videos": len(results), "segments": count, "settings": settings}
 
 
-def _common(rates: list[float]) -> float | None:
-    """What all videos have, by which a command that reads the proposals sets its grid; None where they differ."""
+def _noted(grids: Mapping[str, SnippetGrid]) -> dict[str, Any]:
+    """The rate that all videos have from their start on, by which others set their grid; else the grid of each."""
+    from pyws.data.features.time_base import SnippetGrids
+
+    rates = [(one.snippets or 0) / (one.end - one.start) for one in grids.values()]
     low, high = min(rates), max(rates)
-    return low if high - low <= 1e-6 * high else None
+    if high - low <= 1e-6 * high and max(abs(one.offset) * high for one in grids.values()) < 1e-6:
+        return SnippetGrids(low).note()
+    return {**SnippetGrids(low, grids).note(), "snippets_per_second": None}
 
 
 def _named(classes: tuple[str, ...]) -> list[str]:

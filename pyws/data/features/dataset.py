@@ -19,7 +19,7 @@ from pyws.data.features.files import times_of
 from pyws.data.features.layouts import list_features
 from pyws.data.features.listing import Listing
 from pyws.data.features.streams import Stored
-from pyws.data.features.time_base import TimeBase, to_seconds
+from pyws.data.features.time_base import SnippetGrid, SnippetGrids, TimeBase, rows_by_video, to_seconds
 from pyws.data.problem import Problem
 from pyws.errors import DataError
 
@@ -81,6 +81,15 @@ class FeatureSet:
         return np.array([own.rate if own else rate for own, rate in zip(self.times, usual.tolist(), strict=True)])
 
     @cached_property
+    def grids(self) -> SnippetGrids:
+        """When the snippets are, as files made from this set note it: of videos by their own file or duration."""
+        own = {name: times.grid for name, times in zip(self.names, self.times, strict=True) if times}
+        if self.durations is not None:
+            lasting = zip(self.names, self.rates.tolist(), self.durations.tolist(), self.lengths.tolist(), strict=True)
+            own = {name: SnippetGrid(rate, 0.0, 0.0, end, count) for name, rate, end, count in lasting} | own
+        return SnippetGrids(self.snippets_per_second, own)
+
+    @cached_property
     def ends(self) -> np.ndarray:
         """(videos,) seconds at which each video ends: as its file says, as annotated, or else its last snippet."""
         ends = self.lengths / self.rates
@@ -99,9 +108,7 @@ class FeatureSet:
         places : (N,) float, 0 where the video's first snippet starts, 1 where the second does, ...
         """
         seconds = np.minimum(to_seconds(places, self.rates[videos]), self.ends[videos])
-        order = np.argsort(videos, kind="stable")
-        present, first = np.unique(videos[order], return_index=True)
-        for index, rows in zip(present.tolist(), np.split(order, first[1:]), strict=True) if len(order) else ():
+        for index, rows in rows_by_video(videos):
             own = self.times[index]
             if own is not None:
                 seconds[rows] = own.seconds(places[rows])

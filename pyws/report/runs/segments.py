@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pyws.checkpoint import read_tensors
 from pyws.data.annotations.activitynet import Instances, Truth, read_detections, read_truth
+from pyws.data.features.listing import SNIPPETS_PER_SECOND
+from pyws.data.features.time_base import SnippetGrids
 from pyws.data.video.frames import Pixels, open_frames
 from pyws.data.video.sampled import SampledVideo
 from pyws.errors import DataError
@@ -61,7 +64,7 @@ def detections_page(place: Place) -> Page:
     if "proposals" in inputs:
         add_spans(seen, "proposals", read_detections(inputs["proposals"]))
     lead = f"{len(found)} segments in {len(found.videos)} videos."
-    made = settings({"parameters": about}, {"file": place.run.resolve()})
+    made = settings({"parameters": _but_times(about)}, {"file": place.run.resolve()})
     return segments_page(place, "Segments of videos", lead, seen, classes, [made])
 
 
@@ -77,7 +80,14 @@ def labels_page(place: Place) -> Page:
     counts = ", ".join(f"{count} {name}" for name, count in about["statuses"].items())
     lead = f"Labels of {len(seen)} videos, a linear program for each video and class: {counts}."
     facts = {"file": place.run.resolve(), "classes": ", ".join(about["classes"])}
-    return segments_page(place, "Snippet labels", lead, seen, [], [settings({"parameters": about["settings"]}, facts)])
+    return segments_page(
+        place, "Snippet labels", lead, seen, [], [settings({"parameters": _but_times(about["settings"])}, facts)]
+    )
+
+
+def _but_times(note: Mapping[str, Any]) -> dict[str, Any]:
+    """What holds for all videos."""
+    return {name: value for name, value in note.items() if name != "times"}
 
 
 def segments_page(
@@ -115,15 +125,24 @@ def read_timelines(path: Path) -> tuple[dict[str, Seen], list[str]]:
 def labels_seen(path: Path, caption: str) -> dict[str, Seen]:
     """Videos of a file of labels: curves and linear programs."""
     about = read_json(f"{path}.json")
+    grids = SnippetGrids.read(path, about["settings"], SNIPPETS_PER_SECOND)
     found = {}
     for name, tensor in read_tensors(path)[0].items():
         values = tensor.numpy()
         record = about["videos"][name]
-        seconds = record.get("seconds") or len(values) / about["settings"]["snippets_per_second"]
+        edges = grids.edges_of(name, len(values), record.get("seconds"))
+        seconds, values = float(edges[-1]), _from_zero(values, edges)
         curves = {about["classes"][k]: values[:, k] for k in np.flatnonzero(values.any(axis=0)).tolist()}
         programs = {status: record[status] for status in about["statuses"] if record.get(status)}
         found[name] = Seen(seconds, list(curves), curves={caption: curves}, programs=programs)
     return found
+
+
+def _from_zero(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The labels at as many steady places from 0 to the last edge; 0 before a stream that starts late."""
+    middles = (np.arange(len(values)) + 0.5) * edges[-1] / len(values)
+    place = np.searchsorted(edges, middles, side="right") - 1
+    return np.where(place[:, None] < 0, 0, values[place])
 
 
 def add_spans(seen: dict[str, Seen], caption: str, rows: Instances, known: bool = False) -> None:

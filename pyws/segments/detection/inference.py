@@ -222,5 +222,4 @@ def score(
     known = replace(found, labels=tuple(place), label=label).where(label >= 0)
     if not len(known):
         return None
-    rate = data.snippets_per_second
-    return detection_map(known, data.truth, protocol, tious, data.subset, snippets_per_second=rate)
+    return detection_map(known, data.truth, protocol, tious, data.subset, snippets_per_second=data.grids)

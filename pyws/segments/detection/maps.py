@@ -18,8 +18,9 @@ from pyws.data.annotations.activitynet import Instances, Truth
 from pyws.data.csv_table import columns_of
 from pyws.data.features.dataset import FeatureSet
 from pyws.data.features.files import stored_in, stored_videos
+from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.streams import Stored
-from pyws.data.features.time_base import to_seconds
+from pyws.data.features.time_base import SnippetGrids, to_seconds
 from pyws.errors import DataError
 from pyws.files import read_json
 from pyws.ops.segments.linpro import linpro
@@ -322,12 +323,10 @@ def _of_labels(path: Path, stored: Mapping[str, Stored]) -> tuple[tuple[str, ...
     if not beside.exists():
         return (), {}
     report = read_json(beside)
-    rate, edges = report["settings"].get("snippets_per_second"), {}
+    grids, edges = SnippetGrids.read(beside, report["settings"], SNIPPETS_PER_SECOND), {}
     for video, record in report["videos"].items():
-        length = record["snippets"]
-        own = rate or length / record["seconds"]
         if video in stored:
-            edges[video] = to_seconds(np.arange(length + 1), own)
+            edges[video] = grids.edges_of(video, record["snippets"], record.get("seconds"))
     return tuple(report["classes"]), edges
 
 

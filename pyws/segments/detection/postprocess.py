@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyws.data.annotations.activitynet import Instances
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
-from pyws.data.features.time_base import to_seconds
+from pyws.data.features.time_base import SnippetGrids
 from pyws.ops import fuse_segments, suppress_segments
 from pyws.ragged import Segments
 
@@ -154,7 +154,7 @@ def _by_support(fused: Segments, member_of: Tensor, candidates: Segments, rankin
 def fuse_detections(
     proposals: Instances,
     config: PostprocessConfig = PostprocessConfig(),
-    snippets_per_second: float = SNIPPETS_PER_SECOND,
+    snippets_per_second: float | SnippetGrids = SNIPPETS_PER_SECOND,
 ) -> Instances:
     """Suppress or fuse the proposals of each video and class.
 
@@ -163,7 +163,8 @@ def fuse_detections(
     proposals : as :func:`pyws.data.annotations.activitynet.read_detections` gives them; the score orders and
         weighs them (eq. 3)
     config : how
-    snippets_per_second : grid on which segments overlap; what ``overlap="own"`` adds to each length is one snippet
+    snippets_per_second : grid on which segments overlap, of all videos or of each; what ``overlap="own"`` adds to
+        each length is one snippet
 
     Returns
     -------
@@ -188,24 +189,25 @@ def fuse_detections(
         raise ValueError(f"fuse_detections: weigh_by must be 'score', got {config.weigh_by!r}")
     if config.method == "none":
         return proposals
-    rows, segments, keys = group_instances(proposals, snippets_per_second)
+    grids = SnippetGrids.of(snippets_per_second)
+    rows, segments, keys = group_instances(proposals, grids)
     found, indices = postprocess(segments, config)
     if not config.fuses:
         return replace(rows.where(indices.numpy()), score=found.score.numpy())
-    start, end = (to_seconds(bound.numpy(), snippets_per_second) for bound in (found.start, found.end))
     group = np.repeat(keys, found.offsets.diff().numpy())
     video, label = np.divmod(group, len(rows.labels))
+    start, end = (grids.seconds(rows.videos, video, bound.numpy()) for bound in (found.start, found.end))
     return Instances(rows.videos, rows.labels, video, label, start, end, found.score.numpy())
 
 
-def group_instances(rows: Instances, snippets_per_second: float) -> tuple[Instances, Segments, np.ndarray]:
+def group_instances(rows: Instances, grids: SnippetGrids) -> tuple[Instances, Segments, np.ndarray]:
     """The rows sorted by video and class, the same as segments on the snippet grid, and the key of each group."""
-    if not 0 < snippets_per_second < np.inf:
-        raise ValueError(f"snippets_per_second must be > 0, got {snippets_per_second}")
     key = rows.video * len(rows.labels) + rows.label
     order = np.argsort(key, kind="stable")
     rows, key = rows.where(order), key[order]
     keys, firsts = np.unique(key, return_index=True)
-    start, end = (torch.from_numpy(seconds * snippets_per_second) for seconds in (rows.start, rows.end))
+    start, end = (
+        torch.from_numpy(grids.places(rows.videos, rows.video, seconds)) for seconds in (rows.start, rows.end)
+    )
     score = torch.from_numpy(rows.score)
     return rows, Segments(start, end, score, score, torch.from_numpy(np.append(firsts, len(rows)))), keys
