@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -19,8 +19,16 @@ else:
     import tomli as tomllib
 
 
+@dataclass(frozen=True, eq=False)
+class Presets:
+    """Annotation of a command's parameter ``preset``: what each of its values sets, as a document of --config."""
+
+    documents: Mapping[str, Mapping[str, Any]]
+
+
 def expand(words: list[str], command: Callable[..., Any]) -> list[str]:
-    """Options in the place of --config FILE and --set PATH=VALUE; what stands on the command line itself wins.
+    """Options in the place of --config FILE and --set PATH=VALUE; what stands on the command line itself wins. Those of
+    the command's --preset come before all, so that any other wins.
 
     Raises
     ------
@@ -53,7 +61,19 @@ def expand(words: list[str], command: Callable[..., Any]) -> list[str]:
             found += _option("--set", name, truth.get(setting, setting), command)
     # Behind the positional words, which a list of values would swallow, and before the options, which win.
     first = next((index for index, word in enumerate(rest) if word.startswith("-")), len(rest))
-    return rest[:first] + found + rest[first:]
+    found += rest[first:]
+    return rest[:first] + _of_preset(found, command) + found
+
+
+def _of_preset(options: Sequence[str], command: Callable[..., Any]) -> list[str]:
+    """The options that a preset stands for; none where none is asked for, or an unknown one."""
+    marks = getattr(get_type_hints(command, include_extras=True).get("preset"), "__metadata__", ())
+    documents = next((mark.documents for mark in marks if isinstance(mark, Presets)), {})
+    name = ""
+    for option, following in pairwise([*options, ""]):
+        if option.partition("=")[0] == "--preset":
+            name = option.partition("=")[2] or following
+    return options_of(f"--preset {name}", documents.get(name, {}), command)
 
 
 def read_toml(path: str) -> dict[str, Any]:
@@ -83,11 +103,11 @@ def options_of(path: str, document: Mapping[str, Any], command: Callable[..., An
 
 
 def _option(source: str, name: str, value: Any, command: Callable[..., Any]) -> list[str]:
-    """The words of one option; a flag stands alone, and only where it is not so by default."""
+    """The words of one option; a flag stands alone."""
     option = _spelled(command, name)
     if isinstance(value, bool):
-        is_so = _default(command, name)
-        return [] if value is (is_so is True) else [f"--{option}" if value else f"--no-{option}"]
+        group, dot, last = option.rpartition(".")
+        return [f"--{option}" if value else f"--{group}{dot}no-{last}"]
     values = value if isinstance(value, list) else [value]
     for each in values:
         if not isinstance(each, str | int | float):
@@ -101,16 +121,6 @@ def _spelled(command: Callable[..., Any], name: str) -> str:
     group, dot, rest = name.replace("_", "-").partition(".")
     notes = getattr(get_type_hints(command, include_extras=True).get(group.replace("-", "_")), "__metadata__", ())
     return rest if dot and any(getattr(note, "name", None) == "" for note in notes) else group + dot + rest
-
-
-def _default(command: Callable[..., Any], name: str) -> Any:
-    """What an option of a command is where nobody sets it; None for an unknown one."""
-    first, *others = name.replace("-", "_").split(".")
-    parameters = inspect.signature(command).parameters
-    value = parameters[first].default if first in parameters else None
-    for other in others:
-        value = getattr(value, other, None)
-    return value
 
 
 def toml_lines(settings: Mapping[str, Any]) -> Iterator[str]:

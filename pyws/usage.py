@@ -107,7 +107,8 @@ def parse(command: Callable[..., Any], prog: str, words: Sequence[str]) -> dict[
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(arguments, prog=prog, args=list(words), config=_tyro_config())
+            # Both forms of a flag are taken, whichever is so by default: a preset or a file may say the other.
+            return tyro.cli(arguments, prog=prog, args=list(words), config=(tyro.conf.PositionalMetavarFromFieldName,))
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -238,13 +239,8 @@ def _tyro_help(command: Callable[..., Any], prog: str) -> str:
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        tyro.cli(command, prog=prog, args=["--help"], config=_tyro_config())
+        config = (tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
+        tyro.cli(command, prog=prog, args=["--help"], config=config)
     text = said.getvalue().replace("{None}|", "")
     text = re.sub(r"\s*\(default: (None)?\)", "", text)  # an option that is left out has none
     return re.sub(r" +$", "", text, flags=re.M)
-
-
-def _tyro_config() -> tuple[Any, ...]:
-    import tyro
-
-    return tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName

@@ -17,12 +17,14 @@ from pyws.data.tagged.label_space import LabelSpace, View
 from pyws.evaluation.semantic import Confusion
 from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection
 from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, Variant, as_variant
+from pyws.masks.self_training.presets import PRESETS, Preset
 from pyws.masks.self_training.pseudo_annotations import Frame
 from pyws.masks.self_training.stopping import LoopConfig
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
 from pyws.masks.self_training.train_segmentation import TrainingConfig, predict, predict_frames
 from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.models.pretrained.weights import weights_file
+from pyws.settings import Presets
 
 VIEWS: tuple[View, ...] = ("joint", "actor", "action")
 TITLES: dict[Variant, str] = {"baseline": "Baseline", "model-s": "Model-S", "ws2": "WS2"}
@@ -35,6 +37,7 @@ def ablate(
     weights: str | None = None,
     classifier_weights: str = "default",
     labels: Path | None = None,
+    preset: Annotated[Preset | None, Presets(PRESETS)] = None,
     variants: tuple[Variant, ...] = ("baseline", "model-s", "ws2"),
     seeds: tuple[int, ...] = (0, 1, 2),
     every: int = 4,
@@ -60,6 +63,8 @@ def ablate(
         The classifier of pyws masks init (the one of actors), which selection rules use.
     labels
         Its labels, where pyws masks init was given a file of them.
+    preset
+        Options to begin from, as in pyws masks train.
     variants
         Rows of Table 1.
     seeds
@@ -94,7 +99,7 @@ def ablate(
     runs: list[dict[str, Any]] = []
     for seed in seeds:
         for variant in variants:
-            config = as_variant(SelfTrainingConfig(selection, discriminator, training, loop, seed), variant)
+            config = as_variant(SelfTrainingConfig(selection, discriminator, training, loop, seed, preset), variant)
             chosen = classifier if variant in asked else None
             folder = out / f"{variant}-{seed}"
             run = SelfTraining(init, folder, config, chosen, backbone, device, common.quiet or common.json)

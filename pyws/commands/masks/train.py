@@ -10,14 +10,17 @@ import tyro
 from pyws.commands.common import Common, CommonOptions
 from pyws.masks.self_training.frame_selection import SelectionConfig
 from pyws.masks.self_training.loop import SelfTrainingConfig, Variant
+from pyws.masks.self_training.presets import PRESETS, Preset
 from pyws.masks.self_training.stopping import LoopConfig
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
 from pyws.masks.self_training.train_segmentation import TrainingConfig
+from pyws.settings import Presets
 
 
 def train(
     init: tyro.conf.Positional[Path],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    preset: Annotated[Preset | None, Presets(PRESETS)] = None,
     variant: Variant = "ws2",
     weights: str | None = None,
     classifier_weights: str = "default",
@@ -37,6 +40,9 @@ def train(
         Folder that pyws masks init wrote.
     out
         Folder of the run: manifest.json, select, models, pa, predictions, model.safetensors, report.html.
+    preset
+        Options to begin from; others on the command line or in --config win. paper: the rules of WS^2, literally;
+        pyws: half of each class's labels by softmax, as many steps as without selection.
     variant
         ws2: train on selected frames, choose by RIC; model-s: choose by mIoU_PA; baseline: so, on all frames.
     weights
@@ -61,6 +67,7 @@ def train(
     Examples
     --------
     pyws masks train first -o run --weights resnet101.pth --classifier-weights lite0.pth
+    pyws masks train first -o run --preset paper --weights resnet50.pth --classifier-weights lite0.pth
     """
     from dataclasses import replace
 
@@ -69,7 +76,7 @@ def train(
     from pyws.models.pretrained.weights import weights_file
     from pyws.report.run import write_report
 
-    config = as_variant(SelfTrainingConfig(selection, discriminator, training, loop, common.seed), variant)
+    config = as_variant(SelfTrainingConfig(selection, discriminator, training, loop, common.seed, preset), variant)
     classifier, device = None, own_device(common.torch_device)
     if config.selection.uses_classifier:
         classifier = open_first_classifier(init, classifier_weights, labels)

@@ -82,6 +82,8 @@ class SelfTrainingConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     seed: int = 0
+    preset: str | None = None
+    """Name of the preset that it began from, see :mod:`~.presets`."""
 
 
 def as_variant(config: SelfTrainingConfig, variant: Variant) -> SelfTrainingConfig:
