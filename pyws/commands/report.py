@@ -22,7 +22,8 @@ def report(
     Parameters
     ----------
     run
-        Folder of a run, or the file that pyws segments predict, fuse, labels or pyws masks classify wrote.
+        Folder of a run or of pyws demo, or the file that pyws segments predict, fuse, labels or pyws masks classify
+        wrote.
     truth
         What to compare with: a folder of true masks VIDEO/FRAME.png, or true segments in ActivityNet form.
     common
@@ -33,8 +34,9 @@ def report(
     pyws report run
     pyws report masks --truth DAVIS/Annotations/480p
     """
+    from pyws.commands.demo import report as demo
     from pyws.report.run import write_report
 
-    page = write_report(run, truth, common.quiet or common.json)
+    page = demo.write_report(run) if demo.is_demo(run) else write_report(run, truth, common.quiet or common.json)
     common.say(f"{page}: open it in a browser")
     return {"report": str(page)}

@@ -11,6 +11,7 @@ from typing import Any
 from pyws.errors import DataError
 from pyws.files import read_json, run_entries, write_json
 from pyws.report.page.html import write_html
+from pyws.report.runs.classifier import CLASSIFIER, classifier_page
 from pyws.report.runs.features import features_page
 from pyws.report.runs.label import label_page
 from pyws.report.runs.masks import masks_page
@@ -30,7 +31,7 @@ _BY_FORMAT: dict[str, Maker] = {
     FEATURES: features_page,
     "pyws label": label_page,
 }
-_FILES = "pyws segments predict, fuse or labels"
+_FILES = "pyws segments predict, fuse, labels or pyws masks classify"
 _MANIFESTS = ("manifest.json", "run.json")
 
 
@@ -82,7 +83,8 @@ def _page(place: Place) -> Page:
         if place.run.name.endswith((".json", ".json.gz")):
             return detections_page(place)
         if Path(f"{place.run}.json").is_file():
-            return labels_page(place)
+            about = read_json(f"{place.run}.json")
+            return classifier_page(place, about) if about.get("format") == CLASSIFIER else labels_page(place)
         raise DataError(place.run, f"must be a folder of a run, or a file of {_FILES}")
     manifest = _manifest(place.run)
     kind = manifest.get("format")

@@ -73,6 +73,9 @@ def test_the_files_of_a_real_run_are_there(finished):
     page = (out / "report.html").read_text()
     assert "ynthetic" in page
     assert page.count("<img ") == 2 + 3 + 2
+    (out / "report.html").unlink()
+    assert main(["report", str(out), "--quiet"]) == 0
+    assert (out / "report.html").read_text() == page
 
 
 def test_same_seed_same_numbers_and_files(finished, tmp_path):

@@ -191,8 +191,20 @@ def test_killed_training_goes_on_to_the_same_file(world: Path, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors.training"]
     assert main([*words, "--seed", "1"]) == 1
     assert main(words) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.safetensors", "a.safetensors.json"]
     assert (tmp_path / "a.safetensors").read_bytes() == (world / "actor.safetensors").read_bytes()
+
+
+def test_page_of_a_classifier(world: Path) -> None:
+    page = (world / "actor.html").read_text()
+    about = json.loads((world / "actor.safetensors.json").read_text())
+    assert about["format"] == "pyws masks classify"
+    assert len(about["losses"]) == about["parameters"]["epochs"]
+    for name, count in about["videos_by_class"].items():
+        assert f"{name} ({count})" in page  # all have fewer than ten
+    (world / "actor.html").unlink()
+    assert main(["report", str(world / "actor.safetensors")]) == 0
+    assert (world / "actor.html").read_text() == page
 
 
 def test_classifier_of_frames_from_other_weights(

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pyws.checkpoint import read_tensors
+from pyws.commands.demo import FORMAT
 from pyws.data.annotations.activitynet import Instances, read_detections, read_truth
+from pyws.errors import DataError
 from pyws.files import read_json
 from pyws.report.page.html import Picture, Section, Table, write_html
 from pyws.report.timelines import Bar, Timeline, draw_lines, draw_timeline
@@ -14,9 +16,17 @@ from pyws.report.timelines import Bar, Timeline, draw_lines, draw_timeline
 METHODS = {"none": "all proposals", "nms": "NMS", "soft-nms": "soft NMS", "gaussian": "Gaussian fusion"}
 
 
+def is_demo(folder: Path) -> bool:
+    """Whether pyws demo wrote the folder."""
+    manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else {}
+    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
+
+
 def write_report(out: Path) -> Path:
     """Draw the timelines and curves of a demo folder and write report.html; returns its path."""
     manifest = read_json(out / "manifest.json")
+    if "results" not in manifest:
+        raise DataError(out, "holds a demo that has not ended; run pyws demo again")
     _draw_timelines(out)
     _draw_curves(out, manifest["results"])
     results = manifest["results"]

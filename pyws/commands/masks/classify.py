@@ -9,8 +9,7 @@ import tyro
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.masks.initial_masks.train_classifier import ClassifierConfig
-
-FEW_VIDEOS = 10  # of a class: fewer teach a classifier their places rather than what they show
+from pyws.report.runs.classifier import CLASSIFIER, FEW_VIDEOS
 
 
 def classify(
@@ -34,7 +33,7 @@ def classify(
     data
         Folder of a data set of tagged videos: A2D, YouTube-Objects, or videos/ and tags.csv.
     out
-        File to write, ending in .safetensors.
+        File to write, ending in .safetensors; beside it go OUT.json, what came of the training, and its page.
     what
         Which part of the tags; objects without actions are actors.
     weights
@@ -61,12 +60,14 @@ def classify(
     pyws masks classify A2D -o actor.safetensors --what actor --network resnet50 --weights default
     pyws masks classify mine -o action.safetensors --what action --network r3d_18 --weights default --frozen-body
     """
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     from pyws.data.tagged.layouts import open_mask_set
     from pyws.distributed import own_device, processes
+    from pyws.files import write_json
     from pyws.masks.initial_masks.train_classifier import train_classifier
     from pyws.models.pretrained.weights import weights_file
+    from pyws.report.run import write_report
 
     if out.suffix != ".safetensors":
         raise ValueError(f"--out: must end in .safetensors, got {out}")
@@ -88,6 +89,11 @@ def classify(
             common.quiet or common.json,
             group,
         )
+        if group.first:
+            about = {name: value for name, value in report.items() if name != "out"}
+            parameters = {"weights": weights, "tags": tags, "test": test, "seed": common.seed, **asdict(config)}
+            write_json(f"{out}.json", {"format": CLASSIFIER, "parameters": parameters, **about})
+            write_report(out)
     right = "" if report["accuracy"] is None else f", right on {report['accuracy']:.1%} of {report['test_videos']}"
     common.say(f"{out}: {report['network']} of {len(report['labels'])} {what}s, {report['train_videos']} videos{right}")
     few = {name: count for name, count in report["videos_by_class"].items() if count < FEW_VIDEOS}
