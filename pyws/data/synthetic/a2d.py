@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pyws.data.synthetic.actors import PAINTERS, Image, paint_clutter, paint_occluder
 from pyws.data.synthetic.rendering import FINE, SceneConfig, actor_path, camera_path, coarse, margin_of, paste, scenery
-from pyws.data.tagged.a2d_files import VideoRow, colours, write_annotation, write_readme, write_videoset
+from pyws.data.tagged.a2d_files import VideoRow, colours, needed_h5py, write_annotation, write_readme, write_videoset
 from pyws.data.tagged.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES
 from pyws.data.video.frames import write_picture
 from pyws.errors import DataError
@@ -206,8 +206,9 @@ def write_generated_a2d(
 
     Raises
     ------
-    DataError : ``out`` already holds a data set
+    DataError : ``out`` already holds a data set, or h5py is not installed
     """
+    needed_h5py(out)  # before anything is drawn
     release = out / "Release"
     if (release / "videoset.csv").exists():
         raise DataError(out, "holds a data set already; choose another folder")

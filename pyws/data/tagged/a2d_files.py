@@ -132,6 +132,20 @@ def read_instances(path: str | os.PathLike[str]) -> tuple[int, ...]:
     return _read_hdf5(path).instances
 
 
+def needed_h5py(folder: Path) -> Any:
+    """The module h5py, which annotations in ``folder`` are written with.
+
+    Raises
+    ------
+    DataError : it is not installed
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise DataError(folder, "annotations of A2D are HDF5 files: pip install 'pyws-video[hdf5]'") from error
+    return h5py
+
+
 def write_annotation(
     folder: Path, video: str, frame: int, codes: Sequence[int], masks: NDArray[np.bool_], table: Colours
 ) -> None:
@@ -143,10 +157,7 @@ def write_annotation(
     masks : (N, H, W) bool
     table : colour of each code
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise DataError(folder, "annotations of A2D are HDF5 files: pip install 'pyws-video[hdf5]'") from error
+    h5py = needed_h5py(folder)
     labels = np.zeros(masks.shape[1:], np.uint8)
     for code, mask in zip(codes, masks, strict=True):
         labels[mask] = code

@@ -19,6 +19,7 @@ from pyws.data.video.frames import IMAGE_SUFFIXES, read_mask
 from pyws.errors import DataError
 
 PAIR = ("actor", "action")
+SHOWN = 10  # videos that an error names
 
 
 def fits(root: Path) -> bool:
@@ -52,9 +53,10 @@ def read(root: Path, tags: Tags = "all") -> MaskSet:
             found.setdefault(name, []).append(space.id_of(*(row[column] for column in columns)))
         except ValueError as error:
             raise DataError(path, f"line {line}: {error}") from error
-    for name in sources:
-        if name not in found:
-            raise DataError(path, f"has no tag of video {name}")
+    untagged = [name for name in sources if name not in found]
+    if untagged:
+        more = f" and {len(untagged) - SHOWN} more" if len(untagged) > SHOWN else ""
+        raise DataError(path, f"has no tag of video {', '.join(untagged[:SHOWN])}{more} of {len(sources)}")
     videos = []
     for name, source in sources.items():
         ids = check_tags(space, found[name][: 1 if tags == "main" else None], f"video {name}", root)

@@ -26,6 +26,13 @@ def test_videos_are_seeded():
     assert (one.frames != other.frames).any()
 
 
+def test_without_h5py_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
+    with pytest.raises(DataError, match=r"pip install 'pyws-video\[hdf5\]'"):
+        write_generated_a2d(tmp_path / "a", config=GeneratedConfig(**SMALL))
+    assert not (tmp_path / "a").exists()
+
+
 def test_difficulty_is_adjustable():
     alone = GeneratedConfig(**SMALL, several=0.0, clutter=0, occlusion=0.0)
     crowd = GeneratedConfig(**SMALL, several=1.0, max_actors=3, occlusion=1.0)

@@ -306,3 +306,11 @@ def test_what_is_learned_from(subsets, learned):
     """Sets without subsets are learned from, as `data check` counts them."""
     videos = tuple(TaggedVideo(f"v{k}", Path("v"), (1,), subset) for k, subset in enumerate(subsets))
     assert MaskSet("plain", Path(), object_labels("a"), videos, lambda path, video: None).learned == learned
+
+
+def test_all_videos_without_a_tag_are_named_at_once(tmp_path):
+    for number in range(13):
+        (tmp_path / "videos" / f"v{number:02d}").mkdir(parents=True)
+    (tmp_path / "tags.csv").write_text("video,tag\nv00,cat\n")
+    with pytest.raises(DataError, match=r"has no tag of video v01, v02, .*, v10 and 2 more of 13"):
+        open_mask_set(tmp_path)
