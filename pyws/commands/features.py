@@ -21,6 +21,8 @@ def features(
     stride: int | None = None,
     offset: float = 0.0,
     folder_fps: float | None = None,
+    flow: Literal["tvl1", "dis", "farneback"] | None = None,
+    flow_weights: Path | None = None,
     scores: bool = False,
     batch: int = 8,
     decoders: int = 2,
@@ -39,7 +41,8 @@ def features(
     videos
         Video files, folders of jpg or png frames, or folders that hold such, nested or not.
     out
-        Folder to write: features/VIDEO.safetensors, dataset.json, manifest.json.
+        Folder to write: features/VIDEO.safetensors (with --flow features/rgb and features/flow), dataset.json,
+        manifest.json.
     network
         Of clips: r3d_18, mc3_18, r2plus1d_18, s3d, mvit_v1_b, mvit_v2_s, swin3d_t, swin3d_s, swin3d_b, i3d; or any
         image classifier of pyws masks init, clip:NAME among them, whose --labels are any words.
@@ -57,6 +60,11 @@ def features(
         Seconds from the start of a video to its first snippet.
     folder_fps
         Frames a second of folders of frames, which do not say it themselves.
+    flow
+        Also features of optical flow, by the same network (i3d) with weights of its own: tvl1, as the literature has
+        it, which needs the extra flow; or dis or farneback, which are faster and need the extra motion.
+    flow_weights
+        File of weights of the network of flow, of two channels.
     scores
         Also keep the scores of the network's classes.
     batch
@@ -77,14 +85,16 @@ def features(
     --------
     pyws features videos -o features --network r3d_18
     pyws features videos -o features --network i3d --weights i3d_rgb.pt --fps 25 --window 16 --stride 16
+    pyws features videos -o features --network i3d --weights i3d_rgb.pt --flow tvl1 --flow-weights i3d_flow.pt
     """
     import torch
     from rich.table import Table
 
+    from pyws.data.video.optical_flow import check_flow
     from pyws.data.video.sources import find_videos
     from pyws.models.classifiers import load_classifier
     from pyws.report.run import write_report
-    from pyws.segments.snippets.extraction import extract
+    from pyws.segments.snippets.extraction import FlowNetwork, extract
     from pyws.segments.snippets.network import SnippetNetwork
     from pyws.segments.snippets.windows import Sampling, default_sampling
     from pyws.sharding import this_shard
@@ -93,23 +103,33 @@ def features(
         raise ValueError("VIDEOS: at least one video file, folder of frames or folder of these is needed")
     if batch < 1 or decoders < 1:
         raise ValueError(f"--batch, --decoders: must be >= 1, got {batch} and {decoders}")
+    if (flow is None) != (flow_weights is None):
+        given_alone = "--flow-weights" if flow is None else "--flow"
+        raise ValueError(f"--flow, --flow-weights: needed together, got {given_alone} alone")
+    if flow is not None:
+        check_flow(flow)
     found = find_videos(videos)
     torch.manual_seed(common.seed)  # of random weights, which all shards must share
     classifier = load_classifier(network, weights, labels)
-    if weights == "random":
+    if "random" in (weights, str(flow_weights)):
         common.say("random weights: the features say nothing about the videos")
     usual = default_sampling(classifier)
     sampling = Sampling(fps or usual.fps, window or usual.window, stride or usual.stride, offset)
     if not classifier.frames and sampling.window != 1:
         raise ValueError(f"--window: {network} sees single frames, got {window}")
     given = SnippetNetwork(classifier, common.torch_device, precision)
+    beside = None
+    if flow is not None and flow_weights is not None:
+        of_flow = load_classifier(network, flow_weights, labels, channels=2)
+        beside = FlowNetwork(SnippetNetwork(of_flow, common.torch_device, precision), flow)
     quiet = common.quiet or common.json
     common.say(
         f"{network}, {given.precision}: {sampling.window} frames at {sampling.fps:g} a second every "
         f"{sampling.stride / sampling.fps:.3f} s, {sampling.rate:g} snippets a second"
+        + (f", and flow by {flow}" if flow else "")
     )
     part = this_shard(shard)
-    manifest = extract(given, sampling, found, out, folder_fps, batch, decoders, scores, on_error, quiet, part)
+    manifest = extract(given, sampling, found, out, folder_fps, batch, decoders, scores, on_error, quiet, part, beside)
     table = Table("video", "snippets", "from", "to")
     for name, one in manifest["videos"].items():
         row = [str(one["snippets"]), f"{one['start']:.2f} s", f"{one['end']:.2f} s"] if "error" not in one else []

@@ -43,6 +43,8 @@ _LAST_LAYERS = {
 # Whose published weights expect images that are normalised anew inside.
 _TRANSFORM_INPUT = ("googlenet", "inception_v3")
 
+FLOW_LIMIT = 20.0  # pixels a frame that flow is clipped to, as I3D's was in training
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -79,6 +81,8 @@ class Classifier:
     """Frames a second of the clips that it was trained on; 0 of images."""
     file: Path | None = None
     """Of its weights; None of random ones."""
+    channels: int = 3
+    """Of its input: 3 of RGB, 2 of optical flow."""
 
     def prepare(self, frames: Tensor, short_side: int) -> Tensor:
         """Frames (B, H, W, 3) uint8 RGB, or clips (B, T, H, W, 3), to what the model takes.
@@ -98,7 +102,7 @@ class Classifier:
     def for_inference(self) -> Classifier:
         """The same with its network made ready for inference, see :func:`pyws.models.inference.for_inference`."""
         side = self.fixed or max(2 * self.stride, 64)
-        size = (3, self.frames, side, side) if self.frames else (3, side, side)
+        size = (self.channels, self.frames, side, side) if self.frames else (self.channels, side, side)
         return replace(self, model=for_inference(self.model, size, self.layer))
 
     def published_view(self, frames: Tensor) -> Tensor:
@@ -106,15 +110,35 @@ class Classifier:
 
         Where they say nothing of it (``crop`` is 0) it is :meth:`prepare` at the size of training.
         """
-        from torchvision.transforms import InterpolationMode
-        from torchvision.transforms.functional import center_crop, resize
+        from torchvision.transforms.functional import center_crop
 
         if not self.crop:
             return self.prepare(frames, self.short_side)
-        images = frames.flatten(0, -4).permute(0, 3, 1, 2)
-        mode = InterpolationMode(self.interpolation)
-        images = resize(images, list(self.resize), mode, antialias=not self.frames)
+        images = self.resized(frames.flatten(0, -4))
         return self._normalised(center_crop(images, [self.crop]).float() / 255, frames)
+
+    def resized(self, frames: Tensor) -> Tensor:
+        """Frames (B, H, W, 3) uint8 to (B, 3, h, w), scaled by ``resize`` or to ``short_side``, before any cut."""
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.functional import resize
+
+        size = list(self.resize) or [self.short_side]
+        mode = InterpolationMode(self.interpolation)
+        return resize(frames.permute(0, 3, 1, 2), size, mode, antialias=not self.frames)
+
+    def flow_view(self, flow: Tensor) -> Tensor:
+        """Optical flow (T, h, w, 2) of :meth:`resized` frames, in pixels, to what a network of flow takes.
+
+        It is clipped to +-20 pixels and scaled to [-1, 1] (Carreira and Zisserman, CVPR 2017), and cut as RGB is.
+
+        Returns
+        -------
+        (2, T, h, w): how far right, then how far down
+        """
+        from torchvision.transforms.functional import center_crop
+
+        scaled = flow.permute(3, 0, 1, 2).clamp(-FLOW_LIMIT, FLOW_LIMIT) / FLOW_LIMIT
+        return center_crop(scaled, [self.crop]) if self.crop else scaled
 
     def _normalised(self, images: Tensor, frames: Tensor) -> Tensor:
         """RGB in 0..1 (B * T, 3, h, w) to what the model takes; ``frames`` tell whether they are clips."""
@@ -130,6 +154,7 @@ def load_classifier(
     layer: str | None = None,
     output_stride: int = 32,
     words: Sequence[str] = (),
+    channels: int = 3,
 ) -> Classifier:
     """A classifier with published weights, or with those of a file.
 
@@ -149,13 +174,17 @@ def load_classifier(
     output_stride : 32, or 16 for a feature map twice as fine (efficientnet-lite; ResNet-50 and larger)
     words : what "clip:NAME" scores, see :func:`pyws.models.pretrained.clip_networks.clip_network`; its labels where a
         file of them is given. Other classifiers have classes of their own
+    channels : of the input: 3 of RGB, or 2 of optical flow, which "i3d" can take
 
     Raises
     ------
     DataError : a file is missing, truncated, not a state dict, or does not fit the model; weights that are neither here
         nor to be had, and then the error says which file to put where
-    ValueError : no such model, or a model whose last layer is not known
+    ValueError : no such model, one that takes no optical flow, or one whose last layer is not known
     """
+    if channels != 3 and channels not in getattr(VIDEO_NETWORKS.get(name), "channels", ()):
+        able = ", ".join(other for other, network in VIDEO_NETWORKS.items() if channels in network.channels)
+        raise ValueError(f"network: of {channels} channels must be {able}, got {name!r}")
     if name.startswith(PREFIX) and str(weights) in (DEFAULT, RANDOM):
         built = _of_timm(name, None, layer, pretrained=str(weights) == DEFAULT)
         named = _read_labels(labels, _outputs(built.model)) if labels is not None else built.labels
@@ -165,7 +194,7 @@ def load_classifier(
     known = _published_labels(name, str(weights))
     if str(weights) == RANDOM:
         classes = len(known) or 1000
-        built = build_classifier(name, classes, layer, output_stride)
+        built = build_classifier(name, classes, layer, output_stride, channels=channels)
         named = _read_labels(labels, classes) if labels is not None else known or _numbered(classes)
         built.model.eval()
         return replace(built, labels=named)
@@ -173,8 +202,8 @@ def load_classifier(
     file = weights_file(name, weights)
     state, about = _read(file)
     classes = len(state[next(reversed(state))])
-    classifier = build_classifier(name, classes, layer, output_stride, _sides(name, str(weights), state))
-    load_weights(classifier.model, state, name, file)
+    classifier = build_classifier(name, classes, layer, output_stride, _sides(name, str(weights), state), channels)
+    load_weights(classifier.model, state, name if channels == 3 else f"{name} of optical flow", file)
     if labels is not None:
         names = _read_labels(labels, classes)
     else:
@@ -188,11 +217,12 @@ def load_classifier(
 
 
 def build_classifier(
-    name: str, classes: int, layer: str | None = None, output_stride: int = 32, side: int = 0
+    name: str, classes: int, layer: str | None = None, output_stride: int = 32, side: int = 0, channels: int = 3
 ) -> Classifier:
     """A classifier of ``classes`` classes with random weights, without labels; see :func:`load_classifier`.
 
-    ``side`` is that of the squares that a vision transformer is built for; 0 for its default.
+    ``side`` is that of the squares that a vision transformer is built for; 0 for its default. ``channels``: of the
+    input, see :func:`load_classifier`.
     """
     if name.startswith(PREFIX):
         return _of_timm(name, classes, layer, pretrained=False)
@@ -200,15 +230,16 @@ def build_classifier(
         network = video_network(name)
         if output_stride != 32:
             raise ValueError(f"classifier: {name} has no output stride {output_stride}, use 32")
+        model: nn.Module = network.build(classes, channels=channels) if channels != 3 else network.build(classes)
         return Classifier(
-            name, network.build(classes), layer or network.layer, network.mean, network.std, (), network.frames,
+            name, model, layer or network.layer, network.mean, network.std, (), network.frames,
             network.short_side, network.stride, network.short_side if network.fixed else 0, network.resize,
-            network.crop, "bilinear", network.fps,
+            network.crop, "bilinear", network.fps, channels=channels,
         )  # fmt: skip
     if name in LITE:
         mean, std = (127 / 255,) * 3, (128 / 255,) * 3
         crop = SCALES[LITE[name]][2]
-        model: nn.Module = EfficientNetLite(classes, output_stride, LITE[name])
+        model = EfficientNetLite(classes, output_stride, LITE[name])
         return Classifier(
             name, model, layer or "features", mean, std, (), resize=(crop + 32,), crop=crop, interpolation="bicubic"
         )

@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,34 @@ def note_of(path: Path, file: Any) -> dict[str, Any]:
 
 def times_of(stored: Stored) -> TimeBase | None:
     """When the snippets of a video are, where its file says so."""
+    if isinstance(stored, JoinedStreams):
+        return _common_times(stored)
     return stored.times() if isinstance(stored, SafetensorsFile) else None
+
+
+def _common_times(stored: JoinedStreams) -> TimeBase | None:
+    """Those of the rows that both streams have.
+
+    Raises
+    ------
+    DataError : the streams say different times
+    """
+    rgb, flow = times_of(stored.rgb), times_of(stored.flow)
+    times, rows = rgb or flow, min(stored.rows())
+    if rgb and flow and not np.array_equal(rgb.spans[:rows], flow.spans[:rows]):
+        raise DataError(stored.path, "rgb and flow must have the same times of snippets; make them by one command")
+    return replace(times, spans=times.spans[:rows], middles=times.middles[:rows]) if times else None
+
+
+def scores_of(stored: Stored) -> np.ndarray | None:
+    """(snippets, classes) scores that `pyws features --scores` kept: of two streams their mean; None of other files."""
+    if isinstance(stored, JoinedStreams):
+        rgb, flow = scores_of(stored.rgb), scores_of(stored.flow)
+        if rgb is None or flow is None or rgb.shape[1:] != flow.shape[1:]:
+            return None
+        rows = min(stored.rows())
+        return (rgb[:rows] + flow[:rows]) / 2
+    return stored.tensor("scores") if isinstance(stored, SafetensorsFile) else None
 
 
 def write_snippets(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], note: Mapping[str, Any]) -> None:

@@ -1,13 +1,14 @@
 """Dense optical flow between two frames, the part of it that is not the camera's, and values carried along it.
 
-Needs OpenCV, ``pip install 'pyws-video[motion]'``.
+Needs OpenCV, ``pip install 'pyws-video[motion]'``; TV-L1 needs its contributed modules, ``pyws-video[flow]``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +18,23 @@ from pyws.data.video.frames import Pixels
 Flow = NDArray[np.float32]
 """(H, W, 2): how far right and down each pixel of one frame has gone in another, in pixels."""
 
+FlowMethod = Literal["tvl1", "dis", "farneback"]
+"""TV-L1 (Zach et al., DAGM 2007), dense inverse search (Kroeger et al., ECCV 2016), Farneback (SCIA 2003)."""
+
 GRID = 8  # pixels between two of those that the camera's motion is estimated from
 INLIER = 1.0  # pixels
 CONSISTENT = 2.0  # pixels that a way forth and back may miss its start by, for a weight of 1/e
 SMALLEST_SIDE = 16  # of a frame in which DIS finds patches
+FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)  # scale, levels, window, iterations, neighbourhood, its sigma: OpenCV's example
 
 
-def dense_flow(first: Pixels, second: Pixels) -> Flow:
-    """Where the pixels of a frame are in another one, by dense inverse search (Kroeger et al., ECCV 2016).
+def dense_flow(first: Pixels, second: Pixels, method: FlowMethod = "dis") -> Flow:
+    """Where the pixels of a frame are in another one.
 
     Parameters
     ----------
     first, second : (H, W, 3) uint8 RGB, of one size
+    method : "tvl1", "dis" (medium preset) or "farneback", see :data:`FlowMethod`
 
     Returns
     -------
@@ -36,7 +42,7 @@ def dense_flow(first: Pixels, second: Pixels) -> Flow:
 
     Raises
     ------
-    ValueError : frames of two sizes, or OpenCV is not installed
+    ValueError : frames of two sizes, or what :func:`check_flow` refuses
 
     Examples
     --------
@@ -50,9 +56,50 @@ def dense_flow(first: Pixels, second: Pixels) -> Flow:
     if min(first.shape[:2]) < SMALLEST_SIDE:
         return np.zeros((*first.shape[:2], 2), np.float32)
     with _opencv() as cv2:
-        search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         grey = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (first, second)]
-        return np.asarray(search.calc(*grey, None), np.float32)
+        return np.asarray(_algorithm(cv2, method)(*grey, None), np.float32)
+
+
+def flow_to_next(frames: Iterable[Pixels], method: FlowMethod) -> Iterator[Flow]:
+    """The flow from each frame to the next; the last frame has that of the one before it, a single frame has none.
+
+    Parameters
+    ----------
+    frames : (H, W, 3) uint8 RGB, of one size; a frame that is repeated has not moved
+    method : of :func:`dense_flow`
+
+    Returns
+    -------
+    (H, W, 2) float32 for every frame, so that a stream of flow has as many snippets as one of RGB
+
+    Examples
+    --------
+    >>> frames = np.zeros((3, 48, 64, 3), np.uint8)
+    >>> for index in range(3):
+    ...     frames[index, 16:32, 16 + 4 * index : 32 + 4 * index] = 255
+    >>> [flow[24, 28].round().astype(int).tolist() for flow in flow_to_next(frames, "dis")]
+    [[4, 0], [4, 0], [4, 0]]
+    """
+    before, flow = None, None
+    for frame in frames:
+        if before is not None:
+            still = np.array_equal(before, frame)
+            flow = np.zeros((*frame.shape[:2], 2), np.float32) if still else dense_flow(before, frame, method)
+            yield flow
+        before = frame
+    if before is not None:
+        yield flow if flow is not None else np.zeros((*before.shape[:2], 2), np.float32)
+
+
+def check_flow(method: FlowMethod) -> None:
+    """Raise ValueError, which names the extra to install, unless a method of :func:`dense_flow` is here.
+
+    Examples
+    --------
+    >>> check_flow("dis")
+    """
+    with _opencv() as cv2:
+        _algorithm(cv2, method)
 
 
 def object_motion(flow: Flow) -> NDArray[np.float32]:
@@ -113,6 +160,46 @@ def consistency(forth: Flow, back: Flow) -> NDArray[np.float32]:
     return np.exp(-missed / CONSISTENT).astype(np.float32)
 
 
+def _algorithm(cv2: Any, method: FlowMethod) -> Any:
+    """From two grey frames and None to their flow."""
+    if method == "dis":
+        return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc
+    if method == "farneback":
+        return lambda first, second, _: cv2.calcOpticalFlowFarneback(first, second, None, *FARNEBACK)
+    if method != "tvl1":
+        raise ValueError(f"optical flow: the method must be tvl1, dis or farneback, got {method!r}")
+    if not hasattr(cv2, "optflow"):
+        raise ValueError(
+            "optical flow: tvl1 needs OpenCV's contributed modules, pip install 'pyws-video[flow]', which take the "
+            "place of opencv-python-headless (uninstall that first); or use dis"
+        )
+    return cv2.optflow.DualTVL1OpticalFlow_create().calc
+
+
+class _OneThread:
+    """OpenCV's number of threads, which all threads of the process share: one while anybody is inside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = self._before = 0
+
+    def enter(self, cv2: Any) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = cv2.getNumThreads()
+                cv2.setNumThreads(1)
+            self._inside += 1
+
+    def leave(self, cv2: Any) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                cv2.setNumThreads(self._before)
+
+
+_one_thread = _OneThread()
+
+
 @contextmanager
 def _opencv() -> Iterator[Any]:
     """OpenCV with one thread: DIS parts a frame among its threads, and finds another flow for each number of them."""
@@ -120,9 +207,8 @@ def _opencv() -> Iterator[Any]:
         import cv2
     except ImportError as error:
         raise ValueError("optical flow: needs OpenCV, pip install 'pyws-video[motion]'") from error
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+    _one_thread.enter(cv2)
     try:
         yield cv2
     finally:
-        cv2.setNumThreads(before)
+        _one_thread.leave(cv2)

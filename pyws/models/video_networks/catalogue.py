@@ -29,7 +29,7 @@ class VideoNetwork:
 
     Parameters
     ----------
-    build : from the number of classes
+    build : from the number of classes, and ``channels=`` where it takes more than RGB
     layer : dotted name of the last feature map before the pool
     mean, std : of RGB in 0..1: what goes in is (x - mean) / std
     frames : of a clip as trained
@@ -38,9 +38,10 @@ class VideoNetwork:
     fps : frames a second of the clips that it was trained on
     resize, crop : how frames are scaled, and the side of the square that is cut out, where weights are evaluated
     fixed : whether it takes squares of ``short_side`` alone
+    channels : numbers of channels that it can be built for: 3 of RGB, 2 of optical flow
     """
 
-    build: Callable[[int], nn.Module]
+    build: Callable[..., nn.Module]
     layer: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -51,6 +52,7 @@ class VideoNetwork:
     resize: tuple[int, ...] = ()
     crop: int = 0
     fixed: bool = False
+    channels: tuple[int, ...] = (3,)
 
 
 def _torchvision(name: str) -> Callable[[int], nn.Module]:
@@ -86,7 +88,7 @@ def _swin3d(name: str) -> VideoNetwork:
 
 
 VIDEO_NETWORKS = {
-    "i3d": VideoNetwork(I3D, "Mixed_5c", (0.5,) * 3, (0.5,) * 3, 64, 224, 32, 25, (256,), 224),
+    "i3d": VideoNetwork(I3D, "Mixed_5c", (0.5,) * 3, (0.5,) * 3, 64, 224, 32, 25, (256,), 224, channels=(3, 2)),
     "s3d": _convolutional("s3d", "features", 64, 224, (256, 256), 32),
     "r3d_18": _resnet("r3d_18"),
     "mc3_18": _resnet("mc3_18"),

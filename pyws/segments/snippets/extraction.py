@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from pyws.data.features.files import SafetensorsFile, write_snippets
 from pyws.data.features.listing import checked_name
+from pyws.data.video.optical_flow import FlowMethod
 from pyws.data.video.sampled import SampledVideo
 from pyws.data.video.sources import name_of
 from pyws.errors import DataError
@@ -23,6 +25,42 @@ from pyws.segments.snippets.windows import Sampling, WindowReader, source_of
 from pyws.sharding import WHOLE, Shard, size_of_video
 
 FORMAT = "pyws features 1"
+
+
+@dataclass(frozen=True)
+class FlowNetwork:
+    """A network of optical flow beside that of RGB.
+
+    Parameters
+    ----------
+    network : of two channels
+    method : how the flow is found
+    """
+
+    network: SnippetNetwork
+    method: FlowMethod
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """One of the networks that see a video."""
+
+    network: SnippetNetwork
+    flow: FlowMethod | None
+    made: dict[str, Any]
+    """Everything that the features depend on beside the videos."""
+    folder: Path
+
+    def file(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+    def is_done(self, name: str, path: Path) -> bool:
+        file, made = self.file(name), {**self.made, "video": source_of(path)}
+        try:
+            note = SafetensorsFile(file).note() if file.is_file() else {}
+        except DataError:
+            return False
+        return bool(note) and all(note.get(key) == value for key, value in made.items())
 
 
 def extract(
@@ -37,8 +75,12 @@ def extract(
     on_error: str = "error",
     quiet: bool = True,
     shard: Shard = WHOLE,
+    flow: FlowNetwork | None = None,
 ) -> dict[str, Any]:
     """Write ``out/features/VIDEO.safetensors`` for each video, and ``out/manifest.json``.
+
+    With ``flow`` there are two of each video, ``out/features/rgb`` and ``out/features/flow`` have them, of the same
+    snippets; features of RGB that lie there already without flow are moved.
 
     A file has ``features`` (snippets, width), ``seconds`` (snippets, 2), perhaps ``scores`` (snippets, classes), and a
     note with fps, window, stride, offset, start and end. A video whose file is there, made so, is left as it is.
@@ -55,6 +97,7 @@ def extract(
     scores : keep the scores of the classes too
     on_error : "error" stops at the first bad video, "skip" notes it and goes on
     shard : which of the videos this process sees
+    flow : the network of a second stream
 
     Returns
     -------
@@ -63,14 +106,16 @@ def extract(
 
     Raises
     ------
-    DataError : a bad video (see ``on_error``), two videos of one name, or another run writes to the folder
+    DataError : a bad video (see ``on_error``), two videos of one name, another run writes to the folder, or the folder
+        has flow and none is asked for
     """
     names = [checked_name(path, name_of(path)) for path in videos]
     named: dict[str, Path] = {}
     for path, name in zip(videos, names, strict=True):
         if (other := named.setdefault(name, path)) is not path:
             raise DataError(other, f"has the name of {path}, and so would their features; rename one")
-    made = _settings(network, sampling, scores)
+    streams = _streams(network, flow, sampling, scores, out)
+    made = streams[0].made | ({"flow": streams[1].made} if flow else {})
     found: dict[str, dict[str, Any]] = {}
     manifest: dict[str, Any] = {"format": FORMAT, **made}
     ended = False
@@ -85,21 +130,47 @@ def extract(
 
     mine = shard.share(names, lambda name: size_of_video(named[name]))
     with only_writer(out, shard, leaving=leave) as writer:
-        jobs = _ahead(network, sampling, [(name, named[name]) for name in mine], out, made, folder_fps, batch, decoders)
-        for name, path, reader in track(jobs, "features", total=len(mine), quiet=quiet):
+        if flow:
+            _move_rgb(out / "features", mine)
+        jobs = _ahead(streams, sampling, [(name, named[name]) for name in mine], folder_fps, batch, decoders)
+        for name, path, readers in track(jobs, "features", total=len(mine), quiet=quiet):
             try:
-                found[name] = _of_video(network, sampling, path, reader, out, name, made, scores)
+                found[name] = _of_video(streams, sampling, path, readers, name, scores)
             except DataError as error:
                 if on_error == "error":
                     raise
                 found[name] = {"error": str(error)}
-                (out / "features" / f"{name}.safetensors").unlink(missing_ok=True)
+                for stream in streams:
+                    stream.file(name).unlink(missing_ok=True)
             writer.append(name, found[name])
     missing = [name for name in names if name not in manifest["videos"]]
     if missing or not ended:
         return {**manifest, "shard": str(shard), "missing": missing}
     _describe(out, manifest, sampling)
     return manifest
+
+
+def _streams(
+    network: SnippetNetwork, flow: FlowNetwork | None, sampling: Sampling, scores: bool, out: Path
+) -> list[_Stream]:
+    folder, made = out / "features", _settings(network, sampling, scores)
+    if flow is None:
+        if (folder / "flow").is_dir():
+            raise DataError(folder, "has flow beside RGB, and none is asked for: give --flow, or another folder")
+        return [_Stream(network, None, made, folder)]
+    made_of_flow = {**_settings(flow.network, sampling, scores), "method": flow.method}
+    return [
+        _Stream(network, None, made, folder / "rgb"),
+        _Stream(flow.network, flow.method, made_of_flow, folder / "flow"),
+    ]
+
+
+def _move_rgb(folder: Path, names: Sequence[str]) -> None:
+    """Features that a run without flow has written, to where those of RGB lie beside flow."""
+    (folder / "rgb").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (folder / f"{name}.safetensors").is_file():
+            os.replace(folder / f"{name}.safetensors", folder / "rgb" / f"{name}.safetensors")
 
 
 def _earlier(out: Path, made: dict[str, Any]) -> dict[str, Any]:
@@ -136,31 +207,32 @@ def _settings(network: SnippetNetwork, sampling: Sampling, scores: bool) -> dict
 
 
 def _ahead(
-    network: SnippetNetwork,
+    streams: Sequence[_Stream],
     sampling: Sampling,
     jobs: Sequence[tuple[str, Path]],
-    out: Path,
-    made: dict[str, Any],
     folder_fps: float | None,
     batch: int,
     decoders: int,
-) -> Iterator[tuple[str, Path, WindowReader | DataError | None]]:
-    """The videos in order, the next ``decoders`` already being read; None in the place of one that is done."""
+) -> Iterator[tuple[str, Path, list[WindowReader | None] | DataError]]:
+    """The videos in order, the next ``decoders`` already being read; None in the place of a stream that is done."""
     left, started = deque(jobs), deque[tuple[str, Path, Any]]()
+
+    def reader(stream: _Stream, name: str, path: Path) -> WindowReader | None:
+        if stream.is_done(name, path):
+            return None
+        video = SampledVideo(path, sampling.fps, sampling.offset, folder_fps)
+        return WindowReader(video, stream.network.classifier, sampling, batch, stream.flow)
 
     def start() -> None:
         name, path = left.popleft()
-        reader: Any = None
+        readers: Any
         try:
-            if not _is_done(out / "features" / f"{name}.safetensors", {**made, "video": source_of(path)}):
-                reader = WindowReader(
-                    SampledVideo(path, sampling.fps, sampling.offset, folder_fps), network.classifier, sampling, batch
-                )
+            readers = [reader(stream, name, path) for stream in streams]
         except OSError as error:
-            reader = DataError(path, f"cannot be read: {error.strerror or error}")
+            readers = DataError(path, f"cannot be read: {error.strerror or error}")
         except DataError as error:
-            reader = error
-        started.append((name, path, reader))
+            readers = error
+        started.append((name, path, readers))
 
     try:
         while left or started:
@@ -168,49 +240,48 @@ def _ahead(
                 start()
             yield started.popleft()
     finally:
-        for _, _, reader in started:
-            if isinstance(reader, WindowReader):
-                reader.close()
+        for _, _, readers in started:
+            _close(readers)
 
 
-def _is_done(path: Path, made: dict[str, Any]) -> bool:
-    try:
-        note = SafetensorsFile(path).note() if path.is_file() else {}
-    except DataError:
-        return False
-    return bool(note) and all(note.get(key) == value for key, value in made.items())
+def _close(readers: list[WindowReader | None] | DataError) -> None:
+    for reader in () if isinstance(readers, DataError) else readers:
+        if reader is not None:
+            reader.close()
 
 
 def _of_video(
-    network: SnippetNetwork,
+    streams: Sequence[_Stream],
     sampling: Sampling,
     path: Path,
-    reader: WindowReader | DataError | None,
-    out: Path,
+    readers: list[WindowReader | None] | DataError,
     name: str,
-    made: dict[str, Any],
     scores: bool,
 ) -> dict[str, Any]:
-    file = out / "features" / f"{name}.safetensors"
-    if isinstance(reader, DataError):
-        raise reader
-    if reader is not None:
-        try:
-            batches = [network(windows) for windows in reader]
-        finally:
-            reader.close()
-        video = reader.video
-        first = video.start + sampling.offset
-        starts = first + np.arange(sum(len(features) for features, _ in batches)) * sampling.stride / sampling.fps
-        seconds = np.stack([starts, np.minimum(starts + sampling.window / sampling.fps, video.end)], 1)
-        tensors = {"features": torch.cat([one for one, _ in batches]).numpy(), "seconds": seconds}
-        if scores:
-            tensors["scores"] = torch.cat([one for _, one in batches]).numpy()
-        note = {**made, "video": source_of(path), "start": video.start, "end": video.end, "first": first}
-        if scores:
-            note["labels"] = list(network.classifier.labels)
-        write_snippets(file, tensors, note)
-    stored = SafetensorsFile(file)
+    """Write what the streams say of a video, where it is not there yet; returns its entry of the manifest."""
+    if isinstance(readers, DataError):
+        raise readers
+    try:
+        for stream, reader in zip(streams, readers, strict=True):
+            if reader is not None:
+                _write(stream, sampling, path, reader, name, scores)
+    finally:
+        _close(readers)
+    stored = SafetensorsFile(streams[0].file(name))
     times = stored.times()
     assert times is not None
     return {"source": str(path), "snippets": stored.shape()[0], "start": times.start, "end": times.end}
+
+
+def _write(stream: _Stream, sampling: Sampling, path: Path, reader: WindowReader, name: str, scores: bool) -> None:
+    batches = [stream.network(windows) for windows in reader]
+    video = reader.video
+    first = video.start + sampling.offset
+    starts = first + np.arange(sum(len(features) for features, _ in batches)) * sampling.stride / sampling.fps
+    seconds = np.stack([starts, np.minimum(starts + sampling.window / sampling.fps, video.end)], 1)
+    tensors = {"features": torch.cat([one for one, _ in batches]).numpy(), "seconds": seconds}
+    note = {**stream.made, "video": source_of(path), "start": video.start, "end": video.end, "first": first}
+    if scores:
+        tensors["scores"] = torch.cat([one for _, one in batches]).numpy()
+        note["labels"] = list(stream.network.classifier.labels)
+    write_snippets(stream.file(name), tensors, note)

@@ -9,7 +9,7 @@ import torch
 
 from pyws.data.annotations.activitynet import Instances
 from pyws.data.features.dataset import FeatureSet
-from pyws.data.features.files import SafetensorsFile
+from pyws.data.features.files import scores_of
 from pyws.errors import DataError
 from pyws.ops import fuse_segments, propose_segments
 from pyws.segments.detection.postprocess import GRID
@@ -42,7 +42,7 @@ def segments_of_known_classes(data: FeatureSet, classes: Mapping[str, int]) -> t
     means: dict[str, list[float]] = {tag: [] for tag in labels}
     for index, stored in enumerate(data.stored):
         tags = [tag for column, tag in enumerate(data.classes) if data.tags[index, column] and tag in classes]
-        scores = stored.tensor("scores") if isinstance(stored, SafetensorsFile) and tags else None
+        scores = scores_of(stored) if tags else None
         if tags and scores is None:
             raise DataError(getattr(stored, "path", "features"), "must have scores: pyws features --scores writes them")
         for tag in tags:

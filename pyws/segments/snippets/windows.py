@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import queue
 import threading
@@ -15,7 +16,9 @@ import torch
 from torch import Tensor
 
 from pyws.data.video.clips import stack
+from pyws.data.video.optical_flow import FlowMethod, flow_to_next
 from pyws.data.video.sampled import SampledVideo
+from pyws.errors import DataError
 from pyws.models.classifiers import Classifier
 
 AHEAD = 4  # batches of a video that wait for the network
@@ -77,19 +80,29 @@ class WindowReader:
     classifier : what the windows are prepared for
     sampling : which frames a window has
     batch : windows of a batch
+    flow : how the optical flow from each frame to the next is found, which windows then have in its place
     """
 
-    def __init__(self, video: SampledVideo, classifier: Classifier, sampling: Sampling, batch: int) -> None:
-        self.video, self.classifier, self.sampling, self.batch = video, classifier, sampling, batch
+    def __init__(
+        self,
+        video: SampledVideo,
+        classifier: Classifier,
+        sampling: Sampling,
+        batch: int,
+        flow: FlowMethod | None = None,
+    ) -> None:
+        self.video, self.classifier, self.sampling, self.batch, self.flow = video, classifier, sampling, batch, flow
         self.frames = 0
         """Sampled frames; known when all batches are read."""
         self._queue: queue.Queue[Any] = queue.Queue(AHEAD)
         self._stopped = threading.Event()
+        # Two threads that are the first to import parts of torchvision can wait for each other's locks.
+        importlib.import_module("torchvision.transforms.functional")
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def __iter__(self) -> Iterator[Tensor]:
-        """(B, 3, T, h, w), or (B, 3, h, w) for a classifier of images.
+        """(B, 3, T, h, w), of flow (B, 2, T, h, w), or (B, 3, h, w) for a classifier of images.
 
         Raises
         ------
@@ -156,7 +169,7 @@ class WindowReader:
         """Frames as the network takes them, (3, n, h, w), a stride or more at a time."""
         waiting: list[np.ndarray] = []
         step = max(self.sampling.stride, 8)
-        for pixels in self.video:
+        for pixels in self.video if self.flow is None else flow_to_next(self._resized(), self.flow):
             waiting.append(pixels)
             if len(waiting) == step:
                 yield self._view(waiting)
@@ -164,7 +177,18 @@ class WindowReader:
         if waiting:
             yield self._view(waiting)
 
+    def _resized(self) -> Iterator[np.ndarray]:
+        """Frames of the size that flow is found at, so that it counts the pixels that the network sees."""
+        size = None
+        for pixels in self.video:
+            size = size or pixels.shape
+            if pixels.shape != size:
+                raise DataError(self.video.path, f"frames must have one size, got {size} and {pixels.shape}")
+            yield self.classifier.resized(torch.from_numpy(np.array(pixels))[None])[0].permute(1, 2, 0).numpy()
+
     def _view(self, frames: list[np.ndarray]) -> Tensor:
+        if self.flow is not None:
+            return self.classifier.flow_view(torch.from_numpy(np.stack(frames)))
         pictures = stack(frames, self.video.path)
         if self.classifier.frames:
             return self.classifier.published_view(pictures[None])[0]

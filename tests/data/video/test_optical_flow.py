@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import sys
+import threading
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from pyws.data.video.optical_flow import carry, consistency, dense_flow, object_motion
+from pyws.data.video.optical_flow import (
+    FlowMethod,
+    carry,
+    check_flow,
+    consistency,
+    dense_flow,
+    flow_to_next,
+    object_motion,
+)
 
 cv2 = pytest.importorskip("cv2")
 
@@ -38,6 +48,55 @@ def test_dense_flow_is_the_same_for_any_number_of_threads() -> None:
     finally:
         cv2.setNumThreads(before)
     np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("method", get_args(FlowMethod))
+def test_every_method_finds_a_shift_of_part_of_a_pixel(method: FlowMethod) -> None:
+    """By 2.4 pixels right and 1.6 up, and the other way round."""
+    if method == "tvl1":
+        pytest.importorskip("cv2.optflow")
+    large = texture(480, 640)
+    first, second = (
+        cv2.resize(np.ascontiguousarray(large[y : y + 400, x : x + 560]), None, None, 0.2, 0.2, cv2.INTER_AREA)
+        for y, x in ((40, 40), (48, 28))
+    )
+    assert first.shape == (80, 112, 3)
+    for frames, expected in (((first, second), (2.4, -1.6)), ((second, first), (-2.4, 1.6))):
+        inner = dense_flow(*frames, method)[16:-16, 16:-16]
+        np.testing.assert_allclose(np.median(inner, (0, 1)), expected, atol=0.15)
+        assert (np.linalg.norm(inner - expected, axis=2) < 0.3).mean() > 0.9
+
+
+def test_flow_to_next_has_a_flow_for_every_frame() -> None:
+    still = texture()
+    moved = np.roll(still, 3, 1)
+    places = [float(np.median(flow[..., 0]).round(1)) for flow in flow_to_next([still, moved, moved, still], "dis")]
+    assert places == [3, 0, -3, -3]
+    assert [flow.any() for flow in flow_to_next([still], "dis")] == [False]
+    assert list(flow_to_next([], "dis")) == []
+
+
+def test_threads_that_overlap_leave_the_number_of_threads() -> None:
+    """The first to enter is not the last to leave, and both compute with one thread."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        first, second = texture(240, 320), np.roll(texture(240, 320), 4, 1)
+        alone = dense_flow(first, second)
+        found: list[np.ndarray] = []
+        workers = [
+            threading.Thread(target=lambda: found.extend(dense_flow(first, second) for _ in range(4))) for _ in "abc"
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert len(found) == 12
+        for one in found:
+            np.testing.assert_array_equal(one, alone)
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_tiny_frames_do_not_move() -> None:
@@ -82,6 +141,14 @@ def test_consistency_falls_where_the_way_back_differs() -> None:
     np.testing.assert_allclose(consistency(forth, back), 1)
     back[..., 0] += 2
     np.testing.assert_allclose(consistency(forth, back), np.exp(-1), rtol=1e-6)
+
+
+def test_without_contributed_modules_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cv2, "optflow", raising=False)
+    with pytest.raises(ValueError, match=r"tvl1 needs OpenCV's contributed modules, pip install 'pyws-video\[flow\]'"):
+        check_flow("tvl1")
+    with pytest.raises(ValueError, match="must be tvl1, dis or farneback, got 'raft'"):
+        check_flow("raft")  # type: ignore[arg-type]
 
 
 def test_without_opencv_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
