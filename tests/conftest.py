@@ -58,7 +58,10 @@ def _running_on(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setattr(_library, "BACKEND", GpuBackend(_library._C, "_cuda", lambda: stream))
     else:
         KERNELS.set_cpu_path(name)
+    # Fills what torch.empty hands out with NaN and the greatest integers, as a card's memory may hold anything.
+    torch.use_deterministic_algorithms(True, warn_only=True)
     yield name
+    torch.use_deterministic_algorithms(False)
     KERNELS.set_cpu_path(before)
 
 

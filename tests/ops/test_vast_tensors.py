@@ -1,4 +1,4 @@
-"""Tensors of more than 2^31 elements: the CUDA kernels find their way with 64-bit offsets.
+"""Tensors of more than 2^32 elements: the CUDA kernels find their way with 64-bit offsets.
 
 The tensors are mapped and never filled: only the last blocks of each grid are run, which touch the last item alone, and
 the rest stays pages that the system never hands out. What must come is what the CPU says of the last item by itself.
@@ -21,7 +21,7 @@ from pyws.ops import _library
 
 pytestmark = pytest.mark.skipif(bool(emulation.SANITIZE), reason="shadow memory is not made for so many addresses")
 
-BEYOND = 2**31
+BEYOND = 2**32  # unsigned numbers of 32 bits do not do either
 NO_RESERVE = 0x4000  # mmap.MAP_NORESERVE, which Python names from 3.12 on
 FROM_HERE = 1 << 24  # bytes
 
@@ -63,7 +63,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def last_items(shape: tuple[int, ...], values: Tensor) -> Tensor:
-    """So many items of a shape that they exceed 2^31 elements; the last one is ``values``."""
+    """So many items of a shape that they exceed 2^32 elements; the last one is ``values``."""
     tensor = vast(BEYOND // torch.Size(shape).numel() + 3, *shape, dtype=values.dtype)
     tensor[-1] = values
     return tensor
@@ -117,6 +117,11 @@ def test_integral_image_and_patches(emulated: None, monkeypatch: pytest.MonkeyPa
                           ops.find_patches(alone, first, side, counts - 1, 0.4).flatten().int()])  # fmt: skip
 
     check(monkeypatch, found, on_cpu)
+
+
+def test_integral_image_of_many_columns(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ops.integral_image(last_items((1, 16), MASK[:1]))[-1]
+    check(monkeypatch, found, lambda: ops.integral_image(MASK[None, :1])[0])
 
 
 def kernel_of(operation: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-14, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 # (B, C, *S): ranks 1 to 3, primes, one of everything, channels and rows around the blocks of 8 and 16, tiles of 32
 SHAPES = [
-    (2, 3, 5), (1, 8, 16), (3, 9, 33), (2, 17, 98), (1, 1, 1), (1, 2, 1100),
+    (2, 3, 27, 27), (2, 3, 5), (1, 8, 16), (3, 9, 33), (2, 17, 98), (1, 1, 1), (1, 2, 1100),
     (2, 7, 3, 5), (1, 16, 7, 7), (2, 5, 2, 3, 4), (1, 31, 2, 7, 7), (2, 8, 1, 4, 1), (1, 4, 3, 1, 11),
     (2, 130, 4, 8),  # two splits of the channels and 16-byte loads on CUDA
 ]  # fmt: skip

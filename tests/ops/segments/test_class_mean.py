@@ -132,6 +132,12 @@ def test_mean_equals_the_definition(shape: tuple[int, ...], dtype: torch.dtype) 
     torch.testing.assert_close(class_mean(values, ids, 7), reference.class_mean(values, ids, 7))
 
 
+def test_mean_of_more_classes_than_a_warp_has_lanes() -> None:
+    generator = torch.Generator().manual_seed(7)
+    values, ids = torch.rand(400, generator=generator), torch.randint(0, 100, (400,), generator=generator)
+    torch.testing.assert_close(class_mean(values, ids, 100), reference.class_mean(values, ids, 100))
+
+
 def test_mean_over_groups_is_the_paper_s_averaging() -> None:
     lengths = [50, 33, 0, 70]
     segments = random_segments(lengths, [6, 0, 0, 9], seed=1)

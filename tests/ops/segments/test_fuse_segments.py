@@ -69,6 +69,31 @@ def test_fusion_is_its_definition(backend, overlap, distribution):
     check_against_reference(1.0, 0.1, overlap, distribution)
 
 
+@pytest.mark.parametrize(("distribution", "signed"), [*((each, False) for each in DISTRIBUTIONS), ("gaussian", True)])
+def test_clusters_of_more_segments_than_a_block_has_threads(backend, distribution, signed):
+    generator = torch.Generator().manual_seed(4)
+    start, score, weight = torch.rand(3, 300, generator=generator, dtype=torch.float64)
+    alike = Segments(start, start + 50, score, weight, torch.tensor([0, 300]))
+    options = (0.3, 0.1, "iou", distribution, 3.0)
+    fused, membership = fuse_segments(alike, *options, return_membership=True, sign_weights=signed)
+    assert membership.tolist() == [0] * 300
+    expected = torch.tensor(reference.fuse_segments(alike, *options, signed)[0][0], dtype=torch.float64)
+    torch.testing.assert_close(rows(fused), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_groups_of_more_clusters_than_a_block_has_threads(backend):
+    score = torch.rand(300, generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 0.1
+    start = torch.arange(300, dtype=torch.float64)
+    apart = Segments(start, start + 0.5, score, score / 2, torch.tensor([0, 300]))
+    order = score.argsort(descending=True)
+    fused, membership = fuse_segments(apart, return_membership=True)
+    assert torch.equal(rows(fused), rows(apart)[order])
+    assert torch.equal(membership[order], torch.arange(300))
+    kept, index = suppress_segments(apart, return_indices=True)
+    assert torch.equal(index, order)
+    assert torch.equal(kept.score, score[order])
+
+
 @pytest.mark.parametrize("overlap", ["iou", "own"])
 @pytest.mark.parametrize("sigma", [None, 0.5])
 def test_suppression_is_its_definition(backend, overlap, sigma):

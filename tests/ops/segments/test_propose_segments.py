@@ -81,6 +81,15 @@ def test_released_thresholds():
     assert RELEASED_THRESHOLDS[-1] == 0.039
 
 
+def test_groups_that_are_not_wanted_at_more_thresholds_than_a_block_has_threads(backend):
+    tcam = torch.rand(40, 2, generator=torch.Generator().manual_seed(6))
+    levels = torch.linspace(0.01, 0.99, 200).tolist()
+    some = propose_segments(tcam, torch.tensor([0, 40]), levels, wanted=torch.tensor([[False, True]]))
+    every = propose_segments(tcam, torch.tensor([0, 40]), levels)
+    assert some.offsets.tolist() == [0, 0, len(every.group(1))]
+    assert torch.equal(some.score, every.group(1).score)
+
+
 def test_wanted(backend):
     tcam, offsets = smooth_tcam([20, 30], 3)
     wanted = torch.tensor([[True, False, True], [False, False, True]])
