@@ -18,7 +18,7 @@ from pyws.data.features.files import SUFFIXES, stored_file, write_features
 from pyws.data.features.listing import checked_name
 from pyws.data.problem import Problem
 from pyws.errors import DataError
-from pyws.files import atomic_write, read_json, write_json
+from pyws.files import atomic_write, only_writer, read_json, write_json
 
 _ORIGIN = "origin.json"  # in a folder that is not whole yet: where its contents come from
 
@@ -73,17 +73,18 @@ def write_data_set(
         raise ValueError(f"write_data_set: layout must be one of {', '.join(_FINISH)}, got {layout!r} with {suffix}")
     target = Path(folder)
     partial = _begin(target, {**origin, "layout": layout, "suffix": suffix})
-    database: dict[str, Any] = {}
-    resumed = 0
-    for video in videos:
-        path = partial / "features" / (checked_name(folder, video.name) + suffix)
-        if _is_whole(path, video.shape):
-            resumed += 1
-        else:
-            write_features(path, video.read())
-        database[video.name] = video.record
-    truth = read_truth({"database": database, "ambiguous": ambiguous or {}})
-    _FINISH[layout](partial, truth, about)
+    with only_writer(partial):
+        database: dict[str, Any] = {}
+        resumed = 0
+        for video in videos:
+            path = partial / "features" / (checked_name(folder, video.name) + suffix)
+            if _is_whole(path, video.shape):
+                resumed += 1
+            else:
+                write_features(path, video.read())
+            database[video.name] = video.record
+        truth = read_truth({"database": database, "ambiguous": ambiguous or {}})
+        _FINISH[layout](partial, truth, about)
     os.replace(partial, target)
     (target / _ORIGIN).unlink()
     return {**truth.counts(), "resumed": resumed}
@@ -142,6 +143,8 @@ def _begin(target: Path, origin: dict[str, Any]) -> Path:
         if not (partial / _ORIGIN).exists():
             raise DataError(partial, f"is not left from writing {target.name}; remove it or choose another name")
         if read_json(partial / _ORIGIN) != origin:
+            with only_writer(partial):  # nobody is writing it
+                pass
             shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
     write_json(partial / _ORIGIN, origin)

@@ -159,11 +159,27 @@ def test_interrupted_writing_goes_on_where_it_stopped(tmp_path):
         write_data_set(out, videos_read(reads, stop_after=2), {}, {"from": "x"})
     assert not out.exists()
     write_features(tmp_path / "set.partial" / "features" / "v1.npy", np.ones((2, 4)))  # not what it was to be
+    (tmp_path / "set.partial" / "features" / ".v2.npy.x743js6_.tmp").write_text("of a write that was killed")
     counts = write_data_set(out, videos_read(reads), {}, {"from": "x"})
     assert reads == [0, 1, 1, 2]
     assert counts["resumed"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert open_features(out).features(1)[0, 0] == 1
+    assert sorted(path.name for path in (out / "features").iterdir()) == ["v0.npy", "v1.npy", "v2.npy"]
+
+
+@pytest.mark.parametrize("origin", ["x", "y"])
+def test_writers_of_one_set_exclude_each_other(tmp_path, origin):
+    out, other = tmp_path / "set", []
+
+    def read():
+        with pytest.raises(DataError, match="set.partial: is being written by another"):
+            write_data_set(out, videos_read(other), {}, {"from": origin})
+        return np.zeros((5, 4), np.float32)
+
+    write_data_set(out, [FeatureVideo("v", RECORD, (5, 4), read)], {}, {"from": "x"})
+    assert other == []
+    assert [path.name for path in (out / "features").iterdir()] == ["v.npy"]
 
 
 def test_interrupted_writing_of_something_else_starts_anew(tmp_path):
