@@ -66,6 +66,37 @@ def named_as(**files: Any) -> Iterator[None]:
         raise DataError(files[name], error.rule) from error
 
 
+@contextmanager
+def reading(path: str | PathLike[str], rule: str | None = None) -> Iterator[None]:
+    """What goes wrong with a file inside the block is a :class:`DataError` that names it.
+
+    Parameters
+    ----------
+    path : the file or folder that is read
+    rule : what is said where something else is raised than the system's errors: readers of hostile bytes raise whatever
+        they meet; None lets that pass
+
+    Examples
+    --------
+    >>> with reading("set.pkl", "is not a safe pickle"):
+    ...     [].pop()
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: set.pkl: is not a safe pickle: pop from empty list
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        if rule is None:
+            raise
+        said = str(error).strip().split("\n")[0] or type(error).__name__
+        raise DataError(path, f"{rule}: {said}") from error
+
+
 class WriteError(PywsError, OSError):
     """A file that cannot be written: no space, no permission. What was there before is as it was.
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, ClassVar, cast
 import numpy as np
 
 from pyws.data.annotations.safe_pickle import _Array, _ArrayUnpickler, _DType, _from_bytes, _read_header
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.files import open_regular
 
 _SKIPPED = 4096  # bytes from which a string is left where it is
@@ -58,12 +58,9 @@ class PickledArray:
     def read(self) -> np.ndarray:
         raw = self.data
         if isinstance(raw, _Span):
-            try:
-                with open_regular(self.path) as file:
-                    file.seek(raw.offset)
-                    read = file.read(raw.size)
-            except OSError as error:
-                raise DataError(self.path, f"cannot be read: {error.strerror or error}") from error
+            with reading(self.path), open_regular(self.path) as file:
+                file.seek(raw.offset)
+                read = file.read(raw.size)
             raw = read.decode("utf-8").encode("latin1") if raw.utf8 else read
         return _from_bytes(self.sizes, self.dtype, raw, "F" if self.fortran else "C")
 
@@ -85,20 +82,13 @@ def index_npy(path: str | os.PathLike[str]) -> list[PickledArray]:
     >>> [array.shape() for array in index_npy(path)]
     [(3, 4), (5, 4)]
     """
-    try:
-        with open_regular(path) as file:
-            shape, dtype = _read_header(file)
-            if not dtype.hasobject or len(shape) != 1:
-                raise DataError(path, f"must hold one list of arrays, got {dtype} of shape {shape}")
-            whole = _IndexingUnpickler(file).load()
-            entries = _entries(whole, shape)
-            return [_pickled(Path(path), number, entry) for number, entry in enumerate(entries)]
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
-    except DataError:
-        raise
-    except Exception as error:  # hostile bytes: whatever the interpreter raises, the file is not good
-        raise DataError(path, f"is not a safe .npy file: {error or type(error).__name__}") from error
+    with reading(path, "is not a safe .npy file"), open_regular(path) as file:
+        shape, dtype = _read_header(file)
+        if not dtype.hasobject or len(shape) != 1:
+            raise DataError(path, f"must hold one list of arrays, got {dtype} of shape {shape}")
+        whole = _IndexingUnpickler(file).load()
+        entries = _entries(whole, shape)
+        return [_pickled(Path(path), number, entry) for number, entry in enumerate(entries)]
 
 
 class _IndexingUnpickler(_ArrayUnpickler):

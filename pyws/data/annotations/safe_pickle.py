@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.files import check_bytes, open_regular
 
 MIB = 2**20
@@ -62,7 +62,7 @@ def load_npy(path: str | os.PathLike[str], limit_mib: int = 4096) -> np.ndarray:
     >>> load_npy(path).tolist()
     [['Diving'], []]
     """
-    try:
+    with reading(path, "is not a safe .npy file"):
         size = Path(path).stat().st_size
         if size > limit_mib * MIB:
             raise DataError(path, f"must be at most {limit_mib} MiB, got {size / MIB:.0f}")
@@ -74,12 +74,6 @@ def load_npy(path: str | os.PathLike[str], limit_mib: int = 4096) -> np.ndarray:
                 file.seek(0)
                 return cast(np.ndarray, np.load(file, allow_pickle=False))
             array = load_pickled_array(file.read())
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
-    except DataError:
-        raise
-    except Exception as error:  # the readers below meet hostile bytes: whatever they raise, the file is not good
-        raise DataError(path, f"is not a safe .npy file: {error or type(error).__name__}") from error
     if not isinstance(array, np.ndarray) or array.shape != shape:
         raise DataError(path, f"must hold an array of shape {shape} as its header says")
     return array
@@ -120,18 +114,11 @@ def load_pickle(path: str | os.PathLike[str]) -> Any:
     >>> load_pickle(path)["v1"].shape
     (2, 3)
     """
-    try:
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            check_bytes(path, size)
-            reader = _TableUnpickler(file, size)
-            return _resolve(reader.load(), {}, 0, reader.memory)
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
-    except DataError:
-        raise
-    except Exception as error:  # hostile bytes: whatever the interpreter raises, the file is not good
-        raise DataError(path, f"is not a safe pickle of arrays: {error or type(error).__name__}") from error
+    with reading(path, "is not a safe pickle of arrays"), open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        check_bytes(path, size)
+        reader = _TableUnpickler(file, size)
+        return _resolve(reader.load(), {}, 0, reader.memory)
 
 
 class _Memory:

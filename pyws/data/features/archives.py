@@ -27,7 +27,7 @@ import numpy as np
 from pyws.data.annotations.safe_pickle import load_pickle
 from pyws.data.features.streams import JoinedStreams, Stored
 from pyws.data.hdf5 import check_dataset, check_links, open_hdf5
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.files import check_bytes, check_regular, open_regular, open_text
 
 _ONE = ("features", "feature", "feats", "feat")  # names of the array of one video
@@ -54,7 +54,7 @@ class ArchivedArray:
         return self._archive().shapes[self.name]
 
     def read(self) -> np.ndarray:
-        with _errors(self.path):
+        with reading(self.path, _broken(self.path)):
             return self._archive().read(self.name)
 
     def _archive(self) -> _Archive:
@@ -128,7 +128,7 @@ def open_archive(path: Path) -> _Archive:
     ------
     DataError : missing, not what its ending says, not safe, or larger than it may be
     """
-    with _errors(path):
+    with reading(path, _broken(path)):
         state = os.stat(path)
         return _opened(path, (state.st_ino, state.st_size, state.st_mtime_ns))
 
@@ -138,21 +138,8 @@ def _opened(path: Path, state: tuple[int, ...]) -> _Archive:
     return _READERS[path.suffix.lower()](path)
 
 
-class _errors:
-    """Turns whatever a reader of hostile bytes raises into a DataError that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError):
-            raise DataError(self.path, f"cannot be read: {error.strerror or error}") from error
-        if isinstance(error, Exception) and not isinstance(error, DataError):
-            text = str(error).strip().split("\n")[0] or type(error).__name__
-            raise DataError(self.path, f"is damaged or no {self.path.suffix} file: {text}") from error
+def _broken(path: Path) -> str:
+    return f"is damaged or no {path.suffix} file"
 
 
 class _Npz:

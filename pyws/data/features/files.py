@@ -19,7 +19,7 @@ from pyws.data.csv_table import columns_of
 from pyws.data.features.archives import ARCHIVE_SUFFIXES, archived_videos
 from pyws.data.features.streams import JoinedStreams, Stored
 from pyws.data.features.time_base import TimeBase, read_time_base
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.files import atomic_write, check_bytes, check_regular, open_regular
 
 SUFFIXES = (".npy", ".safetensors")  # that pyws writes
@@ -169,19 +169,12 @@ class NpyFile:
 
     def header(self) -> tuple[tuple[int, ...], np.dtype, int]:
         """Shape, dtype, and where the array starts."""
-        try:
-            with open_regular(self.path) as file:
-                version = np.lib.format.read_magic(file)
-                size = file.read(2 if version == (1, 0) else 4)
-                text = file.read(min(int.from_bytes(size, "little"), _MAX_HEADER))
-                shape, dtype = _parsed(version, size + text)
-                start = file.tell()
-        except OSError as error:
-            raise DataError(self.path, f"cannot be read: {error.strerror or error}") from error
-        except DataError:
-            raise
-        except Exception as error:  # NumPy's parser of headers lets many through that damaged bytes raise
-            raise DataError(self.path, f"is not a .npy file: {error}") from error
+        with reading(self.path, "is not a .npy file"), open_regular(self.path) as file:
+            version = np.lib.format.read_magic(file)
+            size = file.read(2 if version == (1, 0) else 4)
+            text = file.read(min(int.from_bytes(size, "little"), _MAX_HEADER))
+            shape, dtype = _parsed(version, size + text)
+            start = file.tell()
         return shape, dtype, start
 
     def read(self) -> np.ndarray:
@@ -235,13 +228,12 @@ class SafetensorsFile:
         from safetensors import SafetensorError, safe_open
 
         try:
-            check_regular(self.path)
-            with safe_open(self.path, framework="numpy") as file:
-                names = list(file.keys())
-                if len(names) != 1 and _TENSOR not in names:
-                    raise DataError(self.path, f"must hold one tensor, or one named {_TENSOR!r}, got {names}")
-                return use(file, _TENSOR if _TENSOR in names else names[0])
-        except OSError as error:
-            raise DataError(self.path, f"cannot be read: {error.strerror or error}") from error
+            with reading(self.path):
+                check_regular(self.path)
+                with safe_open(self.path, framework="numpy") as file:
+                    names = list(file.keys())
+                    if len(names) != 1 and _TENSOR not in names:
+                        raise DataError(self.path, f"must hold one tensor, or one named {_TENSOR!r}, got {names}")
+                    return use(file, _TENSOR if _TENSOR in names else names[0])
         except (SafetensorError, TypeError) as error:
             raise DataError(self.path, f"is truncated or not safetensors: {error}") from error

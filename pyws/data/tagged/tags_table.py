@@ -16,7 +16,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 from pyws.data.video.sources import VIDEO_SUFFIXES
-from pyws.errors import DataError, printable
+from pyws.errors import DataError, printable, reading
 from pyws.files import check_bytes
 
 VIDEO_COLUMNS = ("video", "videos", "video name", "video_name", "name", "file", "filename", "file name", "path", "clip")
@@ -234,15 +234,13 @@ def _columns(path: str | os.PathLike[str], header: Sequence[str]) -> tuple[int, 
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
-    try:
+    with reading(path):
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise DataError(path, "must be a file with a table of tags, found a folder, pipe or device")
         if status.st_size > MAX_BYTES:
             raise DataError(path, f"must be at most {MAX_BYTES >> 20} MiB, got {status.st_size >> 20}")
         raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
     if path.suffix.lower() in (".xlsx", ".xlsm"):
         return _sheet(path, raw)
     encoding = next((name for bom, name in _BOMS if raw.startswith(bom)), "utf-8")
@@ -268,13 +266,9 @@ def _sheet(path: Path, raw: bytes) -> Iterator[list[str]]:
         from openpyxl import load_workbook
     except ImportError as error:
         raise DataError(path, "needs openpyxl (pip install openpyxl), or save the table as CSV UTF-8") from error
-    try:
+    with reading(path, "cannot be read as a workbook"):  # openpyxl raises what zipfile and the XML parser raise
         with ZipFile(io.BytesIO(raw)) as packed:
             check_bytes(path, sum(member.file_size for member in packed.infolist()))
         sheet = load_workbook(io.BytesIO(raw), read_only=True, data_only=True).worksheets[0]
         rows = [["" if cell is None else str(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
-    except DataError:
-        raise
-    except Exception as error:  # openpyxl raises what zipfile and the XML parser raise, and KeyError and others
-        raise DataError(path, f"cannot be read as a workbook: {error}") from error
     return iter(rows)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pyws.data.video.decoders import Pixels, check_size, open_decoder
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.files import atomic_write, open_regular
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -40,10 +40,8 @@ class FrameFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.name = self.path.resolve().name
-        try:
+        with reading(path):
             entries = in_order(self.path.iterdir())
-        except OSError as error:
-            raise DataError(path, f"cannot be read: {error.strerror or error}") from error
         self._files = [file for file in entries if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
         self.stems = [file.stem for file in self._files]
         if not self._files:

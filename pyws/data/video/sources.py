@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyws.data.video.frames import IMAGE_SUFFIXES, in_order
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 
 VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts",
@@ -95,10 +95,8 @@ def check_same_source(entry: Mapping[str, Any], source: str | os.PathLike[str], 
 
 
 def _within(folder: Path) -> Iterator[Path]:
-    try:
+    with reading(folder):
         entries = [entry for entry in in_order(folder.iterdir()) if entry.name[0] != "."]
-    except OSError as error:
-        raise DataError(folder, f"cannot be read: {error.strerror or error}") from error
     if any(entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file() for entry in entries):
         yield folder
     for entry in entries:

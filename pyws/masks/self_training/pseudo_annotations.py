@@ -16,7 +16,7 @@ from pyws.data.tagged.corrected_masks import corrected_frames, mask_file
 from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, in_order, open_frames, read_image, read_mask
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.files import atomic_write, file_sha256
 from pyws.masks.initial_masks.pipeline import FORMAT
 from pyws.masks.initial_masks.superpixels import Superpixels
@@ -160,10 +160,8 @@ def digest(files: Iterable[Path]) -> str:
     """SHA-256 over the contents of files, one after the other."""
     total = hashlib.sha256()
     for file in files:
-        try:
+        with reading(file):
             total.update(bytes.fromhex(file_sha256(file)))
-        except OSError as error:
-            raise DataError(file, f"cannot be read: {error.strerror or error}") from error
     return total.hexdigest()
 
 

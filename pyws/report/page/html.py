@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.files import atomic_write
 from pyws.report.page.charts import Chart, draw_chart
 from pyws.report.page.videos import Measure, Video, page_data
@@ -208,10 +208,8 @@ def _picture(picture: Picture) -> str:
     kind = KINDS.get(path.suffix.lower())
     if kind is None:
         raise DataError(path, f"must be a picture that a browser shows ({', '.join(KINDS)})")
-    try:
+    with reading(path):
         data = base64.b64encode(path.read_bytes()).decode("ascii")
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
     wide = ' class="wide"' if picture.wide else ""
     words = escape(picture.caption or path.stem)
     image = f'<img alt="{words}" src="data:{kind};base64,{data}">'

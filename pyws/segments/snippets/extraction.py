@@ -17,7 +17,7 @@ from pyws.data.features.listing import checked_name
 from pyws.data.video.optical_flow import FlowMethod
 from pyws.data.video.sampled import SampledVideo
 from pyws.data.video.sources import name_of
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.files import file_sha256, only_writer, read_json, run_entries, write_json
 from pyws.progress import track
 from pyws.segments.snippets.network import SnippetNetwork
@@ -227,9 +227,8 @@ def _ahead(
         name, path = left.popleft()
         readers: Any
         try:
-            readers = [reader(stream, name, path) for stream in streams]
-        except OSError as error:
-            readers = DataError(path, f"cannot be read: {error.strerror or error}")
+            with reading(path):
+                readers = [reader(stream, name, path) for stream in streams]
         except DataError as error:
             readers = error
         started.append((name, path, readers))
