@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 from pyws.errors import DataError
 from pyws.files import open_text
+
+ROW_NUMBERS = ("", "index", "frame", "snippet")  # names of columns that number the rows of a table of numbers
 
 
 def read_table(
@@ -48,3 +51,14 @@ def columns_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
             return tuple(cell.strip() for cell in next(csv.reader(file), []))
     except (OSError, DataError, UnicodeDecodeError, csv.Error):
         return ()
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell, in small letters, is a number as tables write them.
+
+    Examples
+    --------
+    >>> [is_number(cell) for cell in ("-1.5e3", "nan", "jump", "")]
+    [True, True, False, False]
+    """
+    return bool(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", cell))

@@ -19,7 +19,7 @@ from pyws.report.runs.masks_training import masks_training_page
 from pyws.report.runs.parts import INPUTS, Page, Place
 from pyws.report.runs.segments import detections_page, labels_page
 from pyws.report.runs.segments_training import segments_training_page
-from pyws.run_manifest import read_manifest
+from pyws.run_manifest import MANIFESTS, read_manifest
 
 Maker = Callable[[Place, Mapping[str, Any]], Page]
 FEATURES = "pyws features 1"
@@ -32,7 +32,6 @@ _BY_FORMAT: dict[str, Maker] = {
     "pyws label": label_page,
 }
 _FILES = "pyws segments predict, fuse, labels or pyws masks classify"
-_MANIFESTS = ("manifest.json", "run.json")
 
 
 def write_report(
@@ -96,7 +95,7 @@ def _page(place: Place) -> Page:
 
 def _manifest(root: Path) -> dict[str, Any]:
     """The manifest of a run, with what a run that goes on has added to it; empty where there is none."""
-    path = next((root / name for name in _MANIFESTS if (root / name).is_file()), None)
+    path = next((root / name for name in MANIFESTS if (root / name).is_file()), None)
     if path is None:  # features that were begun have no manifest before the first run of them ends
         begun = run_entries(root) if (root / "features").is_dir() else {}
         return {"format": FEATURES, "videos": begun} if begun else {}

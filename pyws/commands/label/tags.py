@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pyws.data.tagged.dataset import FEW_VIDEOS
 from pyws.masks.initial_masks.tag_to_class import resolve_tag
-
-FEW_VIDEOS = 10
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import tyro
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.masks.initial_masks.train_classifier import ClassifierConfig
-from pyws.report.runs.classifier import CLASSIFIER, FEW_VIDEOS
 
 
 def classify(
@@ -62,12 +61,14 @@ def classify(
     """
     from dataclasses import asdict, replace
 
+    from pyws.data.tagged.dataset import FEW_VIDEOS, classes_of_few_videos
     from pyws.data.tagged.layouts import open_mask_set
     from pyws.distributed import own_device, processes
     from pyws.files import write_json
     from pyws.masks.initial_masks.train_classifier import train_classifier
     from pyws.models.pretrained.weights import weights_file
     from pyws.report.run import write_report
+    from pyws.report.runs.classifier import CLASSIFIER
 
     if out.suffix != ".safetensors":
         raise ValueError(f"--out: must end in .safetensors, got {out}")
@@ -96,8 +97,7 @@ def classify(
             write_report(out)
     right = "" if report["accuracy"] is None else f", right on {report['accuracy']:.1%} of {report['test_videos']}"
     common.say(f"{out}: {report['network']} of {len(report['labels'])} {what}s, {report['train_videos']} videos{right}")
-    few = {name: count for name, count in report["videos_by_class"].items() if count < FEW_VIDEOS}
-    if few:
+    if few := classes_of_few_videos(report["videos_by_class"]):
         named = ", ".join(f"{name} {count}" for name, count in few.items())
         common.say(f"warning: few videos to learn from, {FEW_VIDEOS} and more of each are wanted: {named}")
     for name, error in report["failed"].items():

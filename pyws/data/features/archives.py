@@ -14,7 +14,6 @@ import csv
 import io
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +24,7 @@ from zipfile import ZipFile, is_zipfile
 import numpy as np
 
 from pyws.data.annotations.safe_pickle import load_pickle
+from pyws.data.csv_table import ROW_NUMBERS, is_number
 from pyws.data.features.streams import JoinedStreams, Stored
 from pyws.data.hdf5 import check_dataset, check_links, open_hdf5
 from pyws.errors import DataError, reading
@@ -32,7 +32,6 @@ from pyws.files import check_bytes, check_regular, open_regular, open_text
 
 _ONE = ("features", "feature", "feats", "feat")  # names of the array of one video
 _STREAMS = ("rgb", "flow")
-_UNUSED_COLUMNS = ("", "index", "frame", "snippet")  # of a table: the number of the row
 
 
 class _Archive(Protocol):
@@ -251,16 +250,12 @@ def _of_table(path: Path) -> _Archive:
     delimiter = next((mark for mark in ",;\t" if mark in line), ",")
     first = next(csv.reader([line], delimiter=delimiter), [])
     names = [cell.strip().lower() for cell in first]
-    header = names == [str(k) for k in range(len(names))] or not all(map(_is_number, names))
-    used = [k for k, name in enumerate(names) if not (header and name in _UNUSED_COLUMNS)]
+    header = names == [str(k) for k in range(len(names))] or not all(map(is_number, names))
+    used = [k for k, name in enumerate(names) if not (header and name in ROW_NUMBERS)]
     array = np.loadtxt(
         io.StringIO(text), delimiter=delimiter, skiprows=int(header), usecols=used, ndmin=2, comments=None
     )
     return _Loaded(path, array)
-
-
-def _is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", cell))
 
 
 _READERS: dict[str, Callable[[Path], _Archive]] = {

@@ -15,6 +15,18 @@ from pyws.errors import DataError
 
 Tags = Literal["all", "main"]
 Masks = NDArray[np.uint8]
+FEW_VIDEOS = 10  # of a class: fewer teach a classifier their places rather than what they show
+
+
+def classes_of_few_videos(counts: Mapping[str, int]) -> dict[str, int]:
+    """The classes that are learned from fewer than ``FEW_VIDEOS`` videos, and from how many.
+
+    Examples
+    --------
+    >>> classes_of_few_videos({"running": 40, "jumping": 3})
+    {'jumping': 3}
+    """
+    return {name: count for name, count in counts.items() if count < FEW_VIDEOS}
 
 
 @dataclass(frozen=True)

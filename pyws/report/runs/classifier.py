@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pyws.data.tagged.dataset import FEW_VIDEOS, classes_of_few_videos
 from pyws.report.page.charts import Chart
 from pyws.report.page.html import Finding, Section, Table
 from pyws.report.runs.parts import Page, Place, settings
 
 CLASSIFIER = "pyws masks classify"
-FEW_VIDEOS = 10  # of a class: fewer teach a classifier their places rather than what they show
 
 
 def classifier_page(place: Place, about: Mapping[str, Any]) -> Page:
@@ -23,8 +23,9 @@ def classifier_page(place: Place, about: Mapping[str, Any]) -> Page:
         "Classes", tables=[Table((about["what"], "videos to learn from"), [list(row) for row in counts.items()])]
     )
     findings = [Finding(f"video left out: {name}, {rule}") for name, rule in about["failed"].items()]
-    if few := [f"{name} ({count})" for name, count in counts.items() if count < FEW_VIDEOS]:
-        findings.append(Finding(f"fewer than {FEW_VIDEOS} videos to learn from: {', '.join(few)}"))
+    if few := classes_of_few_videos(counts):
+        named = ", ".join(f"{name} ({count})" for name, count in few.items())
+        findings.append(Finding(f"fewer than {FEW_VIDEOS} videos to learn from: {named}"))
     if right is not None and right <= 1 / len(counts):
         findings.append(Finding(f"it is right on {right:.1%} of the videos to test, no more often than by chance"))
     lead = f"{about['network']} of {len(counts)} {about['what']}s, trained on tags alone."

@@ -15,7 +15,7 @@ import torch
 
 from pyws.checkpoint import read_tensors, write_checkpoint
 from pyws.data.annotations.activitynet import Instances, Truth
-from pyws.data.csv_table import columns_of
+from pyws.data.csv_table import ROW_NUMBERS, columns_of, is_number
 from pyws.data.features.dataset import FeatureSet
 from pyws.data.features.files import stored_in, stored_videos
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
@@ -37,7 +37,6 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "softmax": lambda values: values.softmax(1),
 }
 _SECONDS = "/seconds"  # ends the name of the tensor that says when the snippets of a video are
-_COUNTS = {"", "index", "frame", "snippet"}  # columns of a table that number its rows
 _TOP = 8  # a class is scored by the mean of its highest eighth
 
 
@@ -333,13 +332,5 @@ def _of_labels(path: Path, stored: Mapping[str, Stored]) -> tuple[tuple[str, ...
 def _of_tables(path: Path) -> tuple[str, ...]:
     """Classes that the header of the first table names."""
     tables = sorted(path.glob("*.csv")) if path.is_dir() else [path] if path.suffix == ".csv" else []
-    names = [name for name in (columns_of(tables[0]) if tables else ()) if name.lower() not in _COUNTS]
-    return () if any(_is_number(name) for name in names) else tuple(names)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    names = [name for name in (columns_of(tables[0]) if tables else ()) if name.lower() not in ROW_NUMBERS]
+    return () if any(is_number(name.lower()) for name in names) else tuple(names)
