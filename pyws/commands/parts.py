@@ -50,6 +50,10 @@ def in_parts(
     """
     if shard.whole:
         return write(work(list(units)))
+    if shard.index > 1 and not shard.share(list(units), units.__getitem__):
+        # It may start when the others have ended, and OUT.parts that it made anew would stay.
+        common.say(f"shard {shard} has nothing to do: there are {len(units)} parts")
+        return {"out": str(out), "shard": str(shard), "missing": 0}
     folder = out.with_name(f"{out.name}.parts")
     with open_run(folder, *PARTS, parameters, (), {"videos": {}}, shard=shard, videos=units) as run:
         left = [name for name in run.mine if name not in run.document["videos"]]

@@ -67,6 +67,15 @@ def test_shards_write_the_bytes_of_one_process(stage, count, folder, tmp_path, c
     assert {one.name for one in path.parent.iterdir()} == {one.name for one in whole.parent.iterdir()}
 
 
+def test_shards_without_a_part_that_start_late_leave_nothing(folder, tmp_path):
+    assert run(folder, "fuse", tmp_path / "whole")[0] == 0
+    for index in range(1, 10):  # of seven videos
+        status, path = run(folder, "fuse", tmp_path / "parts", "--shard", f"{index}/9")
+        assert status == 0
+    assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
+    assert not path.with_name(f"{path.name}.parts").exists()
+
+
 def test_a_shard_is_done_once_and_of_one_run(folder, tmp_path, capsys):
     """What a shard found stays, for any number of shards, but not for other parameters."""
     assert run(folder, "fuse", tmp_path, "--shard", "1/2")[0] == 0
