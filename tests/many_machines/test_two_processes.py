@@ -134,7 +134,7 @@ def both(tmp_path_factory):
 
 
 def files_of(folder):
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "report.html")
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

@@ -107,8 +107,8 @@ def tiny(**loop: Any) -> SelfTrainingConfig:
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Every file of a run but its page, which names the folder."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "report.html")
+    """Every file of a run, by its path within the folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

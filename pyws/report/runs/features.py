@@ -23,7 +23,7 @@ def features_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     made = {name: value for name, value in manifest.items() if name != "videos"}
     failed = sum("error" in entry for entry in entries.values())
     lead = f"{len(entries) - failed} videos have features" + (f", {failed} could not be read." if failed else ".")
-    sections = [settings({"parameters": made}, {"folder": place.run.resolve(), "made by": "pyws features"})]
+    sections = [settings({"parameters": made}, {"made by": "pyws features"})]
     return Page("Features of videos", lead, sections, VideoList(videos, MEASURES), problems_of(videos))
 
 

@@ -33,7 +33,7 @@ def label_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     sections = [Section("Tags", tables=[_tags(plan)]), _times(plan, state)]
     if movies:
         sections.append(Section("Maps of actions", ["What the network of clips looks at."], movies=movies))
-    sections.append(settings(manifest, {"folder": place.run.resolve(), "made by": "pyws label"}))
+    sections.append(settings(manifest, {"made by": "pyws label"}))
     lead = "; ".join(state.get("notes", ())) or f"{plan['videos']} videos, {plan['hours'] * 60:.1f} minutes."
     page = segments_page(place, "Labels", lead, seen, classes, sections, links=_links(place))
     both = [replace(video, name=f"{video.name}, masks") if video.name in seen else video for video in masks]

@@ -64,7 +64,7 @@ def detections_page(place: Place) -> Page:
     if "proposals" in inputs:
         add_spans(seen, "proposals", read_detections(inputs["proposals"]))
     lead = f"{len(found)} segments in {len(found.videos)} videos."
-    made = settings({"parameters": _but_times(about)}, {"file": place.run.resolve()})
+    made = settings({"parameters": _but_times(about)})
     return segments_page(place, "Segments of videos", lead, seen, classes, [made])
 
 
@@ -79,7 +79,7 @@ def labels_page(place: Place) -> Page:
         add_truth(seen, read_truth(inputs["truth"]))
     counts = ", ".join(f"{count} {name}" for name, count in about["statuses"].items())
     lead = f"Labels of {len(seen)} videos, a linear program for each video and class: {counts}."
-    facts = {"file": place.run.resolve(), "classes": ", ".join(about["classes"])}
+    facts = {"classes": ", ".join(about["classes"])}
     return segments_page(
         place, "Snippet labels", lead, seen, [], [settings({"parameters": _but_times(about["settings"])}, facts)]
     )
