@@ -117,7 +117,7 @@ def judged(data: Annotations, davis: Path, method: str, video: str) -> tuple[flo
     for frame, mask, truth in results(data, davis, method, video):
         annotation = (data.mask(data.folder / "pa/v0", frame) > 0).astype(np.uint8)
         tensors = (torch.from_numpy(one)[None] for one in (mask, annotation))
-        criterion.add(*tensors, data.labels(frame)[None])
+        criterion.add(*tensors, data.superpixels_of(frame)[None])
         ious.append(float(mask_iou(mask, truth)))
     return float(np.mean(ious)), criterion.scores()
 

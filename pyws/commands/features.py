@@ -15,7 +15,7 @@ def features(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     network: str = "r3d_18",
     weights: str = "default",
-    labels: Path | None = None,
+    class_names: Path | None = None,
     fps: float | None = None,
     window: int | None = None,
     stride: int | None = None,
@@ -45,10 +45,10 @@ def features(
         manifest.json.
     network
         Of clips: r3d_18, mc3_18, r2plus1d_18, s3d, mvit_v1_b, mvit_v2_s, swin3d_t, swin3d_s, swin3d_b, i3d; or any
-        image classifier of pyws masks init, clip:NAME among them, whose --labels are any words.
+        image classifier of pyws masks init, clip:NAME among them, whose --class-names are any words.
     weights
         default: the published ones, fetched once; their name, such as KINETICS400_V1; or a file.
-    labels
+    class_names
         Names of the classes of a file of weights, one a line, where they are neither Kinetics' nor ImageNet's.
     fps
         Frames a second that are looked at, whatever a video has; left out, those that the network was trained on.
@@ -110,7 +110,7 @@ def features(
         check_flow(flow)
     found = find_videos(videos)
     torch.manual_seed(common.seed)  # of random weights, which all shards must share
-    classifier = load_classifier(network, weights, labels)
+    classifier = load_classifier(network, weights, class_names)
     if "random" in (weights, str(flow_weights)):
         common.say("random weights: the features say nothing about the videos")
     usual = default_sampling(classifier)
@@ -120,7 +120,7 @@ def features(
     given = SnippetNetwork(classifier, common.torch_device, precision)
     beside = None
     if flow is not None and flow_weights is not None:
-        of_flow = load_classifier(network, flow_weights, labels, channels=2)
+        of_flow = load_classifier(network, flow_weights, class_names, channels=2)
         beside = FlowNetwork(SnippetNetwork(of_flow, common.torch_device, precision), flow)
     quiet = common.quiet or common.json
     common.say(

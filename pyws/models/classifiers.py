@@ -209,7 +209,9 @@ def load_classifier(
     else:
         names = tuple(about["labels"]) if "labels" in about else known
         if len(names) != classes:
-            raise ValueError(f"labels: a classifier of {classes} classes needs a file of their names (--labels FILE)")
+            raise ValueError(
+                f"labels: a classifier of {classes} classes needs a file of their names (--class-names FILE)"
+            )
     frames, short_side = (int(about.get(key, getattr(classifier, key))) for key in ("frames", "short_side"))
     classifier.model.eval()
     crop = 0 if "short_side" in about else classifier.crop  # ours are trained on whole frames

@@ -46,8 +46,8 @@ def words(world: Path, out: Path, *more: object) -> list[str]:
     given = [
         "label", world / "videos", "--tags", world / "tags.csv", "-o", out, "--network", "small3d", "--weights",
         world / "clips.pth", "--classifier", "small2d", "--classifier-weights", world / "images.pth",
-        "--classifier-labels", world / "labels.txt", "--network-labels", world / "actions.txt", "--mask-frames", 3,
-        "--epochs", 2, "--json", *more,
+        "--classifier-class-names", world / "labels.txt", "--network-class-names", world / "actions.txt",
+        "--mask-frames", 3, "--epochs", 2, "--json", *more,
     ]  # fmt: skip
     return [str(word) for word in given]
 
@@ -97,7 +97,7 @@ def test_masks_are_those_of_their_own_command(world: Path, done: Path, tmp_path:
     recipe = json.loads((done / "manifest.json").read_text())["state"]["recipe"]
     alone = [
         "masks", "init", world / "videos/one.mkv", "-o", tmp_path, "--classifier", "small2d", "--weights",
-        world / "images.pth", "--labels", world / "labels.txt", "--tag", "red fox", "--max-frames", 3, "--quiet",
+        world / "images.pth", "--class-names", world / "labels.txt", "--tag", "red fox", "--max-frames", 3, "--quiet",
         "--scales", 0.6, 1, 1.67, "--mirror", "--power", 1.5, "--region-area", recipe["region_area"],
         *(["--motion"] if recipe["motion"] else []),
     ]  # fmt: skip

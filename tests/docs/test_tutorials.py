@@ -73,9 +73,9 @@ def a2d() -> None:
             picture.convert("L").point(lambda level: 255 * (level > 127)).save(shot / "labels" / f"{k:05}.jpg")
 
 
-CLIPS = "--network small3d --weights clips.pth --network-labels actions.txt"
-IMAGES = "--classifier small2d --classifier-weights images.pth --classifier-labels labels.txt"
-PATCHES = "--rule none --discriminator.patch-size 36 --discriminator.width 2 --discriminator.steps 1"
+CLIPS = "--network small3d --weights clips.pth --network-class-names actions.txt"
+IMAGES = "--classifier small2d --classifier-weights images.pth --classifier-class-names labels.txt"
+PATCHES = "--label-tests none --discriminator.patch-size 36 --discriminator.width 2 --discriminator.steps 1"
 TRAINING = f"--crop 40 --batch 2 --max-epoch 1 {PATCHES}"
 ONE_EPOCH = "--short-side 48 --epochs 1 --samples 1"
 SMALLER: dict[str, dict[str, str]] = {  # by page, what a command says instead

@@ -46,7 +46,16 @@ def draw(folder):
 
 def init(folder, out):
     words = ["masks", "init", "--data", folder / "set", "--classifier", "efficientnet-lite0", "--short-side", 32]
-    words += ["--weights", folder / "weights.pth", "--labels", folder / "labels.txt", "--region-area", 64, "-o", out]
+    words += [
+        "--weights",
+        folder / "weights.pth",
+        "--class-names",
+        folder / "labels.txt",
+        "--region-area",
+        64,
+        "-o",
+        out,
+    ]
     return [str(word) for word in [*words, *QUIET]]
 
 
@@ -63,7 +72,7 @@ def train(folder, out):
         folder / "first",
         "-o",
         out,
-        "--rule",
+        "--label-tests",
         "discriminator",
         "--min-per-class",
         2,

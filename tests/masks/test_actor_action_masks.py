@@ -276,7 +276,7 @@ def test_masks_of_a_data_set(world: Path, tmp_path: Path) -> None:
     before = files_of(out)
     assert main(init(world, out, "--subset", "train")) == 0
     assert files_of(out) == before
-    assert main(init(world, out, "--otsu-scope", "clip")) == 1
+    assert main(init(world, out, "--otsu-per", "clip")) == 1
 
 
 @pytest.mark.parametrize("what", ["actor", "action"])
@@ -288,7 +288,7 @@ def test_maps_of_several_scales(world: Path, what: str) -> None:
 
     def maps(of: torch.Tensor, scope: Scope = "frame", **options: Any) -> torch.Tensor:
         return branch.maps(
-            of, [2, 6], Clip(0, 8, 8), ActorActionConfig(otsu_scope=scope), InitialMaskConfig(**options), (1, 2)
+            of, [2, 6], Clip(0, 8, 8), ActorActionConfig(otsu_per=scope), InitialMaskConfig(**options), (1, 2)
         )
 
     assert maps(images).shape[2:] != (24, 32)
@@ -356,8 +356,8 @@ def test_bad_use(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["--data", tmp_path / "plain", *out, *actor], "must know zebra; it knows ball, car"),
         (["--data", tmp_path / "plain", *out, "--action-classifier", world / "action.safetensors"], "objects alone"),
         (
-            ["--data", world / "set", *out, *actor, "--otsu-scale", "map", "--otsu-scope", "clip"],
-            "needs otsu_scope 'frame'",
+            ["--data", world / "set", *out, *actor, "--otsu-resolution", "map", "--otsu-per", "clip"],
+            "needs otsu_per 'frame'",
         ),
         ([tmp_path, *out, "--subset", "train", "--layout", "a2d"], "--layout, --subset: only with --data"),
         (["--data", tmp_path / "own", *out, *actor, "--validation", 1], "says itself which videos are for validation"),

@@ -179,13 +179,13 @@ def test_a_blind_discriminator_leaves_the_choice_to_the_classifier(monkeypatch: 
     patch = torch.zeros(3, 36, 36, dtype=torch.uint8)
     frame = Frame("v", "0")
 
-    def passes(found: float, rule: str) -> list[bool]:
+    def passes(found: float, tests: str) -> list[bool]:
         abouts = [{"label": 1, "classifier_pass": recognised} for recognised in (True, False)]
         monkeypatch.setattr(frame_selection, "score_composites", lambda *rest: (torch.tensor([0.2, 0.9]), found))
         candidates = [(frame, _Candidate(1, about, (patch, patch))) for about in abouts]
-        config = SelectionConfig(rule=rule)
+        config = SelectionConfig(label_tests=tests)
         assert _test_by_discriminator(candidates, config, SMALL, 0, torch.device("cpu")) == found
-        return [_passes(about, rule) for about in abouts]
+        return [_passes(about, tests) for about in abouts]
 
     assert passes(0.6, "both") == passes(0.6, "either") == [True, False]
     assert passes(0.7, "both") == [False, False]
@@ -240,8 +240,8 @@ def test_resampling_keeps_the_mean() -> None:
 )
 def test_rules(real: bool, recognised: bool, passes: str) -> None:
     about = {"discriminator_pass": real, "classifier_pass": recognised}
-    rules = ("either", "both", "discriminator", "classifier", "none")
-    assert [rule for rule in rules if _passes(about, rule)] == passes.split()
+    choices = ("either", "both", "discriminator", "classifier", "none")
+    assert [tests for tests in choices if _passes(about, tests)] == passes.split()
     assert not _passes({}, "either")
 
 
@@ -290,7 +290,7 @@ def test_bad_settings() -> None:
     for make, message in (
         (lambda: SelectionConfig(min_share=0.9, max_share=0.5), "min_share < max_share"),
         (lambda: SelectionConfig(select_share=0.0), r"select_share must be in \(0, 1\], got 0.0"),
-        (lambda: SelectionConfig(rule="none", select_share=0.5), "which rule 'none' does not use"),
+        (lambda: SelectionConfig(label_tests="none", select_share=0.5), "label_tests 'none' leaves out"),
         (lambda: DiscriminatorConfig(quantile=0.0), "quantile must be in"),
         (lambda: DiscriminatorConfig(folds=3), "folds must be 1 or 2, got 3"),
     ):

@@ -62,7 +62,7 @@ def make_frames(folder: Path, count: int = 5, size: tuple[int, int] = (40, 56)) 
 
 
 def command(weights: Path, out: Path, *words: Any) -> list[str]:
-    fixed = ["--classifier", "efficientnet-lite0", "--weights", weights, "--labels", weights.parent / "labels.txt"]
+    fixed = ["--classifier", "efficientnet-lite0", "--weights", weights, "--class-names", weights.parent / "labels.txt"]
     small = ["--short-side", 64, "--batch", 2, "--region-area", 64, "--device", "cpu", "--quiet"]
     return [str(word) for word in ("masks", "init", *words, "-o", out, *fixed, *small)]
 

@@ -247,14 +247,14 @@ def init_words(folder: Path) -> list[Any]:
         "efficientnet-lite0",
         "--weights",
         folder / "weights.pth",
-        "--labels",
+        "--class-names",
         folder / "labels.txt",
     ]
     return [*network, "--tag", "fox", "--tag", "swan", "--short-side", 32, "--region-area", 64, "--motion"]
 
 
 def refine(folder: Path, out: Path, *words: Any) -> int:
-    weights = ["--classifier-weights", folder / "weights.pth", "--labels", folder / "labels.txt"]
+    weights = ["--classifier-weights", folder / "weights.pth", "--class-names", folder / "labels.txt"]
     return run("refine", folder / "first", "-o", out, *weights, "--feature-side", 64, "--region-area", 16, *words)
 
 

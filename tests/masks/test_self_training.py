@@ -75,7 +75,7 @@ def init(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tags.csv").write_text("video,tag\n" + "".join(f"{video},{tag}\n" for video, tag in VIDEOS.items()))
     words = ["masks", "init", *(folder / "videos" / video for video in VIDEOS), "-o", folder / "init", "--tags"]
     words += [folder / "tags.csv", "--classifier", "efficientnet-lite0", "--weights", weights, "--short-side", 32]
-    words += ["--labels", weights.parent / "labels.txt", "--region-area", 64, "--device", "cpu", "--quiet"]
+    words += ["--class-names", weights.parent / "labels.txt", "--region-area", 64, "--device", "cpu", "--quiet"]
     assert main([str(word) for word in words]) == 0
     for path in (folder / "init" / "pa/v0").rglob("*.png"):
         mask, start = np.zeros(SIZE, np.uint8), 4 * int(path.stem)
@@ -99,7 +99,7 @@ PAPER = {"choose_after": 0.0, "noise": 0.0}
 def tiny(**loop: Any) -> SelfTrainingConfig:
     """Two versions of two epochs, in a second."""
     return SelfTrainingConfig(
-        SelectionConfig(rule="discriminator", min_per_class=2),
+        SelectionConfig(label_tests="discriminator", min_per_class=2),
         DiscriminatorConfig(patch_size=36, width=2, steps=2, threshold=0.0),
         TrainingConfig(crop=40, batch=3, max_epoch=2, lr=0.2),
         LoopConfig(**{"max_versions": 2, "outer_tolerance": 0.0, "validation": "frames", **PAPER, **loop}),
@@ -230,10 +230,10 @@ def test_a_version_that_strays_from_the_first_masks_is_not_returned() -> None:
 def test_variants() -> None:
     assert as_variant(SelfTrainingConfig(), "ws2") == SelfTrainingConfig()
     assert as_variant(SelfTrainingConfig(), "model-s").loop.criterion == "miou_pa"
-    assert as_variant(SelfTrainingConfig(), "model-s").selection.rule == "either"
-    assert as_variant(SelfTrainingConfig(), "baseline").selection.rule == "none"
+    assert as_variant(SelfTrainingConfig(), "model-s").selection.label_tests == "either"
+    assert as_variant(SelfTrainingConfig(), "baseline").selection.label_tests == "none"
     half = SelfTrainingConfig(SelectionConfig(select_share=0.5))
-    assert as_variant(half, "baseline").selection == SelectionConfig(rule="none")
+    assert as_variant(half, "baseline").selection == SelectionConfig(label_tests="none")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,8 @@ def test_variants() -> None:
         (lambda: LoopConfig(noise=-1.0), "must be >= 0"),
         (lambda: LoopConfig(choose_after=1.0), r"choose_after must be in \[0, 1\)"),
         (lambda: TrainingConfig(crop=0), "crop must be >= 1, got 0"),
-        (lambda: TrainingConfig(rates=(-1,)), "rates must be >= 0"),
+        (lambda: TrainingConfig(rates=(0,)), "rates must be >= 1"),
+        (lambda: TrainingConfig(rates=(6,), linear_head=True), "which linear_head leaves out"),
         (lambda: TrainingConfig(scale=(2.0, 0.5)), "scale must be a range above 0"),
     ],
 )
@@ -474,7 +475,7 @@ def test_nothing_is_selected(init: Path, small_networks: None, tmp_path: Path) -
         selection=replace(config.selection, min_per_class=0),
         discriminator=replace(config.discriminator, threshold=1.0),
     )
-    with pytest.raises(DataError, match=r"v0.jsonl: no frame passes the selection rule 'discriminator'"):
+    with pytest.raises(DataError, match=r"v0.jsonl: no frame passes label_tests 'discriminator'"):
         SelfTraining(init, tmp_path, none, quiet=True).run()
 
 
@@ -549,7 +550,7 @@ def test_frames_without_a_prediction(
 def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Train and predict as a user does, with the classifier asked and taken for the backbone."""
     words = ["masks", "train", init, "-o", tmp_path / "run", "--weights", weights]
-    words += ["--labels", weights.parent / "labels.txt", "--classifier-weights", weights, "--output-stride", 16]
+    words += ["--class-names", weights.parent / "labels.txt", "--classifier-weights", weights, "--output-stride", 16]
     words += [
         "--backbone",
         "efficientnet-lite0",
@@ -653,7 +654,7 @@ def test_ablation(init: Path, small_networks: None, tmp_path: Path, capsys: pyte
     """The first pseudo-annotations are the truth here: 100 percent, full and selected."""
     words = ["masks", "ablate", init.parent, init, "-o", tmp_path, "--variants", "baseline", "ws2", "--seeds", 0, 1]
     words += [
-        "--rule",
+        "--label-tests",
         "discriminator",
         "--discriminator.threshold",
         0,

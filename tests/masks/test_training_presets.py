@@ -23,7 +23,7 @@ CHANGED = {
         "loop.returned": "last",
         "loop.constrain_labels": False,
     },
-    "pyws": {"selection.rule": "classifier", "selection.select_share": 0.5, "training.equal_steps": True},
+    "pyws": {"selection.label_tests": "classifier", "selection.select_share": 0.5, "training.equal_steps": True},
 }
 
 

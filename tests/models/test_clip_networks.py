@@ -131,8 +131,8 @@ def test_masks_and_labels_of_any_words(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "images.txt").write_text("fox\n")
     words = [
         "label", tmp_path / "videos", "-o", tmp_path / "out", "--network", f"clip:{folder}", "--classifier", "small2d",
-        "--classifier-weights", _small(tmp_path), "--classifier-labels", tmp_path / "images.txt", "--folder-fps", 4,
-        "--versions", 0, "--mask-frames", 2, *shared,
+        "--classifier-weights", _small(tmp_path), "--classifier-class-names", tmp_path / "images.txt",
+        "--folder-fps", 4, "--versions", 0, "--mask-frames", 2, *shared,
     ]  # fmt: skip
     assert cli.main([str(word) for word in words]) == 0
     kinds = {

@@ -40,7 +40,7 @@ def test_the_head_is_the_sum_of_its_branches() -> None:
 
 def test_a_frozen_body_and_a_linear_head() -> None:
     """One 1x1 convolution learns, and nothing else."""
-    model = build_deeplab("resnet18", 3, output_stride=16, frozen_norm=False, frozen_body=True, rates=(0,))
+    model = build_deeplab("resnet18", 3, output_stride=16, frozen_norm=False, frozen_body=True, rates=None)
     images = torch.rand(2, 3, 32, 32)
     before = {name: value.clone() for name, value in model.train().body.state_dict().items()}
     model(images).square().sum().backward()

@@ -170,7 +170,7 @@ def test_the_command_with_i3d(tmp_path, capsys):
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
     words = ["features", str(videos), "-o", str(out), "--folder-fps", "25", "--window", "8", "--stride", "8"]
     words += ["--device", "cpu", "--precision", "float32"]
-    network = ["--network", "i3d", "--weights", str(tmp_path / "rgb.pt"), "--labels", str(tmp_path / "labels.txt")]
+    network = ["--network", "i3d", "--weights", str(tmp_path / "rgb.pt"), "--class-names", str(tmp_path / "labels.txt")]
     flow = ["--flow", "dis", "--flow-weights", str(tmp_path / "flow.pt")]
     assert cli.main([*words, *network, *flow, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["videos"]["v"]["snippets"] == 2

@@ -10,21 +10,21 @@ from PIL import Image
 
 VIDEOS = {"fox_a": "fox", "fox_b": "fox", "swan_a": "swan", "swan_b": "swan"}
 FRAMES = "videos/fox_a videos/fox_b videos/swan_a videos/swan_b"
-CLASSIFIER = "--classifier small2d --weights images.pth --labels labels.txt"
+CLASSIFIER = "--classifier small2d --weights images.pth --class-names labels.txt"
 TINY = (
     "--backbone small2d --crop 32 --batch 2 --max-epoch 2 --max-versions 2 --outer-tolerance 0 --validation frames "
-    "--rule none --classifier-weights images.pth --labels labels.txt --choose-after 0 --noise 0"
+    "--label-tests none --classifier-weights images.pth --class-names labels.txt --choose-after 0 --noise 0"
 )
 COMMANDS = {
-    "features": "features videos -o OUT --network small3d --weights clips.pth --labels labels.txt --folder-fps 8 "
+    "features": "features videos -o OUT --network small3d --weights clips.pth --class-names labels.txt --folder-fps 8 "
     "--fps 8 --window 4 --stride 2",
     "masks init": f"masks init {FRAMES} -o OUT --tags tags.csv {CLASSIFIER} --short-side 32 --region-area 64",
     "masks train": f"masks train FIRST -o OUT {TINY}",
     "masks predict": f"masks predict TRAINED {FRAMES} -o OUT",
     "segments train": "segments train watching -o OUT --subset training --epochs 4 --batch 4 --preset pyws",
-    "label": "label videos --tags tags.csv -o OUT --network small3d --weights clips.pth --network-labels labels.txt "
-    "--classifier small2d --classifier-weights images.pth --classifier-labels labels.txt --mask-frames 2 --epochs 2 "
-    "--versions 1 --every 2 --folder-fps 8",
+    "label": "label videos --tags tags.csv -o OUT --network small3d --weights clips.pth "
+    "--network-class-names labels.txt --classifier small2d --classifier-weights images.pth "
+    "--classifier-class-names labels.txt --mask-frames 2 --epochs 2 --versions 1 --every 2 --folder-fps 8",
     "data convert": "data convert split OUT",
 }
 NEEDS = {"masks train": {"FIRST": "masks init"}, "masks predict": {"TRAINED": "masks train"}}

@@ -22,8 +22,8 @@ def label(
     weights: str = "default",
     classifier: str = "efficientnet-lite0",
     classifier_weights: str = "default",
-    network_labels: Path | None = None,
-    classifier_labels: Path | None = None,
+    network_class_names: Path | None = None,
+    classifier_class_names: Path | None = None,
     dry_run: bool = False,
     budget: str | None = None,
     mask_frames: int = 20,
@@ -57,9 +57,9 @@ def label(
         Of images, see pyws masks init.
     classifier_weights
         Its weights: default, the name of published ones, or a file.
-    network_labels
+    network_class_names
         Names of the classes of the network of clips, one a line, where a file of weights does not have Kinetics'.
-    classifier_labels
+    classifier_class_names
         Names of the image classifier's classes, one a line, perhaps with synonyms, where they are not ImageNet's.
     dry_run
         Print the plan, its time and its disk, after a calibration of a few seconds; write nothing.
@@ -105,7 +105,7 @@ def label(
         raise ValueError("torchrun or Slurm started several processes, but pyws label is one: run its stages, such as"
                          " pyws features and pyws masks init, which part their videos")  # fmt: skip
     minutes = minutes_of(budget) if budget is not None else None
-    networks = Networks(network, weights, network_labels, classifier, classifier_weights, classifier_labels)
+    networks = Networks(network, weights, network_class_names, classifier, classifier_weights, classifier_class_names)
     wanted = Choices(Sampling(1, 1, 1), epochs, mask_frames, versions, MASK_EPOCHS, every)
     quietly = replace(common, json=False, quiet=common.quiet or common.json)
     prepared = prepare(videos, tags, Job(networks, out, folder_fps, on_error, quietly), wanted)

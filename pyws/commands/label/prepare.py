@@ -71,7 +71,7 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
     used = [tag for tag in sources.names if any(tag in several for several in tagged.values())]
     counts = {tag: sum(tag in several for several in tagged.values()) for tag in used}
     nets = job.networks
-    images = load_classifier(nets.classifier, nets.classifier_weights, nets.classifier_labels, words=used)
+    images = load_classifier(nets.classifier, nets.classifier_weights, nets.classifier_class_names, words=used)
     routes = [route_of(tag, counts[tag], images.labels) for tag in used]
     network = None
     if any(route.kind == "action" for route in routes):
@@ -118,7 +118,7 @@ def work_of(job: Job, headers: Mapping[Path, Header], network: SnippetNetwork | 
 def _clips(networks: Networks, words: Sequence[str]) -> Classifier:
     """The network of clips; where its weights are not here, the error says what else would do."""
     try:
-        return load_classifier(networks.network, networks.weights, networks.network_labels, words=words)
+        return load_classifier(networks.network, networks.weights, networks.network_class_names, words=words)
     except DataError as error:
         if networks.weights != "default":
             raise

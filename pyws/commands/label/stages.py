@@ -28,10 +28,10 @@ class Networks:
 
     network: str
     weights: str
-    network_labels: Path | None
+    network_class_names: Path | None
     classifier: str
     classifier_weights: str
-    classifier_labels: Path | None
+    classifier_class_names: Path | None
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -227,7 +227,7 @@ def _head_of_actions(job: Job) -> Path:
             targets.append(shown.expand(len(seen), -1))
             shares.append(torch.full((len(seen),), 1 / len(seen)))
     layer = fit_head(torch.cat(rows), torch.cat(targets), torch.cat(shares), "bce")
-    classifier = load_classifier(nets.network, nets.weights, nets.network_labels)
+    classifier = load_classifier(nets.network, nets.weights, nets.network_class_names)
     fresh = replace_head(classifier.model, len(classifier.labels), len(routes))
     set_head(fresh, layer)
     save_classifier(replace(classifier, labels=tuple(route.tag for route in routes)), path)
@@ -260,7 +260,7 @@ def first_masks(job: Job, choices: Choices) -> dict[str, Any]:
     )  # fmt: skip
     return init(
         tuple(mine), job.out / "masks/first", nets.classifier, nets.classifier_weights,
-        tags=job.out / "masks/tags.csv", labels=nets.classifier_labels, on_error=job.on_error, config=config,
+        tags=job.out / "masks/tags.csv", class_names=nets.classifier_class_names, on_error=job.on_error, config=config,
         shard="1/1", common=job.common,
     )  # fmt: skip
 
@@ -272,7 +272,7 @@ def refined_masks(job: Job, choices: Choices) -> dict[str, Any]:
     nets, folder = job.networks, job.out / "masks"
     return refine(
         folder / "first", folder / "refined", classifier_weights=nets.classifier_weights,
-        labels=nets.classifier_labels, common=job.common,
+        class_names=nets.classifier_class_names, common=job.common,
     )  # fmt: skip
 
 
@@ -287,7 +287,7 @@ def trained_masks(job: Job, choices: Choices) -> dict[str, Any]:
     nets, backbone = job.networks, job.recipe.backbone
     assert backbone is not None
     training = TrainingConfig(
-        backbone, output_stride=16, frozen_body=True, rates=(0,), short_side=320, batch=4,
+        backbone, output_stride=16, frozen_body=True, linear_head=True, short_side=320, batch=4,
         max_epoch=choices.mask_epochs, lr=3e-3, scale=(0.8, 1.25),
     )  # fmt: skip
     loop = LoopConfig(
@@ -298,7 +298,7 @@ def trained_masks(job: Job, choices: Choices) -> dict[str, Any]:
     first = job.out / "masks" / ("refined" if job.recipe.refine else "first")
     return train(
         first, job.out / "masks/run", weights=weights, classifier_weights=nets.classifier_weights,
-        labels=nets.classifier_labels, selection=SelectionConfig(), training=training, loop=loop,
+        class_names=nets.classifier_class_names, selection=SelectionConfig(), training=training, loop=loop,
         discriminator=DiscriminatorConfig(width=8, steps=4, lr=2e-4, min_auc=0), common=job.common,
     )  # fmt: skip
 
@@ -331,8 +331,8 @@ FOLDERS = {"first masks": "first", "refined masks": "refined", "trained masks": 
 
 def _words(job: Job) -> Path | None:
     """The labels of the network of clips; for one that scores words a file of the tags, which it is to score."""
-    if job.networks.network_labels is not None or not job.networks.network.startswith(clip_networks.PREFIX):
-        return job.networks.network_labels
+    if job.networks.network_class_names is not None or not job.networks.network.startswith(clip_networks.PREFIX):
+        return job.networks.network_class_names
     path = job.out / "words.txt"
     with atomic_write(path) as file:
         file.writelines(f"{route.tag}\n" for route in job.of_kind("known action"))

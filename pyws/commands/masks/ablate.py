@@ -36,7 +36,7 @@ def ablate(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     weights: str | None = None,
     classifier_weights: str = "default",
-    labels: Path | None = None,
+    class_names: Path | None = None,
     preset: Annotated[Preset | None, Presets(PRESETS)] = None,
     variants: tuple[Variant, ...] = ("baseline", "model-s", "ws2"),
     seeds: tuple[int, ...] = (0, 1, 2),
@@ -61,8 +61,8 @@ def ablate(
         State dict of the classifier that the backbone is taken from.
     classifier_weights
         The classifier of pyws masks init (the one of actors), which selection rules use.
-    labels
-        Its labels, where pyws masks init was given a file of them.
+    class_names
+        The names of its classes, where pyws masks init was given a file of them.
     preset
         Options to begin from, as in pyws masks train.
     variants
@@ -93,7 +93,7 @@ def ablate(
     device = common.torch_device
     asked = [one for one in variants if as_variant(SelfTrainingConfig(selection), one).selection.uses_classifier]
     backbone = None if weights is None else weights_file(training.backbone, weights)
-    classifier = open_first_classifier(init, classifier_weights, labels) if asked else None
+    classifier = open_first_classifier(init, classifier_weights, class_names) if asked else None
     if classifier is not None:
         classifier.model.to(device)
     runs: list[dict[str, Any]] = []

@@ -25,7 +25,7 @@ def init(
     weights: str = "default",
     tag: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     tags: Path | None = None,
-    labels: Path | None = None,
+    class_names: Path | None = None,
     layer: str | None = None,
     data: Path | None = None,
     layout: Literal["auto", "a2d", "youtube-objects", "plain"] = "auto",
@@ -60,7 +60,7 @@ def init(
         What the videos show, e.g. dog; may be repeated. Classes can be given: dog=151-268.
     tags
         A table (CSV, TSV, xlsx) with the columns video and tag, instead of --tag.
-    labels
+    class_names
         A text file with the names of the classes, one a line; ImageNet's where it is left out.
     layer
         Dotted name of the last feature map, where the classifier is an unusual one.
@@ -118,7 +118,7 @@ def init(
         "validation": validation != 0,
     }
     of_images = {
-        "labels": bool(labels),
+        "class-names": bool(class_names),
         "layer": bool(layer),
         "short-side": config.short_side != InitialMaskConfig.short_side,
         "motion": config.motion,
@@ -141,7 +141,7 @@ def init(
         videos, named = (
             _tagged(frames, tag, tags, on_error, common) if found is None else (found.videos, found.space.names[1:])
         )
-        network = load_classifier(classifier, weights, labels, layer, config.output_stride, named)
+        network = load_classifier(classifier, weights, class_names, layer, config.output_stride, named)
         if network.file is None:
             raise ValueError(f"--weights: masks need trained weights, got {weights}")
         network.model.to(common.torch_device)

@@ -35,7 +35,7 @@ def maps(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     network: str = "i3d",
     weights: str | None = None,
-    labels: Path | None = None,
+    class_names: Path | None = None,
     label: str | None = None,
     classes: int = 400,
     map_rule: Literal["centre", "start", "linspace"] = "centre",
@@ -58,11 +58,11 @@ def maps(
         Folder to write.
     network
         Of clips, see pyws features; a file of pyws masks classify says its own. clip:NAME scores the words of --label,
-        or of a file of --labels, in sequences of frames.
+        or of a file of --class-names, in sequences of frames.
     weights
         State dict of the network, a file of pyws masks classify, or default for the published ones. Left out: random
         weights, which show how maps and frames go together and nothing about the video.
-    labels
+    class_names
         Text file with the names of the classes, one a line; those of Kinetics or class 0, class 1, ... where it is
         left out.
     label
@@ -83,12 +83,12 @@ def maps(
 
     Examples
     --------
-    pyws masks maps clip.avi -o maps --network i3d --weights i3d.pth --labels kinetics.txt --label juggling
+    pyws masks maps clip.avi -o maps --network i3d --weights i3d.pth --class-names kinetics.txt --label juggling
     """
     if short_side < 0 or clip_frames < 0 or fps < 1 or classes < 1:
         raise ValueError("maps: short_side and clip_frames must be >= 0, fps and classes >= 1")
     torch.manual_seed(common.seed)
-    classifier = _classifier(network, weights, labels, classes, label)
+    classifier = _classifier(network, weights, class_names, classes, label)
     classifier.model.to(common.torch_device)
     classifier = replace(
         classifier,
@@ -117,16 +117,18 @@ def maps(
     return document
 
 
-def _classifier(network: str, weights: str | None, labels: Path | None, classes: int, label: str | None) -> Classifier:
+def _classifier(
+    network: str, weights: str | None, class_names: Path | None, classes: int, label: str | None
+) -> Classifier:
     """A network with the weights of a file, or with random ones; without labels its classes are numbered."""
     if network.startswith(clip_networks.PREFIX):
         words = [label] if label is not None else []
-        found = load_classifier(network, weights or "default", labels, words=words)
+        found = load_classifier(network, weights or "default", class_names, words=words)
         return replace(found, frames=clip_networks.FRAMES)
-    if weights is not None and labels is None and weights.endswith(".safetensors"):
+    if weights is not None and class_names is None and weights.endswith(".safetensors"):
         return open_classifier(weights)
     if weights is not None:
-        return load_classifier(network, weights, labels)
+        return load_classifier(network, weights, class_names)
     built = build_classifier(network, classes)
     built.model.eval()
     return replace(built, labels=tuple(f"class {index}" for index in range(classes)))

@@ -16,7 +16,7 @@ def refine(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     masks: Path | None = None,
     classifier_weights: str = "default",
-    labels: Path | None = None,
+    class_names: Path | None = None,
     shard: str | None = None,
     config: Annotated[RefinementConfig, tyro.conf.arg(name="")] = RefinementConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
@@ -38,8 +38,8 @@ def refine(
     classifier_weights
         State dict of the classifier of pyws masks init (the one of actors), whose early features are used, a local
         file; default: the published weights.
-    labels
-        Its labels, where pyws masks init was given a file of them.
+    class_names
+        The names of its classes, where pyws masks init was given a file of them.
     shard
         I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
         says which.
@@ -61,7 +61,7 @@ def refine(
     from pyws.report.run import write_report
     from pyws.sharding import this_shard
 
-    classifier = open_first_classifier(init, classifier_weights, labels)
+    classifier = open_first_classifier(init, classifier_weights, class_names)
     classifier.model.to(common.torch_device)
     part = this_shard(shard)
     run = refine_annotations(init, out, classifier, config, masks, common.quiet or common.json, part)

@@ -24,7 +24,7 @@ def train(
     variant: Variant = "ws2",
     weights: str | None = None,
     classifier_weights: str = "default",
-    labels: Path | None = None,
+    class_names: Path | None = None,
     selection: Annotated[SelectionConfig, tyro.conf.arg(name="")] = SelectionConfig(),  # noqa: B008
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = TrainingConfig(),  # noqa: B008
     loop: Annotated[LoopConfig, tyro.conf.arg(name="")] = LoopConfig(),  # noqa: B008
@@ -51,8 +51,8 @@ def train(
     classifier_weights
         The file of the classifier of pyws masks init (the one of actors), which selection rules use; default: its
         published weights.
-    labels
-        Its labels, where pyws masks init was given a file of them.
+    class_names
+        The names of its classes, where pyws masks init was given a file of them.
     selection
         Which frames are trained on.
     training
@@ -79,7 +79,7 @@ def train(
     config = as_variant(SelfTrainingConfig(selection, discriminator, training, loop, common.seed, preset), variant)
     classifier, device = None, own_device(common.torch_device)
     if config.selection.uses_classifier:
-        classifier = open_first_classifier(init, classifier_weights, labels)
+        classifier = open_first_classifier(init, classifier_weights, class_names)
         classifier.model.to(device)
     quiet = common.quiet or common.json
     backbone = None if weights is None else weights_file(training.backbone, weights)
@@ -95,7 +95,7 @@ def train(
     return manifest
 
 
-def open_first_classifier(init: Path, weights: str, labels: Path | None) -> Any:
+def open_first_classifier(init: Path, weights: str, class_names: Path | None) -> Any:
     """The classifier of the first stage, which its manifest names."""
     from pyws.files import file_sha256, read_json
     from pyws.models.classifiers import load_classifier
@@ -103,7 +103,7 @@ def open_first_classifier(init: Path, weights: str, labels: Path | None) -> Any:
     parameters = read_json(init / "manifest.json")["parameters"]
     words = [one["tag"] for one in parameters.get("tags", ())]
     try:
-        classifier = load_classifier(parameters["classifier"], weights, labels, parameters["layer"], words=words)
+        classifier = load_classifier(parameters["classifier"], weights, class_names, parameters["layer"], words=words)
     except ValueError as error:
         if weights != "default":
             raise

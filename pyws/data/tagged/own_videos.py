@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pyws.data.csv_table import columns_of, read_table
@@ -19,7 +20,7 @@ from pyws.data.video.frames import IMAGE_SUFFIXES, read_mask
 from pyws.errors import DataError
 
 PAIR = ("actor", "action")
-SHOWN = 10  # videos that an error names
+SHOWN = 10  # videos or problems that an error names
 
 
 def fits(root: Path) -> bool:
@@ -32,8 +33,8 @@ def read(root: Path, tags: Tags = "all") -> MaskSet:
 
     Raises
     ------
-    DataError : a video without a tag, a tag without a video, a tag that labels.csv has not, a subset other than train,
-        val and test, or two sources of one video; the file is named
+    DataError : videos without a tag, tags without a video, tags that labels.csv has not, subsets other than train, val
+        and test (all of them in one report), or two sources of one video; the file is named
     """
     path = root / "tags.csv"
     pairs = set(PAIR) <= set(columns_of(path))
@@ -43,26 +44,34 @@ def read(root: Path, tags: Tags = "all") -> MaskSet:
     sources = video_sources(root / "videos")
     found: dict[str, list[int]] = {}
     subsets: dict[str, str] = {}
+    problems = []
     for line, row in rows:
         name, subset = row["video"], row["subset"]
         if name not in sources:
-            raise DataError(path, f"line {line}: there is no video {name} in {root / 'videos'}")
-        if subset not in ("", "train", "val", "test") or subsets.setdefault(name, subset) != subset:
-            raise DataError(path, f"line {line}: subset must be one of train, val and test, got {subset!r}")
-        try:
-            found.setdefault(name, []).append(space.id_of(*(row[column] for column in columns)))
-        except ValueError as error:
-            raise DataError(path, f"line {line}: {error}") from error
-    untagged = [name for name in sources if name not in found]
+            problems.append(f"line {line}: there is no video {name} in {root / 'videos'}")
+        elif subset not in ("", "train", "val", "test") or subsets.setdefault(name, subset) != subset:
+            problems.append(f"line {line}: subset must be one of train, val and test, got {subset!r}")
+        else:
+            try:
+                found.setdefault(name, []).append(space.id_of(*(row[column] for column in columns)))
+            except ValueError as error:
+                problems.append(f"line {line}: {error}")
+    tagged = {row["video"] for _, row in rows}
+    untagged = [name for name in sources if name not in tagged]
     if untagged:
-        more = f" and {len(untagged) - SHOWN} more" if len(untagged) > SHOWN else ""
-        raise DataError(path, f"has no tag of video {', '.join(untagged[:SHOWN])}{more} of {len(sources)}")
+        problems.append(f"has no tag of video {', '.join(untagged[:SHOWN])}{_more(untagged)} of {len(sources)}")
+    if problems:
+        raise DataError(path, "; ".join(problems[:SHOWN]) + _more(problems))
     videos = []
     for name, source in sources.items():
         ids = check_tags(space, found[name][: 1 if tags == "main" else None], f"video {name}", root)
         truth = {file.stem: file for file in sorted((root / "truth" / name).glob("*.png"))}
         videos.append(TaggedVideo(name, source, ids, subsets[name], truth))
     return MaskSet("plain", root, space, tuple(videos), _Reader(space))
+
+
+def _more(shown: Sequence[str]) -> str:
+    return f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
 
 
 class _Reader:

@@ -35,7 +35,7 @@ class ActorActionConfig:
     map_rule: MapRule = "centre"
     """The frame that a map of a clip belongs to: the middle of the part it stands for, that part's start, or evenly
     from the first frame to the last."""
-    otsu_scope: Scope = "frame"
+    otsu_per: Scope = "frame"
     """Scale and threshold each map by itself, or all maps of a clip together: then an actor may leave the view."""
     multi_label: Literal["pairwise", "skip", "single"] = "pairwise"
     """Videos of several tags: maps decide for each superpixel, the video is left out, or its main tag alone counts."""
@@ -99,7 +99,7 @@ class Branch:
                 of_frame = {frame: index for index, frame in clip.of_maps(len(maps), clip_config.map_rule)}
                 return maps[[of_frame[index] for index in sampled]]
 
-            size, scope = (images.shape[1], images.shape[2]), clip_config.otsu_scope
+            size, scope = (images.shape[1], images.shape[2]), clip_config.otsu_per
             return multi_scale_cam(at, size, config.scales, config.mirror, config.power, scope)
 
 
@@ -132,8 +132,8 @@ class ActorActionAnnotator:
             raise ValueError("masks init: an actor classifier, an action classifier or both are needed")
         if action is not None and not space.has_actions:
             raise ValueError("masks init: an action classifier needs tags of actions, these are objects alone")
-        if config.otsu_scale == "map" and clip_config.otsu_scope == "clip":
-            raise ValueError("masks init: otsu_scale 'map' needs otsu_scope 'frame'")
+        if config.otsu_resolution == "map" and clip_config.otsu_per == "clip":
+            raise ValueError("masks init: otsu_resolution 'map' needs otsu_per 'frame'")
         self.space, self.config, self.clip_config, self.device = space, config, clip_config, device
         stride = config.output_stride
         self.actor = Branch.open(actor, space.actors, space.actor, stride, device) if actor else None
@@ -214,10 +214,10 @@ class ActorActionAnnotator:
 
     def _scores_and_masks(self, maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Scores in [0, 1] and class masks of one branch, (B, K, H, W) each; a lone pair needs no scores."""
-        if self.clip_config.otsu_scope == "clip":
+        if self.clip_config.otsu_per == "clip":
             scores = scaled_maps(maps, size, "clip")
             return scores, class_masks(scores, "clip")
-        masks = cut_maps(maps, size, self.config.otsu_scale)
+        masks = cut_maps(maps, size, self.config.otsu_resolution)
         return (masks if maps.shape[1] == 1 else scaled_maps(maps, size)), masks
 
 

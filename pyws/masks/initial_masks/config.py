@@ -26,7 +26,7 @@ class InitialMaskConfig:
     """Weight the maps of an image classifier by optical flow less the camera's motion; needs OpenCV."""
     output_stride: int = 32
     """Input pixels between two positions of the last feature map: 32, or 16 with dilated kernels."""
-    otsu_scale: Literal["frame", "map"] = "frame"
+    otsu_resolution: Literal["frame", "map"] = "frame"
     """Values that Otsu's threshold is computed from: of the map scaled to the frame, or of the map itself."""
     superpixels: Literal["pyws", "skimage"] = "pyws"
     """Implementation of SLIC: pyws.ops.slic, or scikit-image's."""

@@ -114,7 +114,7 @@ class ImageAnnotator:
         if self.config.motion:
             weights = motion_weights(images, chunk.read, chunk.sampled)
             maps = scaled_maps(maps, size) * weights[:, None].to(maps.device)
-        masks = initial_masks(maps, size, self.config.otsu_scale)
+        masks = initial_masks(maps, size, self.config.otsu_resolution)
         selection = self.config.selection
         heat = heat_of([maps], size)
         return InitialMasks(masks, lambda superpixels: refine_masks(superpixels, masks, *selection), heat)

@@ -37,9 +37,9 @@ CLASSIFIER_BATCH = 16
 class SelectionConfig:
     """How frames are selected."""
 
-    rule: Literal["either", "both", "discriminator", "classifier", "none"] = "either"
-    """Tests that a label must pass: either of the two, both, one alone; none selects every frame."""
-    frame_rule: Literal["all", "any"] = "all"
+    label_tests: Literal["either", "both", "discriminator", "classifier", "none"] = "either"
+    """Tests that a label must pass: either of the two, both, or one alone; none: every frame is selected."""
+    frame_passes: Literal["all", "any"] = "all"
     """Labels of a frame that must pass: all of them, or any."""
     per_component: bool = False
     """Test each connected component of a label in a patch of its own; all of them must pass."""
@@ -70,17 +70,19 @@ class SelectionConfig:
             if not 0 < self.select_share <= 1:
                 raise ValueError(f"selection: select_share must be in (0, 1], got {self.select_share}")
             if not self.uses_classifier:
-                raise ValueError(f"selection: select_share is of the classifier, which rule {self.rule!r} does not use")
+                raise ValueError(
+                    f"selection: select_share is of the classifier, which label_tests {self.label_tests!r} leaves out"
+                )
         if self.context < 0 or self.min_per_class < 0 or self.classifier_size < 1:
             raise ValueError("selection: context and min_per_class must be >= 0, and classifier_size >= 1")
 
     @property
     def uses_discriminator(self) -> bool:
-        return self.rule in ("either", "both", "discriminator")
+        return self.label_tests in ("either", "both", "discriminator")
 
     @property
     def uses_classifier(self) -> bool:
-        return self.rule in ("either", "both", "classifier")
+        return self.label_tests in ("either", "both", "classifier")
 
 
 @dataclass
@@ -111,7 +113,7 @@ def select(
     folder : pseudo-annotations of one version
     frames : what is tested
     config, discriminator : configuration of the tests
-    classifier : of the first stage; may be None where the rule does not use it
+    classifier : of the first stage; may be None where no test uses it
     seed : of the backgrounds and of the discriminators
     device : where the networks run
 
@@ -124,7 +126,7 @@ def select(
     :class:`~.train_discriminator.CompositeScores`; None where nothing was tested by them.
     """
     if config.uses_classifier and classifier is None:
-        raise ValueError(f"select: rule {config.rule!r} needs the classifier of the first stage")
+        raise ValueError(f"select: label_tests {config.label_tests!r} need the classifier of the first stage")
     rows: list[dict[str, Any]] = []
     auc = None
     candidates: list[tuple[Frame, _Candidate]] = []
@@ -136,8 +138,8 @@ def select(
     if config.uses_discriminator:
         auc = _test_by_discriminator(candidates, config, discriminator, seed, device)
     for frame, row in zip(frames, rows, strict=True):
-        passed = [_passes(about, config.rule) for about in row["labels"]]
-        row["selected"] = bool(passed) and (all(passed) if config.frame_rule == "all" else any(passed))
+        passed = [_passes(about, config.label_tests) for about in row["labels"]]
+        row["selected"] = bool(passed) and (all(passed) if config.frame_passes == "all" else any(passed))
         if frame in data.corrected:  # whatever the tests say of what people drew
             row |= {"selected": True, "corrected": True}
     _fill_classes(rows, config.min_per_class)
@@ -158,7 +160,7 @@ def _candidates(
         several = list(group)
         masks = [data.mask(folder, frame) for frame in several]
         present = [[int(label) for label in np.unique(mask) if label not in (0, IGNORE)] for mask in masks]
-        if config.rule == "none":
+        if config.label_tests == "none":
             yield from ((f, [_Candidate(k, {"label": k}) for k in ks]) for f, ks in zip(several, present, strict=True))
             continue
         backgrounds = Backgrounds(masks)
@@ -294,7 +296,7 @@ def _test_by_discriminator(
     return auc
 
 
-def _passes(about: dict[str, Any], rule: str) -> bool:
+def _passes(about: dict[str, Any], tests: str) -> bool:
     real, recognised = about.get("discriminator_pass", False), about.get("classifier_pass", False)
     return {
         "either": real or recognised,
@@ -302,7 +304,7 @@ def _passes(about: dict[str, Any], rule: str) -> bool:
         "discriminator": real,
         "classifier": recognised,
         "none": True,
-    }[rule]
+    }[tests]
 
 
 def _fill_classes(rows: list[dict[str, Any]], min_frames: int) -> None:

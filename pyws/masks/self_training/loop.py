@@ -68,7 +68,7 @@ from pyws.seeds import seed_of
 
 Variant = Literal["ws2", "model-s", "baseline"]
 
-FORMAT = ("pyws masks train", 4)  # kind and version of the manifest
+FORMAT = ("pyws masks train", 5)  # kind and version of the manifest
 MODEL = "pyws masks model"
 STATE = "pyws masks training state"
 
@@ -95,7 +95,7 @@ def as_variant(config: SelfTrainingConfig, variant: Variant) -> SelfTrainingConf
     if variant != "ws2":
         loop = replace(loop, criterion="miou_pa")
     if variant == "baseline":
-        selection = replace(selection, rule="none", select_share=None)
+        selection = replace(selection, label_tests="none", select_share=None)
     return replace(config, loop=loop, selection=selection)
 
 
@@ -145,7 +145,7 @@ class SelfTraining:
     init : folder that ``pyws masks init`` wrote
     out : folder of the run; one that was begun with the same parameters is continued
     config : of all steps
-    classifier : of the first stage; None where the selection rule does not use it
+    classifier : of the first stage; None where no test uses it
     backbone_weights : file of pretrained weights for the segmentation network's body; None for random ones
     device : where networks run
     quiet : no progress
@@ -291,8 +291,8 @@ class SelfTraining:
             return True
         if version.number > 0:
             return False
-        rule = self.config.selection.rule
-        raise DataError(path, f"no frame passes the selection rule {rule!r}; use another, or min_per_class")
+        tests = self.config.selection.label_tests
+        raise DataError(path, f"no frame passes label_tests {tests!r}; use other tests, or min_per_class")
 
     def _selected(self, version: Version, path: Path) -> dict[str, Any]:
         """Select frames and write them; their counts."""
@@ -327,7 +327,9 @@ class SelfTraining:
         for frame, mask in track(masks, f"masks of version {number + 1}", len(missing), self.quiet):
             write_mask(frame.png(self.predictions(number)), mask.numpy())
             if loop.refine_pa:
-                mask = ops.superpixel_vote(self.data.labels(frame)[None], mask[None], len(self.data.space)).classes[0]
+                mask = ops.superpixel_vote(
+                    self.data.superpixels_of(frame)[None], mask[None], len(self.data.space)
+                ).classes[0]
             ids = mask.numpy()
             if loop.empty == "keep" and not ids.any():
                 ids = self.data.mask(old, frame)
@@ -423,7 +425,7 @@ class SelfTraining:
         )
         for frame, mask in masks:
             foreground |= bool(mask.any())
-            labels = self.data.labels(frame)[None]
+            labels = self.data.superpixels_of(frame)[None]
             now.add(mask[None], self._mask(number, frame), labels)
             if number > 0:
                 first.add(mask[None], self._mask(0, frame), labels)

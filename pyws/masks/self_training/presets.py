@@ -12,7 +12,7 @@ Preset = Literal["paper", "pyws"]
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "paper": {
-        "selection": {"rule": "either", "frame_rule": "all"},
+        "selection": {"label_tests": "either", "frame_passes": "all"},
         # The one image network that the paper names, with maps 16 times smaller than the frame.
         "training": {
             "backbone": "resnet50",
@@ -34,7 +34,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
     },
     "pyws": {
-        "selection": {"rule": "classifier", "frame_rule": "all", "select_share": 0.5},
+        "selection": {"label_tests": "classifier", "frame_passes": "all", "select_share": 0.5},
         "training": {"equal_steps": True},
         "loop": {"criterion": "ric", "choose_after": 0.67, "noise": 1.0, "returned": "best", "constrain_labels": True},
     },

@@ -93,7 +93,7 @@ class Annotations:
             self._room += self._cached.popitem(last=False)[1].nbytes
         return picture
 
-    def labels(self, frame: Frame) -> Tensor:
+    def superpixels_of(self, frame: Frame) -> Tensor:
         """Superpixels (H, W) int32 of the frame."""
         return torch.from_numpy(self.superpixels(self.picture(frame), *frame))
 

@@ -46,7 +46,7 @@ class DiscriminatorConfig:
     """Instead of the threshold: the share of the composites that pass, those with the highest scores."""
     min_auc: float = 0.65
     """Minimum area under the ROC curve of real patches against composites of videos that the discriminator was not
-    trained on; below, it tells nothing, and the classifier alone decides where the rule has one."""
+    trained on; below, it tells nothing, and the classifier alone decides where it is one of the tests."""
 
     def __post_init__(self) -> None:
         if self.folds not in (1, 2):

@@ -37,9 +37,11 @@ class TrainingConfig:
     frozen_norm: bool = True
     """Batch norm keeps the statistics and the scale of the pretrained weights."""
     frozen_body: bool = False
-    """Only the dilated convolutions learn: for few frames, and several times faster."""
+    """Only the head learns: for few frames, and several times faster."""
     rates: tuple[int, ...] = RATES
-    """Dilations of the summed 3x3 convolutions; 0 is a 1x1 convolution."""
+    """Dilations of the summed 3x3 convolutions."""
+    linear_head: bool = False
+    """Score by one 1x1 convolution instead of the dilated ones, a linear layer at each position: for few frames."""
     short_side: int | None = None
     """Maximum short side of the network's input, in pixels; larger frames are made smaller."""
     crop: int = 224
@@ -60,9 +62,9 @@ class TrainingConfig:
     weight_decay: float = 4e-5
     """Weight decay of SGD."""
     head_lr: float = 1.0
-    """Factor of lr for the dilated convolutions; 10 is DeepLab's own protocol."""
+    """Factor of lr for the head; 10 is DeepLab's own protocol."""
     bias_lr: float = 1.0
-    """Factor of lr * head_lr for their biases; 2 is DeepLab's own protocol."""
+    """Factor of lr * head_lr for the head's biases; 2 is DeepLab's own protocol."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Range of random scaling."""
     rotation: float = 10.0
@@ -76,8 +78,10 @@ class TrainingConfig:
         for name in ("crop", "batch", "max_epoch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training: {name} must be >= 1, got {getattr(self, name)}")
-        if not self.rates or min(self.rates) < 0:
-            raise ValueError(f"training: rates must be >= 0, at least one, got {self.rates}")
+        if not self.rates or min(self.rates) < 1:
+            raise ValueError(f"training: rates must be >= 1, at least one, got {self.rates}; or linear_head")
+        if self.linear_head and self.rates != RATES:
+            raise ValueError("training: rates are of the dilated convolutions, which linear_head leaves out")
         if not 0 < self.scale[0] <= self.scale[1] or not self.lr > 0:
             raise ValueError(f"training: scale must be a range above 0 and lr > 0, got {self.scale} and {self.lr}")
 
@@ -94,7 +98,8 @@ def segmentation_network(config: TrainingConfig, space: LabelSpace, weights: Pat
         if not space.has_actions:
             raise ValueError("heads: factorised heads need pairs of actors and actions, these labels are objects alone")
         factors = (space.actor, space.action)
-    options = {name: getattr(config, name) for name in ("output_stride", "frozen_norm", "frozen_body", "rates")}
+    options = {name: getattr(config, name) for name in ("output_stride", "frozen_norm", "frozen_body")}
+    options["rates"] = None if config.linear_head else config.rates
     return build_deeplab(config.backbone, len(space), weights, factors=factors, **options)
 
 

@@ -34,7 +34,7 @@ class DeepLabV2(nn.Module):
     classes : background, which is class 0, included
     output_stride : pixels between two positions of the features
     mean, std : subtracted from RGB, then divided by
-    rates : dilations of the summed 3x3 convolutions; 0 is a 1x1 convolution
+    rates : dilations of the summed 3x3 convolutions, at least 1 each; None: a single 1x1 convolution instead
     frozen_norm : batch norm keeps its statistics and its scale, in train mode too: batches of crops are too small to
         estimate them
     factors : the actor and the action of each class, (classes,) each from 0: actors and actions are scored instead of
@@ -59,7 +59,7 @@ class DeepLabV2(nn.Module):
         output_stride: int = 8,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
-        rates: Sequence[int] = RATES,
+        rates: Sequence[int] | None = RATES,
         frozen_norm: bool = True,
         factors: Factors | None = None,
         frozen_body: bool = False,
@@ -73,8 +73,10 @@ class DeepLabV2(nn.Module):
         self.register_buffer("factors", pairs, persistent=False)
         # Each keeps the size of the features.
         branches = [
-            nn.Conv2d(channels, outputs, 3, padding=rate, dilation=rate) if rate else nn.Conv2d(channels, outputs, 1)
-            for rate in rates
+            nn.Conv2d(channels, outputs, 1)
+            if rate is None
+            else nn.Conv2d(channels, outputs, 3, padding=rate, dilation=rate)
+            for rate in ((None,) if rates is None else rates)
         ]
         for branch in branches:
             nn.init.normal_(branch.weight, std=0.01)
@@ -127,7 +129,7 @@ def build_deeplab(
     frozen_norm: bool = True,
     factors: Factors | None = None,
     frozen_body: bool = False,
-    rates: Sequence[int] = RATES,
+    rates: Sequence[int] | None = RATES,
 ) -> DeepLabV2:
     """DeepLab-v2 over a known classifier.
 

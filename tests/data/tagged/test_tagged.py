@@ -308,6 +308,18 @@ def test_what_is_learned_from(subsets, learned):
     assert MaskSet("plain", Path(), object_labels("a"), videos, lambda path, video: None).learned == learned
 
 
+def test_everything_that_does_not_fit_is_said_at_once(tmp_path):
+    """Rows without a video, unknown tags and subsets, and videos without a row: one report, not the first of them."""
+    text = "video,tag,subset\na,cat,train\nc,cat,train\nd,cat,\nb,dog,dev\n"
+    with pytest.raises(DataError) as caught:
+        open_mask_set(write_plain(tmp_path, text, None))
+    said = str(caught.value)
+    assert "line 3: there is no video c" in said
+    assert "line 4: there is no video d" in said
+    assert "line 5: subset must be one of train, val and test, got 'dev'" in said
+    assert "no tag" not in said  # b has a row, whatever is wrong with it
+
+
 def test_all_videos_without_a_tag_are_named_at_once(tmp_path):
     for number in range(13):
         (tmp_path / "videos" / f"v{number:02d}").mkdir(parents=True)
