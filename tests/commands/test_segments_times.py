@@ -84,6 +84,63 @@ def test_segments_and_labels_are_at_their_own_times(files, capsys):
     assert read_json(files / "fused.json")["external_data"]["times"] == noted
 
 
+def without_note(files):
+    """The proposals as another tool would have written them."""
+    write_json(files / "foreign.json", {"results": read_json(files / "proposals.json")["results"]})
+    return files / "foreign.json"
+
+
+@pytest.mark.parametrize("data", ["snippets", "rates"])
+def test_foreign_proposals_have_the_times_of_their_features(data, files, tmp_path, capsys):
+    """As files of pyws features say them, or dataset.json the rate of each video."""
+    features = files / "set"
+    if data == "rates":
+        features = tmp_path
+        rates = {f"v_{name}": FPS / stride for name, (stride, _) in VIDEOS.items()}
+        write_json(features / "dataset.json", {"snippets_per_second": rates})
+        for name in VIDEOS:
+            write_features(features / "features" / f"{name}.npy", np.ones((60, 8)))
+    foreign = without_note(files)
+    words = ("--features", features)
+    run("fuse", foreign, tmp_path / "fused.json", *words)
+    run("labels", foreign, files / "set" / "truth.json", tmp_path / "labels.safetensors", *words)
+    run("evaluate", tmp_path / "fused.json", files / "set" / "truth.json")
+    run("evaluate", foreign, files / "set" / "truth.json", *words)
+    assert "ASSUMED" not in capsys.readouterr().err
+    grids = SnippetGrids.read("fused", read_json(tmp_path / "fused.json")["external_data"], assumed=0.1)
+    fused, labels = read_detections(tmp_path / "fused.json"), load_file(tmp_path / "labels.safetensors")
+    for name, (stride, start) in VIDEOS.items():
+        rows, late = fused.of_videos([name]), start if data == "snippets" else 0.0
+        assert grids[name].snippets_per_second == pytest.approx(FPS / stride)
+        np.testing.assert_allclose(
+            [rows.start[0], rows.end[0]], start + np.array([FIRST, LAST]) * stride / FPS, atol=1e-6
+        )
+        (places,) = labels[name][:, 0].numpy().nonzero()
+        expected = FIRST + (start - late) / (stride / FPS)
+        assert places.min() == int(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "rule"),
+    [
+        ({}, ("--snippets-per-second", "2"), "says when snippets are: leave out --snippets-per-second"),
+        ({"external_data": {"snippets_per_second": 2}}, (), "notes when its snippets are: leave out --features"),
+        ({"results": {"slow": [], "other": []}}, (), "features of all 2 videos, got none of 1, such as 'other'"),
+    ],
+)
+def test_features_that_say_nothing_new_are_refused(change, options, rule, files, tmp_path, capsys):
+    write_json(tmp_path / "foreign.json", {**read_json(without_note(files)), **change})
+    words = [tmp_path / "foreign.json", tmp_path / "out.json", "--features", files / "set", *options]
+    assert cli.main(["segments", "fuse", *map(str, words)]) == 1
+    assert rule in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_time_base_for_seconds_is_refused(files, capsys):
+    words = [str(without_note(files)), str(files / "set" / "truth.json"), "--protocol", "activitynet"]
+    assert cli.main(["segments", "evaluate", *words, "--features", str(files / "set")]) == 1
+    assert "--features: only with --protocol thumos14, wtalc" in " ".join(capsys.readouterr().err.split())
+
+
 def test_files_made_from_labels_keep_the_times(files):
     run("labels", files / "proposals.json", files / "set" / "truth.json", files / "kept.safetensors")
     run("propose", files / "kept.safetensors", files / "again.json", "--thresholds", 0.01)

@@ -39,7 +39,8 @@ def check(
     if annotations is None and is_mask_set(source):
         return _check_masks(source, common)
     report = check_data_set(source, need_tags, common.quiet or common.json, annotations)
-    rate = f"{report.snippets_per_second:g} snippets a second"
+    low, high = (f"{rate:g}" for rate in report.rates)
+    rate = f"{low if low == high else f'{low} to {high}'} snippets a second"
     common.say(f"{source}: layout {report.layout}, {'rescaled' if report.rescaled else rate}")
     for subset, count in report.videos.items():
         common.say(f"{subset or 'no subset'}: {count} videos")

@@ -55,6 +55,7 @@ def compare(
     temperatures: tuple[float, ...] = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0),
     overlap: Literal["iou", "own"] = "iou",
     snippets_per_second: float | None = None,
+    features: Path | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Compare what suppression and fusion make of the same proposals; settings are chosen on one half of the videos.
@@ -86,6 +87,9 @@ def compare(
     snippets_per_second
         of the features the proposals come from; if not given what the proposals note, of each video where they do, or
         1.5625, which is said; another than is noted is an error
+    features
+        data set of the features that these proposals were made of, in whose time base the videos' snippets are, where
+        the proposals note none
 
     Examples
     --------
@@ -96,7 +100,7 @@ def compare(
     from pyws.evaluation.detection import rules_of
 
     found, note = read_noted_detections(proposals)
-    grids = grids_of(snippets_per_second, note, proposals, found.videos)
+    grids = grids_of(snippets_per_second, note, proposals, found.videos, features)
     rules = rules_of(protocol, tious, subset, snippets_per_second=grids)
     with named_as(ground_truth=truth):
         halved = halve(read_truth(truth), rules.subset, common.seed)

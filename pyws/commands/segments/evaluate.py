@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, only_with
 from pyws.commands.segments.feature_sets import grids_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def evaluate(
     ambiguous: Path | None = None,
     missing_class: Literal["zero", "released"] = "zero",
     snippets_per_second: float | None = None,
+    features: Path | None = None,
     foreign: Literal["ignored", "wrong"] = "ignored",
     duplicates: Literal["kept", "dropped"] = "kept",
     explain: tuple[str, ...] = (),
@@ -58,6 +59,9 @@ def evaluate(
     snippets_per_second
         of thumos14 and wtalc; if not given what the predictions note, of each video where they do, or 1.5625, which is
         said; another than is noted is an error
+    features
+        data set of the features that these predictions were made of, in whose time base the videos' snippets are, where
+        the predictions note none
     foreign
         predictions in videos that are not evaluated: ignored, or wrong as in the official ActivityNet code
     duplicates
@@ -81,8 +85,11 @@ def evaluate(
 
     found, note = read_noted_detections(predictions)
     rate: float | SnippetGrids = SNIPPETS_PER_SECOND
-    if PROTOCOLS[protocol].grid:
-        rate = grids_of(snippets_per_second, note, predictions, found.videos)
+    on_snippets = [name for name, rules in PROTOCOLS.items() if rules.grid]
+    only_with(f"--protocol {', '.join(on_snippets)}", protocol in on_snippets,
+              {"snippets-per-second": snippets_per_second is not None, "features": features is not None})  # fmt: skip
+    if protocol in on_snippets:
+        rate = grids_of(snippets_per_second, note, predictions, found.videos, features)
     with named_as(ground_truth=truth, predictions=predictions):
         scores = detection_map(found, truth, protocol, tious, subset, ambiguous, missing_class, rate, foreign,
                                duplicates)  # fmt: skip

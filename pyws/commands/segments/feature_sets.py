@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,24 +40,37 @@ def say_doubts(doubts: Iterable[str]) -> None:
         print(f"warning: {doubt}", file=sys.stderr)
 
 
-def grids_of(given: float | None, note: Mapping[str, Any], where: Path, videos: Iterable[str]) -> SnippetGrids:
-    """When snippets are: as a file of detections notes it, as given, or else as in the literature, which is said.
+def grids_of(
+    given: float | None, note: Mapping[str, Any], where: Path, videos: Sequence[str], features: Path | None = None
+) -> SnippetGrids:
+    """When snippets are: as a file of detections notes it, as a data set of the videos' features says it, as given, or
+    else as in the literature, which is said.
 
     Raises
     ------
-    DataError : what is given contradicts what is noted of a video
+    DataError : what is given contradicts what is noted of a video, or the features lack a video
     """
+    from pyws.data.features.dataset import open_features
     from pyws.data.features.listing import SNIPPETS_PER_SECOND
     from pyws.data.features.time_base import SAME_RATE, SnippetGrids
     from pyws.errors import DataError
 
+    if features is not None:
+        if given is not None:
+            raise DataError(features, "says when snippets are: leave out --snippets-per-second")
+        if note.get("times") or note.get("snippets_per_second"):
+            raise DataError(where, "notes when its snippets are: leave out --features")
+        found = open_features(features, videos=videos)
+        say_doubts(found.doubts)
+        return found.grids
     otherwise = SnippetGrids(SNIPPETS_PER_SECOND if given is None else given).snippets_per_second
     noted = SnippetGrids.read(where, note, otherwise)
     if given is None:
         known = bool(note.get("snippets_per_second"))
         if not known and any(noted[video].snippets is None for video in videos):
             say_doubts([f"nothing says how many snippets a second has: {SNIPPETS_PER_SECOND:g} is ASSUMED (25 frames a"
-                        " second, 16 a snippet); --snippets-per-second says another"])  # fmt: skip
+                        " second, 16 a snippet); --snippets-per-second says another,"
+                        " --features those of each video"])  # fmt: skip
         return noted
     for video in videos:
         rate = noted[video].snippets_per_second

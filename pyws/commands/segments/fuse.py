@@ -19,6 +19,7 @@ def fuse(
     postprocessing: PostprocessingOptions = Postprocessing(),  # noqa: B008
     sign_weights: bool = False,
     snippets_per_second: float | None = None,
+    features: Path | None = None,
     shard: str | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
@@ -35,6 +36,9 @@ def fuse(
     snippets_per_second
         the grid on which proposals overlap; if not given what the proposals note, of each video where they do, or
         1.5625, which is said; another than is noted is an error
+    features
+        data set of the features that these proposals were made of, in whose time base the videos' snippets are, where
+        the proposals note none
     shard
         I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
         says which
@@ -56,7 +60,7 @@ def fuse(
 
     config = replace(postprocessing.over(PostprocessConfig()), sign_weights=sign_weights)
     found, note = read_noted_detections(proposals)
-    grids = grids_of(snippets_per_second, note, proposals, found.videos)
+    grids = grids_of(snippets_per_second, note, proposals, found.videos, features)
     settings = {**asdict(config), **grids.note()}
 
     def work(names: Sequence[str]) -> dict[str, Any]:

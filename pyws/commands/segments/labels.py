@@ -22,6 +22,7 @@ def labels(
     rows: Literal["sum", "mean"] = "sum",
     only_tags: bool = False,
     snippets_per_second: float | None = None,
+    features: Path | None = None,
     plot: Path | None = None,
     corrections: Path | None = None,
     shard: str | None = None,
@@ -50,6 +51,9 @@ def labels(
     snippets_per_second
         of the features that the labels are for; if not given what the proposals note, of each video where they do, or
         1.5625, which is said; another than is noted is an error
+    features
+        data set of the features that these proposals were made of, in whose time base the videos' snippets are, where
+        the proposals note none
     plot
         folder of pictures to write, a timeline of labels and segments for each video that has any
     corrections
@@ -81,7 +85,7 @@ def labels(
     if out.suffix != ".safetensors":
         raise DataError(out, "labels are written as .safetensors")
     found, note = read_noted_detections(proposals)
-    known, grids = read_truth(truth), grids_of(snippets_per_second, note, proposals, found.videos)
+    known, grids = read_truth(truth), grids_of(snippets_per_second, note, proposals, found.videos, features)
     say_doubts(look_like_frames(found, known))
     config = postprocessing.over(PostprocessConfig())
     settings = {**asdict(config), "preset": preset, "rows": rows, "only_tags": only_tags, **grids.note(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,8 @@ class CheckReport:
     problems: tuple[Problem, ...]
     doubts: tuple[str, ...] = ()
     """Of the whole set, a sentence each."""
+    rates: tuple[float, float] = (0.0, 0.0)
+    """The lowest and the highest snippets a second of a video."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as one JSON document; ``ok`` tells whether every video can be used."""
@@ -95,7 +97,16 @@ def check_data_set(
         listing.rescaled,
         tuple(sorted(problems, key=lambda problem: not problem.fatal)),
         tuple(doubts_of(listing, shapes)),
+        _rates(listing, shapes),
     )
+
+
+def _rates(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> tuple[float, float]:
+    """The lowest and the highest rate of the videos that have features and a rate."""
+    times = {index: times_of(listing.stored[listing.videos[index]]) for index in shapes}
+    found = [own.rate if own else listing.rate(listing.videos[index]) for index, own in times.items()]
+    known = [rate for rate in found if rate > 0] or [listing.snippets_per_second]
+    return min(known), max(known)
 
 
 def _odd_features(listing: Listing, shapes: dict[str, tuple[int, int]], need_tags: bool) -> Iterator[Problem]:
@@ -115,7 +126,7 @@ def _odd_features(listing: Listing, shapes: dict[str, tuple[int, int]], need_tag
         if video not in shapes:
             continue
         times = times_of(listing.stored[video])
-        length, wanted = shapes[video][0], duration * (times.rate if times else listing.snippets_per_second)
+        length, wanted = shapes[video][0], duration * (times.rate if times else listing.rate(video))
         if abs(length - wanted) > max(LENGTH_SNIPPETS, LENGTH_SHARE * wanted):
             rule = f"has {length} snippets, but {duration:g} seconds are {wanted:.1f}"
             yield Problem(video, rule, fatal=False)
@@ -132,7 +143,8 @@ def _odd_segments(listing: Listing) -> Iterator[Problem]:
         if found[index] and found[index] != set(tags):
             rule = f"has tags {', '.join(sorted(tags)) or 'none'}, but segments of {', '.join(sorted(found[index]))}"
             yield Problem(video, rule, fatal=False)
-    late = rows.end > listing.truth.duration[rows.video] + 1 / listing.snippets_per_second
+    rates = np.array([listing.rate(video) for video in rows.videos])
+    late = rows.end > listing.truth.duration[rows.video] + 1 / rates[rows.video]
     _, first = np.unique(np.stack([rows.video, rows.label, rows.start, rows.end], 1), axis=0, return_index=True)
     again = np.ones(len(rows), bool)
     again[first] = False

@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyws.data.annotations.activitynet import Truth
 from pyws.data.annotations.corrections import CORRECTIONS, Corrected, read_corrections
+from pyws.data.annotations.names import other_name
 from pyws.data.features.doubts import doubts_of, look_transposed
 from pyws.data.features.files import times_of
 from pyws.data.features.layouts import list_features
@@ -38,15 +40,18 @@ class FeatureSet:
     tags : (videos, classes) bool
     lengths : (videos,) int64 snippets
     width : of the features
-    snippets_per_second : one over the seconds that a snippet lasts; of rescaled features a nominal number
+    snippets_per_second : one over the seconds that a snippet lasts; the median where videos have rates of their own,
+        and of rescaled features a nominal number
     truth : the annotated segments of the whole data set, where it has them
     subset : which one was asked for
     skipped : what was wrong with the videos that were left out
     description : of the data set, a line for people
     stored : where the features lie
-    durations : (videos,) seconds, where features were rescaled; ``rates`` follow from them
+    durations : (videos,) seconds that the snippets of each video last, where features were rescaled or ``dataset.json``
+        has a rate for each video; ``rates`` follow from them
     doubts : what is assumed, was not read or looks wrong, a sentence each
     corrections : what people said of segments, by video; ``tags`` follow it
+    rescaled : every video was brought to some number of snippets
     """
 
     names: tuple[str, ...]
@@ -63,6 +68,7 @@ class FeatureSet:
     durations: np.ndarray | None = None
     doubts: tuple[str, ...] = ()
     corrections: Mapping[str, Corrected] = field(default_factory=dict, repr=False)
+    rescaled: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -149,6 +155,7 @@ def open_features(
     on_error: str = "error",
     need_tags: bool = False,
     annotations: str | os.PathLike[str] | None = None,
+    videos: Iterable[str] | None = None,
 ) -> FeatureSet:
     """Open a data set of features; finds out which layout it has (:mod:`pyws.data.features.layouts`).
 
@@ -160,6 +167,7 @@ def open_features(
         every video once to find the values that are not finite; "error" meets them when the video is read
     need_tags : a video without tags cannot be used (training)
     annotations : see :func:`pyws.data.features.layouts.list_features`
+    videos : take these alone, with or without the prefix ``v_``; None for all
 
     ``corrections.json`` of the folder, which ``pyws import`` writes, changes tags: a label that people saw is a tag,
     one that they saw nowhere is none.
@@ -185,8 +193,12 @@ def open_features(
     if on_error not in ON_ERROR:
         raise ValueError(f"open_features: on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
     listing = list_features(source, annotations)
-    chosen = _of_subset(listing, subset)
-    elsewhere = {one for one in listing.problems if subset is not None and one.subset not in (None, subset)}
+    chosen = _of_subset(listing, subset) if videos is None else _named(listing, videos)
+    elsewhere = {
+        one
+        for one in listing.problems
+        if videos is not None or (subset is not None and one.subset not in (None, subset))
+    }
     listing = replace(listing, problems=tuple(one for one in listing.problems if one not in elsewhere))
     shapes, problems = check_headers(listing, chosen, need_tags)
     if on_error == "skip":
@@ -213,9 +225,10 @@ def open_features(
         tuple(problems),
         listing.description,
         tuple(listing.stored[listing.videos[index]] for index in good),
-        listing.durations[good] if listing.rescaled else None,
+        _durations(listing, good, shapes),
         tuple(doubts_of(listing, {index: shapes[index] for index in good})),
         read_corrections(source) if os.path.isdir(source) else {},
+        listing.rescaled,
     )
     return _corrected(found, listing.where, need_tags) if found.corrections else found
 
@@ -247,6 +260,17 @@ def _usual_rate(listing: Listing, videos: Sequence[int]) -> float:
     return float(np.median(rates)) if rates else listing.snippets_per_second
 
 
+def _durations(
+    listing: Listing, videos: Sequence[int], shapes: Mapping[int, tuple[int, int]]
+) -> NDArray[np.float64] | None:
+    """(videos,) seconds that snippets last, where one rate is not that of all."""
+    if listing.rescaled:
+        return listing.durations[videos]
+    if listing.rates:
+        return np.array([shapes[index][0] / listing.rate(listing.videos[index]) for index in videos])
+    return None
+
+
 def read_checked(stored: Stored, shape: tuple[int, int]) -> np.ndarray:
     """The features as float32, of this shape and finite."""
     where = getattr(stored, "path", "features")
@@ -276,6 +300,8 @@ def check_headers(
         if listing.rescaled and not listing.durations[index] > 0:
             problems.append(Problem(listing.videos[index], "must have a duration > 0, as rescaled features need"))
         video = listing.videos[index]
+        if np.isnan(listing.rate(video)):
+            problems.append(Problem(video, "must have snippets_per_second in dataset.json, as other videos have"))
         tags = listing.tags[index]
         if need_tags and not tags:
             problems.append(Problem(video, "must have a tag, got none"))
@@ -349,6 +375,17 @@ def tag_matrix(listing: Listing, chosen: Sequence[int]) -> np.ndarray:
     for row, index in enumerate(chosen):
         tags[row, [place[tag] for tag in listing.tags[index]]] = True
     return tags
+
+
+def _named(listing: Listing, videos: Iterable[str]) -> list[int]:
+    """Videos by name, each of which must be there."""
+    place = {video: index for index, video in enumerate(listing.videos)}
+    found = {video: place.get(video, place.get(other_name(video))) for video in videos}
+    missing = [video for video, index in found.items() if index is None]
+    if missing:
+        rule = f"must have features of all {len(found)} videos, got none of {len(missing)}, such as {missing[0]!r}"
+        raise DataError(listing.where, rule)
+    return [index for index in found.values() if index is not None]
 
 
 def _of_subset(listing: Listing, subset: str | None) -> list[int]:

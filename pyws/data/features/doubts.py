@@ -42,7 +42,8 @@ def _doubts_of_rate(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> 
     known = [index for index in guessed if listing.durations[index] > 0]
     lengths = np.array([shapes[index][0] for index in known], dtype=np.float64)
     durations, rate = listing.durations[known], listing.snippets_per_second
-    wrong = np.abs(lengths - durations * rate) > np.maximum(LENGTH_SNIPPETS, LENGTH_SHARE * durations * rate)
+    rates = np.array([listing.rate(listing.videos[index]) for index in known])
+    wrong = np.abs(lengths - durations * rates) > np.maximum(LENGTH_SNIPPETS, LENGTH_SHARE * durations * rates)
     off, found = 2 * wrong.sum() > len(known), np.median(lengths / durations) if known else np.nan
     if off and len(set(lengths.tolist())) == 1 and len(known) > 1:
         yield f"every video has {lengths[0]:g} snippets: they look rescaled. " + _in_dataset_json('"rescaled": true')
@@ -51,7 +52,8 @@ def _doubts_of_rate(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> 
         rule = f"nothing says how many snippets a second has: {rate:g} is ASSUMED, and all seconds follow from it{hint}"
         yield f"{rule}. " + _in_dataset_json('"snippets_per_second": ...')
     elif off:
-        rule = f"{wrong.sum()} of {len(known)} videos do not last what their snippets do at {rate:g} snippets a second"
+        at = "their own rates" if listing.rates else f"{rate:g} snippets a second"
+        rule = f"{wrong.sum()} of {len(known)} videos do not last what their snippets do at {at}"
         yield f"{rule}; by their durations it is {found:.4g}"
 
 

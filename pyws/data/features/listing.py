@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Listing:
     classes : names of all classes
     stored : features by video
     truth : annotated segments, where the data set has them
-    snippets_per_second : of the features
+    snippets_per_second : of the features, the median where videos have rates of their own
     problems : what the annotations say that cannot be; such videos are not among ``videos``
     description : a line for people
     unlisted : names of features that belong to no video
@@ -41,6 +41,7 @@ class Listing:
     rate_is_assumed : ``snippets_per_second`` is that of the literature, since nothing says another
     annotations : the file that the annotations are of
     unread : files beside the features that look like annotations and were not read
+    rates : snippets a second by video, where ``dataset.json`` says them; empty where one rate is that of all
     """
 
     where: Path
@@ -59,11 +60,20 @@ class Listing:
     rate_is_assumed: bool = False
     annotations: Path | None = None
     unread: tuple[str, ...] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def durations(self) -> np.ndarray:
         """(videos,) seconds, NaN where they are not given."""
         return np.full(len(self.videos), np.nan) if self.truth is None else self.truth.duration
+
+    def rate(self, video: str) -> float:
+        """Snippets a second of a video by ``dataset.json``, whether it has the prefix ``v_`` there or not; NaN where it
+        has rates of other videos alone.
+        """
+        return (
+            self.rates.get(video, self.rates.get(other_name(video), np.nan)) if self.rates else self.snippets_per_second
+        )
 
 
 def safe_truth(where: Path, document: Any) -> tuple[Truth, tuple[Problem, ...]]:
@@ -106,6 +116,7 @@ def annotated(
     snippets_per_second: float | None = None,
     description: str = "",
     rescaled: bool = False,
+    rates: Mapping[str, float] | None = None,
 ) -> Listing:
     """The listing of a data set whose videos are those of its ground truth.
 
@@ -123,7 +134,7 @@ def annotated(
     unlisted = tuple(name for name in stored if name not in listed)
     rate, assumed = snippets_per_second or SNIPPETS_PER_SECOND, not snippets_per_second and not rescaled
     return Listing(folder, layout, videos, truth.subset, truth.tags, classes, stored, truth, rate,
-                   problems, description, unlisted, rescaled, assumed)  # fmt: skip
+                   problems, description, unlisted, rescaled, assumed, rates=rates or {})  # fmt: skip
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -134,13 +145,13 @@ def read_about(folder: Path) -> dict[str, Any]:
         raise DataError(path, f"must be a JSON object, got {type(said).__name__}")
     about: dict[str, Any] = {"description": str(said.get("description", ""))}
     if "snippets_per_second" in said:
-        rate = about["snippets_per_second"] = said["snippets_per_second"]
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
-            raise DataError(path, f"snippets_per_second must be a number > 0, got {rate!r}")
+        about |= _rates(path, said["snippets_per_second"])
     if "rescaled" in said:
         about["rescaled"] = said["rescaled"]
         if not isinstance(said["rescaled"], bool):
             raise DataError(path, f"rescaled must be true or false, got {said['rescaled']!r}")
+        if said["rescaled"] and "rates" in about:
+            raise DataError(path, "rescaled features have the rates that follow from durations; leave one of both out")
     if "classes" in said:
         classes = said["classes"]
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
@@ -149,3 +160,14 @@ def read_about(folder: Path) -> dict[str, Any]:
             raise DataError(path, "classes must differ from each other")
         about["classes"] = tuple(classes)
     return about
+
+
+def _rates(path: Path, said: Any) -> dict[str, Any]:
+    """Snippets a second, of all videos or of each."""
+    by_video = said if isinstance(said, dict) and said else None
+    for rate in [said] if by_video is None else by_video.values():
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
+            raise DataError(path, f"snippets_per_second must be a number > 0, got {rate!r}; one, or {{VIDEO: number}}")
+    if by_video is None:
+        return {"snippets_per_second": said}
+    return {"snippets_per_second": float(np.median(list(by_video.values()))), "rates": by_video}

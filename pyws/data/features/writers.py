@@ -111,6 +111,8 @@ def convert_features(
     opened = open_features(source, on_error=on_error)
     if opened.truth is None:
         raise DataError(source, "is in the native layout: tags.csv and features are read as they are")
+    if any(opened.times):
+        raise DataError(source, "has files of pyws features, which say when each snippet is: they are read as they are")
     document = truth_document(opened.truth)
     videos = [
         FeatureVideo(
@@ -122,10 +124,12 @@ def convert_features(
         for index, name in enumerate(opened.names)
     ]
     about = {
-        "snippets_per_second": opened.snippets_per_second,
+        "snippets_per_second": opened.snippets_per_second
+        if opened.durations is None or opened.rescaled
+        else dict(zip(opened.names, opened.rates.tolist(), strict=True)),
         "classes": list(opened.classes),
         "description": opened.description,
-        "rescaled": opened.durations is not None,
+        "rescaled": opened.rescaled,
     }
     origin = {"source": str(Path(source).resolve()), "on_error": on_error}
     counts = write_data_set(folder, videos, about, origin, document["ambiguous"], suffix)

@@ -36,6 +36,11 @@ def write_set(folder, lengths=(16, 25, 50), rate=25 / 16, **about):
         ({"rate": 3.75, "snippets_per_second": 3.75}, []),
         ({"rate": 3.75, "snippets_per_second": 2}, ["3 of 3 videos do not last .* at 2 snippets a second; by .* 3.75"]),
         ({"lengths": (100, 100), "rescaled": True}, []),
+        ({"rate": 2, "snippets_per_second": {"v0": 2, "v1": 2, "v_v2": 2.0}}, []),
+        (
+            {"rate": 2, "snippets_per_second": {"v0": 2, "v1": 3, "v2": 3}},
+            ["2 of 3 videos .* at their own rates; .* 2"],
+        ),
     ],
 )
 def test_rates_that_are_only_assumed(arguments, said, tmp_path, capsys):
