@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,19 +14,22 @@ from hypothesis.extra.numpy import arrays
 
 from pyws import DataError
 from pyws.masks.self_training import frame_selection
-from pyws.masks.self_training.cut_and_paste import Backgrounds, composite, cut, foreground_square, parts_of
+from pyws.masks.self_training.cut_and_paste import Backgrounds, Square, composite, cut, foreground_square, parts_of
 from pyws.masks.self_training.frame_selection import (
     SelectionConfig,
     _Candidate,
     _fill_classes,
     _pass_share,
     _passes,
+    _Pictures,
+    _prepare,
+    _Source,
     _test_by_discriminator,
     read_selection,
     summary,
     write_selection,
 )
-from pyws.masks.self_training.image_ops import resample
+from pyws.masks.self_training.image_ops import as_images, resample
 from pyws.masks.self_training.pseudo_annotations import Frame
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, auc, score_composites
 
@@ -52,30 +56,28 @@ def test_foreground_square(mask: np.ndarray, context: float) -> None:
 @settings(max_examples=40, deadline=None)
 def test_background_patches_have_no_foreground(masks: list[np.ndarray], side: int, seed: int) -> None:
     masks = [mask & (np.arange(17) < 9) for mask in masks]
-    drawn = Backgrounds([mask.astype(np.uint8) for mask in masks]).draw(side, np.random.default_rng(seed))
+    drawn, relaxed = Backgrounds([mask.astype(np.uint8) for mask in masks]).draw(side, np.random.default_rng(seed), 3)
     places = [
         mask[top : top + side, left : left + side].sum()
         for mask in masks
         for top in range(13 - side)
         for left in range(18 - side)
     ]
-    if drawn is None:
-        assert min(places) > 0.01 * side * side
-        return
-    index, square, relaxed = drawn
-    covered = square.of(masks[index])
-    assert covered.shape == (side, side)
-    assert relaxed == (min(places) > 0)
-    assert covered.sum() <= (0.01 * side * side if relaxed else 0)
+    assert len(drawn) == (0 if min(places) > 0.01 * side * side else 3)
+    for index, square in drawn:
+        covered = square.of(masks[index])
+        assert covered.shape == (side, side)
+        assert relaxed == (min(places) > 0)
+        assert covered.sum() <= (0.01 * side * side if relaxed else 0)
 
 
 def test_all_places_are_drawn() -> None:
     mask = np.zeros((4, 6), np.uint8)
     mask[:, 2] = 1
     backgrounds, rng = Backgrounds([mask]), np.random.default_rng(0)
-    places = {backgrounds.draw(2, rng)[1][:2] for _ in range(200)}
+    places = {place.square[:2] for place in backgrounds.draw(2, rng, 200)[0]}
     assert places == {(top, left) for top in range(3) for left in (0, 3, 4)}
-    assert backgrounds.draw(4, rng) is None
+    assert backgrounds.draw(4, rng) == ([], False)
 
 
 def test_composite() -> None:
@@ -153,6 +155,70 @@ def scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(np.where(mask, disc, slope)[..., None], 3, 2).clip(0, 255).astype(np.uint8), mask
 
 
+def test_each_epoch_pastes_over_another_background() -> None:
+    """The composites that are scored are over the first place, those of the epochs over the next, in turn."""
+    generator = np.random.default_rng(0)
+    pictures = {Frame("v", str(k)): generator.integers(0, 256, (20, 30, 3), np.uint8) for k in range(2)}
+    data = SimpleNamespace(picture=pictures.__getitem__)
+    mask = np.zeros((8, 8), bool)
+    mask[2:6, 3:7] = True
+    frames = list(pictures)
+    places = [(frames[1], Square(0, 0, 8)), (frames[0], Square(12, 22, 8)), (frames[1], Square(5, 11, 8))]
+    source = _Source(frames[0], Square(4, 6, 8), np.packbits(mask), places)
+    for epoch, (frame, square) in ((0, places[1]), (1, places[2]), (2, places[0]), (3, places[1])):
+        real, other = (as_images([one.of(pictures[of])]) for of, one in ((frames[0], source.square), (frame, square)))
+        wanted = (composite(real, torch.from_numpy(mask)[None], other) * 255).round().to(torch.uint8)[0]
+        assert torch.equal(source.composite(data, epoch, 8), wanted)
+
+
+@pytest.mark.parametrize(
+    ("covered", "untested", "asked", "shown"),
+    [((0, 20), "close shot", False, True), ((6, 14), None, True, True), ((9, 10), "small", False, False)],
+)
+def test_close_shots_are_for_the_classifier_alone(covered, untested, asked, shown) -> None:
+    """A mask that fills its patch shows no seam: the discriminator is not asked, the classifier is."""
+    mask = np.zeros((20, 60), bool)
+    mask[slice(*covered), slice(*covered)] = True
+    picture = np.full((20, 60, 3), 100, np.uint8)
+    frames = [Frame("v", "0")]
+    pictures = _Pictures(SimpleNamespace(picture=lambda frame: picture), frames)
+    backgrounds = Backgrounds([mask.astype(np.uint8)])
+    config = SelectionConfig(context=0.25 if untested != "small" else 20.0)
+    found = _prepare(pictures, 0, {"label": 1}, mask, backgrounds, config, 36, (0.1, 0.2, 0.3), 0)
+    assert found.about.get("untested") == untested
+    assert (found.patches is not None) == asked
+    assert (found.pictured is not None) == shown
+
+
+def test_without_a_background_masks_lie_on_the_mean_of_the_network() -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[4:16, 4:16] = True
+    pictures = _Pictures(SimpleNamespace(picture=lambda frame: np.full((20, 20, 3), 100, np.uint8)), [Frame("v", "0")])
+    config = SelectionConfig(classifier_size=15)
+    found = _prepare(pictures, 0, {"label": 1}, mask, Backgrounds([mask]), config, 36, (0.1, 0.2, 0.3), 0)
+    assert found.about["untested"] == "no background"
+    assert found.patches is None
+    assert found.pictured[:, 0, 0].tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert found.pictured[:, 7, 7].tolist() == pytest.approx([100 / 255] * 3)
+
+
+def test_training_asks_for_fresh_composites_of_its_own_fold() -> None:
+    real, pasted = samples(12, True, 0)
+    asked: list[tuple[int, list[int]]] = []
+
+    def fresh(epoch: int, chosen: torch.Tensor) -> torch.Tensor:
+        asked.append((epoch, chosen.tolist()))
+        return pasted[chosen]
+
+    config = DiscriminatorConfig(patch_size=36, width=2, steps=4, batch=6)
+    videos = [f"v{index // 2}" for index in range(12)]
+    scores, _ = score_composites(real, pasted, videos, config, 0, torch.device("cpu"), fresh)
+    assert torch.equal(scores, score_composites(real, pasted, videos, config, 0, torch.device("cpu"))[0])
+    first, second = ({index for _, rows in part for index in rows} for part in (asked[:4], asked[4:]))
+    assert not first & second
+    assert [epoch for epoch, _ in asked[:4]] == [0, 0, 1, 1]  # four samples of two videos, three a step
+
+
 def test_true_masks_score_above_shifted_ones() -> None:
     """Half the masks are true, half are shifted by a third of the disc; the discriminators see both as composites."""
     rng = np.random.default_rng(0)
@@ -182,9 +248,9 @@ def test_a_blind_discriminator_leaves_the_choice_to_the_classifier(monkeypatch: 
     def passes(found: float, tests: str) -> list[bool]:
         abouts = [{"label": 1, "classifier_pass": recognised} for recognised in (True, False)]
         monkeypatch.setattr(frame_selection, "score_composites", lambda *rest: (torch.tensor([0.2, 0.9]), found))
-        candidates = [(frame, _Candidate(1, about, (patch, patch))) for about in abouts]
+        candidates: list = [(frame, _Candidate(1, about, (patch, patch))) for about in abouts]
         config = SelectionConfig(label_tests=tests)
-        assert _test_by_discriminator(candidates, config, SMALL, 0, torch.device("cpu")) == found
+        assert _test_by_discriminator(None, candidates, config, SMALL, 0, torch.device("cpu")) == found
         return [_passes(about, tests) for about in abouts]
 
     assert passes(0.6, "both") == passes(0.6, "either") == [True, False]

@@ -35,6 +35,13 @@ class Square(NamedTuple):
         return picture[self.top : self.top + self.side, self.left : self.left + self.side]
 
 
+class Place(NamedTuple):
+    """A square of one of the frames of a video."""
+
+    frame: int
+    square: Square
+
+
 def foreground_square(mask: NDArray[np.bool_], context: float = 0.25) -> Square | None:
     """The square around a mask, with a margin.
 
@@ -79,23 +86,24 @@ class Backgrounds:
     def __init__(self, masks: Sequence[NDArray[np.integer]]) -> None:
         self._integral = ops.integral_image(torch.from_numpy(np.stack(masks) > 0))
 
-    def draw(self, side: int, rng: np.random.Generator) -> tuple[int, Square, bool] | None:
-        """A patch drawn at random: its frame, its square, and whether foreground up to RELAXED had to be allowed.
+    def draw(self, side: int, rng: np.random.Generator, count: int = 1) -> tuple[list[Place], bool]:
+        """So many patches drawn at random, and whether foreground up to RELAXED had to be allowed in them.
 
-        A frame that has such a patch is drawn first, then one of its places, all equally likely. None where no frame
-        has one.
+        A frame that has such a patch is drawn first, then one of its places, all equally likely. No patches where no
+        frame has one.
         """
         frames = torch.arange(len(self._integral))
         for share in (0.0, RELAXED):
             counts = ops.count_patches(self._integral, frames, torch.full_like(frames, side), share).numpy()
             possible = np.flatnonzero(counts)
             if len(possible):
-                index = int(rng.choice(possible))
-                rank = torch.tensor([int(rng.integers(counts[index]))])
-                query = torch.tensor([index]), torch.tensor([side]), rank
-                place = ops.find_patches(self._integral, *query, share)[0].tolist()
-                return index, Square(place[0], place[1], side), share > 0
-        return None
+                chosen = rng.choice(possible, count)
+                ranks = torch.from_numpy(rng.integers(counts[chosen]))
+                query = torch.from_numpy(chosen), torch.full((count,), side), ranks
+                corners = ops.find_patches(self._integral, *query, share).tolist()
+                squares = [Square(top, left, side) for top, left in corners]
+                return [Place(int(index), square) for index, square in zip(chosen, squares, strict=True)], share > 0
+        return [], False
 
 
 def composite(foreground: Tensor, mask: Tensor, background: Tensor, seam: float = SEAM) -> Tensor:
@@ -125,8 +133,12 @@ class Sample:
     """(3, S, S) float in [0, 1], the composite; None where no frame of the video has a background of this size."""
     mask: Tensor
     """(S, S) bool."""
+    square: Square
+    """Where the patch is in its frame."""
+    places: list[Place]
+    """Backgrounds that it can be pasted over; the composite has the first of them."""
     relaxed: bool = False
-    """Whether the background contains foreground, up to the share RELAXED."""
+    """Whether the backgrounds contain foreground, up to the share RELAXED."""
 
 
 def parts_of(mask: NDArray[np.bool_], min_share: float = 0.1) -> list[NDArray[np.bool_]]:
@@ -153,6 +165,7 @@ def cut(
     backgrounds: Backgrounds,
     rng: np.random.Generator,
     context: float = 0.25,
+    count: int = 1,
 ) -> Sample:
     """Cut out the patch of a mask in a frame and paste it over a background of the same video.
 
@@ -164,13 +177,17 @@ def cut(
     backgrounds : of all masks of the video
     rng : draws the background
     context : see :func:`foreground_square`
+    count : backgrounds that are drawn
     """
     square = foreground_square(chosen, context)
     if square is None:
         raise ValueError("cut: chosen must have at least one pixel, got none")
     real, mask = as_images([square.of(pictures[index])]), torch.from_numpy(square.of(chosen).copy())
-    drawn = backgrounds.draw(square.side, rng)
-    if drawn is None:
-        return Sample(real[0], None, mask)
-    other, place, relaxed = drawn
-    return Sample(real[0], composite(real, mask[None], as_images([place.of(pictures[other])]))[0], mask, relaxed)
+    places, relaxed = backgrounds.draw(square.side, rng, count)
+    pasted = paste(real[0], mask, pictures[places[0].frame], places[0].square) if places else None
+    return Sample(real[0], pasted, mask, square, places, relaxed)
+
+
+def paste(real: Tensor, mask: Tensor, picture: Pixels, square: Square) -> Tensor:
+    """The composite (3, S, S) of a patch (3, S, S), its mask (S, S) bool, and a square of another picture."""
+    return composite(real[None], mask[None], as_images([square.of(picture)]))[0]

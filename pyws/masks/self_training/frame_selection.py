@@ -23,14 +23,15 @@ from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import Pixels
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_text
-from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, cut, parts_of
-from pyws.masks.self_training.image_ops import resample
+from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, Square, cut, parts_of, paste
+from pyws.masks.self_training.image_ops import as_images, as_patches, resample
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, score_composites
 from pyws.models.classifiers import IMAGENET_MEAN, Classifier
 from pyws.seeds import seed_of
 
 CLASSIFIER_BATCH = 16
+PLACES = 16  # backgrounds drawn for a label; the discriminator sees another one in each epoch, and these again
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,16 @@ class SelectionConfig:
     min_share: float = 0.02
     """Minimum share of its patch that a mask must cover."""
     max_share: float = 0.9
-    """Maximum share of its patch that a mask may cover."""
+    """Share of its patch above which a mask is a close shot: its composite shows no seam and would always look real, so
+    that the classifier alone tests it."""
     classifier_threshold: float = 0.0
     """Minimum softmax of the label's own class for the classifier to pass it."""
     select_share: float | None = None
     """Instead of the threshold: the share of the labels of each class that the classifier passes, those with the
     highest softmax. It tells good masks from bad ones where the class alone is right for nearly all."""
     classifier_input: Literal["composite", "masked"] = "composite"
-    """Input of the classifier: the composite, or the pixels of the mask over grey."""
+    """Input of the classifier: the composite, or the pixels of the mask over the mean colour of its normalisation, as
+    where a video has no background."""
     classifier_size: int = 224
     """Side of the classifier's input, in pixels."""
     min_per_class: int = 0
@@ -93,6 +96,25 @@ class _Candidate:
     about: dict[str, Any]
     patches: tuple[Tensor, Tensor] | None = None  # real and pasted, uint8, at the input size of the discriminator
     pictured: Tensor | None = None  # input of the classifier
+    source: _Source | None = None  # of further composites
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What composites over other backgrounds are made of; small, since all labels of a version keep theirs."""
+
+    frame: Frame
+    square: Square
+    mask: NDArray[np.uint8]  # packed bits of (side, side)
+    places: list[tuple[Frame, Square]]
+
+    def composite(self, data: Annotations, epoch: int, size: int) -> Tensor:
+        """(3, size, size) uint8, over the background of an epoch: (epoch + 1) places after that of the scores."""
+        side = self.square.side
+        mask = torch.from_numpy(np.unpackbits(self.mask, count=side * side).reshape(side, side).astype(bool))
+        real = as_images([self.square.of(data.picture(self.frame))])[0]
+        frame, square = self.places[(epoch + 1) % len(self.places)]
+        return as_patches(paste(real, mask, data.picture(frame), square)[None], size)[0]
 
 
 def select(
@@ -136,7 +158,7 @@ def select(
     if config.select_share is not None:
         _pass_share([one.about for _, one in candidates], config.select_share)
     if config.uses_discriminator:
-        auc = _test_by_discriminator(candidates, config, discriminator, seed, device)
+        auc = _test_by_discriminator(data, candidates, config, discriminator, seed, device)
     for frame, row in zip(frames, rows, strict=True):
         passed = [_passes(about, config.label_tests) for about in row["labels"]]
         row["selected"] = bool(passed) and (all(passed) if config.frame_passes == "all" else any(passed))
@@ -163,17 +185,28 @@ def _candidates(
         if config.label_tests == "none":
             yield from ((f, [_Candidate(k, {"label": k}) for k in ks]) for f, ks in zip(several, present, strict=True))
             continue
-        backgrounds = Backgrounds(masks)
-        pictures = _Pictures(data, several)
+        everywhere = [frame for frame in data.frames if frame.video == video]
+        backgrounds = Backgrounds([data.mask(folder, frame) for frame in everywhere])
+        pictures = _Pictures(data, everywhere)
+        at = {frame: index for index, frame in enumerate(everywhere)}
+        mean = IMAGENET_MEAN if classifier is None else classifier.mean
         found = [
             [
                 _prepare(
-                    pictures, i, one, chosen, backgrounds, config, discriminator.patch_size, seed_of(seed, video, i)
+                    pictures,
+                    at[frame],
+                    one,
+                    chosen,
+                    backgrounds,
+                    config,
+                    discriminator.patch_size,
+                    mean,
+                    seed_of(seed, video, i),
                 )
                 for label in labels
                 for one, chosen in _pieces(label, mask == label, config.per_component)
             ]
-            for i, (mask, labels) in enumerate(zip(masks, present, strict=True))
+            for i, (frame, mask, labels) in enumerate(zip(several, masks, present, strict=True))
         ]
         if classifier is not None and config.uses_classifier:
             _test_by_classifier([one for labels in found for one in labels], data, config, classifier)
@@ -184,13 +217,13 @@ class _Pictures(Sequence[Pixels]):
     """The frames of a video, read when they are needed."""
 
     def __init__(self, data: Annotations, frames: Sequence[Frame]) -> None:
-        self._data, self._frames = data, frames
+        self._data, self.frames = data, frames
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self.frames)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._data.picture(self._frames[index])
+        return self._data.picture(self.frames[index])
 
 
 def _pieces(label: int, mask: NDArray[np.bool_], per_component: bool) -> list[tuple[dict[str, int], NDArray[np.bool_]]]:
@@ -201,41 +234,47 @@ def _pieces(label: int, mask: NDArray[np.bool_], per_component: bool) -> list[tu
 
 
 def _prepare(
-    pictures: Sequence[Pixels],
+    pictures: _Pictures,
     index: int,
     one: dict[str, int],
     chosen: NDArray[np.bool_],
     backgrounds: Backgrounds,
     config: SelectionConfig,
     size: int,
+    mean: Sequence[float],
     seed: int,
 ) -> _Candidate:
     """Cut out the pixels ``chosen`` of the label, or of the part of it, that ``one`` names."""
     label = one["label"]
     rng = np.random.default_rng([seed, *one.values()])
-    sample = cut(pictures, index, chosen, backgrounds, rng, config.context)
+    sample = cut(pictures, index, chosen, backgrounds, rng, config.context, PLACES)
     share = float(sample.mask.double().mean())
     about: dict[str, Any] = {**one, "share": round(share, 6), "discriminator": None, "classifier": None}
-    if not config.min_share <= share <= config.max_share:
-        return _Candidate(label, {**about, "untested": "small" if share < config.min_share else "large"})
-    if sample.pasted is None:
+    if share < config.min_share:
+        return _Candidate(label, {**about, "untested": "small"})
+    if share > config.max_share:
+        about["untested"] = "close shot"
+    elif sample.pasted is None:
         about["untested"] = "no background"
     elif sample.relaxed:
         about["relaxed"] = True
-    patches = None
-    if sample.pasted is not None and config.uses_discriminator:
-        both = resample(torch.stack([sample.real, sample.pasted]), size)
-        real, pasted = (both * 255).round().clamp(0, 255).to(torch.uint8)
-        patches = (real, pasted)
-    pictured = resample(_for_classifier(sample, config.classifier_input)[None], config.classifier_size)[0]
-    return _Candidate(label, about, patches, pictured if config.uses_classifier else None)
+    candidate = _Candidate(label, about)
+    if "untested" not in about and sample.pasted is not None and config.uses_discriminator:
+        real, pasted = as_patches(torch.stack([sample.real, sample.pasted]), size)
+        candidate.patches = (real, pasted)
+        places = [(pictures.frames[place.frame], place.square) for place in sample.places]
+        packed = np.packbits(sample.mask.numpy())
+        candidate.source = _Source(pictures.frames[index], sample.square, packed, places)
+    if config.uses_classifier:
+        shown = _for_classifier(sample, config.classifier_input, mean)
+        candidate.pictured = resample(shown[None], config.classifier_size)[0]
+    return candidate
 
 
-def _for_classifier(sample: Sample, kind: str) -> Tensor:
+def _for_classifier(sample: Sample, kind: str, mean: Sequence[float]) -> Tensor:
     if kind == "composite" and sample.pasted is not None:
         return sample.pasted
-    grey = sample.real.new_tensor(IMAGENET_MEAN)[:, None, None]
-    return torch.where(sample.mask, sample.real, grey)
+    return torch.where(sample.mask, sample.real, sample.real.new_tensor(mean)[:, None, None])
 
 
 @torch.no_grad()
@@ -269,6 +308,7 @@ def _pass_share(labels: Sequence[dict[str, Any]], share: float) -> None:
 
 
 def _test_by_discriminator(
+    data: Annotations,
     candidates: list[tuple[Frame, _Candidate]],
     config: SelectionConfig,
     discriminator: DiscriminatorConfig,
@@ -281,7 +321,13 @@ def _test_by_discriminator(
         return None
     real, pasted = (torch.stack([patches[kind] for _, _, patches in tested]) for kind in (0, 1))
     videos = [frame.video for frame, _, _ in tested]
-    scores, auc = score_composites(real, pasted, videos, discriminator, seed, device)
+    sources = [one.source for _, one, _ in tested]
+
+    def fresh(epoch: int, chosen: Tensor) -> Tensor:
+        made = [sources[index] for index in chosen.tolist()]
+        return torch.stack([one.composite(data, epoch, discriminator.patch_size) for one in made if one is not None])
+
+    scores, auc = score_composites(real, pasted, videos, discriminator, seed, device, fresh)
     threshold, blind = discriminator.threshold, config.uses_classifier and auc < discriminator.min_auc
     if discriminator.quantile is not None:
         threshold = float(scores.quantile(1 - discriminator.quantile))

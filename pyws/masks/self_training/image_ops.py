@@ -53,3 +53,8 @@ def resample(patches: Tensor, size: int) -> Tensor:
     Real patches and composites must both pass through here; otherwise a discriminator learns the traces of resampling.
     """
     return functional.interpolate(patches, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def as_patches(images: Tensor, size: int) -> Tensor:
+    """Images (B, 3, S, S) float in [0, 1] as the discriminator is given them: (B, 3, size, size) uint8."""
+    return (resample(images, size) * 255).round().clamp(0, 255).to(torch.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,8 +69,18 @@ class CompositeScores(NamedTuple):
     [0, 1]; 0.5 is chance."""
 
 
+Fresh = Callable[[int, Tensor], Tensor]
+"""The epoch, and which of the samples (n,), to composites of them (n, 3, S, S) uint8 over backgrounds of that epoch."""
+
+
 def score_composites(
-    real: Tensor, pasted: Tensor, videos: Sequence[str], config: DiscriminatorConfig, seed: int, device: torch.device
+    real: Tensor,
+    pasted: Tensor,
+    videos: Sequence[str],
+    config: DiscriminatorConfig,
+    seed: int,
+    device: torch.device,
+    fresh: Fresh | None = None,
 ) -> CompositeScores:
     """How real each composite looks beside its own patch, to a discriminator that was not trained on it.
 
@@ -87,6 +97,8 @@ def score_composites(
     config : of the network and its training
     seed : of everything random
     device : where it is trained
+    fresh : makes the composites of each epoch of the training; ``pasted`` again and again where it is left out, whose
+        few backgrounds a discriminator learns by heart
     """
     units = sorted(set(videos))
     of_unit = torch.tensor([units.index(video) for video in videos])
@@ -99,11 +111,18 @@ def score_composites(
     logits = torch.zeros(2, len(real), dtype=torch.float64)
     for number in range(config.folds):
         seen = fold != number if config.folds > 1 and len(units) > 1 else torch.ones_like(fold, dtype=torch.bool)
-        model = _train(real[seen], pasted[seen], of_unit[seen], config, seed_of(seed, "fold", number), device)
+        rows, made = seen.nonzero()[:, 0], fresh or (lambda epoch, chosen: pasted[chosen])
+        own_seed = seed_of(seed, "fold", number)
+        model = _train(real[seen], pasted[seen], of_unit[seen], config, own_seed, device, _of_rows(made, rows))
         scored = fold == number
         for kind, patches in enumerate((real, pasted)):
             logits[kind, scored] = _scores(model, patches[scored], config.batch, device).double()
     return CompositeScores((logits[1] - logits[0]).sigmoid(), auc(logits[0], logits[1]))
+
+
+def _of_rows(fresh: Fresh, rows: Tensor) -> Fresh:
+    """The same for samples that are some of all, counted among themselves."""
+    return lambda epoch, chosen: fresh(epoch, rows[chosen])
 
 
 def auc(positive: Tensor, negative: Tensor) -> float:
@@ -120,7 +139,13 @@ def auc(positive: Tensor, negative: Tensor) -> float:
 
 
 def _train(
-    real: Tensor, pasted: Tensor, units: Tensor, config: DiscriminatorConfig, seed: int, device: torch.device
+    real: Tensor,
+    pasted: Tensor,
+    units: Tensor,
+    config: DiscriminatorConfig,
+    seed: int,
+    device: torch.device,
+    fresh: Fresh,
 ) -> Discriminator:
     """The discriminator at its lowest held-out loss; the last one where there is a single unit to hold out."""
     with torch.random.fork_rng(devices=[]):
@@ -130,10 +155,12 @@ def _train(
     numbers = units.unique()
     held = torch.isin(units, numbers[-max(1, len(numbers) // HELD_OUT) :]) & (len(numbers) > 1)
     best, state, stale = float("inf"), None, 0
-    batches = _batches(int((~held).sum()), config.batch // 2, seed)
+    learned = (~held).nonzero()[:, 0]
+    batches = _batches(len(learned), config.batch // 2, seed)
     for step in range(1, config.steps + 1):
-        chosen, generator = next(batches)
-        _step(model, optimizer, real[~held][chosen], pasted[~held][chosen], config, generator, device)
+        epoch, order, generator = next(batches)
+        chosen = learned[order]
+        _step(model, optimizer, real[chosen], fresh(epoch, chosen), config, generator, device)
         if not held.any() or (step % CHECK and step < config.steps):
             continue
         loss = _held_out_loss(model, real[held], pasted[held], config.batch, device)
@@ -149,11 +176,11 @@ def _train(
     return model.eval()
 
 
-def _batches(count: int, size: int, seed: int) -> Iterator[tuple[Tensor, torch.Generator]]:
-    """Samples of each step, epoch after epoch, and what draws their augmentation."""
+def _batches(count: int, size: int, seed: int) -> Iterator[tuple[int, Tensor, torch.Generator]]:
+    """The epoch of each step, its samples, and what draws their augmentation."""
     for epoch in itertools.count():
         generator = torch.Generator().manual_seed(seed_of(seed, epoch))
-        yield from ((chosen, generator) for chosen in torch.randperm(count, generator=generator).split(size))
+        yield from ((epoch, chosen, generator) for chosen in torch.randperm(count, generator=generator).split(size))
 
 
 def _step(
