@@ -1,0 +1,127 @@
+"""Planted faults: what a list of them says, and which tests are to notice each.
+
+A list is a text: ``== FILE``, then for each fault ``@ KIND``, the lines that it removes after ``-`` and those that it
+adds after ``+``. What cannot change any result carries ``= REASON``; it is kept, so that nobody plants it again.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: in the file ``path``, ``old``, which occurs there once, becomes ``new``."""
+
+    path: str
+    kind: str
+    old: str
+    new: str
+    equivalent: str = ""  # why no result can change; empty where one can
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others."""
+        words = " ".join(line.strip() for line in self.old.split("\n"))
+        changed = " ".join(line.strip() for line in self.new.split("\n"))
+        return f"{self.path}: {self.kind}: {words} -> {changed}"
+
+    @property
+    def shown(self) -> str:
+        """The name without the lines that both texts have."""
+        old, new = self.old.split("\n"), self.new.split("\n")
+        gone = " ".join(line.strip() for line in old if line not in new)
+        come = " ".join(line.strip() for line in new if line not in old)
+        return f"{self.path}: {self.kind}: {gone} -> {come}"
+
+    @property
+    def emulated(self) -> bool:
+        return self.path.endswith((".cu", ".cuh", "_cuda.h"))
+
+    def fits(self, text: str) -> bool:
+        return text.count(self.old) == 1 and self.old != self.new
+
+    def applied(self, text: str) -> str:
+        """The text with the fault; ValueError where ``old`` does not occur exactly once, or nothing changes."""
+        if not self.fits(text):
+            raise ValueError(
+                f"{self.path} has {text.count(self.old)} times\n{self.old}\nA fault names one place and changes it."
+            )
+        return text.replace(self.old, self.new)
+
+
+def read_list(path: Path) -> list[Mutant]:
+    """The faults of one list."""
+    found: list[Mutant] = []
+    source = ""
+    for block in re.split(r"\n(?===|@)", path.read_text()):
+        head, *lines = block.strip("\n").split("\n")
+        if head.startswith("=="):
+            source = head[2:].strip()
+        elif head.startswith("@"):
+            old, new, reason = ("\n".join(line[1:] for line in lines if line[0] == sign) for sign in "-+=")
+            found.append(Mutant(source, head[1:].strip(), old, new, reason.strip()))
+    return found
+
+
+def all_mutants() -> dict[str, list[Mutant]]:
+    """The faults of every list by its name."""
+    return {path.stem: read_list(path) for path in sorted(HERE.glob("*.txt"))}
+
+
+def family_tests(mutant: Mutant) -> list[str]:
+    """The arguments of pytest that choose the tests of the family of the file."""
+    if mutant.path.startswith("pyws/"):
+        return _python_tests(mutant.path)
+    emulated = ["-k", "emulated"] if mutant.emulated else []
+    return [*_kernel_tests(mutant.path), *emulated]
+
+
+def _kernel_tests(path: str) -> list[str]:
+    """Of the operations whose sources are in the folder of the file, or include what is there."""
+    sources = {each: each.read_text() for each in (ROOT / "csrc").glob("*/*.*")}
+    folders, more = set(), {Path(path).parent.name}
+    while more - folders:
+        folders |= more
+        more = {
+            each.parent.name
+            for each, text in sources.items()
+            if any(f'#include "{folder}/' in text for folder in folders)
+        }
+    names = {each.name.split(".")[0] for each in sources if each.parent.name in folders}
+    tests = {test.stem.removeprefix("test_"): test for test in _tests() if "ops" in test.parts}
+    chosen = [test for name, test in tests.items() if any(name.startswith(each) for each in names)]
+    if path.endswith((".cu", ".cuh", "_cuda.h")):
+        chosen.append(tests["vast_tensors"])
+    return [str(test.relative_to(ROOT)) for test in dict.fromkeys(chosen)]
+
+
+@cache
+def _tests() -> list[Path]:
+    return sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+def _python_tests(path: str) -> list[str]:
+    """First the test file of the module's name, then those near it that name what it defines, then those elsewhere;
+    its doctests at the end."""
+    module = Path(path).with_suffix("")
+    mirrors = [ROOT / "tests" / Path(*module.parts[1:depth]) for depth in range(2, len(module.parts))]
+    public = re.findall(r"^(?:def|class) ([A-Za-z]\w+)", (ROOT / path).read_text(), re.M)
+    mention = re.compile(r"\b(?:" + "|".join([*public, ".".join(module.parts[1:])]) + r")\b")
+
+    def distance(test: Path) -> int:
+        if test.stem.removeprefix("test_") == module.name:
+            return 0
+        near = any(mirror in test.parents for mirror in mirrors)
+        return (1 if near else 2) if mention.search(test.read_text()) else 3
+
+    far = sorted((distance(test), str(test.relative_to(ROOT))) for test in _tests())
+    chosen = [name for steps, name in far if steps < 3]
+    nearest = next((each for each in reversed(mirrors) if each.exists()), ROOT / "tests")
+    return [*(chosen or [str(nearest.relative_to(ROOT))]), path]
