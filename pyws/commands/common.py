@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from pyws.errors import printable
 from pyws.sharding import Shard
 
 
@@ -63,6 +64,13 @@ def only_with(what: str, there: bool, options: Mapping[str, bool]) -> None:
     given = [f"--{name}" for name, is_given in options.items() if is_given]
     if given and not there:
         raise ValueError(f"{', '.join(given)}: only with {what}")
+
+
+def say_left_out(common: Common, videos: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say of each video that could not be used what was wrong, as its entry in a manifest has it."""
+    for name, video in videos.items():
+        if "error" in video:
+            common.say(f"left out: {printable(name)}: {video['error']}")
 
 
 def of_shard(

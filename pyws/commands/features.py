@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, of_shard
+from pyws.commands.common import Common, CommonOptions, of_shard, say_left_out
+from pyws.errors import printable
 
 
 def features(
@@ -133,8 +134,9 @@ def features(
     table = Table("video", "snippets", "from", "to")
     for name, one in manifest["videos"].items():
         row = [str(one["snippets"]), f"{one['start']:.2f} s", f"{one['end']:.2f} s"] if "error" not in one else []
-        table.add_row(name, *(row or [one["error"]]))
+        table.add_row(printable(name), *(row or ["left out"]))
     common.say(table)
+    say_left_out(common, manifest["videos"])
     if "shard" not in manifest:
         write_report(out, quiet=quiet)
     return of_shard(manifest, part, manifest.get("missing", ()), "shard" not in manifest, common)

@@ -140,12 +140,33 @@ def test_what_does_not_fit(world: Path, tmp_path: Path, capsys: pytest.CaptureFi
     for more, said in (
         ([*few, "--budget", "0.001s"], "--budget: 1.66667e-05 minutes are too few"),
         (["--budget", "soon"], "--budget: must be a time such as 30m"),
-        (["--tags", tmp_path / "tags.csv"], "row 3: nowhere is none of the videos; "),
+        (["--tags", tmp_path / "tags.csv"], "row 3: nowhere is none of the videos"),
         (["--mask-frames", 0], "--mask-frames: must be >= 1, got 0"),
         (["--versions", -1], "--versions: must be >= 0, got -1"),
     ):
         assert cli.main(words(world, tmp_path / "out", "--dry-run", *more)) == 1
         assert said in capsys.readouterr().err
+
+
+def test_all_that_is_wrong_is_in_one_report(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows, tags and files: nothing is left for the next try."""
+    for name in ("a/one.mkv", "b/one.mkv", "text.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((world / "videos/one.mkv").read_bytes() if "one" in name else b"hello")
+    (tmp_path / "tags.csv").write_text("video,tag\na/one,red fox\nb/one,red fox\ntext,red fox\nx,red fox\nbare,\n")
+    given = words(world, tmp_path / "out", "--dry-run", "--tags", tmp_path / "tags.csv")
+    given[given.index(str(world / "videos"))] = str(tmp_path)
+    assert cli.main(given) == 1
+    said = capsys.readouterr().err
+    for part in (
+        "row 5: x is none of the videos",
+        "row 6: bare is none",
+        "/b/one.mkv is called as ",
+        "text.mp4: cannot",
+    ):
+        assert part in said
+    assert cli.main([*given, "--on-error", "skip"]) == 0
+    assert json.loads(capsys.readouterr().out)["videos"] == 1
 
 
 WORK = Work({"a": Length(60, 1500), "b": Length(60, 1500)}, ["a"], ["a", "b"], True, [], 16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median_low
@@ -10,11 +10,11 @@ from statistics import median_low
 from pyws.commands.label.plan import Choices, Length, Work
 from pyws.commands.label.stages import Job, Networks, recipe_for
 from pyws.commands.label.tags import route_of
-from pyws.data.tagged.tags_table import tags_of
+from pyws.data.tagged.tags_table import misfit, tags_of
 from pyws.data.video.decoders import Header, PyAV
 from pyws.data.video.frames import FrameFolder
 from pyws.data.video.sources import find_videos, name_of
-from pyws.errors import DataError
+from pyws.errors import DataError, printable
 from pyws.models.classifiers import Classifier, load_classifier
 from pyws.models.pretrained import clip_networks
 from pyws.segments.snippets.network import SnippetNetwork
@@ -55,16 +55,11 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
     DataError : the table does not fit the videos or a video cannot be read (unless ``on_error`` is "skip"); weights
         that are not here
     """
-    sources = tags_of(tags, find_videos(videos), job.on_error)
-    headers: dict[Path, Header] = {}
-    problems = list(sources.problems)
-    for path in sources.tags:
-        try:
-            headers[path] = header_of(path, job.folder_fps)
-        except DataError as error:
-            if job.on_error == "error":
-                raise
-            problems.append(str(error))
+    sources = tags_of(tags, find_videos(videos), "skip")
+    headers, unusable = _headers(sources.tags, job.folder_fps)
+    problems = [*sources.problems, *unusable]
+    if problems and job.on_error == "error":
+        raise misfit(tags, problems)
     tagged = {path: sources.tags[path] for path in headers}
     if not tagged:
         raise DataError(tags, f"no video can be used: {'; '.join(problems[:5])}")
@@ -82,6 +77,23 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
     recipe = recipe_for(images, median_low(one.height * one.width for one in headers.values()))
     job = replace(job, tagged=tagged, routes=routes, recipe=recipe)
     return Prepared(job, work_of(job, headers, network), network, wanted, tuple(problems))
+
+
+def _headers(videos: Iterable[Path], folder_fps: float | None) -> tuple[dict[Path, Header], list[str]]:
+    """What each video says of itself, and a sentence for each that cannot be read or has the name of another."""
+    headers: dict[Path, Header] = {}
+    named: dict[str, Path] = {}
+    problems = []
+    for path in videos:
+        other = named.setdefault(name_of(path), path)
+        if other is not path:
+            problems.append(f"{printable(path)} is called as {printable(other)} is, and results go by names")
+            continue
+        try:
+            headers[path] = header_of(path, folder_fps)
+        except DataError as error:
+            problems.append(str(error))
+    return headers, problems
 
 
 def header_of(path: Path, folder_fps: float | None) -> Header:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, of_shard, only_with
+from pyws.commands.common import Common, CommonOptions, of_shard, only_with, say_left_out
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
+from pyws.errors import printable
 from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig
 from pyws.masks.initial_masks.annotator import Annotator
 from pyws.masks.initial_masks.config import InitialMaskConfig
@@ -158,6 +159,7 @@ def init(
     if run.last:
         write_report(out, quiet=common.quiet or common.json)
     common.say(_table(manifest, names))
+    say_left_out(common, manifest["videos"])
     for video in videos:
         for warning in manifest["videos"][video.name].get("warnings", ()) if video.name in mine else ():
             common.say(f"warning: {video.name}: {warning}")
@@ -191,7 +193,7 @@ def _tagged(
         found = tags_of(table, paths, on_error)
         by_video, written = found.tags, found.names
         for problem in found.problems:
-            common.say(f"{table}: {problem}")
+            common.say(f"left out: {problem}")
     videos = [
         TaggedVideo(name_of(path), path, tuple(written.index(one) + 1 for one in several))
         for path, several in by_video.items()
@@ -240,12 +242,12 @@ def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:
     for name, video in manifest["videos"].items():
         report = video.get("report")
         if report is None:
-            table.add_row(name, "", "", "", "", "", video.get("error", video["status"]))
+            table.add_row(printable(name), "", "", "", "", "", video["status"])
             continue
         areas = [f"{report[key]:.1%}" for key in ("init_area", "refined_area")]
         empty, masks = str(report["refined_empty"]), str(len(video["sampled"]))
         tags = [f"{tag} ({_class_of(video, tag, labels)})" if labels else tag for tag in video["tags"]]
-        table.add_row(name, ", ".join(tags), masks, *areas, empty, video["status"])
+        table.add_row(printable(name), ", ".join(tags), masks, *areas, empty, video["status"])
     return table
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, of_shard
+from pyws.commands.common import Common, CommonOptions, of_shard, say_left_out
+from pyws.errors import printable
 from pyws.masks.prediction.action_alignment import AlignmentConfig
 
 
@@ -71,7 +72,8 @@ def predict(
     if tags is not None:
         found = tags_of(tags, videos, on_error)
         for problem in found.problems:
-            common.say(f"{tags}: {problem}")
+            common.say(f"left out: {problem}")
+        videos = list(found.tags)
         allowed = {name_of(path): [model.space.id_of(tag) for tag in several] for path, several in found.tags.items()}
     quiet = common.quiet or common.json
     part = this_shard(shard)
@@ -80,11 +82,12 @@ def predict(
     table = Table("video", "frames", "without mask", "instances", "tracks")
     for name, video in done.document["videos"].items():
         counts = [str(video[key]) for key in ("frames", "empty", "instances", "tracks") if key in video]
-        table.add_row(name, *(counts or [video["error"]]))
+        table.add_row(printable(name), *(counts or ["left out"]))
         if counts and name in mine:
             folders, heats = {"mask": out / "masks" / name}, out / "heat" / name
             draw_masks(video["source"], folders, out / "overlays" / name, names=model.space.names, heats=heats)
     common.say(table)
+    say_left_out(common, done.document["videos"])
     if done.last:
         write_report(out, quiet=quiet)
     return of_shard(done.document, part, done.missing, done.last, common)

@@ -33,13 +33,16 @@ class TagsTable:
     Parameters
     ----------
     path : the file
-    tags : the tags of each video, in the order of the rows, under the name that the table has for the video
+    tags : the tags of each video, in the order of the rows, under the name that the table has for the video; () where
+        its rows have none
     lines : the first row of each video, counted from 1 with the header
+    problems : a sentence for each row that names no video
     """
 
     path: Path
     tags: dict[str, tuple[str, ...]]
     lines: dict[str, int]
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def read_tags_table(path: str | os.PathLike[str]) -> TagsTable:
 
     Raises
     ------
-    DataError : missing, unreadable, larger than 64 MiB, no such columns, or a row without a video or a tag
+    DataError : missing, unreadable, larger than 64 MiB, no such columns, or no row with a video and a tag
 
     Examples
     --------
@@ -88,6 +91,7 @@ def read_tags_table(path: str | os.PathLike[str]) -> TagsTable:
     spelled: dict[str, str] = {}
     tags: dict[str, dict[str, None]] = {}
     lines: dict[str, int] = {}
+    problems = []
     for number, row in enumerate(rows, 2):
         if not any(cell.strip() for cell in row):
             continue
@@ -96,15 +100,16 @@ def read_tags_table(path: str | os.PathLike[str]) -> TagsTable:
         if tag_columns[-1] == len(header) - 1:
             cells += row[len(header) :]  # dog.mp4,dog,running: nobody quoted the tags
         found = [tag for cell in cells for tag in split_tags(cell)]
-        if not name or not found:
-            raise DataError(path, f"row {number}: must name a video and a tag, got {name!r} and {', '.join(cells)!r}")
+        if not name:
+            problems.append(f"row {number}: names no video, but {', '.join(found) or 'something else'}")
+            continue
         lines.setdefault(name, number)
         several = tags.setdefault(name, {})
         for tag in found:
             several[spelled.setdefault(_folded(tag), tag)] = None
-    if not tags:
-        raise DataError(path, "has no rows below the names of the columns")
-    return TagsTable(Path(path), {name: tuple(several) for name, several in tags.items()}, lines)
+    if not any(tags.values()):
+        raise DataError(path, "must have a row with a video and a tag below the names of the columns, found none")
+    return TagsTable(Path(path), {name: tuple(several) for name, several in tags.items()}, lines, tuple(problems))
 
 
 def split_tags(cell: str) -> list[str]:
@@ -149,21 +154,24 @@ def match_tags(table: TagsTable, videos: Sequence[Path]) -> TaggedSources:
             index.setdefault(key, []).append(video)
     count = Counter(_without_ending(parts[-1]) for parts in map(_parts, table.tags) if parts)
     found: dict[Path, dict[str, None]] = {}
-    problems: list[str] = []
+    rows: dict[Path, int] = {}
+    problems = list(table.problems)
     for name, tags in table.tags.items():
         parts = _parts(name)
         meant = _meant(parts, index, whole=count[_without_ending(parts[-1])] > 1) if parts else []
         if not meant:
-            problems.append(f"row {table.lines[name]}: {name} is none of the videos")
+            problems.append(f"row {table.lines[name]}: {printable(name)} is none of the videos")
         elif len(meant) > 1:
-            listed = ", ".join(map(str, meant[:3]))
+            listed = ", ".join(map(printable, meant[:3]))
             problems.append(
-                f"row {table.lines[name]}: {name} is the name of {len(meant)} videos ({listed}); give paths"
+                f"row {table.lines[name]}: {printable(name)} is the name of {len(meant)} videos ({listed}); give paths"
             )
         else:
+            rows.setdefault(meant[0], table.lines[name])
             found.setdefault(meant[0], {}).update(dict.fromkeys(tags))
-    problems += [f"{printable(video)} has no tags" for video in videos if video not in found]
-    by_video = {video: tuple(found[video]) for video in videos if video in found}
+    by_video = {video: tuple(found[video]) for video in videos if found.get(video)}
+    bare = [video for video in videos if video not in by_video]
+    problems += [f"{printable(video)} has no tags{f', row {rows[video]}' if video in rows else ''}" for video in bare]
     names = dict.fromkeys(tag for tags in table.tags.values() for tag in tags)
     return TaggedSources(by_video, tuple(names), tuple(problems))
 
@@ -183,10 +191,15 @@ def tags_of(path: str | os.PathLike[str], videos: Sequence[Path], on_error: str 
     """
     found = match_tags(read_tags_table(path), videos)
     if found.problems and on_error == "error":
-        more = len(found.problems) - SHOWN
-        rule = "; ".join(found.problems[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
-        raise DataError(path, f"does not fit the videos ({rule}); --on-error skip goes on with those that fit")
+        raise misfit(path, found.problems)
     return found
+
+
+def misfit(path: str | os.PathLike[str], problems: Sequence[str]) -> DataError:
+    """The error that lists everything that does not fit, a line each."""
+    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    listed = "".join(f"\n  {one}" for one in [*problems[:SHOWN], *more])
+    return DataError(path, f"does not fit the videos; --on-error skip goes on with those that fit{listed}")
 
 
 def _names_of(video: Path) -> Iterator[tuple[str, ...]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyws import DataError
-from pyws.data.tagged.tags_table import TagsTable, match_tags, read_tags_table
+from pyws.data.tagged.tags_table import TagsTable, match_tags, read_tags_table, tags_of
 from pyws.data.video.sources import find_videos
 
 WANTED = {"park.mp4": ("dog", "running"), "zoo": ("cat",)}
@@ -51,9 +51,8 @@ def test_workbooks_are_read(tmp_path: Path) -> None:
     [
         (b"", "must have the columns video and tag in its first row, got an empty file"),
         (b"park.mp4,dog\n", "got park.mp4, dog"),
-        (b"video,tag\n", "has no rows"),
-        (b"video,tag\n,dog\n", "row 2: must name a video and a tag"),
-        (b"video,tag\na,dog\nb, \n", "row 3: must name a video and a tag"),
+        (b"video,tag\n", "must have a row with a video and a tag"),
+        (b"video,tag\n,dog\na,\n", "must have a row with a video and a tag"),
         (b"video,tag\nJos\xe9,dog\n", "byte 13 is not: save the table as CSV UTF-8"),
         (b'video,tag\n"a' + b"x" * 200_000 + b'",dog\n', "cannot be read as a table"),
     ],
@@ -100,6 +99,17 @@ def test_names_of_several_videos_are_reported_and_paths_tell_them_apart() -> Non
     found = match_tags(table("clip"), videos)
     assert found.tags == {}
     assert found.problems[0] == "row 2: clip is the name of 2 videos (x/clip.mp4, y/clip.mp4); give paths"
+
+
+def test_everything_that_does_not_fit_is_in_one_report(tmp_path: Path) -> None:
+    (tmp_path / "tags.csv").write_text("video,tag\na,dog\nb, \n,cat\nnowhere,dog\nb.mp4,\n")
+    videos = [Path("a.mp4"), Path("b.mp4"), Path("c\n.mp4")]
+    wanted = ["row 4: names no video, but cat", "row 5: nowhere is none of the videos", "b.mp4 has no tags, row 3",
+              "c\\n.mp4 has no tags"]  # fmt: skip
+    with pytest.raises(DataError) as caught:
+        tags_of(tmp_path / "tags.csv", videos)
+    assert str(caught.value).split("\n  ")[1:] == wanted
+    assert list(tags_of(tmp_path / "tags.csv", videos, "skip").tags) == [Path("a.mp4")]
 
 
 def test_a_path_is_not_another_video_of_that_name() -> None:
