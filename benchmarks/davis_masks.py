@@ -103,7 +103,7 @@ def rank(davis: Path, work: Path) -> None:
     ious, found = [], []
     for method in METHODS:
         for video in TAGS:
-            iou, scores = judged(data, davis, method, video)
+            iou, scores = scored(data, davis, method, video)
             ious.append(iou)
             found.append((scores.rii, scores.miou_pa, scores.ric))
             print(f"| {method} | {video} | {iou:.3f} |", " | ".join(f"{value:.3f}" for value in found[-1]), "|")
@@ -111,7 +111,7 @@ def rank(davis: Path, work: Path) -> None:
         print(f"{name}: rank correlation {spearmanr(ious, values).statistic:.2f}")
 
 
-def judged(data: Annotations, davis: Path, method: str, video: str) -> tuple[float, Scores]:
+def scored(data: Annotations, davis: Path, method: str, video: str) -> tuple[float, Scores]:
     """The mean IoU of a method on a video, and what is known without the truth."""
     criterion, ious = Criterion(2), []
     for frame, mask, truth in results(data, davis, method, video):

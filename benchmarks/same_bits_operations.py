@@ -121,9 +121,9 @@ def background_patches(g: torch.Generator) -> Iterator[Case]:
             yield "find", ops.find_patches(integral, frames, sides, ranks, share)
 
 
-def _segments(g: torch.Generator, groups: int, most: int, lengths: Tensor, real: bool = True) -> Segments:
+def _segments(g: torch.Generator, groups: int, max_size: int, lengths: Tensor, real: bool = True) -> Segments:
     """Random segments with some equal scores, some empty groups and some negative weights."""
-    sizes = torch.randint(0, most + 1, (groups,), generator=g)
+    sizes = torch.randint(0, max_size + 1, (groups,), generator=g)
     sizes[groups // 2] = 0
     length = lengths.repeat_interleave(sizes).double()
     start, width, score, weight = torch.rand(4, int(sizes.sum()), generator=g, dtype=torch.float64)
@@ -150,10 +150,10 @@ def propose_segments(g: torch.Generator) -> Iterator[Case]:
 
 
 def fuse_segments(g: torch.Generator) -> Iterator[Case]:
-    for groups, most in ((1, 1), (9, 30), (200, 120), (2, 3000)):
+    for groups, max_size in ((1, 1), (9, 30), (200, 120), (2, 3000)):
         lengths = torch.randint(20, 400, (groups,), generator=g)
         for real in (True, False):
-            segments = _segments(g, groups, most, lengths, real)
+            segments = _segments(g, groups, max_size, lengths, real)
             for overlap in ("iou", "own"):
                 for distribution in ("gaussian", "uniform", "exponential", "t"):
                     for iou, temperature in ((0.25, 0.1), (0.6, 0.003), (0.0, 5.0)):
@@ -169,17 +169,17 @@ def fuse_segments(g: torch.Generator) -> Iterator[Case]:
 
 
 def match_segments(g: torch.Generator) -> Iterator[Case]:
-    for classes, videos, most in ((1, 1, 1), (3, 7, 20), (20, 60, 40)):
+    for classes, videos, max_size in ((1, 1, 1), (3, 7, 20), (20, 60, 40)):
         lengths = torch.full((classes * videos,), 100)
-        predictions, truth = (_segments(g, classes * videos, size, lengths, False) for size in (most, 3))
+        predictions, truth = (_segments(g, classes * videos, size, lengths, False) for size in (max_size, 3))
         class_offsets = torch.arange(0, classes * videos + 1, videos)
         yield "", ops.match_segments(predictions, truth, class_offsets, [0.1 * i for i in range(1, 10)])
 
 
 def class_mean(g: torch.Generator) -> Iterator[Case]:
-    for groups, most in ((3, 4), (40, 60)):
+    for groups, max_size in ((3, 4), (40, 60)):
         lengths = torch.randint(0, 500, (groups,), generator=g).clamp(min=1)
-        segments = _segments(g, groups, most, lengths)
+        segments = _segments(g, groups, max_size, lengths)
         for geometry, margin in itertools.product(("paper", "released"), (None, 0.0, 0.4)):
             classes = ops.snippet_classes(segments, lengths, margin, geometry)
             yield f"snippet_classes {geometry}", classes

@@ -14,7 +14,7 @@ PACKAGE = Path(pyws.__file__).parent
 ROOT = Path(__file__).parent.parent
 MAX_FILES = 12
 SOURCES = {".py", ".h", ".cuh", ".cpp", ".cu", ".md", ".txt", ".toml", ".csv", ".json"}
-ROOMS = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "exchange", "commands"}
+SUBPACKAGES = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "exchange", "commands"}
 BASE = {"_C", "checkpoint", "distributed", "errors", "files", "progress", "ragged", "run_manifest", "seeds", "sharding"}
 ALLOWED = {
     "checkpoint": {"errors", "files"},
@@ -34,19 +34,19 @@ ALLOWED = {
     "exchange": BASE | {"data", "report"},
     "masks": BASE | {"ops", "models", "data"},
     "segments": BASE | {"ops", "models", "data", "evaluation"},
-    "commands": BASE | ROOMS | {"cli", "settings", "usage"},
+    "commands": BASE | SUBPACKAGES | {"cli", "settings", "usage"},
     "cli": {"errors", "commands", "run_manifest", "settings", "usage"},
     "settings": {"errors", "files"},
     "usage": set(),
 }
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
 def imports_of(path: Path) -> set[str]:
-    """The rooms of pyws that a file imports, anywhere in it."""
+    """The packages of pyws that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -56,7 +56,7 @@ def imports_of(path: Path) -> set[str]:
         else:
             continue
         found |= {name.split(".")[1] for name in names if name.startswith("pyws.")}
-    return found & (ROOMS | BASE | {"cli", "settings", "usage"})
+    return found & (SUBPACKAGES | BASE | {"cli", "settings", "usage"})
 
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -64,8 +64,8 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__in
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_run_one_way(path):
-    room = room_of(path)
-    assert imports_of(path) - {room} <= ALLOWED[room]
+    package = package_of(path)
+    assert imports_of(path) - {package} <= ALLOWED[package]
 
 
 def test_import_is_light():

@@ -149,13 +149,13 @@ def test_python_blocks_run(name, index, tmp_path, monkeypatch):
     exec(compile(code, name, "exec"), GIVEN[name][index](tmp_path))
 
 
-@pytest.mark.parametrize("room", ["ops", "masks", "segments", "models", "evaluation"])
-def test_public_functions_and_networks_have_an_example(room):
-    module = importlib.import_module(f"pyws.{room}")
+@pytest.mark.parametrize("package", ["ops", "masks", "segments", "models", "evaluation"])
+def test_public_functions_and_networks_have_an_example(package):
+    module = importlib.import_module(f"pyws.{package}")
     for name in module.__all__:
         entry = getattr(module, name)
         acts = inspect.isfunction(entry) or issubclass(entry, torch.nn.Module) or hasattr(entry, "__enter__")
-        assert not acts or ">>>" in inspect.getdoc(entry), f"pyws.{room}.{name}"
+        assert not acts or ">>>" in inspect.getdoc(entry), f"pyws.{package}.{name}"
 
 
 def test_pages_are_short():

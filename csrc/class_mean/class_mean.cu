@@ -30,17 +30,17 @@ __device__ std::int64_t scan(std::int64_t x, std::int64_t* sums, std::int64_t* t
 __global__ void lay_out(const std::int64_t* offsets, const std::int64_t* lengths, std::int64_t groups,
                         std::int64_t segments, std::int64_t* rows, std::int64_t* snippets) {
   const int lane = threadIdx.x;
-  long long most = 0;
+  long long reached = 0;
   for (std::int64_t tile = 0; tile <= groups; tile += kWarp) {
     const std::int64_t g = tile + lane;
-    long long offset = max64(most, g <= groups ? min64(offsets[g], segments) : 0);
+    long long offset = max64(reached, g <= groups ? min64(offsets[g], segments) : 0);
     for (int step = 1; step < kWarp; step *= 2) {
       const long long other = __shfl_up_sync(kWholeWarp, offset, step);
       if (lane >= step) offset = max64(offset, other);
     }
     if (g <= groups) rows[g] = offset;
     if (g < groups) snippets[g + 1] = max64(lengths[g], 0);
-    most = __shfl_sync(kWholeWarp, offset, kWarp - 1);
+    reached = __shfl_sync(kWholeWarp, offset, kWarp - 1);
   }
 }
 

@@ -25,12 +25,12 @@ inline std::vector<std::int64_t> clamped_offsets(const std::int64_t* offsets, st
   return clamped;
 }
 
-// Counts in offsets[1..groups] become offsets, none beyond `most`: where there is no room for more, since groups whose
-// offsets fall share values.
-inline void scan_counts(std::int64_t* offsets, std::int64_t groups, std::int64_t most = INT64_MAX) {
+// Counts in offsets[1..groups] become offsets, none beyond `limit`, the capacity: groups whose offsets fall share
+// values, so that their counts may add up to more.
+inline void scan_counts(std::int64_t* offsets, std::int64_t groups, std::int64_t limit = INT64_MAX) {
   offsets[0] = 0;
   for (std::int64_t group = 0; group < groups; ++group)
-    offsets[group + 1] = min64(offsets[group] + offsets[group + 1], most);
+    offsets[group + 1] = min64(offsets[group] + offsets[group + 1], limit);
 }
 
 }  // namespace pyws

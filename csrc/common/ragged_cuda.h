@@ -10,7 +10,7 @@ constexpr int kScanThreads = 256;
 
 // Traffic: counts are read and offsets written once, coalesced. Ownership: one block; tile by tile, each warp scans 32
 // counts by shuffles and adds the sums of the warps before it and of the tiles before. Integers: the order is free.
-static __global__ void scan_counts_kernel(std::int64_t* offsets, std::int64_t groups, std::int64_t most) {
+static __global__ void scan_counts_kernel(std::int64_t* offsets, std::int64_t groups, std::int64_t limit) {
   PYWS_SHARED(long long, sums, kScanThreads / kWarp);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   if (threadIdx.x == 0) offsets[0] = 0;
@@ -29,15 +29,15 @@ static __global__ void scan_counts_kernel(std::int64_t* offsets, std::int64_t gr
       if (w < warp) sum += sums[w];
       whole += sums[w];
     }
-    if (i < groups) offsets[i + 1] = min64(before + sum, most);
+    if (i < groups) offsets[i + 1] = min64(before + sum, limit);
     before += whole;
     __syncthreads();
   }
 }
 
 inline void launch_scan_counts(const char* op, std::int64_t* offsets, std::int64_t groups, void* stream,
-                               std::int64_t most = INT64_MAX) {
-  launch(op, scan_counts_kernel, dim3(1), dim3(kScanThreads), 0, stream, offsets, groups, most);
+                               std::int64_t limit = INT64_MAX) {
+  launch(op, scan_counts_kernel, dim3(1), dim3(kScanThreads), 0, stream, offsets, groups, limit);
 }
 
 }  // namespace pyws

@@ -346,8 +346,8 @@ bool DualNewton::center() {
     const double missed = max_residual();
     for (std::size_t m = 0; m < count; ++m) {
       const int run = moving[m];
-      const double g = label_[run], room = upper - g, slope = 1.0 / room - 1.0 / g;
-      const double stiffness = low[m] / g + high[m] / room;
+      const double g = label_[run], slack = upper - g, slope = 1.0 / slack - 1.0 / g;
+      const double stiffness = low[m] / g + high[m] / slack;
       move[m] = -slope / stiffness;
       mass[run] += size_[run] * move[m];
       add_to_hessian(run, size_[run] / stiffness);
@@ -359,23 +359,23 @@ bool DualNewton::center() {
     sum_columns(step_, step_column_);
     double length = 1.0, error = missed;
     for (std::size_t m = 0; m < count; ++m) {
-      const double g = label_[moving[m]], room = upper - g;
-      move[m] += step_column_[moving[m]] / (low[m] / g + high[m] / room);
+      const double g = label_[moving[m]], slack = upper - g;
+      move[m] += step_column_[moving[m]] / (low[m] / g + high[m] / slack);
       const double turn_low = (1.0 - low[m] * (g + move[m])) / g;
-      const double turn_high = std::isinf(upper) ? 0.0 : (1.0 - high[m] * (room - move[m])) / room;
+      const double turn_high = std::isinf(upper) ? 0.0 : (1.0 - high[m] * (slack - move[m])) / slack;
       if (move[m] < 0.0) length = std::min(length, -0.99 * g / move[m]);
-      if (move[m] > 0.0) length = std::min(length, 0.99 * room / move[m]);
+      if (move[m] > 0.0) length = std::min(length, 0.99 * slack / move[m]);
       if (turn_low < 0.0) length = std::min(length, -0.99 * low[m] / turn_low);
       if (turn_high < 0.0) length = std::min(length, -0.99 * high[m] / turn_high);
-      const double turn = std::fabs(move[m]) / std::min(g, room);
+      const double turn = std::fabs(move[m]) / std::min(g, slack);
       if (!(turn <= error)) error = turn;
     }
     if (!std::isfinite(error)) return false;  // without an interior, labels end at a bound
     for (std::size_t m = 0; m < count; ++m) {
       double& g = label_[moving[m]];
-      const double room = upper - g;
+      const double slack = upper - g;
       low[m] += length * (1.0 - low[m] * (g + move[m])) / g;
-      if (!std::isinf(upper)) high[m] += length * (1.0 - high[m] * (room - move[m])) / room;
+      if (!std::isinf(upper)) high[m] += length * (1.0 - high[m] * (slack - move[m])) / slack;
       g += length * move[m];
     }
     if (length == 1.0 && error < kRounding) return true;

@@ -11,11 +11,11 @@ namespace {
 
 constexpr double kNanosecondsPerCandidate = 20.0;
 
-// Lists 0..size-1 roughly by falling x: by bucket. `room` has size + buckets.
+// Lists 0..size-1 roughly by falling x: by bucket. `keys` has size + buckets.
 void sort_by_bucket(const FuseLoops& loops, const double* x, std::int64_t size, std::int64_t buckets,
-                    std::int64_t* room, std::int64_t* order) {
+                    std::int64_t* keys, std::int64_t* order) {
   if (size == 0) return;
-  std::int64_t *bucket = room, *ends = room + size;
+  std::int64_t *bucket = keys, *ends = keys + size;
   loops.buckets(x, size, buckets, bucket);
   std::fill(ends, ends + buckets, 0);
   for (std::int64_t i = 0; i < size; ++i) ++ends[bucket[i]];
@@ -23,10 +23,10 @@ void sort_by_bucket(const FuseLoops& loops, const double* x, std::int64_t size, 
   for (std::int64_t i = 0; i < size; ++i) order[ends[bucket[i]]++] = i;
 }
 
-// Lists 0..size-1 by falling x, equal ones by rising index. `room` has 3 * size.
-void sort_falling(const FuseLoops& loops, const double* x, std::int64_t size, std::int64_t* room, std::int64_t* order) {
-  sort_by_bucket(loops, x, size, 2 * size, room, order);
-  std::int64_t *key = room, moves = 0;
+// Lists 0..size-1 by falling x, equal ones by rising index. `keys` has 3 * size.
+void sort_falling(const FuseLoops& loops, const double* x, std::int64_t size, std::int64_t* keys, std::int64_t* order) {
+  sort_by_bucket(loops, x, size, 2 * size, keys, order);
+  std::int64_t *key = keys, moves = 0;
   for (std::int64_t k = 0; k < size; ++k) key[k] = sort_key(x[order[k]]);
   for (std::int64_t k = 1; k < size && moves <= 16 * size; ++k) {
     if (key[k - 1] >= key[k]) continue;
@@ -51,7 +51,7 @@ struct Scratch {
   double* top;                // their highest weight, in place of all.owner
   double* member[kFuseRows];  // start, end, score, weight cluster by cluster, of each by rising index
   double* g;
-  std::int64_t* room;  // for sorting, in place of member
+  std::int64_t* keys;  // for sorting, in place of member
 
   // `first`: the place, in the scratch, of the first group of the thread; `whole`: all places.
   Scratch(double* scratch, std::int64_t first, std::int64_t whole, std::int64_t size) {
@@ -66,12 +66,12 @@ struct Scratch {
     top = row(4);
     for (int k = 0; k < kFuseRows; ++k) member[k] = row(8 + k);
     g = row(12);
-    room = integers(8);
+    keys = integers(8);
   }
 
   void fill(const FuseLoops& loops, const double* start, const double* end, std::int64_t size) {
     const std::int64_t length = all.blocks * kFuseBlock;
-    sort_by_bucket(loops, start, size, max64(size / 4, 1), room, all.index);
+    sort_by_bucket(loops, start, size, max64(size / 4, 1), keys, all.index);
     for (std::int64_t i = 0; i < size; ++i) all.start[i] = start[all.index[i]], all.end[i] = end[all.index[i]];
     std::fill(all.start + size, all.start + length, kNone);
     std::fill(all.end + size, all.end + length, kNone);
@@ -88,8 +88,8 @@ struct Scratch {
 
   // Gives every candidate its cluster, numbered in the order of their seeds; returns how many there are.
   std::int64_t walk(const FuseLoops& loops, const double* score, std::int64_t size, Overlap overlap, double threshold) {
-    sort_falling(loops, score, size, room, order);
-    std::int64_t* position = room;
+    sort_falling(loops, score, size, keys, order);
+    std::int64_t* position = keys;
     for (std::int64_t i = 0; i < size; ++i) position[all.index[i]] = i, all.owner[i] = -1;
     std::fill(all.owner + size, all.owner + all.blocks * kFuseBlock, 0);
     std::int64_t clusters = 0;
@@ -166,7 +166,7 @@ struct Cluster {
   double* g;
   double seed[kFuseRows];
   std::int64_t size;
-  std::int64_t* order;  // room for an order of the members
+  std::int64_t* order;  // an order of the members
 };
 
 // The released sums of the signed rule: the seed, which is the first of the highest score, then the others by rising
@@ -275,7 +275,7 @@ void fuse_segments_cpu(const FuseParams& p, int threads) {
       fusion.fuse_all(at, rows, clusters, p.total, kept.fused + range.begin);
       const double* fused_score = kept.fused + kScore * p.total + range.begin;
       std::int64_t* order = kept.order + range.begin;
-      sort_falling(fusion.loops, fused_score, clusters, at.room, order);
+      sort_falling(fusion.loops, fused_score, clusters, at.keys, order);
       for (std::int64_t c = 0; c < clusters; ++c) at.order[order[c]] = c;
       for (std::int64_t i = range.begin; i < range.end; ++i) p.membership[i] = at.order[p.membership[i]];
       p.packed_offsets[group + 1] = clusters;

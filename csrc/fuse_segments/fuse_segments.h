@@ -12,11 +12,11 @@
 // start, end, score, weight   (total,) float64 each, finite, end >= start
 // offsets   (groups+1,) int64; group g owns offsets[g] .. offsets[g+1]-1; read clamped to 0..total
 // scratch   fuse_segments_scratch(total, groups) float64: what the walk works on, then FuseKept
-// packed    room for (4, total) float64, of which (4, n) is written without gaps, n = packed_offsets[groups]: the rows
+// packed    (4, total) float64, of which (4, n) is written without gaps, n = packed_offsets[groups]: the rows
 //           start, end, score, weight of the answer
 // packed_offsets   (groups+1,) int64: the groups of the answer
 // membership       (total,) int64: the fused segment that took the candidate
-// index            room for (total,) int64, of which (n,) is written: where each kept segment stood in the input
+// index            (total,) int64, of which (n,) is written: where each kept segment stood in the input
 // Ties      equal scores: the lowest index; equal fused scores: the cluster picked first.
 // Sums      (but the signed) over members in rising order, member r in lane r % 8, the lanes in a tree: the same bits
 //           on CPU and CUDA

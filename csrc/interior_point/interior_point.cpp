@@ -6,8 +6,8 @@
 namespace pyws {
 namespace {
 
-constexpr double kFirstProduct = 0.1;              // of a variable's room and the push of its bound
-constexpr double kFirstRoom = 1e-3;                // of a mass, where scores are 1
+constexpr double kFirstProduct = 0.1;              // of a variable's slack and the multiplier of its bound
+constexpr double kFirstSlack = 1e-3;               // of a mass, where scores are 1
 constexpr double kRegular = 1e-10;                 // added to every stiffness
 constexpr double kStop = 0.995;                    // share of the way to the nearest bound
 constexpr double kProduct = 1e-13, kRest = 1e-11;  // of the answer
@@ -18,14 +18,14 @@ constexpr double kSharpRegular = 1e-6;  // of the equations between the bounds, 
 constexpr double kFixed = 1e12;         // the stiffness of what stays at its bound
 constexpr double kSharp = 1e-10;        // what is within this of a bound, or of 0, is there
 constexpr int kSharpPasses = 12, kSharpRefinements = 4;
-constexpr double kCenterRoom = 0.1, kCenterStop = 0.99;  // of the greatest label; of the way to a bound
-constexpr double kCentered = 1e-9, kHeld = 1e-12;        // of the last step, of what rows miss
+constexpr double kCenterSlack = 0.1, kCenterStop = 0.99;  // of the greatest label; of the way to a bound
+constexpr double kCentered = 1e-9, kHeld = 1e-12;         // of the last step, of what rows miss
 constexpr int kCenterIterations = 80;
 
 }  // namespace
 
 void InteriorPoint::Box::resize(std::size_t count) {
-  for (std::vector<double>* field : {&low, &high, &value, &push_low, &push_high, &gradient, &stiffness, &right, &step,
+  for (std::vector<double>* field : {&low, &high, &value, &dual_low, &dual_high, &gradient, &stiffness, &right, &step,
                                      &step_low, &step_high, &target_low, &target_high})
     field->resize(count);
   state.resize(count);
@@ -33,60 +33,60 @@ void InteriorPoint::Box::resize(std::size_t count) {
 
 void InteriorPoint::Box::aim_at_bounds() {
   for (std::size_t i = 0; i < size(); ++i) {
-    target_low[i] = -push_low[i] * room_low(i);
-    target_high[i] = -push_high[i] * room_high(i);
+    target_low[i] = -dual_low[i] * slack_low(i);
+    target_high[i] = -dual_high[i] * slack_high(i);
   }
 }
 
 // With the products that the last step leaves behind (Mehrotra's correction).
 void InteriorPoint::Box::aim_at_center(double product) {
   for (std::size_t i = 0; i < size(); ++i) {
-    target_low[i] = product - push_low[i] * room_low(i) - step[i] * step_low[i];
-    target_high[i] = product - push_high[i] * room_high(i) + step[i] * step_high[i];
+    target_low[i] = product - dual_low[i] * slack_low(i) - step[i] * step_low[i];
+    target_high[i] = product - dual_high[i] * slack_high(i) + step[i] * step_high[i];
   }
 }
 
 void InteriorPoint::Box::set_equations(const std::vector<double>* curvature) {
   for (std::size_t i = 0; i < size(); ++i) {
     stiffness[i] =
-        (curvature ? (*curvature)[i] : 0.0) + push_low[i] / room_low(i) + push_high[i] / room_high(i) + kRegular;
+        (curvature ? (*curvature)[i] : 0.0) + dual_low[i] / slack_low(i) + dual_high[i] / slack_high(i) + kRegular;
     right[i] =
-        -(gradient[i] - push_low[i] + push_high[i]) + target_low[i] / room_low(i) - target_high[i] / room_high(i);
+        -(gradient[i] - dual_low[i] + dual_high[i]) + target_low[i] / slack_low(i) - target_high[i] / slack_high(i);
   }
 }
 
-// The pushes' steps from the value's.
+// The steps of the multipliers from those of the values.
 void InteriorPoint::Box::follow() {
   for (std::size_t i = 0; i < size(); ++i) {
-    step_low[i] = (target_low[i] - push_low[i] * step[i]) / room_low(i);
-    step_high[i] = (target_high[i] + push_high[i] * step[i]) / room_high(i);
+    step_low[i] = (target_low[i] - dual_low[i] * step[i]) / slack_low(i);
+    step_high[i] = (target_high[i] + dual_high[i] * step[i]) / slack_high(i);
   }
 }
 
 double InteriorPoint::Box::length_of_value() const {
   double length = 1.0;
   for (std::size_t i = 0; i < size(); ++i) {
-    if (step[i] < 0.0) length = std::min(length, -room_low(i) / step[i]);
-    if (step[i] > 0.0) length = std::min(length, room_high(i) / step[i]);
+    if (step[i] < 0.0) length = std::min(length, -slack_low(i) / step[i]);
+    if (step[i] > 0.0) length = std::min(length, slack_high(i) / step[i]);
   }
   return length;
 }
 
-double InteriorPoint::Box::length_of_push() const {
+double InteriorPoint::Box::length_of_dual() const {
   double length = 1.0;
   for (std::size_t i = 0; i < size(); ++i) {
-    if (step_low[i] < 0.0) length = std::min(length, -push_low[i] / step_low[i]);
-    if (step_high[i] < 0.0) length = std::min(length, -push_high[i] / step_high[i]);
+    if (step_low[i] < 0.0) length = std::min(length, -dual_low[i] / step_low[i]);
+    if (step_high[i] < 0.0) length = std::min(length, -dual_high[i] / step_high[i]);
   }
   return length;
 }
 
-double InteriorPoint::Box::products(double value_length, double push_length) const {
+double InteriorPoint::Box::products(double value_length, double dual_length) const {
   double sum = 0.0;
   for (std::size_t i = 0; i < size(); ++i) {
     const double moved = value_length * step[i];
-    sum += (room_low(i) + moved) * (push_low[i] + push_length * step_low[i]);
-    sum += (room_high(i) - moved) * (push_high[i] + push_length * step_high[i]);
+    sum += (slack_low(i) + moved) * (dual_low[i] + dual_length * step_low[i]);
+    sum += (slack_high(i) - moved) * (dual_high[i] + dual_length * step_high[i]);
   }
   return sum;
 }
@@ -94,31 +94,31 @@ double InteriorPoint::Box::products(double value_length, double push_length) con
 double InteriorPoint::Box::worst_product() const {
   double worst = 0.0;
   for (std::size_t i = 0; i < size(); ++i)
-    worst = std::max({worst, push_low[i] * room_low(i), push_high[i] * room_high(i)});
+    worst = std::max({worst, dual_low[i] * slack_low(i), dual_high[i] * slack_high(i)});
   return worst;
 }
 
 double InteriorPoint::Box::worst_rest() const {
   double worst = 0.0;
   for (std::size_t i = 0; i < size(); ++i) {
-    const double rest = std::fabs(gradient[i] - push_low[i] + push_high[i]);
+    const double rest = std::fabs(gradient[i] - dual_low[i] + dual_high[i]);
     if (!(rest <= worst)) worst = rest;
   }
   return worst;
 }
 
-void InteriorPoint::Box::move(double value_length, double push_length) {
+void InteriorPoint::Box::move(double value_length, double dual_length) {
   for (std::size_t i = 0; i < size(); ++i) {
     value[i] += value_length * step[i];
-    push_low[i] += push_length * step_low[i];
-    push_high[i] += push_length * step_high[i];
+    dual_low[i] += dual_length * step_low[i];
+    dual_high[i] += dual_length * step_high[i];
   }
 }
 
-// Near a bound that pushes harder than there is room: at the bound.
+// A variable is at a bound whose multiplier exceeds its slack.
 void InteriorPoint::Box::settle() {
   for (std::size_t i = 0; i < size(); ++i) {
-    state[i] = push_low[i] > room_low(i) ? kLow : push_high[i] > room_high(i) ? kHigh : kBetween;
+    state[i] = dual_low[i] > slack_low(i) ? kLow : dual_high[i] > slack_high(i) ? kHigh : kBetween;
     if (state[i] != kBetween) value[i] = state[i] == kLow ? low[i] : high[i];
   }
 }
@@ -154,8 +154,8 @@ bool InteriorPoint::iterate() {
   equations_.factor(runs_.stiffness, rows_.stiffness);
   double primal = 0.0, dual = 0.0;
   const auto measure = [&](double share) {
-    primal = share * std::min(runs_.length_of_value(), rows_.length_of_push());
-    dual = share * std::min(rows_.length_of_value(), runs_.length_of_push());
+    primal = share * std::min(runs_.length_of_value(), rows_.length_of_dual());
+    dual = share * std::min(rows_.length_of_value(), runs_.length_of_dual());
     if (curved_) primal = dual = std::min(primal, dual);
   };
   runs_.aim_at_bounds();
@@ -182,7 +182,7 @@ bool InteriorPoint::exchange() {
       State& state = box->state[i];
       const State before = state;
       if (state == kBetween)
-        state = box->room_low(i) < -kSharp ? kLow : box->room_high(i) < -kSharp ? kHigh : kBetween;
+        state = box->slack_low(i) < -kSharp ? kLow : box->slack_high(i) < -kSharp ? kHigh : kBetween;
       else if (state == kLow ? box->gradient[i] < -kSharp : box->gradient[i] > kSharp)
         state = kBetween;
       if (state != kBetween) box->value[i] = state == kLow ? box->low[i] : box->high[i];
@@ -215,28 +215,29 @@ void InteriorPoint::refine() {
   }
 }
 
-// From the given masses, pushed off their bounds, and multipliers next to 0: the pushes are what the gradients leave to
+// From the given masses, pushed off their bounds, and multipliers next to 0: the multipliers are what the gradients leave to
 // them and something in both directions.
 void InteriorPoint::start(const std::vector<double>& first) {
   const BoxProgram& p = *program_;
   for (std::size_t r = 0; r < runs_.size(); ++r) {
-    const double limit = p.limit[r], room = std::min(0.5 * limit, kFirstRoom);
+    const double limit = p.limit[r], slack = std::min(0.5 * limit, kFirstSlack);
     runs_.low[r] = 0.0;
     runs_.high[r] = limit;
-    runs_.value[r] = std::min(std::max(first[r], room), limit - room);
+    runs_.value[r] = std::min(std::max(first[r], slack), limit - slack);
   }
   p.multiply(runs_.value, sums_);
   for (std::size_t i = 0; i < rows_.size(); ++i) {
     const double low = rows_.low[i] = p.rows[i].low, high = rows_.high[i] = p.rows[i].high;
     const double missed = p.rows[i].score - sums_[i];
-    const double room = std::min({0.5 * (high - low), 1.0, kFirstProduct / std::max(std::fabs(missed), kFirstProduct)});
-    rows_.value[i] = std::min(std::max(0.0, low + room), high - room);
+    const double slack =
+        std::min({0.5 * (high - low), 1.0, kFirstProduct / std::max(std::fabs(missed), kFirstProduct)});
+    rows_.value[i] = std::min(std::max(0.0, low + slack), high - slack);
   }
   differentiate();
   for (Box* box : {&runs_, &rows_})
     for (std::size_t i = 0; i < box->size(); ++i) {
-      box->push_low[i] = std::max(box->gradient[i], 0.0) + kFirstProduct / box->room_low(i);
-      box->push_high[i] = std::max(-box->gradient[i], 0.0) + kFirstProduct / box->room_high(i);
+      box->dual_low[i] = std::max(box->gradient[i], 0.0) + kFirstProduct / box->slack_low(i);
+      box->dual_high[i] = std::max(-box->gradient[i], 0.0) + kFirstProduct / box->slack_high(i);
       box->step[i] = box->step_low[i] = box->step_high[i] = box->target_low[i] = box->target_high[i] = 0.0;
     }
 }
@@ -244,17 +245,17 @@ void InteriorPoint::start(const std::vector<double>& first) {
 // To the best point that rounding allows.
 void InteriorPoint::descend() {
   Box best_runs, best_rows;
-  double least = INFINITY;
+  double best = INFINITY;
   for (int iteration = 0, since = 0; iteration < kIterations; ++iteration) {
     differentiate();
     const double product = std::max(runs_.worst_product(), rows_.worst_product());
     const double rest = std::max(runs_.worst_rest(), rows_.worst_rest());
-    if (std::max(product, rest) < least) {
-      least = std::max(product, rest);
+    if (std::max(product, rest) < best) {
+      best = std::max(product, rest);
       best_runs = runs_;
       best_rows = rows_;
       since = 0;
-    } else if (++since >= (least < kGoodEnough ? kLastPatience : kPatience)) {
+    } else if (++since >= (best < kGoodEnough ? kLastPatience : kPatience)) {
       break;
     }
     if ((product < kProduct && rest < kRest) || product < kNoProduct || !iterate()) break;
@@ -292,7 +293,7 @@ void InteriorPoint::solve(const BoxProgram& program, const std::vector<double>& 
   for (std::size_t r = 0; r < price.size(); ++r) price[r] = runs_.state[r] == kBetween ? 0.0 : runs_.gradient[r];
 }
 
-// Newton steps towards products of room and push that are the sizes.
+// Newton steps towards products of slack and multiplier that are the sizes.
 bool InteriorPoint::center(const BoxProgram& program, const std::vector<double>& size, double upper) {
   program_ = &program;
   equations_.reset(program, equations_.by_rows());
@@ -301,15 +302,15 @@ bool InteriorPoint::center(const BoxProgram& program, const std::vector<double>&
   program.multiply(u, held);
   runs_.resize(runs);
   rows_.resize(rows);
-  double most = 0.0;
-  for (std::size_t r = 0; r < runs; ++r) most = std::max(most, u[r] / size[r]);
+  double max_label = 0.0;
+  for (std::size_t r = 0; r < runs; ++r) max_label = std::max(max_label, u[r] / size[r]);
   for (std::size_t r = 0; r < runs; ++r) {
-    const double limit = size[r] * upper, room = size[r] * std::min(kCenterRoom * most, 0.5 * upper);
+    const double limit = size[r] * upper, slack = size[r] * std::min(kCenterSlack * max_label, 0.5 * upper);
     runs_.low[r] = 0.0;
     runs_.high[r] = limit;
-    runs_.value[r] = std::min(std::max(u[r], room), limit - room);
-    runs_.push_low[r] = size[r] / runs_.room_low(r);
-    runs_.push_high[r] = size[r] / runs_.room_high(r);  // 0 where there is no limit
+    runs_.value[r] = std::min(std::max(u[r], slack), limit - slack);
+    runs_.dual_low[r] = size[r] / runs_.slack_low(r);
+    runs_.dual_high[r] = size[r] / runs_.slack_high(r);  // 0 where there is no limit
   }
   std::fill(rows_.value.begin(), rows_.value.end(), 0.0);
   std::fill(rows_.stiffness.begin(), rows_.stiffness.end(), kRegular);
@@ -328,17 +329,17 @@ bool InteriorPoint::center(const BoxProgram& program, const std::vector<double>&
     }
     for (std::size_t r = 0; r < runs; ++r) {
       runs_.gradient[r] = -columns_[r];
-      runs_.target_low[r] = size[r] - runs_.push_low[r] * runs_.room_low(r);
-      runs_.target_high[r] = runs_.push_high[r] > 0.0 ? size[r] - runs_.push_high[r] * runs_.room_high(r) : 0.0;
+      runs_.target_low[r] = size[r] - runs_.dual_low[r] * runs_.slack_low(r);
+      runs_.target_high[r] = runs_.dual_high[r] > 0.0 ? size[r] - runs_.dual_high[r] * runs_.slack_high(r) : 0.0;
     }
     runs_.set_equations(nullptr);
     equations_.factor(runs_.stiffness, rows_.stiffness);
     equations_.solve(runs_.right, rows_.right, runs_.step, rows_.step);
     runs_.follow();
-    double length = std::min(runs_.length_of_value(), runs_.length_of_push());
+    double length = std::min(runs_.length_of_value(), runs_.length_of_dual());
     if (length < 1.0) length *= kCenterStop;
     for (std::size_t r = 0; r < runs; ++r) {
-      const double share = std::fabs(runs_.step[r]) / std::min(runs_.room_low(r), runs_.room_high(r));
+      const double share = std::fabs(runs_.step[r]) / std::min(runs_.slack_low(r), runs_.slack_high(r));
       if (!std::isfinite(share)) return false;
       turn = std::max(turn, share);
     }

@@ -31,26 +31,26 @@ class InteriorPoint {
  private:
   enum State : char { kLow, kBetween, kHigh };
 
-  // Variables between bounds, with what pushes them away from either: the multipliers of the bounds.
+  // Variables between bounds, with the multipliers of the bounds.
   struct Box {
-    std::vector<double> low, high, value, push_low, push_high, gradient;
+    std::vector<double> low, high, value, dual_low, dual_high, gradient;
     std::vector<double> stiffness, right, step, step_low, step_high, target_low, target_high;
     std::vector<State> state;
 
     std::size_t size() const { return value.size(); }
     void resize(std::size_t count);
-    double room_low(std::size_t i) const { return value[i] - low[i]; }
-    double room_high(std::size_t i) const { return high[i] - value[i]; }
+    double slack_low(std::size_t i) const { return value[i] - low[i]; }
+    double slack_high(std::size_t i) const { return high[i] - value[i]; }
     void aim_at_bounds();
     void aim_at_center(double product);
     void set_equations(const std::vector<double>* curvature);
     void follow();
     double length_of_value() const;
-    double length_of_push() const;
-    double products(double value_length, double push_length) const;
+    double length_of_dual() const;
+    double products(double value_length, double dual_length) const;
     double worst_product() const;
     double worst_rest() const;
-    void move(double value_length, double push_length);
+    void move(double value_length, double dual_length);
     void settle();
     void clip();
   };

@@ -32,11 +32,11 @@ inline __attribute__((always_inline)) void scale_column(double* x, double factor
   for (int i = 0; i < kTile; ++i) x[i] *= factor;
 }
 
-void factor(double* tile, double least) {
+void factor(double* tile, double min_pivot) {
   for (int j = 0; j < kTile; ++j) {
     double* column = tile + j * kTile;
     for (int k = 0; k < j; ++k) subtract_column(column, tile + k * kTile, tile[k * kTile + j]);
-    const double inverse = column[j] > least ? 1.0 / std::sqrt(column[j]) : 0.0;
+    const double inverse = column[j] > min_pivot ? 1.0 / std::sqrt(column[j]) : 0.0;
     scale_column(column, inverse);
     for (int i = 0; i < j; ++i) column[i] = 0.0;
     column[j] = inverse;

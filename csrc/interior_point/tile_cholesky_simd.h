@@ -12,8 +12,8 @@ struct TileLoops {
   // c -= a b^T
   void (*subtract)(double* c, const double* a, const double* b);
   // The lower triangle of a tile becomes its Cholesky factor, with inverse pivots on the diagonal. A pivot that rounding
-  // has emptied is `least`.
-  void (*factor)(double* tile, double least);
+  // has emptied is `min_pivot`.
+  void (*factor)(double* tile, double min_pivot);
   // c becomes c L^-T, L as `factor` leaves it
   void (*divide)(double* c, const double* factor);
   // x -= a y, and y -= a^T x

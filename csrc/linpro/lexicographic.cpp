@@ -7,14 +7,14 @@
 namespace pyws {
 namespace {
 
-constexpr double kFirstMass = 0.1;               // of a run, where scores are 1
-constexpr double kFirstMost = 1e3, kMost = 3e4;  // of a mass without an upper bound, where scores are 1
-constexpr double kHold = 1e7;                    // charged for what a row misses that held before
-constexpr double kZero = 1e-9;                   // of prices and multipliers
-constexpr double kConfined = 0.5;                // of the limit of a mass
-constexpr double kSame = 1e-7;                   // of residuals
-constexpr double kCertificate = 1e-7;            // of the gap, to what there is; of the last conditions
-constexpr double kRowWork = 1e8;                 // of a factorization by rows, for a second attempt
+constexpr double kFirstMass = 0.1;                     // of a run, where scores are 1
+constexpr double kFirstMaxMass = 1e3, kMaxMass = 3e4;  // of a mass without an upper bound, where scores are 1
+constexpr double kHold = 1e7;                          // charged for what a row misses that held before
+constexpr double kZero = 1e-9;                         // of prices and multipliers
+constexpr double kConfined = 0.5;                      // of the limit of a mass
+constexpr double kSame = 1e-7;                         // of residuals
+constexpr double kCertificate = 1e-7;                  // of the gap, to what there is; of the last conditions
+constexpr double kRowWork = 1e8;                       // of a factorization by rows, for a second attempt
 
 enum Stage { kResidual, kSum, kSquares };
 
@@ -38,15 +38,15 @@ void Lexicographic::build(int stage) {
   std::vector<double> fixed(runs + 1, 0.0);
   free_.clear();
   box_ = BoxProgram();
-  double most = kZero;  // labels of about 1 make the multipliers of all stages alike
-  for (int run = 0; run < runs; ++run) most = std::max(most, mass_[run] / p.runs.size(run));
+  double max_mass = kZero;  // labels of about 1 make the multipliers of all stages alike
+  for (int run = 0; run < runs; ++run) max_mass = std::max(max_mass, mass_[run] / p.runs.size(run));
   for (int run = 0; run < runs; ++run) {
     before[run + 1] = before[run] + (run_[run] == kFree);
     fixed[run + 1] = fixed[run] + (run_[run] == kAtUpper ? limit_[run] : 0.0);
     if (run_[run] != kFree) continue;
     free_.push_back(run);
     box_.cost.push_back(stage == kSum ? 1.0 : 0.0);
-    box_.curvature.push_back(stage == kSquares ? 1.0 / (p.runs.size(run) * most) : 0.0);
+    box_.curvature.push_back(stage == kSquares ? 1.0 / (p.runs.size(run) * max_mass) : 0.0);
     box_.limit.push_back(limit_[run]);
   }
   for (int i = 0; i < p.rows(); ++i) {
@@ -79,13 +79,13 @@ void Lexicographic::move_to_center() {
 }
 
 // One after the other. Where the last stages fail, what the ones before found is the answer.
-Lexicographic::Answer Lexicographic::attempt(double most, bool by_rows) {
+Lexicographic::Answer Lexicographic::attempt(double max_mass, bool by_rows) {
   const RunProgram& p = *program_;
   const int runs = p.runs.count();
   run_.assign(runs, kFree);
   row_.assign(p.rows(), kHolds);
   limit_.resize(runs);
-  for (int run = 0; run < runs; ++run) limit_[run] = std::min(p.runs.size(run) * (p.upper / unit_), most);
+  for (int run = 0; run < runs; ++run) limit_[run] = std::min(p.runs.size(run) * (p.upper / unit_), max_mass);
   BoxProgram boxes[kSquares];
   std::vector<int> frees[kSquares];
   std::vector<double> multipliers[kSquares], masses[kSquares + 1];
@@ -119,7 +119,8 @@ Lexicographic::Answer Lexicographic::attempt(double most, bool by_rows) {
   for (int stage = last; stage >= kResidual; --stage) {
     Answer answer{masses[stage], boxes[kResidual].objective(masses[stage]), 0.0, stage == last ? uneven : INFINITY,
                   false};
-    for (int run = 0; run < runs; ++run) answer.confined |= limit_[run] == most && answer.mass[run] > kConfined * most;
+    for (int run = 0; run < runs; ++run)
+      answer.confined |= limit_[run] == max_mass && answer.mass[run] > kConfined * max_mass;
     for (int proof = kResidual; proof < last && proof < kSquares; ++proof) {
       first_.clear();
       for (int run : frees[proof]) first_.push_back(answer.mass[run]);
@@ -131,9 +132,9 @@ Lexicographic::Answer Lexicographic::attempt(double most, bool by_rows) {
 }
 
 Lexicographic::Answer Lexicographic::search(bool by_rows) {
-  const Answer found = attempt(kFirstMost, by_rows);
+  const Answer found = attempt(kFirstMaxMass, by_rows);
   if (!found.confined) return found;
-  const Answer second = attempt(kMost, by_rows);
+  const Answer second = attempt(kMaxMass, by_rows);
   return better(second, found) ? second : found;
 }
 

@@ -39,7 +39,7 @@ class Lexicographic {
   };
 
   void choose_unit();
-  Answer attempt(double most, bool by_rows);
+  Answer attempt(double max_mass, bool by_rows);
   Answer search(bool by_rows);
   void build(int stage);
   void narrow(int stage);

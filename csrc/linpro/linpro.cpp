@@ -18,7 +18,7 @@
 namespace pyws {
 namespace {
 
-constexpr double kMostScore = 1e300;  // in magnitude, times the row's scale: sums stay finite
+constexpr double kMaxScore = 1e300;  // in magnitude, times the row's scale: sums stay finite
 
 struct Rule {
   RowGeometry geometry;
@@ -60,8 +60,8 @@ Row make_row(const Rule& rule, double start, double end, double score, std::int6
     row.scale = static_cast<double>(max64(row.inside() > 0 ? row.inside() : row.outside(), 1));
     row.outer = row.outside() > 0 ? row.scale / static_cast<double>(row.outside()) : 1.0;
   }
-  const double most = kMostScore / row.scale;
-  row.score = std::isnan(score) ? 0.0 : std::min(std::max(score, -most), most);
+  const double limit = kMaxScore / row.scale;
+  row.score = std::isnan(score) ? 0.0 : std::min(std::max(score, -limit), limit);
   return row;
 }
 
@@ -216,17 +216,17 @@ class Group {
   // One segment alone: the score spread over the inside, or where it is negative over the margins.
   void solve_lone(const Row& row, double* labels, Answer& answer) const {
     const bool inside = row.score > 0.0;
-    const double room = static_cast<double>(inside ? row.inside() : row.outside());
+    const double capacity = static_cast<double>(inside ? row.inside() : row.outside());
     const double wanted = std::fabs(row.score) * (row.scale / (inside ? 1.0 : row.outer));
-    const double label = room > 0.0 ? std::min(wanted / room, rule_.upper) : 0.0;
+    const double label = capacity > 0.0 ? std::min(wanted / capacity, rule_.upper) : 0.0;
     if (inside) {
       fill(labels, row.spans.start, row.spans.end, label);
     } else {
       fill(labels, row.spans.left, row.spans.start, label);
       fill(labels, row.spans.end, row.spans.right, label);
     }
-    const bool reached = room > 0.0 && wanted / room <= rule_.upper;
-    answer.add(label * room, reached ? 0.0 : std::fabs(row.score) * std::max(0.0, 1.0 - label * room / wanted),
+    const bool reached = capacity > 0.0 && wanted / capacity <= rule_.upper;
+    answer.add(label * capacity, reached ? 0.0 : std::fabs(row.score) * std::max(0.0, 1.0 - label * capacity / wanted),
                std::fabs(row.score));
   }
 

@@ -43,7 +43,7 @@ struct LinproParams {
   const double *start, *end, *score;
   const std::int64_t *offsets, *lengths;
   Optional<const double> known;
-  std::int64_t groups, total, snippets;  // segments and labels that there is room for
+  std::int64_t groups, total, snippets;  // capacity of the outputs: segments and labels
   RowGeometry geometry;
   double margin, upper;
   bool rows_mean, center;

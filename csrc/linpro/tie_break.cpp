@@ -81,13 +81,14 @@ struct ActiveSet {
   // The column at a bound that most wants to leave it, or in Bland's order the first; -1: none does.
   int release(bool first_found) const {
     int best = -1;
-    double most = tolerance;
+    double best_gain = tolerance;
     for (int j = 0; j < block.columns; ++j) {
       const int v = block.rows + j;
       if (free[j] || fixed(block, v)) continue;
       const double gain = block.value[v] <= block.low[v] ? -gradient[j] : gradient[j];
       if (gain <= tolerance) continue;
-      if (first_found ? best < 0 || block.id[v] < block.id[block.rows + best] : gain > most) best = j, most = gain;
+      if (first_found ? best < 0 || block.id[v] < block.id[block.rows + best] : gain > best_gain)
+        best = j, best_gain = gain;
     }
     return best;
   }
@@ -181,12 +182,12 @@ struct Center {
     for (int j : set) add(block.rows + j, 0.1 * scale);
   }
 
-  void add(int v, double least) {
+  void add(int v, double min_length) {
     const double size = 1.0 / block.weight[v];
     for (double sign : {1.0, -1.0}) {
       const double gap = sign > 0.0 ? block.value[v] - block.low[v] : block.high[v] - block.value[v];
       if (std::isinf(gap)) continue;
-      const double length = std::max(gap, std::min(least, 0.5 * (block.high[v] - block.low[v])));
+      const double length = std::max(gap, std::min(min_length, 0.5 * (block.high[v] - block.low[v])));
       slacks.push_back({v, sign, size, length, size / length});
     }
   }

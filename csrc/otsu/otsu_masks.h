@@ -50,8 +50,8 @@ PYWS_HD Between<A> between(std::int64_t i, std::int64_t inputs, std::int64_t out
 
 // A scaled value on the way from the least to the greatest of its map.
 template <class A>
-PYWS_HD A in_unit(A x, A least, A range) {
-  return (x - least) / range;
+PYWS_HD A in_unit(A x, A low, A range) {
+  return (x - low) / range;
 }
 
 template <class A>

@@ -17,13 +17,13 @@ void across(const A* near, const A* far, A rest, A share, std::int64_t n, A* __r
 }
 
 template <class A>
-void to_unit(A* x, std::int64_t n, A least, A range) {
-  for (std::int64_t i = 0; i < n; ++i) x[i] = in_unit(x[i], least, range);
+void to_unit(A* x, std::int64_t n, A low, A range) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] = in_unit(x[i], low, range);
 }
 
 template <class A>
-void from(const A* x, std::int64_t n, A least, std::uint8_t* __restrict mask) {
-  for (std::int64_t i = 0; i < n; ++i) mask[i] = x[i] >= least ? 1 : 0;
+void from(const A* x, std::int64_t n, A low, std::uint8_t* __restrict mask) {
+  for (std::int64_t i = 0; i < n; ++i) mask[i] = x[i] >= low ? 1 : 0;
 }
 
 }  // namespace

@@ -25,10 +25,10 @@ template <class A>
 struct ScaleMap {
   // out[i] = blend(near[i], far[i], rest, share)
   void (*across)(const A* near, const A* far, A rest, A share, std::int64_t n, A* out);
-  // x[i] = in_unit(x[i], least, range)
-  void (*to_unit)(A* x, std::int64_t n, A least, A range);
-  // mask[i] = x[i] >= least
-  void (*from)(const A* x, std::int64_t n, A least, std::uint8_t* mask);
+  // x[i] = in_unit(x[i], low, range)
+  void (*to_unit)(A* x, std::int64_t n, A low, A range);
+  // mask[i] = x[i] >= low
+  void (*from)(const A* x, std::int64_t n, A low, std::uint8_t* mask);
 };
 
 struct ScaleLoops {

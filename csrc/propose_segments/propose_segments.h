@@ -24,7 +24,7 @@
 // packed     (4, total) float64: start, end, score, weight, ordered by group, threshold, start
 // packed_offsets   (videos * classes + 1,) int64: the groups of the answer
 // Sums       running sums over blocks of 32 snippets, the blocks added in rising order: the same bits everywhere.
-// Contents   any; a run is never written outside the room that was counted for it.
+// Contents   any; no run is written beyond the capacity that was counted for it.
 #pragma once
 
 #include "common/params.h"

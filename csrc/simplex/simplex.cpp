@@ -76,12 +76,12 @@ void Simplex::change_cost(int i, double cost) {
 // The column that pays most for a unit step, or with first_found (Bland's rule) the one of the lowest id; -1: optimal.
 int Simplex::enter(bool first_found) const {
   int best = -1;
-  double most = 0.0;
+  double best_merit = 0.0;
   for (int j = 0; j < columns_; ++j) {
     const double gain = std::max(-price_[j] - up_[j], price_[j] - down_[j]);
     if (gain <= kLpTolerance) continue;
     const double merit = gain * gain / devex_[j];
-    if (first_found ? best < 0 || nonbasic_[j] < nonbasic_[best] : merit > most) best = j, most = merit;
+    if (first_found ? best < 0 || nonbasic_[j] < nonbasic_[best] : merit > best_merit) best = j, best_merit = merit;
   }
   return best;
 }
@@ -363,9 +363,9 @@ bool Simplex::solve(const CoupledLp& lp, bool center, std::vector<double>& mass)
   if (!minimise() || !fix_min_residual()) return false;
   price_masses();
   if (!minimise() || !certify()) return false;
-  double least = 0.0;
-  for (std::size_t id = 0; id < x_.size(); ++id) least += cost_[id] * x_[id];
-  if (!break_ties(center) || !certify_answer(least)) return false;
+  double objective = 0.0;
+  for (std::size_t id = 0; id < x_.size(); ++id) objective += cost_[id] * x_[id];
+  if (!break_ties(center) || !certify_answer(objective)) return false;
   mass.assign(lp.classes(), 0.0);
   for (std::size_t id = 0; id < x_.size(); ++id) {
     const int k = class_[id];

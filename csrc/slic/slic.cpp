@@ -156,7 +156,7 @@ void find_clusters(const Work& work, const Frame& frame, int64_t iterations) {
 
 void slic_cpu(const SlicParams& p, int threads) {
   check_dtypes(p);
-  const int64_t pixels = p.height * p.width, room = slic_scratch(p.height, p.width, p.rows, p.columns);
+  const int64_t pixels = p.height * p.width, scratch_size = slic_scratch(p.height, p.width, p.rows, p.columns);
   const DType dtype = p.images.dtype;
   const int64_t bytes = slic_bytes(dtype);
   const Size size = {p.height, p.width, p.rows, p.columns};
@@ -164,7 +164,7 @@ void slic_cpu(const SlicParams& p, int threads) {
   const double nanoseconds = static_cast<double>(pixels) * (3.0 + 2.0 * static_cast<double>(min64(p.iterations, 100)));
   const SlicLoops& loops = slic_loops();
   const auto run = [&](int64_t b, int64_t slot, int inner) {
-    const Frame frame = lay_out(size, p.scratch + slot * room);
+    const Frame frame = lay_out(size, p.scratch + slot * scratch_size);
     const Work work = {size,        scale, loops, p.mask ? p.mask.data + b * pixels : nullptr, p.labels + b * pixels,
                        nanoseconds, inner};
     find_colors(work, frame, dtype, p.images.as<char>() + b * 3 * pixels * bytes, bytes, p.tables);

@@ -380,7 +380,7 @@ void run(DType dtype, const void* images, const std::uint8_t* mask, unsigned fra
   launch("slic", measure_components, strips, block, 0, stream, size, labels);
   // What is still small after a round has at least two parts that were small before: sizes double.
   int round = 0;
-  for (int64_t least = 1; least < min_size; least *= 2, ++round) {
+  for (int64_t joined = 1; joined < min_size; joined *= 2, ++round) {
     launch("slic", prefer_neighbours, pixels, block, 0, stream, size, labels, round, min_size);
     launch("slic", join_preferred, pixels, block, 0, stream, size, round);
     launch("slic", settle_components, pixels, block, 0, stream, size, round);

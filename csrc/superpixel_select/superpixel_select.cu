@@ -61,15 +61,15 @@ __global__ void count_pixels(const Label* labels, const std::uint8_t* mask, std:
 
 // The sum, or the greatest, of one number a thread, in all threads.
 template <class Add>
-__device__ std::int64_t reduce(std::int64_t x, std::int64_t* room, const Add& add) {
-  room[threadIdx.x] = x;
+__device__ std::int64_t reduce(std::int64_t x, std::int64_t* partial, const Add& add) {
+  partial[threadIdx.x] = x;
   __syncthreads();
   for (int width = kThreads / 2; width > 0; width /= 2) {
     if (threadIdx.x < static_cast<unsigned>(width))
-      room[threadIdx.x] = add(room[threadIdx.x], room[threadIdx.x + width]);
+      partial[threadIdx.x] = add(partial[threadIdx.x], partial[threadIdx.x + width]);
     __syncthreads();
   }
-  const std::int64_t total = room[0];
+  const std::int64_t total = partial[0];
   __syncthreads();
   return total;
 }
@@ -78,7 +78,7 @@ __device__ std::int64_t reduce(std::int64_t x, std::int64_t* room, const Add& ad
 __global__ void select_superpixels(std::int64_t pixels, std::int64_t superpixels, double alpha, double beta,
                                    MaskOverlap overlap, std::int64_t* area, std::int64_t* intersection,
                                    std::uint8_t* passes, std::int64_t* summary) {
-  PYWS_SHARED(std::int64_t, room, kThreads);
+  PYWS_SHARED(std::int64_t, partial, kThreads);
   area += blockIdx.x * superpixels;
   intersection += blockIdx.x * superpixels;
   std::int64_t mask_area = 0, used = 0;
@@ -89,8 +89,8 @@ __global__ void select_superpixels(std::int64_t pixels, std::int64_t superpixels
     mask_area += both >> 32;
     if (both != 0) used = p + 1;
   }
-  mask_area = reduce(mask_area, room, [](std::int64_t a, std::int64_t b) { return a + b; });
-  used = reduce(used, room, [](std::int64_t a, std::int64_t b) { return max64(a, b); });
+  mask_area = reduce(mask_area, partial, [](std::int64_t a, std::int64_t b) { return a + b; });
+  used = reduce(used, partial, [](std::int64_t a, std::int64_t b) { return max64(a, b); });
   if (threadIdx.x == 0) summary[blockIdx.x * kSummary + kUsed] = used;
   for (std::int64_t p = threadIdx.x; p < superpixels; p += kThreads)
     passes[blockIdx.x * superpixels + p] =

@@ -12,7 +12,7 @@ from typing import Any
 
 import generated
 
-ROOMS = ("data", "evaluation", "exchange", "masks", "models", "ops", "report", "segments")
+SUBPACKAGES = ("data", "evaluation", "exchange", "masks", "models", "ops", "report", "segments")
 
 
 def setup(app: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def packages() -> Iterator[tuple[str, list[str]]]:
     exported = exported_entries()
     modules = defaultdict(list)
     for found in pkgutil.walk_packages(pyws.__path__, "pyws."):
-        if found.name.split(".")[1] in ROOMS and "._" not in found.name:
+        if found.name.split(".")[1] in SUBPACKAGES and "._" not in found.name:
             modules[found.name if found.ispkg else found.name.rpartition(".")[0]].append(found.name)
     for package, names in sorted(modules.items()):
         lines = [line for name in names for line in _module(importlib.import_module(name), exported)]

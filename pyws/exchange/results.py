@@ -182,18 +182,20 @@ class Results:
                 there |= {shown.label for stem in masks.files for shown in masks.objects(stem)}
         return tuple(name for name in order if name in there)
 
-    def chosen(self, least: float, most: int | None) -> Results:
-        """Without segments of lower scores than ``least``, and of each video and label the ``most`` best."""
-        return Results(tuple(replace(video, segments=_best(video.segments, least, most)) for video in self.videos))
+    def chosen(self, min_score: float, max_count: int | None) -> Results:
+        """Without segments of lower scores than ``min_score``, and of each video and label the ``max_count`` best."""
+        return Results(
+            tuple(replace(video, segments=_best(video.segments, min_score, max_count)) for video in self.videos)
+        )
 
 
-def _best(segments: tuple[Segment, ...] | None, least: float, most: int | None) -> tuple[Segment, ...] | None:
+def _best(segments: tuple[Segment, ...] | None, min_score: float, max_count: int | None) -> tuple[Segment, ...] | None:
     if segments is None:
         return None
     ranked: dict[str, list[Segment]] = {}
     for one in sorted(segments, key=lambda one: -one.score):
         ranked.setdefault(one.label, []).append(one)
-    kept = {id(one) for several in ranked.values() for one in several[:most] if one.score >= least}
+    kept = {id(one) for several in ranked.values() for one in several[:max_count] if one.score >= min_score}
     return tuple(one for one in segments if id(one) in kept)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from pyws.data.video.clips import FrameStore, clips_of
 from pyws.models.classifiers import Classifier
 
-LOOKS = 8  # frames or clips of a video, spread evenly
+VIEWS = 8  # frames or clips of a video, spread evenly
 L2 = 1e-2  # weight of the squared coefficients, of features of spread 1, beside the mean loss
 STEPS = 200  # of L-BFGS at most
 
@@ -72,7 +72,7 @@ def fit_head(features: Tensor, targets: Tensor, weights: Tensor, loss: str = "ce
 def features_of(
     classifier: Classifier, head: nn.Module, store: FrameStore, source: Any, device: torch.device
 ) -> Tensor:
-    """What enters the last layer, (looks, D), for frames or clips spread evenly over a video."""
+    """What enters the last layer, (views, D), for frames or clips spread evenly over a video."""
     length = store.length(source)
     if classifier.frames:
         clips = clips_of(length, classifier.frames)
@@ -105,6 +105,6 @@ def set_head(head: nn.Module, layer: nn.Linear) -> None:
             kept.copy_(getattr(layer, name).reshape(kept.shape))
 
 
-def _spread(count: int, wanted: int = LOOKS) -> Sequence[int]:
+def _spread(count: int, wanted: int = VIEWS) -> Sequence[int]:
     several = min(count, wanted)
     return [int((k + 0.5) * count / several) for k in range(several)]

@@ -157,7 +157,7 @@ class Results:
         lines = []
         for name in backbones:
             for method in ("nms", "soft-nms", "gaussian", "support"):
-                alone, longer, whole = ((course, method) for course in ("warm-up", "longer", variant))
+                alone, longer, whole = ((name, method) for name in ("warm-up", "longer", variant))
                 averages = [_mean_spread(self.scores(name, each, "average")) for each in (alone, longer, whole)]
                 gain, adopted = self.gain(name, whole, longer), self.adopted(name, variant)
                 paper = "{:.1f} to {:.1f}".format(*_PAPER_BACKBONES[name]) if name in _PAPER_BACKBONES else ""

@@ -69,8 +69,8 @@ def draw_prediction(folder: str | os.PathLike[str], one: Prediction) -> Path:
         "confidence": one.confidence[:, shown],
         "labels": one.labels[:, shown],
     }
-    most = max(float(one.segments.score.max(initial=0.0)), 1e-9)  # the best is solid, however scores are scaled
-    bars = {"segments": _bars(one.segments, names, most)}
+    scale = max(float(one.segments.score.max(initial=0.0)), 1e-9)  # the best is solid, however scores are scaled
+    bars = {"segments": _bars(one.segments, names, scale)}
     if one.truth is not None:
         bars["truth"] = _bars(one.truth, names)
     path = Path(folder) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', one.video)}.png"
@@ -78,7 +78,7 @@ def draw_prediction(folder: str | os.PathLike[str], one: Prediction) -> Path:
     return path
 
 
-def _bars(rows: Instances, names: list[str], most: float = 1.0) -> list[Bar]:
-    columns = (rows.start.tolist(), rows.end.tolist(), rows.label.tolist(), (rows.score / most).tolist())
+def _bars(rows: Instances, names: list[str], scale: float = 1.0) -> list[Bar]:
+    columns = (rows.start.tolist(), rows.end.tolist(), rows.label.tolist(), (rows.score / scale).tolist())
     bars = [(start, end, rows.labels[label], score) for start, end, label, score in zip(*columns, strict=True)]
     return [bar for bar in bars if bar[2] in names]

@@ -33,7 +33,7 @@ from pyws.segments.training.run_folder import Run
 from pyws.segments.training.schedule import SCHEDULES
 from pyws.segments.training.train import begin, run_epoch
 
-LABELLINGS = ("nms", "uniform", "exponential", "t", "gaussian")  # what makes segments of proposals in training
+TRAINING_METHODS = ("nms", "uniform", "exponential", "t", "gaussian")  # what makes segments of proposals in training
 METHODS = ("nms", "soft-nms", "uniform", "exponential", "t", "gaussian", "support", "preset")  # at test
 AT_TEST = (0.01, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)  # temperatures at test of networks trained for figure 3
 _AT = "T="  # begins the names of variants that a temperature tells apart, and of methods
@@ -89,7 +89,7 @@ def uses_delta(preset: TrainConfig) -> bool:
 VARIANTS = {
     "warm-up": None,  # the network that all others go on from
     "longer": Variant(),
-    **{method: Variant(method) for method in LABELLINGS},
+    **{method: Variant(method) for method in TRAINING_METHODS},
     "delta": Variant("gaussian", delta=True),
     "trusted": Variant("gaussian", trust=True),
 }
@@ -173,7 +173,7 @@ def ablate(ablation: Ablation, out: Path, device: torch.device | str = "cpu", qu
     """
     units = list(product(range(ablation.seeds), ablation.backbones))
     with only_writer(out):
-        _claim(out, {**asdict(ablation), "whole": ablation.whole})
+        _check_same_ablation(out, {**asdict(ablation), "whole": ablation.whole})
         for seed, backbone in track(units, "ablation", quiet=quiet):
             missing = [
                 name for name in ablation.variants(backbone) if not cell_path(out, backbone, seed, name).exists()
@@ -191,7 +191,7 @@ def cell_path(out: Path, backbone: str, seed: int, variant: str) -> Path:
     return out / "cells" / f"{backbone}-{seed}-{variant}.json"
 
 
-def _claim(out: Path, settings: dict[str, Any]) -> None:
+def _check_same_ablation(out: Path, settings: dict[str, Any]) -> None:
     """Make sure that what is in the folder belongs to these settings."""
     path = out / "settings.json"
     settings = {**settings, "backbones": list(settings["backbones"])}

@@ -101,7 +101,7 @@ class BuiltBackbone:
     classes: tuple[str, ...]
 
     @contextmanager
-    def labelling(self) -> Iterator[Backbone]:
+    def for_pseudo_labels(self) -> Iterator[Backbone]:
         """The network with the attributes that it has while it makes pseudo labels."""
         usual = {name: getattr(self.model, name) for name in self.overrides.label_options}
         try:

@@ -139,9 +139,9 @@ class TrustConfig:
     conflict: float = 0.35
 
     def __post_init__(self) -> None:
-        for name, least in (("agreement", -1), ("conflict", 0)):
-            if not least <= (value := getattr(self, name)) <= 1:
-                raise ValueError(f"trust: {name} must be in [{least}, 1], got {value}")
+        for name, minimum in (("agreement", -1), ("conflict", 0)):
+            if not minimum <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"trust: {name} must be in [{minimum}, 1], got {value}")
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ _ACTIVITYNET_RSKP = BackboneOverrides(
     {"mix": 0.8},
 )  # fmt: skip
 
-RECIPES: dict[str, dict[str, BackboneOverrides]] = {
+BENCHMARKS: dict[str, dict[str, BackboneOverrides]] = {
     "thumos14": {},  # what the backbones come with
     "activitynet": {"rskp": _ACTIVITYNET_RSKP},
 }
@@ -271,32 +271,32 @@ TWO_STREAMS = {
 }
 
 
-def adapted(config: TrainConfig, backbone: str, recipe: str = "thumos14", two_streams: bool = False) -> TrainConfig:
-    """The configuration with the recipe of a backbone for another data set, or with a network for each stream.
+def adapted(config: TrainConfig, backbone: str, benchmark: str = "thumos14", two_streams: bool = False) -> TrainConfig:
+    """The configuration with what a backbone was published with for a benchmark, or with a network for each stream.
 
     Parameters
     ----------
     config : one of :data:`PRESETS`, or changed from it
     backbone : a name in :data:`pyws.segments.backbones.BACKBONES`
-    recipe : a name in :data:`RECIPES`; goes before what the preset changes in the backbone
+    benchmark : a name in :data:`BENCHMARKS`, whose changes go before what the preset changes in the backbone
     two_streams : a network for RGB and one for flow, as ``stpn``, ``bm`` and ``facnet`` were published
 
     Raises
     ------
-    ValueError : no such recipe of this backbone, or one that was published for joint features
+    ValueError : no configuration of this backbone for the benchmark, or one that was published for joint features
 
     Examples
     --------
     >>> adapted(PRESETS["pyws"], "rskp", "activitynet").backbones["rskp"].optim["lr"]
     2e-05
     """
-    if recipe not in RECIPES or (RECIPES[recipe] and backbone not in RECIPES[recipe]):
-        known = [name for name, changes in RECIPES.items() if not changes or backbone in changes]
-        raise ValueError(f"recipe of {backbone} must be one of {', '.join(known)}, got {recipe!r}")
+    if benchmark not in BENCHMARKS or (BENCHMARKS[benchmark] and backbone not in BENCHMARKS[benchmark]):
+        known = [name for name, changes in BENCHMARKS.items() if not changes or backbone in changes]
+        raise ValueError(f"benchmark of {backbone} must be one of {', '.join(known)}, got {benchmark!r}")
     if two_streams and backbone not in TWO_STREAMS:
         raise ValueError(f"two streams are for {', '.join(TWO_STREAMS)}; {backbone} takes joint features")
     changes = config.backbones.get(backbone, BackboneOverrides())
-    changes = RECIPES[recipe].get(backbone, BackboneOverrides()).over(changes)
+    changes = BENCHMARKS[benchmark].get(backbone, BackboneOverrides()).over(changes)
     if two_streams:
         changes = TWO_STREAMS[backbone].over(changes)
     return replace(config, backbones={**config.backbones, backbone: changes})

@@ -15,7 +15,7 @@ from pyws.commands.label import run as run_module
 from pyws.commands.label.plan import Choices, Cost, Costs, Length, Work, fitted
 from pyws.commands.label.prepare import Prepared
 from pyws.commands.label.run import run_stages
-from pyws.commands.label.stages import Job, Networks, Recipe, as_file_name
+from pyws.commands.label.stages import Job, MaskConfig, Networks, as_file_name
 from pyws.data.video.frames import read_mask
 from pyws.errors import DataError
 from pyws.models.image_networks.small2d import Small2D
@@ -85,7 +85,7 @@ def test_every_stage_of_masks_runs_or_says_why(done: Path) -> None:
     undone = {"predicted masks"} if state["notes"] else set()
     assert set(state["seconds"]) == set(document["plan"]["minutes"]) - undone  # what was planned was done
     assert all(seconds > 0 for seconds in state["seconds"].values())
-    if state["recipe"]["refine"]:
+    if state["mask_config"]["refine"]:
         assert len(list((done / "masks/refined/pa/v0/one").iterdir())) == 3
     if not state["notes"]:
         assert len(list((done / "masks/predicted/masks/one").iterdir())) == 4  # every fifth of 16
@@ -94,12 +94,12 @@ def test_every_stage_of_masks_runs_or_says_why(done: Path) -> None:
 
 
 def test_masks_are_those_of_their_own_command(world: Path, done: Path, tmp_path: Path) -> None:
-    recipe = json.loads((done / "manifest.json").read_text())["state"]["recipe"]
+    mask_config = json.loads((done / "manifest.json").read_text())["state"]["mask_config"]
     alone = [
         "masks", "init", world / "videos/one.mkv", "-o", tmp_path, "--classifier", "small2d", "--weights",
         world / "images.pth", "--class-names", world / "labels.txt", "--tag", "red fox", "--max-frames", 3, "--quiet",
-        "--scales", 0.6, 1, 1.67, "--mirror", "--power", 1.5, "--region-area", recipe["region_area"],
-        *(["--motion"] if recipe["motion"] else []),
+        "--scales", 0.6, 1, 1.67, "--mirror", "--power", 1.5, "--region-area", mask_config["region_area"],
+        *(["--motion"] if mask_config["motion"] else []),
     ]  # fmt: skip
     assert cli.main([str(word) for word in alone]) == 0
     found = sorted((tmp_path / "pa/v0/one").iterdir())
@@ -216,15 +216,15 @@ def test_what_has_begun_is_not_chosen_anew() -> None:
 
 def prepared_in(folder: Path) -> Prepared:
     networks = Networks("small3d", "x", None, "small2d", "x", None)
-    recipe = Recipe(True, True, "small2d", (), 768)
-    job = Job(networks, folder, None, "error", Common(quiet=True), {}, (), recipe)
+    mask_config = MaskConfig(True, True, "small2d", (), 768)
+    job = Job(networks, folder, None, "error", Common(quiet=True), {}, (), mask_config)
     return Prepared(job, WORK, None, CHOICES, ())
 
 
 def state_of(prepared: Prepared) -> dict[str, object]:
-    recipe = {"motion": True, "refine": True, "backbone": "small2d", "missing": [], "region_area": 768}
+    mask_config = {"motion": True, "refine": True, "backbone": "small2d", "missing": [], "region_area": 768}
     costs = {"costs": COSTS.document(), "choices": CHOICES.document()}
-    return {**costs, "recipe": recipe, "seconds": {}, "begun": [], "notes": []}
+    return {**costs, "mask_config": mask_config, "seconds": {}, "begun": [], "notes": []}
 
 
 def test_a_slow_stage_leaves_less_for_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

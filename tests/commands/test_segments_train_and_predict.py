@@ -215,10 +215,10 @@ def test_subsets_must_be_named(folder, tmp_path, capsys):
     assert_one_line(capsys, "has the subsets test, training: name one with --subset")
 
 
-def test_the_recipe_of_activitynet(tmp_path, capsys):
+def test_the_configuration_for_activitynet(tmp_path, capsys):
     """One option sets everything that the answer of RSKP's author names, and the run says so."""
     data = feature_sets.write(tmp_path / "data", feature_sets.draw(9), feature_sets.draw(4, "test", seed=1))
-    words = ("--recipe", "activitynet", "--epochs", "2", "--subset", "training", "--evaluate", "test", "--quiet")
+    words = ("--benchmark", "activitynet", "--epochs", "2", "--subset", "training", "--evaluate", "test", "--quiet")
     assert cli.main(["segments", "train", str(data), "-o", str(tmp_path / "run"), *words]) == 0
     manifest = json.loads((tmp_path / "run" / "run.json").read_text())
     manifest = manifest["parameters"]
@@ -231,8 +231,8 @@ def test_the_recipe_of_activitynet(tmp_path, capsys):
     out = tmp_path / "found.json"
     assert predict(data, tmp_path / "run" / "last.safetensors", out, "--method", "nms", "--quiet") == 0
     assert len(read_detections(out))
-    assert train(data, tmp_path / "other", "--recipe", "activitynet", "--backbone", "bm") == 1
-    assert_one_line(capsys, "recipe of bm must be one of thumos14, got 'activitynet'")
+    assert train(data, tmp_path / "other", "--benchmark", "activitynet", "--backbone", "bm") == 1
+    assert_one_line(capsys, "benchmark of bm must be one of thumos14, got 'activitynet'")
 
 
 def test_a_network_for_each_stream(folder, tmp_path, capsys):

@@ -12,8 +12,8 @@ from pyws import cli, usage
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
-ROOMS = ["pyws", *(f"pyws.{room}" for room in ("ops", "segments", "masks", "data", "models", "evaluation"))]
-PACKAGES = [*ROOMS, "pyws.data.features", "pyws.data.tagged"]
+SUBPACKAGES = ["pyws", *(f"pyws.{package}" for package in ("ops", "segments", "masks", "data", "models", "evaluation"))]
+PACKAGES = [*SUBPACKAGES, "pyws.data.features", "pyws.data.tagged"]
 PARTS = {"data", "evaluation", "masks", "models", "ops", "report", "segments", "__version__"}
 
 
@@ -50,8 +50,8 @@ def test_reference_has_every_public_function_and_class(extension):
     shown = set(re.findall(r"auto(?:class|function):: ([\w.]+)", shown))
     exported = {getattr(importlib.import_module(package), name) for package, name in entries_of_api()}
     exported = {f"{entry.__module__}.{entry.__name__}" for entry in exported}
-    for room in ROOMS[1:]:
-        for path in (ROOT / room.replace(".", "/")).rglob("[!_]*.py"):
+    for package in SUBPACKAGES[1:]:
+        for path in (ROOT / package.replace(".", "/")).rglob("[!_]*.py"):
             module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             for node in ast.parse(path.read_text()).body:
                 if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):

@@ -27,7 +27,7 @@ namespace {
 
 constexpr unsigned kMaxThreads = 1024, kLanes = 32, kMaxWarps = kMaxThreads / kLanes;
 constexpr std::size_t kSharedLimit = 48 * 1024;
-constexpr std::size_t kArena = 2 * kSharedLimit;  // room for alignment and a gap after each array
+constexpr std::size_t kArena = 2 * kSharedLimit;  // space for alignment and a gap after each array
 
 const char* name_of(Sync kind) {
   const char* names[] = {"__syncwarp",      "__shfl_sync",   "__shfl_up_sync", "__shfl_down_sync",

@@ -58,7 +58,7 @@ def run_demo(config: Any, out: Path, common: Common) -> dict[str, Any]:
     if out.exists() and not out.is_dir():
         raise DataError(out, "must be a folder, but is a file")
     with only_writer(out), _reproducible(config.threads):
-        _claim(out)
+        _remove_earlier_demo(out)
         file.flush()
         clips = draw_clips(config, common.seed, quiet)
         trained = train(clips, config, common.seed, device, quiet)
@@ -76,7 +76,7 @@ def run_demo(config: Any, out: Path, common: Common) -> dict[str, Any]:
     return manifest
 
 
-def _claim(out: Path) -> None:
+def _remove_earlier_demo(out: Path) -> None:
     """Take the folder, if it is empty or of an earlier demo; what that wrote goes away, nothing else does."""
     from pyws.run_manifest import read_manifest
 

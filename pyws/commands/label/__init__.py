@@ -96,11 +96,11 @@ def label(
     from pyws.segments.snippets.windows import Sampling
     from pyws.sharding import this_shard
 
-    for name, value, least in (
+    for name, value, minimum in (
         ("mask-frames", mask_frames, 1), ("versions", versions, 0), ("every", every, 1), ("epochs", epochs, 1)
     ):  # fmt: skip
-        if value < least:
-            raise ValueError(f"--{name}: must be >= {least}, got {value}")
+        if value < minimum:
+            raise ValueError(f"--{name}: must be >= {minimum}, got {value}")
     if not this_shard().whole:
         raise ValueError("torchrun or Slurm started several processes, but pyws label is one: run its stages, such as"
                          " pyws features and pyws masks init, which part their videos")  # fmt: skip

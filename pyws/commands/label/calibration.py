@@ -182,10 +182,10 @@ def _line(tries: Mapping[int, float]) -> Cost:
     >>> _line({2: 1.0, 6: 3.0}) == _line({6: 3.0}) == Cost(0.0, 0.5)
     True
     """
-    (least, first), (most, last) = min(tries.items()), max(tries.items())
-    slope = (last - first) / (most - least) if most > least else last / most
-    unit = max(slope, last / most / 2)
-    return Cost(max(0.0, last - most * unit), unit)
+    (few, first), (many, last) = min(tries.items()), max(tries.items())
+    slope = (last - first) / (many - few) if many > few else last / many
+    unit = max(slope, last / many / 2)
+    return Cost(max(0.0, last - many * unit), unit)
 
 
 def _bytes(folder: Path) -> float:

@@ -95,7 +95,7 @@ class Work:
     learned : whether some action is learned from the videos
     mapped : a video's name for each of its actions that has maps
     clip : frames of a clip of the network
-    steps : stages that can run on this machine, see :class:`~pyws.commands.label.stages.Recipe`
+    steps : stages that can run on this machine, see :class:`~pyws.commands.label.stages.MaskConfig`
     """
 
     lengths: Mapping[str, Length]

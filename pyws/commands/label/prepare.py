@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median_low
 
 from pyws.commands.label.plan import Choices, Length, Work
-from pyws.commands.label.stages import Job, Networks, recipe_for
+from pyws.commands.label.stages import Job, Networks, mask_config_for
 from pyws.commands.label.tags import route_of
 from pyws.data.tagged.tags_table import misfit, tags_of
 from pyws.data.video.decoders import Header, PyAV
@@ -47,7 +47,7 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
     Parameters
     ----------
     videos, tags : as the user gave them
-    job : of the user's options; videos, routes and recipe are filled in
+    job : of the user's options; videos, routes and mask_config are filled in
     wanted : choices; the sampling is filled in
 
     Raises
@@ -74,8 +74,8 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
         routes = [route_of(tag, counts[tag], images.labels, clips.labels) for tag in used]
         network = SnippetNetwork(clips, job.common.torch_device)
         wanted = replace(wanted, sampling=default_sampling(clips))
-    recipe = recipe_for(images, median_low(one.height * one.width for one in headers.values()))
-    job = replace(job, tagged=tagged, routes=routes, recipe=recipe)
+    mask_config = mask_config_for(images, median_low(one.height * one.width for one in headers.values()))
+    job = replace(job, tagged=tagged, routes=routes, mask_config=mask_config)
     return Prepared(job, work_of(job, headers, network), network, wanted, tuple(problems))
 
 
@@ -123,7 +123,7 @@ def work_of(job: Job, headers: Mapping[Path, Header], network: SnippetNetwork | 
         bool(job.of_kind("action")),
         mapped if clip else [],
         clip,
-        job.recipe.steps,
+        job.mask_config.steps,
     )
 
 

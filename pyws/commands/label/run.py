@@ -9,7 +9,7 @@ from typing import Any
 from pyws.commands.label.calibration import calibrated
 from pyws.commands.label.plan import STAGES, Choices, Costs, fitted
 from pyws.commands.label.prepare import Prepared
-from pyws.commands.label.stages import RUNS, Recipe
+from pyws.commands.label.stages import RUNS, MaskConfig
 from pyws.errors import DataError
 from pyws.run_manifest import RunManifest
 
@@ -23,20 +23,20 @@ def begun(prepared: Prepared, minutes: float | None) -> dict[str, Any]:
     """
     costs, choices = calibrated(prepared.job, prepared.work, prepared.choices, prepared.network), prepared.choices
     if minutes is not None:
-        choices, least = fitted(minutes, prepared.work, choices, costs)
-        if least > minutes:
-            raise ValueError(f"--budget: {minutes:g} minutes are too few, {least:.2g} are needed at least")
+        choices, needed = fitted(minutes, prepared.work, choices, costs)
+        if needed > minutes:
+            raise ValueError(f"--budget: {minutes:g} minutes are too few, {needed:.2g} are needed at least")
     return {
-        "choices": choices.document(), "costs": costs.document(), "recipe": asdict(prepared.job.recipe), "seconds": {},
-        "begun": [], "notes": list(prepared.job.recipe.missing),
+        "choices": choices.document(), "costs": costs.document(), "mask_config": asdict(prepared.job.mask_config),
+        "seconds": {}, "begun": [], "notes": list(prepared.job.mask_config.missing),
     }  # fmt: skip
 
 
 def resumed(prepared: Prepared, state: dict[str, Any]) -> tuple[Prepared, Choices, Costs]:
-    """What a run goes on with: its own choices and recipe, whatever today's calibration would say."""
-    recipe = {**state["recipe"], "missing": tuple(state["recipe"]["missing"])}
-    job = replace(prepared.job, recipe=Recipe(**recipe))
-    work = replace(prepared.work, steps=job.recipe.steps)
+    """What a run goes on with: its own choices and stages of masks, whatever today's calibration would say."""
+    mask_config = {**state["mask_config"], "missing": tuple(state["mask_config"]["missing"])}
+    job = replace(prepared.job, mask_config=MaskConfig(**mask_config))
+    work = replace(prepared.work, steps=job.mask_config.steps)
     return replace(prepared, job=job, work=work), Choices.read(state["choices"]), Costs.read(state["costs"])
 
 

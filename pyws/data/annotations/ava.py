@@ -114,7 +114,7 @@ def read_action_list(path: str | os.PathLike[str]) -> dict[int, str]:
     return names
 
 
-def _rows(path: str | os.PathLike[str], least: int) -> list[tuple[int, list[str]]]:
+def _rows(path: str | os.PathLike[str], min_columns: int) -> list[tuple[int, list[str]]]:
     try:
         with open_text(path, "utf-8-sig") as file:
             reader = csv.reader(file)
@@ -122,8 +122,8 @@ def _rows(path: str | os.PathLike[str], least: int) -> list[tuple[int, list[str]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(path, f"cannot be read as CSV: {error}") from error
     for line, row in rows:
-        if len(row) < least:
-            raise DataError(path, f"line {line}: must have at least {least} columns, got {len(row)}")
+        if len(row) < min_columns:
+            raise DataError(path, f"line {line}: must have at least {min_columns} columns, got {len(row)}")
     return rows
 
 

@@ -76,11 +76,11 @@ class GeneratedConfig:
         for name in ("several", "occlusion"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"synthetic A2D: {name} must be in [0, 1], got {getattr(self, name)}")
-        least, most = self.actor_size
-        if not 8 <= least <= most or most + 2 * self.pan > min(self.height, self.width):
+        smallest, largest = self.actor_size
+        if not 8 <= smallest <= largest or largest + 2 * self.pan > min(self.height, self.width):
             raise ValueError(
-                f"synthetic A2D: actor_size must be 8 <= least <= greatest <= short side - 2 pan of "
-                f"{self.width}x{self.height} frames, got {least}, {most}"
+                f"synthetic A2D: actor_size must be 8 <= smallest <= largest <= short side - 2 pan of "
+                f"{self.width}x{self.height} frames, got {smallest}, {largest}"
             )
 
     def scene(self) -> SceneConfig:

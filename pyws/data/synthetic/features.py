@@ -31,7 +31,7 @@ from pyws.data.features.writers import FeatureVideo, write_data_set
 
 SCENES = 8
 BACKGROUND, CONTEXT, WEAK, SALIENT = range(4)  # what a snippet shows
-_LEAST_SNIPPETS = 32
+_MIN_SNIPPETS = 32
 _STRENGTH = 0.5  # of all features, which puts a value where those of I3D are
 
 
@@ -57,13 +57,13 @@ class SyntheticConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, least in (("classes", self.classes, 1), ("width", self.width, 2)):
-            if value < least:
-                raise ValueError(f"synthetic features: {name} must be >= {least}, got {value}")
+        for name, value, minimum in (("classes", self.classes, 1), ("width", self.width, 2)):
+            if value < minimum:
+                raise ValueError(f"synthetic features: {name} must be >= {minimum}, got {value}")
         if self.width % 2:
             raise ValueError(f"synthetic features: width must be even, got {self.width}")
-        if self.snippets < _LEAST_SNIPPETS:
-            raise ValueError(f"synthetic features: snippets must be >= {_LEAST_SNIPPETS}, got {self.snippets}")
+        if self.snippets < _MIN_SNIPPETS:
+            raise ValueError(f"synthetic features: snippets must be >= {_MIN_SNIPPETS}, got {self.snippets}")
         for name, share in (("difficulty", self.difficulty), ("several", self.several)):
             if not 0 <= share <= 1:
                 raise ValueError(f"synthetic features: {name} must be in [0, 1], got {share}")
@@ -118,10 +118,10 @@ class SyntheticWorld:
     ('synthetic_training_00000', 16, True)
     """
 
-    def __init__(self, settings: SyntheticConfig) -> None:
-        self.settings = settings
-        generator = np.random.default_rng([settings.seed, 0])
-        half, width, classes = settings.width // 2, settings.width, settings.classes
+    def __init__(self, config: SyntheticConfig) -> None:
+        self.config = config
+        generator = np.random.default_rng([config.seed, 0])
+        half, width, classes = config.width // 2, config.width, config.classes
         self.action = generator.normal(size=(classes, width))
         motion = np.concatenate([np.zeros(half), np.sqrt(2) * generator.normal(size=half)])
         self.weak = 0.6 * self.action + 0.8 * motion
@@ -136,10 +136,10 @@ class SyntheticWorld:
 
     def video(self, subset: str, number: int) -> SyntheticVideo:
         """One video."""
-        settings = self.settings
-        generator = np.random.default_rng([settings.seed, 1, *subset.encode(), number])
-        longest = 8 * settings.snippets
-        length = int(np.clip(generator.lognormal(np.log(settings.snippets), 0.6), _LEAST_SNIPPETS, longest))
+        config = self.config
+        generator = np.random.default_rng([config.seed, 1, *subset.encode(), number])
+        longest = 8 * config.snippets
+        length = int(np.clip(generator.lognormal(np.log(config.snippets), 0.6), _MIN_SNIPPETS, longest))
         instances = self._instances(generator, length)
         parts, shown = self._context(generator, length, instances)
         features = 0.6 * self.scene[_scenes(generator, length)]
@@ -148,22 +148,22 @@ class SyntheticWorld:
         for label, start, end in instances.tolist():
             core = _core(generator, end - start)
             parts[start:end] = np.where(core, SALIENT, WEAK)
-            weak = (0.9 - 0.6 * settings.difficulty) * self.weak[label]
-            variation = 0.3 * generator.normal(size=settings.width)
+            weak = (0.9 - 0.6 * config.difficulty) * self.weak[label]
+            variation = 0.3 * generator.normal(size=config.width)
             strength = generator.uniform(0.8, 1.2)
             features[start:end] += strength * (np.where(core[:, None], self.action[label], weak) + variation)
-        features += 0.3 * generator.normal(size=settings.width)
-        noise = (0.5 + settings.difficulty) * np.sqrt(settings.width / 64)
-        features += noise * _slow_noise(generator, length, settings.width)
+        features += 0.3 * generator.normal(size=config.width)
+        noise = (0.5 + config.difficulty) * np.sqrt(config.width / 64)
+        features += noise * _slow_noise(generator, length, config.width)
         features = (_STRENGTH * np.maximum(features, 0)).astype(np.float32)
         return SyntheticVideo(f"synthetic_{subset}_{number:05d}", features, instances, parts)
 
     def _instances(self, generator: np.random.Generator, length: int) -> np.ndarray:
         """Instances of one to three classes that do not overlap, with at least one snippet between them."""
-        settings = self.settings
-        several = 1 + int(generator.random() < settings.several)
+        config = self.config
+        several = 1 + int(generator.random() < config.several)
         several += int(several == 2 and generator.random() < 0.2)
-        tags = generator.permutation(settings.classes)[:several]
+        tags = generator.permutation(config.classes)[:several]
         wanted = generator.uniform(0.15, 0.45) * length
         labels: list[int] = []
         lengths: list[int] = []
@@ -183,17 +183,17 @@ class SyntheticWorld:
         self, generator: np.random.Generator, length: int, instances: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """What each snippet shows without the actions, and the class whose context it shows, or -1."""
-        settings = self.settings
+        config = self.config
         shown = np.full(length, -1)
         tags = set(instances[:, 0].tolist())
-        for label in range(settings.classes):
+        for label in range(config.classes):
             chance = 0.9 if label in tags else 0.15
             for _ in range(generator.poisson(2) if generator.random() < chance else 0):
                 start, size = generator.integers(length), int(np.clip(generator.lognormal(np.log(8), 0.5), 2, 40))
                 shown[start : start + size] = label
         for label, start, end in instances.tolist():
             sizes = generator.uniform(0.5, 1.5, size=2) * (end - start)
-            before, after = np.where(generator.random(2) < settings.difficulty, np.ceil(sizes), 0).astype(int)
+            before, after = np.where(generator.random(2) < config.difficulty, np.ceil(sizes), 0).astype(int)
             shown[max(0, start - before) : start] = label
             shown[end : end + after] = label
         for _, start, end in instances.tolist():
@@ -226,7 +226,7 @@ def _slow_noise(generator: np.random.Generator, length: int, width: int) -> np.n
 
 def write_synthetic(
     folder: str | os.PathLike[str],
-    settings: SyntheticConfig,
+    config: SyntheticConfig,
     training: int = 60,
     test: int = 30,
     layout: str = "native",
@@ -242,17 +242,17 @@ def write_synthetic(
     """
     if min(training, test) < 0 or training + test == 0:
         raise ValueError(f"synthetic features: videos must be at least one, got {training} and {test}")
-    world = SyntheticWorld(settings)
+    world = SyntheticWorld(config)
     subsets = {"training": training, "test": test}
     drawn = ((subset, video) for subset, count in subsets.items() for video in world.videos(subset, count))
-    videos = (_to_write(video, video.record(subset, settings.names)) for subset, video in drawn)
+    videos = (_to_write(video, video.record(subset, config.names)) for subset, video in drawn)
     about = {
         "snippets_per_second": SNIPPETS_PER_SECOND,
-        "classes": list(settings.names),
+        "classes": list(config.names),
         "synthetic": True,
-        "description": f"SYNTHETIC features, no video: {settings}",
+        "description": f"SYNTHETIC features, no video: {config}",
     }
-    return write_data_set(folder, videos, about, {"synthetic": asdict(settings), **subsets}, layout=layout)
+    return write_data_set(folder, videos, about, {"synthetic": asdict(config), **subsets}, layout=layout)
 
 
 def _to_write(video: SyntheticVideo, record: dict[str, Any]) -> FeatureVideo:

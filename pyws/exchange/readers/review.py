@@ -95,8 +95,8 @@ def video_of(address: str) -> str:
     return rest if uploaded else stem
 
 
-def number(where: Any, record: Mapping[str, Any], key: str, least: float = -np.inf) -> float:
-    """A finite number of a record, from ``least``.
+def number(where: Any, record: Mapping[str, Any], key: str, minimum: float = -np.inf) -> float:
+    """A finite number of a record, from ``minimum``.
 
     Raises
     ------
@@ -106,8 +106,8 @@ def number(where: Any, record: Mapping[str, Any], key: str, least: float = -np.i
         value = float(record[key])
     except (KeyError, TypeError, ValueError, OverflowError):
         value = np.nan
-    if not np.isfinite(value) or value < least or isinstance(record.get(key), bool):
-        bound = f" of {least:g} or more" if np.isfinite(least) else ""
+    if not np.isfinite(value) or value < minimum or isinstance(record.get(key), bool):
+        bound = f" of {minimum:g} or more" if np.isfinite(minimum) else ""
         raise DataError(where, f"{key} must be a number{bound}, got {str(record.get(key))[:40]!r}")
     return value
 

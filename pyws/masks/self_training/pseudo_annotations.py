@@ -77,7 +77,7 @@ class Annotations:
         self._open: dict[str, Any] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._cached: OrderedDict[tuple[Frame, int | None], Pixels] = OrderedDict()
-        self._room = cached_bytes
+        self._free_bytes = cached_bytes
 
     def picture(self, frame: Frame, short_side: int | None = None) -> Pixels:
         """The frame (H, W, 3) uint8 RGB, scaled so that its short side is ``short_side`` if that makes it smaller."""
@@ -88,9 +88,9 @@ class Annotations:
         picture = self._read(frame)
         picture = picture if short_side is None else shrunk(picture, short_side)
         self._cached[key] = picture
-        self._room -= picture.nbytes
-        while self._room < 0 and len(self._cached) > 1:
-            self._room += self._cached.popitem(last=False)[1].nbytes
+        self._free_bytes -= picture.nbytes
+        while self._free_bytes < 0 and len(self._cached) > 1:
+            self._free_bytes += self._cached.popitem(last=False)[1].nbytes
         return picture
 
     def superpixels_of(self, frame: Frame) -> Tensor:

@@ -152,8 +152,8 @@ def train_epoch(
         for step, places in enumerate(torch.arange(count).split(config.batch)):
             chosen, layers.rows = order[places], len(places)
             done = (epoch * steps + step) / (config.max_epoch * steps)
-            for settings in optimizer.param_groups:
-                settings["lr"] = settings["base_lr"] * (1 - done) ** config.decay_power
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = parameters["base_lr"] * (1 - done) ** config.decay_power
             crops = []
             mine = slice(group.rank, None, group.world)
             for place, index in zip(places[mine].tolist(), chosen[mine].tolist(), strict=True):

@@ -252,10 +252,10 @@ class RSKP(Backbone):
     def _recall(self, labels: Tensor) -> Representatives:
         """The rows of each video's classes in the bank."""
         banks = [self._banks(video) for video in labels]
-        most, slots = max(map(len, banks)), self.memory_scores.shape[1]
-        chosen = torch.tensor([bank + [0] * (most - len(bank)) for bank in banks], device=labels.device)
+        longest, slots = max(map(len, banks)), self.memory_scores.shape[1]
+        chosen = torch.tensor([bank + [0] * (longest - len(bank)) for bank in banks], device=labels.device)
         counts = torch.tensor([len(bank) for bank in banks], device=labels.device)
-        present = torch.arange(most, device=labels.device) < counts.unsqueeze(1)
+        present = torch.arange(longest, device=labels.device) < counts.unsqueeze(1)
         return Representatives(self.memory_rows[chosen].flatten(1, 2), present.repeat_interleave(slots, 1))
 
     def _activations(self, rows: Tensor, plain: Branch, own: Branch) -> Activations:

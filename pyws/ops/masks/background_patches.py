@@ -128,12 +128,12 @@ def _check_find(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, 
 def _check_contents(op: str, integral: Tensor, frames: Tensor, sides: Tensor) -> None:
     if not contents_are_readable() or not len(frames):
         return
-    lowest, highest, least = (int(x) for x in (*frames.aminmax(), sides.min()))
+    lowest, highest, smallest = (int(x) for x in (*frames.aminmax(), sides.min()))
     if lowest < 0 or highest >= len(integral):
         wrong = lowest if lowest < 0 else highest
         raise ValueError(f"{op}: frames must be in 0..{len(integral) - 1}, got {wrong}")
-    if least < 1:
-        raise ValueError(f"{op}: sides must be >= 1, got {least}")
+    if smallest < 1:
+        raise ValueError(f"{op}: sides must be >= 1, got {smallest}")
 
 
 def _queries(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> dict[str, Any]:

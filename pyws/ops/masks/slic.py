@@ -159,8 +159,8 @@ def _kernel(
     grid = grid_of(height, width, segments)
     min_size = math.floor(min(min_size_factor * (height * width / (grid[0] * grid[1])), height * width))
     words = _C.slic_scratch(height, width, *grid)
-    most = torch.get_num_threads() if images.device.type == "cpu" else max(1, _SCRATCH // (8 * words))
-    slots = min(len(images), most)
+    max_slots = torch.get_num_threads() if images.device.type == "cpu" else max(1, _SCRATCH // (8 * words))
+    slots = min(len(images), max_slots)
     launch("slic", images.device, {
         "images": images.contiguous(), "mask": None if mask is None else mask.contiguous(), "batch": len(images),
         "height": height, "width": width, "rows": grid[0], "columns": grid[1], "compactness": compactness,

@@ -209,7 +209,7 @@ def _walk(
 ) -> tuple[Tensor, Tensor, Tensor, int]:  # fmt: skip
     """Launch ``op``: rows and offsets of its answer, the ``numbers`` it writes beside, and how many segments there are.
 
-    That number is the only one read back: the answer is written without gaps into a room that is cut to it.
+    That number is the only one read back: the answer is written without gaps into tensors that are cut to it.
     """
     total, groups = start.numel(), offsets.numel() - 1
     scratch = start.new_empty(_C.fuse_segments_scratch(total, groups))

@@ -12,7 +12,7 @@ from pyws.ops._library import _C, check_range, check_segments, check_tensor, lau
 from pyws.ragged import Segments, check_offsets
 
 _MAX_THRESHOLDS: int = _C.MAX_MATCH_THRESHOLDS
-_MOST = 2**31 - 1  # predictions or groups of one call: ranks are 32-bit
+_MAX_ROWS = 2**31 - 1  # predictions or groups of one call: ranks are 32-bit
 
 
 class MatchedSegments(NamedTuple):
@@ -125,8 +125,10 @@ def _kernel(
     check_offsets(op, "predictions.offsets", offsets, total=len(start))
     check_offsets(op, "truth.offsets", truth_offsets, total=len(truth_start))
     check_offsets(op, "class_offsets", class_offsets, total=len(offsets) - 1)
-    if max(len(start), len(offsets)) > _MOST:
-        raise ValueError(f"{op}: predictions and groups must be at most {_MOST}, got {len(start)} and {len(offsets)}")
+    if max(len(start), len(offsets)) > _MAX_ROWS:
+        raise ValueError(
+            f"{op}: predictions and groups must be at most {_MAX_ROWS}, got {len(start)} and {len(offsets)}"
+        )
     hit, order, ap = _fake(start, end, score, offsets, truth_start, truth_end, truth_offsets, class_offsets, thresholds)
     predictions, truths = start.numel(), truth_start.numel()
     launch(op, start.device, {

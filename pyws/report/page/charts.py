@@ -72,8 +72,8 @@ def axis_ticks(low: float, high: float) -> list[float]:
     ([0.0, 0.25, 0.5, 0.75, 1.0], [2.0, 2.5, 3.0, 3.5, 4.0])
     """
     if high <= low:
-        room = abs(low) or 1.0
-        low, high = low - room / 3, low + room / 3
+        height = abs(low) or 1.0
+        low, high = low - height / 3, low + height / 3
     rough = (high - low) / 4
     scale = 10.0 ** math.floor(math.log10(rough))
     step = next(step * scale for step in (1, 2, 2.5, 5, 10) if step * scale >= rough * (1 - 1e-9))

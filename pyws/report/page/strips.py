@@ -1,6 +1,6 @@
 """Pictures of a video beside a page: frames in one sheet of tiles, each kind of mask in another that lies over it.
 
-A thousand videos fit into :data:`ROOM`: the more videos, the fewer and smaller the tiles of each.
+A thousand videos fit into :data:`PICTURE_BYTES`: the more videos, the fewer and smaller the tiles of each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pyws.files import atomic_write, read_json, write_json
 from pyws.report.colours import shown_colours
 from pyws.report.pictures import outline
 
-ROOM = 36 * 2**20  # bytes for the pictures of a page
+PICTURE_BYTES = 36 * 2**20  # bytes for the pictures of a page
 RUNGS = ((48, 480), (36, 400), (24, 352), (16, 320), (12, 288), (10, 256), (8, 224), (6, 192), (4, 160), (2, 128))
 """Frames of a video and the width of each, from the most to the least."""
 _QUALITY, _IGNORED = 72, 255
@@ -64,7 +64,7 @@ def rungs(videos: int, layers: int) -> list[tuple[int, int]]:
     >>> rungs(3, 1)[0], rungs(1000, 2)[0]
     ((48, 480), (10, 256))
     """
-    share = ROOM / max(videos, 1)
+    share = PICTURE_BYTES / max(videos, 1)
     cost = 0.06 + 0.01 * layers  # bytes a pixel that even a plain picture takes
     fitting = [rung for rung in RUNGS if rung[0] * rung[1] ** 2 * 9 / 16 * cost <= share]
     return fitting or [RUNGS[-1]]
@@ -88,7 +88,7 @@ def write_strip(
     key: Any,
     wanted: Sequence[tuple[int, int]],
     tiles: Callable[[int], Sequence[Tile]],
-    room: float,
+    max_bytes: float,
 ) -> Strip | None:
     """Write the sheets of a video under ``page``, or take those that an earlier call with the same key wrote.
 
@@ -99,7 +99,7 @@ def write_strip(
     key : what the pictures depend on, as JSON
     wanted : (frames, width) to try, the largest first
     tiles : the frames of a number: place, name, picture (H, W, 3) or None, and masks (H, W) by caption
-    room : bytes that the sheets may take
+    max_bytes : largest size of all sheets together, in bytes
 
     Returns
     -------
@@ -117,7 +117,7 @@ def write_strip(
         if not found:
             return None
         strip, sheets = _sheets(found, width)
-        if number + 1 == len(wanted) or sum(map(len, sheets.values())) <= room:
+        if number + 1 == len(wanted) or sum(map(len, sheets.values())) <= max_bytes:
             break
     for name, content in sheets.items():
         with atomic_write(folder / name, "wb") as file:

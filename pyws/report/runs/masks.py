@@ -14,7 +14,7 @@ from pyws.errors import DataError
 from pyws.progress import track
 from pyws.report.colours import shown_colours
 from pyws.report.page.html import VideoList
-from pyws.report.page.strips import ROOM, Tile, rungs, write_strip
+from pyws.report.page.strips import PICTURE_BYTES, Tile, rungs, write_strip
 from pyws.report.page.videos import Lane, Measure, Video
 from pyws.report.runs.parts import Page, Place, problems_of, settings
 
@@ -78,7 +78,7 @@ def masked_video(
     name, entry : of the video, as the manifest of the first stage has it
     folders : caption to a folder that holds ``VIDEO/FRAME.png``; the first one is what the run ends with
     names : of the ids in the masks
-    count : videos of the run, which share the room for pictures
+    count : videos of the run, which share the bytes for pictures
     measures : more of them
     lanes : more of them, for the place of each frame that has a mask
     """
@@ -98,8 +98,8 @@ def masked_video(
     positions, total = _positions(source, [path.stem for path in files], entry.get("frames"))
     reader = _Tiles(source, [path.stem for path in files], positions, folders)
     key = [str(source), entry.get("fingerprint"), {caption: _digest(folder) for caption, folder in folders.items()}]
-    room = ROOM / max(count, 1)
-    strip = write_strip(place.pictures, name, key, rungs(count, len(folders)), reader, room)
+    max_bytes = PICTURE_BYTES / max(count, 1)
+    strip = write_strip(place.pictures, name, key, rungs(count, len(folders)), reader, max_bytes)
     areas = _areas(files)
     found = {"area": float(areas.sum(1).mean()), "empty": float((areas.sum(1) == 0).mean()), **(measures or {})}
     if entry.get("scores"):
@@ -133,8 +133,8 @@ class _Tiles:
         self.problem = ""
 
     def __call__(self, count: int) -> list[Tile]:
-        most = len(self.stems)
-        chosen = [(2 * k + 1) * most // (2 * count) for k in range(count)] if count < most else range(most)
+        total = len(self.stems)
+        chosen = [(2 * k + 1) * total // (2 * count) for k in range(count)] if count < total else range(total)
         indices = [self.positions[one] for one in chosen]
         pictures: list[Pixels | None]
         try:

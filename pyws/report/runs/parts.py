@@ -96,5 +96,5 @@ def problems_of(videos: Sequence[Video]) -> list[Finding]:
     return [Finding(f"{kind} ({len(names)} of {len(videos)} videos)", names) for kind, names in kinds.items()]
 
 
-def _shortened(text: str, most: int = 2000) -> str:
-    return text if len(text) <= most else f"{text[:most]} ... ({len(text)} characters)"
+def _shortened(text: str, limit: int = 2000) -> str:
+    return text if len(text) <= limit else f"{text[:limit]} ... ({len(text)} characters)"

@@ -20,7 +20,7 @@ from pyws.errors import DataError
 from pyws.files import read_json
 from pyws.progress import track
 from pyws.report.page.html import Finding, Section, Table, VideoList
-from pyws.report.page.strips import ROOM, Strip, Tile, rungs, write_strip
+from pyws.report.page.strips import PICTURE_BYTES, Strip, Tile, rungs, write_strip
 from pyws.report.page.videos import Lane, Measure, Span, Video
 from pyws.report.runs.parts import Page, Place, problems_of, settings
 
@@ -277,6 +277,6 @@ def frames_strip(place: Place, name: str, source: Path, seconds: float, count: i
     try:
         stamp = source.stat().st_mtime_ns if source.exists() else 0
         key = [str(source), stamp, round(seconds, 3)]
-        return write_strip(place.pictures, name, key, rungs(count, 0), tiles, ROOM / max(count, 1)), ""
+        return write_strip(place.pictures, name, key, rungs(count, 0), tiles, PICTURE_BYTES / max(count, 1)), ""
     except DataError as error:
         return None, f"frames cannot be read: {error}"

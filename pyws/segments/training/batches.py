@@ -77,7 +77,7 @@ class Videos:
     def __init__(self, data: FeatureSet, device: torch.device, cache_mib: float = 2048) -> None:
         self.data, self.device = data, device
         self.tags = torch.from_numpy(data.tags)
-        self._room = cache_mib * 2**20
+        self._free_bytes = cache_mib * 2**20
         self._kept: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class Videos:
         kept = self._kept.get(video)
         if kept is None:
             kept = torch.from_numpy(self.data.features(video))
-            if kept.nbytes <= self._room:
-                self._room -= kept.nbytes
+            if kept.nbytes <= self._free_bytes:
+                self._free_bytes -= kept.nbytes
                 self._kept[video] = kept
         return kept

@@ -100,7 +100,7 @@ def train(
                 folder.write_timelines(seen, "evaluated")
             if last or "labels" in record:
                 seen = Timelines(data)
-                look(run, videos, group, seen)
+                detections(run, videos, group, seen)
                 folder.write_timelines(seen, "trained")
             record["seconds"] = time.perf_counter() - began
             folder.write_epoch(run, record)
@@ -149,7 +149,7 @@ def label_round(run: Run, videos: Videos, epoch: int, temperature: float, group:
     if rules.forget:
         built.model.forget()
     noise = (config.seed, -1 - epoch)  # other noise than that of the epoch's training
-    with built.labelling() as model:
+    with built.for_pseudo_labels() as model:
         return pseudo_label_round(
             model, built.proposals, videos, rules, temperature, config.batch_snippets, group, noise
         )
@@ -197,8 +197,8 @@ def train_epoch(run: Run, videos: Videos, epoch: int, group: Group, pace: Pace |
     """All videos once: the gradient of a step is the sum over its videos, in whatever batches and processes."""
     model, config = run.backbone.model, run.config
     model.train()
-    for settings in run.optimizer.param_groups:
-        settings["lr"] = run.lr * config.schedule.rate(epoch)
+    for parameters in run.optimizer.param_groups:
+        parameters["lr"] = run.lr * config.schedule.rate(epoch)
     losses = torch.zeros(2, dtype=torch.float64, device=videos.device)
     labels = trusted_labels(run, videos)
     for order in steps(config.seed, epoch, len(videos), run.batch):
@@ -279,10 +279,10 @@ def fill_memory(run: Run, videos: Videos, group: Group) -> None:
 
 def evaluate(run: Run, tests: Videos, group: Group, seen: Timelines | None = None) -> float:
     """Average mAP of the network as it is."""
-    return average_map(look(run, tests, group, seen), tests.data, run.config.protocol, run.config.tious)
+    return average_map(detections(run, tests, group, seen), tests.data, run.config.protocol, run.config.tious)
 
 
-def look(run: Run, videos: Videos, group: Group, seen: Timelines | None = None) -> Instances:
+def detections(run: Run, videos: Videos, group: Group, seen: Timelines | None = None) -> Instances:
     """The segments that the network as it is finds."""
     built, config = run.backbone, run.config
     shown = () if seen is None else (seen,)

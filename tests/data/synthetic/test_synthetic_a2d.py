@@ -128,7 +128,7 @@ def test_colours_say_the_same_as_hdf5(tmp_path):
         ({"train": 0}, "train must be >= 1, got 0"),
         ({"several": 1.5}, r"several must be in \[0, 1\], got 1.5"),
         ({"clutter": -1}, "clutter must be >= 0, got -1"),
-        ({"height": 32}, "actor_size must be 8 <= least <= greatest <= short side - 2 pan of 128x32 frames"),
+        ({"height": 32}, "actor_size must be 8 <= smallest <= largest <= short side - 2 pan of 128x32 frames"),
     ],
 )
 def test_bad_sizes(change, message):
