@@ -1,7 +1,8 @@
 """Networks."""
 
-from pyws.models.backbones.backbone import Activations, Backbone, Memory, TwoStream, VideoBatch
+from pyws.models.backbones.backbone import Activations, Backbone, Memory, VideoBatch
 from pyws.models.backbones.bm import BM
+from pyws.models.backbones.composed import Averaged, TwoStream
 from pyws.models.backbones.facnet import FACNet
 from pyws.models.backbones.rskp import RSKP
 from pyws.models.backbones.stpn import STPN
@@ -13,6 +14,7 @@ __all__ = [
     "STPN",
     "WUM",
     "Activations",
+    "Averaged",
     "Backbone",
     "FACNet",
     "Memory",

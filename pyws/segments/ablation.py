@@ -254,7 +254,7 @@ def _advance(run: Run, videos: Videos, until: int) -> None:
 def _scores(run: Run, tests: Videos, method: str) -> dict[str, float]:
     """mAP in percent at single thresholds, and on average, by the thresholds of the preset."""
     config = at_test(method, run.config.detection)
-    found = detect(run.backbone.model, run.backbone.proposals, tests, config, run.config.batch_snippets)
+    found = detect(run.network, run.backbone.proposals, tests, config, run.config.batch_snippets)
     scores = score(found, tests.data, run.config.protocol)
     if scores is None:
         return {**{f"{tiou:g}": 0.0 for tiou in TIOUS}, "average": 0.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,13 +14,14 @@ from pyws.checkpoint import Checkpoint, load_into
 from pyws.data.features.dataset import FeatureSet
 from pyws.data.features.time_base import SAME_RATE
 from pyws.errors import DataError
-from pyws.models import BM, RSKP, STPN, WUM, Backbone, FACNet, TwoStream
+from pyws.models import BM, RSKP, STPN, WUM, Averaged, Backbone, FACNet, TwoStream
 from pyws.segments.config import BackboneOverrides, OptimConfig, ProposalConfig, TrainConfig
 
 FACTS = {
     "backbone": str, "options": dict, "optim": dict, "proposals": dict, "two_streams": bool, "features": int,
     "classes": list,
 }  # fmt: skip
+_MOST_MEMBERS = 16  # of a network that is the mean of several
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class BuiltBackbone:
                 setattr(self.model, name, value)
 
     def facts(self) -> dict[str, Any]:
-        """What :func:`load_backbone` needs beside the weights."""
+        """What :func:`load_backbone` needs beside the weights, and how many ``members`` a mean has."""
         return {
             "backbone": self.name,
             "options": dict(self.overrides.options),
@@ -158,7 +160,7 @@ def build_backbone(
 
 
 def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
-    """The backbone of a checkpoint, with its weights.
+    """The backbone of a checkpoint, with its weights; the mean of several where the run's network was one.
 
     Raises
     ------
@@ -170,6 +172,11 @@ def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
     )  # fmt: skip
     try:
         built = build_backbone(facts["backbone"], facts["features"], tuple(facts["classes"]), overrides)
+        members = facts.get("members", 1)
+        if members not in range(1, _MOST_MEMBERS + 1):
+            raise ValueError(f"members must be in 1 .. {_MOST_MEMBERS}, got {members!r}")
+        if members > 1:
+            built = replace(built, model=Averaged([copy.deepcopy(built.model) for _ in range(members)]))
     except (TypeError, ValueError) as error:
         raise DataError(checkpoint.path, f"is of another model: {error}") from error
     load_into(built.model, checkpoint)

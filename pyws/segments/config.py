@@ -123,12 +123,15 @@ class PseudoLabelConfig:
 
 @dataclass(frozen=True)
 class TrustConfig:
-    """When pseudo labels are adopted; otherwise the run goes on without them.
+    """When pseudo labels are adopted, and how far; otherwise the run goes on without them.
 
     Parameters
     ----------
     agreement : least correlation in time with the labels of networks that never saw the video, on average over classes
     conflict : greatest share of the labels that lies on snippets where another class has a larger one
+    averaged : where labels are adopted, the run's network is the mean of five: the two that never saw half of the
+        videos, the network before the first labels, trained on without them, and trained with them. Otherwise it is
+        the last
 
     Raises
     ------
@@ -137,6 +140,7 @@ class TrustConfig:
 
     agreement: float = 0.3
     conflict: float = 0.35
+    averaged: bool = True
 
     def __post_init__(self) -> None:
         for name, minimum in (("agreement", -1), ("conflict", 0)):

@@ -70,9 +70,11 @@ class Trust:
         pseudo labels stopped: agreement with unseen halves 0.10 (at least 0.30), conflict 0.02 (at most 0.35)
         """
         verdict = "adopted" if self.adopted else "stopped"
+        averaged = "; the mean with networks that never learned from them finds segments"
         return (
             f"pseudo labels {verdict}: agreement with unseen halves {self.agreement:.2f} (at least "
             f"{config.agreement:.2f}), conflict {self.conflict:.2f} (at most {config.conflict:.2f})"
+            + (averaged if self.adopted and config.averaged else "")
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyws.models import BM, RSKP, STPN, WUM, FACNet, TwoStream
+from pyws.models import BM, RSKP, STPN, WUM, Averaged, FACNet, TwoStream
 
 D, K = 6, 3
 BACKBONES = {
@@ -276,3 +276,23 @@ def test_backbones_with_an_actionness(name):
 def test_classes_and_background_share_the_score(name):
     activations = build(name).eval()(*padded())
     torch.testing.assert_close(activations.scores.sum(1) + activations.background, torch.ones(3).double())
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_mean_of_networks_is_the_mean_of_what_they_say(name):
+    one, other = build(name).eval(), build(name).eval()
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.5)
+    features, mask = padded()
+    found, parts = Averaged([one, other])(features, mask), (one(features, mask), other(features, mask))
+    for field in ("scores", "tcam", "background", "actionness"):
+        value, each = getattr(found, field), [getattr(part, field) for part in parts]
+        assert value is None if each[0] is None else torch.equal(value, 0.5 * each[0] + 0.5 * each[1])
+
+
+def test_bad_members_of_a_mean():
+    with pytest.raises(ValueError, match=r"members must be of the same features and classes, got \[\]"):
+        Averaged([])
+    with pytest.raises(ValueError, match=r"got \[\(6, 3\), \(7, 3\)\]"):
+        Averaged([STPN(6, 3), STPN(7, 3)])

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from pyws.errors import DataError
+from pyws.progress import Pace
 from pyws.report.run import write_report
 from pyws.segments.ablation import Variant
-from pyws.segments.backbones import BACKBONES
+from pyws.segments.backbones import BACKBONES, load_backbone
 from pyws.segments.config import PRESETS, OptimConfig, TrainConfig, TrustConfig
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.training import train
 from pyws.segments.training.batches import Videos
 from pyws.segments.training.fitting import fitted
+from pyws.segments.training.run_folder import open_checkpoint
 from pyws.segments.trust import Trust
 
 ANY, NONE, USUAL = TrustConfig(agreement=-1, conflict=1), TrustConfig(agreement=1), TrustConfig()
@@ -85,6 +88,78 @@ def test_a_stopped_run_is_one_without_labels(data, backbone):
     assert all(record["distribution_loss"] == 0 for record in stopped.history)
 
 
+@pytest.mark.parametrize("backbone", ["rskp", "wum"])
+def test_the_network_is_the_mean_of_halves_before_without_and_with(data, backbone):
+    run = train.train(backbone, QUICK, data)
+    first = run.config.schedule.rounds[0]
+    warm = train.begin(backbone, Variant().of(QUICK, 6), data, torch.device("cpu"))
+    for epoch in range(first):
+        train.run_epoch(warm, Videos(data, torch.device("cpu")), epoch)
+    without = train.train(backbone, Variant().of(QUICK, 6), data)
+    taught = train.train(backbone, replace(QUICK, trust=None), data)
+    parts = [each.backbone.model.eval() for each in (warm, without, taught)]
+    for member, part in zip(run.members[2:], parts, strict=True):
+        assert all(torch.equal(tensor, part.state_dict()[name]) for name, tensor in member.state_dict().items())
+    features, mask = Videos(data, torch.device("cpu")).batch([0, 1])
+    parts = [*run.members[:2], *parts]
+    found, each = run.network(features, mask), [part(features, mask) for part in parts]
+    torch.testing.assert_close(found.tcam, sum(one.tcam for one in each) / 5)
+    torch.testing.assert_close(found.scores, sum(one.scores for one in each) / 5)
+    alone = train.train(backbone, replace(QUICK, trust=replace(ANY, averaged=False)), data)
+    assert alone.network is alone.backbone.model
+    assert torch.equal(weights(alone), weights(taught))
+
+
+class Killed(Exception):
+    """A run that ends here."""
+
+
+def test_an_averaged_run_is_resumed_bit_for_bit_and_predicts(data, tmp_path, monkeypatch):
+    whole = train.train("rskp", QUICK, data, out=tmp_path / "whole")
+    usual = train.train_epoch
+
+    def killed(run, videos, epoch, *rest):
+        if epoch == 5:
+            raise Killed
+        return usual(run, videos, epoch, *rest)
+
+    monkeypatch.setattr(train, "train_epoch", killed)
+    with pytest.raises(Killed):
+        train.train("rskp", QUICK, data, out=tmp_path / "halted")
+    monkeypatch.undo()
+    again = train.train("rskp", QUICK, data, out=tmp_path / "halted")
+    saved = load_backbone(open_checkpoint(tmp_path / "halted" / "last.safetensors")).model
+    for state in (again.network.state_dict(), saved.state_dict()):
+        assert list(state) == list(whole.network.state_dict())
+        assert all(torch.equal(tensor, state[name]) for name, tensor in whole.network.state_dict().items())
+    assert all("loss_without_labels" in record for record in again.history[whole.config.schedule.rounds[0] :])
+    page = write_report(tmp_path / "halted").read_text()
+    assert "mean of five: of either half, before the labels" in page
+    checkpoint = open_checkpoint(tmp_path / "halted" / "last.safetensors")
+    for members in (0, -1, 10**9):
+        with pytest.raises(DataError, match=r"members must be in 1 .. 16"):
+            load_backbone(replace(checkpoint, facts={**checkpoint.facts, "members": members}))
+
+
+@pytest.mark.parametrize("trust", [ANY, NONE, None])
+def test_steps_are_counted_beforehand(data, trust):
+    taken = []
+
+    class Counted(Pace):
+        def step(self):
+            taken.append(1)
+
+    config = replace(QUICK, trust=trust)
+    run, videos = train.begin("stpn", config, data, torch.device("cpu")), Videos(data, torch.device("cpu"))
+    planned = train.steps_left(run, len(data))
+    pace = Counted("", planned, quiet=True)
+    for epoch in range(6):
+        train.run_epoch(run, videos, epoch, train.Group(), pace)
+        if epoch == run.config.schedule.rounds[0] and trust is NONE:  # found out half-way: the copy is not needed
+            planned -= (6 - epoch) * -(-len(data) // run.batch)
+    assert len(taken) == planned
+
+
 def test_a_run_that_asks_for_no_trust_says_so(data, tmp_path):
     train.train("stpn", replace(QUICK, trust=None), data, out=tmp_path / "run")
     assert "adopted without a measure of trust" in write_report(tmp_path / "run").read_text()
@@ -102,8 +177,9 @@ def test_every_video_is_labelled_by_a_network_that_never_saw_it(data, monkeypatc
     ))  # fmt: skip
     labels = PseudoLabels.of({(0, 0): torch.zeros(int(data.lengths[0]))})
     before = copy.deepcopy(weights(run))
-    train.measure_trust(run, labels, Videos(data, torch.device("cpu")), 1, 0.2, train.Group())
+    _, halves = train.measure_trust(run, labels, Videos(data, torch.device("cpu")), 1, 0.2, train.Group())
     assert torch.equal(before, weights(run))
+    assert len(halves) == 2
     for one, other in zip(seen, labelled, strict=True):
         assert not one & other
         assert one | other == set(data.names)

@@ -232,57 +232,6 @@ class Backbone(nn.Module):
         return VideoBatch(features, mask, seeds, self.training)
 
 
-class TwoStream(Backbone):
-    """A backbone for the RGB half of the feature columns and one for the flow half.
-
-    Scores and activation maps are the weighted means of both; each has its own loss and its own logit columns. (The
-    papers of the backbones merge the two lists of segments instead.)
-
-    Parameters
-    ----------
-    rgb, flow : backbones of the same classes
-    weights : of the two in scores, maps and logit columns
-
-    Examples
-    --------
-    >>> from pyws.models import BM
-    >>> model = TwoStream(BM(1024, 20), BM(1024, 20), weights=(0.35, 0.65)).eval()
-    >>> model(torch.rand(1, 5, 2048), mask=torch.ones(1, 5, dtype=torch.bool)).scores.shape
-    torch.Size([1, 20])
-    """
-
-    def __init__(self, rgb: Backbone, flow: Backbone, weights: tuple[float, float] = (0.5, 0.5)) -> None:
-        super().__init__(rgb.features + flow.features, rgb.num_classes)
-        self.rgb, self.flow, self.weights = rgb, flow, weights
-        self.memory_epoch = rgb.memory_epoch
-
-    def activate(self, batch: VideoBatch) -> Activations:
-        rgb, flow = self._split(batch)
-        return self._join(self.rgb.activate(rgb), self.flow.activate(flow))
-
-    def backbone_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
-        rgb, flow = self._split(batch)
-        first, first_loss = self.rgb.backbone_loss(rgb, labels, epoch)
-        second, second_loss = self.flow.backbone_loss(flow, labels, epoch)
-        return self._join(first, second), first_loss + second_loss
-
-    def _split(self, batch: VideoBatch) -> tuple[VideoBatch, VideoBatch]:
-        return batch.narrow(0, self.rgb.features), batch.narrow(self.rgb.features, self.flow.features)
-
-    def _join(self, rgb: Activations, flow: Activations) -> Activations:
-        a, b = self.weights
-        logits = [(a * weight, columns) for weight, columns in rgb.logits]
-        logits += [(b * weight, columns) for weight, columns in flow.logits]
-
-        def mean(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-            return None if one is None or other is None else a * one + b * other
-
-        return Activations(
-            a * rgb.scores + b * flow.scores, a * rgb.tcam + b * flow.tcam, tuple(logits),
-            mean(rgb.background, flow.background), mean(rgb.actionness, flow.actionness),
-        )  # fmt: skip
-
-
 def without_background(logits: Tensor) -> Tensor:
     """(B, L, K) -> (B, L, K+1): a background column of zeros for a backbone that has none."""
     return functional.pad(logits, (0, 1))

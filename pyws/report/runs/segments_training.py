@@ -17,7 +17,8 @@ from pyws.report.runs.segments import Seen, labels_seen, read_timelines, segment
 
 Record = Mapping[str, Any]
 CURVES = {
-    "loss of the backbone": "loss", "distribution loss of pseudo labels": "distribution_loss",
+    "loss of the backbone": "loss", "loss of the backbone without pseudo labels": "loss_without_labels",
+    "distribution loss of pseudo labels": "distribution_loss",
     "average mAP (%)": "mAP", "learning rate": "lr",
 }  # fmt: skip
 
@@ -99,6 +100,8 @@ def _summary(history: Sequence[Record]) -> Table:
         )
         rows += [["pseudo labels", verdict], ["their agreement with unseen halves", agreement]]
         rows += [["their conflict across classes", conflict]]
+        if found["adopted"] and bounds.get("averaged"):
+            rows += [["the network", "mean of five: of either half, before the labels, without and with them"]]
     if any("labels" in record for record in history) and not any("trust" in record for record in history):
         rows += [["pseudo labels", UNASKED]]
     evaluated = [record for record in history if "mAP" in record]

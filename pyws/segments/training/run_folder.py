@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.files import append_line, atomic_write, only_writer, read_text
+from pyws.models import Averaged, Backbone
 from pyws.run_manifest import RunManifest, check_same, new_document
 from pyws.segments.backbones import FACTS, BuiltBackbone
 from pyws.segments.config import TrainConfig
@@ -37,8 +39,9 @@ from pyws.segments.trust import Trust
 Record = dict[str, Any]
 LAST, BEST, HISTORY, MANIFEST = "last.safetensors", "best.safetensors", "history.jsonl", "run.json"
 CHECKPOINT, TRAINING = "pyws segments checkpoint", "pyws segments train"
+_WITHOUT_HALVES = 3  # networks of a mean: before the first labels, without and with them
 _FACTS: dict[str, type | tuple[type, ...]] = {
-    **FACTS, "config": dict, "snippets_per_second": (int, float), "epoch": int
+    **FACTS, "config": dict, "snippets_per_second": (int, float), "epoch": int, "members": int
 }  # fmt: skip
 
 
@@ -57,6 +60,21 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 @dataclass
+class Aside:
+    """What stands beside a network that learns from labels of its own, in case they mislead it.
+
+    Parameters
+    ----------
+    fixed : networks that learn no more: those of the halves of the videos that told whether the labels can be trusted,
+        and the network before the first labels
+    without : the same run, going on without the labels
+    """
+
+    fixed: list[Backbone]
+    without: Run
+
+
+@dataclass
 class Run:
     """A run as far as it has come.
 
@@ -69,6 +87,7 @@ class Run:
     latest, previous : the last two rounds of pseudo labels
     best : average mAP of the best evaluation
     trust : what was found of the pseudo labels, where that was asked for
+    aside : what stands beside the network that learns from pseudo labels, where the run's own is a mean with it
     history : what was measured in each epoch
     """
 
@@ -80,7 +99,29 @@ class Run:
     previous: PseudoLabels | None = None
     best: float | None = None
     trust: Trust | None = None
+    aside: Aside | None = None
     history: list[Record] = field(default_factory=list)
+
+    @property
+    def network(self) -> Backbone:
+        """What finds segments: the network that learns, or the mean of it and those aside."""
+        learner = self.backbone.model
+        return Averaged(self.members) if self.aside is not None else learner
+
+    @property
+    def members(self) -> list[Backbone]:
+        """Whose mean the network is: of the halves, before the labels, without and with them; or the last alone."""
+        aside = [] if self.aside is None else [*self.aside.fixed, self.aside.without.backbone.model]
+        return [*aside, self.backbone.model]
+
+    def set_aside(self, halves: Sequence[Backbone]) -> None:
+        """Keep the networks of the halves and this one as they are, and let a copy go on without the pseudo labels."""
+        assert self.trust is not None
+        model, optimizer = copy.deepcopy((self.backbone.model, self.optimizer))  # of the copied weights
+        trust = replace(self.trust, adopted=False)
+        without = Run(replace(self.backbone, model=model), self.config, optimizer, self.epoch, trust=trust)
+        fixed = [*halves, copy.deepcopy(model)]
+        self.aside = Aside([network.requires_grad_(False) for network in fixed], without)
 
     @property
     def lr(self) -> float:
@@ -176,10 +217,13 @@ class RunFolder:
         if self.path is None or not self.group.first:
             return
         facts = {**self._parameters(run), "epoch": run.epoch, "best": run.best}
-        model = run.backbone.model.state_dict()
+        facts["members"] = len(run.members)
+        model = run.network.state_dict()
         if better:
             write_checkpoint(self.path / BEST, CHECKPOINT, {"model": model}, facts)
         parts: dict[str, dict[str, Tensor]] = {"model": model, "optimizer": optimizer_tensors(run.optimizer)}
+        if run.aside is not None:
+            parts["optimizer_without"] = optimizer_tensors(run.aside.without.optimizer)
         for name, labels in (("latest", run.latest), ("previous", run.previous)):
             if labels is not None:
                 parts[name] = labels.tensors()
@@ -216,15 +260,19 @@ class RunFolder:
     def _restore(self, run: Run, checkpoint: Checkpoint) -> None:
         parameters = self._parameters(run)
         check_same(checkpoint.path, {name: checkpoint.facts.get(name) for name in parameters}, parameters)
-        load_into(run.backbone.model, checkpoint)
+        lines = read_text(checkpoint.path.parent / HISTORY).splitlines()
+        run.epoch, run.best = checkpoint.facts["epoch"], checkpoint.facts["best"]
+        run.history = [json.loads(line) for line in lines[: run.epoch]]
+        run.trust = next((Trust(**record["trust"]) for record in run.history if "trust" in record), None)
+        if (members := checkpoint.facts["members"]) > 1:
+            run.set_aside([copy.deepcopy(run.backbone.model) for _ in range(members - _WITHOUT_HALVES)])
+        load_into(run.network, checkpoint)
         load_optimizer(run.optimizer, checkpoint.part("optimizer"))
+        if run.aside is not None:
+            load_optimizer(run.aside.without.optimizer, checkpoint.part("optimizer_without"))
         for name in ("latest", "previous"):
             fields = checkpoint.part(name)
             setattr(run, name, PseudoLabels(**fields) if fields else None)
-        run.epoch, run.best = checkpoint.facts["epoch"], checkpoint.facts["best"]
-        lines = read_text(checkpoint.path.parent / HISTORY).splitlines()
-        run.history = [json.loads(line) for line in lines[: run.epoch]]
-        run.trust = next((Trust(**record["trust"]) for record in run.history if "trust" in record), None)
 
 
 def _line(record: Record) -> str:

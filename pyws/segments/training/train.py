@@ -15,7 +15,7 @@ from pyws.data.annotations.activitynet import Instances
 from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError, TrainingError
-from pyws.models import Activations, Memory
+from pyws.models import Activations, Backbone, Memory
 from pyws.progress import Pace
 from pyws.segments.backbones import build_backbone
 from pyws.segments.config import BackboneOverrides, TrainConfig
@@ -106,7 +106,7 @@ def train(
             folder.write_epoch(run, record)
             measured = {"loss": record["loss"], "mAP": record.get("mAP"), "best mAP": run.best}
             pace.show(run.epoch, schedule.epochs, measured)
-    run.backbone.model.eval()
+    run.network.eval()
     return run
 
 
@@ -125,21 +125,40 @@ def run_epoch(
         run.previous, run.latest = run.latest, label_round(run, videos, epoch, temperature, group)
         record["labels"] = {"temperature": temperature, **run.latest.statuses()}
         if run.config.trust is not None and run.trust is None:
-            run.trust = measure_trust(run, run.latest, videos, epoch, temperature, group, pace)
+            run.trust, halves = measure_trust(run, run.latest, videos, epoch, temperature, group, pace)
             record |= {"trust": run.trust.to_dict(), "trust_bounds": asdict(run.config.trust)}
-    record.update(train_epoch(run, videos, epoch, group, pace))
-    if run.fills_memory(epoch):
-        fill_memory(run, videos, group)
-    run.epoch = epoch + 1
+            if run.trust.adopted and run.config.trust.averaged:
+                run.set_aside(halves)
+    record |= learn(run, videos, epoch, group, pace)
+    if run.aside is not None:
+        without = run.aside.without
+        without.latest, without.previous = run.latest, run.previous  # of which it keeps what people fixed
+        record["loss_without_labels"] = learn(without, videos, epoch, group, pace)["loss"]
     return record
 
 
+def learn(run: Run, videos: Videos, epoch: int, group: Group, pace: Pace | None) -> Record:
+    """All videos once, and the memory bank where it is due."""
+    losses = train_epoch(run, videos, epoch, group, pace)
+    if run.fills_memory(epoch):
+        fill_memory(run, videos, group)
+    run.epoch = epoch + 1
+    return losses
+
+
 def steps_left(run: Run, videos: int) -> int:
-    """Optimiser steps of the epochs that are left, of the networks that tell whether labels can be trusted too."""
+    """Optimiser steps of the epochs that are left, of the networks that tell whether labels can be trusted too, and of
+    the one that goes on without labels, if they may yet be adopted."""
     schedule, config = run.config.schedule, run.config
-    count = (schedule.epochs - run.epoch) * -(-videos // run.batch)
-    if config.trust is not None and run.trust is None and schedule.rounds and run.epoch <= schedule.rounds[0]:
-        count += schedule.rounds[0] * sum(-(-half // run.batch) for half in ((videos + 1) // 2, videos // 2))
+    each = -(-videos // run.batch)
+    count = (schedule.epochs - run.epoch) * each
+    if config.trust is None or not schedule.rounds:
+        return count
+    first = schedule.rounds[0]
+    if run.trust is None and run.epoch <= first:
+        count += first * sum(-(-half // run.batch) for half in ((videos + 1) // 2, videos // 2))
+    if config.trust.averaged and run.uses_labels:
+        count += (schedule.epochs - max(run.epoch, first)) * each
     return count
 
 
@@ -163,15 +182,16 @@ def measure_trust(
     temperature: float,
     group: Group,
     pace: Pace | None = None,
-) -> Trust:
+) -> tuple[Trust, list[Backbone]]:
     """Compare the first pseudo labels of a run with those of two networks, each trained as long on half of the videos
-    and labelling the others."""
+    and labelling the others; the networks too."""
     data, config = videos.data, run.config
     assert config.trust is not None
     # Videos of like tags alternate, so that both halves have every class where they can.
     shuffled = np.random.default_rng([config.seed, _HALVES]).permutation(len(data))
     order = shuffled[np.lexsort(data.tags[shuffled].T)]
     columns: dict[tuple[int, int], Tensor] = {}
+    halves: list[Backbone] = []
     for number, (seen, unseen) in enumerate(((order[0::2], order[1::2]), (order[1::2], order[0::2]))):
         if not len(seen) or not len(unseen):
             continue
@@ -182,6 +202,7 @@ def measure_trust(
             run_epoch(half, training, past, group, pace)
             if pace is not None:
                 pace.show(past + 1, epoch, {}, f"half {number + 1} of the videos, epoch")
+        halves.append(half.backbone.model)
         found = label_round(half, others, epoch, temperature, group)
         for place, video in enumerate(unseen.tolist()):
             columns |= {(video, label): values for label, values in found.columns(place)}
@@ -190,7 +211,7 @@ def measure_trust(
     for pair in known:
         tags[pair] = False
     ours, theirs = (found.of_pairs(known, kept=False) for found in (labels, PseudoLabels.of(columns)))
-    return Trust.of(ours, theirs, tags, data.lengths.tolist(), data.classes, config.trust)
+    return Trust.of(ours, theirs, tags, data.lengths.tolist(), data.classes, config.trust), halves
 
 
 def train_epoch(run: Run, videos: Videos, epoch: int, group: Group, pace: Pace | None = None) -> Record:
@@ -286,4 +307,4 @@ def detections(run: Run, videos: Videos, group: Group, seen: Timelines | None = 
     """The segments that the network as it is finds."""
     built, config = run.backbone, run.config
     shown = () if seen is None else (seen,)
-    return detect(built.model, built.proposals, videos, config.detection, config.batch_snippets, group, seen=shown)
+    return detect(run.network, built.proposals, videos, config.detection, config.batch_snippets, group, seen=shown)

@@ -1,0 +1,108 @@
+"""Backbones made of several: one for each stream of features, or the mean of networks that learned differently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from pyws.models.backbones.backbone import Activations, Backbone, VideoBatch
+
+
+class TwoStream(Backbone):
+    """A backbone for the RGB half of the feature columns and one for the flow half.
+
+    Scores and activation maps are the weighted means of both; each has its own loss and its own logit columns. (The
+    papers of the backbones merge the two lists of segments instead.)
+
+    Parameters
+    ----------
+    rgb, flow : backbones of the same classes
+    weights : of the two in scores, maps and logit columns
+
+    Examples
+    --------
+    >>> from pyws.models import BM
+    >>> model = TwoStream(BM(1024, 20), BM(1024, 20), weights=(0.35, 0.65)).eval()
+    >>> model(torch.rand(1, 5, 2048), mask=torch.ones(1, 5, dtype=torch.bool)).scores.shape
+    torch.Size([1, 20])
+    """
+
+    def __init__(self, rgb: Backbone, flow: Backbone, weights: tuple[float, float] = (0.5, 0.5)) -> None:
+        super().__init__(rgb.features + flow.features, rgb.num_classes)
+        self.rgb, self.flow, self.weights = rgb, flow, weights
+        self.memory_epoch = rgb.memory_epoch
+
+    def activate(self, batch: VideoBatch) -> Activations:
+        rgb, flow = self._split(batch)
+        return mean_of((self.rgb.activate(rgb), self.flow.activate(flow)), self.weights)
+
+    def backbone_loss(self, batch: VideoBatch, labels: Tensor, epoch: int) -> tuple[Activations, Tensor]:
+        rgb, flow = self._split(batch)
+        first, first_loss = self.rgb.backbone_loss(rgb, labels, epoch)
+        second, second_loss = self.flow.backbone_loss(flow, labels, epoch)
+        return mean_of((first, second), self.weights), first_loss + second_loss
+
+    def _split(self, batch: VideoBatch) -> tuple[VideoBatch, VideoBatch]:
+        return batch.narrow(0, self.rgb.features), batch.narrow(self.rgb.features, self.flow.features)
+
+
+class Averaged(Backbone):
+    """What several networks of the same features and classes say on average. It is not trained: its members are.
+
+    Parameters
+    ----------
+    members : one or more backbones, each with the same share in scores, maps and logit columns
+
+    Raises
+    ------
+    ValueError : no members, or members of other features or classes
+
+    Examples
+    --------
+    >>> from pyws.models import STPN
+    >>> model = Averaged([STPN(16, 3), STPN(16, 3)]).eval()
+    >>> model(torch.rand(1, 5, 16), mask=torch.ones(1, 5, dtype=torch.bool)).tcam.shape
+    torch.Size([1, 5, 3])
+    """
+
+    def __init__(self, members: Sequence[Backbone]) -> None:
+        kinds = {(member.features, member.num_classes) for member in members}
+        if len(kinds) != 1:
+            raise ValueError(f"Averaged: members must be of the same features and classes, got {sorted(kinds)}")
+        super().__init__(*kinds.pop())
+        self.members = nn.ModuleList(members)
+        self.training = members[-1].training
+
+    def activate(self, batch: VideoBatch) -> Activations:
+        share = 1 / len(self.members)
+        return mean_of(
+            [cast("Backbone", member).activate(batch) for member in self.members], [share] * len(self.members)
+        )
+
+
+def mean_of(found: Sequence[Activations], weights: Sequence[float]) -> Activations:
+    """Weighted mean of scores and maps; all the logit columns, with a share of their weights; no memory.
+
+    Parameters
+    ----------
+    found : of the same videos
+    weights : one of each
+    """
+
+    def mean(name: str) -> Tensor | None:
+        each = [getattr(one, name) for one in found]
+        if any(one is None for one in each):
+            return None
+        return reduce(torch.add, [weight * one for weight, one in zip(weights, each, strict=True)])
+
+    logits = [
+        (weight * own, columns) for weight, one in zip(weights, found, strict=True) for own, columns in one.logits
+    ]
+    scores, tcam = mean("scores"), mean("tcam")
+    assert scores is not None
+    assert tcam is not None
+    return Activations(scores, tcam, tuple(logits), mean("background"), mean("actionness"))
