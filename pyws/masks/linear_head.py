@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.video.clips import FrameStore, clips_of
 from pyws.models.classifiers import Classifier
 
@@ -70,16 +70,16 @@ def fit_head(features: Tensor, targets: Tensor, weights: Tensor, loss: str = "ce
 
 @torch.no_grad()
 def features_of(
-    classifier: Classifier, head: nn.Module, store: FrameStore, source: Any, device: torch.device
+    classifier: Classifier, head: nn.Module, store: FrameStore, video: TaggedVideo, device: torch.device
 ) -> Tensor:
     """What enters the last layer, (views, D), for frames or clips spread evenly over a video."""
-    length = store.length(source)
+    shown = video.shown(store.length(video.source))
     if classifier.frames:
-        clips = clips_of(length, classifier.frames)
-        chosen = [clips[index] for index in _spread(len(clips))]
-        views = [store.frames(source, clip.indices())[None] for clip in chosen]
+        clips = clips_of(len(shown), classifier.frames)
+        chosen = [[shown[index] for index in clips[place].indices()] for place in _spread(len(clips))]
+        views = [store.frames(video.source, indices)[None] for indices in chosen]
     else:
-        views = [store.frames(source, [index]) for index in _spread(length)]
+        views = [store.frames(video.source, [shown[place]]) for place in _spread(len(shown))]
     seen: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     try:

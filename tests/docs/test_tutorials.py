@@ -65,12 +65,13 @@ def a2d() -> None:
     videos = sorted(Path("drawn/Release/pngs320H").iterdir())
     for number, video in enumerate(videos):
         shot = Path(f"YTO/{('cat', 'dog')[number % 2]}/data/{number:04}/shots/001")
-        for folder in ("images", "labels"):
+        for folder in ("images", "labels")[: 1 + number // 2]:  # the second half has masks
             (shot / folder).mkdir(parents=True)
         for k, frame in enumerate(sorted(video.iterdir()), 1):
             picture = Image.open(frame).convert("RGB")
             picture.save(shot / "images" / f"frame{k:04}.jpg")
-            picture.convert("L").point(lambda level: 255 * (level > 127)).save(shot / "labels" / f"{k:05}.jpg")
+            if (shot / "labels").is_dir():
+                picture.convert("L").point(lambda level: 255 * (level > 127)).save(shot / "labels" / f"{k:05}.jpg")
 
 
 CLIPS = "--network small3d --weights clips.pth --network-class-names actions.txt"
@@ -97,7 +98,7 @@ SMALLER: dict[str, dict[str, str]] = {  # by page, what a command says instead
         r"--weights resnet101.pth --classifier-weights (\S+)": r"--weights \1 --classifier-weights \1",
         r"^(pyws masks train .*)$": rf"\1 --backbone small2d --max-versions 2 --classifier-size 48 {TRAINING}",
         r"--backbone resnet101": f"--backbone small2d --seeds 0 --max-versions 1 --classifier-size 48 {TRAINING}",
-        r"^pyws masks attention .*$": "",  # AVA's key frames begin at the fifteenth minute
+        r"^pyws masks (attention|classify AVA) .*$": "",  # AVA's key frames begin at the fifteenth minute
     },
 }
 

@@ -404,3 +404,29 @@ def test_a_video_of_varying_rate_and_odd_size(world: Path, tmp_path: Path) -> No
     assert read_mask(tmp_path / "out/pa/v0/odd/00007.png").shape == (25, 33)
     frames = FrameStore(99).frames(tmp_path / "plain/videos/odd.mkv", list(range(9)))
     assert frames[:, 0, 0, 0].tolist() == [20 * index for index in range(9)]
+
+
+def test_classifiers_of_avas_actions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Key frames with several actions are learned from with a score for each; masks are not made of them."""
+    for index in range(60):
+        write_picture(tmp_path / "ava/videos/v" / f"{index:04}.png", np.full((24, 32, 3), 2 * index, np.uint8))
+    rows = "v,0900,0,0,1,1,15,0\nv,0900,0,0,1,1,27,0\nv,0901,0,0,1,1,27,1\n"
+    (tmp_path / "ava/ava_train_v2.2.csv").write_text(rows)
+    (tmp_path / "ava/ava_val_v2.2.csv").write_text("v,0902,0,0,1,1,15,0\n")
+    words = classify(tmp_path / "ava", tmp_path / "action.safetensors", "action", "--loss", "bce", "--json")
+    assert main(words) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["train_videos"], report["test_videos"]) == (2, 1)
+    assert report["videos_by_class"]["drink"] == 2
+    assert (
+        main(["masks", "init", "--data", str(tmp_path / "ava"), "-o", str(tmp_path / "out"), "--actor-classifier", "x"])
+        == 1
+    )
+    assert "has key frames of AVA, for masks classify and attention" in capsys.readouterr().err
+
+
+def test_videos_set_aside_are_not_learned_from(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same number and seed part the set as pyws masks init does."""
+    words = ["--validation", "2", "--test", "val", "--loss", "bce", "--json"]
+    assert main(classify(world / "set", tmp_path / "actor.safetensors", "actor", *words)) == 0
+    assert json.loads(capsys.readouterr().out)["train_videos"] == 4

@@ -611,27 +611,53 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
     assert "must be a folder of frames or a video file, found neither" in capsys.readouterr().err
 
 
-def test_predictions_are_lost_to_nothing(init: Path, small_networks: None, whole: Path, tmp_path: Path) -> None:
+def test_predictions_are_lost_to_nothing(
+    init: Path, small_networks: None, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two videos of one name are refused, in one call or two; what was removed or cut off is made again."""
     model, out = load_model(whole), tmp_path / "out"
     one = init.parent / "videos/fox_a"
     other = shutil.copytree(init.parent / "videos/swan_a", tmp_path / "fox_a")
     Image.new("RGB", SIZE[::-1]).save(other / "9.png")
-    with pytest.raises(DataError, match=r"fox_a: two videos are called fox_a, the other is .*; use two output folders"):
-        predict_videos(model, [one, other], out, quiet=True)
+    assert main([str(word) for word in ("masks", "predict", whole, one, other, "-o", out, "--quiet")]) == 1
+    assert "fox_a: two videos are called fox_a, the other is" in capsys.readouterr().err
     assert not out.exists()
-    predict_videos(model, [one], out, quiet=True)
+    predict_videos(model, {"fox_a": one}, out, quiet=True)
     before = files_of(out)
     with pytest.raises(DataError, match="has results of another video of this name, .*; choose another folder"):
-        predict_videos(model, [other], out, quiet=True)
+        predict_videos(model, {"fox_a": other}, out, quiet=True)
     assert files_of(out) == before
     (out / "masks/fox_a/0.png").unlink()
     (out / "masks/fox_a/1.png").write_bytes(before["masks/fox_a/1.png"][:40])
-    predict_videos(model, [one], out, quiet=True)
+    predict_videos(model, {"fox_a": one}, out, quiet=True)
     assert files_of(out) == before
     (out / "instances/fox_a.json").unlink()
-    predict_videos(model, [one], out, quiet=True)
+    predict_videos(model, {"fox_a": one}, out, quiet=True)
     assert files_of(out) == before
+
+
+def test_videos_of_a_data_set_are_predicted_under_their_names(
+    init: Path, small_networks: None, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shots of YouTube-Objects are folders called images: their names come from the data set."""
+    for number, labelled in enumerate((True, False)):
+        shot = tmp_path / f"YTO/dog/data/000{number}/shots/001"
+        shutil.copytree(init.parent / "videos/fox_a", shot / "images")
+        if labelled:
+            picture = Image.open(next((shot / "images").iterdir())).convert("L")
+            (shot / "labels").mkdir()
+            picture.save(shot / "labels/00000.jpg")
+    words = [str(word) for word in ("masks", "predict", whole, "-o", tmp_path / "out", "--quiet")]
+    assert main([*words, "--data", str(tmp_path / "YTO"), "--subset", "test"]) == 0
+    assert [path.name for path in (tmp_path / "out/masks").iterdir()] == ["dog_0000_001"]
+    assert (tmp_path / "out/instances/dog_0000_001.json").is_file()
+    for more, said in (
+        (["--data", tmp_path, init], "a data set as --data, not both"),
+        ([init.parent / "videos", "--subset", "test"], "--subset: only with --data"),
+        (["--data", tmp_path, "--tags", tmp_path / "t.csv"], "--tags: only with FRAMES"),
+    ):
+        assert main([*words, *map(str, more)]) == 1
+        assert said in capsys.readouterr().err
 
 
 def test_shards_predict_the_files_of_one_process(

@@ -310,7 +310,7 @@ def predicted_masks(job: Job, choices: Choices) -> dict[str, Any]:
     mine = job.with_tags(job.of_kind("object"))
     folder = job.out / "masks"
     return predict(
-        folder / "run", tuple(mine), folder / "predicted", folder / "tags.csv", every=choices.every, refine=True,
+        folder / "run", tuple(mine), folder / "predicted", tags=folder / "tags.csv", every=choices.every, refine=True,
         on_error=job.on_error, shard="1/1", common=job.common,
     )  # fmt: skip
 

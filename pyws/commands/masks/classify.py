@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pyws.commands.common import Common, CommonOptions
+from pyws.commands.masks.init import opened_set
 from pyws.masks.initial_masks.train_classifier import ClassifierConfig
 
 
@@ -16,10 +17,11 @@ def classify(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     what: Literal["actor", "action"],
     weights: str | None = None,
-    layout: Literal["auto", "a2d", "youtube-objects", "plain"] = "auto",
+    layout: Literal["auto", "a2d", "youtube-objects", "ava", "plain"] = "auto",
     tags: Literal["all", "main"] = "all",
     train: tuple[str, ...] | None = None,
-    test: tuple[str, ...] = ("test",),
+    test: tuple[str, ...] | None = None,
+    validation: int = 0,
     on_error: Literal["error", "skip"] = "error",
     config: Annotated[ClassifierConfig, tyro.conf.arg(name="")] = ClassifierConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
@@ -30,7 +32,7 @@ def classify(
     Parameters
     ----------
     data
-        Folder of a data set of tagged videos: A2D, YouTube-Objects, or videos/ and tags.csv.
+        Folder of a data set of tagged videos: A2D, YouTube-Objects, AVA, or videos/ and tags.csv.
     out
         File to write, ending in .safetensors; beside it go OUT.json, what came of the training, and its page.
     what
@@ -46,7 +48,10 @@ def classify(
         Subsets to learn from; left out, train, or all but val and test where there is no train. Videos of no subset
         are of the one named "".
     test
-        Subsets on which right answers are counted.
+        Subsets on which right answers are counted; left out, test, or val where there is no test.
+    validation
+        Videos of train to set aside as val, as pyws masks init does with the same number and seed, so that nothing is
+        learned from them; for data sets that do not say which.
     on_error
         What an unreadable video does: stop the run, or be left out and reported.
     config
@@ -57,12 +62,12 @@ def classify(
     Examples
     --------
     pyws masks classify A2D -o actor.safetensors --what actor --network resnet50 --weights default
+    pyws masks classify AVA -o action.safetensors --what action --network i3d --weights i3d.pth --loss bce --crop 224
     pyws masks classify mine -o action.safetensors --what action --network r3d_18 --weights default --frozen-body
     """
     from dataclasses import asdict, replace
 
     from pyws.data.tagged.dataset import FEW_VIDEOS, classes_of_few_videos
-    from pyws.data.tagged.layouts import open_mask_set
     from pyws.distributed import own_device, processes
     from pyws.files import write_json
     from pyws.masks.initial_masks.train_classifier import train_classifier
@@ -72,7 +77,8 @@ def classify(
 
     if out.suffix != ".safetensors":
         raise ValueError(f"--out: must end in .safetensors, got {out}")
-    found = open_mask_set(data, layout, tags)
+    found = opened_set(data, layout, tags, validation, common.seed)
+    test = found.measured if test is None else test
     device = own_device(common.torch_device)
     with processes(device) as group:
         common = common if group.first else replace(common, quiet=True)

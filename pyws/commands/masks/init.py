@@ -167,14 +167,22 @@ def init(
 
 
 def _data_set(root: Path, layout: Any, tags: Any, subset: tuple[str, ...], validation: int, seed: int) -> MaskSet:
+    data = opened_set(root, layout, tags, validation, seed)
+    if any(video.span for video in data.videos):
+        raise ValueError(f"--data: {root} has key frames of AVA, for masks classify and attention; masks are of videos")
+    return data.part(*subset) if subset else data
+
+
+def opened_set(root: Path, layout: Any, tags: Any, validation: int, seed: int) -> MaskSet:
+    """A data set whose validation videos are drawn, where that is asked for and it does not name them."""
     from pyws.data.tagged.layouts import open_mask_set
 
     data = open_mask_set(root, layout, tags)
-    if validation:
-        if any(video.subset == "val" for video in data.videos):
-            raise ValueError(f"--validation: {root} says itself which videos are for validation; leave the option out")
-        data = open_mask_set(root, layout, tags, validation, seed)
-    return data.part(*subset) if subset else data
+    if not validation:
+        return data
+    if any(video.subset == "val" for video in data.videos):
+        raise ValueError(f"--validation: {root} says itself which videos are for validation; leave the option out")
+    return open_mask_set(root, layout, tags, validation, seed)
 
 
 def _tagged(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, of_shard, say_left_out
+from pyws.commands.common import Common, CommonOptions, of_shard, only_with, say_left_out
 from pyws.errors import printable
 from pyws.masks.prediction.action_alignment import AlignmentConfig
 
@@ -16,6 +16,8 @@ def predict(
     run: tyro.conf.Positional[Path],
     frames: tyro.conf.Positional[tuple[Path, ...]],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    data: Path | None = None,
+    subset: tuple[str, ...] = (),
     tags: Path | None = None,
     every: int = 1,
     refine: bool = False,
@@ -31,9 +33,14 @@ def predict(
     run
         Folder that pyws masks train wrote.
     frames
-        Video files, folders of jpg or png frames, or folders of those.
+        Video files, folders of jpg or png frames, or folders of those; none where --data is given.
     out
         Folder to write: masks (palette PNG), instances (COCO JSON), manifest.json, report.html.
+    data
+        Folder of a data set of tagged videos (A2D, YouTube-Objects, plain); masks get the names of its videos, as
+        pyws masks evaluate wants them, and its tags are not read.
+    subset
+        Subsets of the data set, e.g. test; all where it is left out.
     tags
         A table (CSV, TSV, xlsx) with the columns video and tag: a video shows nothing but its
         tags. All ids where left out.
@@ -54,26 +61,37 @@ def predict(
     Examples
     --------
     pyws masks predict run videos/*.mp4 -o masks
+    pyws masks predict run -o masks --data A2D --subset test
     """
     from rich.table import Table
 
+    from pyws.data.tagged.layouts import open_mask_set
     from pyws.data.tagged.tags_table import tags_of
-    from pyws.data.video.sources import find_videos, name_of
+    from pyws.data.video.sources import check_names, find_videos, name_of
     from pyws.masks.prediction.predict import load_model, predict_videos
     from pyws.report.pictures import draw_masks
     from pyws.report.run import write_report
     from pyws.sharding import this_shard
 
-    if not frames:
-        raise ValueError("FRAMES: at least one folder of frames or video file is needed")
+    if bool(frames) == bool(data):
+        raise ValueError("FRAMES: folders of frames or video files are needed, or a data set as --data, not both")
+    only_with("--data", data is not None, {"subset": bool(subset)})
+    only_with("FRAMES", data is None, {"tags": tags is not None})
     model = load_model(run, common.torch_device)
     allowed = None
-    videos = find_videos(frames)
+    if data is not None:
+        opened = open_mask_set(data)
+        opened = opened.part(*subset) if subset else opened
+        videos = {video.name: video.source for video in opened.videos}
+    else:
+        paths = find_videos(frames)
+        check_names(paths)
+        videos = {name_of(path): path for path in paths}
     if tags is not None:
-        found = tags_of(tags, videos, on_error)
+        found = tags_of(tags, list(videos.values()), on_error)
         for problem in found.problems:
             common.say(f"left out: {problem}")
-        videos = list(found.tags)
+        videos = {name_of(path): path for path in found.tags}
         allowed = {name_of(path): [model.space.id_of(tag) for tag in several] for path, several in found.tags.items()}
     quiet = common.quiet or common.json
     part = this_shard(shard)

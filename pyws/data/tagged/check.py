@@ -67,7 +67,7 @@ def check_mask_set(root: str | os.PathLike[str], layout: Layout = "auto", quiet:
     for video in track(data.videos, "checking videos", quiet=quiet):
         try:
             source = open_frames(video.source)
-            frames += len(source)
+            frames += len(video.shown(len(source)))
             if promised.get(video.name, len(source)) != len(source):
                 rule = f"videoset.csv says {promised[video.name]} frames, found {len(source)}"
                 problems.append(Problem(video.name, rule, False))
@@ -94,7 +94,8 @@ def check_mask_set(root: str | os.PathLike[str], layout: Layout = "auto", quiet:
 
 def _check_masks(data: MaskSet, video: TaggedVideo, source: FrameFolder | VideoFile) -> None:
     """Every frame has the size of the first, every true mask its shape."""
-    pictures = enumerate(source.read(range(len(source))))
+    shown = video.shown(len(source))
+    pictures = zip(shown, source.read(shown), strict=True)
     size = next(pictures)[1].shape[:2]
     for index, picture in pictures:
         if picture.shape[:2] != size:

@@ -40,6 +40,7 @@ class TaggedVideo:
     tags : train ids of what it shows, the main one first
     subset : "train", "val", "test", or "" where the data set has no such parts
     truth : file of the true mask by the name of the frame (the stem of its file; 00000, 00001, ... in a video file)
+    span : the first frame of the source that belongs to it and the one after its last; None for all frames
     """
 
     name: str
@@ -47,6 +48,24 @@ class TaggedVideo:
     tags: tuple[int, ...]
     subset: str = ""
     truth: Mapping[str, Path] = field(default_factory=dict, repr=False)
+    span: tuple[int, int] | None = None
+
+    def shown(self, length: int) -> range:
+        """The frames of a source of so many frames that belong to the video.
+
+        Raises
+        ------
+        DataError : none of them
+
+        Examples
+        --------
+        >>> TaggedVideo("v", Path("v.mp4"), (1,), span=(30, 120)).shown(100)
+        range(30, 100)
+        """
+        first, end = self.span or (0, length)
+        if first >= length:
+            raise DataError(self.source, f"must reach frame {first}, where {self.name} begins, has {length}")
+        return range(first, min(end, length))
 
 
 @dataclass(frozen=True)
@@ -79,6 +98,12 @@ class MaskSet:
         """The subsets to learn from where none are named: "train" where there is one, or else all but val and test."""
         subsets = tuple(dict.fromkeys(video.subset for video in self.videos))
         return ("train",) if "train" in subsets else tuple(name for name in subsets if name not in ("val", "test"))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The subset to measure on where none is named: "test" where there is one, or else "val"."""
+        subsets = {video.subset for video in self.videos}
+        return next(((name,) for name in ("test", "val") if name in subsets), ())
 
     def truth(self, video: TaggedVideo, frame: str, size: tuple[int, int] | None = None) -> Masks:
         """The true mask of a frame, (H, W) train ids, 255 where nothing is known.

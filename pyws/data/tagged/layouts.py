@@ -1,4 +1,4 @@
-"""Data sets of tagged videos, some with true masks: A2D, YouTube-Objects, and one's own folder.
+"""Data sets of tagged videos, some with true masks: A2D, YouTube-Objects, AVA, and one's own folder.
 
 ``open_mask_set`` finds out which layout a folder has and gives a :class:`MaskSet`; nothing is copied or converted.
 """
@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pyws.data.tagged import a2d, own_videos, youtube_objects
+from pyws.data.tagged import a2d, ava_clips, own_videos, youtube_objects
 from pyws.data.tagged.dataset import MaskSet, Tags, with_validation
 from pyws.errors import DataError
 
-Layout = Literal["auto", "a2d", "youtube-objects", "plain"]
-READERS: dict[str, Any] = {"a2d": a2d, "plain": own_videos, "youtube-objects": youtube_objects}
+Layout = Literal["auto", "a2d", "youtube-objects", "ava", "plain"]
+READERS: dict[str, Any] = {"a2d": a2d, "ava": ava_clips, "plain": own_videos, "youtube-objects": youtube_objects}
 
 
 def open_mask_set(
@@ -25,7 +25,7 @@ def open_mask_set(
     Parameters
     ----------
     root : its folder. A2D: holds Release/videoset.csv (or is Release); YouTube-Objects: holds <class>/data;
-        plain: holds videos/ and tags.csv
+        AVA: videos/ and ava_train_v*.csv; plain: videos/ and tags.csv
     layout : which of them, or "auto" to find out
     tags : of A2D: "main" takes the label of videoset.csv alone, "all" adds those of the annotated frames
     validation : videos of "train" to set aside as "val" where the data set does not say which, by a draw that keeps
@@ -41,7 +41,7 @@ def open_mask_set(
         raise DataError(root, "must be the folder of a data set, found none")
     fitting = [name for name in READERS if layout in ("auto", name) and (layout != "auto" or READERS[name].fits(root))]
     if not fitting:
-        wanted = "Release/videoset.csv (A2D), <class>/data (YouTube-Objects) or videos/ and tags.csv"
+        wanted = "Release/videoset.csv (A2D), <class>/data (YouTube-Objects), or videos/ and tags.csv or AVA's lists"
         raise DataError(root, f"is no data set that is known: it must hold {wanted}")
     found = READERS[fitting[0]].read(root, tags)
     if validation and not any(video.subset == "val" for video in found.videos):

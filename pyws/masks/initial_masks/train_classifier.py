@@ -204,7 +204,7 @@ def _fit(
     head = next(one for one in reversed(list(model.modules())) if _is_head(one, count))
     rows, targets, shares = [], [], []
     for example in track(examples, "features", quiet=quiet):
-        seen = features_of(classifier, head, store, example.video.source, device)
+        seen = features_of(classifier, head, store, example.video, device)
         shown = torch.zeros(len(seen), count)
         shown[:, list(example.classes)] = 1
         rows.append(seen)
@@ -332,13 +332,13 @@ class _Training:
     def _draw(self, store: FrameStore, example: Example, random: np.random.Generator) -> _Draw:
         """A random frame or clip of the video, to be cut and mirrored at random."""
         classifier, source = self.classifier, example.video.source
-        length, top, left, crop = store.length(source), 0, 0, self.config.crop
+        shown, top, left, crop = example.video.shown(store.length(source)), 0, 0, self.config.crop
         if classifier.frames:
-            real = min(length, classifier.frames)
-            start = int(random.integers(length - real + 1))
+            real = min(len(shown), classifier.frames)
+            start = shown.start + int(random.integers(len(shown) - real + 1))
             indices = Clip(start, real, classifier.frames).indices()
         else:
-            indices = [int(random.integers(length))]
+            indices = [shown[int(random.integers(len(shown)))]]
         if source not in self._shapes:
             self._shapes[source] = tuple(self._inputs(store, source, indices).shape)
         shape = self._shapes[source]
@@ -420,7 +420,7 @@ def _readable(
     readable = []
     for example in examples:
         try:
-            store.length(example.video.source)
+            example.video.shown(store.length(example.video.source))
             readable.append(example)
         except DataError as error:
             if on_error == "error":
@@ -432,12 +432,12 @@ def _readable(
 @torch.inference_mode()
 def _is_right(classifier: Classifier, store: FrameStore, example: Example, device: torch.device) -> bool:
     """Whether the class with the highest mean score, over frames or clips, is that of the video."""
-    length = store.length(example.video.source)
+    shown = example.video.shown(store.length(example.video.source))
     if classifier.frames:
-        parts = [clip.indices() for clip in clips_of(length, classifier.frames)]
+        parts = [[shown[index] for index in clip.indices()] for clip in clips_of(len(shown), classifier.frames)]
     else:
-        count = min(length, TESTED_FRAMES)
-        parts = [[(2 * k + 1) * length // (2 * count)] for k in range(count)]
+        count = min(len(shown), TESTED_FRAMES)
+        parts = [[shown[(2 * k + 1) * len(shown) // (2 * count)]] for k in range(count)]
     total = torch.zeros(len(classifier.labels))
     for indices in parts:
         pictures = store.frames(example.video.source, indices)

@@ -14,7 +14,7 @@ What is written under the output folder::
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.rle import encode_mask
 from pyws.data.video.ahead import ahead
 from pyws.data.video.frames import HEAT_SIDE, FrameFolder, VideoFile, open_frames, write_heat, write_mask, write_picture
-from pyws.data.video.sources import check_names, check_same_source, name_of
+from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError
 from pyws.files import total_bytes, write_json
 from pyws.masks.initial_masks.superpixels import Superpixels
@@ -93,7 +93,7 @@ def load_model(run: Path, device: torch.device | None = None) -> Model:
 
 def predict_videos(
     model: Model,
-    videos: Sequence[str | os.PathLike[str]],
+    videos: Mapping[str, Path],
     out: Path,
     tags: dict[str, list[int]] | None = None,
     every: int = 1,
@@ -108,7 +108,7 @@ def predict_videos(
     Parameters
     ----------
     model : of :func:`load_model`
-    videos : folders of frames or video files
+    videos : folders of frames or video files, by the names that their masks get
     out : the folder to write
     tags : ids that each video may show, by its name; None for all ids
     every : frames from one that is segmented to the next
@@ -123,7 +123,7 @@ def predict_videos(
 
     Raises
     ------
-    DataError : a bad video (see ``on_error``), two videos of one name, ``out`` has masks of another video of that name,
+    DataError : a bad video (see ``on_error``), ``out`` has masks of another video of that name,
         belongs to a run with other parameters, or is being written by another one
     """
     if every < 1:
@@ -133,16 +133,15 @@ def predict_videos(
         "model_sha256": model.sha256, "every": every, "tags": tags, "align": asdict(align), "refine": refine
     }  # fmt: skip
     superpixels = superpixels_of(model.init, out) if refine else None
-    check_names(videos)
     facts = {"label_space": model.space.document(), "videos": {}}
-    named = {name_of(Path(path)): path for path in videos}
-    sizes, packages = {name: size_of_video(path) for name, path in named.items()}, ("torch", "numpy", "pillow")
+    sizes, packages = {name: size_of_video(path) for name, path in videos.items()}, ("torch", "numpy", "pillow")
     with open_run(out, *FORMAT, parameters, packages, facts, ("masks",), shard, sizes) as manifest:
         entries = manifest.document["videos"]
         for name in manifest.mine:
-            path = named[name]
+            path = videos[name]
             try:
                 frames = open_frames(path)
+                frames.name = name
                 if not _is_done(entries.get(name, {}), frames, out, every):
                     allowed = None if tags is None else tags.get(name, [])
                     made = _predict_video(model, frames, allowed, out, every, align, superpixels, quiet)

@@ -80,7 +80,7 @@ class TrainingConfig:
                 raise ValueError(f"training: {name} must be >= 1, got {getattr(self, name)}")
         if not self.rates or min(self.rates) < 1:
             raise ValueError(f"training: rates must be >= 1, at least one, got {self.rates}; or linear_head")
-        if self.linear_head and self.rates != RATES:
+        if self.linear_head and tuple(self.rates) != RATES:  # a manifest has a list
             raise ValueError("training: rates are of the dilated convolutions, which linear_head leaves out")
         if not 0 < self.scale[0] <= self.scale[1] or not self.lr > 0:
             raise ValueError(f"training: scale must be a range above 0 and lr > 0, got {self.scale} and {self.lr}")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pyws import DataError
+from pyws.data.annotations.ava import AVA10
 from pyws.data.tagged.a2d_files import read_annotation
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo, resized
 from pyws.data.tagged.label_space import A2D_CODES, object_labels
@@ -171,6 +172,8 @@ def test_youtube_objects(tmp_path):
     assert [video.name for video in data.videos] == ["cat_0007_003", "dog_0007_003"]
     cat, dog = data.videos
     assert not cat.truth
+    assert (cat.subset, dog.subset) == ("train", "test")  # what has masks is tested on, the rest is learned from
+    assert (data.learned, data.measured) == (("train",), ("test",))
     assert list(dog.truth) == ["frame0001", "frame0011"]
     assert dog.tags == (data.space.id_of("dog"),)
     small = data.truth(dog, "frame0011")
@@ -192,6 +195,42 @@ def test_resized():
     assert resized(mask, (0, 0), Path("m")) is mask
     assert resized(mask, (4, 6), Path("m"))[1:3].tolist() == [[0, 0, 1, 1, 2, 2], [3, 3, 4, 4, 5, 5]]
     assert resized(np.zeros((112, 200), np.uint8), (225, 400), Path("m")).shape == (225, 400)
+
+
+# AVA
+
+
+def write_ava(root: Path, rows: str = "a,0901,0,0,1,1,15,0\na,0901,0,0,1,1,80,0\na,0902,0,0,1,1,65,1\n") -> Path:
+    for index in range(75):
+        write_picture(root / "videos/a" / f"{index:04}.png", np.full((4, 6, 3), index, np.uint8))
+    (root / "ava_train_v2.2.csv").write_text(rows)
+    (root / "ava_train_excluded_timestamps_v2.2.csv").write_text("a,0903\n")
+    (root / "ava_val_v2.2.csv").write_text("a,0900,0,0,1,1,27,0\na,0900,0,0,1,1,15,0\n")
+    return root
+
+
+def test_ava_is_short_videos_around_its_key_frames(tmp_path):
+    data = open_mask_set(write_ava(tmp_path))
+    assert data.layout == "ava"
+    assert data.space.view("action")[1:] == tuple(AVA10.values())
+    first, second, third = data.videos
+    assert [video.name for video in data.videos] == ["a_0901", "a_0902", "a_0900"]
+    assert [data.space.names[tag] for tag in third.tags] == ["person-answer phone", "person-drink"]
+    assert (first.subset, third.subset, first.span, second.span) == ("train", "val", (0, 75), (15, 105))
+    assert (data.learned, data.measured) == (("train",), ("val",))
+    assert second.shown(75) == range(15, 75)
+    with pytest.raises(DataError, match="must reach frame 15, where a_0902 begins, has 10"):
+        second.shown(10)
+    assert [len(video.tags) for video in open_mask_set(tmp_path, tags="main").videos] == [1, 1, 1]
+
+
+def test_videos_of_ava_that_are_not_there_are_said(tmp_path):
+    write_ava(tmp_path, "a,0901,0,0,1,1,15,0\nb,0901,0,0,1,1,15,0\n")
+    with pytest.warns(UserWarning, match=r"ava_train_v2.2.csv: 1 of 2 videos, b among them, are not in .*videos"):
+        assert len(open_mask_set(tmp_path).videos) == 2
+    (tmp_path / "videos/a").rename(tmp_path / "videos/c")
+    with pytest.warns(match="2 of 2 videos"), pytest.raises(DataError, match="has no video with a key frame"):
+        open_mask_set(tmp_path)
 
 
 # One's own videos
