@@ -27,7 +27,7 @@ class Result:
     device: str
     seconds: dict[str, float]
     ratios: dict[str, float]
-    quartiles: dict[str, tuple[float, float]]  # of the ratios
+    quartiles: dict[str, tuple[float, float]]  # quartiles of the ratios
     goals: dict[str, float]
     copy_fraction: float | None = None  # bytes moved a second / the same run's copy rate
     reason: str = ""

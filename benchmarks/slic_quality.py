@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 
 COUNTS = (100, 200, 500)
 TOLERANCE = 2  # pixels between a boundary and its superpixel's
-GRID = 32  # of the coarse masks, pixels: a stride of image classifiers
+GRID = 32  # grid of the coarse masks, pixels: a stride of image classifiers
 COLUMNS = ("superpixels", "boundary recall", "undersegmentation", "achievable accuracy", "IoU, true", "IoU, coarse")
 
 

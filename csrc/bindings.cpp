@@ -103,7 +103,7 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   module.def("set_cpu_path", [](const std::string& name) { pyws::set_cpu_path(name.c_str()); });
   module.attr("compiler") = PYWS_COMPILER;
   module.attr("cuda") = PYWS_CUDA_VERSION;            // "" where built without CUDA
-  module.attr("architectures") = PYWS_ARCHITECTURES;  // of the CUDA kernels, "80-real 90-real ..."
+  module.attr("architectures") = PYWS_ARCHITECTURES;  // CUDA architectures, "80-real 90-real ..."
 #if defined(_OPENMP)
   module.attr("openmp") = true;
 #else

@@ -78,7 +78,7 @@ def write_checkpoint(
 
     named = {name: tensor.detach().cpu().contiguous() for name, tensor in _flat(tensors)}
     header = {"kind": kind, "version": VERSION, "sha256": _UNSEALED, "order": list(named), "facts": facts or {}}
-    unsealed = save(named, {_KEY: json.dumps(header, allow_nan=False)})  # of several keys the order would vary
+    unsealed = save(named, {_KEY: json.dumps(header, allow_nan=False)})  # with several keys the order would vary
     target = Path(path)
     with atomic_write(target, "wb") as file:
         file.write(unsealed.replace(_UNSEALED.encode(), sha256(unsealed).hexdigest().encode(), 1))

@@ -173,7 +173,7 @@ class JoinedLayers:
     def __init__(self, model: torch.nn.Module, group: Group) -> None:
         self.model, self.group = model, group
         self.rows = 0
-        """Of the batch of all processes; set before each forward pass."""
+        """Rows of the batch of all processes; set before each forward pass."""
 
     def __enter__(self) -> JoinedLayers:
         for layer in self.model.modules() if self.group.world > 1 else ():

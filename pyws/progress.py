@@ -10,7 +10,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 PLAIN_SECONDS = 5.0  # between two plain lines
-FIRST_SECONDS = 3.0  # of steps that a time is estimated from, or FIRST_STEPS of them
+FIRST_SECONDS = 3.0  # a time is estimated from so many seconds of steps, or from FIRST_STEPS
 FIRST_STEPS = 10
 
 
@@ -69,7 +69,7 @@ class Pace:
     Parameters
     ----------
     what : is trained
-    steps : of the whole training that are left, a step being what :meth:`step` counts; may be a fraction
+    steps : steps that are left of the whole training, a step being what :meth:`step` counts; may be a fraction
     bound : "about", or "at most" where the training may end before
     quiet : say nothing
 

@@ -42,14 +42,14 @@ def check_offsets(op: str, name: str, offsets: Tensor, total: int | None = None)
 class Segments:
     """Segments of many groups, one group for each pair of a video and a class.
 
+    All five lie on one device. Contents must be finite and at most 1e300 in magnitude, so that sums stay finite.
+
     Parameters
     ----------
     start, end : (N,) float64, half-open [start, end) on one time axis (snippets or seconds), end >= start
     score : (N,) float64, what orders the segments (the contrast of a proposal, the fused confidence)
     weight : (N,) float64, what the fusion weighs by (the inner score of a proposal)
     offsets : (groups+1,) int64; group g owns the segments offsets[g] .. offsets[g+1]-1
-
-    All five lie on one device. Contents must be finite and at most 1e300 in magnitude, so that sums stay finite.
 
     Raises
     ------

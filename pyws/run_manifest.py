@@ -38,7 +38,8 @@ class RunManifest:
     ----------
     path : the file
     document : what it holds
-    writer : of the folder, to which entries of single videos are added; without one only :meth:`flush` writes
+    writer : name of the process in the folder, to which entries of single videos are added; without one only
+        :meth:`flush` writes
 
     Examples
     --------
@@ -97,7 +98,7 @@ def open_run(
     Parameters
     ----------
     folder : made where it does not exist; nobody else but other shards writes into it meanwhile
-    kind, version : of the manifest's format
+    kind, version : kind and version of the manifest's format
     parameters : what the run must have been begun with to be gone on with
     packages : the packages whose versions are noted, beside pyws
     progress : the other fields of a new manifest
@@ -240,8 +241,8 @@ def seal(folder: str | os.PathLike[str], words: Sequence[str | None]) -> None:
 
     Parameters
     ----------
-    folder : of the run
-    words : of the command line, None in the place of ``folder``
+    folder : folder of the run
+    words : arguments of the command line, None in the place of ``folder``
 
     Examples
     --------

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 Item = TypeVar("Item")
-_FRAME_BYTES = 1 << 16  # of a folder of frames beside video files: only the order depends on it
+_FRAME_BYTES = 1 << 16  # size of a folder of frames beside video files: only the order depends on it
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def load() -> ModuleType:
 
 @contextmanager
 def last_blocks(count: int) -> Iterator[None]:
-    """Of every grid that is launched here, only the last ``count`` blocks are run."""
+    """In every grid that is launched here, only the last ``count`` blocks are run."""
     library = ctypes.CDLL(os.fspath(build("_emulated")))
     library.pyws_run_last_blocks(ctypes.c_uint64(count))
     try:

@@ -166,7 +166,7 @@ def test_pages_are_short():
 
 
 def test_files_named_in_the_text_exist():
-    """Of the package, the tests and the benchmarks; pictures name them too, without the folder pyws."""
+    """Files of the package, the tests and the benchmarks; pictures name them too, without the folder pyws."""
     name = re.compile(r"(?<![\w/.])(?:pyws|tests|benchmarks|csrc)/[\w/]+\.\w+")
     for page in PAGES:
         missing = [path for path in name.findall(page.read_text()) if not (ROOT / path).exists()]

@@ -5,7 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-TICKS = 1000  # of a second, as Matroska counts
+TICKS = 1000  # ticks of a second, as Matroska counts
 
 
 def write_timed_video(path, times, levels=None, size=(48, 32), sound=False):

@@ -19,7 +19,7 @@ from skimage.segmentation import slic
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 
 SHORT_SIDE, STRIDE, REGION = 384, 32, 768
-ALPHA, BETA = 0.5, 0.4  # of WS^2's Algorithm 2
+ALPHA, BETA = 0.5, 0.4  # thresholds of WS^2's Algorithm 2
 
 
 def main(out: str, label: str, weights: str, folders: list[str]) -> None:

@@ -39,7 +39,7 @@ def run(command: Sequence[str], threads: int = 1, path: Path | None = None) -> C
     Parameters
     ----------
     command : program and arguments
-    threads : of OpenMP, and so of torch and pyws
+    threads : threads of OpenMP, and so of torch and pyws
     path : a folder that Python looks into first, such as an older checkout of pyws with its extension built
 
     Raises

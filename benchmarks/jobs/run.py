@@ -27,7 +27,7 @@ from measure import Cost, median, run
 
 HERE = Path(__file__).parent
 PYWS = [sys.executable, "-c", "from pyws.cli import main; raise SystemExit(main())"]
-CLASS = "240"  # of ImageNet: Appenzeller, a dog
+CLASS = "240"  # ImageNet's Appenzeller, a dog
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Setting:
     weights: Path
     before: Path | None
     frames: int = 48
-    """Of each video of DAVIS, the first."""
+    """The first frames of each video of DAVIS."""
     videos: int = 200
-    """Of the training set of features."""
+    """Videos of the training set of features."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Job:
 
     Parameters
     ----------
-    name : of the row
-    command : of pyws; the folder or file that it writes comes in place of OUT
+    name : name of the row
+    command : arguments of pyws; the folder or file that it writes comes in place of OUT
     least : a script that prints processor seconds as JSON, by name
     peers : commands that do the same otherwise, by name
     agree : told the outputs of two variants by name, raises where they differ, and says how near they are

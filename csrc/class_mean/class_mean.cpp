@@ -8,7 +8,7 @@
 namespace pyws {
 namespace {
 
-constexpr int kChange = kWork + 7, kClassOf = kWork + 8;  // of the scratch; Partition has the seven before
+constexpr int kChange = kWork + 7, kClassOf = kWork + 8;  // rows of the scratch; Partition has the seven before
 
 // The classes of the intervals of one group, refined by one row after the other. Interval k has the label of[k]; label
 // 0 stays with the intervals that no row touches, the others are used again once no interval has them.

@@ -37,12 +37,12 @@ enum ClassStarts : int { kRows, kSnippets, kEntries };
 // Arrays of a group from its slot on. An interval is what lies between two places where some row changes its sign.
 enum ClassScratch : int {
   kSpans,     // RowSpans of the rows
-  kBounds,    // of the intervals, the length of the group after the last
+  kBounds,    // bounds of the intervals, the length of the group after the last
   kName,      // intervals: class within the group
   kFirst,     // classes: first snippet, for all but class 0
   kSize,      // classes: snippets
   kTouching,  // classes: rows that touch it
-  kWork,      // of snippet_classes
+  kWork,      // scratch of snippet_classes
   kClassScratch = kWork + 9
 };
 

@@ -10,14 +10,14 @@ namespace pyws {
 namespace {
 
 constexpr double kResidualTolerance = 1e-13;  // what a row may miss, for each row of the program
-constexpr double kGapTolerance = 1e-7;        // of the multipliers of the linear program
+constexpr double kGapTolerance = 1e-7;        // tolerance of the gap between the multipliers of the linear program
 constexpr double kRefinedTolerance = 1e-12;   // needs no refinement
 constexpr double kRounding = 1e-9;            // more than rounding
-constexpr double kMinPivot = 1e-14;           // of the greatest pivot: rounding
+constexpr double kMinPivot = 1e-14;           // share of the greatest pivot that is rounding
 constexpr double kMaxRidge = 1e-2, kMinRidge = 1e-10;
 constexpr double kMaxLength = 1e12;  // a step this long meets no bound: the rows contradict each other
-constexpr double kMuStart = 3.0;     // of the greatest mean score: most components need no more
-constexpr double kMuGrowth = 4.0;    // of mu
+constexpr double kMuStart = 3.0;     // first mu, in greatest mean scores: most components need no more
+constexpr double kMuGrowth = 4.0;    // factor between one mu and the next
 constexpr int kMaxIterations = 80, kMaxRounds = 8;
 constexpr std::int64_t kBandLimit = 1 << 22;  // entries; what is deeper is left to the others
 constexpr double kOverdeterminedLimit = 1e7;  // multiplications of a factorization

@@ -87,9 +87,9 @@ class DualNewton {
   std::vector<double> unit_column_, column_, step_column_, y0_column_, step_weight_, y0_residual_;
   std::vector<double> prefix_;              // sums of masses before each run
   std::vector<int> present_, first_, row_;  // rows at a run; rows of each run, rising, run after run
-  std::vector<double> entry_;               // of W at those
+  std::vector<double> entry_;               // their entries in W
   std::vector<char> free_;                  // runs between their bounds
-  int width_ = 0;                           // of the Hessian's band
+  int width_ = 0;                           // width of the Hessian's band
   std::vector<double> hessian_, factor_, ridge_, scratch_;
 };
 

@@ -46,7 +46,7 @@ void sort_falling(const FuseLoops& loops, const double* x, std::int64_t size, st
 struct Scratch {
   Candidates all;
   std::int64_t* order;        // positions of the candidates, the best first; later of members, or the clusters' ranks
-  std::int64_t* seeds;        // of the clusters: the index of the seed,
+  std::int64_t* seeds;        // seeds of the clusters: the index of the seed,
   std::int64_t* ends;         // how many members it has and then where they end,
   double* top;                // their highest weight, in place of all.owner
   double* member[kFuseRows];  // start, end, score, weight cluster by cluster, of each by rising index

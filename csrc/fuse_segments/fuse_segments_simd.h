@@ -12,12 +12,12 @@ struct Candidates {
   double* start;
   double* end;
   std::int64_t* index;  // in the group
-  double* low;          // of a block: its least start
+  double* low;          // least start of a block
   double* high;         // and its greatest end; filled up to a multiple of kFuseLanes with blocks that meet nothing
   std::int64_t blocks;
   std::int64_t* owner;  // the cluster that took the candidate, negative while it is left; not of soft suppression
-  double* score;        // of soft suppression, which marks who has left by NaN for start and end and -inf for score
-  double* best;         // the highest score of a block, filled up as well; of soft suppression
+  double* score;  // score, for soft suppression, which marks removed segments by start = end = NaN and score = -inf
+  double* best;   // the highest score of a block, filled up as well; of soft suppression
 };
 
 struct Seed {

@@ -121,7 +121,7 @@ void NewtonEquations::reset(const BoxProgram& program, bool by_rows) {
   entries_.clear();
   for (const BoxProgram::Row& row : program.rows) entries_.push_back(entries_of(row));
   skyline_ = skyline_of_rows();
-  double products = 0.0;  // of rows that overlap: each is a few sums of ranges
+  double products = 0.0;  // pairs of rows that overlap, each a few sums of ranges
   for (std::size_t i = 0; i < skyline_.size(); ++i) products += static_cast<double>(i) - skyline_[i] + 1.0;
   row_work_ = TileCholesky::work(skyline_) + kProductWork * products;
   const std::vector<int> of_sums = skyline_of_sums();

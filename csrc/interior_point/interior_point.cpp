@@ -6,20 +6,20 @@
 namespace pyws {
 namespace {
 
-constexpr double kFirstProduct = 0.1;              // of a variable's slack and the multiplier of its bound
-constexpr double kFirstSlack = 1e-3;               // of a mass, where scores are 1
+constexpr double kFirstProduct = 0.1;              // slack times multiplier of a variable's bound
+constexpr double kFirstSlack = 1e-3;               // first slack of a mass, where scores are 1
 constexpr double kRegular = 1e-10;                 // added to every stiffness
 constexpr double kStop = 0.995;                    // share of the way to the nearest bound
-constexpr double kProduct = 1e-13, kRest = 1e-11;  // of the answer
+constexpr double kProduct = 1e-13, kRest = 1e-11;  // tolerances of the answer
 constexpr double kNoProduct = 1e-20;               // nothing is left to gain
 constexpr double kGoodEnough = 1e-9;               // rounding may stop it here
 constexpr int kIterations = 200, kPatience = 60, kLastPatience = 4;
-constexpr double kSharpRegular = 1e-6;  // of the equations between the bounds, which are then refined
+constexpr double kSharpRegular = 1e-6;  // regularisation of the equations between the bounds, which are then refined
 constexpr double kFixed = 1e12;         // the stiffness of what stays at its bound
 constexpr double kSharp = 1e-10;        // what is within this of a bound, or of 0, is there
 constexpr int kSharpPasses = 12, kSharpRefinements = 4;
-constexpr double kCenterSlack = 0.1, kCenterStop = 0.99;  // of the greatest label; of the way to a bound
-constexpr double kCentered = 1e-9, kHeld = 1e-12;         // of the last step, of what rows miss
+constexpr double kCenterSlack = 0.1, kCenterStop = 0.99;  // shares of the greatest label and of the way to a bound
+constexpr double kCentered = 1e-9, kHeld = 1e-12;         // tolerances of the last step and of the rows' residuals
 constexpr int kCenterIterations = 80;
 
 }  // namespace

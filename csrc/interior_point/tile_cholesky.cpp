@@ -6,7 +6,7 @@
 namespace pyws {
 namespace {
 
-constexpr double kRounding = 1e-15;  // of a pivot, where the diagonal was 1
+constexpr double kRounding = 1e-15;  // smallest pivot that is no rounding, where the diagonal was 1
 
 }  // namespace
 

@@ -26,7 +26,7 @@ class TileCholesky {
   }
 
   void factor();
-  void solve(std::vector<double>& x);  // of as many values as rows
+  void solve(std::vector<double>& x);  // x has a value a row
 
   // Multiplications that `factor` takes for this skyline, about.
   static double work(const std::vector<int>& first);
@@ -37,7 +37,7 @@ class TileCholesky {
     return tiles_.data() + (start_[row] + static_cast<std::size_t>(column - first_[row])) * kTile * kTile;
   }
 
-  int size_ = 0, rows_ = 0;         // of the matrix; of tiles
+  int size_ = 0, rows_ = 0;         // rows of the matrix; rows of tiles
   std::vector<int> first_;          // rows of tiles: first tile
   std::vector<std::size_t> start_;  // rows of tiles: tiles before
   std::vector<double> tiles_, scale_, x_;

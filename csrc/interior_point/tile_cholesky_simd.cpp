@@ -6,7 +6,7 @@ namespace pyws {
 namespace PYWS_ISA {
 namespace {
 
-constexpr int kLanes = 8, kColumns = 4;  // of the block of c that stays in registers
+constexpr int kLanes = 8, kColumns = 4;  // size of the block of c that stays in registers
 
 void subtract(double* __restrict c, const double* __restrict a, const double* __restrict b) {
   for (int j = 0; j < kTile; j += kColumns)

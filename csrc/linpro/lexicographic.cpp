@@ -7,14 +7,14 @@
 namespace pyws {
 namespace {
 
-constexpr double kFirstMass = 0.1;                     // of a run, where scores are 1
-constexpr double kFirstMaxMass = 1e3, kMaxMass = 3e4;  // of a mass without an upper bound, where scores are 1
+constexpr double kFirstMass = 0.1;                     // first mass of a run, where scores are 1
+constexpr double kFirstMaxMass = 1e3, kMaxMass = 3e4;  // limits of a mass without an upper bound, where scores are 1
 constexpr double kHold = 1e7;                          // charged for what a row misses that held before
-constexpr double kZero = 1e-9;                         // of prices and multipliers
-constexpr double kConfined = 0.5;                      // of the limit of a mass
-constexpr double kSame = 1e-7;                         // of residuals
-constexpr double kCertificate = 1e-7;                  // of the gap, to what there is; of the last conditions
-constexpr double kRowWork = 1e8;                       // of a factorization by rows, for a second attempt
+constexpr double kZero = 1e-9;                         // prices and multipliers below are 0
+constexpr double kConfined = 0.5;                      // share of its limit from which a mass counts as confined
+constexpr double kSame = 1e-7;                         // tolerance between residuals
+constexpr double kCertificate = 1e-7;                  // tolerances of the relative gap and of the last conditions
+constexpr double kRowWork = 1e8;  // largest factorization by rows for which there is a second attempt
 
 enum Stage { kResidual, kSum, kSquares };
 

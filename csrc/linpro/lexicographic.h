@@ -51,7 +51,7 @@ class Lexicographic {
   const RunProgram* program_ = nullptr;
   const std::vector<double>* weight_ = nullptr;
   bool center_ = false;
-  double unit_ = 1.0;  // of the masses and scores in here
+  double unit_ = 1.0;  // unit of masses and scores
   InteriorPoint interior_;
   std::vector<Run> run_;
   std::vector<Row> row_;

@@ -275,7 +275,7 @@ class Group {
   void write_answer(const Row* component, int count, double scale, double* labels, Answer& answer) {
     const SnippetRuns& runs = program_.runs;
     double total = 0.0, missing = 0.0;
-    mass_.resize(runs.edges.size());  // of the runs before
+    mass_.resize(runs.edges.size());  // mass of the runs before
     for (int run = 0; run < runs.count(); ++run) {
       mass_[run] = total;
       total += label_[run] * runs.size(run);

@@ -13,7 +13,7 @@ namespace {
 
 struct Ranked {
   std::uint64_t key;
-  std::int32_t position;  // of the prediction within its class
+  std::int32_t position;  // position of the prediction within its class
   std::int32_t group;     // within the class
 };
 static_assert(sizeof(Ranked) == 2 * sizeof(std::int64_t), "the scratch holds two of them a prediction");

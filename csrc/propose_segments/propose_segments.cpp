@@ -43,7 +43,7 @@ template <class Emit>
 void each_run(const ProposalLoops& loops, const std::uint8_t* levels, std::int64_t length, int threshold,
               const Emit& emit) {
   std::int32_t crossings[kTile + kProposalSlack];
-  std::int64_t start = -1;  // of the run that is open
+  std::int64_t start = -1;  // start of the run that is open
   for (std::int64_t from = 0; from < length; from += kTile) {
     const std::int64_t n = min64(kTile, length - from);
     const std::int64_t count = loops.crossings(levels + from, n, threshold, start >= 0, crossings);

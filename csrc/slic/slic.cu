@@ -12,8 +12,8 @@ using Word = unsigned long long;  // what 64-bit atomics take
 
 constexpr int kThreads = 256;
 constexpr int kStrip = 32;         // rows that a thread sums up before it goes to memory
-constexpr int kCellThreads = 128;  // of a cell: 32 columns, every fourth row
-constexpr int kRounds = 32;        // of joining; min_size is below 2^31
+constexpr int kCellThreads = 128;  // threads of a cell: 32 columns, every fourth row
+constexpr int kRounds = 32;        // rounds of joining; min_size is below 2^31
 constexpr Word kNone = ~Word{0};
 
 struct Size {
@@ -31,7 +31,7 @@ struct Frame {
   uint32_t *la, *bx;
   Word *color, *preference;  // (3, pixels), (pixels)
   int32_t *parent, *component, *size;
-  int32_t *open, *before;  // of a round: 1 where it has something to join; of a block: superpixels in earlier ones
+  int32_t *open, *before;  // 1 where a round has something to join; superpixels in earlier blocks
 };
 
 __device__ __forceinline__ Frame frame_of(const Size& size) {

@@ -30,7 +30,7 @@
 
 namespace pyws {
 
-constexpr int kSlicLevels = 4080;  // of a colour channel: 16 between two bytes
+constexpr int kSlicLevels = 4080;  // levels of a colour channel: 16 between two bytes
 constexpr int kSlicCubeSteps = 1024;
 constexpr int kSlicTables = kSlicLevels + 1 + kSlicCubeSteps + 1;
 constexpr int kSlicSlots = 9;    // the clusters that a pixel meets: of the 3 x 3 cells around it, in raster order
@@ -59,7 +59,7 @@ struct SlicSums {
   std::int64_t color[3], x, y, pixels;
 };
 
-inline std::int64_t slic_bytes(DType dtype) {  // of an element
+inline std::int64_t slic_bytes(DType dtype) {  // bytes of an element
   return dtype == kUInt8 ? 1 : dtype == kFloat64 ? 8 : dtype == kFloat32 ? 4 : 2;
 }
 

@@ -40,7 +40,7 @@ struct Parts {
   Edge* edges;            // (height, 2 width), in the place of what runs no longer need
   Component* components;  // (components)
   uint64_t* preference;   // (components), in the place of the features
-  int32_t count;          // of components
+  int32_t count;          // count of components
 
   double nanoseconds;
   int threads;

@@ -242,7 +242,7 @@ inline void tally_strip(const SlicCell& cell, const Tile& tile, int64_t x, Tally
   for (int64_t y = 0; y < tile.rows(); ++y) {
     const int64_t i = tile.pixel(y, x);
     const Lanes la = load<Lanes>(cell.la + i), bx = load<Lanes>(cell.bx + i);
-    __builtin_prefetch(cell.la + i + 2 * kLanes - 1);  // of the strip to the right, which the hardware does not guess
+    __builtin_prefetch(cell.la + i + 2 * kLanes - 1);  // the strip to the right, which the hardware does not guess
     __builtin_prefetch(cell.bx + i + 2 * kLanes - 1);
     slots[y] = tile.slots<kNearest>(y, x, la, bx);
     bits |= fill(1) << slots[y];

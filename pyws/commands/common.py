@@ -80,7 +80,7 @@ def of_shard(
 
     Parameters
     ----------
-    document : of all videos that are done
+    document : manifest of all videos that are done
     shard : this process
     missing : names of the videos that are not
     last : whether no other shard is at work

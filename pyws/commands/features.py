@@ -110,7 +110,7 @@ def features(
     if flow is not None:
         check_flow(flow)
     found = find_videos(videos)
-    torch.manual_seed(common.seed)  # of random weights, which all shards must share
+    torch.manual_seed(common.seed)  # all shards must share random weights
     classifier = load_classifier(network, weights, class_names)
     if "random" in (weights, str(flow_weights)):
         common.say("random weights: the features say nothing about the videos")

@@ -8,7 +8,7 @@ from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
 
-RETRIES = 3  # of a shard whose machine or process died; what it had finished stays
+RETRIES = 3  # retries of a shard whose machine or process died; what it had finished stays
 
 
 def ray(

@@ -15,7 +15,7 @@ class Problem:
     fatal: bool = True
     """The video cannot be used; otherwise it is odd, and used all the same."""
     subset: str | None = None
-    """Of the video, where it is known although its record cannot be read; the problem matters there alone."""
+    """Subset of the video, where it is known although its record cannot be read; the problem matters there alone."""
 
     def __str__(self) -> str:
         return f"video {self.video!r}: {self.rule}"

@@ -84,9 +84,9 @@ def explain_difference(
 
     Parameters
     ----------
-    truth, predictions, ambiguous : of :func:`pyws.evaluation.detection_map`
-    rules : of the one evaluation, see :func:`pyws.evaluation.detection.rules_of`
-    other_predictions, other_rules : of the other; the same if not given
+    truth, predictions, ambiguous : arguments of :func:`pyws.evaluation.detection_map`
+    rules : rules of the one evaluation, see :func:`pyws.evaluation.detection.rules_of`
+    other_predictions, other_rules : predictions and rules of the other evaluation; the same if not given
 
     Raises
     ------

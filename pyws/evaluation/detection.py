@@ -43,13 +43,13 @@ class Rules:
 
     Parameters
     ----------
-    subset : of the ground truth
+    subset : subset of the ground truth
     unannotated : videos without annotations count too: what is predicted in them is wrong
-    grid : of snippets, on which segments are sets of snippets; None compares seconds
+    grid : grid of snippets, on which segments are sets of snippets; None compares seconds
     ambiguous : predictions that touch an ambiguous stretch do not count
     matching : a prediction takes the free truth segment of largest IoU ("best": of equal ones the first; "official": of
         equal ones the last, and any two empty segments of a video are alike), or the first that passes ("first")
-    precision : of a true positive, the largest from its rank on ("envelope"), or at its rank ("plain")
+    precision : precision of a true positive, the largest from its rank on ("envelope"), or at its rank ("plain")
     missing_class : AP of a class without predictions is 0 ("zero"), or makes every mAP 0 ("released")
     tious : IoU thresholds, each in (0, 1]
     foreign : predictions in videos that are not evaluated do not count ("ignored"), or are wrong ("wrong")
@@ -197,11 +197,11 @@ def detection_map(
     protocol : "thumos14", "activitynet", "thumos14-seconds" or "wtalc"
     tious : IoU thresholds, each in (0, 1]
     subset : which subset of the ground truth to evaluate
-    ambiguous : of "thumos14" and "wtalc": a file of ``VIDEO START END`` lines or a mapping; if not given, what
-        ``truth`` lists
+    ambiguous : ambiguous segments, for "thumos14" and "wtalc": a file of ``VIDEO START END`` lines or a mapping; if not
+        given, what ``truth`` lists
     missing_class : AP of a class without predictions is 0 ("zero"), or makes every mAP 0, as the code does that most
         work on THUMOS14 reports from ("released")
-    snippets_per_second : of "thumos14" and "wtalc": frames a second / frames a snippet, or the grid of each video
+    snippets_per_second : for "thumos14" and "wtalc": frames a second / frames a snippet, or the grid of each video
     foreign : predictions in other videos are left out ("ignored"), or wrong ("wrong"), as in the official ActivityNet
         code
     duplicates : annotations of one label within a millisecond of an earlier one are "kept", or "dropped" as in
@@ -284,8 +284,8 @@ class MatchedDetections:
     """Predictions matched with the truth by some rules."""
 
     truth: Instances
-    """Of the evaluated videos and classes, on the grid of the rules; where predictions in other videos are wrong, these
-    follow among its videos."""
+    """Truth of the evaluated videos and classes, on the grid of the rules; where predictions in other videos are wrong,
+    these follow among its videos."""
     videos: tuple[str, ...]
     """The evaluated ones."""
     counted: Instances
@@ -364,7 +364,7 @@ def _evaluated(known: Truth, rules: Rules) -> Instances:
 
 
 def _without_duplicates(rows: Instances) -> Instances:
-    """Of rows of one video and label whose bounds differ by less than a millisecond, the first."""
+    """The first of rows of one video and label whose bounds differ by less than a millisecond."""
     unique = np.ones(len(rows), dtype=bool)
     key = rows.video * len(rows.labels) + rows.label
     for group in np.flatnonzero(np.bincount(key) > 1):

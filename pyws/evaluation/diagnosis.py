@@ -44,9 +44,9 @@ class Diagnosis:
     ----------
     tiou : the threshold
     map : mAP in percent
-    kinds : of the first 10 G predictions of each class with G instances, how many are of which kind
+    kinds : number of each kind among the first 10 G predictions of each class with G instances
     gains : by how much mAP grows, in percent, where all predictions of a kind of error are left out
-    lengths, counts, classes : of instances by their length in seconds, the instances in their video, and their class
+    lengths, counts, classes : recall by length in seconds, by number of instances in the video, and by class
     """
 
     tiou: float
@@ -79,8 +79,8 @@ def diagnose(
 
     Parameters
     ----------
-    truth, predictions, ambiguous : of :func:`pyws.evaluation.detection_map`
-    rules : of the evaluation, see :func:`pyws.evaluation.detection.rules_of`
+    truth, predictions, ambiguous : arguments of :func:`pyws.evaluation.detection_map`
+    rules : rules of the evaluation, see :func:`pyws.evaluation.detection.rules_of`
     tiou : IoU threshold, in (0, 1]
 
     Raises

@@ -88,7 +88,7 @@ def check_missing(predictions: Path, frames: Sequence[str], missing: Missing) ->
 
     Parameters
     ----------
-    frames : of the truth, as <video>/<frame>.png
+    frames : frames of the truth, as <video>/<frame>.png
 
     Raises
     ------

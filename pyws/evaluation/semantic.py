@@ -23,7 +23,7 @@ class Confusion:
 
     Parameters
     ----------
-    names : of the classes; the first is the background
+    names : names of the classes; the first is the background
 
     Examples
     --------

@@ -53,7 +53,7 @@ class Target:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """Of the folder of masks."""
+        """Manifest of the folder of masks."""
         if self.masks is None:
             return {}
         path = self.masks / "manifest.json"
@@ -89,7 +89,7 @@ def find_target(path: Path, folder_fps: float | None = None) -> Target:
 
     Parameters
     ----------
-    path : of ``pyws label``, of features, or of ``pyws masks init`` or ``refine``
+    path : output of ``pyws label``, of ``pyws features``, or of ``pyws masks init`` or ``refine``
     folder_fps : frames a second of folders of frames
 
     Raises

@@ -54,7 +54,7 @@ def decode_brush(rle: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
     Parameters
     ----------
     rle : list of bytes
-    size : (H, W) of the picture
+    size : (H, W) size of the picture
 
     Raises
     ------

@@ -31,7 +31,7 @@ class LabelFolder:
 
     @classmethod
     def of(cls, path: Path) -> LabelFolder:
-        """Of a folder whose :func:`kind_of` is :data:`FORMAT`."""
+        """A label folder from a folder whose :func:`kind_of` is :data:`FORMAT`."""
         files = tuple(path / "segments" / name for name in ("known-classes.json", "detections.json"))
         return cls(
             _first(path, ["features"]),

@@ -15,8 +15,8 @@ from pyws.data.video.decoders import PyAV
 from pyws.data.video.frames import FrameFolder, is_upright, open_frames, write_picture
 from pyws.errors import DataError
 
-QUALITY = 95  # of JPEG
-_SLACK = 1e-6  # of a frame, by which rounded seconds may miss it
+QUALITY = 95  # quality of JPEG
+_SLACK = 1e-6  # share of a frame by which rounded seconds may miss it
 
 
 class Media:

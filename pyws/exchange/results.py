@@ -38,7 +38,7 @@ class Object:
     Parameters
     ----------
     label : its name
-    number : of the object in its video, from 1; the same in all frames that show it
+    number : number of the object in its video, from 1; the same in all frames that show it
     mask : (H, W) bool
     """
 
@@ -54,7 +54,7 @@ class Masks:
     Parameters
     ----------
     files : palette PNG by the name of the frame, in the order of the frames
-    names : of the ids in them, background first
+    names : names of the ids in the masks, background first
     instances : COCO file with the tracks of ``pyws masks predict``; None where ids are all there is
     tags : names that the video may show; () where any may be
     """
@@ -106,9 +106,9 @@ class Video:
     ----------
     name : as its results are called
     source : its file or folder of frames; None where nothing says
-    tags : of the video as a whole, that segments were searched for
+    tags : tags of the video as a whole, that segments were searched for
     segments : found in it; None where it was not searched
-    masks : of its frames, where there are any
+    masks : masks of its frames, where there are any
     folder_fps : frames a second, where it is a folder of frames
     """
 

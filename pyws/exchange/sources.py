@@ -63,7 +63,7 @@ def _folder(path: Path) -> Iterator[Video]:
         hint = "; give what pyws masks predict makes with it" if kind == "pyws masks train" else ""
         raise DataError(path, f"must be {_KNOWN}, got a folder of {kind}{hint}")
     document = read_json(path / "manifest.json")
-    if "parameters" in document:  # of a run, which may still go on in several processes
+    if "parameters" in document:  # a run, which may still go on in several processes
         document = read_manifest(path / "manifest.json", kind, document.get("version", 0))
     yield from _FOLDERS[kind](path, document)
 

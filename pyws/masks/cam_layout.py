@@ -76,11 +76,11 @@ def find_layout(
 
     Parameters
     ----------
-    shape : of the output, 3 to 5 dimensions
+    shape : shape of the output, 3 to 5 dimensions
     wanted : one of LAYOUTS, or the grid of tokens
     last : the module with weights that ran last before the output was there
     size : (T,), (H, W) or (T, H, W) of the model's input; () where it is none of these
-    grid : of tokens, where the layer itself says it; else ()
+    grid : grid of tokens, where the layer itself says it; else ()
 
     Raises
     ------

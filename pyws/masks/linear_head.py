@@ -14,7 +14,7 @@ from pyws.models.classifiers import Classifier
 
 VIEWS = 8  # frames or clips of a video, spread evenly
 L2 = 1e-2  # weight of the squared coefficients, of features of spread 1, beside the mean loss
-STEPS = 200  # of L-BFGS at most
+STEPS = 200  # most steps of L-BFGS
 
 
 def fit_head(features: Tensor, targets: Tensor, weights: Tensor, loss: str = "ce", l2: float = L2) -> nn.Linear:

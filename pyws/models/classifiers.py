@@ -63,16 +63,16 @@ class Classifier:
     labels: tuple[str, ...]
     """Name of each class; synonyms are parted by commas."""
     frames: int = 0
-    """Of a clip, where it classifies clips; 0 where it classifies images."""
+    """Frames of a clip, where it classifies clips; 0 where it classifies images."""
     short_side: int = 0
-    """Of the frames that it was trained on, in pixels; 0 where that is not known."""
+    """Short side of the frames that it was trained on, in pixels; 0 where that is not known."""
     stride: int = 32
     """Input pixels between two positions of the layer, at most."""
     fixed: int = 0
     """Side of the squares that it takes, where it takes no other size (vision transformers); else 0."""
     resize: tuple[int, ...] = ()
-    """Of the evaluation that its weights were published with: the short side, or both sides, that frames are scaled
-    to before a square is cut out of the middle."""
+    """Resizing in the evaluation that its weights were published with: the short side, or both sides, that frames are
+    scaled to before a square is cut out of the middle."""
     crop: int = 0
     """Side of that square, in pixels; 0 for whole frames."""
     interpolation: str = "bilinear"
@@ -80,9 +80,9 @@ class Classifier:
     fps: float = 0.0
     """Frames a second of the clips that it was trained on; 0 of images."""
     file: Path | None = None
-    """Of its weights; None of random ones."""
+    """File of its weights; None of random ones."""
     channels: int = 3
-    """Of its input: 3 of RGB, 2 of optical flow."""
+    """Channels of its input: 3 of RGB, 2 of optical flow."""
 
     def prepare(self, frames: Tensor, short_side: int) -> Tensor:
         """Frames (B, H, W, 3) uint8 RGB, or clips (B, T, H, W, 3), to what the model takes.
@@ -174,7 +174,7 @@ def load_classifier(
     output_stride : 32, or 16 for a feature map twice as fine (efficientnet-lite; ResNet-50 and larger)
     words : what "clip:NAME" scores, see :func:`pyws.models.pretrained.clip_networks.clip_network`; its labels where a
         file of them is given. Other classifiers have classes of their own
-    channels : of the input: 3 of RGB, or 2 of optical flow, which "i3d" can take
+    channels : channels of the input: 3 of RGB, or 2 of optical flow, which "i3d" can take
 
     Raises
     ------

@@ -13,7 +13,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 _Conv = nn.modules.conv._ConvNd
 _Norm = nn.modules.batchnorm._BatchNorm
-_ROUNDING = 1e-4  # of the largest output; what folding changes lies a hundred times below
+_ROUNDING = 1e-4  # tolerance, as a share of the largest output; what folding changes lies a hundred times below
 
 
 class _Seen(NamedTuple):
@@ -36,7 +36,7 @@ def for_inference(model: Network, size: Sequence[int], layer: str | None = None)
     Parameters
     ----------
     model : images (B, C, H, W) or clips (B, C, T, H, W) to a tensor
-    size : of such an input without B, (C, H, W) or (C, T, H, W); a small one is quick
+    size : shape of such an input without B, (C, H, W) or (C, T, H, W); a small one is quick
     layer : dotted name of a module whose output must stay what it is too
 
     Examples

@@ -176,12 +176,12 @@ class Results:
         return Table(columns, lines)
 
     def temperatures(self, backbone: str) -> list[float]:
-        """Of networks that were trained to compare them."""
+        """Temperatures of networks that were trained to compare them."""
         names = {variant for name, _, variant in self.cells if name == backbone}
         return sorted(float(name.removeprefix(_AT)) for name in names if name.startswith(_AT))
 
     def mean(self, backbone: str, setting: Setting) -> float:
-        """Of the average mAP over seeds."""
+        """Mean over seeds of the average mAP."""
         return statistics.mean(self.scores(backbone, setting, "average").values())
 
     def adopted(self, backbone: str, variant: str) -> str:

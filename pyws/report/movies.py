@@ -24,7 +24,7 @@ def heat(frame: Pixels, scores: NDArray[np.floating], opacity: float = 0.6) -> P
     ----------
     frame : (H, W, 3) uint8 RGB
     scores : (H, W) in [0, 1]
-    opacity : of the colour where the map is 1
+    opacity : opacity of the colour where the map is 1
 
     Examples
     --------

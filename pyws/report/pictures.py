@@ -25,7 +25,7 @@ def overlay(image: Pixels, mask: NDArray[np.integer], opacity: float = 0.5) -> P
     ----------
     image : (H, W, 3) uint8 RGB
     mask : (H, W) integer ids, 0 for background (or bool)
-    opacity : of the colour inside the mask, in [0, 1]
+    opacity : opacity of the colour inside the mask, in [0, 1]
 
     Examples
     --------
@@ -47,8 +47,8 @@ def legend(names: Mapping[int, str], width: int, scale: str = "") -> Pixels:
 
     Parameters
     ----------
-    names : of the ids
-    width : of the strip
+    names : names of the ids
+    width : width of the strip
     scale : what the colours of maps mean; "" without maps
     """
     entries = [(_square(index), name) for index, name in names.items()] + ([(_ramp(), scale)] if scale else [])
@@ -96,7 +96,7 @@ def contact_sheet(rows: Sequence[Sequence[Pixels]], captions: Sequence[str] = ()
     ----------
     rows : pictures (H, W, 3) uint8, as many in each row
     captions : one a column, written above it
-    width : of each picture in the sheet, in pixels; heights keep the shape of the picture
+    width : width of each picture in the sheet, in pixels; heights keep the shape of the picture
 
     Returns
     -------
@@ -139,7 +139,7 @@ def draw_masks(
     folders : caption and folder of each kind of mask, ``<frame>.png`` for some or all frames
     out : path of the pictures, without a suffix
     count : number of frames, spread evenly over those that have every kind of mask
-    names : of the ids; those that the masks have are listed below the frames
+    names : names of the ids; those that the masks have are listed below the frames
     heats : folder of maps of the frames, which a column shows where all of them are there
     """
     source, out = open_frames(frames), Path(out)

@@ -22,11 +22,11 @@ class Prediction:
     Parameters
     ----------
     video : its name
-    classes : of the columns
+    classes : classes of the columns
     edges : (L+1,) seconds where snippets begin, and the last ends
     activation, labels : (L, K) the map, and what LinPro makes of the segments
     segments : found in this video
-    truth : of this video; None where nothing is annotated
+    truth : truth of this video; None where nothing is annotated
     """
 
     video: str

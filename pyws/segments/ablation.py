@@ -51,7 +51,7 @@ class Variant:
         never does, then as eq. 8 and 9 have it: of labels that sum to the scores, not scaled; otherwise on the latest
         labels throughout
     trust : as far as the preset trusts the labels; otherwise in any case
-    temperature : of the fusion in every round, in place of the preset's
+    temperature : temperature of the fusion in every round, in place of the preset's
     """
 
     labels: str | None = None
@@ -112,17 +112,17 @@ class Ablation:
 
     Parameters
     ----------
-    preset : of :data:`pyws.segments.config.PRESETS`, one with pseudo labels
+    preset : name in :data:`pyws.segments.config.PRESETS`, one with pseudo labels
     backbones : the first goes through all variants, the others through the warm-up, no labels, and the preset's own
     seeds : 0, 1, ..., of networks, and of the videos where they are synthetic
-    epochs, lr : of every run
+    epochs, lr : epochs and learning rate of every run
     data : a folder of features; None for synthetic videos
     subset, evaluate : its subsets to train on and to measure on
-    difficulty : of synthetic videos
+    difficulty : difficulty of synthetic videos
     videos : synthetic training videos; half as many are drawn for the test
     detection : how candidates become detections at test, in place of the preset's
-    temperatures : of the Gaussian fusion in training, a variant of the first backbone each, which is evaluated at every
-        one of :data:`AT_TEST` (the paper's figure 3); more can be added to results that are there
+    temperatures : temperatures of the Gaussian fusion in training, each a variant of the first backbone, evaluated at
+        every one of :data:`AT_TEST` (the paper's figure 3); more can be added to results that are there
 
     Raises
     ------
@@ -276,7 +276,7 @@ def at_test(method: str, detection: PostprocessConfig) -> PostprocessConfig:
 
 
 def label_worth(labels: PseudoLabels, data: FeatureSet) -> dict[str, Any]:
-    """Of all mass that pseudo labels put anywhere, the percentage inside true segments of their class, and how many
+    """The percentage of all mass of pseudo labels that lies inside true segments of their class, and how many
     percent of the snippets of those segments got any.
 
     Raises

@@ -21,7 +21,7 @@ FACTS = {
     "backbone": str, "options": dict, "optim": dict, "proposals": dict, "two_streams": bool, "features": int,
     "classes": list,
 }  # fmt: skip
-_MOST_MEMBERS = 16  # of a network that is the mean of several
+_MAX_MEMBERS = 16  # most networks that one is the mean of
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class BackboneSpec:
     network : its class
     optim : how it is optimised
     proposals : how its maps become candidate segments
-    stream_weights : of RGB and flow, where there is a network for each
+    stream_weights : weights of RGB and flow, where there is a network for each
     """
 
     network: type[Backbone]
@@ -173,8 +173,8 @@ def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
     try:
         built = build_backbone(facts["backbone"], facts["features"], tuple(facts["classes"]), overrides)
         members = facts.get("members", 1)
-        if members not in range(1, _MOST_MEMBERS + 1):
-            raise ValueError(f"members must be in 1 .. {_MOST_MEMBERS}, got {members!r}")
+        if members not in range(1, _MAX_MEMBERS + 1):
+            raise ValueError(f"members must be in 1 .. {_MAX_MEMBERS}, got {members!r}")
         if members > 1:
             built = replace(built, model=Averaged([copy.deepcopy(built.model) for _ in range(members)]))
     except (TypeError, ValueError) as error:

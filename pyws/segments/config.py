@@ -22,11 +22,11 @@ class OptimConfig:
 
     Parameters
     ----------
-    lr, betas : of Adam
+    lr, betas : learning rate and betas of Adam
     weight_decay : coupled: added to the gradient
     batch : videos in one optimiser step
     average : the gradient of a step is the mean over its videos, not the sum
-    epochs : of the backbone's own training
+    epochs : epochs of the backbone's own training
     """
 
     lr: float
@@ -45,17 +45,18 @@ class ProposalConfig:
     ----------
     class_threshold : a class is proposed in a video whose score reaches this
     or_best : where no class does, propose the best one
-    thresholds : of the activation maps
+    thresholds : thresholds of the activation maps
     columns : where the maps are a softmax and the thresholds were chosen for one over this many columns: over others
         the thresholds keep their ratio to that of an undecided snippet, see :meth:`for_classes`; None keeps them
     actionness_thresholds : runs of the actionness above these are proposed for each class too
     upsample : so many positions a snippet, interpolated between the middles of snippets, before runs are sought: their
         bounds may lie between snippets, and margins of scoring "released" count positions of the finer grid
-    min_length : of a run, in snippets
+    min_length : least length of a run, in snippets
     scoring : where the outside of a segment lies, see :func:`pyws.ops.propose_segments`
-    margin : of the outside on either side, in lengths of the segment; of scoring "paper"
+    margin : outside region on either side, in lengths of the segment; for scoring "paper"
     outer_weight, video_weight : score = inside - outer_weight * outside + video_weight * score of the video
-    overlap, iou_threshold : of the backbone's suppression, see :func:`pyws.ops.suppress_segments`
+    overlap, iou_threshold : overlap and IoU threshold of the backbone's suppression, see
+        :func:`pyws.ops.suppress_segments`
 
     Raises
     ------
@@ -104,8 +105,8 @@ class PseudoLabelConfig:
 
     Parameters
     ----------
-    postprocess : of the proposals; its temperature is replaced by the schedule's
-    preset, rows : of :func:`pyws.segments.linpro`
+    postprocess : postprocessing of the proposals; its temperature is replaced by the schedule's
+    preset, rows : arguments of :func:`pyws.segments.linpro`
     only_tags : no labels for classes that are not tags of the video
     background : label the background too, in videos whose score of it reaches the class threshold
     noise : the network keeps its dropout while it labels
@@ -197,10 +198,10 @@ class TrainConfig:
     clip_norm : greatest norm of the gradient of a step, None for any
     fit : take what is not given of ``epochs``, ``lr`` and ``batch`` by :func:`pyws.segments.training.fitting.fitted`
     epochs, lr, batch : in place of the backbone's
-    seed : of weights, order and noise
+    seed : seed of weights, order and noise
     batch_snippets : positions of a padded batch; decides speed and memory, not results beyond rounding
     evaluate_every : epochs between evaluations; the last epoch always is
-    protocol, tious : of the evaluation, see :func:`pyws.evaluation.detection_map`
+    protocol, tious : protocol and IoU thresholds of the evaluation, see :func:`pyws.evaluation.detection_map`
 
     Raises
     ------

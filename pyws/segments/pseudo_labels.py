@@ -35,7 +35,7 @@ from pyws.segments.detection.inference import Maps, activation_maps, candidates,
 from pyws.segments.detection.postprocess import GRID, PostprocessConfig, group_instances, postprocess
 from pyws.segments.training.batches import Videos
 
-_MAX_SNIPPETS = 2**24  # of a video: six days at 30 a second
+_MAX_SNIPPETS = 2**24  # snippets of a video: six days at 30 a second
 SAME = 0.25  # IoU above which a segment is one that people fixed, where fusion has no threshold of its own
 
 
@@ -147,8 +147,8 @@ def snippet_labels(
     ----------
     segments : candidates in snippets, a group for each video and class, none empty
     lengths : (groups,) int64, snippets of the group's video
-    config : of the fusion
-    preset, rows : of :func:`pyws.segments.linpro`
+    config : configuration of the fusion
+    preset, rows : arguments of :func:`pyws.segments.linpro`
     known : labels of a group that people fixed, (snippets,) float64, NaN where they said nothing
 
     Returns
@@ -200,7 +200,7 @@ def known_columns(data: FeatureSet, rows: str) -> dict[tuple[int, int], Tensor]:
     Parameters
     ----------
     data : with corrections
-    rows : of :func:`pyws.segments.linpro`
+    rows : argument of :func:`pyws.segments.linpro`
     """
     found = {}
     for video, name in enumerate(data.names):
@@ -229,10 +229,10 @@ def pseudo_label_round(
     proposals : how maps become candidates
     videos : all of them
     config : how candidates become labels
-    temperature : of the fusion
+    temperature : temperature of the fusion
     snippets : positions of a padded batch
     group : the processes
-    noise : (seed, epoch) of the dropout of ``config.noise``
+    noise : (seed, epoch) that the noise is drawn from, of the dropout of ``config.noise``
     """
     merging = with_suppression_of(proposals, config.postprocess)
     config = replace(config, postprocess=replace(merging, temperature=temperature) if merging.fuses else merging)
@@ -256,7 +256,7 @@ def label_columns(
 
     Parameters
     ----------
-    maps : of the videos
+    maps : maps of the videos
     proposals, config : how they become labels
     tags : (B, K) bool
     known : see :func:`known_columns`
@@ -339,8 +339,8 @@ def label_videos(
     proposals : see :func:`pyws.segments.fuse_detections`
     truth : gives the durations, and the tags
     classes : the columns of the labels
-    postprocess : of the proposals
-    preset, rows : of :func:`pyws.segments.linpro`
+    postprocess : postprocessing of the proposals
+    preset, rows : arguments of :func:`pyws.segments.linpro`
     only_tags : drop proposals of classes that are not among the video's tags
     snippets_per_second : a video has ``int(duration * snippets_per_second)`` snippets, at least one, or as many as
         its own grid
@@ -468,7 +468,7 @@ def save_labels(
     labels : (snippets, classes) float32 of each video
     classes : names of the columns
     settings : how the labels were made
-    videos : of each video the counts of each :class:`pyws.segments.Status`, by its name in lower case, and more
+    videos : facts of each video: counts of each :class:`pyws.segments.Status`, by its name in lower case, and more
 
     Returns
     -------
@@ -482,6 +482,6 @@ def save_labels(
         "statuses": {name: sum(record[name] for record in videos.values()) for name in names}, "videos": dict(videos),
     }  # fmt: skip
     with atomic_write(path, "wb") as file:
-        file.write(save(dict(labels), {"classes": json.dumps(classes)}))  # of several keys the order would vary
+        file.write(save(dict(labels), {"classes": json.dumps(classes)}))  # with several keys the order would vary
     write_json(f"{path}.json", report)
     return {"out": str(path), **report}

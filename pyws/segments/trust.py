@@ -18,7 +18,7 @@ class Trust:
 
     Parameters
     ----------
-    agreement, conflict : of the labels, see :class:`pyws.segments.config.TrustConfig`
+    agreement, conflict : measures of the labels, see :class:`pyws.segments.config.TrustConfig`
     classes : agreement of each class that some video is tagged with
     adopted : whether the labels are trained on
     """
@@ -42,10 +42,10 @@ class Trust:
 
         Parameters
         ----------
-        labels, others : of the same videos
+        labels, others : two sets of labels of the same videos
         tags : (videos, classes) bool
         lengths : snippets of each video
-        names : of the classes
+        names : names of the classes
         config : what is enough
         """
         ours, theirs = (

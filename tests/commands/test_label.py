@@ -89,7 +89,7 @@ def test_every_stage_of_masks_runs_or_says_why(done: Path) -> None:
         assert len(list((done / "masks/refined/pa/v0/one").iterdir())) == 3
     if not state["notes"]:
         assert len(list((done / "masks/predicted/masks/one").iterdir())) == 4  # every fifth of 16
-    else:  # of a random network's masks no frame may be good enough to learn from
+    else:  # no mask of a random network may be good enough to learn from
         assert "masks were not trained" in state["notes"][0]
 
 

@@ -17,7 +17,7 @@ from pyws.files import read_json, write_json
 
 FPS = 25
 VIDEOS = {"slow": (25, 0.0), "late": (5, 7.3)}  # frames from snippet to snippet, seconds at which the stream starts
-LENGTH, FIRST, LAST = 40, 12, 20  # of snippets; those of the action
+LENGTH, FIRST, LAST = 40, 12, 20  # number of snippets; first and last snippet of the action
 
 
 def write_video(folder, name):

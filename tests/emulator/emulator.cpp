@@ -154,7 +154,7 @@ class Machine {
 
 Machine machine;
 std::mutex one_launch;
-std::uint64_t most_blocks = 0;  // of a grid that are run, its last ones; 0: all
+std::uint64_t most_blocks = 0;  // number of last blocks of a grid that are run; 0: all
 
 void Machine::run(const Grid& grid, Random& random) {
   grid_ = &grid;

@@ -129,4 +129,4 @@ def test_files_that_are_none(first):
             corrected_frames(first)
     strange = {"format": "pyws corrected masks", "version": 1, "videos": {"hen": {"frames": {"a": [1]}}}}
     write_json(first / "corrections/corrections.json", strange)
-    assert not Annotations(first, first / "work").corrected  # of a video that is not there
+    assert not Annotations(first, first / "work").corrected  # its video is not there

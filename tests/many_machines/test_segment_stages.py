@@ -69,7 +69,7 @@ def test_shards_write_the_bytes_of_one_process(stage, count, folder, tmp_path, c
 
 def test_shards_without_a_part_that_start_late_leave_nothing(folder, tmp_path):
     assert run(folder, "fuse", tmp_path / "whole")[0] == 0
-    for index in range(1, 10):  # of seven videos
+    for index in range(1, 10):  # there are seven videos
         status, path = run(folder, "fuse", tmp_path / "parts", "--shard", f"{index}/9")
         assert status == 0
     assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()

@@ -265,7 +265,7 @@ def test_masks_of_a_data_set(world: Path, tmp_path: Path) -> None:
         entry = manifest["videos"][video.name]
         assert entry["ids"] == list(video.tags)
         assert entry["tags"] == [data.space.names[tag] for tag in video.tags]
-        assert entry["sampled"] == [2, 6, 4, 8]  # of two clips of eight, the second from frame 2
+        assert entry["sampled"] == [2, 6, 4, 8]  # two clips of eight frames, the second from frame 2
         assert entry["clips"] == [[0, 8], [2, 8]]
         for kind in ("init", "pa/v0"):
             masks = sorted((out / kind / video.name).iterdir())

@@ -137,7 +137,7 @@ def test_layouts_that_are_recognised(shape, last, size, grid, layout):
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Of another library: normalises channels that are first."""
+    """A module of another library: normalises channels that are first."""
 
 
 @pytest.mark.parametrize(

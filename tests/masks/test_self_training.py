@@ -183,7 +183,7 @@ def test_inner_convergence() -> None:
 
 
 def versions(*scores: float, foreground: bool = True, agreements: Sequence[float] = ()) -> list[dict[str, Any]]:
-    """Of spreads of .02."""
+    """Versions with spreads of .02."""
     spreads = {"spread": 0.02, "miou_pa_v0_spread": 0.02, "foreground": foreground}
     agreements = agreements or [0.5] * len(scores)
     return [{"best_score": a, "miou_pa_v0": b, **spreads} for a, b in zip(scores, agreements, strict=True)]
@@ -447,7 +447,7 @@ def test_kill_9(init: Path, small_networks: None, whole: Path, tmp_path: Path) -
     )
     words = [sys.executable, "-c", program, str(Path(__file__).parent), str(init), str(tmp_path)]
     assert subprocess.run(words, check=False).returncode == -9
-    assert len(list((tmp_path / "pa").rglob("*.png"))) == 2  # of each frame first what the model predicts
+    assert len(list((tmp_path / "pa").rglob("*.png"))) == 2  # for each frame first what the model predicts
     SelfTraining(init, tmp_path, tiny(), quiet=True).run()
     assert files_of(tmp_path) == files_of(whole)
 
@@ -708,7 +708,7 @@ def test_ablation(init: Path, small_networks: None, tmp_path: Path, capsys: pyte
 
 
 def test_scores_by_hand() -> None:
-    """Of eight pixels of two pairs of one actor: a wrong action is right for the actor."""
+    """Eight pixels of two pairs of one actor: a wrong action is right for the actor."""
     space = actor_actions([("cat", "running"), ("cat", "eating")])
     true = np.array([[0, 0, 1, 1, 2, 2, 255, 255]], np.uint8)
     mask = np.array([[0, 1, 1, 1, 1, 2, 0, 2]], np.uint8)

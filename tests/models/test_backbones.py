@@ -208,7 +208,7 @@ def test_bm_by_hand():
     assert loss == pytest.approx(expected, rel=1e-5)  # the mean of background has 1e-6 in its denominator
     np.testing.assert_allclose(activations.scores[0], classes[0, :3])
     np.testing.assert_allclose(activations.tcam[0], 0.8 * attention * sigmoid(logits[:, :3]) + 0.2 * attention**2)
-    joint = attention * softmax(logits)[:, :3]  # of each action; the rest of the probability is background
+    joint = attention * softmax(logits)[:, :3]  # probability of each action; the rest of the probability is background
     joint = np.log(np.concatenate([joint, 1 - joint.sum(1, keepdims=True)], 1))
     np.testing.assert_allclose(activations.logits[0][1][0], joint, rtol=1e-6)
 

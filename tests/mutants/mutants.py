@@ -84,7 +84,7 @@ def family_tests(mutant: Mutant) -> list[str]:
 
 
 def _kernel_tests(path: str) -> list[str]:
-    """Of the operations whose sources are in the folder of the file, or include what is there."""
+    """Kernel tests of the operations whose sources are in the folder of the file, or include what is there."""
     sources = {each: each.read_text() for each in (ROOT / "csrc").glob("*/*.*")}
     folders, more = set(), {Path(path).parent.name}
     while more - folders:

@@ -164,7 +164,7 @@ def test_drop_components(emulated: None, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_slic(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
     image = torch.rand(3, 32, 32, generator=G).half()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 65535)  # frames of a launch
-    with emulation.last_blocks(4):  # of the last frame
+    with emulation.last_blocks(4):  # the last frame
         found = ops.slic(last_items((3, 32, 32), image), 4)[-1]
     check(monkeypatch, found, lambda: ops.slic(image[None], 4)[0])
 

@@ -15,7 +15,7 @@ from pyws.segments.config import PRESETS
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.training.train import train
 
-SHORT = ("warm-up", "longer", "trusted")  # of backbones other than the first
+SHORT = ("warm-up", "longer", "trusted")  # variants of backbones other than the first
 WORDS = ("--epochs", "7", "--lr", "0.01", "--seeds", "1", "--backbones", "stpn", "bm", "--quiet")
 
 

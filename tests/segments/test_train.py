@@ -156,7 +156,7 @@ def test_distribution_loss_is_its_definition():
 
 
 def test_gradient_of_the_distribution_loss():
-    """Of a logit: P_c * sum of the goals - goal_c (eq. 7 and 9 are the case of one goal)."""
+    """Gradient with respect to a logit: P_c * sum of the goals - goal_c (eq. 7 and 9 are the case of one goal)."""
     logits = torch.randn(1, 1, 4, dtype=torch.float64, requires_grad=True)
     goals = torch.tensor([[[0.5, -1.0, 0.0, 0.25]]], dtype=torch.float64)
     distribution_loss([(1.0, logits)], goals, torch.tensor([1])).backward()

@@ -68,7 +68,7 @@ def killed(words: list[str], after: float) -> bool:
 def contents(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder): path for path in files}
-    plan = "manifest.json" if (folder / "features" / "manifest.json").exists() else ""  # of pyws label: minutes
+    plan = "manifest.json" if (folder / "features" / "manifest.json").exists() else ""  # pyws label's plan: minutes
     return {
         str(name): path.read_bytes()
         for name, path in names.items()

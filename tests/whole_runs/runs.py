@@ -60,7 +60,7 @@ def words_of(name: str, out: str, made: Callable[[str], str]) -> list[str]:
 
     Parameters
     ----------
-    name : of COMMANDS
+    name : key of COMMANDS
     out : the folder to write
     made : the folder that a command that it needs has written, given that one's name
     """

@@ -13,8 +13,8 @@ class DemoConfig:
 
     clips: int = 240  # trained on, from tags only
     held_out: int = 48  # the classifier's accuracy is counted on these
-    annotated: int = 48  # of the clips trained on, the first so many get masks
-    frames: int = 16  # of a clip
+    annotated: int = 48  # the first of the clips trained on, which get masks
+    frames: int = 16  # frames of a clip
     epochs: int = 20
     batch: int = 8
     learning_rate: float = 8e-3  # the peak of one cycle
@@ -24,7 +24,9 @@ class DemoConfig:
     streams: int = 12
     stream_seconds: float = 48.0
     smoothing: int = 3  # snippets that are averaged before the classifier's head is slid over a stream
-    thresholds: tuple[float, ...] = tuple(step / 20 for step in range(1, 19))  # of the activation maps, for proposals
+    thresholds: tuple[float, ...] = tuple(
+        step / 20 for step in range(1, 19)
+    )  # thresholds of activation maps, for proposals
     class_threshold: float = 0.15  # a class whose best eighth of snippets scores less is not looked for
     threads: int = 2  # fixed, since the order of sums depends on it: the same numbers on any number of cores
     scene: SceneConfig = field(default_factory=SceneConfig)

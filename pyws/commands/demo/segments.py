@@ -42,7 +42,7 @@ def find_segments(
         streams.append(stream)
     truth = _truth(streams)
     write_truth(out / "streams" / "truth.json", truth)
-    seconds = streams[0].duration / len(maps[0])  # of a snippet
+    seconds = streams[0].duration / len(maps[0])  # seconds of a snippet
     found, scores = {}, {}
     proposals = _proposals(maps, truth, config, seconds)
     for method, options in METHODS.items():

@@ -11,7 +11,7 @@ import tyro
 from pyws.commands.common import Common, CommonOptions
 
 FORMAT = ("pyws label", 1)  # kind and version of the manifest
-MASK_EPOCHS = 8  # of the training of masks, as measured
+MASK_EPOCHS = 8  # epochs of the training of masks, as measured
 
 
 def label(

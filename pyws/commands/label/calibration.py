@@ -28,8 +28,8 @@ from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import WindowReader
 
 SECONDS = 2.0  # that features are made for
-FRAMES = 20  # of the video that is tried
-TRIED = 3  # of them that get masks
+FRAMES = 20  # frames of the video that is tried
+TRIED = 3  # frames that get masks
 EPOCHS = (1, 4)
 VIDEOS = 8  # with features of noise
 
@@ -39,10 +39,10 @@ def calibrated(job: Job, work: Work, choices: Choices, network: SnippetNetwork |
 
     Parameters
     ----------
-    job : of the run; nothing is written to its folder
+    job : configuration of the run; nothing is written to its folder
     work : what the run has to do; stages without work are not tried
     choices : without a budget
-    network : of clips; None where there are no actions
+    network : classifier of clips; None where there are no actions
     """
     units, found, decoding = work.units(choices), dict[str, Cost](), 0.0
     quiet = replace(job.common, json=False, quiet=True)
@@ -86,7 +86,7 @@ def _features(job: Job, choices: Choices, network: SnippetNetwork) -> tuple[Cost
 
 
 def _segments(job: Job, choices: Choices, width: int, length: int) -> Cost:
-    """Of training on noise of the features' size."""
+    """Costs of training on noise of the features' size."""
     tags = [route.tag for route in job.of_kind("action")]
     seconds = (np.arange(length)[:, None] + np.array([0, 1])) / choices.sampling.rate
     random = np.random.default_rng(0)
@@ -107,7 +107,7 @@ def _segments(job: Job, choices: Choices, width: int, length: int) -> Cost:
 
 
 def _maps(job: Job, work: Work, choices: Choices, names: Sequence[str]) -> Cost:
-    """Of a clip, by one of the first video that has an action, and any class."""
+    """Cost of the maps of a clip, measured on the first video that has an action, with any class."""
     video, tags = next(iter(job.with_tags(job.of_kind("action", "known action")).items()))
     few = _frames_of(video, work.clip, job.out / "clip")
     only = replace(job, tagged={few: tags[:1]}, routes=[Route(tags[0], "known action", (0,), tuple(names[:1]), 1)])
@@ -116,7 +116,7 @@ def _maps(job: Job, work: Work, choices: Choices, names: Sequence[str]) -> Cost:
 
 
 def _masks(job: Job, work: Work, choices: Choices) -> dict[str, Cost]:
-    """Of the stages of masks, one after the other, on frames of the first video that has objects.
+    """Costs of the stages of masks, one after the other, on frames of the first video that has objects.
 
     Training and prediction, whose units are small beside what begins them, are run on two amounts of work.
     """

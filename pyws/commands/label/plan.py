@@ -22,15 +22,15 @@ class Choices:
     """What a budget may change; the rest is as the commands' own defaults, or as measured for masks of real videos."""
 
     sampling: Sampling
-    """Of the network of clips."""
+    """Sampling of the network of clips."""
     epochs: int
-    """Of the training of actions."""
+    """Epochs of the training of actions."""
     mask_frames: int
-    """Of a video, that get first masks."""
+    """Frames of a video that get first masks."""
     versions: int
-    """Of pseudo-annotations that masks are trained on; 0 for no training of masks."""
+    """Versions of pseudo-annotations that masks are trained on; 0 for no training of masks."""
     mask_epochs: int
-    """Of the training of masks, for each version."""
+    """Epochs of training a segmentation network, for each version."""
     every: int
     """Frames from one that the trained model segments to the next."""
 
@@ -46,7 +46,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a stage: seconds and bytes to begin with, and of each of its units."""
+    """Costs of a stage: seconds and bytes to begin with, and for each of its units."""
 
     fixed: float = 0.0
     unit: float = 0.0
@@ -54,7 +54,7 @@ class Cost:
     fixed_bytes: float = 0.0
 
     def seconds(self, units: float) -> float:
-        """Of so many units; nothing is begun for none."""
+        """Seconds of so many units; nothing is begun for none."""
         return self.fixed + units * self.unit if units else 0.0
 
 
@@ -90,7 +90,7 @@ class Work:
 
     Parameters
     ----------
-    lengths : of all videos, by name
+    lengths : lengths of all videos, by name
     actions, objects : the names of those with tags that are actions, and that are objects
     learned : whether some action is learned from the videos
     mapped : a video's name for each of its actions that has maps
@@ -107,7 +107,7 @@ class Work:
     steps: Collection[str] = STAGES
 
     def units(self, choices: Choices) -> dict[str, int]:
-        """Of each stage: snippets, videos times epochs, clips, frames, frames times epochs."""
+        """Units of each stage: snippets, videos times epochs, clips, frames, frames times epochs."""
         rate, clip = choices.sampling.rate, max(1, self.clip)
         masks = sum(min(choices.mask_frames, self.lengths[one].frames) for one in self.objects)
         trained = masks if choices.versions else 0
@@ -125,7 +125,7 @@ class Work:
         return {stage: units if stage in self.steps else 0 for stage, units in found.items()}
 
     def minutes(self, choices: Choices, costs: Costs) -> dict[str, float]:
-        """Of each stage that has something to do."""
+        """Minutes of each stage that has something to do."""
         seconds = {
             stage: costs.stages.get(stage, Cost()).seconds(units) for stage, units in self.units(choices).items()
         }

@@ -29,7 +29,7 @@ class Prepared:
     ----------
     job : what the stages share
     work : how much there is to do
-    network : of clips; None where no tag is an action
+    network : classifier of clips; None where no tag is an action
     choices : without a budget
     problems : a sentence for each video or row of the table that is left out
     """
@@ -47,7 +47,7 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
     Parameters
     ----------
     videos, tags : as the user gave them
-    job : of the user's options; videos, routes and mask_config are filled in
+    job : job of the user's options; videos, routes and mask_config are filled in
     wanted : choices; the sampling is filled in
 
     Raises

@@ -46,9 +46,9 @@ class MaskConfig:
     ----------
     motion : OpenCV is installed: maps are weighted by motion
     refine : it is, and the early layers of the image classifier are known
-    backbone : of the network that masks are trained with; None where none with weights is at hand
+    backbone : backbone of the network that masks are trained with; None where none with weights is at hand
     missing : what keeps the rest from running, for people
-    region_area : of superpixels, in pixels of the frame
+    region_area : region area of superpixels, in pixels of the frame
     """
 
     motion: bool = False
@@ -326,7 +326,7 @@ RUNS: dict[str, Callable[[Job, Choices], Any]] = {
 }
 
 FOLDERS = {"first masks": "first", "refined masks": "refined", "trained masks": "run", "predicted masks": "predicted"}
-"""Of the stages of masks, within ``masks`` of the run."""
+"""Folders of the stages of masks, within ``masks`` of the run."""
 
 
 def _words(job: Job) -> Path | None:

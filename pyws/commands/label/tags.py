@@ -18,8 +18,8 @@ class Route:
     tag : as written
     kind : "object", masked by an image classifier; "known action", a class of the network of clips; "action", learned
         from the videos that have the tag
-    classes : of the image classifier or of the network of clips; () of an action that is learned
-    names : of these classes
+    classes : classes of the image classifier or of the network of clips; () of an action that is learned
+    names : names of these classes
     videos : that have the tag
     """
 

@@ -53,7 +53,7 @@ class Corrected:
 
         Parameters
         ----------
-        label : of the column
+        label : label of the column
         middles : (L,) seconds of the middle of each snippet
         rows : "sum": the labels of a segment add up to 1; "mean": each is 1
 

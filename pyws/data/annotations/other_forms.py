@@ -20,7 +20,7 @@ from pyws.data.csv_table import columns_of, read_table
 from pyws.errors import DataError
 from pyws.files import read_json
 
-_COLUMNS = {  # of a table, the first that is there counts
+_COLUMNS = {  # columns of a table, the first that is there counts
     "video": ("video", "video-name", "video_name", "video_id"),
     "label": ("label", "type", "class", "label-idx"),
     "start": ("start", "t-init", "t_start"),
@@ -74,7 +74,7 @@ def holds_annotations(path: Path) -> bool:
 
 
 def columns_as_named(path: Path) -> dict[str, str]:
-    """Of the columns that annotations have, how a table calls them."""
+    """The names that a table has for the columns of annotations."""
     there = columns_of(path)
     found = {wanted: next((name for name in names if name in there), "") for wanted, names in _COLUMNS.items()}
     return {wanted: name for wanted, name in found.items() if name}

@@ -24,7 +24,7 @@ from pyws.errors import DataError, reading
 from pyws.files import check_bytes, open_regular
 
 MIB = 2**20
-_DEPTH = 32  # of lists and arrays within each other
+_DEPTH = 32  # depth of lists and arrays within each other
 
 _OPCODES = [
     "PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE",

@@ -34,7 +34,7 @@ class CheckReport:
     rescaled: bool
     problems: tuple[Problem, ...]
     doubts: tuple[str, ...] = ()
-    """Of the whole set, a sentence each."""
+    """Doubts of the whole set, a sentence each."""
     rates: tuple[float, float] = (0.0, 0.0)
     """The lowest and the highest snippets a second of a video."""
 
@@ -71,7 +71,7 @@ def check_data_set(
 
     Parameters
     ----------
-    source, need_tags, annotations : of :func:`pyws.data.features.dataset.open_features`
+    source, need_tags, annotations : arguments of :func:`pyws.data.features.dataset.open_features`
     quiet : show no progress
 
     Raises

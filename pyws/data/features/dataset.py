@@ -35,17 +35,17 @@ class FeatureSet:
 
     Parameters
     ----------
-    names : of the videos
-    classes : of the whole data set, so that its subsets agree on the columns
+    names : names of the videos
+    classes : classes of the whole data set, so that its subsets agree on the columns
     tags : (videos, classes) bool
     lengths : (videos,) int64 snippets
-    width : of the features
+    width : width of the features
     snippets_per_second : one over the seconds that a snippet lasts; the median where videos have rates of their own,
         and of rescaled features a nominal number
     truth : the annotated segments of the whole data set, where it has them
     subset : which one was asked for
     skipped : what was wrong with the videos that were left out
-    description : of the data set, a line for people
+    description : description of the data set, a line for people
     stored : where the features lie
     durations : (videos,) seconds that the snippets of each video last, where features were rescaled or ``dataset.json``
         has a rate for each video; ``rates`` follow from them
@@ -159,6 +159,9 @@ def open_features(
 ) -> FeatureSet:
     """Open a data set of features; finds out which layout it has (:mod:`pyws.data.features.layouts`).
 
+    ``corrections.json`` of the folder, which ``pyws import`` writes, changes tags: a label that people saw is a tag,
+    one that they saw nowhere is none.
+
     Parameters
     ----------
     source : the folder
@@ -168,9 +171,6 @@ def open_features(
     need_tags : a video without tags cannot be used (training)
     annotations : see :func:`pyws.data.features.layouts.list_features`
     videos : take these alone, with or without the prefix ``v_``; None for all
-
-    ``corrections.json`` of the folder, which ``pyws import`` writes, changes tags: a label that people saw is a tag,
-    one that they saw nowhere is none.
 
     Raises
     ------

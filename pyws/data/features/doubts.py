@@ -10,7 +10,7 @@ from pyws.data.features.files import times_of
 from pyws.data.features.listing import Listing
 from pyws.data.features.streams import JoinedStreams
 
-_WIDTHS = {400, 512, 768, 1024, 2048, 2304, 4096}  # of features that the literature shares
+_WIDTHS = {400, 512, 768, 1024, 2048, 2304, 4096}  # widths of features that the literature shares
 LENGTH_SNIPPETS, LENGTH_SHARE = 2, 0.05  # by which a length may differ from its duration
 
 
@@ -19,7 +19,7 @@ def doubts_of(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> Iterat
 
     Parameters
     ----------
-    shapes : (snippets, width) of the usable videos, by their index in the listing
+    shapes : (snippets, width) shapes of the usable videos, by their index in the listing
     """
     yield from _doubts_of_rate(listing, shapes)
     if listing.unread:

@@ -24,9 +24,9 @@ from pyws.files import atomic_write, check_bytes, check_regular, open_regular
 
 SUFFIXES = (".npy", ".safetensors")  # that pyws writes
 READ_SUFFIXES = (*SUFFIXES, *ARCHIVE_SUFFIXES)
-_SECONDS = "seconds"  # of the tensor of starts and ends
+_SECONDS = "seconds"  # name of the tensor of starts and ends
 _MAX_HEADER = 1 << 16  # bytes of a .npy file's header
-_TENSOR = "features"  # of the tensor in a safetensors file; a single tensor may have any name
+_TENSOR = "features"  # name of the tensor in a safetensors file; a single tensor may have any name
 
 
 def stored_file(path: Path) -> Stored:

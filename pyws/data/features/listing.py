@@ -29,11 +29,11 @@ class Listing:
     ----------
     where : the folder
     layout : its name
-    videos, subset, tags : of each video; the subset is "" where none is given
+    videos, subset, tags : videos, subset and tags of each video; the subset is "" where none is given
     classes : names of all classes
     stored : features by video
     truth : annotated segments, where the data set has them
-    snippets_per_second : of the features, the median where videos have rates of their own
+    snippets_per_second : rate of the features, the median where videos have rates of their own
     problems : what the annotations say that cannot be; such videos are not among ``videos``
     description : a line for people
     unlisted : names of features that belong to no video

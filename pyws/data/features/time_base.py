@@ -40,7 +40,7 @@ class SnippetGrid:
     ----------
     snippets_per_second : one over the distance of places
     offset : seconds of place 0, were the first snippet as long as the others
-    start, end : of the video, in seconds; the first place is at the start and the last one at the end
+    start, end : start and end of the video, in seconds; the first place is at the start and the last one at the end
     snippets : how many the video has; if None the grid is steady from 0 on and has no end
 
     Examples
@@ -93,7 +93,7 @@ class SnippetGrids:
 
     Parameters
     ----------
-    snippets_per_second : of videos that have no grid of their own
+    snippets_per_second : rate of videos that have no grid of their own
     own : grids of videos by name
 
     Raises
@@ -197,7 +197,7 @@ class TimeBase:
     ----------
     spans : (L, 2) float64, start and end of the frames that each snippet has seen, in seconds of the file
     middles : (L,) float64, the middle of each window, also where the video ends before the window does
-    start, end : of the video stream, in seconds of the file; a stream may start late
+    start, end : start and end of the video stream, in seconds of the file; a stream may start late
     about : fps, stride, window and offset that the snippets were made with
 
     Examples

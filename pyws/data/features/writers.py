@@ -54,7 +54,7 @@ def write_data_set(
     about : what ``dataset.json`` says
     origin : where the contents come from
     ambiguous : stretches that no score should count, by video
-    suffix : of the feature files, ``.npy`` or ``.safetensors``
+    suffix : suffix of the feature files, ``.npy`` or ``.safetensors``
     layout : "native", or "wtalc" or "split" of :mod:`pyws.data.features.literature_layouts` (as
         ``.npy``; for "wtalc" all features are in memory once, for "split" the subset "test" is one and all
         others are "train")
@@ -97,8 +97,8 @@ def convert_features(
 
     Parameters
     ----------
-    source, on_error : of :func:`pyws.data.features.dataset.open_features`
-    folder, suffix : of :func:`write_data_set`; interrupted, the next call goes on
+    source, on_error : arguments of :func:`pyws.data.features.dataset.open_features`
+    folder, suffix : arguments of :func:`write_data_set`; interrupted, the next call goes on
 
     Returns
     -------

@@ -32,7 +32,7 @@ from pyws.data.features.writers import FeatureVideo, write_data_set
 SCENES = 8
 BACKGROUND, CONTEXT, WEAK, SALIENT = range(4)  # what a snippet shows
 _MIN_SNIPPETS = 32
-_STRENGTH = 0.5  # of all features, which puts a value where those of I3D are
+_STRENGTH = 0.5  # strength of all features, which puts a value where those of I3D are
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class SyntheticConfig:
     Parameters
     ----------
     classes : number of actions
-    width : of the features, even
+    width : width of the features, even
     difficulty : in [0, 1], see the module
     snippets : median length of a video
     several : share of the videos with more than one class
-    seed : of everything; a video depends on the seed, its subset and its number, not on how many there are
+    seed : seed of everything; a video depends on the seed, its subset and its number, not on how many there are
     """
 
     classes: int = 6

@@ -32,8 +32,8 @@ BACKGROUND = ("TRAP", "ROW")
 TEST_SUBJECTS = (8, 9, 10)
 _HERTZ = 50
 _WINDOW = 32  # samples of a snippet
-_BANDS = ((1, 3), (3, 5), (5, 9), (9, 17))  # of the 17 bins of a window's spectrum, 1.5625 Hz apart
-_TINY = 1e-4  # of a power, below what the sensors resolve
+_BANDS = ((1, 3), (3, 5), (5, 9), (9, 17))  # bands of the 17 bins of a window's spectrum, 1.5625 Hz apart
+_TINY = 1e-4  # smallest power, below what the sensors resolve
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,10 +186,10 @@ def write_watch(
     Parameters
     ----------
     folder : new or empty
-    source : of :func:`read_watch`
-    streams : of each person
+    source : source of :func:`read_watch`
+    streams : streams of each person
     test_subjects : the persons of subset ``test``; the others' streams are for ``training``
-    seed : of what is joined
+    seed : seed of what is joined
 
     Raises
     ------

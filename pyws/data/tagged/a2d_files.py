@@ -153,7 +153,7 @@ def write_annotation(
 
     Parameters
     ----------
-    codes : (N,) of the instances; of pixels that several claim the last has the label
+    codes : (N,) codes of the instances; of pixels that several claim the last has the label
     masks : (N, H, W) bool
     table : colour of each code
     """

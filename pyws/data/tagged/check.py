@@ -15,7 +15,7 @@ from pyws.data.video.frames import FrameFolder, VideoFile, open_frames
 from pyws.errors import DataError
 from pyws.progress import track
 
-A2D_VIDEOS = 3782  # of the whole data set
+A2D_VIDEOS = 3782  # videos of the whole data set
 A2D_SINGLE = {"actor": 2794, "action": 2639}  # training videos of one actor, of one action, as the WS^2 paper counts
 
 

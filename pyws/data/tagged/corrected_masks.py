@@ -51,7 +51,7 @@ def write_corrected(folder: Path, masks: Iterable[tuple[str, str, Pixels]], sour
 
     Parameters
     ----------
-    folder : of the pseudo-annotations
+    folder : folder of the pseudo-annotations
     masks : (video, frame, (H, W) uint8 ids)
     source : the file that they are from
 

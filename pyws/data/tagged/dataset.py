@@ -15,7 +15,7 @@ from pyws.errors import DataError
 
 Tags = Literal["all", "main"]
 Masks = NDArray[np.uint8]
-FEW_VIDEOS = 10  # of a class: fewer teach a classifier their places rather than what they show
+FEW_VIDEOS = 10  # fewer of a class teach a classifier their places rather than what they show
 
 
 def classes_of_few_videos(counts: Mapping[str, int]) -> dict[str, int]:

@@ -31,7 +31,7 @@ class LabelSpace:
 
     Parameters
     ----------
-    names : of each id, e.g. "cat-jumping"; the first is "background"
+    names : name of each id, e.g. "cat-jumping"; the first is "background"
     actor, action : index of each id's actor and action into ``actors`` and ``actions``, 0 for the background. Where
         ids are objects, every action is 0
     actors, actions : their names; the first of each is "background"

@@ -20,9 +20,9 @@ from pyws.files import bound
 
 Pixels = NDArray[np.uint8]
 
-MAX_PIXELS = bound("PYWS_MAX_PIXELS", 64 << 20)  # of one frame; an 8K frame has 33 million
+MAX_PIXELS = bound("PYWS_MAX_PIXELS", 64 << 20)  # pixels of one frame; an 8K frame has 33 million
 _LAST = 8  # frames at the end that torchcodec must decode; it is there that it gives up
-MAX_FRAMES = bound("PYWS_MAX_FRAMES", 1_000_000)  # of one video; nine hours at 30 frames a second
+MAX_FRAMES = bound("PYWS_MAX_FRAMES", 1_000_000)  # frames of one video; nine hours at 30 frames a second
 
 # Containers that hold their own frames. Playlists (hls, concat, dash), which name other files to read, are not here.
 _CONTAINERS = "avi,asf,flv,gif,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,ogg"

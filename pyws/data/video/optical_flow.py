@@ -24,7 +24,7 @@ FlowMethod = Literal["tvl1", "dis", "farneback"]
 GRID = 8  # pixels between two of those that the camera's motion is estimated from
 INLIER = 1.0  # pixels
 CONSISTENT = 2.0  # pixels that a way forth and back may miss its start by, for a weight of 1/e
-SMALLEST_SIDE = 16  # of a frame in which DIS finds patches
+SMALLEST_SIDE = 16  # smallest side of a frame in which DIS finds patches
 FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)  # scale, levels, window, iterations, neighbourhood, its sigma: OpenCV's example
 
 
@@ -66,7 +66,7 @@ def flow_to_next(frames: Iterable[Pixels], method: FlowMethod) -> Iterator[Flow]
     Parameters
     ----------
     frames : (H, W, 3) uint8 RGB, of one size; a frame that is repeated has not moved
-    method : of :func:`dense_flow`
+    method : method of :func:`dense_flow`
 
     Returns
     -------

@@ -21,7 +21,7 @@ from pyws.exchange.readers.review import (
 )  # fmt: skip
 from pyws.files import read_text
 
-_COVERS = 0.95  # of each side of the frame, from which on a box stands for the whole of it
+_COVERS = 0.95  # share of each side of the frame from which on a box stands for all of it
 
 
 def read_cvat(path: Path) -> Reviews:

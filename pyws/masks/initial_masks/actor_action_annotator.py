@@ -230,7 +230,7 @@ def join_branches(
     ----------
     branches : (scores, class masks) of the actor branch, then of the action branch, or of one alone; (B, K, H, W) each,
         one map for each of the K pairs of the video
-    actors, actions : (K,) of the pairs
+    actors, actions : (K,) actor and action of each pair
 
     Returns
     -------

@@ -38,7 +38,7 @@ class Annotator(Protocol):
 
     @property
     def config(self) -> InitialMaskConfig:
-        """Of superpixels, refinement and sampling."""
+        """Configuration of superpixels, refinement and sampling."""
 
     @property
     def space(self) -> LabelSpace:

@@ -22,7 +22,7 @@ def cut_maps(maps: Tensor, size: tuple[int, int], scale: Scale = "frame") -> Ten
     Parameters
     ----------
     maps : (..., h, w) float
-    size : (H, W) of the frame
+    size : (H, W) size of the frame
     scale : values that the threshold is computed from: "frame", those of the map scaled to the frame, as in the paper;
         "map", those of the map itself. Scaling adds values between those of the object and of the background, and so
         moves the threshold
@@ -55,7 +55,7 @@ def initial_masks(maps: Tensor, size: tuple[int, int], scale: Scale = "frame") -
     Parameters
     ----------
     maps : (B, K, h, w) float, not negative, one map for each of K tags
-    size : (H, W) of the frames
+    size : (H, W) size of the frames
     scale : see :func:`cut_maps`
 
     Returns

@@ -13,7 +13,7 @@ from pyws.data.video.clips import shrunk
 from pyws.data.video.optical_flow import dense_flow, object_motion
 
 OFFSETS = (-4, -2, -1, 1, 2, 4)  # to the frames that a frame is compared with
-SHORT_SIDE = 240  # of the frames that flow is computed in; lengths below are in their pixels
+SHORT_SIDE = 240  # short side of the frames that flow is computed in; lengths below are in their pixels
 STILL = 0.1  # pixels a frame: added to the motion, so that what stands still is not lost where nothing moves
 KNEE = 1.0  # pixels a frame: motion far above it has the weight 1
 

@@ -26,7 +26,7 @@ def multi_scale_cam(
     Parameters
     ----------
     cam : (scale, mirrored) to maps (B, K, h, w) of the frames at that scale, or of their mirror images
-    size : (H, W) of the frames
+    size : (H, W) size of the frames
     scales : factors of the classifier's input size
     mirror : whether the mirror images are averaged too
     power : exponent of the averaged map in [0, 1]

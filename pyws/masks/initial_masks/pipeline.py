@@ -68,7 +68,7 @@ def annotate(
     Parameters
     ----------
     annotator : how first masks are made
-    videos : of different names, with tags in the annotator's label space
+    videos : videos with different names, with tags in the annotator's label space
     out : the folder to write
     on_error : "error" stops at the first bad video, "skip" notes the error in the manifest and goes on
     shard : which of the videos this process makes
@@ -218,7 +218,7 @@ def _write(
 
 
 def _share(mask: Pixels) -> float:
-    """Of the frame that a mask covers."""
+    """Share of the frame that a mask covers."""
     return float((mask > 0).mean())
 
 

@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from pyws import ops
 from pyws.files import atomic_write, check_regular
 
-SLIC_REVISION = 1  # of pyws.ops.slic: higher wherever its labels change, so that no cache mixes them
+SLIC_REVISION = 1  # revision of pyws.ops.slic: higher wherever its labels change, so that no cache mixes them
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from pyws.run_manifest import check_same
 
 What = Literal["actor", "action"]
 STATE = "pyws masks classify state"
-TESTED_FRAMES = 8  # of a video, when frames are classified
+TESTED_FRAMES = 8  # frames of a video, when frames are classified
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class ClassifierConfig:
     samples: int = 1
     """Frames or clips that are drawn from each video in an epoch."""
     frames: int = 0
-    """Of a clip; 0 for what the network was made for (i3d 64, r3d_18 16)."""
+    """Frames of a clip; 0 for what the network was made for (i3d 64, r3d_18 16)."""
     short_side: int = 0
-    """Of the frames, in pixels; 0 for what the network was made for."""
+    """Short side of the frames, in pixels; 0 for what the network was made for."""
     crop: int = 0
     """Side of a square that is cut out at a random place; 0 for whole frames."""
     optimizer: Literal["sgd", "adamw"] = "sgd"

@@ -111,8 +111,10 @@ class ActionAligner:
         """Number of tracks so far."""
         self._pairs = space.pairs()
         self._frames = 0
-        self._masks: dict[int, Pixels] = {}  # of the frames that are not final
-        self._instances: dict[int, list[Instance]] = {}  # of these and those before that still matter
+        self._masks: dict[int, Pixels] = {}  # masks of frames that are not final
+        self._instances: dict[
+            int, list[Instance]
+        ] = {}  # instances of those frames and of earlier ones that still matter
 
     def add(self, mask: Pixels, instances: list[Instance]) -> Iterator[AlignedFrame]:
         """Take the next frame and its instances (:func:`find_instances`); gives the frame that becomes final."""
@@ -169,8 +171,8 @@ def align_actions(
     space : what the ids mean; only pairs that it has can come out
     config : see :class:`AlignmentConfig`
     gap : frames of the video from one sampled frame to the next
-    instances : of :func:`find_instances` for each frame in turn, where they are known already; ``vote="prob"`` needs
-        them, found with class probabilities
+    instances : results of :func:`find_instances` for each frame in turn, where they are known already; ``vote="prob"``
+        needs them, found with class probabilities
 
     Returns
     -------

@@ -33,7 +33,7 @@ def attend(
 
     Parameters
     ----------
-    classifier : of clips
+    classifier : classifier of clips
     videos : source of each video, whose frames start at second 900
     keys : sorted by video
     actions : AVA's id of each label of the classifier
@@ -67,7 +67,7 @@ def boxes_of_map(scores: NDArray[np.floating], min_share: float = 0.005) -> tupl
     Parameters
     ----------
     scores : (H, W) in [0, 1]
-    min_share : of the frame that a connected part (8 neighbours) must cover
+    min_share : least share of the frame that a connected part (8 neighbours) must cover
 
     Returns
     -------

@@ -43,7 +43,7 @@ def maps_of_video(
 
     Parameters
     ----------
-    classifier : of clips
+    classifier : classifier of clips
     label : the class that is explained; the highest of each clip where it is None
     rule : see :func:`pyws.data.video.clips.map_places`
 

@@ -107,7 +107,7 @@ def predict_videos(
 
     Parameters
     ----------
-    model : of :func:`load_model`
+    model : result of :func:`load_model`
     videos : folders of frames or video files, by the names that their masks get
     out : the folder to write
     tags : ids that each video may show, by its name; None for all ids

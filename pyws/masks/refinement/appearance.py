@@ -65,12 +65,12 @@ def superpixel_features(
 
     Parameters
     ----------
-    classifier : of images, in eval mode
+    classifier : classifier of images, in eval mode
     frame : (H, W, 3) uint8 RGB, what the classifier sees
     small : (h, w, 3) uint8 RGB, the same at the working size
     superpixels : (h, w) labels from 0
     layers : dotted names; each gives (1, C, h, w)
-    short_side : of what the classifier sees
+    short_side : short side of the classifier's input
 
     Returns
     -------

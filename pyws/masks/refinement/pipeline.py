@@ -35,7 +35,7 @@ from pyws.progress import track
 from pyws.run_manifest import RunManifest
 from pyws.sharding import WHOLE, Shard
 
-COMPACTNESS, ITERATIONS = 10.0, 10  # of the superpixels, SLIC's usual ones
+COMPACTNESS, ITERATIONS = 10.0, 10  # SLIC's usual parameters
 
 
 def refine_annotations(
@@ -53,8 +53,8 @@ def refine_annotations(
     ----------
     init : what ``pyws masks init`` wrote
     out : the folder to write
-    classifier : of images; its early features tell what objects look like
-    config : of the model
+    classifier : classifier of images; its early features tell what objects look like
+    config : configuration of the model
     masks : a folder of other masks of the same frames, such as a later version of a run; None for pa/v0 of ``init``
     quiet : no progress
     shard : which of the videos this process refines

@@ -37,10 +37,10 @@ def refine_video(
     ----------
     frames : (H, W, 3) uint8 each, in the order of time
     superpixels : (H, W) labels from 0 of each frame
-    features : (K, D) of the superpixels of each frame
+    features : (K, D) features of the superpixels of each frame
     masks : (H, W) uint8 each, 0 for background, 255 for pixels that say nothing
     ids : those that are refined
-    config : of the model
+    config : configuration of the model
 
     Returns
     -------

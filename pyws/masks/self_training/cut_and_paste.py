@@ -174,7 +174,7 @@ def cut(
     pictures : (H, W, 3) uint8 of each frame of the video
     index : the frame
     chosen : (H, W), the pixels of a label in it, or a part of them
-    backgrounds : of all masks of the video
+    backgrounds : backgrounds of all masks of the video
     rng : draws the background
     context : see :func:`foreground_square`
     count : backgrounds that are drawn

@@ -96,7 +96,7 @@ class _Candidate:
     about: dict[str, Any]
     patches: tuple[Tensor, Tensor] | None = None  # real and pasted, uint8, at the input size of the discriminator
     pictured: Tensor | None = None  # input of the classifier
-    source: _Source | None = None  # of further composites
+    source: _Source | None = None  # source of further composites
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ def select(
     folder : pseudo-annotations of one version
     frames : what is tested
     config, discriminator : configuration of the tests
-    classifier : of the first stage; may be None where no test uses it
-    seed : of the backgrounds and of the discriminators
+    classifier : classifier of the first stage; may be None where no test uses it
+    seed : seed of the backgrounds and of the discriminators
     device : where the networks run
 
     Returns

@@ -144,8 +144,8 @@ class SelfTraining:
     ----------
     init : folder that ``pyws masks init`` wrote
     out : folder of the run; one that was begun with the same parameters is continued
-    config : of all steps
-    classifier : of the first stage; None where no test uses it
+    config : configuration of all steps
+    classifier : classifier of the first stage; None where no test uses it
     backbone_weights : file of pretrained weights for the segmentation network's body; None for random ones
     device : where networks run
     quiet : no progress

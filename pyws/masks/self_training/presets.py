@@ -49,7 +49,7 @@ def preset_config(preset: Preset, seed: int = 0) -> SelfTrainingConfig:
     Parameters
     ----------
     preset : "paper" (the rules of WS^2 where it states them) or "pyws"
-    seed : of the run
+    seed : seed of the run
 
     Raises
     ------

@@ -70,7 +70,7 @@ class Annotations:
         self.tags = {name: tuple(sorted(ids)) for name, ids in shown.items()}
         """Ids that each video may show."""
         self.subsets = {name: video.get("subset", "") for name, video in done.items()}
-        """Of the data set that videos are from: train, val or test; empty where it has none."""
+        """Subset of the data set that videos are from: train, val or test; empty where it has none."""
         self.sources = {name: Path(video["source"]) for name, video in done.items()}
         self.frames = tuple(frame for name in done for frame in self._frames_of(name))
         self.superpixels = superpixels_of(parameters, folder)

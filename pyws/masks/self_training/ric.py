@@ -46,7 +46,7 @@ class Criterion:
     num_classes : C, background 0 included
     alpha, beta : refinement, see :func:`pyws.ops.superpixel_confusion`; a superpixel that covers the share beta of the
         frame or more becomes background
-    weight : of RII in RIC
+    weight : weight of RII in RIC
     include_background : count class 0 in the means. Its IoU is near 1 for almost any model
     binary : compare foreground with background; classes are merged before refinement
 

@@ -17,7 +17,7 @@ class LoopConfig:
     criterion: Literal["ric", "miou_pa", "rii"] = "ric"
     """The score of an epoch: mIoU_PA + rii_weight * RII, or one of the two."""
     rii_weight: float = 0.5
-    """Of RII in RIC."""
+    """Weight of RII in RIC."""
     include_background: bool = False
     """Count the background in the score."""
     binary: bool = False

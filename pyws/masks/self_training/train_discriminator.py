@@ -94,8 +94,8 @@ def score_composites(
     ----------
     real, pasted : (N, 3, S, S) uint8, the untouched patch and the composite of each sample
     videos : the video of each sample; one video alone is parted by samples
-    config : of the network and its training
-    seed : of everything random
+    config : configuration of the network and its training
+    seed : seed of everything random
     device : where it is trained
     fresh : makes the composites of each epoch of the training; ``pasted`` again and again where it is left out, whose
         few backgrounds a discriminator learns by heart

@@ -206,7 +206,7 @@ def random_crop(
     image : (3, H, W) float in [0, 1]
     mask : (H, W) int64
     config : the size of the crop and the ranges
-    generator : of everything random
+    generator : source of all random numbers
 
     Returns
     -------

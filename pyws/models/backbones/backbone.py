@@ -163,8 +163,8 @@ class Backbone(nn.Module):
         ----------
         features : (B, L, D) float32 or float64
         mask : (B, L) bool, True at real snippets; every video has one
-        seeds : (B,) int64, of the noise of each video in training mode. A function of run, epoch and video makes the
-            noise independent of how videos are batched; None draws it from torch's generator
+        seeds : (B,) int64, seeds of the noise of each video in training mode. A function of run, epoch and video makes
+            the noise independent of how videos are batched; None draws it from torch's generator
 
         Raises
         ------
@@ -199,7 +199,7 @@ class Backbone(nn.Module):
 
         Parameters
         ----------
-        activations : of the batch
+        activations : activations of the batch
         videos : (B,) int64, indices in the training set
         labels : (B, K) bool
         """

@@ -43,7 +43,7 @@ class BM(Backbone):
         super().__init__(features, num_classes)
         self.attention = nn.Sequential(nn.Linear(features, 256), nn.ReLU(), nn.Linear(256, 1), nn.Sigmoid())
         self.classifier = nn.Linear(features, num_classes + 1)
-        self.clusters = nn.Linear(features, 2, bias=False)  # of foreground and of background
+        self.clusters = nn.Linear(features, 2, bias=False)  # foreground and background
         self.background, self.guidance, self.clustering = background, guidance, clustering
 
     def activate(self, batch: VideoBatch) -> Activations:

@@ -21,7 +21,7 @@ class TwoStream(Backbone):
     Parameters
     ----------
     rgb, flow : backbones of the same classes
-    weights : of the two in scores, maps and logit columns
+    weights : weights of the two in scores, maps and logit columns
 
     Examples
     --------
@@ -89,7 +89,7 @@ def mean_of(found: Sequence[Activations], weights: Sequence[float]) -> Activatio
 
     Parameters
     ----------
-    found : of the same videos
+    found : results for the same videos
     weights : one of each
     """
 

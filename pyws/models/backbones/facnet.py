@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from pyws.models.backbones.backbone import Activations, Backbone, VideoBatch, cross_entropy, tag_targets
 
-_TEMPERATURES = (1.0, 2.0, 5.0)  # of attention over time; their results are averaged
-_SCALE = 5.0  # of cosines
+_TEMPERATURES = (1.0, 2.0, 5.0)  # temperatures of attention over time; their results are averaged
+_SCALE = 5.0  # scale of cosines
 
 
 class FACNet(Backbone):
@@ -21,7 +21,7 @@ class FACNet(Backbone):
     Parameters
     ----------
     features, num_classes : as of :class:`Backbone`
-    weights : of the losses of the class-wise, the class-agnostic and the multiple-instance branch
+    weights : weights of the losses of the class-wise, the class-agnostic and the multiple-instance branch
 
     Examples
     --------

@@ -11,8 +11,8 @@ from pyws.models.backbones.backbone import Activations, Backbone, Memory, VideoB
 
 RSKP_CONSISTENCY = ((0, 1.0), (101, 0.5))
 GAUFUSE_CONSISTENCY = ((0, 1.0), (101, 0.5), (201, 1.0))
-_ITERATIONS = 2  # of EM
-_SCALE = 5.0  # of cosines in the softmax of EM
+_ITERATIONS = 2  # iterations of EM
+_SCALE = 5.0  # scale of cosines in the softmax of EM
 _STAY = 0.5  # w: the share of a snippet that the walk passes on
 
 
@@ -88,8 +88,8 @@ class RSKP(Backbone):
     features, num_classes : as of :class:`Backbone`
     mix : share of the embedded version in the activation map, the rest is the spread one's: RSKP 0.6; GauFuse 0.8 for
         pseudo labels and 0.85 at test. The attribute may be set between calls
-    dropout : of the embedding
-    scale : of cosines in the head
+    dropout : dropout of the embedding
+    scale : scale of cosines in the head
     background : weight of the loss that expects background in every video
     consistency : (first epoch, weight) pairs of the consistency loss, rising; also ``GAUFUSE_CONSISTENCY``
     components, slots : representatives of a video, and those kept of a class

@@ -30,7 +30,7 @@ class DeepLabV2(nn.Module):
     Parameters
     ----------
     body : images to features (B, channels, ceil(H / output_stride), ceil(W / output_stride))
-    channels : of the features
+    channels : channels of the features
     classes : background, which is class 0, included
     output_stride : pixels between two positions of the features
     mean, std : subtracted from RGB, then divided by

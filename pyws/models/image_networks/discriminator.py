@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 Norm = Literal["none", "spectral", "instance"]
 
-CHANNELS = (1, 2, 4, 8, 8)  # of each layer, in units of the first
+CHANNELS = (1, 2, 4, 8, 8)  # channels of each layer, in units of the first
 STRIDES = (1, 2, 2, 2, 2)
 
 

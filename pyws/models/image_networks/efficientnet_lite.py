@@ -31,14 +31,14 @@ SCALES = {0: (1.0, 1.0, 224), 1: (1.0, 1.1, 240), 2: (1.1, 1.2, 260)}
 class EfficientNetLite(nn.Module):
     """RGB images (B, 3, H, W), scaled by (x - 127) / 128 from 0..255, to class scores (B, classes); H, W of any size.
 
+    The layer for class activation maps is ``"features"``: (B, 1280, ceil(H / stride), ceil(W / stride)), after ReLU6.
+
     Parameters
     ----------
     classes : number of classes
     variant : 0, 1 or 2
     output_stride : 32 as trained, or 16 or 8: the last stages with a stride keep their resolution and kernels are
         dilated instead, so that the last feature map is finer under the same weights
-
-    The layer for class activation maps is ``"features"``: (B, 1280, ceil(H / stride), ceil(W / stride)), after ReLU6.
 
     Examples
     --------

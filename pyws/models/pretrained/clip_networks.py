@@ -17,7 +17,7 @@ from pyws.models.pretrained.timm_networks import cached_file, reach
 
 PREFIX = "clip:"
 TEMPLATE = "a photo of {}"
-FRAMES = 8  # of a sequence, where nothing else is asked for
+FRAMES = 8  # frames of a sequence, where nothing else is asked for
 
 BACKGROUND = (
     "ground", "grass", "tree", "building", "wall", "sky", "water", "road", "floor", "rock", "sand", "snow",
@@ -159,5 +159,5 @@ def _transformers() -> Any:
         raise ValueError(
             f"classifier: {PREFIX}NAME needs the package transformers: pip install 'pyws-video[clip]'"
         ) from error
-    transformers.utils.logging.disable_progress_bar()  # of the weights, on standard error
+    transformers.utils.logging.disable_progress_bar()  # the one of loading weights, on standard error
     return transformers

@@ -33,7 +33,7 @@ class TimmNetwork:
     interpolation: str
     fixed: int
     file: Path | None
-    """Of the published weights."""
+    """File of the published weights."""
 
 
 def timm_network(name: str, classes: int | None = None, pretrained: bool = False) -> TimmNetwork:

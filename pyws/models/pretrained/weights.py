@@ -34,7 +34,7 @@ def weights_file(name: str, weights: str | os.PathLike[str] = DEFAULT, timeout: 
 
     Parameters
     ----------
-    name : of the network, see :func:`pyws.models.classifiers.load_classifier`
+    name : name of the network, see :func:`pyws.models.classifiers.load_classifier`
     weights : a file, which always wins; "default"; or a member of torchvision's enumeration for the network, such as
         "IMAGENET1K_V1"
     timeout : seconds without an answer after which a download is given up

@@ -31,9 +31,9 @@ class VideoNetwork:
     ----------
     build : from the number of classes, and ``channels=`` where it takes more than RGB
     layer : dotted name of the last feature map before the pool
-    mean, std : of RGB in 0..1: what goes in is (x - mean) / std
-    frames : of a clip as trained
-    short_side : of its frames, in pixels
+    mean, std : mean and standard deviation of RGB in 0..1: what goes in is (x - mean) / std
+    frames : frames of a clip as trained
+    short_side : short side of its frames, in pixels
     stride : input pixels between two positions of the last feature map; sides are rounded to multiples of it
     fps : frames a second of the clips that it was trained on
     resize, crop : how frames are scaled, and the side of the square that is cut out, where weights are evaluated

@@ -31,13 +31,13 @@ class I3D(nn.Module):
     The pool before the scores is global, where the original has one of 2x7x7: for clips of 64 frames of 224x224 the
     two differ in the weight of the first and the last map alone, and any other clip works as well.
 
+    The layer for class activation maps is ``"Mixed_5c"``: (B, 1024, ceil(T / 8), ceil(H / 32), ceil(W / 32)). What
+    follows is a global pool and a 1x1x1 convolution, so that Grad-CAM needs no backward pass.
+
     Parameters
     ----------
     classes : number of outputs
-    channels : of the input, 3 for RGB, 2 for flow
-
-    The layer for class activation maps is ``"Mixed_5c"``: (B, 1024, ceil(T / 8), ceil(H / 32), ceil(W / 32)). What
-    follows is a global pool and a 1x1x1 convolution, so that Grad-CAM needs no backward pass.
+    channels : channels of the input, 3 for RGB, 2 for flow
 
     Examples
     --------

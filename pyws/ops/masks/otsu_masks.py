@@ -33,7 +33,7 @@ def otsu_masks(maps: Tensor, size: tuple[int, int], check_finite: bool = True) -
     ----------
     maps : (..., h, w) float32, float64, float16 or bfloat16, at least one map dimension in front; narrow types count as
         float32
-    size : (H, W) of the frame
+    size : (H, W) size of the frame
     check_finite : look for NaN and infinities and raise. On CUDA the check waits for the kernel; without it, and
         under ``torch.compile``, the threshold of such a map is NaN and its mask empty.
 

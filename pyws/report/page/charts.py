@@ -12,7 +12,7 @@ from pyws.report.colours import colour
 _WIDTH, _HEIGHT = 420, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 412, 10, 192
 _MARKERS = 60  # points up to which each is marked
-Place = Callable[[float, float], str]  # of a point, as SVG writes it
+Place = Callable[[float, float], str]  # coordinates of a point, as SVG writes them
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,9 @@ class Strip:
     frames : a sheet of tiles, "" where the frames cannot be read
     layers : caption of a kind of mask to its sheet
     places : where each tile is on the timeline
-    names : of the frames
-    columns, rows : of a sheet
-    width, height : of a tile, in pixels
+    names : names of the frames
+    columns, rows : columns and rows of a sheet
+    width, height : width and height of a tile, in pixels
     """
 
     frames: str

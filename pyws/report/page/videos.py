@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pyws.report.colours import colour
 from pyws.report.page.strips import Strip
 
-_POINTS = 240  # of a curve; of more, each is the highest of its stretch
-_SPANS = 200  # of a lane; of more, the best scored ones
+_POINTS = 240  # points of a curve; of more, each is the highest of its stretch
+_SPANS = 200  # spans of a lane; of more, the best scored ones
 Span = tuple[float, float, str, float | None]  # start, end, label, score
 Mark = tuple[float, bool, str]  # frame, whether it was taken, why
 
@@ -63,14 +63,14 @@ class Video:
 
     Parameters
     ----------
-    name, tags : of the video
+    name, tags : name and tags of the video
     duration, unit : the length of its timeline, "s" for seconds or "frame"
     lanes : rows of its timeline
     strip : its pictures, None where there are none
     measures : what it is sorted by, see :class:`Measure`
     problems : what looks wrong, a few words each
     facts : name to text
-    colours : of labels; the others get one by their order
+    colours : colours of labels; the others get one by their order
     """
 
     name: str

@@ -74,10 +74,10 @@ def masked_video(
 
     Parameters
     ----------
-    place : of the run
-    name, entry : of the video, as the manifest of the first stage has it
+    place : folder of the run
+    name, entry : name and record of the video, as the manifest of the first stage has it
     folders : caption to a folder that holds ``VIDEO/FRAME.png``; the first one is what the run ends with
-    names : of the ids in the masks
+    names : names of the ids in the masks
     count : videos of the run, which share the bytes for pictures
     measures : more of them
     lanes : more of them, for the place of each frame that has a mask

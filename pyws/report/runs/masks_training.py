@@ -18,7 +18,7 @@ from pyws.report.page.videos import Lane
 from pyws.report.runs.masks import MEASURES, masked_video, mean_iou
 from pyws.report.runs.parts import Page, Place, problems_of, settings
 
-Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # of a selection: video to frame to row
+Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # rows of a selection: video to frame to row
 SCORES = {"ric": "RIC", "miou_pa": "mIoU_PA", "rii": "RII"}
 _TESTS = {
     "labels": "labels", "by_discriminator_only": "by discriminator alone", "by_classifier_only": "by classifier alone",

@@ -169,7 +169,7 @@ def add_truth(seen: Mapping[str, Seen], truth: Truth) -> None:
 
 
 def average_precision(truth: Sequence[Span], found: Sequence[Span], tiou: float = TIOU) -> float:
-    """Of one video: mean over its classes of the average precision, a true segment found once.
+    """Mean over the classes of one video of the average precision; a true segment is found once.
 
     Examples
     --------
@@ -250,7 +250,7 @@ def _wrong(seen: Seen, found: Sequence[Span], seconds: float) -> list[str]:
 
 
 def _classes(seen: Mapping[str, Seen], classes: Sequence[str]) -> Table:
-    """Of each class: videos, segments, and whether the scores of videos tell those that have the tag."""
+    """A row for each class: videos, segments, and whether the scores of videos tell those that have the tag."""
     rows: list[list[object]] = []
     scored = [one for one in seen.values() if len(one.scores) == len(classes)]
     for column, label in enumerate(classes):

@@ -70,7 +70,7 @@ def activation_maps(
     model : its mode is kept: evaluation, or training for dropout
     videos : all of them
     snippets : positions of a padded batch
-    noise : (seed, epoch) of the dropout of a model in training mode
+    noise : (seed, epoch) that the noise is drawn from, of the dropout of a model in training mode
     batches : which of the batches instead of this process's share
     """
     if batches is None:
@@ -105,7 +105,7 @@ def candidates(maps: Maps, config: ProposalConfig, columns: int, tags: Tensor | 
 
     Parameters
     ----------
-    maps : of B videos
+    maps : maps of B videos
     config : thresholds and scoring
     columns : how many of the scores' columns are proposed: K, or K+1 with background
     tags : (B, columns) bool, propose these only

@@ -30,7 +30,7 @@ from pyws.segments.detection.postprocess import GRID, PostprocessConfig, postpro
 from pyws.segments.detection.proposals import propose
 
 KIND = "pyws activation maps"
-THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # of maps in [0, 1]
+THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # thresholds of maps in [0, 1]
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "none": lambda values: values,
     "sigmoid": torch.sigmoid,
@@ -153,9 +153,9 @@ def segments_of(
 
     Parameters
     ----------
-    name : of the video
+    name : name of the video
     found : its map
-    classes : of its columns
+    classes : classes of its columns
     proposals : how the map becomes candidates
     config : how candidates become segments
     wanted : (K,) bool, propose these classes only
@@ -199,10 +199,10 @@ class MapFiles:
     Parameters
     ----------
     path : the file or folder
-    classes : of the columns
-    edges : of each video its (L+1,) seconds, where the files say
+    classes : classes of the columns
+    edges : (L+1,) seconds of each video, where the files say
     stored : the arrays, by video
-    scores : of videos, where the files say
+    scores : scores of videos, where the files say
     """
 
     path: Path
@@ -217,7 +217,8 @@ class MapFiles:
         Parameters
         ----------
         video : its name
-        snippets_per_second : of the map; if None, as the file says, or else the map spans the duration of the video
+        snippets_per_second : rate of the map; if None, as the file says, or else the map spans the duration of the
+            video
         truth : gives the durations
 
         Raises
@@ -278,7 +279,7 @@ def open_maps(path: str | os.PathLike[str], classes: Sequence[str] = ()) -> MapF
     ----------
     path : a safetensors file of :func:`write_maps` or of ``pyws segments labels``, or any with an array for each
         video; a file ``.npy`` or ``.csv`` of one video, ``.npz``, HDF5 or a pickle of one or many; or a folder of these
-    classes : of the columns; may be left out where the file or the header of a table names them
+    classes : classes of the columns; may be left out where the file or the header of a table names them
 
     Raises
     ------

@@ -28,18 +28,19 @@ class PostprocessConfig:
     Parameters
     ----------
     method : "none", "nms", "soft-nms", or a fusion: "gaussian", "uniform", "exponential", "t"
-    temperature : of the fusions; 0.2 if None
-    iou_threshold, overlap : of the fusions and "nms", ``overlap`` also of "soft-nms"; 0.25 and "iou" if None, or in
-        suppression the values of the backbone whose maps were proposed from. See :func:`pyws.ops.fuse_segments` and
-        :func:`pyws.ops.suppress_segments`
-    weigh_by : of the fusions: "score", which also orders the candidates (eq. 3), or "inner", the mean activation inside
-    sigma : of "soft-nms"; 0.5 if None
-    sign_weights : of "gaussian", see :func:`pyws.ops.fuse_segments`; bounds are then left as the released sums give
-        them, on snippets up to their last bits
-    ranking : of the fusions: the score is the fused one ("score", eq. 4), the sum s of the members' scores above 0
-        ("support"), which ranks what many candidates agree on first, or 1 - exp(-s) ("saturated"): the same order in
-        [0, 1)
-    snap : of the fusions: move fused bounds to the nearest snippet (half to even). A rule that cuts to whole snippets,
+    temperature : temperature of the fusions; 0.2 if None
+    iou_threshold, overlap : IoU threshold and overlap for the fusions and "nms", ``overlap`` also for "soft-nms"; 0.25
+        and "iou" if None, or in suppression the values of the backbone whose maps were proposed from. See
+        :func:`pyws.ops.fuse_segments` and :func:`pyws.ops.suppress_segments`
+    weigh_by : weights in the fusions: "score", which also orders the candidates (eq. 3), or "inner", the mean
+        activation inside
+    sigma : width of the decay in "soft-nms"; 0.5 if None
+    sign_weights : weights keep their sign in "gaussian", see :func:`pyws.ops.fuse_segments`; bounds are then left as
+        the released sums give them, on snippets up to their last bits
+    ranking : score of fused segments: the score is the fused one ("score", eq. 4), the sum s of the members' scores
+        above 0 ("support"), which ranks what many candidates agree on first, or 1 - exp(-s) ("saturated"): the same
+        order in [0, 1)
+    snap : move fused bounds to the nearest snippet (half to even). A rule that cuts to whole snippets,
         as that of THUMOS14 does, otherwise moves them by half a snippet towards 0 on average
 
     Raises

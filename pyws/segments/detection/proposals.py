@@ -44,7 +44,7 @@ def propose(
     >>> config = ProposalConfig(class_threshold=0.3, thresholds=(0.5,))
     >>> tcam = torch.tensor([[0.1, 0.9], [0.9, 0.9], [0.8, 0.9], [0.1, 0.9]])  # one video, two classes
     >>> segments = propose(config, tcam, torch.tensor([0, 4]), scores=torch.tensor([[0.7, 0.2]]))
-    >>> segments.start.tolist(), segments.end.tolist()  # of the first class; the second's score is too low
+    >>> segments.start.tolist(), segments.end.tolist()  # first class; scores of the second are too low
     ([1.0], [3.0])
     """
     classes, wanted = scores.shape[1], proposed_classes(config, scores)

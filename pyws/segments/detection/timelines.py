@@ -18,7 +18,7 @@ from pyws.files import read_json, write_json
 from pyws.ragged import Segments
 from pyws.segments.detection.postprocess import GRID
 
-POINTS, SEGMENTS = 240, 60  # of a curve; of a video, the best scored
+POINTS, SEGMENTS = 240, 60  # points of a curve; best scored segments of a video
 FORMAT = "pyws timelines"
 
 
@@ -92,7 +92,7 @@ def write_timelines(path: Path, data: FeatureSet, documents: Mapping[int, Mappin
     ----------
     path : ``.json.gz``
     data : the videos
-    documents : of :meth:`Timelines.documents`
+    documents : results of :meth:`Timelines.documents`
     """
     sources = sources_of(data)
     truth = None if data.truth is None else data.truth.instances

@@ -33,7 +33,7 @@ class FlowNetwork:
 
     Parameters
     ----------
-    network : of two channels
+    network : network with two input channels
     method : how the flow is found
     """
 

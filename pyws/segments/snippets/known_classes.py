@@ -14,7 +14,7 @@ from pyws.errors import DataError
 from pyws.ops import fuse_segments, propose_segments
 from pyws.segments.detection.postprocess import GRID
 
-_THRESHOLDS = tuple(step / 20 for step in range(1, 20))  # of the activation scaled to [0, 1] over its video
+_THRESHOLDS = tuple(step / 20 for step in range(1, 20))  # thresholds of the activation scaled to [0, 1] over its video
 
 
 def segments_of_known_classes(data: FeatureSet, classes: Mapping[str, int]) -> tuple[Instances, dict[str, float]]:
@@ -25,7 +25,7 @@ def segments_of_known_classes(data: FeatureSet, classes: Mapping[str, int]) -> t
 
     Parameters
     ----------
-    data : of ``pyws features --scores``
+    data : features made by ``pyws features --scores``
     classes : the class of each tag
 
     Returns

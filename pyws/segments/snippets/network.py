@@ -20,7 +20,7 @@ class SnippetNetwork:
 
     Parameters
     ----------
-    classifier : of clips or images
+    classifier : classifier of clips or images
     device : where it runs
     precision : "float32", "bfloat16", or "auto": bfloat16 where the device computes it natively
 

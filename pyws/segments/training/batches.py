@@ -70,7 +70,7 @@ class Videos:
     Parameters
     ----------
     data : the videos
-    device : of the batches
+    device : device of the batches
     cache_mib : features kept in memory
     """
 

@@ -27,7 +27,7 @@ def targets(
     latest, previous : pseudo labels of the training set; with no previous ones a difference is of nothing, and the
         latest labels stand as they are
     videos : indices in the training set
-    shape : (L, C) of the padded batch, background last
+    shape : (L, C) shape of the padded batch, background last
     background : snippets without a label are background, by this much of what the labelled ones of their video have on
         average; not of differences
 

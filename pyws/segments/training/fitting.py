@@ -9,7 +9,7 @@ from pyws.segments.config import OptimConfig, TrainConfig
 WIDTH, VIDEOS = (
     2048,
     200,
-)  # of I3D's joint features and of THUMOS14's training set, which the backbones are published for
+)  # width of I3D's joint features, videos of THUMOS14's training set, which the backbones are published for
 _MAX_LR, _MIN_EPOCHS, _STEPS = 3e-3, 50, 2
 
 

@@ -117,7 +117,7 @@ class Run:
     def set_aside(self, halves: Sequence[Backbone]) -> None:
         """Keep the networks of the halves and this one as they are, and let a copy go on without the pseudo labels."""
         assert self.trust is not None
-        model, optimizer = copy.deepcopy((self.backbone.model, self.optimizer))  # of the copied weights
+        model, optimizer = copy.deepcopy((self.backbone.model, self.optimizer))  # the optimizer of the copied weights
         trust = replace(self.trust, adopted=False)
         without = Run(replace(self.backbone, model=model), self.config, optimizer, self.epoch, trust=trust)
         fixed = [*halves, copy.deepcopy(model)]

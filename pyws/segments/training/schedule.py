@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-BASE_EPOCHS = 350  # of the released run; every schedule below is written for this many
+BASE_EPOCHS = 350  # epochs of the released run; every schedule below is written for this many
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,13 @@ class Schedule:
 
     Parameters
     ----------
-    epochs : of the run
+    epochs : epochs of the run
     backbone_epochs : how many of them are the backbone's own training, before the first round
     rounds : pseudo labels are made anew before each of these epochs is trained
-    temperatures : of the fusion, one for each round
+    temperatures : temperatures of the fusion, one for each round
     targets : what is trained on, by first epoch; before the first nothing is
-    weight, growth, cap : of the distribution loss: ``min(cap, weight * growth ** (epoch - rounds[0]))``
+    weight, growth, cap : weight, growth and cap of the distribution loss: ``min(cap, weight * growth ** (epoch -
+        rounds[0]))``
     rates : (first epoch, factor of the learning rate)
 
     Raises
@@ -71,7 +72,7 @@ class Schedule:
             raise ValueError(f"schedule: rounds must be below {self.epochs} epochs, got {self.rounds}")
 
     def temperature(self, epoch: int) -> float | None:
-        """Of the round before this epoch; None where there is none."""
+        """Temperature of the round before this epoch; None where there is none."""
         return self.temperatures[self.rounds.index(epoch)] if epoch in self.rounds else None
 
     def target(self, epoch: int) -> Target | None:
@@ -111,7 +112,7 @@ class Schedule:
         )
 
     def epochs_for(self, backbone_epochs: int) -> int:
-        """Of a run in which the backbone's own training of this many epochs has its share."""
+        """Epochs of a run in which the backbone's own training of this many epochs has its share."""
         return max(1, round(backbone_epochs * self.epochs / self.backbone_epochs))
 
 

@@ -67,7 +67,7 @@ def train(
     data : the videos to train on; their annotated segments are never looked at
     held_out : videos to evaluate on, with annotated segments
     out : folder of checkpoints, labels and measurements; a run of the same configuration that is there is gone on with
-    device : of the network
+    device : device of the network
     group : the processes of the run, see :func:`pyws.distributed.processes`
     tensorboard : also write scalars for TensorBoard to ``out``
     quiet : show no progress
@@ -132,7 +132,7 @@ def run_epoch(
     record |= learn(run, videos, epoch, group, pace)
     if run.aside is not None:
         without = run.aside.without
-        without.latest, without.previous = run.latest, run.previous  # of which it keeps what people fixed
+        without.latest, without.previous = run.latest, run.previous  # it keeps what people fixed in them
         record["loss_without_labels"] = learn(without, videos, epoch, group, pace)["loss"]
     return record
 
