@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.models.backbones.backbone import Activations, Backbone, VideoBatch, cross_entropy, tag_targets
+from pyws.models.backbones.linear import linear
 
 _TEMPERATURES = (1.0, 2.0, 5.0)  # temperatures of attention over time; their results are averaged
 _SCALE = 5.0  # scale of cosines
@@ -52,10 +53,11 @@ class FACNet(Backbone):
         """Activations, and (B, K+1) log probabilities of the class-wise, class-agnostic and instance branch."""
         rows = batch.pack(batch.features)
         for layer in self.embedding:
-            rows = batch.dropout(layer(rows).relu(), 0.5)
+            assert isinstance(layer, nn.Linear)
+            rows = batch.dropout(linear(rows, layer.weight, layer.bias, relu=True), 0.5)
         centres = functional.normalize(torch.cat([self.actions, self.foreground]), dim=1)
         snippets = batch.unpack(rows)
-        scores = _SCALE * batch.unpack(functional.normalize(rows, dim=1) @ centres.mT)  # (B, L, K+2)
+        scores = _SCALE * batch.unpack(linear(functional.normalize(rows, dim=1), centres))  # (B, L, K+2)
         logits, cosines, sums = scores[..., :-1], [], []
         for temperature in _TEMPERATURES:
             hidden = (temperature * scores).masked_fill(~batch.mask.unsqueeze(2), -torch.inf)

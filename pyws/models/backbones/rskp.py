@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyws.models.backbones.backbone import Activations, Backbone, Memory, VideoBatch, cross_entropy, tag_targets
+from pyws.models.backbones.linear import linear
 
 RSKP_CONSISTENCY = ((0, 1.0), (101, 0.5))
 GAUFUSE_CONSISTENCY = ((0, 1.0), (101, 0.5), (201, 1.0))
@@ -167,7 +168,7 @@ class RSKP(Backbone):
         return [weight for first, weight in self.consistency if first <= epoch][-1]
 
     def embed(self, batch: VideoBatch) -> _Snippets:
-        rows = self.embedding(batch.pack(batch.features)).relu_()
+        rows = linear(batch.pack(batch.features), self.embedding.weight, self.embedding.bias, relu=True)
         centres = _unit(torch.cat([self.actions, self.foreground]))
         return _Snippets(batch.unpack(batch.dropout(rows, self.dropout)), centres, batch)
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.models.backbones.backbone import Activations, Backbone, VideoBatch, without_background
+from pyws.models.backbones.linear import linear
 
 
 class STPN(Backbone):
@@ -50,10 +51,12 @@ class STPN(Backbone):
     def _run(self, batch: VideoBatch) -> tuple[Activations, Tensor, Tensor]:
         rows = batch.pack(batch.features)
         if self.embedding is not None:
-            rows = batch.dropout(self.embedding(rows).relu(), 0.5)
-        attention = self.attention(rows)
+            rows = batch.dropout(linear(rows, self.embedding.weight, self.embedding.bias, relu=True), 0.5)
+        first = self.attention[0]
+        assert isinstance(first, nn.Linear)
+        attention = self.attention[2:](linear(rows, first.weight, first.bias, relu=True))
         video_logits = self.classifier(batch.mean(batch.unpack(attention * rows)))
-        logits = functional.linear(rows, self.classifier.weight)  # maps leave the bias out
+        logits = linear(rows, self.classifier.weight)  # maps leave the bias out
         tcam = batch.unpack(attention * logits.sigmoid())
         columns = without_background(batch.unpack(logits))
         return Activations(video_logits.sigmoid(), tcam, ((1.0, columns),)), video_logits, batch.unpack(attention)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pyws.models.backbones.linear import linear
+
 # Four outputs y = A^T [(G w) * (B^T x)] of six inputs x: the Toom-Cook algorithm F(4, 3) with the points 0, 1, -1, 2,
 # -2 and infinity. Six products do for twelve. Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016.
 _OUTPUTS = 4
@@ -50,7 +52,7 @@ def temporal_convolution(rows: Tensor, sizes: Sequence[int], weight: Tensor, bia
     inputs = (of_inputs @ tiles.view(6, -1)).view(6, -1, rows.shape[1])
     taps = (of_taps @ weight.permute(2, 0, 1).reshape(3, -1)).view(6, *weight.shape[:2])
     # One product after another: bmm is slower on a CPU where matrices are large.
-    products = torch.stack([one @ tap.mT for one, tap in zip(inputs, taps, strict=True)])
+    products = torch.stack([linear(one, tap) for one, tap in zip(inputs, taps, strict=True)])
     outputs = (of_products @ products.view(6, -1)).view(-1, len(weight))
     return outputs.index_select(0, written) + bias
 

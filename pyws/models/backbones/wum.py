@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.models.backbones.backbone import Activations, Backbone, VideoBatch, without_background
+from pyws.models.backbones.linear import linear
 from pyws.models.backbones.temporal_convolution import temporal_convolution
 
 
@@ -64,7 +65,7 @@ class WUM(Backbone):
         layer = self.embedding
         assert layer.bias is not None
         rows = temporal_convolution(batch.pack(batch.features), batch.sizes, layer.weight, layer.bias).relu_()
-        return rows, batch.unpack(self.classifier(batch.dropout(rows, 0.7)))
+        return rows, batch.unpack(linear(batch.dropout(rows, 0.7), self.classifier.weight))
 
     def _magnitude(self, rows: Tensor, batch: VideoBatch) -> Tensor:
         """(B, L) length of each snippet's embedded feature, 0 at padding."""

@@ -1,0 +1,67 @@
+"""Linear layers by oneDNN: what they give, and what their gradients are, against NumPy in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from pyws.models.backbones import linear as module
+from pyws.models.backbones.linear import linear
+
+
+@pytest.fixture
+def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small products by oneDNN too."""
+    monkeypatch.setattr(module, "_LARGE", 0)
+
+
+def expected(rows: np.ndarray, weight: np.ndarray, bias: np.ndarray, gradient: np.ndarray, relu: bool):
+    made = rows @ weight.T + bias
+    if relu:
+        gradient = gradient * (made > 0)
+        made = np.maximum(made, 0)
+    return made, gradient @ weight, gradient.T @ rows, gradient.sum(0)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 3), (40, 64, 1), (33, 48, 130)])
+@pytest.mark.usefixtures("any_size")
+def test_products_and_gradients(shape: tuple[int, int, int], relu: bool) -> None:
+    count, inputs, outputs = shape
+    draw = np.random.default_rng(count)
+    arrays = [draw.normal(size=size) for size in ((count, inputs), (outputs, inputs), outputs, (count, outputs))]
+    rows, weight, bias = (torch.tensor(one, dtype=torch.float32, requires_grad=True) for one in arrays[:3])
+    made = linear(rows, weight, bias, relu)
+    assert "_Linear" in type(made.grad_fn).__name__
+    made.backward(torch.tensor(arrays[3], dtype=torch.float32))
+    wanted = expected(*(one.astype(np.float32).astype(np.float64) for one in arrays), relu)
+    for found, one in zip((made.detach(), rows.grad, weight.grad, bias.grad), wanted, strict=True):
+        np.testing.assert_allclose(found.numpy(), one, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("any_size")
+def test_strided_rows_and_weights_that_need_no_gradient() -> None:
+    wide, tall = torch.rand(6, 20), torch.rand(10, 4)
+    rows, weight = wide[:, 3:13], tall.T.requires_grad_()
+    linear(rows, weight).sum().backward()
+    assert torch.allclose(linear(rows, weight), functional.linear(rows, weight), atol=1e-6)
+    assert torch.allclose(weight.grad, rows.sum(0).expand(4, 10), atol=1e-5)
+    assert not linear(rows, weight.detach()).requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_types_and_small_products_are_torchs_own(dtype: torch.dtype) -> None:
+    rows, weight, bias = torch.randn(3, 4).to(dtype), torch.randn(5, 4).to(dtype), torch.randn(5).to(dtype)
+    assert torch.equal(linear(rows, weight, bias), functional.linear(rows, weight, bias))
+    assert torch.equal(linear(rows, weight, bias, relu=True), functional.linear(rows, weight, bias).relu())
+
+
+@pytest.mark.usefixtures("any_size")
+def test_without_onednn_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, weight = torch.randn(3, 4), torch.randn(5, 4, requires_grad=True)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    made = linear(rows, weight)
+    assert torch.equal(made, functional.linear(rows, weight))
+    assert "_Linear" not in type(made.grad_fn).__name__
