@@ -25,6 +25,7 @@ def features(
     flow: Literal["tvl1", "dis", "farneback"] | None = None,
     flow_weights: Path | None = None,
     scores: bool = False,
+    videos_per_file: int | None = None,
     batch: int = 8,
     decoders: int = 2,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
@@ -68,6 +69,9 @@ def features(
         File of weights of the network of flow, of two channels.
     scores
         Also keep the scores of the network's classes.
+    videos_per_file
+        Join the files of so many videos into one once all are there: features/pack-00000.safetensors and others, and
+        features/index.jsonl, which says what is where. Left out, each video keeps a file.
     batch
         Snippets that go through the network together.
     decoders
@@ -91,6 +95,7 @@ def features(
     import torch
     from rich.table import Table
 
+    from pyws.data.features.packs import check_videos_per_file
     from pyws.data.video.optical_flow import check_flow
     from pyws.data.video.sources import find_videos
     from pyws.models.classifiers import load_classifier
@@ -109,6 +114,7 @@ def features(
         raise ValueError(f"--flow, --flow-weights: needed together, got {given_alone} alone")
     if flow is not None:
         check_flow(flow)
+    check_videos_per_file(videos_per_file)
     found = find_videos(videos)
     torch.manual_seed(common.seed)  # all shards must share random weights
     classifier = load_classifier(network, weights, class_names)
@@ -130,7 +136,9 @@ def features(
         + (f", and flow by {flow}" if flow else "")
     )
     part = this_shard(shard)
-    manifest = extract(given, sampling, found, out, folder_fps, batch, decoders, scores, on_error, quiet, part, beside)
+    manifest = extract(
+        given, sampling, found, out, folder_fps, batch, decoders, scores, on_error, quiet, part, beside, videos_per_file
+    )
     table = Table("video", "snippets", "from", "to")
     for name, one in manifest["videos"].items():
         row = [str(one["snippets"]), f"{one['start']:.2f} s", f"{one['end']:.2f} s"] if "error" not in one else []

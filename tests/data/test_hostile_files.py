@@ -17,7 +17,7 @@ from pyws.data.annotations.pickle_index import index_npy
 from pyws.data.annotations.safe_pickle import load_npy, load_pickled_array
 from pyws.data.csv_table import read_table
 from pyws.data.features.dataset import open_features
-from pyws.data.features.files import stored_file
+from pyws.data.features.files import stored_file, stored_in
 from pyws.data.synthetic.watch_streams import read_watch
 from pyws.data.tagged.a2d_files import read_annotation, read_videoset
 from pyws.data.tagged.rle import decode_mask
@@ -43,6 +43,7 @@ READERS = {
     "features.pkl": open_features,
     "features.pt": open_features,
     "features.csv": lambda path: open_features(path.parent),
+    "index.jsonl": lambda path: stored_in(path.parent),
     "a.safetensors": lambda path: stored_file(path).shape(),
     "b.safetensors": read_tensors,
     "c.safetensors": open_classifier,

@@ -7,6 +7,9 @@ import pytest
 from PIL import Image
 
 from pyws import cli
+from pyws.data.features.dataset import open_features
+from pyws.data.features.files import stored_in, write_snippets
+from pyws.data.features.packs import move_packs, pack_videos
 
 
 @pytest.fixture
@@ -35,6 +38,11 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+def without_pages(folder: Path) -> dict[str, bytes]:
+    found = files_of(folder)
+    return {name: found[name] for name in found if not name.startswith("report") and name != "hashes.json"}
+
+
 def test_shards_write_the_files_of_one_process(videos, tmp_path):
     assert features(videos, tmp_path / "whole") == 0
     for order in (("2/2", "1/2"), ("1/3", "3/3", "2/3")):
@@ -44,6 +52,38 @@ def test_shards_write_the_files_of_one_process(videos, tmp_path):
             assert features(videos, out, "--shard", shard) == 0
         assert files_of(out) == files_of(tmp_path / "whole")
     assert len([name for name in files_of(tmp_path / "whole") if not name.startswith("report/")]) == 7
+
+
+def test_packs_are_those_of_one_process(videos, tmp_path):
+    """Also where files of their own, one video and then its contents change between runs."""
+    assert features(videos, tmp_path / "whole", "--videos-per-file", "2") == 0
+    assert sorted(path.name for path in (tmp_path / "whole/features").iterdir()) == [
+        "index.jsonl", "pack-00000.safetensors", "pack-00001.safetensors"]  # fmt: skip
+    for shard in ("3/3", "1/3", "2/3"):
+        assert features(videos, tmp_path / "parts", "--shard", shard, "--videos-per-file", "2") == 0
+    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+    assert features(videos, tmp_path / "later") == 0
+    assert features(videos, tmp_path / "later", "--videos-per-file", "2") == 0
+    assert without_pages(tmp_path / "later") == without_pages(tmp_path / "whole")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "whole/features").iterdir()}
+    assert features(videos, tmp_path / "whole", "--videos-per-file", "2") == 0  # nothing is left to do
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "whole/features").iterdir()} == before
+    (videos / "b" / "8.png").rename(videos / "a" / "4.png")
+    (videos / "b" / "4.png").write_bytes(b"damaged")
+    assert features(videos, tmp_path / "whole", "--videos-per-file", "2") == 0
+    assert features(videos, tmp_path / "new") == 0
+    found, wanted = (open_features(tmp_path / name) for name in ("whole", "new"))
+    assert found.names == wanted.names == ("a", "c")
+    assert all(np.array_equal(found.features(index), wanted.features(index)) for index in range(2))
+
+
+def test_packs_go_where_rgb_lies_beside_flow(tmp_path):
+    write_snippets(tmp_path / "a.safetensors", {"features": np.ones((2, 3), np.float32)}, {})
+    pack_videos(tmp_path, ["a"], 5)
+    (tmp_path / "rgb").mkdir()
+    move_packs(tmp_path, tmp_path / "rgb")
+    assert list(stored_in(tmp_path / "rgb")) == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["rgb"]
 
 
 def test_label_is_one_process(videos, tmp_path, capsys, monkeypatch):

@@ -7,14 +7,15 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, only_with
 
 
 def convert(
     source: Positional[Path],
     out: Positional[Path],
     on_error: Literal["error", "skip"] = "error",
-    suffix: Literal[".npy", ".safetensors"] = ".npy",
+    suffix: Literal[".npy", ".safetensors"] | None = None,
+    videos_per_file: int | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Turn a data set of features into pyws's own layout, or THUMOS14's annotation folder into ActivityNet JSON.
@@ -32,23 +33,31 @@ def convert(
     on_error
         stop at a video that cannot be used, or leave it out and say why
     suffix
-        of the features
+        of the features; left out, .npy, or .safetensors where a file has more than an array: packs, times of snippets
+    videos_per_file
+        features of so many videos in one file: features/pack-00000.safetensors and others, and features/index.jsonl,
+        which says what is where; left out, a file for each video
 
     Examples
     --------
     pyws data convert Thumos14reduced THUMOS14
     pyws data convert Thumos14reduced-Annotations truth.json
+    pyws data convert features packed --videos-per-file 1000
     """
     from pyws.data.annotations.activitynet import read_wtalc, write_truth
+    from pyws.data.features.packs import check_videos_per_file
     from pyws.data.features.writers import convert_features
 
+    check_videos_per_file(videos_per_file)
     problems: list[str] = []
     if out.name.endswith((".json", ".json.gz")):
+        given = {"suffix": suffix is not None, "videos-per-file": videos_per_file is not None}
+        only_with("features", False, given)
         truth = read_wtalc(source)
         write_truth(out, truth)
         counts = truth.counts()
     else:
-        counts, skipped = convert_features(source, out, on_error, suffix)
+        counts, skipped = convert_features(source, out, on_error, suffix, videos_per_file, common.quiet or common.json)
         problems = [str(problem) for problem in skipped]
     for subset, videos in counts["videos"].items():
         common.say(f"{subset}: {videos} videos, {counts['instances'][subset]} instances")

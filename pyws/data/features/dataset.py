@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from pyws.data.features.time_base import SnippetGrid, SnippetGrids, TimeBase, ro
 from pyws.data.problem import Problem
 from pyws.errors import DataError
 
+Read = TypeVar("Read")
 ON_ERROR = ("error", "skip")
 _HINTS = 20  # missing videos for which like names are looked for among all that are there
 
@@ -76,7 +78,7 @@ class FeatureSet:
     @cached_property
     def times(self) -> tuple[TimeBase | None, ...]:
         """When the snippets of each video are, where its file says so."""
-        return tuple(times_of(stored) for stored in self.stored)
+        return tuple(self._of(index, partial(times_of, stored)) for index, stored in enumerate(self.stored))
 
     @cached_property
     def rates(self) -> np.ndarray:
@@ -143,8 +145,12 @@ class FeatureSet:
         ------
         DataError : the file is gone, damaged or changed, or a value is not finite; names the video and the row
         """
+        return self._of(index, lambda: read_checked(self.stored[index], (int(self.lengths[index]), self.width)))
+
+    def _of(self, index: int, read: Callable[[], Read]) -> Read:
+        """What ``read`` gives of a video; an error names the video too."""
         try:
-            return read_checked(self.stored[index], (int(self.lengths[index]), self.width))
+            return read()
         except DataError as error:
             raise DataError(error.path, f"video {self.names[index]!r}: {error.rule}") from error
 

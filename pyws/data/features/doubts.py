@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from pyws.data.features.files import times_of
+from pyws.data.features.files import has_times
 from pyws.data.features.listing import Listing
 from pyws.data.features.streams import JoinedStreams
 
@@ -38,7 +38,7 @@ def doubts_of(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> Iterat
 def _doubts_of_rate(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> Iterator[str]:
     if listing.rescaled:
         return
-    guessed = [index for index in shapes if times_of(listing.stored[listing.videos[index]]) is None]
+    guessed = [index for index in shapes if not has_times(listing.stored[listing.videos[index]])]
     known = [index for index in guessed if listing.durations[index] > 0]
     lengths = np.array([shapes[index][0] for index in known], dtype=np.float64)
     durations, rate = listing.durations[known], listing.snippets_per_second

@@ -17,6 +17,7 @@ import numpy as np
 
 from pyws.data.csv_table import columns_of
 from pyws.data.features.archives import ARCHIVE_SUFFIXES, archived_videos
+from pyws.data.features.packs import INDEX, PackedVideo, is_pack, packed_in
 from pyws.data.features.streams import JoinedStreams, Stored
 from pyws.data.features.time_base import TimeBase, read_time_base
 from pyws.errors import DataError, reading
@@ -44,16 +45,19 @@ def stored_videos(path: Path) -> dict[str, Stored]:
 def stored_in(folder: Path) -> dict[str, Stored]:
     """The features in the files of a folder, by the name of their video.
 
-    Of two kinds of file of one video ``.safetensors`` counts before ``.npy``, and that before the others. Folders
-    ``rgb`` and ``flow`` are joined: a video that has only one of the two has none.
+    Of two kinds of file of one video ``.safetensors`` counts before ``.npy``, and that before the others, and all
+    before packs. Folders ``rgb`` and ``flow`` are joined: a video that has only one of the two has none.
     """
     if all((folder / stream).is_dir() for stream in ("rgb", "flow")):
         rgb, flow = (stored_in(folder / stream) for stream in ("rgb", "flow"))
         return {video: JoinedStreams(folder, rgb[video], flow[video]) for video in rgb if video in flow}
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    if INDEX in names:
+        names = [name for name in names if not is_pack(name)]
     by_suffix: dict[str, list[str]] = {suffix: [] for suffix in READ_SUFFIXES}
-    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+    for name in names:
         by_suffix.get(os.path.splitext(name)[1], []).append(name)
-    found: dict[str, Stored] = {}
+    found: dict[str, Stored] = dict(packed_in(folder))
     for suffixes in (ARCHIVE_SUFFIXES, (".npy",), (".safetensors",)):
         for name in sorted(itertools.chain(*(by_suffix[suffix] for suffix in suffixes))):
             if not _is_list_of_videos(folder / name):
@@ -84,7 +88,20 @@ def times_of(stored: Stored) -> TimeBase | None:
     """When the snippets of a video are, where its file says so."""
     if isinstance(stored, JoinedStreams):
         return _common_times(stored)
-    return stored.times() if isinstance(stored, SafetensorsFile) else None
+    return stored.times() if isinstance(stored, (SafetensorsFile, PackedVideo)) else None
+
+
+def has_times(stored: Stored) -> bool:
+    """Whether the file of a video says when its snippets are; of packs the index is asked alone."""
+    return stored.timed if isinstance(stored, PackedVideo) else times_of(stored) is not None
+
+
+def with_times(stored: Stored) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What a video has beside its features, for :func:`write_snippets`: tensors and a note, empty without times."""
+    times, scores = times_of(stored), scores_of(stored)
+    if times is None:
+        return {}, {}
+    return {"seconds": times.spans} | ({} if scores is None else {"scores": scores}), dict(times.about)
 
 
 def _common_times(stored: JoinedStreams) -> TimeBase | None:
@@ -109,7 +126,7 @@ def scores_of(stored: Stored) -> np.ndarray | None:
             return None
         rows = min(stored.rows())
         return (rgb[:rows] + flow[:rows]) / 2
-    return stored.tensor("scores") if isinstance(stored, SafetensorsFile) else None
+    return stored.tensor("scores") if isinstance(stored, (SafetensorsFile, PackedVideo)) else None
 
 
 def write_snippets(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], note: Mapping[str, Any]) -> None:

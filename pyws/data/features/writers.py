@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import os
 import shutil
@@ -13,24 +14,32 @@ from typing import Any
 import numpy as np
 
 from pyws.data.annotations.activitynet import Truth, read_truth, truth_document, write_truth
-from pyws.data.features.dataset import open_features
-from pyws.data.features.files import SUFFIXES, stored_file, write_features
-from pyws.data.features.listing import checked_name
+from pyws.data.annotations.corrections import CORRECTIONS, Corrected, write_corrections
+from pyws.data.features.dataset import FeatureSet, open_features
+from pyws.data.features.files import SUFFIXES, has_times, stored_file, with_times, write_features, write_snippets
+from pyws.data.features.layouts import list_features
+from pyws.data.features.listing import Listing, checked_name
+from pyws.data.features.packs import PackedVideo, pack_videos, packed_in
 from pyws.data.problem import Problem
 from pyws.errors import DataError
 from pyws.files import atomic_write, only_writer, read_json, write_json
+from pyws.progress import track
 
 _ORIGIN = "origin.json"  # in a folder that is not whole yet: where its contents come from
 
 
 @dataclass(frozen=True)
 class FeatureVideo:
-    """One video to write: its record in ActivityNet form, the shape of its features, and how to get them."""
+    """One video to write: its record in ActivityNet form, the shape of its features, and how to get them.
+
+    ``beside`` gives what :func:`pyws.data.features.files.with_times` does of a video that has times of its own.
+    """
 
     name: str
     record: Mapping[str, Any]
     shape: tuple[int, int]
     read: Callable[[], np.ndarray]
+    beside: Callable[[], tuple[dict[str, np.ndarray], dict[str, Any]]] | None = None
 
 
 def write_data_set(
@@ -41,6 +50,10 @@ def write_data_set(
     ambiguous: Mapping[str, Any] | None = None,
     suffix: str = ".npy",
     layout: str = "native",
+    videos_per_file: int | None = None,
+    tags_alone: bool = False,
+    corrections: Mapping[str, Corrected] | None = None,
+    quiet: bool = True,
 ) -> dict[str, Any]:
     """Write a data set in the native layout (:mod:`pyws.data.features.layouts`), or in one of the literature.
 
@@ -58,6 +71,11 @@ def write_data_set(
     layout : "native", or "wtalc" or "split" of :mod:`pyws.data.features.literature_layouts` (as
         ``.npy``; for "wtalc" all features are in memory once, for "split" the subset "test" is one and all
         others are "train")
+    videos_per_file : of the native layout as ``.safetensors``: packs of so many videos
+        (:mod:`pyws.data.features.packs`)
+    tags_alone : of the native layout: no segments are known, and ``tags.csv`` takes the place of ``truth.json``
+    corrections : what people said of segments, by video, which goes beside them
+    quiet : show no progress
 
     Returns
     -------
@@ -71,34 +89,48 @@ def write_data_set(
         raise ValueError(f"write_data_set: suffix must be one of {', '.join(SUFFIXES)}, got {suffix!r}")
     if layout not in _FINISH or (layout != "native" and suffix != ".npy"):
         raise ValueError(f"write_data_set: layout must be one of {', '.join(_FINISH)}, got {layout!r} with {suffix}")
+    if videos_per_file is not None and suffix != ".safetensors":
+        raise ValueError(f"write_data_set: packs are .safetensors, got {suffix}")
     target = Path(folder)
-    partial = _begin(target, {**origin, "layout": layout, "suffix": suffix})
+    partial = _begin(target, {**origin, "layout": layout, "suffix": suffix, "videos_per_file": videos_per_file})
     with only_writer(partial):
         database: dict[str, Any] = {}
-        resumed = 0
-        for video in videos:
+        resumed, packed = 0, packed_in(partial / "features")
+        for video in track(videos, "writing", quiet=quiet):
             path = partial / "features" / (checked_name(folder, video.name) + suffix)
-            if _is_whole(path, video.shape):
+            if video.name in packed or _is_whole(path, video.shape):
                 resumed += 1
             else:
-                write_features(path, video.read())
+                _write(path, video)
             database[video.name] = video.record
+        if videos_per_file is not None:
+            pack_videos(partial / "features", list(database), videos_per_file, quiet)
         truth = read_truth({"database": database, "ambiguous": ambiguous or {}})
-        _FINISH[layout](partial, truth, about)
+        (_finish_tags if tags_alone else _FINISH[layout])(partial, truth, about)
+        if corrections:
+            write_corrections(partial / CORRECTIONS, corrections)
     os.replace(partial, target)
     (target / _ORIGIN).unlink()
     return {**truth.counts(), "resumed": resumed}
 
 
 def convert_features(
-    source: str | os.PathLike[str], folder: str | os.PathLike[str], on_error: str = "error", suffix: str = ".npy"
+    source: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    on_error: str = "error",
+    suffix: str | None = None,
+    videos_per_file: int | None = None,
+    quiet: bool = True,
 ) -> tuple[dict[str, Any], tuple[Problem, ...]]:
     """Turn a data set of features of any known layout into the native one, once.
+
+    Times of snippets, scores and notes that files of `pyws features` have, and corrections of people, go with them.
 
     Parameters
     ----------
     source, on_error : arguments of :func:`pyws.data.features.dataset.open_features`
-    folder, suffix : arguments of :func:`write_data_set`; interrupted, the next call goes on
+    folder, videos_per_file, quiet : arguments of :func:`write_data_set`; interrupted, the next call goes on
+    suffix : argument of :func:`write_data_set`; None is ``.npy``, or ``.safetensors`` where packs or times are written
 
     Returns
     -------
@@ -107,33 +139,62 @@ def convert_features(
     Raises
     ------
     DataError : as :func:`pyws.data.features.dataset.open_features` and :func:`write_data_set`
+    ValueError : ``.npy`` for packs, or for videos that say when their snippets are
     """
-    opened = open_features(source, on_error=on_error)
-    if opened.truth is None:
+    opened, listing = open_features(source, on_error=on_error), list_features(source)
+    packed = any(isinstance(stored, PackedVideo) for stored in opened.stored)
+    if opened.truth is None and listing.layout == "native" and not packed and videos_per_file is None:
         raise DataError(source, "is in the native layout: tags.csv and features are read as they are")
-    if any(opened.times):
-        raise DataError(source, "has files of pyws features, which say when each snippet is: they are read as they are")
-    document = truth_document(opened.truth)
-    videos = [
+    timed = any(map(has_times, opened.stored))
+    if suffix == ".npy" and (timed or videos_per_file is not None):
+        what = "packs" if videos_per_file is not None else "times of snippets, which this set has,"
+        raise ValueError(f"--suffix: {what} are kept in .safetensors, got .npy")
+    origin = {"source": str(Path(source).resolve()), "on_error": on_error}
+    about = {"classes": list(opened.classes), "description": opened.description, "rescaled": listing.rescaled}
+    if not listing.rate_is_assumed:
+        about["snippets_per_second"] = dict(listing.rates) or opened.snippets_per_second
+    counts = write_data_set(
+        folder,
+        _videos_of(opened, listing),
+        about,
+        origin,
+        None if opened.truth is None else truth_document(opened.truth)["ambiguous"],
+        suffix or (".safetensors" if timed or videos_per_file is not None else ".npy"),
+        videos_per_file=videos_per_file,
+        tags_alone=opened.truth is None,
+        corrections=opened.corrections,
+        quiet=quiet,
+    )
+    return counts, opened.skipped
+
+
+def _videos_of(opened: FeatureSet, listing: Listing) -> list[FeatureVideo]:
+    """What there is to write of an open data set."""
+    if opened.truth is None:
+        each = zip(listing.videos, listing.subset, listing.tags, strict=True)
+        records: Any = {
+            video: {"subset": subset, "tags": list(tags), "annotations": []} for video, subset, tags in each
+        }
+    else:
+        records = truth_document(opened.truth)["database"]
+    return [
         FeatureVideo(
             name,
-            document["database"][name],
+            records[name],
             (int(opened.lengths[index]), opened.width),
             functools.partial(opened.features, index),
+            functools.partial(with_times, opened.stored[index]),
         )
         for index, name in enumerate(opened.names)
     ]
-    about = {
-        "snippets_per_second": opened.snippets_per_second
-        if opened.durations is None or opened.rescaled
-        else dict(zip(opened.names, opened.rates.tolist(), strict=True)),
-        "classes": list(opened.classes),
-        "description": opened.description,
-        "rescaled": opened.rescaled,
-    }
-    origin = {"source": str(Path(source).resolve()), "on_error": on_error}
-    counts = write_data_set(folder, videos, about, origin, document["ambiguous"], suffix)
-    return counts, opened.skipped
+
+
+def _write(path: Path, video: FeatureVideo) -> None:
+    tensors, note = video.beside() if video.beside else ({}, {})
+    if tensors:
+        write_snippets(path, {"features": video.read(), **tensors}, note)
+    else:
+        write_features(path, video.read())
 
 
 def _begin(target: Path, origin: dict[str, Any]) -> Path:
@@ -160,6 +221,16 @@ def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
         return path.exists() and stored_file(path).shape() == shape
     except DataError:
         return False
+
+
+def _finish_tags(folder: Path, truth: Truth, about: Mapping[str, Any]) -> None:
+    each = list(zip(truth.instances.videos, truth.subset, truth.tags, strict=True))
+    if any(subset or tags for _, subset, tags in each):
+        with atomic_write(folder / "tags.csv") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(["video", "tag", "subset"])
+            rows.writerows([video, tag, subset] for video, subset, tags in each for tag in tags or ("",))
+    write_json(folder / "dataset.json", dict(about))
 
 
 def _finish_native(folder: Path, truth: Truth, about: Mapping[str, Any]) -> None:

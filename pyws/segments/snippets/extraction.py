@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from pyws.data.features.files import SafetensorsFile, write_snippets
 from pyws.data.features.listing import checked_name
+from pyws.data.features.packs import PackedVideo, move_packs, pack_videos, packed_in, remove_packed
 from pyws.data.video.optical_flow import FlowMethod
 from pyws.data.video.sampled import SampledVideo
 from pyws.data.video.sources import name_of
@@ -54,13 +56,28 @@ class _Stream:
     def file(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
+    def stored(self, name: str) -> SafetensorsFile | PackedVideo | None:
+        """Where the features of a video lie: in a file of its own, or else in a pack; None where they are not there."""
+        file = self.file(name)
+        return SafetensorsFile(file) if file.is_file() else self._packed.get(name)
+
     def is_done(self, name: str, path: Path) -> bool:
-        file, made = self.file(name), {**self.made, "video": source_of(path)}
+        stored, made = self.stored(name), {**self.made, "video": source_of(path)}
         try:
-            note = SafetensorsFile(file).note() if file.is_file() else {}
+            note = stored.note() if stored else {}
         except DataError:
             return False
         return bool(note) and all(note.get(key) == value for key, value in made.items())
+
+    def drop(self, name: str) -> None:
+        """Remove features that were made of what a video was before."""
+        self.file(name).unlink(missing_ok=True)
+        if name in self._packed:
+            remove_packed(self.folder, [name])
+
+    @cached_property
+    def _packed(self) -> dict[str, PackedVideo]:
+        return packed_in(self.folder)
 
 
 def extract(
@@ -76,11 +93,13 @@ def extract(
     quiet: bool = True,
     shard: Shard = WHOLE,
     flow: FlowNetwork | None = None,
+    videos_per_file: int | None = None,
 ) -> dict[str, Any]:
     """Write ``out/features/VIDEO.safetensors`` for each video, and ``out/manifest.json``.
 
     With ``flow`` there are two of each video, ``out/features/rgb`` and ``out/features/flow`` have them, of the same
-    snippets; features of RGB that lie there already without flow are moved.
+    snippets; features of RGB that lie there already without flow are moved. With ``videos_per_file`` files are joined
+    to packs once all videos are there (:mod:`pyws.data.features.packs`).
 
     A file has ``features`` (snippets, width), ``seconds`` (snippets, 2), perhaps ``scores`` (snippets, classes), and a
     note with fps, window, stride, offset, start and end. A video whose file is there, made so, is left as it is.
@@ -98,6 +117,7 @@ def extract(
     on_error : "error" stops at the first bad video, "skip" notes it and goes on
     shard : which of the videos this process sees
     flow : the network of a second stream
+    videos_per_file : videos in a pack; None for a file of each
 
     Returns
     -------
@@ -127,6 +147,9 @@ def extract(
         ended = last
         if last:
             write_json(out / "manifest.json", manifest)
+        if last and videos_per_file and len(manifest["videos"]) == len(names):
+            for stream in streams:
+                pack_videos(stream.folder, names, videos_per_file, quiet)
 
     mine = shard.share(names, lambda name: size_of_video(named[name]))
     with only_writer(out, shard, leaving=leave) as writer:
@@ -141,7 +164,7 @@ def extract(
                     raise
                 found[name] = {"error": str(error)}
                 for stream in streams:
-                    stream.file(name).unlink(missing_ok=True)
+                    stream.drop(name)
             writer.append(name, found[name])
     missing = [name for name in names if name not in manifest["videos"]]
     if missing or not ended:
@@ -168,6 +191,7 @@ def _streams(
 def _move_rgb(folder: Path, names: Sequence[str]) -> None:
     """Features that a run without flow has written, to where those of RGB lie beside flow."""
     (folder / "rgb").mkdir(parents=True, exist_ok=True)
+    move_packs(folder, folder / "rgb")
     for name in names:
         if (folder / f"{name}.safetensors").is_file():
             os.replace(folder / f"{name}.safetensors", folder / "rgb" / f"{name}.safetensors")
@@ -266,8 +290,9 @@ def _of_video(
                 _write(stream, sampling, path, reader, name, scores)
     finally:
         _close(readers)
-    stored = SafetensorsFile(streams[0].file(name))
-    times = stored.times()
+    stored = streams[0].stored(name)
+    times = stored.times() if stored else None
+    assert stored is not None
     assert times is not None
     return {"source": str(path), "snippets": stored.shape()[0], "start": times.start, "end": times.end}
 
