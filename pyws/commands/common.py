@@ -14,16 +14,24 @@ from pyws.sharding import Shard
 
 @dataclass(frozen=True)
 class Common:
-    """Options of every command."""
+    """Options of every command.
+
+    Parameters
+    ----------
+    json
+        Print one JSON document on standard output and nothing else there
+    seed
+        Seed of everything random; the same seed gives the same numbers
+    device
+        cpu, cuda, cuda:1, ...; auto takes a GPU where there is one
+    quiet
+        No progress and no tables
+    """
 
     json: bool = False
-    """Print one JSON document on standard output and nothing else there."""
     seed: int = 0
-    """Seed of everything random; the same seed gives the same numbers."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
     quiet: bool = False
-    """No progress and no tables."""
 
     def say(self, text: Any) -> None:
         """Print text or a rich table for a person; silent with --json or --quiet."""

@@ -29,30 +29,38 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Step:
-    """One change on the way from the one evaluation to the other."""
+    """One change on the way from the one evaluation to the other.
+
+    Parameters
+    ----------
+    average : average mAP, in percent, with this change and all before it
+    """
 
     what: str
     before: str
     after: str
     average: float
-    """Average mAP, in percent, with this change and all before it."""
     change: float
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What the difference of two average mAPs, ``other - this``, is made of. All numbers are in percent."""
+    """What the difference of two average mAPs, ``other - this``, is made of. All numbers are in percent.
+
+    Parameters
+    ----------
+    steps : rules one by one, then the predictions; the changes add up to the difference. What a rule costs can depend
+        on the rules before it.
+    classes : what each class puts into either average: its AP over all thresholds, divided by the number of classes
+    videos : what each video puts in: the precision that its true positives carry. A false positive shows at the true
+        positives that it precedes, in whichever videos these are.
+    """
 
     this: float
     other: float
     steps: tuple[Step, ...]
-    """Rules one by one, then the predictions; the changes add up to the difference. What a rule costs can depend on
-    the rules before it."""
     classes: dict[str, tuple[float, float]]
-    """What each class puts into either average: its AP over all thresholds, divided by the number of classes."""
     videos: dict[str, tuple[float, float]]
-    """What each video puts in: the precision that its true positives carry. A false positive shows at the true
-    positives that it precedes, in whichever videos these are."""
 
     @property
     def difference(self) -> float:

@@ -102,24 +102,28 @@ PROTOCOLS = {
 
 @dataclass(frozen=True, eq=False)
 class DetectionScores:
-    """Average precision (percent) of every class at every IoU threshold, and what it was computed from."""
+    """Average precision (percent) of every class at every IoU threshold, and what it was computed from.
+
+    Parameters
+    ----------
+    ap : (classes, tious)
+    map : (tious,), the mean over classes
+    video_hash : SHA-256 of the sorted names of the evaluated videos, one a line
+    ignored_videos : videos that have predictions but are not evaluated
+    hints : what makes the figures doubtful, in words
+    """
 
     protocol: str
     subset: str
     tious: tuple[float, ...]
     classes: tuple[str, ...]
     ap: np.ndarray
-    """(classes, tious)."""
     map: np.ndarray
-    """(tious,), the mean over classes."""
     video_hash: str
-    """SHA-256 of the sorted names of the evaluated videos, one a line."""
     ignored_videos: tuple[str, ...]
-    """Videos that have predictions but are not evaluated."""
     counts: dict[str, int]
     rules: dict[str, str]
     hints: tuple[str, ...] = ()
-    """What makes the figures doubtful, in words."""
 
     @property
     def average(self) -> float:
@@ -281,24 +285,28 @@ def rules_of(
 
 @dataclass(frozen=True, eq=False)
 class MatchedDetections:
-    """Predictions matched with the truth by some rules."""
+    """Predictions matched with the truth by some rules.
+
+    Parameters
+    ----------
+    truth : truth of the evaluated videos and classes, on the grid of the rules; where predictions in other videos are
+        wrong, these follow among its videos
+    videos : the evaluated ones
+    counted : the predictions in them
+    predictions : those that do not touch an ambiguous stretch, on the grid
+    rows : (P,) the row of ``predictions`` at each rank: class 0 by falling score, then class 1, and so on
+    hit : (P, tious) bool, by rank
+    ap : (classes, tious) in [0, 1]
+    """
 
     truth: Instances
-    """Truth of the evaluated videos and classes, on the grid of the rules; where predictions in other videos are wrong,
-    these follow among its videos."""
     videos: tuple[str, ...]
-    """The evaluated ones."""
     counted: Instances
-    """The predictions in them."""
     predictions: Instances
-    """Those that do not touch an ambiguous stretch, on the grid."""
     ignored_videos: tuple[str, ...]
     rows: np.ndarray
-    """(P,) the row of ``predictions`` at each rank: class 0 by falling score, then class 1, and so on."""
     hit: np.ndarray
-    """(P, tious) bool, by rank."""
     ap: np.ndarray
-    """(classes, tious) in [0, 1]."""
     rules: Rules
 
     @property

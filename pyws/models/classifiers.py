@@ -51,38 +51,42 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network in eval mode, and what its input and output mean."""
+    """A network in eval mode, and what its input and output mean.
+
+    Parameters
+    ----------
+    layer : dotted name of the layer for class activation maps
+    mean : subtracted from RGB in 0..1, then divided by std
+    labels : name of each class; synonyms are parted by commas
+    frames : frames of a clip, where it classifies clips; 0 where it classifies images
+    short_side : short side of the frames that it was trained on, in pixels; 0 where that is not known
+    stride : input pixels between two positions of the layer, at most
+    fixed : side of the squares that it takes, where it takes no other size (vision transformers); else 0
+    resize : resizing in the evaluation that its weights were published with: the short side, or both sides, that frames
+        are scaled to before a square is cut out of the middle
+    crop : side of that square, in pixels; 0 for whole frames
+    interpolation : how frames are scaled: bilinear or bicubic
+    fps : frames a second of the clips that it was trained on; 0 of images
+    file : file of its weights; None of random ones
+    channels : channels of its input: 3 of RGB, 2 of optical flow
+    """
 
     name: str
     model: nn.Module
     layer: str
-    """Dotted name of the layer for class activation maps."""
     mean: tuple[float, ...]
-    """Subtracted from RGB in 0..1, then divided by std."""
     std: tuple[float, ...]
     labels: tuple[str, ...]
-    """Name of each class; synonyms are parted by commas."""
     frames: int = 0
-    """Frames of a clip, where it classifies clips; 0 where it classifies images."""
     short_side: int = 0
-    """Short side of the frames that it was trained on, in pixels; 0 where that is not known."""
     stride: int = 32
-    """Input pixels between two positions of the layer, at most."""
     fixed: int = 0
-    """Side of the squares that it takes, where it takes no other size (vision transformers); else 0."""
     resize: tuple[int, ...] = ()
-    """Resizing in the evaluation that its weights were published with: the short side, or both sides, that frames are
-    scaled to before a square is cut out of the middle."""
     crop: int = 0
-    """Side of that square, in pixels; 0 for whole frames."""
     interpolation: str = "bilinear"
-    """How frames are scaled: bilinear or bicubic."""
     fps: float = 0.0
-    """Frames a second of the clips that it was trained on; 0 of images."""
     file: Path | None = None
-    """File of its weights; None of random ones."""
     channels: int = 3
-    """Channels of its input: 3 of RGB, 2 of optical flow."""
 
     def prepare(self, frames: Tensor, short_side: int) -> Tensor:
         """Frames (B, H, W, 3) uint8 RGB, or clips (B, T, H, W, 3), to what the model takes.

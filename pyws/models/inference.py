@@ -17,12 +17,16 @@ _ROUNDING = 1e-4  # tolerance, as a share of the largest output; what folding ch
 
 
 class _Seen(NamedTuple):
-    """What a forward pass showed."""
+    """What a forward pass showed.
+
+    Parameters
+    ----------
+    follows : the batch norm that reads the output of each convolution, by their names
+    watched : the output of the model, and of the layer that was asked for
+    """
 
     follows: dict[str, str]
-    """The batch norm that reads the output of each convolution, by their names."""
     watched: list[Tensor]
-    """The output of the model, and of the layer that was asked for."""
 
 
 @torch.no_grad()

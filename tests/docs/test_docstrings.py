@@ -43,6 +43,11 @@ def test_docstrings_are_numpydoc(path):
         for title, line in re.findall(r"^(\w[\w ]*)\n(-{3,})$", text, re.M):
             assert title in SECTIONS, f"{node.name}: {title}"
             assert len(title) == len(line), f"{node.name}: {title}"
+        if isinstance(node, ast.ClassDef):
+            strings = [
+                one for one in node.body[1:] if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)
+            ]
+            assert not strings, f"{node.name}: fields are described under Parameters"
         assert not re.search(r"^\s*(:param|:return|Args:|Arguments:|Returns:|Raises:)", text, re.M), node.name
         entries = [line.split(" : ")[0] for line in section(text, "Parameters").splitlines() if line[:1].strip()]
         names = {name.strip().lstrip("*") for entry in entries for name in entry.split(",")}

@@ -19,20 +19,30 @@ MIN_EPOCHS, MIN_MASK_FRAMES, MIN_MASK_EPOCHS, MAX_EVERY, MAX_WINDOWS = 5, 4, 2, 
 
 @dataclass(frozen=True)
 class Choices:
-    """What a budget may change; the rest is as the commands' own defaults, or as measured for masks of real videos."""
+    """What a budget may change; the rest is as the commands' own defaults, or as measured for masks of real videos.
+
+    Parameters
+    ----------
+    sampling
+        Sampling of the network of clips
+    epochs
+        Epochs of the training of actions
+    mask_frames
+        Frames of a video that get first masks
+    versions
+        Versions of pseudo-annotations that masks are trained on; 0 for no training of masks
+    mask_epochs
+        Epochs of training a segmentation network, for each version
+    every
+        Frames from one that the trained model segments to the next
+    """
 
     sampling: Sampling
-    """Sampling of the network of clips."""
     epochs: int
-    """Epochs of the training of actions."""
     mask_frames: int
-    """Frames of a video that get first masks."""
     versions: int
-    """Versions of pseudo-annotations that masks are trained on; 0 for no training of masks."""
     mask_epochs: int
-    """Epochs of training a segmentation network, for each version."""
     every: int
-    """Frames from one that the trained model segments to the next."""
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -60,11 +70,15 @@ class Cost:
 
 @dataclass(frozen=True)
 class Costs:
-    """What this machine takes, by stage."""
+    """What this machine takes, by stage.
+
+    Parameters
+    ----------
+    decoding : seconds of a second of video, before the network of clips
+    """
 
     stages: Mapping[str, Cost] = field(default_factory=dict)
     decoding: float = 0.0
-    """Seconds of a second of video, before the network of clips."""
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

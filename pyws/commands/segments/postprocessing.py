@@ -15,22 +15,33 @@ Method = Literal["none", "nms", "soft-nms", "gaussian", "uniform", "exponential"
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """How candidate segments become detections; what is not given stays as it is by default or in the run."""
+    """How candidate segments become detections; what is not given stays as it is by default or in the run.
+
+    Parameters
+    ----------
+    method
+        none, suppression (nms, soft-nms), or fusion by a distribution (the others)
+    iou
+        of nms and the fusions: overlap above which segments are one
+    temperature
+        of the fusions; small follows the best segment, large weighs all alike
+    overlap
+        iou, or own (the released rule: over the candidate's own length)
+    sigma
+        of soft-nms
+    ranking
+        of the fusions: the fused score, support (the sum of the scores above 0 that were fused), or 1 - exp(-support)
+    snap
+        of the fusions: move bounds to the nearest snippet
+    """
 
     method: Method | None = None
-    """none, suppression (nms, soft-nms), or fusion by a distribution (the others)"""
     iou: float | None = None
-    """of nms and the fusions: overlap above which segments are one"""
     temperature: float | None = None
-    """of the fusions; small follows the best segment, large weighs all alike"""
     overlap: Literal["iou", "own"] | None = None
-    """iou, or own (the released rule: over the candidate's own length)."""
     sigma: float | None = None
-    """of soft-nms"""
     ranking: Literal["score", "support", "saturated"] | None = None
-    """of the fusions: the fused score, support (the sum of the scores above 0 that were fused), or 1 - exp(-support)"""
     snap: bool = False
-    """of the fusions: move bounds to the nearest snippet"""
 
     def over(self, usual: PostprocessConfig) -> PostprocessConfig:
         """These options on top of a configuration.

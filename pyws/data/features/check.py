@@ -20,23 +20,27 @@ from pyws.progress import track
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What :func:`check_data_set` found."""
+    """What :func:`check_data_set` found.
+
+    Parameters
+    ----------
+    videos : by subset
+    width : that most videos have; 0 without features
+    doubts : doubts of the whole set, a sentence each
+    rates : the lowest and the highest snippets a second of a video
+    """
 
     layout: str
     videos: dict[str, int]
-    """By subset."""
     usable: int
     classes: tuple[str, ...]
     width: int
-    """That most videos have; 0 without features."""
     snippets: int
     snippets_per_second: float
     rescaled: bool
     problems: tuple[Problem, ...]
     doubts: tuple[str, ...] = ()
-    """Doubts of the whole set, a sentence each."""
     rates: tuple[float, float] = (0.0, 0.0)
-    """The lowest and the highest snippets a second of a video."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as one JSON document; ``ok`` tells whether every video can be used."""

@@ -28,39 +28,58 @@ DRAWN_ACTIONS = ("flying", "jumping", "rolling", "running", "none")
 
 @dataclass(frozen=True)
 class GeneratedConfig:
-    """Size and difficulty of the synthetic set."""
+    """Size and difficulty of the synthetic set.
+
+    Parameters
+    ----------
+    train
+        Videos to learn from
+    validation
+        Videos to choose a model by
+    test
+        Videos to measure on
+    frames
+        Frames of a video
+    annotated
+        Frames of a video that carry true masks, spread evenly; 0 for all
+    height
+        Pixels of a frame from top to bottom
+    width
+        Pixels of a frame from left to right
+    pairs
+        Codes (10 actor + action, as in A2D) of what is drawn: actors ball, car and cat; actions flying, jumping,
+        rolling, running and none
+    actor_size
+        Least and greatest side of the square around an actor, in pixels
+    several
+        Share of videos with more than one actor
+    max_actors
+        Most actors in a video
+    clutter
+        Most cut-outs of photographs in a scene
+    occlusion
+        Share of videos with a post in front
+    pan
+        How far the camera moves to each side, in pixels
+    shake
+        Standard deviation of the camera's shake from frame to frame, in pixels
+    """
 
     train: int = 60
-    """Videos to learn from."""
     validation: int = 12
-    """Videos to choose a model by."""
     test: int = 24
-    """Videos to measure on."""
     frames: int = 16
-    """Frames of a video."""
     annotated: int = 0
-    """Frames of a video that carry true masks, spread evenly; 0 for all."""
     height: int = 96
-    """Pixels of a frame from top to bottom."""
     width: int = 128
-    """Pixels of a frame from left to right."""
     pairs: tuple[int, ...] = (34, 35, 36, 39, 55, 56, 57, 59, 65, 66, 67, 69)
-    """Codes (10 actor + action, as in A2D) of what is drawn: actors ball, car and cat; actions flying, jumping,
-    rolling, running and none."""
     actor_size: tuple[float, float] = (34.0, 54.0)
-    """Least and greatest side of the square around an actor, in pixels."""
     several: float = 0.25
-    """Share of videos with more than one actor."""
     max_actors: int = 2
-    """Most actors in a video."""
     clutter: int = 3
-    """Most cut-outs of photographs in a scene."""
     occlusion: float = 0.25
-    """Share of videos with a post in front."""
     pan: float = 4.0
-    """How far the camera moves to each side, in pixels."""
     shake: float = 0.25
-    """Standard deviation of the camera's shake from frame to frame, in pixels."""
 
     def __post_init__(self) -> None:
         drawn = {10 * (A2D_ACTORS.index(a) + 1) + A2D_ACTIONS.index(b) + 1 for a in PAINTERS for b in DRAWN_ACTIONS}

@@ -21,17 +21,21 @@ A2D_SINGLE = {"actor": 2794, "action": 2639}  # training videos of one actor, of
 
 @dataclass(frozen=True)
 class MaskCheckReport:
-    """What :func:`check_mask_set` found."""
+    """What :func:`check_mask_set` found.
+
+    Parameters
+    ----------
+    videos : by subset
+    annotated : frames with true masks
+    single : training videos of one actor (or object), and of one action
+    """
 
     layout: str
     labels: tuple[str, ...]
     videos: dict[str, int]
-    """By subset."""
     frames: int
     annotated: int
-    """Frames with true masks."""
     single: dict[str, int]
-    """Training videos of one actor (or object), and of one action."""
     problems: tuple[Problem, ...]
 
     def to_dict(self) -> dict[str, Any]:

@@ -70,14 +70,18 @@ class TaggedVideo:
 
 @dataclass(frozen=True)
 class MaskSet:
-    """The videos of a data set and what the ids in their masks mean."""
+    """The videos of a data set and what the ids in their masks mean.
+
+    Parameters
+    ----------
+    read : the true mask of a file, train ids
+    """
 
     layout: str
     root: Path
     space: LabelSpace
     videos: tuple[TaggedVideo, ...]
     read: Callable[[Path, TaggedVideo], Masks] = field(repr=False)
-    """The true mask of a file, train ids."""
 
     def __post_init__(self) -> None:
         names = [video.name for video in self.videos]

@@ -30,15 +30,22 @@ from pyws.models.classifiers import Classifier, open_classifier
 
 @dataclass(frozen=True)
 class ActorActionConfig:
-    """How the maps of an actor and an action classifier become masks."""
+    """How the maps of an actor and an action classifier become masks.
+
+    Parameters
+    ----------
+    map_rule
+        The frame that a map of a clip belongs to: the middle of the part it stands for, that part's start, or evenly
+        from the first frame to the last
+    otsu_per
+        Scale and threshold each map by itself, or all maps of a clip together: then an actor may leave the view
+    multi_label
+        Videos of several tags: maps decide for each superpixel, the video is left out, or its main tag alone counts
+    """
 
     map_rule: MapRule = "centre"
-    """The frame that a map of a clip belongs to: the middle of the part it stands for, that part's start, or evenly
-    from the first frame to the last."""
     otsu_per: Scope = "frame"
-    """Scale and threshold each map by itself, or all maps of a clip together: then an actor may leave the view."""
     multi_label: Literal["pairwise", "skip", "single"] = "pairwise"
-    """Videos of several tags: maps decide for each superpixel, the video is left out, or its main tag alone counts."""
 
 
 @dataclass(frozen=True)

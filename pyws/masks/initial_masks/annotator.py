@@ -13,23 +13,31 @@ from pyws.masks.initial_masks.config import InitialMaskConfig
 
 
 class Chunk(NamedTuple):
-    """Frames of a video that are processed together, by their indices."""
+    """Frames of a video that are processed together, by their indices.
+
+    Parameters
+    ----------
+    read : frames to read
+    sampled : those of them that get masks
+    """
 
     read: list[int]
-    """Frames to read."""
     sampled: list[int]
-    """Those of them that get masks."""
 
 
 class InitialMasks(NamedTuple):
-    """M_init of the sampled frames of a chunk, and its refinement."""
+    """M_init of the sampled frames of a chunk, and its refinement.
+
+    Parameters
+    ----------
+    masks : (B, H, W) int64, 0 for background, k + 1 for the k-th tag of the video
+    refine : superpixels (B, H, W) to M_refine (B, H, W), of the same ids
+    heat : (B, h, w) in [0, 1], for pictures: where any tag is seen
+    """
 
     masks: Tensor
-    """(B, H, W) int64, 0 for background, k + 1 for the k-th tag of the video."""
     refine: Callable[[Tensor], Tensor]
-    """Superpixels (B, H, W) to M_refine (B, H, W), of the same ids."""
     heat: Tensor
-    """(B, h, w) in [0, 1], for pictures: where any tag is seen."""
 
 
 class Annotator(Protocol):

@@ -11,43 +11,64 @@ from pyws.masks.initial_masks.superpixels import Superpixels
 
 @dataclass(frozen=True)
 class InitialMaskConfig:
-    """How initial masks are made; a folder holds masks of one configuration."""
+    """How initial masks are made; a folder holds masks of one configuration.
+
+    Parameters
+    ----------
+    short_side
+        Short side of an image classifier's input, in pixels; a classifier of pyws masks classify keeps its own
+    scales
+        Factors of the input's short side; maps are averaged over them. Small inputs show whole objects, large ones
+        their outline.
+    mirror
+        Average with the maps of the mirrored frames
+    power
+        Exponent of the averaged map, which lies in [0, 1], before its threshold; above 1 masks are tighter
+    motion
+        Weight the maps of an image classifier by optical flow less the camera's motion; needs OpenCV
+    output_stride
+        Input pixels between two positions of the last feature map: 32, or 16 with dilated kernels
+    otsu_resolution
+        Values that Otsu's threshold is computed from: of the map scaled to the frame, or of the map itself
+    superpixels
+        Implementation of SLIC: pyws.ops.slic, or scikit-image's
+    region_area
+        Mean area of a superpixel, in pixels of the frame
+    compactness
+        Weight of position against colour in SLIC
+    iterations
+        Iterations of SLIC
+    alpha
+        Minimum share of a superpixel that the initial mask must cover
+    beta
+        Bound on the share of the frame that one superpixel, or what --beta-on names, may cover
+    beta_on
+        What beta bounds: each superpixel, or each connected part of a refined mask
+    overlap
+        What alpha bounds: the share of the superpixel, the IoU of superpixel and mask, or the share of the smaller
+    batch
+        Batch size of an image classifier, in frames
+    max_frames
+        Maximum number of frames of a video that get masks, spread evenly; 0 for all
+    """
 
     short_side: int = 384
-    """Short side of an image classifier's input, in pixels; a classifier of pyws masks classify keeps its own."""
     scales: tuple[float, ...] = (1.0,)
-    """Factors of the input's short side; maps are averaged over them. Small inputs show whole objects, large ones their
-    outline."""
     mirror: bool = False
-    """Average with the maps of the mirrored frames."""
     power: float = 1.0
-    """Exponent of the averaged map, which lies in [0, 1], before its threshold; above 1 masks are tighter."""
     motion: bool = False
-    """Weight the maps of an image classifier by optical flow less the camera's motion; needs OpenCV."""
     output_stride: int = 32
-    """Input pixels between two positions of the last feature map: 32, or 16 with dilated kernels."""
     otsu_resolution: Literal["frame", "map"] = "frame"
-    """Values that Otsu's threshold is computed from: of the map scaled to the frame, or of the map itself."""
     superpixels: Literal["pyws", "skimage"] = "pyws"
-    """Implementation of SLIC: pyws.ops.slic, or scikit-image's."""
     region_area: int = 768
-    """Mean area of a superpixel, in pixels of the frame."""
     compactness: float = 10.0
-    """Weight of position against colour in SLIC."""
     iterations: int = 10
-    """Iterations of SLIC."""
     alpha: float = 0.5
-    """Minimum share of a superpixel that the initial mask must cover."""
     beta: float = 0.4
-    """Bound on the share of the frame that one superpixel, or what --beta-on names, may cover."""
     beta_on: Literal["superpixel", "component"] = "superpixel"
-    """What beta bounds: each superpixel, or each connected part of a refined mask."""
     overlap: Literal["superpixel", "iou", "min"] = "superpixel"
-    """What alpha bounds: the share of the superpixel, the IoU of superpixel and mask, or the share of the smaller."""
     batch: int = 8
-    """Batch size of an image classifier, in frames."""
     max_frames: int = 0
-    """Maximum number of frames of a video that get masks, spread evenly; 0 for all."""
 
     def __post_init__(self) -> None:
         for name in ("short_side", "batch"):

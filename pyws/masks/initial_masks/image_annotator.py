@@ -30,19 +30,23 @@ CHOOSING_FRAMES = 32
 
 @dataclass(frozen=True)
 class ImageAnnotator:
-    """An :class:`~.annotator.Annotator` of single frames; each tag is one class of an image classifier."""
+    """An :class:`~.annotator.Annotator` of single frames; each tag is one class of an image classifier.
+
+    Parameters
+    ----------
+    tags : classes of each tag, in the order of the ids in the masks
+    device : where the classifier is; None for the CPU
+    warnings : what is doubtful about the classes of some tags
+    seen : maps (h, w) of frames of the present video by frame and class, left by :meth:`describe` for :meth:`maps`
+    """
 
     classifier: Classifier
     weights: Path
     tags: dict[str, list[int]]
-    """Classes of each tag, in the order of the ids in the masks."""
     config: InitialMaskConfig
     device: torch.device | None = None
-    """Where the classifier is; None for the CPU."""
     warnings: Mapping[str, str] = field(default_factory=dict)
-    """What is doubtful about the classes of some tags."""
     seen: dict[int, dict[int, Tensor]] = field(default_factory=dict, repr=False, compare=False)
-    """Maps (h, w) of frames of the present video by frame and class, left by :meth:`describe` for :meth:`maps`."""
 
     @property
     def space(self) -> LabelSpace:

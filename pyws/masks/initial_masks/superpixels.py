@@ -29,15 +29,18 @@ class Superpixels:
     A map is kept as ``folder/<hash of the method and its parameters>/<video>/<frame>.png`` (8 bits a pixel up to 256
     superpixels, else 16) that carries the method, the hash of its frame's pixels and of its own labels. A file of
     another frame, or a damaged one, is computed again.
+
+    Parameters
+    ----------
+    region_area : pixels of a superpixel, on average: its size, not the number, is what should agree among videos
+    method : who computes them: "pyws", :func:`pyws.ops.slic`, or "skimage", scikit-image
     """
 
     folder: Path
     region_area: int = 768
-    """Pixels of a superpixel, on average: its size, not the number, is what should agree among videos."""
     compactness: float = 10.0
     iterations: int = 10
     method: str = "pyws"
-    """Who computes them: "pyws", :func:`pyws.ops.slic`, or "skimage", scikit-image."""
 
     def __post_init__(self) -> None:
         if self.region_area < 1:

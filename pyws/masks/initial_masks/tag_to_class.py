@@ -42,13 +42,17 @@ _PEOPLE = frozenset(
 
 
 class TagClasses(NamedTuple):
-    """A tag by its name, and the classes of a classifier that show it."""
+    """A tag by its name, and the classes of a classifier that show it.
+
+    Parameters
+    ----------
+    found : by numbers, as a synonym of a class, as a common tag, as a word of WordNet that classes are kinds of, or as
+        one word of a longer name, which may be another thing ("running" finds "running shoe")
+    """
 
     name: str
     classes: list[int]
     found: Literal["given", "synonym", "group", "branch", "word"]
-    """By numbers, as a synonym of a class, as a common tag, as a word of WordNet that classes are kinds of, or as one
-    word of a longer name, which may be another thing ("running" finds "running shoe")."""
 
     def warning(self, labels: Sequence[str]) -> str | None:
         """What to look at before masks of the tag are believed; None where its name is that of a class."""

@@ -42,38 +42,56 @@ TESTED_FRAMES = 8  # frames of a video, when frames are classified
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """How a classifier is trained."""
+    """How a classifier is trained.
+
+    Parameters
+    ----------
+    network
+        An image classifier of torchvision, efficientnet-lite0, small2d, i3d, s3d, r3d_18, mc3_18, r2plus1d_18 or
+        small3d
+    epochs
+        Passes over the videos
+    batch
+        Frames or clips of a step
+    samples
+        Frames or clips that are drawn from each video in an epoch
+    frames
+        Frames of a clip; 0 for what the network was made for (i3d 64, r3d_18 16)
+    short_side
+        Short side of the frames, in pixels; 0 for what the network was made for
+    crop
+        Side of a square that is cut out at a random place; 0 for whole frames
+    optimizer
+        SGD has momentum 0.9
+    lr
+        Learning rate of the pretrained layers
+    head_lr
+        Learning rate of the last layer; of all layers where no weights are given
+    weight_decay
+        1e-4 for frames and 1e-7 for clips where it is left out
+    schedule
+        step: a tenth of the rate after two thirds of the epochs; one-cycle: up and down, its peak the rate
+    loss
+        ce: videos of one tag, softmax; bce: all videos, each class for itself
+    frozen_body
+        Only the last layer learns, by logistic regression on what the given weights make of a few frames or clips a
+        video: minutes, and for few videos. --weight-decay is its l2 term.
+    """
 
     network: str = "resnet50"
-    """An image classifier of torchvision, efficientnet-lite0, small2d, i3d, s3d, r3d_18, mc3_18, r2plus1d_18 or
-    small3d."""
     epochs: int = 20
-    """Passes over the videos."""
     batch: int = 16
-    """Frames or clips of a step."""
     samples: int = 1
-    """Frames or clips that are drawn from each video in an epoch."""
     frames: int = 0
-    """Frames of a clip; 0 for what the network was made for (i3d 64, r3d_18 16)."""
     short_side: int = 0
-    """Short side of the frames, in pixels; 0 for what the network was made for."""
     crop: int = 0
-    """Side of a square that is cut out at a random place; 0 for whole frames."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD has momentum 0.9."""
     lr: float = 1e-3
-    """Learning rate of the pretrained layers."""
     head_lr: float = 1e-2
-    """Learning rate of the last layer; of all layers where no weights are given."""
     weight_decay: float | None = None
-    """1e-4 for frames and 1e-7 for clips where it is left out."""
     schedule: Literal["step", "one-cycle"] = "step"
-    """step: a tenth of the rate after two thirds of the epochs; one-cycle: up and down, its peak the rate."""
     loss: Literal["ce", "bce"] = "ce"
-    """ce: videos of one tag, softmax; bce: all videos, each class for itself."""
     frozen_body: bool = False
-    """Only the last layer learns, by logistic regression on what the given weights make of a few frames or clips a
-    video: minutes, and for few videos. --weight-decay is its l2 term."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "samples", "lr", "head_lr"):

@@ -22,33 +22,49 @@ EIGHT = np.ones((3, 3), bool)  # neighbours that belong together
 
 @dataclass(frozen=True)
 class AlignmentConfig:
-    """How instances are found and linked, and how their actions are voted."""
+    """How instances are found and linked, and how their actions are voted.
+
+    Parameters
+    ----------
+    radius
+        Sampled frames before and after that vote
+    vote
+        One vote for each frame of the track, one for each pixel, or each pixel's probabilities
+    min_area
+        Minimum area of an instance, in pixels
+    min_share
+        Minimum share of the frame that an instance covers
+    min_iou
+        Minimum IoU of the masks of an instance in two frames
+    max_mask_gap
+        Maximum distance of two sampled frames whose masks are compared, in frames of the video; beyond it boxes are
+    min_box_iou
+        Minimum IoU of those boxes
+    max_missing
+        Maximum number of sampled frames in a row that an instance may be missing from
+    """
 
     radius: int = 5
-    """Sampled frames before and after that vote."""
     vote: Literal["frame", "pixel", "prob"] = "frame"
-    """One vote for each frame of the track, one for each pixel, or each pixel's probabilities."""
     min_area: int = 64
-    """Minimum area of an instance, in pixels."""
     min_share: float = 0.001
-    """Minimum share of the frame that an instance covers."""
     min_iou: float = 0.3
-    """Minimum IoU of the masks of an instance in two frames."""
     max_mask_gap: int = 4
-    """Maximum distance of two sampled frames whose masks are compared, in frames of the video; beyond it boxes are."""
     min_box_iou: float = 0.2
-    """Minimum IoU of those boxes."""
     max_missing: int = 1
-    """Maximum number of sampled frames in a row that an instance may be missing from."""
 
 
 class ClassProbabilities(NamedTuple):
-    """Class probabilities of each pixel of a frame."""
+    """Class probabilities of each pixel of a frame.
+
+    Parameters
+    ----------
+    ids : (K,) train ids
+    values : (K, H, W) float32
+    """
 
     ids: NDArray[np.int64]
-    """(K,) train ids."""
     values: NDArray[np.float32]
-    """(K, H, W) float32."""
 
 
 @dataclass
@@ -75,22 +91,30 @@ class Instance:
 
 
 class AlignedFrame(NamedTuple):
-    """A frame whose actions are final."""
+    """A frame whose actions are final.
+
+    Parameters
+    ----------
+    number : index among the sampled frames
+    mask : (H, W) uint8 train ids
+    """
 
     number: int
-    """Index among the sampled frames."""
     mask: Pixels
-    """(H, W) uint8 train ids."""
     instances: list[Instance]
 
 
 class Aligned(NamedTuple):
-    """What :func:`align_actions` returns."""
+    """What :func:`align_actions` returns.
+
+    Parameters
+    ----------
+    masks : (H, W) uint8 train ids of each frame
+    instances : in the order of the frames; ``track`` is the same along a chain
+    """
 
     masks: list[Pixels]
-    """(H, W) uint8 train ids of each frame."""
     instances: list[Instance]
-    """In the order of the frames; ``track`` is the same along a chain."""
 
 
 class ActionAligner:

@@ -58,13 +58,17 @@ FORMAT = ("pyws masks predict", 4)  # kind and version of the manifest
 
 @dataclass(frozen=True)
 class Model:
-    """What a run ended with."""
+    """What a run ended with.
+
+    Parameters
+    ----------
+    init : parameters of the masks that it learned from first
+    """
 
     network: DeepLabV2
     space: LabelSpace
     short_side: int | None
     init: dict[str, Any]
-    """Parameters of the masks that it learned from first."""
     sha256: str
     device: torch.device
 

@@ -7,25 +7,37 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RefinementConfig:
-    """How pseudo-annotations are refined by a model of their video; a folder holds masks of one configuration."""
+    """How pseudo-annotations are refined by a model of their video; a folder holds masks of one configuration.
+
+    Parameters
+    ----------
+    working_side
+        Short side of the frames that masks are refined in, in pixels; the result is scaled to the frame
+    feature_side
+        Short side of the classifier's input for the features, in pixels
+    layers
+        Dotted names of the layers that features are taken from, early ones; empty: those of about a fourth and an
+        eighth of the input's size, known for the usual architectures
+    region_area
+        Mean area of a superpixel, in pixels of the working size
+    l2
+        Weight of the squared coefficients of the appearance model beside the mean cross-entropy
+    place_weight
+        Log-odds that the place adds to the appearance at the middle of a mask, and subtracts far from it
+    place_sigma
+        Standard deviation of the blur that makes places of masks, in square roots of the median area of a mask
+    rounds
+        Times that the model is fitted, each to the masks of the one before
+    """
 
     working_side: int = 240
-    """Short side of the frames that masks are refined in, in pixels; the result is scaled to the frame."""
     feature_side: int = 480
-    """Short side of the classifier's input for the features, in pixels."""
     layers: tuple[str, ...] = ()
-    """Dotted names of the layers that features are taken from, early ones; empty: those of about a fourth and an eighth
-    of the input's size, known for the usual architectures."""
     region_area: int = 192
-    """Mean area of a superpixel, in pixels of the working size."""
     l2: float = 0.0067
-    """Weight of the squared coefficients of the appearance model beside the mean cross-entropy."""
     place_weight: float = 2.0
-    """Log-odds that the place adds to the appearance at the middle of a mask, and subtracts far from it."""
     place_sigma: float = 0.6
-    """Standard deviation of the blur that makes places of masks, in square roots of the median area of a mask."""
     rounds: int = 2
-    """Times that the model is fitted, each to the masks of the one before."""
 
     def __post_init__(self) -> None:
         for name in ("working_side", "feature_side", "region_area", "rounds"):

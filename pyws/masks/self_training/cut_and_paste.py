@@ -125,20 +125,24 @@ def composite(foreground: Tensor, mask: Tensor, background: Tensor, seam: float 
 
 @dataclass(frozen=True)
 class Sample:
-    """The patch of a pseudo-annotation of one label in one frame, and its composite."""
+    """The patch of a pseudo-annotation of one label in one frame, and its composite.
+
+    Parameters
+    ----------
+    real : (3, S, S) float in [0, 1], the patch of the frame
+    pasted : (3, S, S) float in [0, 1], the composite; None where no frame of the video has a background of this size
+    mask : (S, S) bool
+    square : where the patch is in its frame
+    places : backgrounds that it can be pasted over; the composite has the first of them
+    relaxed : whether the backgrounds contain foreground, up to the share RELAXED
+    """
 
     real: Tensor
-    """(3, S, S) float in [0, 1], the patch of the frame."""
     pasted: Tensor | None
-    """(3, S, S) float in [0, 1], the composite; None where no frame of the video has a background of this size."""
     mask: Tensor
-    """(S, S) bool."""
     square: Square
-    """Where the patch is in its frame."""
     places: list[Place]
-    """Backgrounds that it can be pasted over; the composite has the first of them."""
     relaxed: bool = False
-    """Whether the backgrounds contain foreground, up to the share RELAXED."""
 
 
 def parts_of(mask: NDArray[np.bool_], min_share: float = 0.1) -> list[NDArray[np.bool_]]:

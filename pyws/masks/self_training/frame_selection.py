@@ -36,33 +36,48 @@ PLACES = 16  # backgrounds drawn for a label; the discriminator sees another one
 
 @dataclass(frozen=True)
 class SelectionConfig:
-    """How frames are selected."""
+    """How frames are selected.
+
+    Parameters
+    ----------
+    label_tests
+        Tests that a label must pass: either of the two, both, or one alone; none: every frame is selected
+    frame_passes
+        Labels of a frame that must pass: all of them, or any
+    per_component
+        Test each connected component of a label in a patch of its own; all of them must pass
+    context
+        Margin of a patch around the bounding box of its mask, as a share of the box
+    min_share
+        Minimum share of its patch that a mask must cover
+    max_share
+        Share of its patch above which a mask is a close shot: its composite shows no seam and would always look real,
+        so that the classifier alone tests it
+    classifier_threshold
+        Minimum softmax of the label's own class for the classifier to pass it
+    select_share
+        Instead of the threshold: the share of the labels of each class that the classifier passes, those with the
+        highest softmax. It tells good masks from bad ones where the class alone is right for nearly all.
+    classifier_input
+        Input of the classifier: the composite, or the pixels of the mask over the mean colour of its normalisation, as
+        where a video has no background
+    classifier_size
+        Side of the classifier's input, in pixels
+    min_per_class
+        Minimum number of selected frames of a class: the best scored of those that failed are added
+    """
 
     label_tests: Literal["either", "both", "discriminator", "classifier", "none"] = "either"
-    """Tests that a label must pass: either of the two, both, or one alone; none: every frame is selected."""
     frame_passes: Literal["all", "any"] = "all"
-    """Labels of a frame that must pass: all of them, or any."""
     per_component: bool = False
-    """Test each connected component of a label in a patch of its own; all of them must pass."""
     context: float = 0.25
-    """Margin of a patch around the bounding box of its mask, as a share of the box."""
     min_share: float = 0.02
-    """Minimum share of its patch that a mask must cover."""
     max_share: float = 0.9
-    """Share of its patch above which a mask is a close shot: its composite shows no seam and would always look real, so
-    that the classifier alone tests it."""
     classifier_threshold: float = 0.0
-    """Minimum softmax of the label's own class for the classifier to pass it."""
     select_share: float | None = None
-    """Instead of the threshold: the share of the labels of each class that the classifier passes, those with the
-    highest softmax. It tells good masks from bad ones where the class alone is right for nearly all."""
     classifier_input: Literal["composite", "masked"] = "composite"
-    """Input of the classifier: the composite, or the pixels of the mask over the mean colour of its normalisation, as
-    where a video has no background."""
     classifier_size: int = 224
-    """Side of the classifier's input, in pixels."""
     min_per_class: int = 0
-    """Minimum number of selected frames of a class: the best scored of those that failed are added."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_share < self.max_share <= 1:

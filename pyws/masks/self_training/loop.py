@@ -75,7 +75,13 @@ STATE = "pyws masks training state"
 
 @dataclass(frozen=True)
 class SelfTrainingConfig:
-    """Everything that the masks of a run depend on, beside the first stage and the weights."""
+    """Everything that the masks of a run depend on, beside the first stage and the weights.
+
+    Parameters
+    ----------
+    preset
+        Name of the preset that it began from, see :mod:`~.presets`
+    """
 
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
@@ -83,7 +89,6 @@ class SelfTrainingConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     seed: int = 0
     preset: str | None = None
-    """Name of the preset that it began from, see :mod:`~.presets`."""
 
 
 def as_variant(config: SelfTrainingConfig, variant: Variant) -> SelfTrainingConfig:
@@ -101,17 +106,21 @@ def as_variant(config: SelfTrainingConfig, variant: Variant) -> SelfTrainingConf
 
 @dataclass
 class Version:
-    """PA.v<number>, and the model that is trained on it; what is None is not done yet."""
+    """PA.v<number>, and the model that is trained on it; what is None is not done yet.
+
+    Parameters
+    ----------
+    pa_sha256 : SHA-256 over the masks of the version
+    selection : counts of the selected frames, see :func:`~.frame_selection.summary`
+    curve : loss and scores of each epoch
+    best_epoch : the epoch whose model is kept
+    """
 
     number: int
     pa_sha256: str
-    """SHA-256 over the masks of the version."""
     selection: dict[str, Any] | None = None
-    """Counts of the selected frames, see :func:`~.frame_selection.summary`."""
     curve: list[dict[str, Any]] = field(default_factory=list)
-    """Loss and scores of each epoch."""
     best_epoch: int | None = None
-    """The epoch whose model is kept."""
 
     def document(self) -> dict[str, Any]:
         """The version as JSON; a curve is part of it when training is done."""

@@ -16,18 +16,22 @@ from pyws.distributed import Group
 @dataclass(frozen=True)
 class Scores:
     """What :meth:`Criterion.scores` returns. NaN marks classes that are in neither the annotations nor the predictions,
-    and the background where it does not count."""
+    and the background where it does not count.
+
+    Parameters
+    ----------
+    rii : region integrity index in [0, 1]: mIoU of predictions and the same refined by superpixels
+    miou_pa : in [0, 1]: mIoU of refined predictions and pseudo-annotations
+    ric : region integrity criterion: ``miou_pa + weight * rii``
+    rii_of_class : (C,) float64
+    miou_pa_of_class : (C,) float64
+    """
 
     rii: float
-    """Region integrity index in [0, 1]: mIoU of predictions and the same refined by superpixels."""
     miou_pa: float
-    """In [0, 1]: mIoU of refined predictions and pseudo-annotations."""
     ric: float
-    """Region integrity criterion: ``miou_pa + weight * rii``."""
     rii_of_class: Tensor
-    """(C,) float64."""
     miou_pa_of_class: Tensor
-    """(C,) float64."""
 
 
 class Criterion:

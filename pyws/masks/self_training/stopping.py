@@ -12,50 +12,73 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How versions follow one another."""
+    """How versions follow one another.
+
+    Parameters
+    ----------
+    criterion
+        The score of an epoch: mIoU_PA + rii_weight * RII, or one of the two
+    rii_weight
+        Weight of RII in RIC
+    include_background
+        Count the background in the score
+    binary
+        Score foreground against background
+    choose_after
+        Share of the planned epochs after which an epoch may be chosen: before, the learning rate is high and scores
+        swing. 0: any epoch, and patience counts from the first (the paper's words).
+    patience
+        Epochs without a rise after which a version is done, of those that may be chosen
+    tolerance
+        What counts as a rise of the score from epoch to epoch
+    max_versions
+        Versions of pseudo-annotations that are trained on, at most; the first is what masks init wrote
+    outer_tolerance
+        What counts as a rise of the best score from version to version
+    noise
+        Spreads of a score, by bootstrap over the frames held out, that a difference between versions must exceed to
+        count. 0: any difference counts (the paper's words).
+    returned
+        The model that the run ends with: of the version with the best score that still agrees with the first
+        pseudo-annotations, or of the last (the paper's words)
+    start
+        Weights that a version starts from: the classifier's, or those of the version before
+    constrain_labels
+        A predicted pseudo-annotation has no ids but the video's tags
+    refine_pa
+        Refine predicted pseudo-annotations by superpixels
+    disagreement
+        A pixel of a predicted pseudo-annotation that disagrees with the first one: take the prediction, or leave it out
+        (id 255)
+    empty
+        A frame without a prediction: keep its pseudo-annotation of before, or go on without the frame
+    validation
+        What is held out to score epochs: whole videos, or frames of every video
+    validation_share
+        How much of them
+    select_validation
+        Score on selected frames only
+    """
 
     criterion: Literal["ric", "miou_pa", "rii"] = "ric"
-    """The score of an epoch: mIoU_PA + rii_weight * RII, or one of the two."""
     rii_weight: float = 0.5
-    """Weight of RII in RIC."""
     include_background: bool = False
-    """Count the background in the score."""
     binary: bool = False
-    """Score foreground against background."""
     choose_after: float = 0.67
-    """Share of the planned epochs after which an epoch may be chosen: before, the learning rate is high and scores
-    swing. 0: any epoch, and patience counts from the first (the paper's words)."""
     patience: int = 5
-    """Epochs without a rise after which a version is done, of those that may be chosen."""
     tolerance: float = 0.001
-    """What counts as a rise of the score from epoch to epoch."""
     max_versions: int = 4
-    """Versions of pseudo-annotations that are trained on, at most; the first is what masks init wrote."""
     outer_tolerance: float = 0.005
-    """What counts as a rise of the best score from version to version."""
     noise: float = 1.0
-    """Spreads of a score, by bootstrap over the frames held out, that a difference between versions must exceed to
-    count. 0: any difference counts (the paper's words)."""
     returned: Literal["best", "last"] = "best"
-    """The model that the run ends with: of the version with the best score that still agrees with the first
-    pseudo-annotations, or of the last (the paper's words)."""
     start: Literal["backbone", "previous"] = "backbone"
-    """Weights that a version starts from: the classifier's, or those of the version before."""
     constrain_labels: bool = True
-    """A predicted pseudo-annotation has no ids but the video's tags."""
     refine_pa: bool = False
-    """Refine predicted pseudo-annotations by superpixels."""
     disagreement: Literal["predict", "ignore"] = "predict"
-    """A pixel of a predicted pseudo-annotation that disagrees with the first one: take the prediction, or leave it out
-    (id 255)."""
     empty: Literal["keep", "drop"] = "keep"
-    """A frame without a prediction: keep its pseudo-annotation of before, or go on without the frame."""
     validation: Literal["videos", "frames"] = "videos"
-    """What is held out to score epochs: whole videos, or frames of every video."""
     validation_share: float = 0.1
-    """How much of them."""
     select_validation: bool = False
-    """Score on selected frames only."""
 
     def __post_init__(self) -> None:
         if self.patience < 1 or self.max_versions < 1:

@@ -22,31 +22,46 @@ JITTER = 0.1  # largest change of brightness and contrast
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """How the discriminator is built and trained."""
+    """How the discriminator is built and trained.
+
+    Parameters
+    ----------
+    patch_size
+        Side of its input in pixels
+    width
+        Channels of its first layer
+    norm
+        Normalisation of its layers: none, spectral (weights) or instance (features of a patch)
+    folds
+        1, or 2: the composites of each half of the videos are scored by a discriminator trained on the other half
+    steps
+        Maximum number of steps; training stops early where the held-out loss no longer falls
+    batch
+        Patches of a step, half of them real
+    lr
+        Learning rate of Adam
+    smoothing
+        Label smoothing: the target of real patches is 1 - smoothing
+    threshold
+        A composite passes above this score; at 0.5 it looks as real as the patch that it was cut from
+    quantile
+        Instead of the threshold: the share of the composites that pass, those with the highest scores
+    min_auc
+        Minimum area under the ROC curve of real patches against composites of videos that the discriminator was not
+        trained on; below, it tells nothing, and the classifier alone decides where it is one of the tests
+    """
 
     patch_size: int = 66
-    """Side of its input in pixels."""
     width: int = 64
-    """Channels of its first layer."""
     norm: Norm = "none"
-    """Normalisation of its layers: none, spectral (weights) or instance (features of a patch)."""
     folds: int = 2
-    """1, or 2: the composites of each half of the videos are scored by a discriminator trained on the other half."""
     steps: int = 600
-    """Maximum number of steps; training stops early where the held-out loss no longer falls."""
     batch: int = 64
-    """Patches of a step, half of them real."""
     lr: float = 1e-3
-    """Learning rate of Adam."""
     smoothing: float = 0.1
-    """Label smoothing: the target of real patches is 1 - smoothing."""
     threshold: float = 0.5
-    """A composite passes above this score; at 0.5 it looks as real as the patch that it was cut from."""
     quantile: float | None = None
-    """Instead of the threshold: the share of the composites that pass, those with the highest scores."""
     min_auc: float = 0.65
-    """Minimum area under the ROC curve of real patches against composites of videos that the discriminator was not
-    trained on; below, it tells nothing, and the classifier alone decides where it is one of the tests."""
 
     def __post_init__(self) -> None:
         if self.folds not in (1, 2):
@@ -60,13 +75,17 @@ class DiscriminatorConfig:
 
 
 class CompositeScores(NamedTuple):
-    """What :func:`score_composites` returns."""
+    """What :func:`score_composites` returns.
+
+    Parameters
+    ----------
+    scores : (N,) float64 in (0, 1), sigmoid of the logit of each composite less that of the patch that it was cut from
+    auc : how well the discriminators tell real patches from composites of videos that they were not trained on, in [0,
+        1]; 0.5 is chance
+    """
 
     scores: Tensor
-    """(N,) float64 in (0, 1), sigmoid of the logit of each composite less that of the patch that it was cut from."""
     auc: float
-    """How well the discriminators tell real patches from composites of videos that they were not trained on, in
-    [0, 1]; 0.5 is chance."""
 
 
 Fresh = Callable[[int, Tensor], Tensor]

@@ -26,53 +26,79 @@ from pyws.seeds import seed_of
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the segmentation network is trained; defaults are those of the paper, or of its authors' code base."""
+    """How the segmentation network is trained; defaults are those of the paper, or of its authors' code base.
+
+    Parameters
+    ----------
+    backbone
+        resnet101, resnet50, resnet18, efficientnet-lite0 or small2d
+    output_stride
+        Pixels between two positions of its features: 8 or 16
+    heads
+        Score of a pair of an actor and an action: its own, or the sum of the actor's and the action's score
+    frozen_norm
+        Batch norm keeps the statistics and the scale of the pretrained weights
+    frozen_body
+        Only the head learns: for few frames, and several times faster
+    rates
+        Dilations of the summed 3x3 convolutions
+    linear_head
+        Score by one 1x1 convolution instead of the dilated ones, a linear layer at each position: for few frames
+    short_side
+        Maximum short side of the network's input, in pixels; larger frames are made smaller
+    crop
+        Side of the training crops, in pixels
+    batch
+        Batch size, in crops
+    max_epoch
+        Epochs that the learning rate is scheduled for; training stops early where the criterion stops rising
+    equal_steps
+        An epoch has as many crops as there are frames to train on, however few of them are selected: a strict selection
+        trains as long as none
+    lr
+        Initial learning rate of SGD; it decays to 0 as (1 - step / steps) ** power
+    decay_power
+        Power of the learning rate's decay
+    momentum
+        Momentum of SGD
+    weight_decay
+        Weight decay of SGD
+    head_lr
+        Factor of lr for the head; 10 is DeepLab's own protocol
+    bias_lr
+        Factor of lr * head_lr for the head's biases; 2 is DeepLab's own protocol
+    scale
+        Range of random scaling
+    rotation
+        Maximum random rotation, in degrees
+    blur
+        Maximum standard deviation of the blur of every second crop, in pixels
+    flip
+        Mirror every second crop
+    """
 
     backbone: str = "resnet101"
-    """resnet101, resnet50, resnet18, efficientnet-lite0 or small2d."""
     output_stride: int = 8
-    """Pixels between two positions of its features: 8 or 16."""
     heads: Literal["joint", "factorised"] = "joint"
-    """Score of a pair of an actor and an action: its own, or the sum of the actor's and the action's score."""
     frozen_norm: bool = True
-    """Batch norm keeps the statistics and the scale of the pretrained weights."""
     frozen_body: bool = False
-    """Only the head learns: for few frames, and several times faster."""
     rates: tuple[int, ...] = RATES
-    """Dilations of the summed 3x3 convolutions."""
     linear_head: bool = False
-    """Score by one 1x1 convolution instead of the dilated ones, a linear layer at each position: for few frames."""
     short_side: int | None = None
-    """Maximum short side of the network's input, in pixels; larger frames are made smaller."""
     crop: int = 224
-    """Side of the training crops, in pixels."""
     batch: int = 12
-    """Batch size, in crops."""
     max_epoch: int = 96
-    """Epochs that the learning rate is scheduled for; training stops early where the criterion stops rising."""
     equal_steps: bool = False
-    """An epoch has as many crops as there are frames to train on, however few of them are selected: a strict selection
-    trains as long as none."""
     lr: float = 7e-4
-    """Initial learning rate of SGD; it decays to 0 as (1 - step / steps) ** power."""
     decay_power: float = 0.9
-    """Power of the learning rate's decay."""
     momentum: float = 0.9
-    """Momentum of SGD."""
     weight_decay: float = 4e-5
-    """Weight decay of SGD."""
     head_lr: float = 1.0
-    """Factor of lr for the head; 10 is DeepLab's own protocol."""
     bias_lr: float = 1.0
-    """Factor of lr * head_lr for the head's biases; 2 is DeepLab's own protocol."""
     scale: tuple[float, float] = (0.5, 2.0)
-    """Range of random scaling."""
     rotation: float = 10.0
-    """Maximum random rotation, in degrees."""
     blur: float = 1.0
-    """Maximum standard deviation of the blur of every second crop, in pixels."""
     flip: bool = True
-    """Mirror every second crop."""
 
     def __post_init__(self) -> None:
         for name in ("crop", "batch", "max_epoch"):

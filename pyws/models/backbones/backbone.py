@@ -125,6 +125,11 @@ class Backbone(nn.Module):
     features : width D of a snippet's feature
     num_classes : K, action classes
 
+    Attributes
+    ----------
+    memory_epoch : the epoch (from 0) at whose end the memory bank is filled; later epochs read it. None: there is no
+        bank
+
     Examples
     --------
     A backbone that scores snippets by one linear layer and videos by their mean:
@@ -150,7 +155,6 @@ class Backbone(nn.Module):
     """
 
     memory_epoch: int | None = None
-    """At the end of this epoch (from 0) the memory bank is filled; later epochs read it. None: there is no bank."""
 
     def __init__(self, features: int, num_classes: int) -> None:
         super().__init__()

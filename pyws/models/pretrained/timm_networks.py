@@ -21,7 +21,12 @@ PREFIX = "timm:"
 
 @dataclass(frozen=True)
 class TimmNetwork:
-    """A network of timm in eval mode, and what its configuration says of it; fields as in ``Classifier``."""
+    """A network of timm in eval mode, and what its configuration says of it; fields as in ``Classifier``.
+
+    Parameters
+    ----------
+    file : file of the published weights
+    """
 
     model: nn.Module
     layer: str
@@ -33,7 +38,6 @@ class TimmNetwork:
     interpolation: str
     fixed: int
     file: Path | None
-    """File of the published weights."""
 
 
 def timm_network(name: str, classes: int | None = None, pretrained: bool = False) -> TimmNetwork:

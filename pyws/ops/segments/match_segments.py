@@ -16,14 +16,18 @@ _MAX_ROWS = 2**31 - 1  # predictions or groups of one call: ranks are 32-bit
 
 
 class MatchedSegments(NamedTuple):
-    """What :func:`match_segments` returns."""
+    """What :func:`match_segments` returns.
+
+    Parameters
+    ----------
+    hit : (P, K) bool, whether a prediction is a true positive at a threshold
+    order : (P,) int64, the predictions of class 0 by falling score, then those of class 1, and so on
+    ap : (classes, K) float64 in [0, 1]; 0 without predictions, NaN without ground truth
+    """
 
     hit: Tensor
-    """(P, K) bool, whether a prediction is a true positive at a threshold."""
     order: Tensor
-    """(P,) int64, the predictions of class 0 by falling score, then those of class 1, and so on."""
     ap: Tensor
-    """(classes, K) float64 in [0, 1]; 0 without predictions, NaN without ground truth."""
 
 
 def match_segments(

@@ -36,18 +36,22 @@ MEASURES = (
 
 @dataclass
 class Seen:
-    """What is known of a video, from whichever files say it."""
+    """What is known of a video, from whichever files say it.
+
+    Parameters
+    ----------
+    curves : caption to label to values
+    spans : caption to segments: "truth", "proposals", "segments"
+    programs : linear programs by status
+    """
 
     seconds: float = 0.0
     tags: Sequence[str] = ()
     source: str | None = None
     curves: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    """Caption to label to values."""
     spans: dict[str, list[Span]] = field(default_factory=dict)
-    """Caption to segments: "truth", "proposals", "segments"."""
     scores: Sequence[float] = ()
     programs: Mapping[str, int] = field(default_factory=dict)
-    """Linear programs by status."""
 
 
 def detections_page(place: Place) -> Page:

@@ -45,12 +45,16 @@ class FlowNetwork:
 
 @dataclass(frozen=True)
 class _Stream:
-    """One of the networks that see a video."""
+    """One of the networks that see a video.
+
+    Parameters
+    ----------
+    made : everything that the features depend on beside the videos
+    """
 
     network: SnippetNetwork
     flow: FlowMethod | None
     made: dict[str, Any]
-    """Everything that the features depend on beside the videos."""
     folder: Path
 
     def file(self, name: str) -> Path:
