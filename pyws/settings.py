@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pyws.errors import DataError
 from pyws.files import read_text
@@ -67,13 +67,22 @@ def expand(words: list[str], command: Callable[..., Any]) -> list[str]:
 
 def _of_preset(options: Sequence[str], command: Callable[..., Any]) -> list[str]:
     """The options that a preset stands for; none where none is asked for, or an unknown one."""
-    marks = getattr(get_type_hints(command, include_extras=True).get("preset"), "__metadata__", ())
+    marks = _annotations(command, "preset")
     documents = next((mark.documents for mark in marks if isinstance(mark, Presets)), {})
     name = ""
     for option, following in pairwise([*options, ""]):
         if option.partition("=")[0] == "--preset":
             name = option.partition("=")[2] or following
     return options_of(f"--preset {name}", documents.get(name, {}), command)
+
+
+def _annotations(command: Callable[..., Any], parameter: str) -> list[Any]:
+    """What a parameter is annotated with besides its type.
+
+    Python 3.10 makes a parameter of the default None an Optional, around what is annotated.
+    """
+    hint = get_type_hints(command, include_extras=True).get(parameter)
+    return [mark for part in (hint, *get_args(hint)) for mark in getattr(part, "__metadata__", ())]
 
 
 def read_toml(path: str) -> dict[str, Any]:
@@ -119,7 +128,7 @@ def _option(source: str, name: str, value: Any, command: Callable[..., Any]) -> 
 def _spelled(command: Callable[..., Any], name: str) -> str:
     """How an option is written on the command line: options of a group without a name stand alone."""
     group, dot, rest = name.replace("_", "-").partition(".")
-    notes = getattr(get_type_hints(command, include_extras=True).get(group.replace("-", "_")), "__metadata__", ())
+    notes = _annotations(command, group.replace("-", "_"))
     return rest if dot and any(getattr(note, "name", None) == "" for note in notes) else group + dot + rest
 
 

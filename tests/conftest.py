@@ -17,7 +17,6 @@ import torch
 
 from pyws.ops import _library
 
-collect_ignore = ["fuzz"]  # programs of .ci/fuzz, which need atheris
 KERNELS = emulation.load() if emulation.SANITIZE else _library._C  # with the CPU kernels that are under test
 CPU_PATHS = KERNELS.cpu_paths()
 EMULATED = [f"emulated-{seed}" for seed in range(int(os.environ.get("PYWS_EMULATOR_SEEDS", "2")))]

@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import Annotated, Optional
 
 import pytest
 
 import pyws
 from pyws import cli
 from pyws.commands.common import Common
+from pyws.settings import Presets, expand
 
 
 def run(*words, **environment):
@@ -173,3 +175,12 @@ def test_only_the_command_line_sets_the_allocator(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["pyws", "--version"])
     assert cli.main() == 0
     assert calls
+
+
+def test_a_preset_is_found_where_python_makes_its_parameter_optional() -> None:
+    """As Python 3.10 does with the default None: Optional[Annotated[...]]."""
+
+    def command(preset: Optional[Annotated[str, Presets({"slow": {"lr": 0.1}})]] = None, lr: float = 1.0) -> None:  # noqa: UP045
+        raise AssertionError((preset, lr))
+
+    assert expand(["--preset", "slow"], command) == ["--lr", "0.1", "--preset", "slow"]

@@ -6,7 +6,6 @@
 
 // Vectors of candidates, blocks or members are written out (GCC's and Clang's vector extension), as wide as the
 // registers: compilers take comparisons of wider ones apart lane by lane.
-#pragma GCC diagnostic ignored "-Wpsabi"  // they are passed to inlined functions only
 
 #define PYWS_INLINE inline __attribute__((always_inline))
 

@@ -1,5 +1,7 @@
 #include "gradcam3d/gradcam3d.h"
 
+#include <algorithm>
+
 #include "common/parallel.h"
 #include "gradcam3d/gradcam3d_simd.h"
 
@@ -127,6 +129,10 @@ void gradcam3d(const GradcamLayouts<T>& loops, const void* activations, const vo
   const std::int64_t positions = shape[2] * shape[3] * shape[4];
   if (shape[0] == 0 || positions == 0) return;
   T* out = static_cast<T*>(maps);
+  if (shape[1] == 0) {
+    std::fill_n(out, shape[0] * positions, T{});
+    return;
+  }
   A* weights = static_cast<A*>(scratch);
   mean_positions(loops, static_cast<const T*>(gradients), shape, gradient_strides, weights, threads);
   weigh_channels<T, A>(loops, static_cast<const T*>(activations), shape, activation_strides, weights, out, threads);

@@ -2,10 +2,6 @@
 
 #include <type_traits>
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wpsabi"  // vectors wider than a register are returned by inlined functions only
-#endif
-
 // Vectors are written out (GCC's and Clang's vector extension) because the compiler's own vectoriser leaves the tails
 // of short rows scalar: at 7x7 positions they would take more time than the rest.
 namespace pyws {

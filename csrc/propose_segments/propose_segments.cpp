@@ -75,6 +75,7 @@ void count_runs(const CountProposalsParams& p, int threads) {
       for (std::int64_t t = 0; t < p.count; ++t) counts[t] = 0;
       if (p.wanted != nullptr && !p.wanted[group]) continue;
       const ProposalGroup at = proposal_group(p.offsets, p.classes, p.snippets, group);
+      if (at.length == 0) continue;
       const std::int64_t column = at.begin * p.classes + group % p.classes;
       const std::int64_t row = read_column(loops, p.tcam.as<T>() + column, p.classes, at.length, p.thresholds, p.count,
                                            p.scratch + at.prefix, levels + at.levels);

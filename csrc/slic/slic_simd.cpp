@@ -1,10 +1,14 @@
 #include "slic/slic_simd.h"
 
 #if defined(__AVX2__)
+#if !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own header, GCC bug 105593
 #include <immintrin.h>
 #pragma GCC diagnostic pop
+#else
+#include <immintrin.h>
+#endif
 #endif
 
 namespace pyws {
