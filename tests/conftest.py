@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
     PYWS_EMULATOR_SEEDS sets the number of orders; PYWS_REQUIRE_CUDA=1 makes a missing GPU a failure.
     """
-    with _running_on(request.param, monkeypatch) as name:
+    garbage = request.param.startswith("emulated") and request.node.get_closest_marker("garbage")
+    with emulation.no_look_for_races() if garbage else nullcontext(), _running_on(request.param, monkeypatch) as name:
         yield name
 
 

@@ -66,6 +66,17 @@ def last_blocks(count: int) -> Iterator[None]:
         library.pyws_run_last_blocks(ctypes.c_uint64(0))
 
 
+@contextmanager
+def no_look_for_races() -> Iterator[None]:
+    """For contents that break a contract, with which units may write the same places."""
+    library = ctypes.CDLL(os.fspath(build("_emulated")))
+    library.pyws_look_for_races(0)
+    try:
+        yield
+    finally:
+        library.pyws_look_for_races(1)
+
+
 def run_kernel(
     library: str | os.PathLike[str],
     name: str,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fiber.h"
+#include "races.h"
 
 #if defined(PYWS_SANITIZE_ADDRESS)
 #include <sanitizer/asan_interface.h>
@@ -18,8 +19,7 @@
 #define PYWS_UNPOISON(address, bytes) static_cast<void>(0)
 #endif
 
-uint3 threadIdx, blockIdx;
-dim3 blockDim, gridDim;
+KernelPosition kernel_position;
 
 namespace pyws {
 namespace emulator {
@@ -123,6 +123,8 @@ class Machine {
   unsigned lane() const { return running_->lane; }
   void* shared_array(const void* site, std::size_t bytes, std::size_t alignment);
   void* dynamic_shared() { return arena_.get(); }
+  [[noreturn]] void fail_in_thread(const std::string& what);
+  [[noreturn]] void stop_at_race();
 
  private:
   static void thread_main();
@@ -136,7 +138,6 @@ class Machine {
   void open_lanes(Warp& warp, unsigned first, unsigned mask);
   void order(Thread* const* members, unsigned count);
   [[noreturn]] void fail(const std::string& what);
-  [[noreturn]] void fail_in_thread(const std::string& what);
   std::string deadlock() const;
 
   const Grid* grid_ = nullptr;
@@ -146,6 +147,7 @@ class Machine {
   Thread* running_ = nullptr;
   unsigned ready_warps_ = 0, at_barrier_ = 0, exited_ = 0;
   std::string error_;
+  bool race_ = false;
 
   std::unique_ptr<unsigned char, decltype(&std::free)> arena_{nullptr, &std::free};
   std::vector<SharedArray> arrays_;
@@ -158,6 +160,7 @@ std::uint64_t most_blocks = 0;  // number of last blocks of a grid that are run;
 
 void Machine::run(const Grid& grid, Random& random) {
   grid_ = &grid;
+  races::start_launch();
   while (fibers_.size() < grid.threads) fibers_.push_back(std::make_unique<Fiber>(thread_main));
   blockDim = grid.block;
   gridDim = grid.grid;
@@ -197,9 +200,11 @@ void Machine::start_block(Random& random) {
   arena_used_ = (grid_->shared_bytes + 31) / 16 * 16;
   PYWS_POISON(arena_.get() + grid_->shared_bytes, kArena - grid_->shared_bytes);
 
+  races::start_block(arena_.get(), kArena);
+
   const unsigned count = grid_->threads, turn = static_cast<unsigned>(random.below(count));
   std::memset(warps_, 0, sizeof(warps_));
-  exited_ = 0;
+  ready_warps_ = exited_ = 0;
   for (unsigned t = 0; t < count; ++t) {
     Thread& thread = threads_[t];
     thread.fiber = fibers_[(t + turn) % count].get();  // so that it is rarely the same one for a thread of two blocks
@@ -234,7 +239,10 @@ void Machine::run_block(Random& random) {
     if (warp.ready == 0) ready_warps_ &= ~(1u << w);
     running_ = &threads_[w * kLanes + lane];
     threadIdx = running_->index;
+    races::enter(w * kLanes + lane, running_->fiber->stack(), Fiber::stack_bytes());
     running_->fiber->resume();
+    races::leave();
+    if (race_) error_ = races::found();
     if (!error_.empty()) fail(error_);
   }
   if (exited_ < grid_->threads) fail(deadlock());
@@ -274,6 +282,7 @@ void Machine::open_barrier() {
     members[t] = &thread;
   }
   make_ready();
+  races::at_barrier();
   order(members, grid_->threads);
 }
 
@@ -318,6 +327,8 @@ void Machine::open_lanes(Warp& warp, unsigned first, unsigned mask) {
   warp.waiting &= ~mask;
   warp.ready |= mask;
   ready_warps_ |= 1u << (first / kLanes);
+  if (running_->kind != Sync::kWarp) return;  // a shuffle or a vote orders no memory
+  races::at_syncwarp(first / kLanes, mask);
   order(members, count);
 }
 
@@ -375,9 +386,15 @@ void Machine::fail_in_thread(const std::string& what) {
   for (;;) Fiber::suspend();
 }
 
+void Machine::stop_at_race() {
+  race_ = true;
+  for (;;) Fiber::suspend();
+}
+
 void Machine::fail(const std::string& what) {
   const std::string message = grid_->op + ": emulated kernel, block " + text(blockIdx) + ": " + what;
   error_.clear();
+  race_ = false;
   fibers_.clear();  // they are in the middle of the kernel
   arena_.reset();
   throw std::runtime_error(message);
@@ -408,6 +425,13 @@ int lane() { return static_cast<int>(machine.lane()); }
 
 void* shared_array(const void* site, std::size_t bytes, std::size_t alignment) {
   return machine.shared_array(site, bytes, alignment);
+}
+
+void stop_at_race() { machine.stop_at_race(); }
+
+void check_alignment(const void* address, std::size_t bytes) {
+  if (reinterpret_cast<std::uintptr_t>(address) % bytes != 0)
+    machine.fail_in_thread("a vector of " + std::to_string(bytes) + " bytes at an address that they do not divide");
 }
 
 void* dynamic_shared() { return machine.dynamic_shared(); }

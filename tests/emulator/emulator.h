@@ -7,8 +7,10 @@
 //   a __syncthreads that not every thread of the block reaches, or that threads reach at different lines;
 //   a *_sync that not every lane of its mask reaches, with another mask, or whose mask lacks the caller;
 //   a thread that exits while others wait for it;
-//   a block of over 1024 threads or 48 KB of shared memory, a grid beyond the limits.
-// A lane outside the mask of a shuffle contributes 0xFF. Vector types have CUDA's alignment, which UBSan checks.
+//   a block of over 1024 threads or 48 KB of shared memory, a grid beyond the limits;
+//   two accesses to one place that nothing orders, one of them a write; shared memory that nothing wrote (races.h);
+//   a vector that is loaded or stored where its size does not divide the address.
+// A lane outside the mask of a shuffle contributes 0xFF.
 // After pyws_run_last_blocks(n) only the last n blocks of a grid are run: what a kernel does at the end of tensors of more
 // than 2^31 elements, which nothing but these blocks touches.
 // It proves logic, not speed; g++'s float functions differ from a GPU's in the last bits.
@@ -37,19 +39,50 @@ struct dim3 {
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-extern uint3 threadIdx, blockIdx;
-extern dim3 blockDim, gridDim;
+// Side by side, so that what looks at accesses knows these by their addresses.
+struct KernelPosition {
+  uint3 thread, block;
+  dim3 block_size, grid_size;
+};
+extern KernelPosition kernel_position;
+#define threadIdx kernel_position.thread
+#define blockIdx kernel_position.block
+#define blockDim kernel_position.block_size
+#define gridDim kernel_position.grid_size
 constexpr int warpSize = 32;
 
-#define PYWS_VECTOR2(type, name)          \
-  struct alignas(2 * sizeof(type)) name { \
-    type x, y;                            \
-  };                                      \
+namespace pyws {
+namespace emulator {
+void check_alignment(const void* address, std::size_t bytes);
+}
+}  // namespace pyws
+
+// A vector is loaded and stored in one piece, which a GPU does at multiples of its size only.
+#define PYWS_VECTOR2(type, name)                                                                        \
+  struct alignas(2 * sizeof(type)) name {                                                               \
+    type x, y;                                                                                          \
+    name() = default;                                                                                   \
+    name(type x_, type y_) : x(x_), y(y_) {}                                                            \
+    name(const name& v) : x(v.x), y(v.y) { pyws::emulator::check_alignment(&v, sizeof(v)); }            \
+    name& operator=(const name& v) {                                                                    \
+      pyws::emulator::check_alignment(this, sizeof(v)), pyws::emulator::check_alignment(&v, sizeof(v)); \
+      x = v.x, y = v.y;                                                                                 \
+      return *this;                                                                                     \
+    }                                                                                                   \
+  };                                                                                                    \
   inline name make_##name(type x, type y) { return {x, y}; }
-#define PYWS_VECTOR4(type, name) \
-  struct alignas(16) name {      \
-    type x, y, z, w;             \
-  };                             \
+#define PYWS_VECTOR4(type, name)                                                                             \
+  struct alignas(16) name {                                                                                  \
+    type x, y, z, w;                                                                                         \
+    name() = default;                                                                                        \
+    name(type x_, type y_, type z_, type w_) : x(x_), y(y_), z(z_), w(w_) {}                                 \
+    name(const name& v) : x(v.x), y(v.y), z(v.z), w(v.w) { pyws::emulator::check_alignment(&v, sizeof(v)); } \
+    name& operator=(const name& v) {                                                                         \
+      pyws::emulator::check_alignment(this, sizeof(v)), pyws::emulator::check_alignment(&v, sizeof(v));      \
+      x = v.x, y = v.y, z = v.z, w = v.w;                                                                    \
+      return *this;                                                                                          \
+    }                                                                                                        \
+  };                                                                                                         \
   inline name make_##name(type x, type y, type z, type w) { return {x, y, z, w}; }
 PYWS_VECTOR2(int, int2)
 PYWS_VECTOR2(unsigned, uint2)
@@ -156,44 +189,51 @@ inline int __all_sync(unsigned mask, int predicate, PYWS_CALL_SITE) {
 // Atomics on integers; on floats there are none on purpose: their order would decide the bits.
 namespace pyws {
 namespace emulator {
+void atomic_access(const void* address, std::size_t bytes);
+
+#if !defined(PYWS_RACES)
+#define PYWS_ATOMIC inline
+#else
+#define PYWS_ATOMIC __attribute__((noinline, no_sanitize_thread)) inline
+#endif
 template <class T, class Change>
-T atomic_update(T* address, const Change& change) {
+PYWS_ATOMIC T atomic_update(T* address, const Change& change) {
+#if defined(PYWS_RACES)
+  atomic_access(address, sizeof(T));
+#endif
   T before = __atomic_load_n(address, __ATOMIC_RELAXED);
   while (!__atomic_compare_exchange_n(address, &before, change(before), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
   return before;
 }
+#undef PYWS_ATOMIC
 }  // namespace emulator
 }  // namespace pyws
 
+#define PYWS_ATOMIC(type, name, change)                                        \
+  inline type name(type* p, type v) {                                          \
+    return pyws::emulator::atomic_update(p, [v](type old) { return change; }); \
+  }
 #define PYWS_ATOMICS(type)                                                                        \
-  inline type atomicAdd(type* p, type v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }   \
-  inline type atomicExch(type* p, type v) { return __atomic_exchange_n(p, v, __ATOMIC_RELAXED); } \
-  inline type atomicAnd(type* p, type v) { return __atomic_fetch_and(p, v, __ATOMIC_RELAXED); }   \
-  inline type atomicOr(type* p, type v) { return __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }     \
-  inline type atomicXor(type* p, type v) { return __atomic_fetch_xor(p, v, __ATOMIC_RELAXED); }   \
-  inline type atomicMin(type* p, type v) {                                                        \
-    return pyws::emulator::atomic_update(p, [v](type old) { return v < old ? v : old; });         \
-  }                                                                                               \
-  inline type atomicMax(type* p, type v) {                                                        \
-    return pyws::emulator::atomic_update(p, [v](type old) { return v > old ? v : old; });         \
-  }                                                                                               \
+  PYWS_ATOMIC(type, atomicAdd, old + v)                                                           \
+  PYWS_ATOMIC(type, atomicExch, (static_cast<void>(old), v))                                      \
+  PYWS_ATOMIC(type, atomicAnd, old& v)                                                            \
+  PYWS_ATOMIC(type, atomicOr, old | v)                                                            \
+  PYWS_ATOMIC(type, atomicXor, old ^ v)                                                           \
+  PYWS_ATOMIC(type, atomicMin, v < old ? v : old)                                                 \
+  PYWS_ATOMIC(type, atomicMax, v > old ? v : old)                                                 \
   inline type atomicCAS(type* p, type expected, type v) {                                         \
-    __atomic_compare_exchange_n(p, &expected, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);      \
-    return expected;                                                                              \
+    return pyws::emulator::atomic_update(p, [=](type old) { return old == expected ? v : old; }); \
   }
 PYWS_ATOMICS(int)
 PYWS_ATOMICS(unsigned)
 PYWS_ATOMICS(unsigned long long)
+PYWS_ATOMIC(long long, atomicMin, v < old ? v : old)
+PYWS_ATOMIC(long long, atomicMax, v > old ? v : old)
+PYWS_ATOMIC(int, atomicSub, old - v)
+PYWS_ATOMIC(unsigned, atomicSub, old - v)
 #undef PYWS_ATOMICS
-inline long long atomicMin(long long* p, long long v) {
-  return pyws::emulator::atomic_update(p, [v](long long old) { return v < old ? v : old; });
-}
-inline long long atomicMax(long long* p, long long v) {
-  return pyws::emulator::atomic_update(p, [v](long long old) { return v > old ? v : old; });
-}
-inline int atomicSub(int* p, int v) { return __atomic_fetch_sub(p, v, __ATOMIC_RELAXED); }
-inline unsigned atomicSub(unsigned* p, unsigned v) { return __atomic_fetch_sub(p, v, __ATOMIC_RELAXED); }
+#undef PYWS_ATOMIC
 
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }

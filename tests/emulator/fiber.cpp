@@ -146,6 +146,9 @@ Fiber::~Fiber() {
   delete state_;
 }
 
+const void* Fiber::stack() const { return state_->memory + kPage; }
+std::size_t Fiber::stack_bytes() { return kStack; }
+
 void Fiber::resume() {
   scheduler.running = this;
 #if defined(PYWS_SANITIZE_ADDRESS)

@@ -20,6 +20,9 @@ class Fiber {
   void resume();          // from the scheduler: run until the fiber suspends itself
   static void suspend();  // from inside a fiber: back to the scheduler
 
+  const void* stack() const;
+  static std::size_t stack_bytes();
+
   // What this fiber did so far becomes visible to those that acquire `variable` later. No-ops but for ThreadSanitizer.
   void release(void* variable);
   void acquire(void* variable);

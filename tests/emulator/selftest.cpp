@@ -101,14 +101,15 @@ __global__ void histogram(const int* in, int* out) {
   if (threadIdx.x < 7) atomicAdd(&out[threadIdx.x], counts[threadIdx.x]);
 }
 
-// The bits of shared memory before anything is written, a block; and the thread of each that ran last.
+// The bits of shared memory before anything is written.
 __global__ void uninitialised(const int*, int* out) {
   PYWS_SHARED(int, values, 64);
-  PYWS_SHARED(double, more, 1);
-  out[blockIdx.x * 65 + threadIdx.x] = values[threadIdx.x];
+  out[threadIdx.x] = values[threadIdx.x];
+}
+// Of each block the thread that ran last.
+__global__ void last_threads(const int*, int* out) {
   __syncthreads();
-  if (more[0] != more[0]) values[threadIdx.x] = 0;
-  atomicExch(&out[blockIdx.x * 65 + 64], static_cast<int>(threadIdx.x));
+  atomicExch(&out[blockIdx.x], static_cast<int>(threadIdx.x));
 }
 
 // Every block writes one address.
@@ -123,7 +124,42 @@ __global__ void overflow(const int* in, int* out) {
   next[0] = 2;
   *out = first[in[8]];
 }
-__global__ void misaligned(const int* in, int* out) { *out = reinterpret_cast<const int4*>(in + 1)->x; }
+__global__ void misaligned(const int* in, int* out) {
+  const int4 vector = *reinterpret_cast<const int4*>(in + 1 + threadIdx.x);  // one of the two is not aligned
+  out[threadIdx.x] = vector.x + vector.w;
+}
+
+// Races that no order of the threads shows: all write the same, add without an atomic, or read what they all but know.
+__global__ void same_value(const int*, int* out) { *out = 7; }
+__global__ void plain_sum(const int* in, int* out) {
+  if (threadIdx.x % 32 == 0) *out += in[threadIdx.x];
+}
+__global__ void plain_beside_atomic(const int*, int* out) {
+  if (threadIdx.x < 32) atomicAdd(&out[1], 1);
+  if (threadIdx.x == 32) out[0] = out[1];
+}
+// The shuffle makes the lanes wait for each other, but it orders no memory.
+__global__ void rotate_by_shuffle(const int* in, int* out) {
+  PYWS_SHARED(int, slots, 32);
+  slots[threadIdx.x] = in[threadIdx.x];
+  __shfl_sync(kAll, 0, 0);
+  out[threadIdx.x] = slots[(threadIdx.x + 1) % 32];
+}
+// The second round overwrites what others may still read.
+__global__ void write_after_read(const int* in, int* out) {
+  PYWS_SHARED(int, slot, 1);
+  for (int round = 0; round < 2; ++round) {
+    if (threadIdx.x == 0) slot[0] = in[round];
+    __syncthreads();
+    out[threadIdx.x] += slot[0];
+  }
+}
+// A word by all lanes beside a byte by one of them.
+__global__ void byte_in_word(const int*, int* out) {
+  reinterpret_cast<unsigned char*>(out)[threadIdx.x] = 1;
+  if (threadIdx.x == 4) out[0] = 0;
+}
+__global__ void bytes(const int*, int* out) { reinterpret_cast<unsigned char*>(out)[threadIdx.x] = 1; }
 
 // What a GPU would hang on, or leave undefined.
 __global__ void diverged_barrier(const int*, int*) {
@@ -189,6 +225,14 @@ const Named kernels[] = {
     PYWS_NAMED(mixed_votes),
     PYWS_NAMED(sync_full_warp),
     PYWS_NAMED(much_shared_memory),
+    PYWS_NAMED(same_value),
+    PYWS_NAMED(plain_sum),
+    PYWS_NAMED(plain_beside_atomic),
+    PYWS_NAMED(rotate_by_shuffle),
+    PYWS_NAMED(write_after_read),
+    PYWS_NAMED(byte_in_word),
+    PYWS_NAMED(bytes),
+    PYWS_NAMED(last_threads),
     PYWS_NAMED(nothing),
 };
 

@@ -79,7 +79,7 @@ def family_tests(mutant: Mutant) -> list[str]:
     """The arguments of pytest that choose the tests of the family of the file."""
     if mutant.path.startswith("pyws/"):
         return _python_tests(mutant.path)
-    emulated = ["-k", "emulated"] if mutant.emulated else []
+    emulated = ["-k", "emulated or vast_tensors"] if mutant.emulated else []
     return [*_kernel_tests(mutant.path), *emulated]
 
 
