@@ -115,7 +115,7 @@ class BuiltBackbone:
                 setattr(self.model, name, value)
 
     def facts(self) -> dict[str, Any]:
-        """What :func:`load_backbone` needs beside the weights, and how many ``members`` a mean has."""
+        """What :func:`load_backbone` needs beside the weights, and the ``shares`` of the members of a mean."""
         return {
             "backbone": self.name,
             "options": dict(self.overrides.options),
@@ -172,11 +172,13 @@ def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
     )  # fmt: skip
     try:
         built = build_backbone(facts["backbone"], facts["features"], tuple(facts["classes"]), overrides)
-        members = facts.get("members", 1)
-        if members not in range(1, _MAX_MEMBERS + 1):
-            raise ValueError(f"members must be in 1 .. {_MAX_MEMBERS}, got {members!r}")
-        if members > 1:
-            built = replace(built, model=Averaged([copy.deepcopy(built.model) for _ in range(members)]))
+        shares = facts.get("shares", [1.0])
+        if not isinstance(shares, list) or not 1 <= len(shares) <= _MAX_MEMBERS:
+            raise ValueError(f"shares must be a list of 1 .. {_MAX_MEMBERS} numbers, got {shares!r}")
+        if not all(isinstance(share, float) and 0 <= share <= 1 for share in shares):
+            raise ValueError(f"shares must be in [0, 1], got {shares!r}")
+        if len(shares) > 1:
+            built = replace(built, model=Averaged([copy.deepcopy(built.model) for _ in shares], shares))
     except (TypeError, ValueError) as error:
         raise DataError(checkpoint.path, f"is of another model: {error}") from error
     load_into(built.model, checkpoint)

@@ -130,23 +130,29 @@ class TrustConfig:
     ----------
     agreement : least correlation in time with the labels of networks that never saw the video, on average over classes
     conflict : greatest share of the labels that lies on snippets where another class has a larger one
-    averaged : where labels are adopted, the run's network is the mean of five: the two that never saw half of the
-        videos, the network before the first labels, trained on without them, and trained with them. Otherwise it is
-        the last
+    shares : where labels are adopted, the share of the network that learns from them in the mean with two that do not:
+        one goes on without labels and has two thirds of the rest, one stays as it was before them. The second share
+        holds where networks that never saw a video agree more with the first network, see ``margin``. None: it stands
+        alone
+    margin : by how much the activation maps of those networks correlate more with those of the network that learns from
+        the labels than with those of the one that goes on without
 
     Raises
     ------
-    ValueError : a number outside [-1, 1] or [0, 1]
+    ValueError : a number outside [-1, 1], of the margin [-2, 2], or [0, 1]
     """
 
-    agreement: float = 0.3
+    agreement: float = 0.15
     conflict: float = 0.35
-    averaged: bool = True
+    shares: tuple[float, float] | None = (0.2, 0.6)
+    margin: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, minimum in (("agreement", -1), ("conflict", 0)):
-            if not minimum <= (value := getattr(self, name)) <= 1:
-                raise ValueError(f"trust: {name} must be in [{minimum}, 1], got {value}")
+        for name, minimum, maximum in (("agreement", -1, 1), ("conflict", 0, 1), ("margin", -2, 2)):
+            if not minimum <= (value := getattr(self, name)) <= maximum:
+                raise ValueError(f"trust: {name} must be in [{minimum}, {maximum}], got {value}")
+        if self.shares is not None and not all(0 <= share <= 1 for share in self.shares):
+            raise ValueError(f"trust: shares must be in [0, 1], got {self.shares}")
 
 
 @dataclass(frozen=True)

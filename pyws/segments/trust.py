@@ -67,14 +67,59 @@ class Trust:
         Examples
         --------
         >>> print(Trust(0.1, 0.02, {}, False).sentence(TrustConfig()))
-        pseudo labels stopped: agreement with unseen halves 0.10 (at least 0.30), conflict 0.02 (at most 0.35)
+        pseudo labels stopped: agreement with unseen halves 0.10 (at least 0.15), conflict 0.02 (at most 0.35)
         """
         verdict = "adopted" if self.adopted else "stopped"
-        averaged = "; the mean with networks that never learned from them finds segments"
         return (
             f"pseudo labels {verdict}: agreement with unseen halves {self.agreement:.2f} (at least "
             f"{config.agreement:.2f}), conflict {self.conflict:.2f} (at most {config.conflict:.2f})"
-            + (averaged if self.adopted and config.averaged else "")
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the history of a run."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much the network that learns from pseudo labels counts in the mean with those that do not.
+
+    Parameters
+    ----------
+    with_labels, without_labels : mean over classes of the correlation in time of its activation maps, and of those of
+        the network that goes on without labels, with those of networks that never saw the videos
+    value : its share
+    """
+
+    with_labels: float
+    without_labels: float
+    value: float
+
+    @classmethod
+    def of(cls, sums: np.ndarray, tags: np.ndarray, config: TrustConfig) -> Share:
+        """The share that follows from what networks that never saw the videos say of both networks.
+
+        Parameters
+        ----------
+        sums : (videos, 2, 3, classes), see :func:`moments`, of the maps with labels and without
+        tags : (videos, classes) bool
+        config : its shares and the margin between them
+        """
+        assert config.shares is not None
+        ours, plain = (mean_there(correlation(sums[:, place], tags)) for place in (0, 1)) if len(sums) else (0.0, 0.0)
+        return cls(ours, plain, config.shares[int(ours - plain >= config.margin)])
+
+    def sentence(self) -> str:
+        """The same for people.
+
+        Examples
+        --------
+        >>> print(Share(0.65, 0.44, 0.6).sentence())
+        the network with labels has a share of 0.60: unseen halves agree with it by 0.65, with the one without by 0.44
+        """
+        return (
+            f"the network with labels has a share of {self.value:.2f}: unseen halves agree with it by "
+            f"{self.with_labels:.2f}, with the one without by {self.without_labels:.2f}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,16 +147,35 @@ def agreement(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], tags: np
     >>> agreement(ours, theirs, np.array([[True, True], [True, False]])).tolist()
     [1.0, -1.0]
     """
-    found = np.full(tags.shape[1], np.nan)
-    for label in np.flatnonzero(tags.any(0)).tolist():
-        videos = np.flatnonzero(tags[:, label]).tolist()
-        one, other = (
-            np.concatenate([labels[video][:, label] - labels[video][:, label].mean() for video in videos]).astype(float)
-            for labels in (ours, theirs)
-        )
-        norm = np.sqrt((one @ one) * (other @ other))
-        found[label] = one @ other / norm if norm > 0 else 0.0
-    return found.clip(-1, 1)
+    return correlation(np.array([moments(one, other) for one, other in zip(ours, theirs, strict=True)]), tags)
+
+
+def moments(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """(3, classes): sums over a video of the squares of one, of the products, and of the squares of the other, each
+    column less its mean.
+
+    Examples
+    --------
+    >>> moments(np.array([[0.0], [2.0]]), np.array([[1.0], [0.0]])).flatten().tolist()
+    [2.0, -1.0, 0.5]
+    """
+    one, other = ours - ours.mean(0), theirs - theirs.mean(0)
+    return np.array([(one * one).sum(0), (one * other).sum(0), (other * other).sum(0)], dtype=float)
+
+
+def correlation(sums: np.ndarray, tags: np.ndarray) -> np.ndarray:
+    """(classes,) of (videos, 3, classes) moments, pooled over the videos with the tag; NaN where there are none."""
+    pooled = np.where(tags[:, None], sums, 0.0).sum(0)
+    norm = np.sqrt(pooled[0] * pooled[2])
+    found = np.divide(pooled[1], norm, out=np.zeros_like(norm), where=norm > 0).clip(-1, 1)
+    found[~tags.any(0)] = np.nan
+    return found
+
+
+def mean_there(values: np.ndarray) -> float:
+    """The mean of what is not NaN; 0 of nothing."""
+    there = ~np.isnan(values)
+    return float(values[there].mean()) if there.any() else 0.0
 
 
 def conflict(labels: Sequence[np.ndarray]) -> float:

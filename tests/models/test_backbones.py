@@ -285,10 +285,10 @@ def test_a_mean_of_networks_is_the_mean_of_what_they_say(name):
         for weight in other.parameters():
             weight.mul_(1.5)
     features, mask = padded()
-    found, parts = Averaged([one, other])(features, mask), (one(features, mask), other(features, mask))
+    found, parts = Averaged([one, other], [0.75, 0.25])(features, mask), (one(features, mask), other(features, mask))
     for field in ("scores", "tcam", "background", "actionness"):
         value, each = getattr(found, field), [getattr(part, field) for part in parts]
-        assert value is None if each[0] is None else torch.equal(value, 0.5 * each[0] + 0.5 * each[1])
+        assert value is None if each[0] is None else torch.equal(value, 0.75 * each[0] + 0.25 * each[1])
 
 
 def test_bad_members_of_a_mean():
@@ -296,3 +296,5 @@ def test_bad_members_of_a_mean():
         Averaged([])
     with pytest.raises(ValueError, match=r"got \[\(6, 3\), \(7, 3\)\]"):
         Averaged([STPN(6, 3), STPN(7, 3)])
+    with pytest.raises(ValueError, match=r"shares must be one of each member, got 1 for 2"):
+        Averaged([STPN(6, 3), STPN(6, 3)], [1.0])

@@ -19,7 +19,7 @@ from pyws.segments.training import train
 from pyws.segments.training.batches import Videos
 from pyws.segments.training.fitting import fitted
 from pyws.segments.training.run_folder import open_checkpoint
-from pyws.segments.trust import Trust
+from pyws.segments.trust import Share, Trust
 
 ANY, NONE, USUAL = TrustConfig(agreement=-1, conflict=1), TrustConfig(agreement=1), TrustConfig()
 QUICK = replace(PRESETS["pyws"], epochs=6, lr=1e-2, batch=6, trust=ANY)
@@ -89,7 +89,7 @@ def test_a_stopped_run_is_one_without_labels(data, backbone):
 
 
 @pytest.mark.parametrize("backbone", ["rskp", "wum"])
-def test_the_network_is_the_mean_of_halves_before_without_and_with(data, backbone):
+def test_the_network_is_the_mean_of_before_without_and_with(data, backbone):
     run = train.train(backbone, QUICK, data)
     first = run.config.schedule.rounds[0]
     warm = train.begin(backbone, Variant().of(QUICK, 6), data, torch.device("cpu"))
@@ -98,16 +98,50 @@ def test_the_network_is_the_mean_of_halves_before_without_and_with(data, backbon
     without = train.train(backbone, Variant().of(QUICK, 6), data)
     taught = train.train(backbone, replace(QUICK, trust=None), data)
     parts = [each.backbone.model.eval() for each in (warm, without, taught)]
-    for member, part in zip(run.members[2:], parts, strict=True):
+    for member, part in zip(run.network.members, parts, strict=True):
         assert all(torch.equal(tensor, part.state_dict()[name]) for name, tensor in member.state_dict().items())
     features, mask = Videos(data, torch.device("cpu")).batch([0, 1])
-    parts = [*run.members[:2], *parts]
-    found, each = run.network(features, mask), [part(features, mask) for part in parts]
-    torch.testing.assert_close(found.tcam, sum(one.tcam for one in each) / 5)
-    torch.testing.assert_close(found.scores, sum(one.scores for one in each) / 5)
-    alone = train.train(backbone, replace(QUICK, trust=replace(ANY, averaged=False)), data)
+    found, each, share = run.network(features, mask), [part(features, mask) for part in parts], run.aside.share
+    rest = 1 - share
+    shares = (rest / 3, 2 * rest / 3, share)
+    for name in ("tcam", "scores"):
+        mean = sum(part * getattr(one, name) for part, one in zip(shares, each, strict=True))
+        torch.testing.assert_close(getattr(found, name), mean)
+    alone = train.train(backbone, replace(QUICK, trust=replace(ANY, shares=None)), data)
     assert alone.network is alone.backbone.model
     assert torch.equal(weights(alone), weights(taught))
+
+
+def test_the_share_is_the_larger_one_where_unseen_halves_agree_more_with_labels(data):
+    """Correlations of whole maps, by NumPy, of the networks as they are at the end."""
+    run = train.train("rskp", replace(QUICK, trust=replace(ANY, margin=-2)), data)
+    videos, agreed = Videos(data, torch.device("cpu")), []
+    learners = (run.backbone.model, run.aside.without.backbone.model)
+    for network in learners:
+        columns = {label: ([], []) for label in range(len(data.classes))}
+        for half, (_, unseen) in zip(run.aside.halves, train.halves_of(data, run.config.seed), strict=True):
+            for video in unseen.tolist():
+                maps = [one(*videos.batch([video])).tcam[0].detach().double().numpy() for one in (network, half)]
+                for label in np.flatnonzero(data.tags[video]):
+                    for kept, one in zip(columns[label], maps, strict=True):
+                        kept.append(one[:, label] - one[:, label].mean())
+        pairs = [(np.concatenate(one), np.concatenate(other)) for one, other in columns.values() if one]
+        agreed.append(np.mean([one @ other / np.sqrt(one @ one * (other @ other)) for one, other in pairs]))
+    share = run.history[-1]["share"]
+    assert (share["with_labels"], share["without_labels"]) == pytest.approx(agreed, abs=1e-5)
+    assert share["value"] == run.aside.share == run.config.trust.shares[1]
+    assert ["share" in record for record in run.history] == [
+        epoch in run.config.schedule.rounds or epoch == 5 for epoch in range(6)
+    ]
+    less = train.weigh(replace(run, config=replace(run.config, trust=replace(ANY, margin=2))), videos, train.Group())
+    assert less.value == ANY.shares[0]
+
+
+@pytest.mark.parametrize(("gain", "share"), [(0.09, 0.2), (0.11, 0.6)])
+def test_the_margin_between_shares(gain, share):
+    one = np.array([[[1.0, 1.0, 1.0]], [[1.0, 1.0 - gain, 1.0]]]).transpose(0, 2, 1)[None]  # correlations 1, 1 - gain
+    found = Share.of(one, np.array([[True]]), USUAL)
+    assert (found.with_labels, found.without_labels, found.value) == (1, pytest.approx(1 - gain), share)
 
 
 class Killed(Exception):
@@ -134,11 +168,12 @@ def test_an_averaged_run_is_resumed_bit_for_bit_and_predicts(data, tmp_path, mon
         assert all(torch.equal(tensor, state[name]) for name, tensor in whole.network.state_dict().items())
     assert all("loss_without_labels" in record for record in again.history[whole.config.schedule.rounds[0] :])
     page = write_report(tmp_path / "halted").read_text()
-    assert "mean of five: of either half, before the labels" in page
+    assert "share of the network with labels" in page
+    assert whole.aside.share == again.aside.share
     checkpoint = open_checkpoint(tmp_path / "halted" / "last.safetensors")
-    for members in (0, -1, 10**9):
-        with pytest.raises(DataError, match=r"members must be in 1 .. 16"):
-            load_backbone(replace(checkpoint, facts={**checkpoint.facts, "members": members}))
+    for shares, rule in (([], "a list of 1 .. 16"), ([0.1] * 17, "a list of 1 .. 16"), ([0.5, 2.0], r"in \[0, 1\]")):
+        with pytest.raises(DataError, match=f"shares must be {rule}"):
+            load_backbone(replace(checkpoint, facts={**checkpoint.facts, "shares": shares}))
 
 
 @pytest.mark.parametrize("trust", [ANY, NONE, None])
@@ -193,7 +228,9 @@ def test_what_is_given_is_not_fitted():
     assert (published.lr, published.batch, published.epochs) == (None, None, 350)
 
 
-@pytest.mark.parametrize("changes", [{"agreement": -1.5}, {"conflict": 1.5}, {"conflict": -0.1}])
+@pytest.mark.parametrize(
+    "changes", [{"agreement": -1.5}, {"conflict": 1.5}, {"conflict": -0.1}, {"margin": 3}, {"shares": (0.2, 1.5)}]
+)
 def test_bad_settings(changes):
     with pytest.raises(ValueError, match=rf"trust: {next(iter(changes))} must be in"):
         TrustConfig(**changes)

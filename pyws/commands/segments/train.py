@@ -93,6 +93,7 @@ def train(
     from pyws.segments.config import PRESETS, adapted
     from pyws.segments.training.fitting import sentence
     from pyws.segments.training.train import train as run_training
+    from pyws.segments.trust import Share
 
     preset_config = adapted(PRESETS[preset], backbone, benchmark, two_streams)
     config = replace(
@@ -118,6 +119,8 @@ def train(
     last = run.history[-1]
     if run.trust is not None and config.trust is not None:
         common.say(run.trust.sentence(config.trust))
+        if run.aside is not None:
+            common.say(Share(**last["share"]).sentence())
     elif run.latest is not None:
         common.say(f"pseudo labels {UNASKED}")
     if run.best is not None:

@@ -55,33 +55,34 @@ class Averaged(Backbone):
 
     Parameters
     ----------
-    members : one or more backbones, each with the same share in scores, maps and logit columns
+    members : one or more backbones
+    shares : of each in scores, maps and logit columns; the same if None
 
     Raises
     ------
-    ValueError : no members, or members of other features or classes
+    ValueError : no members, members of other features or classes, or shares that are not one of each
 
     Examples
     --------
     >>> from pyws.models import STPN
-    >>> model = Averaged([STPN(16, 3), STPN(16, 3)]).eval()
+    >>> model = Averaged([STPN(16, 3), STPN(16, 3)], shares=[0.8, 0.2]).eval()
     >>> model(torch.rand(1, 5, 16), mask=torch.ones(1, 5, dtype=torch.bool)).tcam.shape
     torch.Size([1, 5, 3])
     """
 
-    def __init__(self, members: Sequence[Backbone]) -> None:
+    def __init__(self, members: Sequence[Backbone], shares: Sequence[float] | None = None) -> None:
         kinds = {(member.features, member.num_classes) for member in members}
         if len(kinds) != 1:
             raise ValueError(f"Averaged: members must be of the same features and classes, got {sorted(kinds)}")
         super().__init__(*kinds.pop())
+        if shares is not None and len(shares) != len(members):
+            raise ValueError(f"Averaged: shares must be one of each member, got {len(shares)} for {len(members)}")
         self.members = nn.ModuleList(members)
+        self.shares = [1 / len(members)] * len(members) if shares is None else list(shares)
         self.training = members[-1].training
 
     def activate(self, batch: VideoBatch) -> Activations:
-        share = 1 / len(self.members)
-        return mean_of(
-            [cast("Backbone", member).activate(batch) for member in self.members], [share] * len(self.members)
-        )
+        return mean_of([cast("Backbone", member).activate(batch) for member in self.members], self.shares)
 
 
 def mean_of(found: Sequence[Activations], weights: Sequence[float]) -> Activations:

@@ -100,8 +100,13 @@ def _summary(history: Sequence[Record]) -> Table:
         )
         rows += [["pseudo labels", verdict], ["their agreement with unseen halves", agreement]]
         rows += [["their conflict across classes", conflict]]
-        if found["adopted"] and bounds.get("averaged"):
-            rows += [["the network", "mean of five: of either half, before the labels, without and with them"]]
+    shares = [record["share"] for record in history if "share" in record]
+    if shares:
+        rows += [
+            ["share of the network with labels, in the mean with those before and without", shares[-1]["value"]],
+            ["agreement of unseen halves with it", shares[-1]["with_labels"]],
+            ["and with the one without labels", shares[-1]["without_labels"]],
+        ]
     if any("labels" in record for record in history) and not any("trust" in record for record in history):
         rows += [["pseudo labels", UNASKED]]
     evaluated = [record for record in history if "mAP" in record]

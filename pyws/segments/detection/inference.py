@@ -50,6 +50,10 @@ class Maps:
         """(B+1,) int64, where each video begins."""
         return torch.nn.functional.pad(self.lengths.cumsum(0), (1, 0))
 
+    def by_video(self, classes: int) -> list[np.ndarray]:
+        """(snippets, classes) float64 of each video: its map of the first classes."""
+        return [part.double().numpy() for part in self.tcam[:, :classes].split(self.lengths.tolist())]
+
 
 def activation_maps(
     model: Backbone,

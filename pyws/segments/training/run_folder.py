@@ -39,9 +39,8 @@ from pyws.segments.trust import Trust
 Record = dict[str, Any]
 LAST, BEST, HISTORY, MANIFEST = "last.safetensors", "best.safetensors", "history.jsonl", "run.json"
 CHECKPOINT, TRAINING = "pyws segments checkpoint", "pyws segments train"
-_WITHOUT_HALVES = 3  # networks of a mean: before the first labels, without and with them
 _FACTS: dict[str, type | tuple[type, ...]] = {
-    **FACTS, "config": dict, "snippets_per_second": (int, float), "epoch": int, "members": int
+    **FACTS, "config": dict, "snippets_per_second": (int, float), "epoch": int, "shares": list
 }  # fmt: skip
 
 
@@ -65,13 +64,16 @@ class Aside:
 
     Parameters
     ----------
-    fixed : networks that learn no more: those of the halves of the videos that told whether the labels can be trusted,
-        and the network before the first labels
+    halves : networks that learned from half of the videos and tell by the others whether labels can be trusted
+    before : the network before the first labels
     without : the same run, going on without the labels
+    share : how much the network that learns from the labels counts in the mean with the last two
     """
 
-    fixed: list[Backbone]
+    halves: list[Backbone]
+    before: Backbone
     without: Run
+    share: float
 
 
 @dataclass
@@ -105,23 +107,28 @@ class Run:
     @property
     def network(self) -> Backbone:
         """What finds segments: the network that learns, or the mean of it and those aside."""
-        learner = self.backbone.model
-        return Averaged(self.members) if self.aside is not None else learner
+        if self.aside is None:
+            return self.backbone.model
+        return Averaged([self.aside.before, self.aside.without.backbone.model, self.backbone.model], self.shares)
 
     @property
-    def members(self) -> list[Backbone]:
-        """Whose mean the network is: of the halves, before the labels, without and with them; or the last alone."""
-        aside = [] if self.aside is None else [*self.aside.fixed, self.aside.without.backbone.model]
-        return [*aside, self.backbone.model]
+    def shares(self) -> list[float]:
+        """How much the networks before the labels, without and with them count; the last alone if none is aside."""
+        if self.aside is None:
+            return [1.0]
+        rest = 1 - self.aside.share
+        return [rest / 3, 2 * rest / 3, self.aside.share]
 
     def set_aside(self, halves: Sequence[Backbone]) -> None:
         """Keep the networks of the halves and this one as they are, and let a copy go on without the pseudo labels."""
         assert self.trust is not None
+        assert self.config.trust is not None
+        assert self.config.trust.shares is not None
         model, optimizer = copy.deepcopy((self.backbone.model, self.optimizer))  # the optimizer of the copied weights
         trust = replace(self.trust, adopted=False)
         without = Run(replace(self.backbone, model=model), self.config, optimizer, self.epoch, trust=trust)
-        fixed = [*halves, copy.deepcopy(model)]
-        self.aside = Aside([network.requires_grad_(False) for network in fixed], without)
+        before = copy.deepcopy(model).requires_grad_(False)
+        self.aside = Aside(list(halves), before, without, self.config.trust.shares[0])
 
     @property
     def lr(self) -> float:
@@ -217,13 +224,14 @@ class RunFolder:
         if self.path is None or not self.group.first:
             return
         facts = {**self._parameters(run), "epoch": run.epoch, "best": run.best}
-        facts["members"] = len(run.members)
+        facts["shares"] = run.shares
         model = run.network.state_dict()
         if better:
             write_checkpoint(self.path / BEST, CHECKPOINT, {"model": model}, facts)
         parts: dict[str, dict[str, Tensor]] = {"model": model, "optimizer": optimizer_tensors(run.optimizer)}
         if run.aside is not None:
             parts["optimizer_without"] = optimizer_tensors(run.aside.without.optimizer)
+            parts |= {f"half_{number}": half.state_dict() for number, half in enumerate(run.aside.halves)}
         for name, labels in (("latest", run.latest), ("previous", run.previous)):
             if labels is not None:
                 parts[name] = labels.tensors()
@@ -264,8 +272,13 @@ class RunFolder:
         run.epoch, run.best = checkpoint.facts["epoch"], checkpoint.facts["best"]
         run.history = [json.loads(line) for line in lines[: run.epoch]]
         run.trust = next((Trust(**record["trust"]) for record in run.history if "trust" in record), None)
-        if (members := checkpoint.facts["members"]) > 1:
-            run.set_aside([copy.deepcopy(run.backbone.model) for _ in range(members - _WITHOUT_HALVES)])
+        if len(checkpoint.facts["shares"]) > 1:
+            halves = [name for name in ("half_0", "half_1") if checkpoint.part(name)]
+            run.set_aside([copy.deepcopy(run.backbone.model).requires_grad_(False) for _ in halves])
+            assert run.aside is not None
+            for name, half in zip(halves, run.aside.halves, strict=True):
+                load_into(half, checkpoint, name)
+            run.aside.share = checkpoint.facts["shares"][-1]
         load_into(run.network, checkpoint)
         load_optimizer(run.optimizer, checkpoint.part("optimizer"))
         if run.aside is not None:

@@ -19,14 +19,14 @@ from pyws.models import Activations, Backbone, Memory
 from pyws.progress import Pace
 from pyws.segments.backbones import build_backbone
 from pyws.segments.config import BackboneOverrides, TrainConfig
-from pyws.segments.detection.inference import average_map, detect
+from pyws.segments.detection.inference import activation_maps, average_map, detect
 from pyws.segments.detection.timelines import Timelines
 from pyws.segments.pseudo_labels import PseudoLabels, known_columns, pseudo_label_round
 from pyws.segments.training.batches import Videos, by_length, noise_seeds, steps
 from pyws.segments.training.distribution_loss import distribution_loss, targets
 from pyws.segments.training.fitting import fitted
 from pyws.segments.training.run_folder import Record, Run, RunFolder
-from pyws.segments.trust import Trust
+from pyws.segments.trust import Share, Trust, moments
 
 _HALVES = 1 << 20  # seeds of networks on half of the videos lie this far from the seed of the run
 
@@ -127,13 +127,15 @@ def run_epoch(
         if run.config.trust is not None and run.trust is None:
             run.trust, halves = measure_trust(run, run.latest, videos, epoch, temperature, group, pace)
             record |= {"trust": run.trust.to_dict(), "trust_bounds": asdict(run.config.trust)}
-            if run.trust.adopted and run.config.trust.averaged:
+            if run.trust.adopted and run.config.trust.shares is not None:
                 run.set_aside(halves)
     record |= learn(run, videos, epoch, group, pace)
     if run.aside is not None:
         without = run.aside.without
         without.latest, without.previous = run.latest, run.previous  # it keeps what people fixed in them
         record["loss_without_labels"] = learn(without, videos, epoch, group, pace)["loss"]
+        if temperature is not None or run.epoch == schedule.epochs:
+            record["share"] = weigh(run, videos, group).to_dict()
     return record
 
 
@@ -157,7 +159,7 @@ def steps_left(run: Run, videos: int) -> int:
     first = schedule.rounds[0]
     if run.trust is None and run.epoch <= first:
         count += first * sum(-(-half // run.batch) for half in ((videos + 1) // 2, videos // 2))
-    if config.trust.averaged and run.uses_labels:
+    if config.trust.shares is not None and run.uses_labels:
         count += (schedule.epochs - max(run.epoch, first)) * each
     return count
 
@@ -187,14 +189,9 @@ def measure_trust(
     and labelling the others; the networks too."""
     data, config = videos.data, run.config
     assert config.trust is not None
-    # Videos of like tags alternate, so that both halves have every class where they can.
-    shuffled = np.random.default_rng([config.seed, _HALVES]).permutation(len(data))
-    order = shuffled[np.lexsort(data.tags[shuffled].T)]
     columns: dict[tuple[int, int], Tensor] = {}
     halves: list[Backbone] = []
-    for number, (seen, unseen) in enumerate(((order[0::2], order[1::2]), (order[1::2], order[0::2]))):
-        if not len(seen) or not len(unseen):
-            continue
+    for number, (seen, unseen) in enumerate(halves_of(data, config.seed)):
         own = replace(config, epochs=config.schedule.epochs, seed=config.seed + _HALVES + number)
         training, others = (Videos(data.choose(part), videos.device) for part in (seen, unseen))
         half = begin(run.backbone.name, own, training.data, videos.device)
@@ -202,16 +199,55 @@ def measure_trust(
             run_epoch(half, training, past, group, pace)
             if pace is not None:
                 pace.show(past + 1, epoch, {}, f"half {number + 1} of the videos, epoch")
-        halves.append(half.backbone.model)
+        halves.append(half.backbone.model.requires_grad_(False))
         found = label_round(half, others, epoch, temperature, group)
         for place, video in enumerate(unseen.tolist()):
             columns |= {(video, label): values for label, values in found.columns(place)}
-    known = known_columns(data, config.pseudo_labels.rows)  # people's labels say nothing about the network's
-    tags = data.tags.copy()
-    for pair in known:
-        tags[pair] = False
+    known, tags = known_columns(data, config.pseudo_labels.rows), unknown_tags(run, data)
     ours, theirs = (found.of_pairs(known, kept=False) for found in (labels, PseudoLabels.of(columns)))
     return Trust.of(ours, theirs, tags, data.lengths.tolist(), data.classes, config.trust), halves
+
+
+def halves_of(data: FeatureSet, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The videos of either half and the others; none of a single video. Videos of like tags alternate, so that both
+    halves have every class where they can."""
+    shuffled = np.random.default_rng([seed, _HALVES]).permutation(len(data))
+    order = shuffled[np.lexsort(data.tags[shuffled].T)]
+    even, odd = order[0::2], order[1::2]
+    return [(even, odd), (odd, even)] if len(odd) else []
+
+
+def unknown_tags(run: Run, data: FeatureSet) -> np.ndarray:
+    """(videos, classes) bool: tags whose labels people did not fix, which say something about the networks."""
+    tags = data.tags.copy()
+    for pair in known_columns(data, run.config.pseudo_labels.rows):
+        tags[pair] = False
+    return tags
+
+
+def weigh(run: Run, videos: Videos, group: Group) -> Share:
+    """How much the network that learns from labels counts: networks that never saw a video compare its maps with those
+    of the network without labels."""
+    aside, config, data = run.aside, run.config, videos.data
+    assert aside is not None
+    assert config.trust is not None
+    networks = [run.backbone.model.eval(), aside.without.backbone.model.eval()]
+    found: list[tuple[int, np.ndarray]] = []
+    for half, (_, unseen) in zip(aside.halves, halves_of(data, config.seed), strict=True):
+        batches = by_length(unseen.tolist(), data.lengths, config.batch_snippets)[group.rank :: group.world]
+        each = [
+            activation_maps(network, videos, config.batch_snippets, batches=batches)
+            for network in (half.eval(), *networks)
+        ]
+        for parts in zip(*each, strict=True):
+            maps = (part.by_video(len(data.classes)) for part in parts)
+            for video, theirs, ours, plain in zip(parts[0].videos, *maps, strict=True):
+                found.append((video, np.stack([moments(ours, theirs), moments(plain, theirs)])))
+    found = sorted(group.gather(found), key=lambda one: one[0])
+    tags = unknown_tags(run, data)[[video for video, _ in found]]
+    share = Share.of(np.array([sums for _, sums in found]), tags, config.trust)
+    aside.share = share.value
+    return share
 
 
 def train_epoch(run: Run, videos: Videos, epoch: int, group: Group, pace: Pace | None = None) -> Record:
