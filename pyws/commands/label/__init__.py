@@ -27,7 +27,7 @@ def label(
     dry_run: bool = False,
     budget: str | None = None,
     mask_frames: int = 20,
-    versions: int = 1,
+    versions: int = 0,
     every: int = 5,
     epochs: int = 60,
     folder_fps: float | None = None,
@@ -36,10 +36,10 @@ def label(
 ) -> dict[str, Any]:
     """Videos and tags to segments and masks. An interrupted run is continued by the same command.
 
-    Tags that name classes of the image classifier are objects: they have first masks (pyws masks init), refined ones
-    (refine), and those of a network that learns from them (train, predict). Tags that are classes of the network of
-    clips have segments and Grad-CAM maps at once, without training. All other tags are actions that pyws segments train
-    learns from your videos. Each stage writes what its own command would.
+    Tags that name classes of the image classifier are objects: they have first masks (pyws masks init) and refined ones
+    (refine), and with --versions those of a network that learns from them (train, predict). Tags that are classes of
+    the network of clips have segments and Grad-CAM maps at once, without training. All other tags are actions that pyws
+    segments train learns from your videos. Each stage writes what its own command would.
 
     Parameters
     ----------
@@ -69,7 +69,8 @@ def label(
     mask_frames
         Frames of a video that get first masks.
     versions
-        Of pseudo-annotations that masks are trained on; 0 to end with the refined masks.
+        Of pseudo-annotations that masks are trained on. None by default: on real videos the refined masks are better;
+        a trained network has coarse masks of all frames, and of new videos.
     every
         Frames from one that the trained network segments to the next.
     epochs
