@@ -15,6 +15,7 @@ from pyws.report.page.html import Picture, Section, Table, write_html
 from pyws.report.timelines import draw_lines
 
 _AT, _PAPER_TEMPERATURE = "T=", 0.1  # names of what a temperature tells apart; the paper's in training
+_USUAL = (None, False, "score")  # of the settings of a method
 METRICS = ("0.3", "0.5", "0.7", "average")
 DISTRIBUTIONS = ("uniform", "exponential", "t", "gaussian")
 Setting = tuple[str, str]  # variant of training, method of suppression or fusion at test
@@ -86,19 +87,21 @@ def write_ablation_report(folder: str | os.PathLike[str]) -> str:
     root = Path(folder)
     settings = read_json(root / "settings.json")
     results = Results(read_json(path) for path in sorted((root / "cells").glob("*.json")))
-    first = settings["backbones"][0]
+    first, own = settings["backbones"][0], _asked(settings)
     sections = [
-        Section(f"Parts ({first}; table 4)", [_PARTS_NOTE], [results.table(first, PARTS)]),
+        Section(
+            f"Parts ({first}; table 4)", [_PARTS_NOTE], [results.table(first, (*PARTS, *_rows_as_asked(PARTS, own)))]
+        ),
         Section(
             f"Distributions ({first}; table 3)",
             [_LABELS_NOTE],
             [
                 results.table(first, TRAINING, "In training, NMS at test where nothing else is said"),
-                results.table(first, AT_TEST, "At test"),
+                results.table(first, (*AT_TEST, *_rows_as_asked(AT_TEST, own)), "At test"),
             ],
         ),
         Section(
-            "Backbones (table 5)", [_BACKBONES_NOTE], [results.backbones(settings["backbones"], settings["whole"])]
+            "Backbones (table 5)", [_BACKBONES_NOTE], [results.backbones(settings["backbones"], settings["whole"], own)]
         ),
     ]
     if results.temperatures(first):
@@ -153,15 +156,19 @@ class Results:
         head = ["", *METRICS[:-1], "average", "gain (seeds)", "over", "labels inside", "paper"]
         return Table(head, lines, caption)
 
-    def backbones(self, backbones: Sequence[str], variant: str) -> Table:
+    def backbones(self, backbones: Sequence[str], variant: str, asked: str | None = None) -> Table:
+        """A row for each backbone and method at test; also for what was asked for, in the words of ``asked``."""
+        methods = {name: name for name in ("nms", "soft-nms", "gaussian", "support")}
+        if asked is not None:
+            methods["preset"] = asked
         lines = []
         for name in backbones:
-            for method in ("nms", "soft-nms", "gaussian", "support"):
+            for method, said in methods.items():
                 alone, longer, whole = ((name, method) for name in ("warm-up", "longer", variant))
                 averages = [_mean_spread(self.scores(name, each, "average")) for each in (alone, longer, whole)]
                 gain, adopted = self.gain(name, whole, longer), self.adopted(name, variant)
                 paper = "{:.1f} to {:.1f}".format(*_PAPER_BACKBONES[name]) if name in _PAPER_BACKBONES else ""
-                lines.append([name, method, *averages, gain, self.label_worth(name, variant), adopted, paper])
+                lines.append([name, said, *averages, gain, self.label_worth(name, variant), adopted, paper])
         columns = [
             "",
             "at test",
@@ -189,6 +196,23 @@ class Results:
         cells = [cell for (name, _, trained), cell in self.cells.items() if (name, trained) == (backbone, variant)]
         found = [cell["trust"]["adopted"] for cell in cells if cell["trust"] is not None]
         return f"{sum(found)}/{len(found)}" if found else ""
+
+
+def _asked(settings: dict[str, Any]) -> str | None:
+    """How candidates become detections at test where that was asked for."""
+    given = settings["detection"]
+    if given is None:
+        return None
+    rules = [f"{name} {value}" for name, value in given.items() if name != "method" and value not in _USUAL]
+    return ", ".join([given["method"], *rules])
+
+
+def _rows_as_asked(rows: Sequence[Row], asked: str | None) -> list[Row]:
+    """Another row for each variant of training in a table, detected as asked for."""
+    variants = dict.fromkeys(row.setting[0] for row in rows)
+    if asked is None:
+        return []
+    return [Row(f"{variant}, at test {asked}", (variant, "preset"), (variant, "nms")) for variant in variants]
 
 
 def _swept(root: Path, results: Results, backbone: str) -> Section:

@@ -120,7 +120,7 @@ class Ablation:
     subset, evaluate : its subsets to train on and to measure on
     difficulty : difficulty of synthetic videos
     videos : synthetic training videos; half as many are drawn for the test
-    detection : how candidates become detections at test, in place of the preset's
+    detection : how candidates become detections at test, in rows of their own; the others have the preset's
     temperatures : temperatures of the Gaussian fusion in training, each a variant of the first backbone, evaluated at
         every one of :data:`AT_TEST` (the paper's figure 3); more can be added to results that are there
 
@@ -239,7 +239,9 @@ def _results(
             run.config = variant.of(replace(warm.config, schedule=preset.schedule), schedule.epochs)
             _advance(run, videos, schedule.epochs)
         swept = [f"{_AT}{temperature:g}" for temperature in AT_TEST] if name.startswith(_AT) else []
-        scores = {method: _scores(run, tests, method) for method in (*METHODS, *swept)}
+        rules = {method: at_test(method, PRESETS[ablation.preset].detection) for method in (*METHODS[:-1], *swept)}
+        scores = {method: _scores(run, tests, config) for method, config in rules.items()}
+        scores["preset"] = _scores(run, tests, run.config.detection)
         worth = None if run.latest is None else label_worth(run.latest, training)
         seconds, began = time.perf_counter() - began, time.perf_counter()
         trust = None if run.trust is None else run.trust.to_dict()
@@ -251,9 +253,8 @@ def _advance(run: Run, videos: Videos, until: int) -> None:
         run_epoch(run, videos, epoch)
 
 
-def _scores(run: Run, tests: Videos, method: str) -> dict[str, float]:
+def _scores(run: Run, tests: Videos, config: PostprocessConfig) -> dict[str, float]:
     """mAP in percent at single thresholds, and on average, by the thresholds of the preset."""
-    config = at_test(method, run.config.detection)
     found = detect(run.network, run.backbone.proposals, tests, config, run.config.batch_snippets)
     scores = score(found, tests.data, run.config.protocol)
     if scores is None:

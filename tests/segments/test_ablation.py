@@ -145,3 +145,18 @@ def test_temperatures_are_added_to_results_that_are_there(out, folder, capsys):
     assert (out / "temperatures.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(ValueError, match="temperatures must be > 0, got 0"):
         Ablation(temperatures=(0.0,))
+
+
+def test_what_is_asked_of_the_detections_has_rows_of_its_own(folder, tmp_path):
+    """The rows as published keep the preset's rules; what is asked for is measured, shown and named."""
+    words = ["--epochs", "3", "--lr", "0.01", "--seeds", "1", "--backbones", "bm", "--quiet", "--data", str(folder)]
+    asked = ["--method", "nms", "--iou", "0.1"]
+    for name, more in (("plain", []), ("asked", asked)):
+        assert cli.main(["segments", "ablate", str(tmp_path / name), *words, *more]) == 0
+    plain, own = (cell(tmp_path / name, "bm", "warm-up")["mAP"] for name in ("plain", "asked"))
+    assert {name: plain[name] for name in METHODS[:-1]} == {name: own[name] for name in METHODS[:-1]}
+    page = (tmp_path / "asked" / "report.md").read_text()
+    assert "| warm-up, at test nms, iou_threshold 0.1 |" in page
+    assert "| nms, iou_threshold 0.1 |" in page
+    assert f"{own['preset']['average']:.1f}" in page
+    assert "at test nms" not in (tmp_path / "plain" / "report.md").read_text()

@@ -11,8 +11,8 @@ from pyws.data.annotations.activitynet import Instances
 from pyws.data.features.dataset import FeatureSet
 from pyws.data.features.files import scores_of
 from pyws.errors import DataError
-from pyws.ops import fuse_segments, propose_segments
-from pyws.segments.detection.postprocess import GRID
+from pyws.ops import propose_segments
+from pyws.segments.detection.postprocess import GRID, PostprocessConfig, postprocess
 
 _THRESHOLDS = tuple(step / 20 for step in range(1, 20))  # thresholds of the activation scaled to [0, 1] over its video
 
@@ -62,7 +62,7 @@ def _of_one(data: FeatureSet, video: int, label: int, chance: np.ndarray) -> lis
     scaled = (chance - low) / (high - low) if high > low else np.ones_like(chance)
     offsets = torch.tensor([0, len(chance)])
     proposals = propose_segments(torch.from_numpy(scaled)[:, None], offsets, _THRESHOLDS, scoring="paper", min_length=1)
-    fused = fuse_segments(proposals, iou_threshold=0.25, temperature=0.1)
+    fused, _ = postprocess(proposals, PostprocessConfig())
     where = np.full(len(fused.start), video)
     start, end = (data.seconds(where, bound.numpy().round(GRID)) for bound in (fused.start, fused.end))
     score = fused.score.numpy() * chance.mean()
