@@ -3,7 +3,9 @@
     python two_processes.py JOBS.json
 
 JOBS.json has a list of jobs, which both do one after the other: the words of a pyws command, and perhaps ``kill``, the
-rank that dies after so many ``steps`` of an optimiser. Prints, as JSON, of each job and rank the exit status.
+rank that dies after so many ``steps`` of an optimiser. Jobs with ``alone`` have no address to meet at, with ``race``
+neither knows of the other, with ``elastic`` torchrun's agent starts both, and both again where one dies. Prints, as
+JSON, of each job and rank the exit status.
 """
 
 import contextlib
@@ -12,9 +14,11 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import pyws.masks.self_training.loop
 import pyws.masks.self_training.train_segmentation as training
@@ -34,22 +38,22 @@ def small(backbone="", classes=3, weights=None, **options):
 
 def dies_after(steps):
     """Every optimiser's step counts; after the last one the process is gone."""
-    real, left = torch.optim.SGD.step, [steps]
+    left = [steps]
 
-    def step(self, *arguments, **options):
+    def count(optimizer, arguments, options):
         left[0] -= 1
         if left[0] < 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(self, *arguments, **options)
 
-    torch.optim.SGD.step = step
+    register_optimizer_step_pre_hook(count)
 
 
 def work(job, rank, port):
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+    if not job.get("race"):
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
     if port:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    if job.get("kill") == rank:
+    if job.get("kill") == rank and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         dies_after(job["steps"])
     training.build_deeplab = small
     with contextlib.ExitStack() as files:
@@ -57,6 +61,26 @@ def work(job, rank, port):
             if "out" in job:
                 files.enter_context(redirect(files.enter_context(open(f"{job['out']}.{rank}{name}", "w"))))
         return cli.main(job["words"])
+
+
+def started_again(job):
+    """One rank of a job that torchrun's agent started, with the environment that it gives."""
+    if work(job, int(os.environ["RANK"]), None):
+        raise SystemExit(1)
+
+
+def by_agent(job):
+    """Exit statuses of a job under torchrun's agent, which allows one restart of both."""
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    with tempfile.TemporaryDirectory() as logs:
+        config = LaunchConfig(
+            1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", rdzv_configs={"is_host": True}, max_restarts=1,
+            monitor_interval=0.05, start_method="fork", logs_specs=DefaultLogsSpecs(log_dir=logs), run_id="test",
+        )  # fmt: skip
+        elastic_launch(config, started_again)(job)
+    return [0, 0]
 
 
 def free_port():
@@ -68,12 +92,19 @@ def free_port():
 def main():
     statuses = []
     for job in json.loads(Path(sys.argv[1]).read_text()):
-        port = None if job.get("alone") else free_port()
+        if job.get("elastic"):
+            statuses.append(by_agent(job))
+            continue
+        port = None if job.get("alone") or job.get("race") else free_port()
         children = []
         for rank in range(2):
             child = os.fork()
             if child == 0:
-                os._exit(work(job, rank, port))
+                status = 70  # of an error that is no status of the command
+                try:
+                    status = work(job, rank, port)
+                finally:
+                    os._exit(status)
             children.append(child)
         statuses.append([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
     print(json.dumps(statuses))
