@@ -1,6 +1,7 @@
 """The direction of dependencies, and that importing pyws stays light."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -127,3 +128,19 @@ def test_no_folder_has_too_many_files(top):
     counts = Counter(str(path.parent.relative_to(ROOT)) for path in files)
     assert counts
     assert {name: count for name, count in counts.items() if count > MAX_FILES} == {}
+
+
+def test_the_map_has_every_folder():
+    """CONTRIBUTING.md has a line for each, but for what is described as a whole; and names none that is not there."""
+    rows = re.findall(r"^\| (`.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    named = set(re.findall(r"([\w.]+)/`", "\n".join(rows)))
+    kernels = {path.parent for path in (ROOT / "csrc").glob("*/*.h") if path.stem == path.parent.name}
+    whole = [PACKAGE / name for name in ("commands", "exchange", "report")]
+    folders = {path.parent for top in ("pyws", "csrc") for path in (ROOT / top).rglob("*.*") if path.suffix in SOURCES}
+    for folder in folders - kernels:
+        described = any(parent in whole for parent in folder.parents)
+        assert described or folder.name in named | {"pyws", "csrc", "data", "models", "ops", "masks"}, folder
+    everything = {
+        path.name for top in ("pyws", "csrc", "docs", "tests", "benchmarks") for path in (ROOT / top).rglob("*")
+    }
+    assert named - {"docs", "tests", "benchmarks"} <= everything

@@ -27,7 +27,7 @@ SMALLEST, LARGEST = 10, 3000
 
 
 def size_of(rng: np.random.Generator) -> int:
-    """Of a group, density 1/n^2: as many segments are in groups of 10 to 100 as of 100 to 1,000 or more."""
+    """Sizes of groups, with density 1/n^2: as many segments are in groups of 10 to 100 as of 100 to 1,000 or more."""
     low, high = 1 / SMALLEST, 1 / (LARGEST + 1)
     return int(1 / rng.uniform(high, low))
 

@@ -45,6 +45,31 @@ def test_api_lists_all_that_packages_export():
         assert {name for name in names if id(getattr(package, name)) not in listed} == set(), package.__name__
 
 
+def test_names_that_users_rely_on_stay():
+    """What training code imports; whoever renames one of these breaks it."""
+    names = {
+        "pyws": "Segments ops masks segments models data evaluation",
+        "pyws.ops": "gradcam3d gradcam3d_from_head otsu superpixel_select slic propose_segments fuse_segments "
+        "suppress_segments",
+        "pyws.segments": "linpro Status Labels",
+        "pyws.evaluation": "detection_map",
+        "pyws.masks": "GradCAM",
+        "pyws.models": "RSKP STPN BM WUM FACNet I3D DeepLabV2 PatchDiscriminator",
+    }
+    for package, several in names.items():
+        missing = [name for name in several.split() if not hasattr(importlib.import_module(package), name)]
+        assert not missing, f"{package} lacks {', '.join(missing)}"
+    groups = {
+        "": "demo doctor features label verify",
+        "data ": "check convert",
+        "config ": "show",
+        "masks ": "init train predict evaluate ablate",
+        "segments ": "fuse labels train predict evaluate ablate",
+    }
+    known = {command for group in cli.GROUPS.values() for command in group}
+    assert {group + name for group, several in groups.items() for name in several.split()} <= known
+
+
 def test_reference_has_every_public_function_and_class(extension):
     shown = "\n".join(line for _, lines in extension("module_pages").packages() for line in lines)
     shown = set(re.findall(r"auto(?:class|function):: ([\w.]+)", shown))

@@ -19,7 +19,7 @@ namespace {
 
 constexpr unsigned kLanes = 32, kMost = 1024;  // threads of a warp, of a block
 constexpr std::uintptr_t kPage = 4096;
-constexpr std::size_t kMostPages = 4096;  // of shadow cells, before a launch forgets those of earlier ones
+constexpr std::size_t kMostPages = 4096;  // pages of shadow cells, before a launch forgets those of earlier ones
 
 enum Kind { kRead, kWrite, kAtomic };
 const char* const kVerbs[] = {"reads", "writes", "changes atomically"};
@@ -37,7 +37,7 @@ struct LastWrite {
 
 // Accesses that may go together, none of them before another: the lanes of one warp, or a note that there are more.
 struct Together {
-  Moment at;  // of the latest, but the least ticket of all
+  Moment at;  // the latest, with the least ticket of all
   std::uint32_t lanes;
   std::uint8_t warp;
   bool several_warps, several_blocks;

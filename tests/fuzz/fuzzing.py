@@ -22,7 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK, CORPUS = ROOT / "build" / "fuzz", HERE / "corpus"
-FOUND = "found.txt"  # of a corpus: inputs that were found, one a line in base64
+FOUND = "found.txt"  # inputs of a corpus that were found, one a line in base64
 COMPILERS = ["clang++", *(f"clang++-{version}" for version in range(22, 13, -1))]
 MOST_KEPT = 120  # inputs of a corpus
 Fuzz = Callable[[str, list[str], Path], int]

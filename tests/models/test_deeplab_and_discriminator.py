@@ -14,7 +14,7 @@ from pyws.data.tagged.label_space import object_labels
 from pyws.masks.self_training.train_segmentation import TrainingConfig, segmentation_network
 from pyws.models.classifiers import LITE0, build_classifier, open_classifier, save_classifier
 from pyws.models.image_networks.deeplab import BACKBONES, build_deeplab
-from pyws.models.image_networks.discriminator import Discriminator
+from pyws.models.image_networks.discriminator import PatchDiscriminator
 from pyws.models.image_networks.small2d import Small2D
 
 
@@ -133,25 +133,25 @@ def test_small2d(tmp_path: Path) -> None:
 def test_norms_of_the_discriminator(size: int) -> None:
     torch.manual_seed(0)
     patches = torch.rand(2, 3, size, size)
-    spectral = Discriminator(size, 4, "spectral").train()
+    spectral = PatchDiscriminator(size, 4, "spectral").train()
     for _ in range(20):
         spectral(patches)
     kernel = spectral.eval().features.conv3.weight
     assert torch.linalg.matrix_norm(kernel.flatten(1), 2).item() == pytest.approx(1, abs=0.05)
-    instance = Discriminator(size, 4, "instance").eval()
+    instance = PatchDiscriminator(size, 4, "instance").eval()
     dimmed = patches * torch.tensor([0.5, 0.5, 0.5])[:, None, None] + 0.25
     torch.testing.assert_close(instance(patches), instance(dimmed), rtol=1e-2, atol=1e-3)
-    assert (Discriminator(size, 4)(patches) - Discriminator(size, 4)(dimmed)).abs().max() > 1e-4
+    assert (PatchDiscriminator(size, 4)(patches) - PatchDiscriminator(size, 4)(dimmed)).abs().max() > 1e-4
 
 
 def test_discriminator() -> None:
-    model = Discriminator()
+    model = PatchDiscriminator()
     sides = []
     for layer in model.features:
         layer.register_forward_hook(lambda module, inputs, output: sides.append(output.shape[-1]))
     assert model(torch.rand(2, 3, 66, 66)).shape == (2,)
     assert sides[::2] == [64, 31, 15, 7, 3]
     assert sum(parameter.numel() for parameter in model.parameters()) == 3_915_393
-    assert Discriminator(36, 2)(torch.rand(1, 3, 36, 36)).shape == (1,)
+    assert PatchDiscriminator(36, 2)(torch.rand(1, 3, 36, 36)).shape == (1,)
     with pytest.raises(ValueError, match="size must be >= 36"):
-        Discriminator(35)
+        PatchDiscriminator(35)

@@ -30,7 +30,7 @@ from pyws.files import append_line, atomic_write, check_bytes, check_regular, re
 from pyws.progress import track
 
 INDEX = "index.jsonl"
-MOST_VIDEOS = 10_000  # of a pack: the header of a safetensors file may have 100 MB
+MAX_VIDEOS = 10_000  # largest pack: the header of a safetensors file may have 100 MB
 _PACK = re.compile(r"pack-\d{5,9}\.safetensors")
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4}
 _OPEN = 64  # packs that stay open
@@ -43,7 +43,7 @@ class PackedVideo:
     Parameters
     ----------
     path : the pack
-    name : of the video
+    name : name of the video
     size : bytes of the pack, as the index says
     dims : (snippets, width), as the index says
     timed : whether the pack says when the snippets are, as the index says
@@ -161,8 +161,8 @@ def check_videos_per_file(count: int | None) -> None:
     ------
     ValueError : not from 1 to 10,000
     """
-    if count is not None and not 1 <= count <= MOST_VIDEOS:
-        raise ValueError(f"--videos-per-file: must be from 1 to {MOST_VIDEOS}, got {count}")
+    if count is not None and not 1 <= count <= MAX_VIDEOS:
+        raise ValueError(f"--videos-per-file: must be from 1 to {MAX_VIDEOS}, got {count}")
 
 
 def is_pack(name: str) -> bool:
@@ -212,7 +212,7 @@ def pack_videos(folder: Path, videos: Sequence[str], count: int, quiet: bool = T
     ----------
     folder : where the files lie
     videos : in the order in which they are packed; those without a file of their own are packed already
-    count : of videos in a pack, the last one has what is left
+    count : number of videos in a pack; the last one has what is left
     quiet : show no progress
     """
     left = [name for name in videos if (folder / f"{name}.safetensors").is_file()]

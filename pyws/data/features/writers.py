@@ -71,9 +71,9 @@ def write_data_set(
     layout : "native", or "wtalc" or "split" of :mod:`pyws.data.features.literature_layouts` (as
         ``.npy``; for "wtalc" all features are in memory once, for "split" the subset "test" is one and all
         others are "train")
-    videos_per_file : of the native layout as ``.safetensors``: packs of so many videos
+    videos_per_file : for the native layout as ``.safetensors``: packs of so many videos
         (:mod:`pyws.data.features.packs`)
-    tags_alone : of the native layout: no segments are known, and ``tags.csv`` takes the place of ``truth.json``
+    tags_alone : for the native layout: no segments are known, and ``tags.csv`` takes the place of ``truth.json``
     corrections : what people said of segments, by video, which goes beside them
     quiet : show no progress
 

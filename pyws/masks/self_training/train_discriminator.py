@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pyws.models.image_networks.discriminator import Discriminator, Norm
+from pyws.models.image_networks.discriminator import Norm, PatchDiscriminator
 from pyws.seeds import seed_of
 
 CHECK = 50  # steps between two measurements of the held-out loss
@@ -165,11 +165,11 @@ def _train(
     seed: int,
     device: torch.device,
     fresh: Fresh,
-) -> Discriminator:
+) -> PatchDiscriminator:
     """The discriminator at its lowest held-out loss; the last one where there is a single unit to hold out."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Discriminator(config.patch_size, config.width, config.norm).to(device)
+        model = PatchDiscriminator(config.patch_size, config.width, config.norm).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, betas=(0.5, 0.999))
     numbers = units.unique()
     held = torch.isin(units, numbers[-max(1, len(numbers) // HELD_OUT) :]) & (len(numbers) > 1)
@@ -203,7 +203,7 @@ def _batches(count: int, size: int, seed: int) -> Iterator[tuple[int, Tensor, to
 
 
 def _step(
-    model: Discriminator,
+    model: PatchDiscriminator,
     optimizer: torch.optim.Optimizer,
     real: Tensor,
     pasted: Tensor,
@@ -231,13 +231,13 @@ def _augment(patches: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _held_out_loss(model: Discriminator, real: Tensor, pasted: Tensor, batch: int, device: torch.device) -> float:
+def _held_out_loss(model: PatchDiscriminator, real: Tensor, pasted: Tensor, batch: int, device: torch.device) -> float:
     model.eval()
     scores = torch.cat([_scores(model, real, batch, device), -_scores(model, pasted, batch, device)])
     return float(functional.softplus(-scores).mean())
 
 
 @torch.no_grad()
-def _scores(model: Discriminator, patches: Tensor, batch: int, device: torch.device) -> Tensor:
+def _scores(model: PatchDiscriminator, patches: Tensor, batch: int, device: torch.device) -> Tensor:
     parts = [model(part.to(device).float() / 255).cpu() for part in patches.split(batch)]
     return torch.cat(parts) if parts else torch.zeros(0)

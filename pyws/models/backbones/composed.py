@@ -56,7 +56,7 @@ class Averaged(Backbone):
     Parameters
     ----------
     members : one or more backbones
-    shares : of each in scores, maps and logit columns; the same if None
+    shares : share of each network in scores, maps and logit columns; the same if None
 
     Raises
     ------

@@ -13,7 +13,7 @@ CHANNELS = (1, 2, 4, 8, 8)  # channels of each layer, in units of the first
 STRIDES = (1, 2, 2, 2, 2)
 
 
-class Discriminator(nn.Module):
+class PatchDiscriminator(nn.Module):
     """RGB patches (B, 3, size, size) in [0, 1] to logits (B,), high for patches of untouched frames.
 
     Five 3x3 convolutions without padding, each followed by a leaky ReLU of slope 0.2, and a linear layer. (The paper
@@ -31,14 +31,14 @@ class Discriminator(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> Discriminator()(torch.zeros(2, 3, 66, 66)).shape
+    >>> PatchDiscriminator()(torch.zeros(2, 3, 66, 66)).shape
     torch.Size([2])
     """
 
     def __init__(self, size: int = 66, width: int = 64, norm: Norm = "none") -> None:
         super().__init__()
         if size < 36 or width < 1:
-            raise ValueError(f"Discriminator: size must be >= 36 and width >= 1, got {size} and {width}")
+            raise ValueError(f"PatchDiscriminator: size must be >= 36 and width >= 1, got {size} and {width}")
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         inputs, side = 3, size
         for number, (channels, stride) in enumerate(zip(CHANNELS, STRIDES, strict=True), start=1):

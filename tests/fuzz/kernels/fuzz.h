@@ -34,7 +34,7 @@ class Run {
 
   const int threads;
   bool specified = true;             // the contents keep the contract, which then says every bit of the answer
-  std::vector<std::uint8_t> answer;  // of all outputs
+  std::vector<std::uint8_t> answer;  // all outputs
 
   bool flag() { return input_.ConsumeBool(); }
   std::int64_t between(std::int64_t least, std::int64_t most) { return input_.ConsumeIntegralInRange(least, most); }
