@@ -20,9 +20,10 @@ import pyws.masks.self_training.loop as loop
 import pyws.masks.self_training.train_segmentation as training
 from pyws import DataError
 from pyws.cli import main
-from pyws.commands.masks.ablate import scores_of
 from pyws.data.tagged.label_space import actor_actions
-from pyws.data.video.frames import read_image, read_mask, write_mask
+from pyws.data.video.clips import around
+from pyws.data.video.frames import open_frames, read_image, read_mask, write_mask
+from pyws.masks.ablation import scores_of
 from pyws.masks.prediction.predict import load_model, predict_videos
 from pyws.masks.self_training.frame_selection import SelectionConfig
 from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, Version, as_variant
@@ -704,7 +705,38 @@ def test_ablation(init: Path, small_networks: None, tmp_path: Path, capsys: pyte
     assert found["tables"][0]["columns"] == ["variant", "seeds", "held out, joint", "test, joint"]
     assert [row[:2] for row in found["tables"][0]["rows"]] == [["Baseline", "2"], ["WS2", "2"]]
     assert "± 0.0" in found["tables"][1]["rows"][0][2]
+    assert [table["title"][:7] for table in found["tables"]] == ["Table 1", "Table 2"]  # no test videos
     assert (tmp_path / "report.html").is_file()
+
+
+def test_clips_end_where_videos_do(init: Path, tmp_path: Path) -> None:
+    data = Annotations(init, tmp_path, offsets=(-1, 0, 1))
+    first = data.frames[0]
+    clip = data.clip(first, (-1, 0, 1))
+    pictures = [data.picture(Frame(first.video, stem)) for stem in ("0", "0", "1")]
+    assert np.array_equal(clip, np.concatenate(pictures, 2))
+    frames = open_frames(init.parent / "videos" / first.video)
+    streamed = list(around(frames, [0, 2], (-1, 0, 1)))
+    assert np.array_equal(streamed[0], clip)
+    assert np.array_equal(streamed[1], data.clip(Frame(first.video, "2"), (-1, 0, 1)))
+
+
+def test_runs_that_see_clips_predict_as_they_trained(init: Path, small_networks: None, tmp_path: Path) -> None:
+    """The masks of a run's own frames are those of masks predict, and a frame alone is another input."""
+    config = tiny(max_versions=1, constrain_labels=False)
+    config = replace(config, training=replace(config.training, clip_frames=3, clip_step=1))
+    SelfTraining(init, tmp_path / "run", config, quiet=True).run()
+    words = ["masks", "predict", tmp_path / "run", init.parent / "videos", "-o", tmp_path / "out", "--align.radius", 0]
+    assert main([*map(str, words), "--quiet"]) == 0
+    own = {key: value for key, value in files_of(tmp_path / "run/predictions/v0").items() if key.endswith(".png")}
+    made = files_of(tmp_path / "out/masks")
+    for name in own:
+        assert (
+            read_mask(tmp_path / "run/predictions/v0" / name) != read_mask(tmp_path / "out/masks" / name)
+        ).mean() < 0.01
+    assert set(own) == set(made)
+    with pytest.raises(ValueError, match="clip_frames must be odd, so that one is the middle, got 2"):
+        TrainingConfig(clip_frames=2)
 
 
 def test_scores_by_hand() -> None:

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from numpy.typing import NDArray
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.masks.train import open_first_classifier
 from pyws.data.tagged.dataset import MaskSet
-from pyws.data.tagged.label_space import LabelSpace, View
-from pyws.evaluation.semantic import Confusion
-from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection
-from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, Variant, as_variant
-from pyws.masks.self_training.presets import PRESETS, Preset
-from pyws.masks.self_training.pseudo_annotations import Frame
+from pyws.masks.self_training.frame_selection import SelectionConfig
+from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, as_variant
+from pyws.masks.self_training.presets import PRESETS, Preset, with_rules_of
 from pyws.masks.self_training.stopping import LoopConfig
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
-from pyws.masks.self_training.train_segmentation import TrainingConfig, predict, predict_frames
-from pyws.models.image_networks.deeplab import DeepLabV2
+from pyws.masks.self_training.train_segmentation import TrainingConfig
 from pyws.models.pretrained.weights import weights_file
 from pyws.settings import Presets
 
-VIEWS: tuple[View, ...] = ("joint", "actor", "action")
-TITLES: dict[Variant, str] = {"baseline": "Baseline", "model-s": "Model-S", "ws2": "WS2"}
+Row = Literal["baseline", "model-s", "ws2", "paper", "pyws"]
 
 
 def ablate(
     data: tyro.conf.Positional[Path],
-    init: tyro.conf.Positional[Path],
+    init: tyro.conf.Positional[tuple[Path, ...]],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     weights: str | None = None,
     classifier_weights: str = "default",
     class_names: Path | None = None,
     preset: Annotated[Preset | None, Presets(PRESETS)] = None,
-    variants: tuple[Variant, ...] = ("baseline", "model-s", "ws2"),
+    variants: tuple[Row, ...] = ("baseline", "model-s", "ws2"),
     seeds: tuple[int, ...] = (0, 1, 2),
     every: int = 4,
     selection: Annotated[SelectionConfig, tyro.conf.arg(name="")] = SelectionConfig(),  # noqa: B008
@@ -54,7 +49,8 @@ def ablate(
     data
         Folder of the data set with true masks: A2D, YouTube-Objects, or videos/, tags.csv and truth/.
     init
-        Folder that pyws masks init wrote of its videos.
+        Folders that pyws masks init wrote of its videos; several, such as those of actors, of actions and of both, are
+        rows of their own.
     out
         Folder to write: a run of each variant and seed, results.json, report.html.
     weights
@@ -66,11 +62,11 @@ def ablate(
     preset
         Options to begin from, as in pyws masks train.
     variants
-        Rows of Table 1.
+        Rows of Table 1: those of the paper, and the rules of the presets with the network of the other options.
     seeds
         Of the runs.
     every
-        Annotated frames of test videos from one that is scored to the next.
+        Annotated frames of test videos from one that is scored to the next; those vote when actions are aligned.
     selection
         Which frames are trained on.
     training
@@ -85,169 +81,89 @@ def ablate(
     Examples
     --------
     pyws masks ablate A2D first -o tables --weights resnet18.pth --classifier-weights actor.safetensors
+    pyws masks ablate A2D both actors actions -o tables --variants baseline --clip-frames 5
     """
     from pyws.data.tagged.layouts import open_mask_set
     from pyws.files import write_json
+    from pyws.masks.ablation import measure, tables_of, title_of
 
+    if not init:
+        raise ValueError("INIT: at least one folder of pyws masks init is needed")
     truth = open_mask_set(data)
     device = common.torch_device
-    asked = [one for one in variants if as_variant(SelfTrainingConfig(selection), one).selection.uses_classifier]
     backbone = None if weights is None else weights_file(training.backbone, weights)
-    classifier = open_first_classifier(init, classifier_weights, class_names) if asked else None
-    if classifier is not None:
-        classifier.model.to(device)
+    loop = replace(loop, keep_choices=True)
     runs: list[dict[str, Any]] = []
-    for seed in seeds:
-        for variant in variants:
-            config = as_variant(SelfTrainingConfig(selection, discriminator, training, loop, seed, preset), variant)
+    pictures: dict[str, Path] = {}
+    for folder in init:
+        rows = _possible(folder, variants, SelfTrainingConfig(selection), common)
+        asked = [one for one in rows if row_config(SelfTrainingConfig(selection), one).selection.uses_classifier]
+        classifier = open_first_classifier(folder, classifier_weights, class_names) if asked else None
+        if classifier is not None:
+            classifier.model.to(device)
+        first = folder.name if len(init) > 1 else ""
+        for seed, variant in ((seed, variant) for seed in seeds for variant in rows):
+            config = row_config(SelfTrainingConfig(selection, discriminator, training, loop, seed, preset), variant)
             chosen = classifier if variant in asked else None
-            folder = out / f"{variant}-{seed}"
-            run = SelfTraining(init, folder, config, chosen, backbone, device, common.quiet or common.json)
+            place = out / "-".join(str(part) for part in (first, variant, seed) if part != "")
+            run = SelfTraining(folder, place, config, chosen, backbone, device, common.quiet or common.json)
             run.run()
-            runs.append({"variant": variant, "seed": seed, **measure(run, truth, every)})
+            runs.append({"variant": variant, "first": first, "seed": seed, **measure(run, truth, every)})
             write_json(out / "results.json", {"runs": runs})
-    tables = [_variants(runs), _versions(runs), _tests(runs)]
-    results = {"runs": runs, "tables": [table for table in tables if table["rows"]]}
+            title = title_of(runs[-1])
+            if title not in pictures:
+                pictures[title] = _draw_versions(run, truth, out / "versions" / f"{place.name}.jpg")
+    results = {"runs": runs, "tables": tables_of(runs)}
     write_json(out / "results.json", results)
-    _write_report(out, results)
+    _write_report(out, results, pictures)
     for table in results["tables"]:
         common.say(_rich(table))
     return results
 
 
-def measure(run: SelfTraining, truth: MaskSet, every: int = 1) -> dict[str, Any]:
-    """Scores of a run against true masks.
-
-    Returns
-    -------
-    ``versions``: for each, mIoU of its pseudo-annotations over all frames and over the selected ones, with their
-    number, and of its model on test videos; ``validation`` and ``test``: mIoU of the model that is returned.
-    """
-    manifest, space = run.manifest, run.data.space
-    versions = []
-    for version in manifest["versions"]:
-        number = version["version"]
-        row: dict[str, Any] = {"version": number}
-        marked = (run.out / "select" / f"v{number}.jsonl").is_file()
-        rows = read_selection(run.out / "select" / f"v{number}.jsonl") if marked else []
-        chosen = {Frame(one["video"], one["frame"]) for one in rows if one["selected"]}
-        for name, frames in (("full", run.training), ("selected", [one for one in run.training if one in chosen])):
-            masks = (run.data.mask(run.annotations(number), frame) for frame in frames)
-            row[name] = {"frames": len(frames), **scores_of(_with_truth(frames, masks, truth), space)}
-        if "curve" in version:
-            row["test"] = scores_of(_test_masks(run, run.model(number), truth, every), space)
-        versions.append(row)
-    predicted = predict_frames(
-        run.model(manifest["returned"]), run.data, run.validation, True, run.config.training.short_side, run.device
-    )
-    masks = (mask.numpy() for _, mask in predicted)
-    return {
-        "versions": versions,
-        "returned": manifest["returned"],
-        "stopped": manifest["stopped"],
-        "validation": scores_of(_with_truth(run.validation, masks, truth), space),
-        "test": versions[manifest["returned"]]["test"],
-    }
+def row_config(config: SelfTrainingConfig, row: Row) -> SelfTrainingConfig:
+    """Configuration of a row of the tables."""
+    return with_rules_of(config, row) if row == "paper" or row == "pyws" else as_variant(config, row)
 
 
-def _with_truth(
-    frames: Sequence[Frame], masks: Iterable[NDArray[np.uint8]], truth: MaskSet
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Masks beside the true ones, of the frames that have one."""
-    videos = {video.name: video for video in truth.videos}
-    for frame, mask in zip(frames, masks, strict=True):
-        if frame.stem in videos[frame.video].truth:
-            yield mask, truth.truth(videos[frame.video], frame.stem)
+def _possible(init: Path, rows: Sequence[Row], config: SelfTrainingConfig, common: Common) -> list[Row]:
+    """The rows that a folder of first masks can have: without an image classifier those that use none."""
+    from pyws.files import read_json
+
+    parameters = read_json(init / "manifest.json")["parameters"]
+    if parameters.get("action_weights_sha256") != parameters["weights_sha256"]:  # the first of its classifiers
+        return list(rows)
+    kept = [row for row in rows if not row_config(config, row).selection.uses_classifier]
+    left_out = ", ".join(row for row in rows if row not in kept)
+    if left_out:
+        common.say(f"{init}: made without a classifier of images, which the tests of {left_out} need: left out")
+    return kept
 
 
-def _test_masks(
-    run: SelfTraining, model: DeepLabV2, truth: MaskSet, every: int
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Predictions of annotated frames of the subset test, all labels allowed, and their true masks."""
-    from pyws.data.video.frames import open_frames
+def _draw_versions(run: SelfTraining, truth: MaskSet, path: Path) -> Path:
+    """The paper's figure 8: test frames, the masks of every version, and the true ones."""
+    from pyws.data.video.frames import write_picture
+    from pyws.masks.ablation import shown_versions
+    from pyws.report.pictures import contact_sheet, legend, overlay
 
-    for video in truth.videos:
-        if video.subset != "test":
-            continue
-        frames = open_frames(video.source)
-        indices = [index for index, stem in enumerate(frames.stems) if stem in video.truth][::every]
-        for index, picture in zip(indices, frames.read(indices), strict=True):
-            mask = predict(model, [picture], None, run.config.training.short_side, run.device)[0].numpy()
-            yield mask, truth.truth(video, frames.stems[index])
-
-
-def scores_of(pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], space: LabelSpace) -> dict[str, Any]:
-    """mIoU in percent of masks and true masks, background included, of labels, their actors and their actions.
-
-    The mean is over classes that are predicted or true somewhere; None without frames.
-    """
-    confusions = {view: Confusion(space.view(view)) for view in (VIEWS if space.has_actions else VIEWS[:1])}
-    for mask, true in pairs:
-        for view, confusion in confusions.items():
-            confusion.add(space.merge(mask, view), space.merge(true, view))
-    found = {view: confusion.scores()["miou"] for view, confusion in confusions.items()}
-    return {view: None if miou is None else 100 * miou for view, miou in found.items()}
+    rows, seen = [], set()
+    for picture, masks in shown_versions(run, truth):
+        rows.append([picture, *(overlay(picture, mask) for mask in masks)])
+        seen |= {int(one) for mask in masks for one in np.unique(mask)}
+    if rows:
+        captions = ["frame", *(f"model of v{number}" for number in range(len(rows[0]) - 2)), "truth"]
+        sheet, names = contact_sheet(rows, captions, 240), run.data.space.names
+        strip = legend({one: names[one] for one in sorted(seen) if 0 < one < len(names)}, sheet.shape[1])
+        write_picture(path, np.concatenate([sheet, strip]))
+    return path
 
 
-def _variants(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    rows = []
-    views = [view for view in VIEWS if view in runs[0]["test"]]
-    for variant in dict.fromkeys(run["variant"] for run in runs):
-        own = [run for run in runs if run["variant"] == variant]
-        scores = (_mean([run[part][view] for run in own]) for part in ("validation", "test") for view in views)
-        rows.append([TITLES[variant], str(len(own)), *scores])
-    columns = ["variant", "seeds", *(f"{part}, {view}" for part in ("held out", "test") for view in views)]
-    return {"title": "Table 1: mIoU of variants", "columns": columns, "rows": rows}
-
-
-def _versions(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Pseudo-annotations of the variants that choose by RIC and by mIoU_PA."""
-    rows = []
-    for variant, number in _variant_versions(runs):
-        own = _of(runs, variant, number)
-        for part in ("full", "selected"):
-            if part == "selected" and variant == "baseline":
-                continue
-            frames = round(sum(version[part]["frames"] for version in own) / len(own))
-            views = [_mean([version[part].get(view) for version in own]) for view in VIEWS if view in own[0][part]]
-            rows.append([f"PA.v{number} {TITLES[variant]} {part}", f"{frames} ({len(own)})", *views])
-    columns = ["masks", "frames (seeds)", *(VIEWS if rows and len(rows[0]) > 3 else VIEWS[:1])]
-    return {"title": "Table 2: mIoU of pseudo-annotations by version", "columns": columns, "rows": rows}
-
-
-def _tests(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    rows = []
-    for variant, number in _variant_versions(runs):
-        own = [version["test"] for version in _of(runs, variant, number) if version.get("test", {}).get("joint")]
-        if own:
-            views = [_mean([scores[view] for scores in own]) for view in VIEWS if view in own[0]]
-            rows.append([f"{TITLES[variant]} v{number}", str(len(own)), *views])
-    columns = ["model", "seeds", *(VIEWS if rows and len(rows[0]) > 3 else VIEWS[:1])]
-    return {"title": "Table 3: mIoU of test videos by version", "columns": columns, "rows": rows}
-
-
-def _variant_versions(runs: list[dict[str, Any]]) -> list[tuple[Variant, int]]:
-    return sorted({(run["variant"], version["version"]) for run in runs for version in run["versions"]},
-                  key=lambda pair: (list(TITLES).index(pair[0]), pair[1]))  # fmt: skip
-
-
-def _of(runs: list[dict[str, Any]], variant: str, number: int) -> list[dict[str, Any]]:
-    return [run["versions"][number] for run in runs if run["variant"] == variant and number < len(run["versions"])]
-
-
-def _mean(values: list[float | None]) -> str:
-    """Mean and sample standard deviation."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    spread = f" ± {np.std(known, ddof=1):.1f}" if len(known) > 1 else ""
-    return f"{np.mean(known):.1f}{spread}"
-
-
-def _write_report(out: Path, results: dict[str, Any]) -> None:
-    from pyws.report.page.html import Section, Table, write_html
+def _write_report(out: Path, results: dict[str, Any], pictures: dict[str, Path]) -> None:
+    from pyws.report.page.html import Picture, Section, Table, write_html
 
     sections = [Section(table["title"], tables=[Table(table["columns"], table["rows"])]) for table in results["tables"]]
+    shown = [Picture(path, title, wide=True) for title, path in pictures.items() if path.is_file()]
+    sections += [Section("Models of the versions on test frames, beside the truth", pictures=shown)] if shown else []
     lead = (
         "mIoU in percent, background included, mean and standard deviation over seeds; true masks are read for this "
         "report alone."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,6 +89,34 @@ def clips_of(length: int, frames: int) -> list[Clip]:
     if starts[-1] + frames < length:
         starts.append(length - frames)
     return [Clip(start, frames, frames) for start in starts]
+
+
+def around(
+    frames: FrameFolder | VideoFile, indices: Sequence[int], offsets: Sequence[int]
+) -> Iterator[NDArray[np.uint8]]:
+    """Each of the frames with those around it, (H, W, 3 T) uint8, frame after frame; every frame is read once.
+
+    Parameters
+    ----------
+    indices : rising
+    offsets : places beside the frame, rising; beyond the ends of the video its first or last frame comes again
+
+    Raises
+    ------
+    DataError : unreadable, or frames of different sizes
+    """
+    last = len(frames) - 1
+    near = [[min(max(index + offset, 0), last) for offset in offsets] for index in indices]
+    wanted = sorted({place for places in near for place in places})
+    incoming, kept = zip(wanted, frames.read(wanted), strict=True), {}
+    for places in near:
+        while max(places) not in kept:
+            place, picture = next(incoming)
+            kept[place] = picture
+        if len({kept[place].shape for place in places}) > 1:
+            raise DataError(frames.path, "must have frames of one size")
+        yield np.concatenate([kept[place] for place in places], 2)
+        kept = {place: picture for place, picture in kept.items() if place >= min(places)}
 
 
 class FrameStore:

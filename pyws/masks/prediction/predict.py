@@ -31,6 +31,7 @@ from pyws.checkpoint import load_into, read_checkpoint
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.rle import encode_mask
 from pyws.data.video.ahead import ahead
+from pyws.data.video.clips import around
 from pyws.data.video.frames import HEAT_SIDE, FrameFolder, VideoFile, open_frames, write_heat, write_mask, write_picture
 from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError
@@ -67,7 +68,7 @@ class Model:
 
     network: DeepLabV2
     space: LabelSpace
-    short_side: int | None
+    training: TrainingConfig
     init: dict[str, Any]
     sha256: str
     device: torch.device
@@ -86,13 +87,13 @@ def load_model(run: Path, device: torch.device | None = None) -> Model:
     if digest([run / "model.safetensors"]) != manifest["model_sha256"]:
         raise DataError(run / "model.safetensors", "is not the model that the manifest of its run names")
     space = LabelSpace.read(manifest["label_space"], run / "manifest.json")
-    training = manifest["parameters"]["training"]
-    network = segmentation_network(TrainingConfig(**training), space).eval()
+    training = TrainingConfig(**manifest["parameters"]["training"])
+    network = segmentation_network(training, space).eval()
     load_into(network, read_checkpoint(run / "model.safetensors", MODEL))
     place = device or torch.device("cpu")
-    network = for_inference(network.to(place), (3, 64, 64))
+    network = for_inference(network.to(place), (3 * training.clip_frames, 64, 64))
     init = manifest["parameters"]["init"]
-    return Model(network, space, training["short_side"], init, manifest["model_sha256"], place)
+    return Model(network, space, training, init, manifest["model_sha256"], place)
 
 
 def predict_videos(
@@ -210,15 +211,17 @@ def _predict_video(
             without += not frame.mask.any()
         return without
 
-    with closing(ahead(frames.read(indices), 2)) as incoming:
+    offsets = model.training.offsets
+    with closing(ahead(around(frames, indices, offsets), 2)) as incoming:
         pictures = track(incoming, f"{frames.name}, frames", len(indices), quiet)
-        for number, (stem, picture) in enumerate(zip(stems, pictures, strict=True)):
+        for number, (stem, clip) in enumerate(zip(stems, pictures, strict=True)):
+            picture = clip[..., 3 * (len(offsets) // 2) :][..., :3]
             size = size or picture.shape[:2]
             if picture.shape[:2] != size:
                 raise DataError(frames.path, f"frames must have one size, got {size} and {picture.shape[:2]}")
             if not isinstance(frames, FrameFolder):
                 write_picture(_picture(out, frames, stem), picture, quality=95)
-            ids, scores = predict_scores(model.network, [picture], allowed, model.short_side, model.device)
+            ids, scores = predict_scores(model.network, [clip], allowed, model.training.short_side, model.device)
             found = best_ids(ids, scores)
             write_heat(out / "heat" / frames.name / f"{stem}.png", _foreground(scores))
             if superpixels is not None:

@@ -71,6 +71,7 @@ Variant = Literal["ws2", "model-s", "baseline"]
 FORMAT = ("pyws masks train", 5)  # kind and version of the manifest
 MODEL = "pyws masks model"
 STATE = "pyws masks training state"
+CHOICES = ("ric", "miou_pa", "end")  # of epochs: by the scores of that name, or the last one
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class SelfTraining:
         group: Group = Group(),  # noqa: B008
     ) -> None:
         self.group = group
-        self.data = Annotations(init, out / "frames")
+        self.data = Annotations(init, out / "frames", offsets=config.training.offsets)
         self.out, self.config, self.classifier = out, config, classifier
         self.backbone_weights = backbone_weights
         self.device = device or torch.device("cpu")
@@ -264,6 +265,14 @@ class SelfTraining:
         if best_epoch([row["score"] for row in version.curve], first) == len(version.curve) - 1:  # 15
             facts = {"version": version.number, **version.curve[-1]}
             write_checkpoint(self.model_file(version.number), MODEL, {"model": model.state_dict()}, facts)  # 16
+        if self.config.loop.keep_choices:
+            for choice in CHOICES:
+                chosen = best_epoch([row.get(choice, row["epoch"]) for row in version.curve], first)
+                if chosen == len(version.curve) - 1:
+                    facts = {"version": version.number, **version.curve[-1]}
+                    write_checkpoint(
+                        self.chosen_file(version.number, choice), MODEL, {"model": model.state_dict()}, facts
+                    )
         state = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
         write_checkpoint(self._state(version.number), STATE, state, {"curve": version.curve}, keep_previous=True)
 
@@ -330,9 +339,7 @@ class SelfTraining:
         for frame in [frame for frame in missing if frame in self.data.corrected]:
             write_mask(frame.png(new), self.data.mask(old, frame))  # what people drew stays
         missing = [frame for frame in missing if frame not in self.data.corrected]
-        masks = predict_frames(
-            model, self.data, missing, loop.constrain_labels, self.config.training.short_side, self.device
-        )
+        masks = predict_frames(model, self.data, missing, loop.constrain_labels, self.config.training, self.device)
         for frame, mask in track(masks, f"masks of version {number + 1}", len(missing), self.quiet):
             write_mask(frame.png(self.predictions(number)), mask.numpy())
             if loop.refine_pa:
@@ -363,8 +370,9 @@ class SelfTraining:
         """Write what the model that the run ends with predicts, where no next version was made of it."""
         folder = self.predictions(number)
         missing = [frame for frame in self.data.frames if not frame.png(folder).is_file()]
-        side, constrain = self.config.training.short_side, self.config.loop.constrain_labels
-        masks = predict_frames(self.model(number), self.data, missing, constrain, side, self.device) if missing else ()
+        training, constrain = self.config.training, self.config.loop.constrain_labels
+        model = self.model(number) if missing else None
+        masks = predict_frames(model, self.data, missing, constrain, training, self.device) if model else ()
         for frame, mask in track(masks, f"predictions of version {number}", len(missing), self.quiet or not missing):
             write_mask(frame.png(folder), mask.numpy())
 
@@ -384,8 +392,19 @@ class SelfTraining:
 
     def model(self, version: int) -> DeepLabV2:
         """The best model of a version, in eval mode."""
+        return self._read_model(self.model_file(version))
+
+    def chosen_file(self, version: int, choice: str) -> Path:
+        """File of the model of the epoch that one of CHOICES chose, which ``keep_choices`` keeps."""
+        return self.out / "models" / f"v{version}-by-{choice}.safetensors"
+
+    def chosen_model(self, version: int, choice: str) -> DeepLabV2:
+        """That model, in eval mode."""
+        return self._read_model(self.chosen_file(version, choice))
+
+    def _read_model(self, file: Path) -> DeepLabV2:
         model = segmentation_network(self.config.training, self.data.space)
-        load_into(model, read_checkpoint(self.model_file(version), MODEL))
+        load_into(model, read_checkpoint(file, MODEL))
         return model.to(self.device).eval()
 
     def _start(self, version: Version, seed: int) -> tuple[DeepLabV2, torch.optim.SGD]:
@@ -429,9 +448,7 @@ class SelfTraining:
             for _ in range(2)
         )
         foreground, mine = False, frames[self.group.rank :: self.group.world]
-        masks = predict_frames(
-            model, self.data, mine, loop.constrain_labels, self.config.training.short_side, self.device
-        )
+        masks = predict_frames(model, self.data, mine, loop.constrain_labels, self.config.training, self.device)
         for frame, mask in masks:
             foreground |= bool(mask.any())
             labels = self.data.superpixels_of(frame)[None]

@@ -43,6 +43,27 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 default."""
 
 
+def with_rules_of(config: SelfTrainingConfig, preset: Preset) -> SelfTrainingConfig:
+    """The selection, the loop and the steps of a preset, with the network and the optimiser of a configuration: what
+    differs between two presets on one network.
+
+    Examples
+    --------
+    >>> small = SelfTrainingConfig(training=TrainingConfig(backbone="small2d"))
+    >>> found = with_rules_of(small, "pyws")
+    >>> found.selection.select_share, found.training.equal_steps, found.training.backbone
+    (0.5, True, 'small2d')
+    """
+    rules = PRESETS[preset]
+    return replace(
+        config,
+        selection=replace(config.selection, **{"select_share": None, **rules["selection"]}),
+        training=replace(config.training, equal_steps=rules["training"]["equal_steps"]),
+        loop=replace(config.loop, **rules["loop"]),
+        preset=preset,
+    )
+
+
 def preset_config(preset: Preset, seed: int = 0) -> SelfTrainingConfig:
     """The configuration of a preset, with the defaults of what it does not set.
 

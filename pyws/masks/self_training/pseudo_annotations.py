@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -44,13 +45,17 @@ class Annotations:
     folder : what ``pyws masks init`` wrote
     work : a folder where the sampled frames of video files are put, which can only be read in order
     cached_bytes : decoded frames are kept in memory up to this size
+    offsets : places, beside a sampled frame, of other frames that :meth:`clip` may be asked for
 
     Raises
     ------
     DataError : not such a folder, no video in it is done, or a mask is missing
     """
 
-    def __init__(self, folder: Path, work: Path, cached_bytes: int = CACHED_BYTES) -> None:
+    def __init__(
+        self, folder: Path, work: Path, cached_bytes: int = CACHED_BYTES, offsets: Sequence[int] = (0,)
+    ) -> None:
+        self._offsets = tuple(offsets)
         self.folder = folder
         self._work = work
         self.manifest = _read_manifest(folder / "manifest.json")
@@ -93,6 +98,18 @@ class Annotations:
             self._free_bytes += self._cached.popitem(last=False)[1].nbytes
         return picture
 
+    def clip(self, frame: Frame, offsets: Sequence[int], short_side: int | None = None) -> Pixels:
+        """A frame and those around it (H, W, 3 T) uint8, frame after frame; beyond the ends of the video its first or
+        last frame again."""
+        if tuple(offsets) == (0,):
+            return self.picture(frame, short_side)
+        stems = self._source(frame.video).stems
+        places = [min(max(stems.index(frame.stem) + offset, 0), len(stems) - 1) for offset in offsets]
+        seen = [self.picture(Frame(frame.video, stems[place]), short_side) for place in places]
+        if len({picture.shape for picture in seen}) > 1:
+            raise DataError(self.sources[frame.video], "must have frames of one size")
+        return np.concatenate(seen, 2)
+
     def superpixels_of(self, frame: Frame) -> Tensor:
         """Superpixels (H, W) int32 of the frame."""
         return torch.from_numpy(self.superpixels(self.picture(frame), *frame))
@@ -129,13 +146,16 @@ class Annotations:
             self._sizes[frame.video] = (height, width)
         return self._sizes[frame.video]
 
-    def _read(self, frame: Frame) -> Pixels:
-        if frame.video not in self._open:
-            source = open_frames(self.sources[frame.video])
-            if source.fingerprint() != self.manifest["videos"][frame.video]["fingerprint"]:
+    def _source(self, video: str) -> FrameFolder | VideoFile:
+        if video not in self._open:
+            source = open_frames(self.sources[video])
+            if source.fingerprint() != self.manifest["videos"][video]["fingerprint"]:
                 raise DataError(source.path, "changed since its masks were made; run pyws masks init again")
-            self._open[frame.video] = source
-        source = self._open[frame.video]
+            self._open[video] = source
+        return self._open[video]
+
+    def _read(self, frame: Frame) -> Pixels:
+        source = self._source(frame.video)
         if isinstance(source, FrameFolder):
             return next(source.read([source.stems.index(frame.stem)]))
         if not frame.png(self._work).is_file():
@@ -143,10 +163,12 @@ class Annotations:
         return read_image(frame.png(self._work))
 
     def _extract(self, source: VideoFile) -> None:
-        """Put the sampled frames of a video file where any of them can be read."""
-        sampled = [frame for frame in self.frames if frame.video == source.name]
-        pictures = source.read([source.stems.index(frame.stem) for frame in sampled])
-        for frame, picture in zip(sampled, pictures, strict=True):
+        """Put the sampled frames of a video file, and those beside them, where any of them can be read."""
+        stems = source.stems
+        at = [stems.index(frame.stem) for frame in self.frames if frame.video == source.name]
+        wanted = sorted({min(max(place + step, 0), len(stems) - 1) for place in at for step in (0, *self._offsets)})
+        for place, picture in zip(wanted, source.read(wanted), strict=True):
+            frame = Frame(source.name, stems[place])
             with atomic_write(frame.png(self._work), "wb") as file:
                 Image.fromarray(picture).save(file, format="PNG")
 

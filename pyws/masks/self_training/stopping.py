@@ -58,6 +58,9 @@ class LoopConfig:
         How much of them
     select_validation
         Score on selected frames only
+    keep_choices
+        Keep, beside the best model of a version, those that RIC and mIoU_PA choose and the one of the last epoch; the
+        tables of pyws masks ablate compare them
     """
 
     criterion: Literal["ric", "miou_pa", "rii"] = "ric"
@@ -79,6 +82,7 @@ class LoopConfig:
     validation: Literal["videos", "frames"] = "videos"
     validation_share: float = 0.1
     select_validation: bool = False
+    keep_choices: bool = False
 
     def __post_init__(self) -> None:
         if self.patience < 1 or self.max_versions < 1:

@@ -44,6 +44,10 @@ class TrainingConfig:
         Dilations of the summed 3x3 convolutions
     linear_head
         Score by one 1x1 convolution instead of the dilated ones, a linear layer at each position: for few frames
+    clip_frames
+        Frames that the network sees to segment the middle one: odd; with 1 no action can be told by its motion
+    clip_step
+        Frames of the video from one frame of a clip to the next
     short_side
         Maximum short side of the network's input, in pixels; larger frames are made smaller
     crop
@@ -84,6 +88,8 @@ class TrainingConfig:
     frozen_body: bool = False
     rates: tuple[int, ...] = RATES
     linear_head: bool = False
+    clip_frames: int = 1
+    clip_step: int = 1
     short_side: int | None = None
     crop: int = 224
     batch: int = 12
@@ -101,15 +107,29 @@ class TrainingConfig:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("crop", "batch", "max_epoch"):
+        for name in ("crop", "batch", "max_epoch", "clip_frames", "clip_step"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training: {name} must be >= 1, got {getattr(self, name)}")
         if not self.rates or min(self.rates) < 1:
             raise ValueError(f"training: rates must be >= 1, at least one, got {self.rates}; or linear_head")
         if self.linear_head and tuple(self.rates) != RATES:  # a manifest has a list
             raise ValueError("training: rates are of the dilated convolutions, which linear_head leaves out")
+        if self.clip_frames % 2 == 0:
+            raise ValueError(f"training: clip_frames must be odd, so that one is the middle, got {self.clip_frames}")
         if not 0 < self.scale[0] <= self.scale[1] or not self.lr > 0:
             raise ValueError(f"training: scale must be a range above 0 and lr > 0, got {self.scale} and {self.lr}")
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Places of the frames of a clip beside the one that is segmented.
+
+        Examples
+        --------
+        >>> TrainingConfig(clip_frames=3, clip_step=2).offsets
+        (-2, 0, 2)
+        """
+        reach = self.clip_frames // 2
+        return tuple(self.clip_step * step for step in range(-reach, reach + 1))
 
 
 def segmentation_network(config: TrainingConfig, space: LabelSpace, weights: Path | None = None) -> DeepLabV2:
@@ -124,7 +144,7 @@ def segmentation_network(config: TrainingConfig, space: LabelSpace, weights: Pat
         if not space.has_actions:
             raise ValueError("heads: factorised heads need pairs of actors and actions, these labels are objects alone")
         factors = (space.actor, space.action)
-    options = {name: getattr(config, name) for name in ("output_stride", "frozen_norm", "frozen_body")}
+    options = {name: getattr(config, name) for name in ("output_stride", "frozen_norm", "frozen_body", "clip_frames")}
     options["rates"] = None if config.linear_head else config.rates
     return build_deeplab(config.backbone, len(space), weights, factors=factors, **options)
 
@@ -132,9 +152,11 @@ def segmentation_network(config: TrainingConfig, space: LabelSpace, weights: Pat
 def make_optimizer(model: DeepLabV2, config: TrainingConfig) -> torch.optim.SGD:
     """SGD over what is not frozen."""
     head = config.lr * config.head_lr
+    fresh = [branch.weight for branch in model.branches]
+    fresh += [] if model.motion is None else list(model.motion.parameters())
     groups = [
         {"params": [p for p in model.body.parameters() if p.requires_grad], "base_lr": config.lr},
-        {"params": [branch.weight for branch in model.branches], "base_lr": head},
+        {"params": fresh, "base_lr": head},
         {"params": [branch.bias for branch in model.branches], "base_lr": head * config.bias_lr},
     ]
     for group in groups:
@@ -216,7 +238,7 @@ def cross_entropy(scores: Tensor, targets: Tensor, group: Group = Group()) -> Te
 
 
 def _crop(data: Annotations, folder: Path, frame: Frame, config: TrainingConfig, seed: int) -> tuple[Tensor, Tensor]:
-    picture = data.picture(frame, config.short_side)
+    picture = data.clip(frame, config.offsets, config.short_side)
     mask = torch.from_numpy(data.mask(folder, frame).astype(np.int64))[None]
     mask = functional.interpolate(mask[None].float(), size=picture.shape[:2], mode="nearest")[0].long()
     return random_crop(as_images([picture])[0], mask[0], config, torch.Generator().manual_seed(seed))
@@ -229,14 +251,14 @@ def random_crop(
 
     Parameters
     ----------
-    image : (3, H, W) float in [0, 1]
+    image : (3, H, W) float in [0, 1], or a clip (3 T, H, W)
     mask : (H, W) int64
     config : the size of the crop and the ranges
     generator : source of all random numbers
 
     Returns
     -------
-    image (3, S, S) and mask (S, S); outside the frame the image is black and the mask 255
+    image (3, S, S), or clip, and mask (S, S); outside the frame the image is black and the mask 255
     """
     scale, angle, mirrored, down, right, blurred, sigma = torch.rand(7, generator=generator, dtype=torch.float64)
     low, high = config.scale
@@ -299,7 +321,7 @@ def predict_scores(
     Parameters
     ----------
     model : images (B, 3, H, W) to scores (B, classes, H, W), in eval mode
-    pictures : (H, W, 3) uint8 each
+    pictures : (H, W, 3) uint8 each, or clips (H, W, 3 T) where the model sees clips
     allowed : ids that may appear beside the background, e.g. the video's tags; None for all
     short_side : what the network sees is made so small
     device : where the model is
@@ -324,11 +346,12 @@ def predict_frames(
     data: Annotations,
     frames: Sequence[Frame],
     constrain: bool,
-    short_side: int | None,
+    config: TrainingConfig,
     device: torch.device,
 ) -> Iterator[tuple[Frame, Tensor]]:
     """Each frame with its predicted mask (H, W) uint8; ``constrain`` keeps to the tags of the video."""
     model.eval()
     for frame in frames:
         allowed = data.tags[frame.video] if constrain else None
-        yield frame, predict(model, [data.picture(frame)], allowed, short_side, device)[0]
+        clip = data.clip(frame, config.offsets)
+        yield frame, predict(model, [clip], allowed, config.short_side, device)[0]

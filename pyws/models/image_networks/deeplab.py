@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from pyws.models.classifiers import IMAGENET_MEAN, IMAGENET_STD, LITE0, SMALL2D, load_weights, read_state
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
+from pyws.models.image_networks.motion_stream import CHANNELS, MotionStream
 from pyws.models.image_networks.small2d import Small2D
 
 BACKBONES = ("resnet101", "resnet50", "resnet18", LITE0, SMALL2D)
@@ -26,6 +27,9 @@ Factors = tuple[Sequence[int], Sequence[int]]  # the actor and the action of eac
 
 class DeepLabV2(nn.Module):
     """RGB images (B, 3, H, W) in [0, 1] to scores (B, classes, H, W); H, W of any size.
+
+    With ``clip_frames`` T above 1 it takes clips (B, 3 T, H, W), frame after frame, and scores their middle frame: the
+    body sees that one, a :class:`~.motion_stream.MotionStream` all, and the head both.
 
     Parameters
     ----------
@@ -41,6 +45,7 @@ class DeepLabV2(nn.Module):
         classes, and a class has the sum of its two scores, so that what is learned of an actor holds for all its
         actions; None scores each class by itself
     frozen_body : nothing of the body learns
+    clip_frames : T, odd
 
     Examples
     --------
@@ -63,9 +68,13 @@ class DeepLabV2(nn.Module):
         frozen_norm: bool = True,
         factors: Factors | None = None,
         frozen_body: bool = False,
+        clip_frames: int = 1,
     ) -> None:
         super().__init__()
         self.body = body
+        self.clip_frames = clip_frames
+        self.motion = MotionStream(clip_frames, output_stride) if clip_frames > 1 else None
+        channels += CHANNELS if self.motion is not None else 0
         pairs = None if factors is None else torch.tensor(factors)
         outputs = classes if pairs is None else int((pairs.amax(1) + 1).sum())
         if pairs is not None:  # actions come after actors
@@ -107,14 +116,18 @@ class DeepLabV2(nn.Module):
         height, width = images.shape[2:]
         # Zeros after normalisation, as the convolutions pad; the scores of the border are cut off again.
         bottom, right = -height % self.output_stride, -width % self.output_stride
-        padded = functional.pad((images - self.mean) / self.std, (0, right, 0, bottom))
-        scores = self.coarse(padded)
+        middle = images if self.motion is None else images[:, 3 * (self.clip_frames // 2) :][:, :3]
+        padded = functional.pad((middle - self.mean) / self.std, (0, right, 0, bottom))
+        clips = None if self.motion is None else functional.pad(images, (0, right, 0, bottom), mode="replicate")
+        scores = self.coarse(padded, clips)
         scores = functional.interpolate(scores, size=padded.shape[2:], mode="bilinear", align_corners=False)
         return scores[:, :, :height, :width]
 
-    def coarse(self, normalized: Tensor) -> Tensor:
-        """Scores at the resolution of the features."""
+    def coarse(self, normalized: Tensor, clips: Tensor | None = None) -> Tensor:
+        """Scores at the resolution of the features, of a normalised frame and, where clips are seen, its clip."""
         features = self.body(normalized)
+        if self.motion is not None:
+            features = torch.cat([features, self.motion(clips)], 1)
         scores = self.branches[0](features)
         for branch in self.branches[1:]:
             scores = scores + branch(features)
@@ -130,6 +143,7 @@ def build_deeplab(
     factors: Factors | None = None,
     frozen_body: bool = False,
     rates: Sequence[int] | None = RATES,
+    clip_frames: int = 1,
 ) -> DeepLabV2:
     """DeepLab-v2 over a known classifier.
 
@@ -140,7 +154,7 @@ def build_deeplab(
     classes : background included
     weights : state dict of the classifier, a local file; its last layer is left out. None: random weights
     output_stride : 8 or 16; strides beyond it become dilations
-    frozen_norm, factors, frozen_body, rates : see :class:`DeepLabV2`
+    frozen_norm, factors, frozen_body, rates, clip_frames : see :class:`DeepLabV2`
 
     Raises
     ------
@@ -166,7 +180,9 @@ def build_deeplab(
     if state is not None and weights is not None:
         load_weights(classifier, state, backbone, weights)
     body, channels = _body(classifier, output_stride)
-    return DeepLabV2(body, channels, classes, output_stride, mean, std, rates, frozen_norm, factors, frozen_body)
+    return DeepLabV2(
+        body, channels, classes, output_stride, mean, std, rates, frozen_norm, factors, frozen_body, clip_frames
+    )
 
 
 def _body(classifier: Any, output_stride: int) -> tuple[nn.Module, int]:
