@@ -33,7 +33,7 @@ ALLOWED = {
     "evaluation": BASE | {"ops", "data"},
     "report": BASE | {"data"},
     "exchange": BASE | {"data", "report"},
-    "masks": BASE | {"ops", "models", "data"},
+    "masks": BASE | {"ops", "models", "data", "evaluation"},
     "segments": BASE | {"ops", "models", "data", "evaluation"},
     "commands": BASE | SUBPACKAGES | {"cli", "settings", "usage"},
     "cli": {"errors", "commands", "run_manifest", "settings", "usage"},

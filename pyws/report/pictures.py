@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -123,13 +123,44 @@ def contact_sheet(rows: Sequence[Sequence[Pixels]], captions: Sequence[str] = ()
     return np.asarray(sheet)
 
 
+def refinement(
+    image: Pixels, before: NDArray[np.integer], after: NDArray[np.integer], superpixels: NDArray[np.integer]
+) -> Pixels:
+    """What refinement by superpixels changed: kept pixels in white, those left out in red, those added in green, and
+    the borders of superpixels as dark lines (WS^2, figure 3).
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB
+    before, after : (H, W) ids, 0 for background; a pixel whose id changed counts as added
+    superpixels : (H, W) labels
+
+    Examples
+    --------
+    >>> grey, labels = np.full((1, 4, 3), 100, np.uint8), np.array([[0, 0, 1, 1]])
+    >>> refinement(grey, np.array([[0, 1, 1, 0]]), np.array([[0, 0, 1, 1]]), labels)[0].tolist()
+    [[100, 100, 100], [88, 25, 25], [177, 177, 177], [50, 177, 50]]
+    """
+    kept, added = (after > 0) & (after == before), (after > 0) & (after != before)
+    left_out = (before > 0) & (after == 0)
+    mixed = image.astype(np.float64)
+    for where, colour in ((kept, (255, 255, 255)), (left_out, (255, 0, 0)), (added, (0, 255, 0))):
+        mixed[where] = (mixed[where] + colour) / 2
+    border = np.zeros(superpixels.shape, bool)
+    border[:, :-1] |= superpixels[:, 1:] != superpixels[:, :-1]
+    border[:-1] |= superpixels[1:] != superpixels[:-1]
+    mixed[border] *= 0.5
+    return mixed.astype(np.uint8)
+
+
 def draw_masks(
     frames: str | os.PathLike[str],
     folders: dict[str, Path],
     out: str | os.PathLike[str],
     count: int = 6,
     names: Sequence[str] = (),
-    heats: Path | None = None,
+    heats: Mapping[str, Path] | None = None,
+    superpixels: Callable[[Pixels, str], NDArray[np.integer]] | None = None,
 ) -> None:
     """Write ``out.jpg``, a contact sheet of frames and their masks, and each frame under its last mask in ``out/``.
 
@@ -140,7 +171,9 @@ def draw_masks(
     out : path of the pictures, without a suffix
     count : number of frames, spread evenly over those that have every kind of mask
     names : names of the ids; those that the masks have are listed below the frames
-    heats : folder of maps of the frames, which a column shows where all of them are there
+    heats : caption and folder of maps of the frames; a column shows those of which all are there
+    superpixels : superpixels of a frame, by its stem; given, a last column shows what the last kind of mask left out of the one
+        before it and added to it, see :func:`refinement`
     """
     source, out = open_frames(frames), Path(out)
     masked = [
@@ -151,15 +184,22 @@ def draw_masks(
     chosen = sorted({masked[int((k + 0.5) * len(masked) / count)] for k in range(count) if masked})
     rows: list[list[Pixels]] = []
     seen: set[int] = set()
-    warm = heats is not None and all((heats / f"{source.stems[index]}.png").is_file() for index in chosen)
+    warm = {
+        caption: folder
+        for caption, folder in (heats or {}).items()
+        if all((folder / f"{source.stems[index]}.png").is_file() for index in chosen)
+    }
     for index, picture in zip(chosen, source.read(chosen), strict=True):
         stem = source.stems[index]
         masks = [read_mask(folder / f"{stem}.png") for folder in folders.values()]
         seen.update(*(np.unique(mask).tolist() for mask in masks))
-        maps = [heat(picture, read_heat(heats / f"{stem}.png", picture.shape[:2]))] if warm and heats else []
+        maps = [heat(picture, read_heat(folder / f"{stem}.png", picture.shape[:2])) for folder in warm.values()]
         rows.append([picture, *maps, *(overlay(picture, mask) for mask in masks)])
         write_picture(out / f"{stem}.jpg", rows[-1][-1])
-    sheet = contact_sheet(rows, [f"{out.name}: frame", *(["map"] if warm else []), *folders])
+        if superpixels is not None:
+            rows[-1].append(refinement(picture, masks[-2], masks[-1], superpixels(picture, stem)))
+    last = ["superpixels: white kept, red left out, green added"] if superpixels is not None else []
+    sheet = contact_sheet(rows, [f"{out.name}: frame", *warm, *folders, *last])
     shown = {index: names[index] for index in sorted(seen) if 0 < index < len(names)}
     if shown or warm:
         sheet = np.concatenate([sheet, legend(shown, sheet.shape[1], "map: low to high" if warm else "")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pyws import DataError
+from pyws.data.video.frames import read_image
 from pyws.masks.self_training import frame_selection
 from pyws.masks.self_training.cut_and_paste import Backgrounds, Square, composite, cut, foreground_square, parts_of
 from pyws.masks.self_training.frame_selection import (
@@ -23,7 +25,6 @@ from pyws.masks.self_training.frame_selection import (
     _passes,
     _Pictures,
     _prepare,
-    _Source,
     _test_by_discriminator,
     read_selection,
     summary,
@@ -31,6 +32,7 @@ from pyws.masks.self_training.frame_selection import (
 )
 from pyws.masks.self_training.image_ops import as_images, resample
 from pyws.masks.self_training.pseudo_annotations import Frame
+from pyws.masks.self_training.selection_samples import PatchSource, write_samples
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, auc, score_composites
 
 SMALL = DiscriminatorConfig(patch_size=36, width=4, steps=6, batch=8)
@@ -164,11 +166,32 @@ def test_each_epoch_pastes_over_another_background() -> None:
     mask[2:6, 3:7] = True
     frames = list(pictures)
     places = [(frames[1], Square(0, 0, 8)), (frames[0], Square(12, 22, 8)), (frames[1], Square(5, 11, 8))]
-    source = _Source(frames[0], Square(4, 6, 8), np.packbits(mask), places)
+    source = PatchSource(frames[0], Square(4, 6, 8), np.packbits(mask), places)
     for epoch, (frame, square) in ((0, places[1]), (1, places[2]), (2, places[0]), (3, places[1])):
         real, other = (as_images([one.of(pictures[of])]) for of, one in ((frames[0], source.square), (frame, square)))
-        wanted = (composite(real, torch.from_numpy(mask)[None], other) * 255).round().to(torch.uint8)[0]
-        assert torch.equal(source.composite(data, epoch, 8), wanted)
+        wanted = composite(real, torch.from_numpy(mask)[None], other)[0]
+        assert torch.equal(source.composite(data, epoch + 1), wanted)
+
+
+def test_pictures_of_what_passed_and_what_failed(tmp_path: Path) -> None:
+    """Patch, patch under its mask, and composite; of a label without a background the first two."""
+    picture = np.full((20, 30, 3), 200, np.uint8)
+    data = SimpleNamespace(picture=lambda frame: picture)
+    mask = np.zeros((8, 8), bool)
+    mask[2:6, 2:6] = True
+    tested = []
+    for number in range(9):
+        places = [(Frame("v", "0"), Square(0, 0, 8))] if number else []
+        source = PatchSource(Frame("v", str(number)), Square(4, 6, 8), np.packbits(mask), places)
+        tested.append(({"label": 1}, source, number < 8))
+    write_samples(tmp_path, data, tested)
+    said = json.loads((tmp_path / "samples.json").read_text())["samples"]
+    assert [one["passed"] for one in said] == [True] * 6 + [False]
+    assert said[-1]["frame"] == "8"
+    shapes = [read_image(tmp_path / f"{number}.png").shape for number in range(7)]
+    assert shapes == [(128, 256, 3)] + [(128, 384, 3)] * 6
+    shown = read_image(tmp_path / "1.png")
+    assert (shown[64, 64].tolist(), shown[64, 192].tolist(), shown[2, 130].tolist()) == ([200] * 3, [200] * 3, [50] * 3)
 
 
 @pytest.mark.parametrize(

@@ -318,7 +318,7 @@ def test_maps_are_kept_and_shown(tmp_path: Path) -> None:
     write_picture(tmp_path / "clip/00.jpg", np.full((30, 40, 3), 20, np.uint8))
     write_mask(tmp_path / "masks/clip/00.png", np.eye(30, 40, dtype=np.uint8))
     widths = []
-    for heats in (None, tmp_path / "heat/clip", tmp_path / "heat/other"):
+    for heats in ({}, {"map": tmp_path / "heat/clip"}, {"map": tmp_path / "heat/other"}):
         given = {"mask": tmp_path / "masks/clip"}
         draw_masks(tmp_path / "clip", given, tmp_path / "sheet", names=("background", "cat"), heats=heats)
         widths.append(read_image(tmp_path / "sheet.jpg").shape[1])
@@ -411,7 +411,9 @@ def test_masks_of_a_folder(
         assert all(mask.shape == (40, 56) and mask.max() <= 2 for mask in masks.values())
     assert manifest["videos"]["fox"]["report"]["init_area"] > 0
     assert len(list((out / "slic").rglob("*.png"))) == 5
-    assert read_image(out / "overlays" / "fox.jpg").shape[1] == 4 * 320 + 3 * 4  # frame, map, both masks
+    assert (
+        read_image(out / "overlays" / "fox.jpg").shape[1] == 5 * 320 + 4 * 4
+    )  # frame, map, both masks, what refinement did
     assert sorted(path.stem for path in (out / "heat/fox").iterdir()) == stems
 
     # Again: nothing is made anew. With other parameters: refused.

@@ -1,7 +1,8 @@
-"""Presets of pyws masks train: what each sets, what wins over them, and that a run keeps its own."""
+"""Presets of pyws masks train: what each sets, what wins over them, that a run keeps its own, and tables of them."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from pyws import DataError, cli
+from pyws.cli import main
+from pyws.data.synthetic.a2d import GeneratedConfig, write_generated_a2d
 from pyws.masks.self_training.loop import FORMAT, SelfTrainingConfig
 from pyws.masks.self_training.presets import PRESETS, preset_config
 from pyws.run_manifest import open_run
@@ -66,3 +69,68 @@ def test_a_run_keeps_its_preset(tmp_path: Path) -> None:
     assert SelfTrainingConfig().preset is None
     with pytest.raises(ValueError, match="preset: must be one of paper, pyws, got 'released'"):
         preset_config("released")  # type: ignore[arg-type]
+
+
+def test_ablation_of_actions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """First masks of actors and of both are rows; so are presets, and tables have actions after alignment."""
+    pytest.importorskip("h5py")
+    sizes: Any = {"frames": 6, "height": 24, "width": 32, "actor_size": (12.0, 16.0), "pan": 1.0}
+    config = GeneratedConfig(**sizes, train=5, validation=0, test=2, pairs=(35, 39, 55, 59), several=0.0)
+    write_generated_a2d(tmp_path / "set", seed=1, config=config, quiet=True)
+    for what, network in (("actor", "small2d"), ("action", "small3d")):
+        words = ["masks", "classify", "set", "-o", f"{what}.safetensors", "--what", what, "--network", network]
+        words += ["--epochs", 1, "--short-side", 24, "--quiet", *(("--frames", 4) if what == "action" else ())]
+        assert run_in(tmp_path, words) == 0
+    for name, kinds in (("actors", ("actor",)), ("actions", ("action",)), ("both", ("actor", "action"))):
+        words = ["masks", "init", "--data", "set", "--subset", "train", "-o", name, "--region-area", 40, "--quiet"]
+        for kind in kinds:
+            words += [f"--{kind}-classifier", f"{kind}.safetensors"]
+        assert run_in(tmp_path, words) == 0
+    words = [
+        "masks",
+        "ablate",
+        "set",
+        "both",
+        "actions",
+        "-o",
+        "tables",
+        "--seeds",
+        0,
+        "--variants",
+        "baseline",
+        "pyws",
+    ]
+    words += ["--classifier-weights", "actor.safetensors", "--classifier-size", 24, "--crop", 24, "--batch", 4]
+    words += [
+        "--max-epoch",
+        2,
+        "--max-versions",
+        1,
+        "--clip-frames",
+        3,
+        "--backbone",
+        "small2d",
+        "--every",
+        2,
+        "--json",
+    ]
+    assert run_in(tmp_path, words) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = [row[0] for row in found["tables"][0]["rows"]]
+    assert rows == ["Baseline, both", "preset pyws, both", "Baseline, actions"]  # no image classifier of actions
+    assert "aligned, action" in found["tables"][0]["columns"]
+    assert [row[0] for row in found["tables"][2]["rows"]][-1] == "Baseline, actions v0, aligned"
+    by_criterion = found["tables"][3]["rows"]
+    assert [row[0] for row in by_criterion[:3]] == [
+        f"Baseline, both v0, by {choice}" for choice in ("RIC", "mIoU_PA", "the last epoch")
+    ]  # one training, three epochs of it
+    assert len(by_criterion) == 9
+    assert (tmp_path / "tables/versions/both-pyws-0.jpg").is_file()
+
+
+def run_in(folder: Path, words: list[Any]) -> int:
+    """A command of pyws whose paths are relative to a folder."""
+    return main([str(folder / word) if (folder / str(word)).exists() or word in NEW else str(word) for word in words])
+
+
+NEW = {"actor.safetensors", "action.safetensors", "actors", "actions", "both", "tables"}

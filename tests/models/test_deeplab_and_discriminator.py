@@ -11,7 +11,7 @@ from torch import nn
 
 from pyws import DataError
 from pyws.data.tagged.label_space import object_labels
-from pyws.masks.self_training.train_segmentation import TrainingConfig, segmentation_network
+from pyws.masks.self_training.train_segmentation import TrainingConfig, cross_entropy, segmentation_network
 from pyws.models.classifiers import LITE0, build_classifier, open_classifier, save_classifier
 from pyws.models.image_networks.deeplab import BACKBONES, build_deeplab
 from pyws.models.image_networks.discriminator import PatchDiscriminator
@@ -155,3 +155,36 @@ def test_discriminator() -> None:
     assert PatchDiscriminator(36, 2)(torch.rand(1, 3, 36, 36)).shape == (1,)
     with pytest.raises(ValueError, match="size must be >= 36"):
         PatchDiscriminator(35)
+
+
+def test_a_network_that_sees_clips_learns_what_moves() -> None:
+    """Two discs that look alike, one of which moves: a frame cannot tell them apart, a clip can."""
+    generator = torch.Generator().manual_seed(0)
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(64.0), indexing="ij")
+
+    def clip() -> tuple[torch.Tensor, torch.Tensor]:
+        row, side = 16 + 6 * torch.rand(1, generator=generator) - 3, int(torch.rand(1, generator=generator) < 0.5)
+        noise = 0.02 * torch.rand(3, 32, 64, generator=generator)
+        discs = [
+            [(y - row - 3 * step * (k == side)) ** 2 + (x - 16 - 32 * k) ** 2 < 49 for k in (0, 1)]
+            for step in (-1, 0, 1)
+        ]
+        frames = [(one | other).float() * 0.5 + noise for one, other in discs]
+        still, moving = discs[1][1 - side], discs[1][side]
+        return torch.cat(frames), torch.where(moving, 2, torch.where(still, 1, 0))
+
+    images, targets = (torch.stack(part) for part in zip(*(clip() for _ in range(24)), strict=True))
+    right = []
+    for frames in (1, 3):
+        torch.manual_seed(0)
+        model = build_deeplab("small2d", 3, clip_frames=frames, rates=(1,), frozen_norm=False)
+        optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+        seen = images if frames == 3 else images[:, 3:6]
+        for _ in range(50):
+            optimizer.zero_grad()
+            cross_entropy(model(seen[:16]), targets[:16]).backward()
+            optimizer.step()
+        with torch.no_grad():
+            found, wanted = model.eval()(seen[16:]).argmax(1), targets[16:]
+        right.append(float((found == wanted)[wanted > 0].double().mean()))
+    assert right[0] < 0.7 < 0.85 < right[1]

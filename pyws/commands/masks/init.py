@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,12 +10,14 @@ import tyro
 
 from pyws.commands.common import Common, CommonOptions, of_shard, only_with, say_left_out
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
+from pyws.data.video.frames import Pixels
 from pyws.errors import printable
 from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig
 from pyws.masks.initial_masks.annotator import Annotator
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.image_annotator import ImageAnnotator
 from pyws.masks.initial_masks.pipeline import MAX_TAGS
+from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.models.classifiers import load_classifier
 from pyws.sharding import this_shard
 
@@ -155,7 +158,7 @@ def init(
         names = network.labels
     run = annotate(annotator, videos, out, on_error, common.quiet or common.json, part)
     manifest, mine = run.document, set(run.mine)
-    _draw(manifest, out, mine)
+    _draw(manifest, out, mine, config)
     if run.last:
         write_report(out, quiet=common.quiet or common.json)
     common.say(_table(manifest, names))
@@ -220,10 +223,11 @@ def _resolve(written: tuple[str, ...], labels: tuple[str, ...]) -> tuple[dict[st
     return table, {one.name: warning for one in found if (warning := one.warning(labels))}
 
 
-def _draw(manifest: dict[str, Any], out: Path, names: set[str]) -> None:
+def _draw(manifest: dict[str, Any], out: Path, names: set[str], config: InitialMaskConfig) -> None:
     """Pictures of the videos that are done, drawn anew where the masks are newer."""
     from pyws.report.pictures import draw_masks
 
+    cache = config.superpixel_cache(out)
     for name in sorted(names):
         video, sheet = manifest["videos"][name], out / "overlays" / f"{name}.jpg"
         folders = {"initial mask": out / "init" / name, "refined mask (PA.v0)": out / "pa/v0" / name}
@@ -232,7 +236,15 @@ def _draw(manifest: dict[str, Any], out: Path, names: set[str]) -> None:
         written = max(folder.stat().st_mtime_ns for folder in folders.values())
         if not sheet.is_file() or sheet.stat().st_mtime_ns < written:
             names_of = manifest["label_space"]["names"]
-            draw_masks(video["source"], folders, out / "overlays" / name, names=names_of, heats=out / "heat" / name)
+            both = (out / "heat-actor").is_dir() and (out / "heat-action").is_dir()
+            kinds = {"map of the actor": "heat-actor", "map of the action": "heat-action"} if both else {"map": "heat"}
+            heats = {caption: out / kind / name for caption, kind in kinds.items()}
+            cached = partial(_superpixels, cache, name)
+            draw_masks(video["source"], folders, out / "overlays" / name, 6, names_of, heats, cached)
+
+
+def _superpixels(cache: Superpixels, video: str, picture: Pixels, stem: str) -> Any:
+    return cache(picture, video, stem)
 
 
 def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:

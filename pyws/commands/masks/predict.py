@@ -102,7 +102,7 @@ def predict(
         counts = [str(video[key]) for key in ("frames", "empty", "instances", "tracks") if key in video]
         table.add_row(printable(name), *(counts or ["left out"]))
         if counts and name in mine:
-            folders, heats = {"mask": out / "masks" / name}, out / "heat" / name
+            folders, heats = {"mask": out / "masks" / name}, {"map": out / "heat" / name}
             draw_masks(video["source"], folders, out / "overlays" / name, names=model.space.names, heats=heats)
     common.say(table)
     say_left_out(common, done.document["videos"])

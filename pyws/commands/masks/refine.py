@@ -71,7 +71,8 @@ def refine(
         folders = {"pseudo-annotation": (masks or init / "pa/v0") / name, "refined": out / "pa/v0" / name}
         if name in mine:
             names = run.document["label_space"]["names"]
-            draw_masks(video["source"], folders, out / "overlays" / name, names=names, heats=init / "heat" / name)
+            heats = {"map": init / "heat" / name}
+            draw_masks(video["source"], folders, out / "overlays" / name, names=names, heats=heats)
         report = video["report"]
         table.add_row(name, str(len(video["sampled"])), f"{report['refined_area']:.1%}", str(report["refined_empty"]))
     common.say(table)

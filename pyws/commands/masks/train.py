@@ -88,11 +88,32 @@ def train(
         run = SelfTraining(init, out, config, classifier, backbone, device, quiet, group)
         manifest = run.run()
         if group.first:
+            _draw_versions(run)
             write_report(out, quiet=quiet)
         group.wait()
     common.say(_table(manifest))
     common.say(f"stopped: {manifest['stopped']}; model of version {manifest['returned']}: {out / 'model.safetensors'}")
     return manifest
+
+
+def _draw_versions(run: Any, count: int = 6) -> None:
+    """Write versions.jpg: frames of some videos, their first pseudo-annotations, and what each version's model sees."""
+    from pyws.data.video.frames import read_mask, write_picture
+    from pyws.report.pictures import contact_sheet, overlay
+
+    numbers = range(len(run.manifest["versions"]))
+    folders = {f"model of v{k}": run.predictions(k) for k in numbers if run.predictions(k).is_dir()}
+    by_video = {frame.video: frame for frame in run.data.frames[::-1]}  # the first frame of each
+    frames = list(by_video.values())[::-1]
+    chosen = [frames[int((k + 0.5) * len(frames) / min(count, len(frames)))] for k in range(min(count, len(frames)))]
+    rows = []
+    for frame in chosen:
+        picture, files = run.data.picture(frame), [frame.png(folder) for folder in folders.values()]
+        masks = [run.data.mask(run.annotations(0), frame), *(read_mask(file) for file in files if file.is_file())]
+        if len(masks) == len(folders) + 1:
+            rows.append([picture, *(overlay(picture, mask) for mask in masks)])
+    if rows:
+        write_picture(run.out / "versions.jpg", contact_sheet(rows, ["frame", "PA.v0", *folders], 240))
 
 
 def open_first_classifier(init: Path, weights: str, class_names: Path | None) -> Any:

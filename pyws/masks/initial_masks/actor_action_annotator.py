@@ -200,12 +200,12 @@ class ActorActionAnnotator:
         """See ``Annotator``."""
         size = (images.shape[1], images.shape[2])
         clip = Clip(chunk.read[0], len(chunk.read), max(self.frames, len(chunk.read)))
-        found, seen = [], []
-        for branch in (self.actor, self.action):
+        found, seen = [], {}
+        for kind, branch in (("actor", self.actor), ("action", self.action)):
             if branch:
                 maps = branch.maps(images.to(self.device), chunk.sampled, clip, self.clip_config, self.config, ids)
                 found.append(self._scores_and_masks(maps, size))
-                seen.append(maps)
+                seen[kind] = maps
         joined, scores = join_branches(found, [self.space.actor[k] for k in ids], [self.space.action[k] for k in ids])
         if len(ids) == 1:
             masks = joined[:, 0].long()
@@ -216,7 +216,8 @@ class ActorActionAnnotator:
         return InitialMasks(
             masks,
             lambda superpixels: refine_class_masks(superpixels, joined, scores, *selection),
-            heat_of(seen, size),
+            heat_of(list(seen.values()), size),
+            {kind: heat_of([maps], size) for kind, maps in seen.items()} if len(seen) > 1 else {},
         )
 
     def _scores_and_masks(self, maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -33,11 +33,13 @@ class InitialMasks(NamedTuple):
     masks : (B, H, W) int64, 0 for background, k + 1 for the k-th tag of the video
     refine : superpixels (B, H, W) to M_refine (B, H, W), of the same ids
     heat : (B, h, w) in [0, 1], for pictures: where any tag is seen
+    branches : likewise, by each of several classifiers alone: "actor", "action"
     """
 
     masks: Tensor
     refine: Callable[[Tensor], Tensor]
     heat: Tensor
+    branches: Mapping[str, Tensor] = {}
 
 
 class Annotator(Protocol):

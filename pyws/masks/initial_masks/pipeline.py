@@ -7,6 +7,7 @@ What is written under the output folder, and read by the second stage::
     pa/v0/<video>/<frame>.png          M_refine, the pseudo-annotation
     slic/<parameters>/<video>/<frame>.png   superpixels, for the stages to come
     heat/<video>/<frame>.png           where any tag is seen, small and grey, for pictures
+    heat-actor, heat-action            likewise, by each classifier alone, where there are two
 
 Masks are palette PNGs of the ids of ``manifest["label_space"]``; 0 is background. A video's entry has its ``source``,
 ``tags`` by name and as ``ids``, and ``sampled``, the indices of the frames that have masks. Every file appears whole or
@@ -198,20 +199,23 @@ def _write_masks(
         for chunk, (images, labels) in zip(tracked, inputs, strict=True):
             first = annotator.initial_masks(images, chunk, ids, about)
             refined = first.refine(labels.to(first.masks.device))
-            heat = first.heat.cpu().numpy()
+            heats = {"heat": first.heat} | {f"heat-{kind}": maps for kind, maps in first.branches.items()}
+            levels = {folder: maps.cpu().numpy() for folder, maps in heats.items()}
             pairs = table[torch.stack([first.masks, refined], 1).cpu()].to(torch.uint8).numpy()
             wait(writing)  # those of the chunk before: no more than one chunk is held
-            for index, levels, pair in zip(chunk.sampled, heat, pairs, strict=True):
-                picture = out / "heat" / name / f"{frames.stems[index]}.png"
-                writing.append(writer.submit(_write, picture, levels, files[index], pair))
+            for place, (index, pair) in enumerate(zip(chunk.sampled, pairs, strict=True)):
+                file = f"{name}/{frames.stems[index]}.png"
+                pictures = {out / folder / file: maps[place] for folder, maps in levels.items()}
+                writing.append(writer.submit(_write, pictures, files[index], pair))
         return {path: share for future in writing for path, share in future.result().items()}
 
 
 def _write(
-    picture: Path, heat: NDArray[np.floating[Any]], paths: tuple[Path, Path], masks: Pixels
+    heats: Mapping[Path, NDArray[np.floating[Any]]], paths: tuple[Path, Path], masks: Pixels
 ) -> dict[Path, float]:
     """Files of a frame, the masks last: they say that it is done. Returns the share of the frame that each covers."""
-    write_heat(picture, heat)
+    for picture, heat in heats.items():
+        write_heat(picture, heat)
     for path, mask in zip(paths, masks, strict=True):
         write_mask(path, mask)
     return {path: _share(mask) for path, mask in zip(paths, masks, strict=True)}

@@ -23,9 +23,10 @@ from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import Pixels
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_text
-from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, Square, cut, parts_of, paste
-from pyws.masks.self_training.image_ops import as_images, as_patches, resample
+from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, cut, parts_of
+from pyws.masks.self_training.image_ops import as_patches, resample
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
+from pyws.masks.self_training.selection_samples import PatchSource, write_samples
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, score_composites
 from pyws.models.classifiers import IMAGENET_MEAN, Classifier
 from pyws.seeds import seed_of
@@ -111,25 +112,7 @@ class _Candidate:
     about: dict[str, Any]
     patches: tuple[Tensor, Tensor] | None = None  # real and pasted, uint8, at the input size of the discriminator
     pictured: Tensor | None = None  # input of the classifier
-    source: _Source | None = None  # source of further composites
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What composites over other backgrounds are made of; small, since all labels of a version keep theirs."""
-
-    frame: Frame
-    square: Square
-    mask: NDArray[np.uint8]  # packed bits of (side, side)
-    places: list[tuple[Frame, Square]]
-
-    def composite(self, data: Annotations, epoch: int, size: int) -> Tensor:
-        """(3, size, size) uint8, over the background of an epoch: (epoch + 1) places after that of the scores."""
-        side = self.square.side
-        mask = torch.from_numpy(np.unpackbits(self.mask, count=side * side).reshape(side, side).astype(bool))
-        real = as_images([self.square.of(data.picture(self.frame))])[0]
-        frame, square = self.places[(epoch + 1) % len(self.places)]
-        return as_patches(paste(real, mask, data.picture(frame), square)[None], size)[0]
+    source: PatchSource | None = None  # what further composites and pictures are made of
 
 
 def select(
@@ -141,6 +124,7 @@ def select(
     classifier: Classifier | None,
     seed: int,
     device: torch.device,
+    pictures: Path | None = None,
 ) -> tuple[list[dict[str, Any]], float | None]:
     """Test the pseudo-annotations of frames.
 
@@ -153,6 +137,7 @@ def select(
     classifier : classifier of the first stage; may be None where no test uses it
     seed : seed of the backgrounds and of the discriminators
     device : where the networks run
+    pictures : a folder for pictures of some labels, see :func:`~.selection_samples.write_samples`
 
     Returns
     -------
@@ -180,6 +165,9 @@ def select(
         if frame in data.corrected:  # whatever the tests say of what people drew
             row |= {"selected": True, "corrected": True}
     _fill_classes(rows, config.min_per_class)
+    if pictures is not None and config.label_tests != "none":
+        made = ((one.about, one.source, _passes(one.about, config.label_tests)) for _, one in candidates)
+        write_samples(pictures, data, [(about, source, passed) for about, source, passed in made if source])
     return rows, auc
 
 
@@ -273,13 +261,12 @@ def _prepare(
         about["untested"] = "no background"
     elif sample.relaxed:
         about["relaxed"] = True
-    candidate = _Candidate(label, about)
+    places = [(pictures.frames[place.frame], place.square) for place in sample.places]
+    source = PatchSource(pictures.frames[index], sample.square, np.packbits(sample.mask.numpy()), places)
+    candidate = _Candidate(label, about, source=source)
     if "untested" not in about and sample.pasted is not None and config.uses_discriminator:
         real, pasted = as_patches(torch.stack([sample.real, sample.pasted]), size)
         candidate.patches = (real, pasted)
-        places = [(pictures.frames[place.frame], place.square) for place in sample.places]
-        packed = np.packbits(sample.mask.numpy())
-        candidate.source = _Source(pictures.frames[index], sample.square, packed, places)
     if config.uses_classifier:
         shown = _for_classifier(sample, config.classifier_input, mean)
         candidate.pictured = resample(shown[None], config.classifier_size)[0]
@@ -339,8 +326,9 @@ def _test_by_discriminator(
     sources = [one.source for _, one, _ in tested]
 
     def fresh(epoch: int, chosen: Tensor) -> Tensor:
-        made = [sources[index] for index in chosen.tolist()]
-        return torch.stack([one.composite(data, epoch, discriminator.patch_size) for one in made if one is not None])
+        made = [source for index in chosen.tolist() if (source := sources[index])]
+        size = discriminator.patch_size  # the first place is that of the scores
+        return torch.cat([as_patches(one.composite(data, epoch + 1)[None], size) for one in made])
 
     scores, auc = score_composites(real, pasted, videos, discriminator, seed, device, fresh)
     threshold, blind = discriminator.threshold, config.uses_classifier and auc < discriminator.min_auc

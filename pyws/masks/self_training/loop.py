@@ -3,7 +3,7 @@
 What is written under the folder of a run::
 
     manifest.json             parameters, hashes, and of each version its counts and scores
-    select/v<i>.jsonl         which frames version i trains on, and why
+    select/v<i>.jsonl         which frames version i trains on, and why; v<i> has pictures of some
     models/v<i>.safetensors   the best model of version i
     pa/v<i>/<video>/<frame>.png    pseudo-annotations, from version 1 on; version 0 is in the folder of the first stage
     predictions/v<i>/<video>/<frame>.png   what the model of version i predicts, as it is
@@ -323,6 +323,7 @@ class SelfTraining:
             self.classifier,
             seed_of(self.config.seed, "select", version.number),
             self.device,
+            path.with_suffix(""),
         )
         write_selection(path, rows)
         return {**summary(rows, self.data.space.names), "discriminator_auc": auc}

@@ -13,7 +13,7 @@ from pyws.errors import DataError
 from pyws.files import read_json, read_text
 from pyws.progress import track
 from pyws.report.page.charts import Chart
-from pyws.report.page.html import Finding, Section, Table, VideoList
+from pyws.report.page.html import Finding, Picture, Section, Table, VideoList
 from pyws.report.page.videos import Lane
 from pyws.report.runs.masks import MEASURES, masked_video, mean_iou
 from pyws.report.runs.parts import Page, Place, problems_of, settings
@@ -43,12 +43,13 @@ def masks_training_page(place: Place, manifest: Mapping[str, Any]) -> Page:
         videos.append(masked_video(place, name, entry, folders, names, len(entries), measures, lanes))
     link = place.link_of_run(init)
     sections = [_charts(versions), _table(versions), _tests(versions, names)]
+    sections += [_samples(place.run, versions, names), _versions_sheet(place.run)]
     facts = {"first masks": init, "made by": "pyws masks train"}
     facts |= {key: manifest[key] for key in ("model_sha256",) if key in manifest}
     facts |= {f"masks of v{one['version']}, SHA-256": one["pa_sha256"] for one in versions}
     return Page(
         "Masks from tags: the second stage", _lead(manifest, versions),
-        [section for section in sections if section.tables or section.charts] + [settings(manifest, facts)],
+        [one for one in sections if one.tables or one.charts or one.pictures] + [settings(manifest, facts)],
         VideoList(videos, MEASURES), [*_findings(versions), *problems_of(videos)],
         {"first masks (pyws masks init)": link} if link else {},
     )  # fmt: skip
@@ -127,15 +128,18 @@ def _selected_lanes(rows: Mapping[int, Mapping[str, Any]], names: Sequence[str],
 
 def _why(row: Mapping[str, Any], names: Sequence[str]) -> str:
     """Why a frame is trained on or not."""
-    parts = []
-    for about in row["labels"]:
-        tests = [f"{test} {about[test]:.2f}{' passed' if about.get(f'{test}_pass') else ' failed'}"
-                 for test in ("discriminator", "classifier") if about.get(test) is not None]  # fmt: skip
-        tests += [f"not tested: {about['untested']}"] if "untested" in about else []
-        parts.append(f"{names[about['label']]} ({', '.join(tests) or 'no test'})")
+    parts = [_why_label(about, names) for about in row["labels"]]
     verdict = "selected" if row["selected"] else "not selected"
     added = ", added so that its class has enough" if row.get("added") else ""
     return f"{verdict}{added}: {'; '.join(parts) or 'no mask'}"
+
+
+def _why_label(about: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The tests of a label."""
+    tests = [f"{test} {about[test]:.2f}{' passed' if about.get(f'{test}_pass') else ' failed'}"
+             for test in ("discriminator", "classifier") if about.get(test) is not None]  # fmt: skip
+    tests += [f"not tested: {about['untested']}"] if "untested" in about else []
+    return f"{names[about['label']]} ({', '.join(tests) or 'no test'})"
 
 
 def _charts(versions: Sequence[Mapping[str, Any]]) -> Section:
@@ -182,6 +186,28 @@ def _tests(versions: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Secti
               Table(heads, by_class, "frames selected of those that show the class")]  # fmt: skip
     text = "The timeline of each video marks its frames: selected or not, and why."
     return Section("Selection", [text], tables if rows else ())
+
+
+def _samples(run: Path, versions: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Section:
+    """Labels that passed and labels that failed, as selection saw them."""
+    pictures = []
+    for version in versions:
+        folder = run / "select" / f"v{version['version']}"
+        if not (folder / "samples.json").is_file():
+            continue
+        for number, about in enumerate(read_json(folder / "samples.json")["samples"]):
+            said = f"v{version['version']} {about['video']} {about['frame']}, {_why_label(about, names)}"
+            caption = f"{said}: {'passed' if about['passed'] else 'failed'}"
+            if (folder / f"{number}.png").is_file():
+                pictures.append(Picture(folder / f"{number}.png", caption))
+    text = "Each label is cut out (left), held against its mask (middle) and pasted over a background (right)."
+    return Section("What selection saw", [text], pictures=pictures)
+
+
+def _versions_sheet(run: Path) -> Section:
+    sheet = run / "versions.jpg"
+    shown = [Picture(sheet, "frames, first pseudo-annotations, and the model of each version", wide=True)]
+    return Section("Versions", pictures=shown if sheet.is_file() else ())
 
 
 def _share(counts: Mapping[str, int] | None) -> str:
