@@ -26,9 +26,16 @@ from pyws.data.video.frames import open_frames, read_image, read_mask, write_mas
 from pyws.masks.ablation import scores_of
 from pyws.masks.prediction.predict import load_model, predict_videos
 from pyws.masks.self_training.frame_selection import SelectionConfig
-from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, Version, as_variant
+from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, as_variant
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
-from pyws.masks.self_training.stopping import LoopConfig, best_epoch, epochs_are_enough, returned_version, why_stop
+from pyws.masks.self_training.stopping import (
+    LoopConfig,
+    Version,
+    best_epoch,
+    epochs_are_enough,
+    returned_version,
+    why_stop,
+)
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
 from pyws.masks.self_training.train_segmentation import (
     TrainingConfig,

@@ -45,6 +45,7 @@ from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, dige
 from pyws.masks.self_training.ric import Criterion
 from pyws.masks.self_training.stopping import (
     LoopConfig,
+    Version,
     best_epoch,
     epochs_are_enough,
     first_choice,
@@ -103,48 +104,6 @@ def as_variant(config: SelfTrainingConfig, variant: Variant) -> SelfTrainingConf
     if variant == "baseline":
         selection = replace(selection, label_tests="none", select_share=None)
     return replace(config, loop=loop, selection=selection)
-
-
-@dataclass
-class Version:
-    """PA.v<number>, and the model that is trained on it; what is None is not done yet.
-
-    Parameters
-    ----------
-    pa_sha256 : SHA-256 over the masks of the version
-    selection : counts of the selected frames, see :func:`~.frame_selection.summary`
-    curve : loss and scores of each epoch
-    best_epoch : the epoch whose model is kept
-    """
-
-    number: int
-    pa_sha256: str
-    selection: dict[str, Any] | None = None
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int | None = None
-
-    def document(self) -> dict[str, Any]:
-        """The version as JSON; a curve is part of it when training is done."""
-        document: dict[str, Any] = {"version": self.number, "pa_sha256": self.pa_sha256}
-        if self.selection is not None:
-            document["selection"] = self.selection
-        if self.best_epoch is not None:
-            document |= {"curve": self.curve, "best_epoch": self.best_epoch}
-            best = self.curve[self.best_epoch]
-            document |= {key: best[key] for key in ("spread", "miou_pa_v0", "miou_pa_v0_spread", "foreground")}
-            document["best_score"] = best["score"]
-        return document
-
-    @staticmethod
-    def read(document: dict[str, Any]) -> Version:
-        """From JSON."""
-        return Version(
-            document["version"],
-            document["pa_sha256"],
-            document.get("selection"),
-            list(document.get("curve", ())),
-            document.get("best_epoch"),
-        )
 
 
 class SelfTraining:

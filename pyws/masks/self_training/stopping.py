@@ -1,4 +1,4 @@
-"""When to stop: the inner loop over epochs and the outer loop over versions of pseudo-annotations (WS^2 Alg. 1).
+"""What is known of a version, and when to stop: loops over epochs and over versions of masks (WS^2 Alg. 1).
 
 Decisions are functions of the scores alone, so that a run that was interrupted decides as one that was not.
 """
@@ -6,7 +6,7 @@ Decisions are functions of the scores alone, so that a run that was interrupted 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
@@ -93,6 +93,48 @@ class LoopConfig:
             raise ValueError(f"loop: choose_after must be in [0, 1), got {self.choose_after}")
         if self.tolerance < 0 or self.outer_tolerance < 0 or self.rii_weight < 0 or not self.noise >= 0:
             raise ValueError("loop: tolerances, noise and rii_weight must be >= 0")
+
+
+@dataclass
+class Version:
+    """PA.v<number>, and the model that is trained on it; what is None is not done yet.
+
+    Parameters
+    ----------
+    pa_sha256 : SHA-256 over the masks of the version
+    selection : counts of the selected frames, see :func:`~.frame_selection.summary`
+    curve : loss and scores of each epoch
+    best_epoch : the epoch whose model is kept
+    """
+
+    number: int
+    pa_sha256: str
+    selection: dict[str, Any] | None = None
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The version as JSON; a curve is part of it when training is done."""
+        document: dict[str, Any] = {"version": self.number, "pa_sha256": self.pa_sha256}
+        if self.selection is not None:
+            document["selection"] = self.selection
+        if self.best_epoch is not None:
+            document |= {"curve": self.curve, "best_epoch": self.best_epoch}
+            best = self.curve[self.best_epoch]
+            document |= {key: best[key] for key in ("spread", "miou_pa_v0", "miou_pa_v0_spread", "foreground")}
+            document["best_score"] = best["score"]
+        return document
+
+    @staticmethod
+    def read(document: dict[str, Any]) -> Version:
+        """From JSON."""
+        return Version(
+            document["version"],
+            document["pa_sha256"],
+            document.get("selection"),
+            list(document.get("curve", ())),
+            document.get("best_epoch"),
+        )
 
 
 def first_choice(epochs: int, share: float) -> int:
