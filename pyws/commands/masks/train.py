@@ -73,6 +73,7 @@ def train(
 
     from pyws.distributed import own_device, processes
     from pyws.masks.self_training.loop import SelfTraining, as_variant
+    from pyws.masks.self_training.stopping import unlike_its_masks
     from pyws.models.pretrained.weights import weights_file
     from pyws.report.run import write_report
 
@@ -92,6 +93,8 @@ def train(
             write_report(out, quiet=quiet)
         group.wait()
     common.say(_table(manifest))
+    if warning := unlike_its_masks(manifest["versions"][manifest["returned"]]):
+        common.say(f"warning: {warning}")
     common.say(f"stopped: {manifest['stopped']}; model of version {manifest['returned']}: {out / 'model.safetensors'}")
     return manifest
 
