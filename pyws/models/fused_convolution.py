@@ -1,0 +1,93 @@
+"""A convolution and its activation in one pass of oneDNN, for inference on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pyws.models.image_networks.efficientnet_lite import SameConv2d
+
+
+def activation_of(module: nn.Module) -> tuple[str, list[float]] | None:
+    """What oneDNN calls an activation, and its numbers; None of one that it does not make.
+
+    Examples
+    --------
+    >>> activation_of(nn.ReLU6()), activation_of(nn.PReLU())
+    (('hardtanh', [0.0, 6.0]), None)
+    """
+    if isinstance(module, nn.Hardtanh):  # of which ReLU6 is one
+        return "hardtanh", [float(module.min_val), float(module.max_val)]
+    return {nn.ReLU: ("relu", []), nn.SiLU: ("swish", [])}.get(type(module))
+
+
+def can_fuse(layer: nn.Module) -> bool:
+    """Whether oneDNN makes this convolution: of images, float32 on the CPU, with zeros around them."""
+    return (
+        type(layer) in (nn.Conv2d, SameConv2d)
+        and cast(nn.Conv2d, layer).padding_mode == "zeros"
+        and not isinstance(cast(nn.Conv2d, layer).padding, str)
+        and cast(nn.Conv2d, layer).weight.dtype == torch.float32
+        and cast(nn.Conv2d, layer).weight.device.type == "cpu"
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    )
+
+
+class FusedConvolution(nn.Conv2d):
+    """A convolution of images and the activation after it.
+
+    Where a gradient or autocast is asked for, or on another device, it is the plain convolution and activation.
+
+    Parameters
+    ----------
+    layer : one that :func:`can_fuse`
+    activation : one that :func:`activation_of` knows; None for none
+
+    Examples
+    --------
+    >>> layer, images = nn.Conv2d(3, 4, 3, padding=1), torch.rand(2, 3, 9, 8)
+    >>> with torch.no_grad():
+    ...     torch.allclose(FusedConvolution(layer, nn.ReLU())(images), layer(images).relu(), atol=1e-6)
+    True
+    """
+
+    def __init__(self, layer: nn.Conv2d, activation: nn.Module | None = None) -> None:
+        size, stride, padding, dilation = cast(Any, (layer.kernel_size, layer.stride, layer.padding, layer.dilation))
+        super().__init__(
+            layer.in_channels, layer.out_channels, size, stride, padding, dilation, layer.groups,
+            bias=layer.bias is not None, device="meta",
+        )  # fmt: skip
+        self.weight, self.bias, self.activation = layer.weight, layer.bias, activation
+        self._plain = (layer,)  # in a tuple, so that its weights are not counted twice
+        self._about = ("none", []) if activation is None else activation_of(activation)
+        self._padded: dict[tuple[bool, bool], Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        (layer,) = self._plain
+        if _needs_plain(x):
+            made: Tensor = layer(x)
+            return made if self.activation is None else self.activation(made)
+        weight, padding = self.weight.detach(), cast(Any, self.padding)
+        if isinstance(layer, SameConv2d):
+            missing = [layer.missing(x.shape[2 + axis], axis) for axis in (0, 1)]
+            weight, padding = self._shifted(missing[0] % 2 == 1, missing[1] % 2 == 1), [-(-n // 2) for n in missing]
+        words, numbers = cast(Any, self._about)
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, weight, self.bias, padding, self.stride, self.dilation, self.groups, words, numbers, ""
+        )
+
+    def _shifted(self, rows: bool, columns: bool) -> Tensor:
+        """The weight after a row or a column of zeros: padding that is odd becomes even, and images need no copy."""
+        key = rows, columns
+        if key not in self._padded:
+            self._padded[key] = functional.pad(self.weight.detach(), (int(columns), 0, int(rows), 0))
+        return self._padded[key]
+
+
+def _needs_plain(x: Tensor) -> bool:
+    other = x.device.type != "cpu" or x.dtype != torch.float32
+    return other or torch.is_autocast_enabled("cpu") or (torch.is_grad_enabled() and x.requires_grad)
