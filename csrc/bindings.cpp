@@ -53,7 +53,7 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
 
   PYWS_LAUNCHERS(gradcam3d);
   PYWS_LAUNCHER_CPU(linpro);
-  PYWS_LAUNCHER_CPU(match_segments);
+  PYWS_LAUNCHERS(match_segments);
   PYWS_LAUNCHERS(otsu);
   PYWS_LAUNCHERS(otsu_masks);
   PYWS_LAUNCHERS(fuse_segments);

@@ -54,6 +54,9 @@ CASES: dict[str, Callable[[Callable[[Tensor], Tensor]], Any]] = {
     "propose_segments": lambda to: ops.propose_segments(to(SCORES.T.contiguous()), to(OFFSETS)),
     "fuse_segments": lambda to: ops.fuse_segments(segments(to), 0.25, 0.1),
     "suppress_segments": lambda to: ops.suppress_segments(segments(to), 0.4),
+    "match_segments": lambda to: ops.match_segments(
+        segments(to), segments(to), to(torch.tensor([0, 2, 3])), [0.3, 0.5, 0.7]
+    ),
     "snippet_classes": lambda to: ops.snippet_classes(segments(to), to(torch.tensor([99, 5, 99]))),
     "class_mean": lambda to: ops.class_mean(to(SCORES.T.contiguous()), to(torch.arange(60) % 4), 4),
 }  # fmt: skip

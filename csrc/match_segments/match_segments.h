@@ -1,4 +1,4 @@
-// match_segments: detections against ground truth, for every temporal IoU threshold in one pass (CPU only).
+// match_segments: detections against ground truth, for every temporal IoU threshold in one pass.
 //
 // A group is one pair of a class and a video; class c owns the groups class_offsets[c] .. class_offsets[c+1]-1.
 // Within a class the predictions are taken by falling score. Each takes, at each threshold on its own, the free truth
@@ -14,11 +14,11 @@
 // order                   (predictions,) the predictions of class 0 by falling score, then those of class 1, ...
 // ap                      (classes, K) in [0, 1]
 //
-// Contents  any: offsets are read once, clamped to what there is, and never fall
+// Contents  any: offsets are clamped to what there is; the CPU reads them once and takes falling ones as flat
 // Ties      equal scores, -0 and 0 included: the lower index first; equal IoU: the lower index first
 // Empty     a union of length 0 has IoU 0; a class without predictions has AP 0; a class without truth has AP NaN
 // NaN       a NaN coordinate matches nothing; a NaN score ranks first (positive) or last (negative)
-// Sums      of AP from the last hit to the first: same bits for any number of threads
+// Sums      of AP from the last hit to the first: same bits for any number of threads, and on CUDA
 #pragma once
 
 #include <cstdint>
@@ -44,6 +44,7 @@ struct MatchParams {
               truths, groups, classes, threshold_count, scratch, hit, order, ap)
 };
 void match_segments_cpu(const MatchParams& params, int threads);
+void match_segments_cuda(const MatchParams& params, void* stream);
 
 // Of the scratch: what is ranked, the truth that is taken, and the candidates of a prediction.
 PYWS_HD std::int64_t match_segments_scratch(std::int64_t predictions, std::int64_t truths) {

@@ -41,15 +41,16 @@ def match_segments(
 
     Parameters
     ----------
-    predictions, truth : Segments on the CPU with the same groups, one group for each pair of a class and a video in
+    predictions, truth : Segments on one device with the same groups, one group for each pair of a class and a video in
         which the class is predicted or present; only start, end and, of the predictions, score are used
     class_offsets : (classes+1,) int64, class c owns the groups class_offsets[c] .. class_offsets[c+1]-1
     thresholds : up to 64 temporal IoU thresholds, each in (0, 1]
 
     Returns
     -------
-    MatchedSegments(hit, order, ap) on the CPU. Average precision is the area under the precision envelope (PASCAL VOC
-    2010 and later), as both the THUMOS14 and the ActivityNet evaluation have it. Not differentiable.
+    MatchedSegments(hit, order, ap) on that device, the same bits on each. Average precision is the area under the
+    precision envelope (PASCAL VOC 2010 and later), as both the THUMOS14 and the ActivityNet evaluation have
+    it. Not differentiable.
 
     Raises
     ------
@@ -70,8 +71,6 @@ def match_segments(
     op = "match_segments"
     for name, segments in (("predictions", predictions), ("truth", truth)):
         check_segments(op, name, segments)
-        if segments.start.device.type != "cpu":
-            raise ValueError(f"{op}: {name} must be on cpu, got {segments.start.device}; use .to('cpu')")
     if predictions.groups != truth.groups:
         raise ValueError(f"{op}: predictions and truth must have the same groups, got {predictions.groups} and "
                          f"{truth.groups}")  # fmt: skip
@@ -99,7 +98,7 @@ def _check(
     thresholds: list[float],
 ) -> None:
     op = "match_segments"
-    check_tensor(op, "predictions.start", start, (torch.float64,), ndim=1, device=torch.device("cpu"))
+    check_tensor(op, "predictions.start", start, (torch.float64,), ndim=1)
     check_tensor(op, "truth.start", truth_start, (torch.float64,), ndim=1, device=start.device)
     for name, field, first in (
         ("predictions.end", end, start),
@@ -139,8 +138,9 @@ def _kernel(
         "start": start.contiguous(), "end": end.contiguous(), "score": score.contiguous(),
         "offsets": offsets.contiguous(), "truth_start": truth_start.contiguous(), "truth_end": truth_end.contiguous(),
         "truth_offsets": truth_offsets.contiguous(), "class_offsets": class_offsets.contiguous(),
-        "thresholds": torch.tensor(thresholds, dtype=torch.float64), "predictions": predictions, "truths": truths,
-        "groups": offsets.numel() - 1, "classes": class_offsets.numel() - 1, "threshold_count": len(thresholds),
+        "thresholds": torch.tensor(thresholds, dtype=torch.float64, device=start.device), "predictions": predictions,
+        "truths": truths, "groups": offsets.numel() - 1, "classes": class_offsets.numel() - 1,
+        "threshold_count": len(thresholds),
         "scratch": offsets.new_empty(_C.match_segments_scratch(predictions, truths)), "hit": hit, "order": order,
         "ap": ap,
     })  # fmt: skip
