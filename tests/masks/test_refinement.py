@@ -19,6 +19,7 @@ from pyws.evaluation.segmentation import mask_iou
 from pyws.masks.initial_masks.motion import motion_weights, neighbours
 from pyws.masks.refinement.appearance import early_layers, fit_logistic, superpixel_features, superpixel_means
 from pyws.masks.refinement.config import RefinementConfig
+from pyws.masks.refinement.local_crf import local_crf
 from pyws.masks.refinement.video_model import over_time, places, refine_video
 from pyws.masks.self_training.pseudo_annotations import Annotations
 from pyws.models.classifiers import build_classifier
@@ -176,6 +177,20 @@ def test_ignored_pixels_say_nothing() -> None:
         mask_iou((refined(frames, mask, rounds=1) > 0).astype(np.uint8), truth > 0).mean() for mask in (wrong, ignored)
     ]
     assert scores[1] > scores[0] + 0.1
+
+
+def test_outlines_move_to_edges_and_alone_pixels_go() -> None:
+    """An edge three pixels beyond the picture's comes back to it, a speck goes, and weight 0 changes nothing."""
+    frame = np.zeros((32, 40, 3), np.uint8)
+    frame[:, 20:] = 200
+    scores = np.full((1, 32, 40), -1.0, np.float32)
+    scores[:, :, 17:] = 1.0
+    scores[:, 16, 6] = 3.0
+    found = local_crf(scores, frame, 2.0)[0] > 0
+    assert np.array_equal(found, frame[..., 0] > 0)
+    assert local_crf(scores, frame, 0.0) is scores
+    both = local_crf(np.concatenate([scores, -scores]), frame, 2.0)
+    np.testing.assert_allclose(both[0], -both[1], atol=1e-4)  # an id and its opposite
 
 
 def test_an_id_without_masks_is_nowhere() -> None:

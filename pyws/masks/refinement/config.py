@@ -28,6 +28,8 @@ class RefinementConfig:
         Standard deviation of the blur that makes places of masks, in square roots of the median area of a mask
     rounds
         Times that the model is fitted, each to the masks of the one before
+    crf_weight
+        Pull of neighbours of like colour on the outlines, in the end (a local conditional random field); 0: none
     """
 
     working_side: int = 240
@@ -38,6 +40,7 @@ class RefinementConfig:
     place_weight: float = 2.0
     place_sigma: float = 0.6
     rounds: int = 2
+    crf_weight: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("working_side", "feature_side", "region_area", "rounds"):
@@ -46,5 +49,6 @@ class RefinementConfig:
         for name in ("l2", "place_sigma"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"masks refine: {name} must be > 0, got {getattr(self, name)}")
-        if not self.place_weight >= 0:
-            raise ValueError(f"masks refine: place_weight must be >= 0, got {self.place_weight}")
+        for name in ("place_weight", "crf_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"masks refine: {name} must be >= 0, got {getattr(self, name)}")

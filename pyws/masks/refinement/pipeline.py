@@ -28,6 +28,7 @@ from pyws.files import total_bytes
 from pyws.masks.initial_masks.pipeline import open_annotations
 from pyws.masks.refinement.appearance import early_layers, superpixel_features
 from pyws.masks.refinement.config import RefinementConfig
+from pyws.masks.refinement.local_crf import local_crf
 from pyws.masks.refinement.video_model import Scores, refine_video
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
 from pyws.models.classifiers import Classifier
@@ -91,6 +92,7 @@ def refine_annotations(
             areas = []
             scores = _scores(data, frames, source, classifier, layers, config, quiet)
             for frame, file, score in zip(frames, files, scores, strict=True):
+                score = local_crf(score, data.picture(frame, config.working_side), config.crf_weight)
                 refined = _winners(score, data.tags[video], data.picture(frame).shape[:2])
                 refined = data.mask(source, frame) if frame in data.corrected else refined
                 areas.append(float((refined > 0).mean()))
