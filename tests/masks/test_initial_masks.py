@@ -688,3 +688,12 @@ def test_torchvision_classifier(tmp_path: Path) -> None:
     prepared = classifier.prepare(torch.zeros(2, 30, 45, 3, dtype=torch.uint8), short_side=32)
     assert prepared.shape == (2, 3, 32, 64)  # 48 rounds to 64: halves go to the even multiple
     assert classifier.model(prepared).shape == (2, 3)
+
+
+@pytest.mark.parametrize("method", ["pyws", "skimage"])
+def test_small_frames_have_superpixels_of_their_own_size(method: str, tmp_path: Path) -> None:
+    """Settings for large videos do not leave a small one without masks."""
+    blocks = np.random.default_rng(0).integers(0, 256, (2, 3, 3), np.uint8)
+    frame = blocks.repeat(10, 0).repeat(10, 1)
+    labels = Superpixels(tmp_path, region_area=3072, method=method)(frame, "v", "0")
+    assert 4 <= labels.max() + 1 <= 16

@@ -23,6 +23,9 @@ from pyws.files import atomic_write, check_regular
 SLIC_REVISION = 1  # revision of pyws.ops.slic: higher wherever its labels change, so that no cache mixes them
 
 
+FEWEST = 8  # superpixels of a frame: with one or two, no mask covers half of any, and all would be empty
+
+
 @dataclass(frozen=True)
 class Superpixels:
     """SLIC label maps of frames, computed once: they depend on the frame, never on the mask.
@@ -33,7 +36,8 @@ class Superpixels:
 
     Parameters
     ----------
-    region_area : pixels of a superpixel, on average: its size, not the number, is what should agree among videos
+    region_area : pixels of a superpixel, on average: its size, not the number, is what should agree among videos; in
+        frames that hold fewer than FEWEST of that size they are smaller
     method : who computes them: "pyws", :func:`pyws.ops.slic`, or "skimage", scikit-image
     """
 
@@ -81,14 +85,14 @@ class Superpixels:
         return np.stack([one for one in labels if one is not None])
 
     def _compute(self, frames: NDArray[np.uint8], pool: ThreadPoolExecutor) -> NDArray[np.int32]:
+        pixels = frames.shape[1] * frames.shape[2]
+        area = min(self.region_area, max(1, pixels // FEWEST))
         if self.method == "pyws":
             images = torch.from_numpy(frames).permute(0, 3, 1, 2)
-            return ops.slic(
-                images, compactness=self.compactness, iterations=self.iterations, region_area=self.region_area
-            ).numpy()
+            return ops.slic(images, compactness=self.compactness, iterations=self.iterations, region_area=area).numpy()
         from skimage.segmentation import slic
 
-        count = max(1, round(frames.shape[1] * frames.shape[2] / self.region_area))
+        count = max(1, round(pixels / area))
         each = partial(
             slic, n_segments=count, compactness=self.compactness, max_num_iter=self.iterations, start_label=0
         )  # scikit-image's defaults: CIELAB, sigma 0, connectivity enforced
