@@ -3,25 +3,25 @@
     python benchmarks/jobs/least.py images PRECISION SHORT_SIDE WEIGHTS FRAMES...
     python benchmarks/jobs/least.py backbone NAME DATA SUBSET
 
-Prints the processor seconds of the passes as JSON. Batch norm is folded, images lie channels last, nothing is kept for
-a backward pass that is not made, and memory is not given back to the system.
+Prints the processor seconds of the passes as JSON. Networks are in the form that ``torch.compile`` would give them:
+each convolution with batch norm and activation as one call of oneDNN. Images lie channels last, wide float32 products
+are oneDNN's, nothing is kept for a backward pass that is not made, and memory is not given back to the system.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import sys
 import time
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 
 from pyws.cli import _keep_freed_memory
 from pyws.data.features.dataset import open_features
 from pyws.data.video.frames import open_frames
+from pyws.models.backbones.linear import linear
 from pyws.models.classifiers import load_classifier
 
 BATCH = 8
@@ -29,27 +29,11 @@ DENSE = {"rskp": (1, 0), "stpn": (1, 0), "facnet": (1, 1), "wum": (3, 0)}
 """Products of all snippets with a square matrix: in layers that read the features, and in layers behind others."""
 
 
-def folded(model: nn.Module) -> nn.Module:
-    """A copy whose batch norms are part of the convolutions before them, channels last, activations in place."""
-    model = copy.deepcopy(model).eval()
-    for parent in list(model.modules()):
-        before: tuple[str, nn.Module] | None = None
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d) and before is not None and isinstance(before[1], nn.Conv2d):
-                setattr(parent, before[0], fuse_conv_bn_eval(before[1], child))
-                setattr(parent, name, nn.Identity())
-            before = name, child
-    for module in model.modules():
-        if hasattr(module, "inplace"):
-            module.inplace = True
-    return model.to(memory_format=torch.channels_last)
-
-
 @torch.inference_mode()
 def images(precision: str, short_side: int, weights: str, folders: list[str]) -> float:
     """Every frame of some videos once, batches of eight."""
     classifier = load_classifier("efficientnet-lite0", weights)
-    model, seconds = folded(classifier.model), 0.0
+    model, seconds = classifier.for_inference().model, 0.0
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         for folder in folders:
             frames = open_frames(folder)
@@ -81,7 +65,7 @@ def backbone(name: str, data: str, subset: str) -> float:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    return a @ b.T
+    return linear(a, b)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyws.data.video.frames import Pixels
+from pyws.data.video.frames import RUNS, Pixels
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json, write_json
 from pyws.report.colours import shown_colours
@@ -189,13 +189,15 @@ def _layer(masks: Sequence[Pixels | None], size: tuple[int, int], columns: int, 
 
 def _png(sheet: NDArray[np.uint16]) -> bytes:
     """A palette PNG of as few colours as there are ids: clear outside, half clear inside, solid outlines."""
-    codes, places = np.unique(sheet, return_inverse=True)
-    codes, places = codes[:256], np.minimum(places.reshape(sheet.shape), 255).astype(np.uint8)
+    codes = np.flatnonzero(np.bincount(sheet.ravel()))[:256]
+    table = np.full(int(sheet.max()) + 1, len(codes) - 1, np.uint8)
+    table[codes] = np.arange(len(codes))
+    places = table[sheet]
     colours = shown_colours()[codes // 2].copy()
     colours[codes // 2 == _IGNORED] = 128
     image = Image.fromarray(places, "P")
     image.putpalette(colours.tobytes())
     alpha = bytes(0 if code == 0 else 255 if code % 2 else 130 for code in codes.tolist())
     memory = io.BytesIO()
-    image.save(memory, "PNG", transparency=alpha, optimize=True)
+    image.save(memory, "PNG", transparency=alpha, compress_type=RUNS)
     return memory.getvalue()
