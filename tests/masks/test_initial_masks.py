@@ -547,6 +547,29 @@ def test_video_file_and_tags_file(weights: Path, tmp_path: Path, capsys: pytest.
     assert len(found["swans"]) > 1
 
 
+def test_tags_that_are_no_class_are_named_together_or_left_out(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        make_frames(tmp_path / "v" / name, 2)
+    table = tmp_path / "tags.csv"
+    table.write_text("video,tag\na,juggling\nb,juggling\nb,fox\nb,unheard\nc,fox\n")
+    words = command(weights, tmp_path / "out", tmp_path / "v", "--tags", table)
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "'juggling' is not among" in said
+    assert "'unheard' is not among" in said
+    assert main([*(word for word in words if word != "--quiet"), "--on-error", "skip"]) == 0
+    assert "left out: tag: 'juggling' is not among" in "".join(capsys.readouterr())
+    assert sorted(path.name for path in (tmp_path / "out/pa/v0").iterdir()) == ["b", "c"]  # a has no other tag
+    table.write_text("video,tag\nb,fox\nc,fox\n")
+    less = command(weights, tmp_path / "less", tmp_path / "v/b", tmp_path / "v/c", "--tags", table)
+    assert main(less) == 0
+    assert files_of(tmp_path / "out/init") == files_of(tmp_path / "less/init")
+    table.write_text("video,tag\na,juggling\nb,unheard\n")
+    assert main([*words, "--on-error", "skip"]) == 1  # nothing is left
+
+
 def test_tag_of_several_classes_takes_the_one_seen_best(weights: Path, tmp_path: Path) -> None:
     frames = make_frames(tmp_path / "v", 3)
     classifier = load_classifier("efficientnet-lite0", weights, weights.parent / "labels.txt")

@@ -32,7 +32,8 @@ class Route:
     def warning(self) -> str:
         """What a user should know; "" where there is nothing."""
         if self.kind == "action" and self.videos < FEW_VIDEOS:
-            return f"learned from {self.videos} videos alone; {FEW_VIDEOS} and more are wanted"
+            several = "one video" if self.videos == 1 else f"{self.videos} videos"
+            return f"learned from {several} alone; {FEW_VIDEOS} and more are wanted"
         return ""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -149,9 +151,14 @@ def init(
         if network.file is None:
             raise ValueError(f"--weights: masks need trained weights, got {weights}")
         network.model.to(common.torch_device)
-        classes, warnings = _resolve(named, network.labels)
+        classes, warnings, unknown = _resolve(named, network.labels)
+        if unknown and (on_error == "error" or found is not None or not classes):
+            raise ValueError("\n  ".join(unknown.values()))
+        for doubt in unknown.values():
+            common.say(f"left out: {doubt}")
         for warning in warnings.values():
             common.say(f"warning: {warning}")
+        videos = _only_tags(videos, named, unknown)
         annotator = ImageAnnotator(
             network.for_inference(), network.file, classes, config, common.torch_device, warnings
         )
@@ -212,15 +219,33 @@ def _tagged(
     return tuple(videos), written
 
 
-def _resolve(written: tuple[str, ...], labels: tuple[str, ...]) -> tuple[dict[str, list[int]], dict[str, str]]:
-    """Classes of each tag by its name, and what is doubtful about some."""
-    from pyws.masks.initial_masks.tag_to_class import resolve_tag
+def _resolve(
+    written: tuple[str, ...], labels: tuple[str, ...]
+) -> tuple[dict[str, list[int]], dict[str, str], dict[str, str]]:
+    """Classes of each tag by its name, what is doubtful about some, and what to do about those that are no class."""
+    from pyws.masks.initial_masks.tag_to_class import TagClasses, resolve_tag
 
-    found = [resolve_tag(one, labels) for one in written]
+    found: list[TagClasses] = []
+    unknown: dict[str, str] = {}
+    for one in written:
+        try:
+            found.append(resolve_tag(one, labels))
+        except ValueError as error:
+            unknown[one] = str(error)
     table = {one.name: one.classes for one in found}
-    if len(table) != len(written) or len(table) > MAX_TAGS:
+    if len(table) != len(found) or len(table) > MAX_TAGS:
         raise ValueError(f"tags: must be different names, at most {MAX_TAGS}, got {', '.join(written)}")
-    return table, {one.name: warning for one in found if (warning := one.warning(labels))}
+    return table, {one.name: warning for one in found if (warning := one.warning(labels))}, unknown
+
+
+def _only_tags(
+    videos: tuple[TaggedVideo, ...], written: tuple[str, ...], without: Collection[str]
+) -> tuple[TaggedVideo, ...]:
+    """Videos that have some other tag, with the ids of those that are left."""
+    kept = [one for one in written if one not in without]
+    ids = {written.index(one) + 1: place for place, one in enumerate(kept, 1)}
+    mine = [replace(video, tags=tuple(ids[tag] for tag in video.tags if tag in ids)) for video in videos]
+    return tuple(video for video in mine if video.tags)
 
 
 def _draw(manifest: dict[str, Any], out: Path, names: set[str], config: InitialMaskConfig) -> None:
