@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
+from pyws.errors import printable
+
 Item = TypeVar("Item")
 
 PLAIN_SECONDS = 5.0  # between two plain lines
@@ -37,6 +39,7 @@ def track(
     >>> [item for item in track([1, 2], "doubling", quiet=True)]
     [1, 2]
     """
+    description = printable(description)
     if total is None and isinstance(items, Sized):
         total = len(items) if size is None else sum(map(size, items))
     if quiet:
@@ -122,7 +125,7 @@ def _bar(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total)
         for item in items:

@@ -22,7 +22,7 @@ ALLOWED = {
     "distributed": {"errors"},
     "errors": set(),
     "files": {"errors", "sharding"},
-    "progress": set(),
+    "progress": {"errors"},
     "ragged": set(),
     "run_manifest": {"errors", "files", "sharding"},
     "sharding": set(),

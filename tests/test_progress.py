@@ -1,5 +1,7 @@
 """What people read while they wait: how far, how long, in their units."""
 
+import sys
+
 import pytest
 
 from pyws import progress
@@ -60,3 +62,12 @@ def test_quiet_says_nothing(clock, capsys):
     pace.show(1, 1, {})
     assert list(track([1], "b", quiet=True)) == [1]
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_names_of_videos_are_shown_as_they_are(terminal, monkeypatch, capsys):
+    """A newline stays in its line, and brackets are no markup."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "100")
+    assert list(track([1, 2], "[/x]new\nline [red]a, frames")) == [1, 2]
+    assert "[/x]new\\nline [red]a, frames" in capsys.readouterr().err
