@@ -15,7 +15,7 @@ from pyws.report.page.html import Picture, Section, Table, write_html
 from pyws.report.timelines import draw_lines
 
 _AT, _PAPER_TEMPERATURE = "T=", 0.1  # names of what a temperature tells apart; the paper's in training
-_USUAL = (None, False, "score")  # of the settings of a method
+_USUAL = (None, False, "score")  # settings that need no word
 METRICS = ("0.3", "0.5", "0.7", "average")
 DISTRIBUTIONS = ("uniform", "exponential", "t", "gaussian")
 Setting = tuple[str, str]  # variant of training, method of suppression or fusion at test
@@ -139,10 +139,14 @@ class Results:
         return f"{statistics.mean(differences):+.1f} ± {_spread(differences):.1f} ({wins}/{len(differences)})"
 
     def label_worth(self, backbone: str, variant: str) -> str:
-        """Percentage of the mass of the last pseudo labels that lies inside true segments."""
+        """Percentage of the mass of the last pseudo labels that lies inside true segments; for differences of rounds
+        also of what rose and of what fell."""
         cells = [cell for (name, _, trained), cell in self.cells.items() if (name, trained) == (backbone, variant)]
-        inside = [cell["labels"]["inside"] for cell in cells if cell["labels"]]
-        return f"{statistics.mean(inside):.0f} %" if inside else ""
+        found = [cell["labels"] for cell in cells if cell["labels"]]
+        shares = ["inside", "risen_inside", "fallen_inside"] if variant == "delta" else ["inside"]
+        each = [[labels[share] for share in shares if share in labels] for labels in found]  # one round has no change
+        means = [f"{statistics.mean(values):.0f} %" for values in zip(*each, strict=True)]
+        return ", ".join(f"{word}{mean}" for word, mean in zip(("", "rises ", "falls "), means, strict=False))
 
     def table(self, backbone: str, rows: Sequence[Row], caption: str = "") -> Table:
         lines = []
@@ -269,7 +273,8 @@ def _lead(settings: dict[str, Any]) -> str:
 
 _PARTS_NOTE = (
     "All rows go on from the same warmed-up network of a seed. 'Labels inside' is the share of the mass of the last "
-    "pseudo labels that lies inside true segments of their class."
+    "pseudo labels that lies inside true segments of their class; of differences of rounds also that "
+    "of what rose and of what fell since the round before."
 )
 _LABELS_NOTE = (
     "In training: networks trained on LinPro's labels of segments fused by each distribution, without differences of "

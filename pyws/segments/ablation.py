@@ -242,7 +242,7 @@ def _results(
         rules = {method: at_test(method, PRESETS[ablation.preset].detection) for method in (*METHODS[:-1], *swept)}
         scores = {method: _scores(run, tests, config) for method, config in rules.items()}
         scores["preset"] = _scores(run, tests, run.config.detection)
-        worth = None if run.latest is None else label_worth(run.latest, training)
+        worth = None if run.latest is None else label_worth(run.latest, training, run.previous)
         seconds, began = time.perf_counter() - began, time.perf_counter()
         trust = None if run.trust is None else run.trust.to_dict()
         yield name, {"epochs": run.epoch, "mAP": scores, "labels": worth, "trust": trust, "seconds": seconds}
@@ -276,9 +276,10 @@ def at_test(method: str, detection: PostprocessConfig) -> PostprocessConfig:
     return replace(detection, ranking="score", iou_threshold=None, snap=False).with_method(method)
 
 
-def label_worth(labels: PseudoLabels, data: FeatureSet) -> dict[str, Any]:
+def label_worth(labels: PseudoLabels, data: FeatureSet, previous: PseudoLabels | None = None) -> dict[str, Any]:
     """The percentage of all mass of pseudo labels that lies inside true segments of their class, and how many
-    percent of the snippets of those segments got any.
+    percent of the snippets of those segments got any. With the labels of the round before, the percentage inside of
+    what rose and of what fell since then, which is what delta pseudo labels train on.
 
     Raises
     ------
@@ -287,17 +288,21 @@ def label_worth(labels: PseudoLabels, data: FeatureSet) -> dict[str, Any]:
     if data.truth is None:
         raise DataError("data set", "must have annotated segments to measure pseudo labels by")
     inside = _truth_masks(data)
-    mass = np.zeros(2)
-    covered = np.zeros(2)
+    mass, covered, risen, fallen = np.zeros((4, 2))
     for video in range(len(data)):
-        dense = labels.dense(video, (int(data.lengths[video]), len(data.classes) + 1))[:, :-1].numpy()
+        shape = (int(data.lengths[video]), len(data.classes) + 1)
+        dense = labels.dense(video, shape)[:, :-1].numpy()
         mass += dense[inside[video]].sum(), dense.sum()
         covered += (dense[inside[video]] > 0).sum(), inside[video].sum()
-    return {
-        "inside": 100 * float(mass[0] / max(mass[1], 1e-12)),
-        "covered": 100 * float(covered[0] / max(covered[1], 1)),
-        **labels.statuses(),
-    }
+        if previous is not None:
+            change = dense - previous.dense(video, shape)[:, :-1].numpy()
+            for total, part in ((risen, change.clip(min=0)), (fallen, -change.clip(max=0))):
+                total += part[inside[video]].sum(), part.sum()
+    found = {"inside": mass, "covered": covered}
+    if previous is not None:
+        found |= {"risen_inside": risen, "fallen_inside": fallen}
+    shares = {name: 100 * float(some / max(whole, 1e-12)) for name, (some, whole) in found.items()}
+    return {**shares, **labels.statuses()}
 
 
 def _truth_masks(data: FeatureSet) -> list[np.ndarray]:

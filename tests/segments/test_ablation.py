@@ -125,7 +125,14 @@ def test_worth_of_labels(folder):
     values[start:end] = 0.5
     assert label_worth(PseudoLabels.of({(0, label): values}), data)["inside"] == pytest.approx(100)
     values[:] = 1.0
-    assert 0 < label_worth(PseudoLabels.of({(0, label): values}), data)["inside"] < 100
+    whole = PseudoLabels.of({(0, label): values})
+    assert 0 < label_worth(whole, data)["inside"] < 100
+    moved = torch.zeros_like(values)
+    moved[start] = 2.0  # rises inside by 1, falls elsewhere: of what fell all but the rest of the segments is outside
+    changed = label_worth(PseudoLabels.of({(0, label): moved}), data, whole)
+    others = label_worth(PseudoLabels.of({(0, label): torch.where(moved > 0, 0.0, values)}), data)
+    assert changed["risen_inside"] == pytest.approx(100)
+    assert changed["fallen_inside"] == pytest.approx(others["inside"])
 
 
 def test_temperatures_are_added_to_results_that_are_there(out, folder, capsys):
