@@ -150,7 +150,7 @@ class Results:
 
     def table(self, backbone: str, rows: Sequence[Row], caption: str = "") -> Table:
         lines = []
-        for row in rows:
+        for row in (row for row in rows if self.scores(backbone, row.setting, "average")):
             numbers = [_mean_spread(self.scores(backbone, row.setting, metric)) for metric in METRICS]
             gain = self.gain(backbone, row.setting, row.against) if row.against else ""
             over = _name(rows, row.against)
