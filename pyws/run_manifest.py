@@ -26,7 +26,7 @@ from pyws.sharding import WHOLE, Shard
 MANIFEST = "manifest.json"
 HASHES = "hashes.json"
 _FORMAT, _VERSION = "pyws hashes", 1
-MANIFESTS = (MANIFEST, "run.json")  # the latter of pyws segments train
+MANIFESTS = (MANIFEST, "run.json", "dataset.json")  # the latter of pyws segments train, and of data sets
 # Pages can be written anew at any time, with other options; tags and truth are put beside features by people.
 _LEFT_OUT = {HASHES, "report", "report.html", "tensorboard", ".run", "tags.csv", "truth.json", "truth.json.gz"}
 
@@ -263,7 +263,8 @@ def seal(folder: str | os.PathLike[str], words: Sequence[str | None]) -> None:
         files[name] = known[name] if kept else file_sha256(folder / name)
     commands = before["commands"] if before else []
     torch = sys.modules.get("torch")  # whose sums depend on the number of threads
-    command = {"words": list(words), "folder": os.getcwd(), "threads": torch.get_num_threads() if torch else 1}
+    threads = torch.get_num_threads() if torch else 1
+    command = {"words": list(words), "folder": os.getcwd(), "out": str(folder), "threads": threads}
     if command not in commands:
         commands = [*commands, command]
     document = {"format": _FORMAT, "version": _VERSION, "commands": commands, "files": files}
@@ -341,6 +342,7 @@ def _are_commands(given: Any) -> bool:
     return isinstance(given, list) and all(
         isinstance(one, dict)
         and isinstance(one.get("folder"), str)
+        and isinstance(one.get("out", ""), str)
         and isinstance(one.get("threads"), int)
         and isinstance(one.get("words"), list)
         and all(word is None or isinstance(word, str) for word in one["words"])

@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def verify(
     run
         Folder of a run.
     replay
-        Also run the same commands into a temporary folder, which TMPDIR places, and compare what they write now.
+        Also run the same commands into a temporary folder, beside that of the run where that can be, and compare what
+        they write now.
     common
         Options of every command.
 
@@ -51,15 +53,34 @@ def verify(
         return result
     if not document["commands"]:
         raise DataError(run, "names no command to run again")
-    with tempfile.TemporaryDirectory(prefix="pyws-verify-") as folder:
-        out = Path(folder) / "run"
+    with _beside(document["commands"][0]) as out:
         for command in document["commands"]:
             _run_again(run, command, out)
         again = {name: digest for name, digest in files.items() if not _says_times(name, document["commands"])}
         replayed = differences(out, again)
+        for name in [name for name in replayed if name not in wrong]:
+            if _same_but_for_its_folder(run / name, out / name, document["commands"][0].get("out", ""), out):
+                del replayed[name]
         replayed |= {name: "is new" for name in read_hashes(out)["files"] if name not in files}
     _say(common, replayed, f"{len(again)} files compared with what the same commands write now")
     return {**result, "ok": not wrong and not replayed, "replayed": replayed}
+
+
+@contextmanager
+def _beside(command: Mapping[str, Any]) -> Iterator[Path]:
+    """An empty folder beside the one that a command wrote, from which relative paths lead to the same files; where that
+    cannot be, one that TMPDIR places."""
+    parent = (Path(command["folder"]) / command["out"]).parent if command.get("out") else None
+    writable = parent is not None and parent.is_dir() and os.access(parent, os.W_OK)
+    with tempfile.TemporaryDirectory(prefix=".pyws-verify-", dir=parent if writable else None) as folder:
+        yield Path(folder)
+
+
+def _same_but_for_its_folder(before: Path, after: Path, was: str, out: Path) -> bool:
+    """Whether two documents differ in the name of the folder that they lie in only."""
+    if before.suffix != ".json" or not (was and before.is_file() and after.is_file()):
+        return False
+    return after.read_bytes().replace(out.name.encode(), Path(was).name.encode()) == before.read_bytes()
 
 
 def _run_again(run: Path, command: Mapping[str, Any], out: Path) -> None:
@@ -69,7 +90,8 @@ def _run_again(run: Path, command: Mapping[str, Any], out: Path) -> None:
     ------
     DataError : it fails now, or its folder is gone
     """
-    words = [str(out) if word is None else word for word in command["words"]]
+    place = os.path.relpath(out, command["folder"]) if not os.path.isabs(command.get("out", "/")) else str(out)
+    words = [place if word is None else word for word in command["words"]]
     shown = " ".join(words)
     if not Path(command["folder"]).is_dir():
         raise DataError(run, f"was made in {command['folder']}, which is gone: pyws {shown} cannot be run there")

@@ -19,15 +19,24 @@ COMMANDS = {
     "features": "features videos -o OUT --network small3d --weights clips.pth --class-names labels.txt --folder-fps 8 "
     "--fps 8 --window 4 --stride 2",
     "masks init": f"masks init {FRAMES} -o OUT --tags tags.csv {CLASSIFIER} --short-side 32 --region-area 64",
+    "masks refine": "masks refine FIRST -o OUT --classifier-weights images.pth --class-names labels.txt --rounds 1",
+    "masks classify": "masks classify . -o OUT/tags.safetensors --what actor --network small2d --crop 32 --epochs 2",
     "masks train": f"masks train FIRST -o OUT {TINY}",
     "masks predict": f"masks predict TRAINED {FRAMES} -o OUT",
     "segments train": "segments train watching -o OUT --subset training --epochs 4 --batch 4 --preset pyws",
+    "segments predict": "segments predict watching --subset test --checkpoint NETWORK/last.safetensors "
+    "-o OUT/found.json",
+    "segments fuse": "segments fuse FOUND/found.json OUT/fused.json --method gaussian",
+    "segments labels": "segments labels FOUND/found.json watching/truth.json OUT/labels.safetensors",
+    "export": "export FIRST --format coco -o OUT",
     "label": "label videos --tags tags.csv -o OUT --network small3d --weights clips.pth "
     "--network-class-names labels.txt --classifier small2d --classifier-weights images.pth "
     "--classifier-class-names labels.txt --mask-frames 2 --epochs 2 --versions 1 --every 2 --folder-fps 8",
     "data convert": "data convert split OUT",
 }
-NEEDS = {"masks train": {"FIRST": "masks init"}, "masks predict": {"TRAINED": "masks train"}}
+PLACES = {"FIRST": "masks init", "TRAINED": "masks train", "NETWORK": "segments train", "FOUND": "segments predict"}
+RUNS = ("features", "masks init", "masks refine", "masks train", "masks predict", "segments train", "label",
+        "data convert")  # that leave a manifest  # fmt: skip
 
 
 def write_inputs(folder: Path) -> None:
@@ -64,5 +73,10 @@ def words_of(name: str, out: str, made: Callable[[str], str]) -> list[str]:
     out : the folder to write
     made : the folder that a command that it needs has written, given that one's name
     """
-    places = {place: made(other) for place, other in NEEDS.get(name, {}).items()} | {"OUT": out}
-    return [places.get(word, word) for word in COMMANDS[name].split()] + ["--device", "cpu", "--quiet"]
+    Path(out).mkdir(exist_ok=True)  # what names a file in it expects the folder
+    words = []
+    for word in COMMANDS[name].split():
+        place, slash, rest = word.partition("/")
+        place = made(PLACES[place]) if place in PLACES else out if place == "OUT" else place
+        words.append(place + slash + rest)
+    return [*words, "--device", "cpu", "--quiet"]
