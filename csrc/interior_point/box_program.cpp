@@ -145,30 +145,35 @@ void NewtonEquations::add_sums() {
   }
 }
 
-double NewtonEquations::softness(int first, int last) const {
-  const int leaves = static_cast<int>(tree_.size() / 2);
-  double sum = 0.0;
-  for (first += leaves, last += leaves; first < last; first /= 2, last /= 2) {
-    if (first % 2 == 1) sum += tree_[first++];
-    if (last % 2 == 1) sum += tree_[--last];
-  }
-  return sum;
-}
-
+// The product of two rows is a sum over ranges of runs, of 1 / stiffness_u. Each range begins or ends where a piece of
+// row i does, or is a piece of row j: it is looked up among sums from both ends of the pieces, and no sum is the
+// difference of two, which would lose the small ones.
 void NewtonEquations::add_rows() {
   const std::size_t runs = stiffness_u_.size();
-  tree_.assign(2 * runs, 0.0);
-  for (std::size_t r = 0; r < runs; ++r) tree_[runs + r] = 1.0 / stiffness_u_[r];
-  for (std::size_t node = runs; node-- > 1;) tree_[node] = tree_[2 * node] + tree_[2 * node + 1];
   const std::vector<BoxProgram::Row>& rows = program_->rows;
+  pieces_.assign(3 * rows.size(), 0.0);
+  from_left_.resize(runs + 1);
+  from_right_.resize(runs + 1);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const int mine[4] = {rows[i].left, rows[i].start, rows[i].end, rows[i].right};
+    for (int a = 0; a < 3; ++a) {
+      double sum = 0.0;
+      for (int r = mine[a]; r < mine[a + 1]; ++r) from_left_[r + 1] = sum += 1.0 / stiffness_u_[r];
+      pieces_[3 * i + a] = sum;
+      sum = 0.0;
+      for (int r = mine[a + 1]; r-- > mine[a];) from_right_[r] = sum += 1.0 / stiffness_u_[r];
+    }
     for (std::size_t j = skyline_[i]; j <= i; ++j) {
       const int other[4] = {rows[j].left, rows[j].start, rows[j].end, rows[j].right};
       double sum = i == j ? stiffness_y_[i] : 0.0;
       for (int a = 0, b = 0; a < 3 && b < 3;) {  // pieces of both: margin, inside, margin
         const int from = std::max(mine[a], other[b]), to = std::min(mine[a + 1], other[b + 1]);
-        if (from < to) sum += (a == 1 ? 1.0 : -rows[i].outer) * (b == 1 ? 1.0 : -rows[j].outer) * softness(from, to);
+        if (from < to) {
+          const double softness = from == mine[a]     ? from_left_[to]
+                                  : to == mine[a + 1] ? from_right_[from]
+                                                      : pieces_[3 * j + b];
+          sum += (a == 1 ? 1.0 : -rows[i].outer) * (b == 1 ? 1.0 : -rows[j].outer) * softness;
+        }
         mine[a + 1] <= other[b + 1] ? ++a : ++b;
       }
       cholesky_.add(static_cast<int>(i), static_cast<int>(j), sum);

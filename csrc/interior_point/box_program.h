@@ -71,7 +71,6 @@ class NewtonEquations {
   std::vector<int> skyline_of_rows() const;
   void add_sums();
   void add_rows();
-  double softness(int first, int last) const;
   void solve_once(const std::vector<double>& a, const std::vector<double>& b);
 
   const BoxProgram* program_ = nullptr;
@@ -81,7 +80,7 @@ class NewtonEquations {
   TileCholesky cholesky_;
   std::vector<Entries> entries_;
   std::vector<double> stiffness_u_, stiffness_y_;
-  std::vector<double> tree_;  // binary, of 1 / stiffness_u: sums of ranges without differences
+  std::vector<double> pieces_, from_left_, from_right_;  // sums of 1 / stiffness_u, see add_rows
   std::vector<double> du_, dy_, rest_u_, rest_y_, right_, columns_, sums_;
 };
 

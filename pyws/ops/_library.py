@@ -255,11 +255,11 @@ def check_choice(op: str, name: str, value: Any, choices: tuple[Any, ...]) -> No
         raise ValueError(f"{op}: {name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_range(op: str, name: str, value: Any, rule: str, holds: bool) -> None:
-    """Raise ``<op>: <name> must be <rule>, got <value>`` unless ``holds``, which NaN must fail."""
+def check_range(op: str, name: str, value: Any, rule: str, holds: Callable[[], bool]) -> None:
+    """Raise ``<op>: <name> must be <rule>, got <value>`` unless a number ``holds``, which NaN must fail."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__}")
-    if not holds:
+    if not holds():
         raise ValueError(f"{op}: {name} must be {rule}, got {value}")
 
 

@@ -1,5 +1,7 @@
 """Numbers that only size memory: an error of the operation, whatever they are, and never one of the allocator."""
 
+import math
+
 import pytest
 import torch
 
@@ -25,6 +27,85 @@ CALLS = {
     "class_mean": lambda n: ops.class_mean(torch.rand(4, 3), IDS, n),
     "class_mean.": lambda n: ops.class_mean(torch.rand(4, 3), IDS, torch.tensor([0, n]), torch.tensor([0, 4])),
 }
+
+
+IMAGES, TCAM = torch.rand(1, 3, 12, 12), torch.rand(8, 2)
+SUMS = ops.integral_image(torch.zeros(2, 6, 6, dtype=torch.bool))
+AT, SIDE, RANK = torch.tensor([0]), torch.tensor([2]), torch.tensor([0])
+OFFSETS, LENGTHS = torch.tensor([0, 8]), torch.tensor([8])
+# Every number that an operation takes beside tensors.
+NUMBERS = {
+    ("slic", "n_segments"): lambda x: ops.slic(IMAGES, x),
+    ("slic", "compactness"): lambda x: ops.slic(IMAGES, compactness=x),
+    ("slic", "iterations"): lambda x: ops.slic(IMAGES, iterations=x),
+    ("slic", "region_area"): lambda x: ops.slic(IMAGES, region_area=x),
+    ("slic", "min_size_factor"): lambda x: ops.slic(IMAGES, min_size_factor=x),
+    ("count_patches", "share"): lambda x: ops.count_patches(SUMS, AT, SIDE, x),
+    ("find_patches", "share"): lambda x: ops.find_patches(SUMS, AT, SIDE, RANK, x),
+    ("fuse_segments", "iou_threshold"): lambda x: ops.fuse_segments(ONE, x),
+    ("fuse_segments", "temperature"): lambda x: ops.fuse_segments(ONE, temperature=x),
+    ("fuse_segments", "dof"): lambda x: ops.fuse_segments(ONE, distribution="t", dof=x),
+    ("suppress_segments", "iou_threshold"): lambda x: ops.suppress_segments(ONE, x),
+    ("suppress_segments", "sigma"): lambda x: ops.suppress_segments(ONE, sigma=x),
+    ("suppress_segments", "min_score"): lambda x: ops.suppress_segments(ONE, min_score=x),
+    ("linpro", "margin"): lambda x: ops.linpro(ONE, LENGTHS, margin=x),
+    ("linpro", "upper"): lambda x: ops.linpro(ONE, LENGTHS, upper=x),
+    ("propose_segments", "min_length"): lambda x: ops.propose_segments(TCAM, OFFSETS, min_length=x),
+    ("propose_segments", "margin"): lambda x: ops.propose_segments(TCAM, OFFSETS, margin=x),
+    ("propose_segments", "thresholds"): lambda x: ops.propose_segments(TCAM, OFFSETS, [x]),
+    ("score_segments", "margin"): lambda x: ops.score_segments(ONE, TCAM[:, :1], OFFSETS, margin=x),
+    ("snippet_classes", "margin"): lambda x: ops.snippet_classes(ONE, LENGTHS, margin=x),
+    ("match_segments", "thresholds"): lambda x: ops.match_segments(ONE, ONE, torch.tensor([0, 1]), [x]),
+    ("superpixel_select", "alpha"): lambda x: ops.superpixel_select(LABELS, MASK, alpha=x),
+    ("superpixel_select", "beta"): lambda x: ops.superpixel_select(LABELS, MASK, beta=x),
+    ("superpixel_vote", "alpha"): lambda x: ops.superpixel_vote(LABELS, LABELS, 3, alpha=x),
+    ("superpixel_vote", "ignore_index"): lambda x: ops.superpixel_vote(LABELS, LABELS, 3, ignore_index=x),
+    ("superpixel_confusion", "alpha"): lambda x: ops.superpixel_confusion(LABELS, LABELS, LABELS, 3, alpha=x),
+    ("superpixel_confusion", "beta"): lambda x: ops.superpixel_confusion(LABELS, LABELS, LABELS, 3, beta=x),
+}
+PLACES = {
+    ("count_patches", "frames"): lambda x: ops.count_patches(SUMS, x, SIDE),
+    ("count_patches", "sides"): lambda x: ops.count_patches(SUMS, AT, x),
+    ("find_patches", "frames"): lambda x: ops.find_patches(SUMS, x, SIDE, RANK),
+    ("find_patches", "sides"): lambda x: ops.find_patches(SUMS, AT, x, RANK),
+    ("find_patches", "ranks"): lambda x: ops.find_patches(SUMS, AT, SIDE, x),
+}
+
+
+def are_finite(answer):
+    if isinstance(answer, torch.Tensor):
+        return not answer.is_floating_point() or bool(answer.isfinite().all())
+    return all(map(are_finite, answer if isinstance(answer, (tuple, list)) else vars(answer).values()))
+
+
+def outcome(call, value):
+    """The answer to a call, and the error that it raised instead."""
+    try:
+        return call(value), ""
+    except (TypeError, ValueError) as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("place", NUMBERS, ids="-".join)
+def test_any_number_is_taken_or_an_error_of_the_operation(place):
+    numbers = (math.nan, math.inf, -math.inf, 1e300, -1e300, 1e-320, -1, 0, 1.5, 2**31, 2**63 - 1, -(2**63), 2**64)
+    for number in numbers:
+        answer, said = outcome(NUMBERS[place], number)
+        assert said.startswith(f"{place[0]}: ") or are_finite(answer), number
+
+
+@pytest.mark.parametrize("strange", ["x", [1], 1j])
+@pytest.mark.parametrize("place", NUMBERS, ids="-".join)
+def test_what_is_no_number_is_an_error_of_the_operation(place, strange):
+    with pytest.raises((TypeError, ValueError), match=f"^{place[0]}: .*must be"):
+        NUMBERS[place](strange)
+
+
+@pytest.mark.parametrize("place", PLACES, ids="-".join)
+def test_patches_of_any_place_and_size(place):
+    for number in (-(2**63), -1, 0, 1, 7, 2**31, 2**62, 2**63 - 1):
+        answer, said = outcome(PLACES[place], torch.tensor([number]))
+        assert said.startswith(f"{place[0]}: ") or answer.abs().max() <= 36, number
 
 
 @pytest.mark.parametrize("number", [2**31 - 1, 2**40, 2**63 - 1])

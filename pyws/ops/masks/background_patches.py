@@ -113,7 +113,7 @@ def _check_queries(op: str, integral: Tensor, frames: Tensor, sides: Tensor, sha
         raise ValueError(f"{op}: integral must have shape (B, H + 1, W + 1), got {tuple(integral.shape)}")
     check_tensor(op, "frames", frames, (torch.int64,), ndim=1, device=integral.device)
     check_tensor(op, "sides", sides, (torch.int64,), shape=tuple(frames.shape), device=integral.device)
-    check_range(op, "share", share, "in [0, 1]", 0 <= share <= 1)
+    check_range(op, "share", share, "in [0, 1]", lambda: 0 <= share <= 1)
 
 
 def _check_count(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> None:

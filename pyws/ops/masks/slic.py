@@ -78,7 +78,7 @@ def slic(
     height, width = images.shape[2:]
     pixels = height * width
     if region_area is not None:
-        check_range(op, "region_area", region_area, ">= 1 and finite", 1 <= region_area < math.inf)
+        check_range(op, "region_area", region_area, ">= 1 and finite", lambda: 1 <= region_area < math.inf)
         segments = max(1.0, pixels / region_area)
     else:
         _check_integer(op, "n_segments", n_segments, f"in 1..{pixels}, the pixels", 1, pixels)
@@ -108,10 +108,10 @@ def _check(
 ) -> None:
     _check_images(images, mask)
     pixels = images.shape[2] * images.shape[3]
-    check_range("slic", "segments", segments, f"in 1..{pixels}, the pixels", 1 <= segments <= pixels)
-    check_range("slic", "compactness", compactness, "> 0 and finite", 0 < compactness < math.inf)
+    check_range("slic", "segments", segments, f"in 1..{pixels}, the pixels", lambda: 1 <= segments <= pixels)
+    check_range("slic", "compactness", compactness, "> 0 and finite", lambda: 0 < compactness < math.inf)
     _check_integer("slic", "iterations", iterations, ">= 1", 1, 2**31 - 1)
-    check_range("slic", "min_size_factor", min_size_factor, ">= 0 and finite", 0 <= min_size_factor < math.inf)
+    check_range("slic", "min_size_factor", min_size_factor, ">= 0 and finite", lambda: 0 <= min_size_factor < math.inf)
 
 
 def _check_integer(op: str, name: str, value: Any, rule: str, minimum: int, maximum: int) -> None:

@@ -114,8 +114,8 @@ def _check(
     common = torch.promote_types(prediction.dtype, annotation.dtype)
     check_count(_OP, "num_classes", num_classes, 1, torch.iinfo(common).max + 1)
     check_count(_OP, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
-    check_range(_OP, "alpha", alpha, "in [0, 1]", 0 <= alpha <= 1)
-    check_range(_OP, "beta", beta, ">= 0", beta >= 0)
+    check_range(_OP, "alpha", alpha, "in [0, 1]", lambda: 0 <= alpha <= 1)
+    check_range(_OP, "beta", beta, ">= 0", lambda: beta >= 0)
     check_count(_OP, "num_superpixels", num_superpixels, 0, 2**31 - 1)
     check_table(_OP, len(labels), max(num_superpixels, num_classes), num_classes)
 

@@ -186,14 +186,14 @@ def _check_labels(op: str, labels: Tensor, alpha: float, num_superpixels: int) -
     if labels.shape[1] * labels.shape[2] >= 2**31:
         raise ValueError(f"{op}: labels must have less than 2**31 pixels a frame, got shape {tuple(labels.shape)}")
     check_count(op, "num_superpixels", num_superpixels, 0, 2**31 - 1)
-    check_range(op, "alpha", alpha, "in [0, 1]", 0 <= alpha <= 1)
+    check_range(op, "alpha", alpha, "in [0, 1]", lambda: 0 <= alpha <= 1)
 
 
 def _check_select(labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: str, num_superpixels: int) -> None:
     op = "superpixel_select"
     _check_labels(op, labels, alpha, num_superpixels)
     check_tensor(op, "mask", mask, (torch.bool,), shape=tuple(labels.shape), device=labels.device)
-    check_range(op, "beta", beta, ">= 0", beta >= 0)
+    check_range(op, "beta", beta, ">= 0", lambda: beta >= 0)
     check_choice(op, "overlap", overlap, _OVERLAPS)
     check_entries(op, "frames * num_superpixels", len(labels) * num_superpixels)
 

@@ -81,7 +81,7 @@ def snippet_classes(
     check_tensor(op, "lengths", lengths, (torch.int64,), shape=(segments.groups,), device=segments.start.device)
     check_choice(op, "geometry", geometry, _GEOMETRIES)
     margin = _MARGINS[geometry] if margin is None else margin
-    check_range(op, "margin", margin, "finite and >= 0", 0 <= margin < float("inf"))
+    check_range(op, "margin", margin, "finite and >= 0", lambda: 0 <= margin < float("inf"))
     if len(segments) >= _MAX_SEGMENTS:
         raise ValueError(f"{op}: segments must be fewer than 2**29, got {len(segments)}")
     if not torch.compiler.is_compiling():
@@ -135,7 +135,7 @@ def class_mean(values: Tensor, class_ids: Tensor, class_offsets: Tensor | int, o
         torch._check(class_ids.shape[0] == values.shape[0])
     check_tensor(op, "class_ids", class_ids, (torch.int64,), shape=(len(values),), device=values.device)
     if isinstance(class_offsets, int):
-        check_range(op, "class_offsets", class_offsets, ">= 0", class_offsets >= 0)
+        check_range(op, "class_offsets", class_offsets, ">= 0", lambda: class_offsets >= 0)
         check_entries(op, "class_offsets times columns", class_offsets * (values.shape[1] if values.ndim == 2 else 1))
         out, unknown = _class_mean(values, class_ids, None, None, class_offsets)
     else:

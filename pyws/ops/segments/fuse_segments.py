@@ -12,6 +12,7 @@ from pyws.ops._library import _C, check_choice, check_range, check_segments, che
 from pyws.ragged import Segments
 
 OVERLAPS: tuple[str, ...] = _C.OVERLAPS
+_LEAST_DOF = 1e-6  # below, squared distances over it overflow
 DISTRIBUTIONS: tuple[str, ...] = tuple(name for name in _C.DISTRIBUTIONS if name != "signed")
 
 
@@ -91,11 +92,11 @@ def fuse_segments(
     """
     op = "fuse_segments"
     check_segments(op, "segments", segments)
-    check_range(op, "iou_threshold", iou_threshold, "in [0, 1]", 0 <= iou_threshold <= 1)
-    check_range(op, "temperature", temperature, "> 0", 0 < temperature < math.inf)
+    check_range(op, "iou_threshold", iou_threshold, "in [0, 1]", lambda: 0 <= iou_threshold <= 1)
+    check_range(op, "temperature", temperature, "> 0", lambda: 0 < temperature < math.inf)
     check_choice(op, "overlap", overlap, OVERLAPS)
     check_choice(op, "distribution", distribution, DISTRIBUTIONS)
-    check_range(op, "dof", dof, "> 0", 0 < dof < math.inf)
+    check_range(op, "dof", dof, "1e-6 or more, and finite", lambda: _LEAST_DOF <= dof < math.inf)
     if sign_weights and distribution != "gaussian":
         raise ValueError(f"{op}: sign_weights is of the distribution 'gaussian', got it with {distribution!r}")
     rows, offsets, membership = _fuse(
@@ -165,11 +166,11 @@ def suppress_segments(
     """
     op = "suppress_segments"
     check_segments(op, "segments", segments)
-    check_range(op, "iou_threshold", iou_threshold, "in [0, 1]", 0 <= iou_threshold <= 1)
+    check_range(op, "iou_threshold", iou_threshold, "in [0, 1]", lambda: 0 <= iou_threshold <= 1)
     check_choice(op, "overlap", overlap, OVERLAPS)
     if sigma is not None:
-        check_range(op, "sigma", sigma, "> 0", 0 < sigma < math.inf)
-    check_range(op, "min_score", min_score, "a number", min_score == min_score)
+        check_range(op, "sigma", sigma, "> 0", lambda: 0 < sigma < math.inf)
+    check_range(op, "min_score", min_score, "a number", lambda: min_score == min_score)
     rows, offsets, indices = _suppress(
         segments.start, segments.end, segments.score, segments.weight, segments.offsets,
         overlap, iou_threshold, 0.0 if sigma is None else sigma, min_score,

@@ -15,6 +15,7 @@ from pyws.ops._library import check_choice, check_entries, check_range, check_se
 from pyws.ragged import Segments
 
 ENTRY_LIMIT = 1 << 20  # a component of more tableau entries goes to the interior-point method
+_OPTIONS = ("preset", "margin", "upper", "rows", "tie_break")
 _MAX_SEGMENTS = 2**29  # bounds of the rows of a component are numbered in 32 bits
 
 
@@ -152,6 +153,9 @@ def linpro(
            dtype=torch.float64)
     """
     given = preset, margin, upper, rows, tie_break
+    for name, value in zip(_OPTIONS, given, strict=True):
+        if not isinstance(value, (str, int, float, type(None))):
+            raise TypeError(f"linpro: {name} must be a number or one of its names, got {type(value).__name__}")
     rule = _rule.__wrapped__(*given) if torch.compiler.is_compiling() else _rule(*given)
     check_segments("linpro", "segments", segments)
     check_tensor("linpro", "lengths", lengths, (torch.int64,), shape=(segments.groups,))
@@ -160,13 +164,15 @@ def linpro(
     if not torch.compiler.is_compiling():
         snippets = lengths.tolist()
         shortest, total = min(snippets, default=0), sum(snippets)
-        check_range("linpro", "lengths", shortest, "0 or more", shortest >= 0)
+        check_range("linpro", "lengths", shortest, "0 or more", lambda: shortest >= 0)
         check_entries("linpro", "lengths", total)
         if known is not None:
             check_tensor("linpro", "known", known, (torch.float64,), shape=(total,))
             strange = known[(known < 0) | (known > rule.upper) | known.isinf()]
             worst = float(strange[0]) if len(strange) else 0.0
-            check_range("linpro", "known", worst, f"NaN or within [0, {rule.upper}], and finite", not len(strange))
+            check_range(
+                "linpro", "known", worst, f"NaN or within [0, {rule.upper}], and finite", lambda: not len(strange)
+            )
     return _solve(segments, lengths, rule, known)
 
 
@@ -176,8 +182,8 @@ def _rule(preset: str, margin: float | None, upper: float | None, rows: str | No
     chosen: dict[str, Any] = dict(vars(_PRESETS[preset]))
     given = {"margin": margin, "upper": upper, "rows": rows, "tie_break": tie_break}
     chosen.update((name, value) for name, value in given.items() if value is not None)
-    check_range("linpro", "margin", chosen["margin"], "finite and 0 or more", 0 <= chosen["margin"] < math.inf)
-    check_range("linpro", "upper", chosen["upper"], "above 0", chosen["upper"] > 0)
+    check_range("linpro", "margin", chosen["margin"], "finite and 0 or more", lambda: 0 <= chosen["margin"] < math.inf)
+    check_range("linpro", "upper", chosen["upper"], "above 0", lambda: chosen["upper"] > 0)
     check_choice("linpro", "rows", chosen["rows"], ("sum", "mean"))
     check_choice("linpro", "tie_break", chosen["tie_break"], ("canonical", "center"))
     return Rule(**chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -75,8 +76,7 @@ def match_segments(
         raise ValueError(f"{op}: predictions and truth must have the same groups, got {predictions.groups} and "
                          f"{truth.groups}")  # fmt: skip
     for threshold in thresholds:
-        holds = isinstance(threshold, (int, float)) and 0 < threshold <= 1
-        check_range(op, "thresholds", threshold, "in (0, 1]", holds)
+        check_range(op, "thresholds", threshold, "in (0, 1]", partial(_is_share, threshold))
     arguments = (
         predictions.start, predictions.end, predictions.score, predictions.offsets, truth.start, truth.end,
         truth.offsets, class_offsets, list(thresholds),
@@ -84,6 +84,10 @@ def match_segments(
     _check(*arguments)
     hit, order, ap = _match_segments(*arguments)
     return MatchedSegments(hit, order, ap)
+
+
+def _is_share(value: float) -> bool:
+    return 0 < value <= 1
 
 
 def _check(

@@ -87,11 +87,13 @@ def propose_segments(
     op = "propose_segments"
     refuse_vmap(op)
     check_choice(op, "scoring", scoring, ("released", "paper"))
-    check_range(op, "margin", margin, ">= 0", 0 <= margin < math.inf)
-    check_range(
-        op, "min_length", min_length, "an integer >= 1", isinstance(min_length, int) and 1 <= min_length < 2**63
-    )
-    levels = [float(threshold) for threshold in thresholds]
+    check_range(op, "margin", margin, ">= 0", lambda: 0 <= margin < math.inf)
+    whole = isinstance(min_length, int)
+    check_range(op, "min_length", min_length, "an integer >= 1", lambda: whole and 1 <= min_length < 2**63)
+    try:
+        levels = [float(threshold) for threshold in thresholds]
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{op}: thresholds must be numbers, got {thresholds!r}") from error
     released_or_margin = None if scoring == "released" else margin
     _check(tcam, offsets, levels, wanted, released_or_margin, min_length)
     rising = zip([-math.inf, *levels], [*levels, math.inf], strict=True)
@@ -149,7 +151,7 @@ def score_segments(
     refuse_grad(op, tcam=tcam)
     check_tensor(op, "tcam", tcam, (torch.float32, torch.float64), ndim=2, device=segments.start.device)
     check_tensor(op, "offsets", offsets, (torch.int64,), shape=(segments.groups + 1,), device=tcam.device)
-    check_range(op, "margin", margin, ">= 0", 0 <= margin < math.inf)
+    check_range(op, "margin", margin, ">= 0", lambda: 0 <= margin < math.inf)
     if not torch.compiler.is_compiling():
         check_offsets(op, "offsets", offsets, total=len(tcam))
     classes = tcam.shape[1]
@@ -163,8 +165,10 @@ def score_segments(
     video, label = group // classes, group % classes
     row = segments.offsets[video] + place
     length = offsets.diff()[video]
-    start, end = (torch.minimum(bound[row].long().clamp_min(0), length) for bound in (segments.start, segments.end))
-    width = (margin * (end - start).double() - 1e-9).ceil().long()
+    # Bounds and margins beyond what an integer holds are cut before they become one.
+    bounds = (bound[row].nan_to_num(0.0).clamp(0, 2**53).long() for bound in (segments.start, segments.end))
+    start, end = (torch.minimum(bound, length) for bound in bounds)
+    width = (float(margin) * (end - start).double() - 1e-9).ceil().clamp_max(len(tcam)).long()
     left, right = (start - width).clamp_min(0), torch.minimum(end + width, length)
     sums = functional.pad((tcam.double() * _UNIT).round().long().cumsum(0), (0, 0, 1, 0))
     low, start_at, end_at, high = (sums[offsets[video] + bound, label] for bound in (left, start, end, right))

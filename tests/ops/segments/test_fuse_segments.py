@@ -274,7 +274,7 @@ def test_strided_fields(backend):
         (lambda s: fuse_segments(s, iou_threshold=1.5), r"fuse_segments: iou_threshold must be in \[0, 1\], got 1.5"),
         (lambda s: fuse_segments(s, overlap="dice"), "fuse_segments: overlap must be one of 'iou', 'own', got 'dice'"),
         (lambda s: fuse_segments(s, distribution="gauss"), "fuse_segments: distribution must be one of .* got 'gauss'"),
-        (lambda s: fuse_segments(s, dof=-1.0), "fuse_segments: dof must be > 0, got -1.0"),
+        (lambda s: fuse_segments(s, dof=-1.0), "fuse_segments: dof must be 1e-6 or more, and finite, got -1.0"),
         (
             lambda s: fuse_segments(s, distribution="t", sign_weights=True),
             "fuse_segments: sign_weights is of the distribution 'gaussian', got it with 't'",
