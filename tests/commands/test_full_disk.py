@@ -3,12 +3,16 @@
 import errno
 import os
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from pyws import cli
 from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
 from pyws.errors import WriteError
 from pyws.files import append_line, atomic_write, write_json
+from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 
 DETECTIONS = {"results": {"synthetic_training_00000": [{"label": "action00", "score": 1, "segment": [1, 9]}]}}
 COMMANDS = {
@@ -16,6 +20,10 @@ COMMANDS = {
     "convert": "data convert SPLIT OUT/converted",
     "fuse": "segments fuse PROPOSALS OUT/fused.json",
     "labels": "segments labels PROPOSALS DATA/truth.json OUT/labels.safetensors",
+    "features": "features FRAMES -o OUT/features --network small3d --weights random --folder-fps 8 --fps 8 --window 4"
+    " --stride 2 --videos-per-file 1 --device cpu",
+    "masks": "masks init FRAMES -o OUT/first --tag fox --classifier efficientnet-lite0 --weights WEIGHTS"
+    " --class-names LABELS --short-side 32 --region-area 64 --device cpu",
     "train": "segments train DATA -o OUT/run --subset training --epochs 1 --preset baseline",
 }
 
@@ -27,6 +35,15 @@ def inputs(tmp_path_factory):
     write_synthetic(folder / "data", config, 2, 1)
     write_synthetic(folder / "split", config, 2, 1, layout="split")
     write_json(folder / "proposals.json", DETECTIONS)
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (folder / "frames" / name).mkdir(parents=True)
+        for index in range(4):
+            frame = Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8))
+            frame.save(folder / "frames" / name / f"{index}.png")
+    torch.manual_seed(0)
+    torch.save(EfficientNetLite(classes=2).state_dict(), folder / "weights.pth")
+    (folder / "labels.txt").write_text("fox\nswan\n")
     return folder
 
 
@@ -38,6 +55,8 @@ def contents(folder):
 
 def run(command, inputs, out):
     words = command.replace("DATA", str(inputs / "data")).replace("SPLIT", str(inputs / "split"))
+    for name, file in (("FRAMES", "frames"), ("WEIGHTS", "weights.pth"), ("LABELS", "labels.txt")):
+        words = words.replace(name, str(inputs / file))
     words = words.replace("PROPOSALS", str(inputs / "proposals.json")).replace("OUT", str(out))
     return cli.main([*words.split(), "--quiet"])
 
