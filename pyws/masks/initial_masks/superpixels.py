@@ -85,18 +85,28 @@ class Superpixels:
         return np.stack([one for one in labels if one is not None])
 
     def _compute(self, frames: NDArray[np.uint8], pool: ThreadPoolExecutor) -> NDArray[np.int32]:
-        pixels = frames.shape[1] * frames.shape[2]
-        area = min(self.region_area, max(1, pixels // FEWEST))
+        area = area_of(frames[0], self.region_area)
         if self.method == "pyws":
             images = torch.from_numpy(frames).permute(0, 3, 1, 2)
             return ops.slic(images, compactness=self.compactness, iterations=self.iterations, region_area=area).numpy()
         from skimage.segmentation import slic
 
-        count = max(1, round(pixels / area))
+        count = max(1, round(frames.shape[1] * frames.shape[2] / area))
         each = partial(
             slic, n_segments=count, compactness=self.compactness, max_num_iter=self.iterations, start_label=0
         )  # scikit-image's defaults: CIELAB, sigma 0, connectivity enforced
         return np.stack(list(pool.map(each, frames))).astype(np.int32)
+
+
+def area_of(frame: NDArray[np.uint8], wanted: int) -> int:
+    """Mean area of the superpixels of a frame (H, W, 3): the wanted one, or less where FEWEST would not fit.
+
+    Examples
+    --------
+    >>> area_of(np.zeros((240, 320, 3), np.uint8), 768), area_of(np.zeros((20, 30, 3), np.uint8), 768)
+    (768, 75)
+    """
+    return min(wanted, max(1, frame.shape[0] * frame.shape[1] // FEWEST))
 
 
 def _hash_of(frame: NDArray[np.uint8]) -> str:

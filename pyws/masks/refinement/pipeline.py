@@ -26,6 +26,7 @@ from pyws.data.video.frames import Pixels, write_mask
 from pyws.errors import DataError
 from pyws.files import total_bytes
 from pyws.masks.initial_masks.pipeline import open_annotations
+from pyws.masks.initial_masks.superpixels import area_of
 from pyws.masks.refinement.appearance import early_layers, superpixel_features
 from pyws.masks.refinement.config import RefinementConfig
 from pyws.masks.refinement.local_crf import local_crf
@@ -126,7 +127,7 @@ def _scores(
         picture = data.picture(frame, config.working_side)
         labels = ops.slic(
             torch.tensor(picture).permute(2, 0, 1)[None],
-            region_area=config.region_area,
+            region_area=area_of(picture, config.region_area),
             compactness=COMPACTNESS,
             iterations=ITERATIONS,
         )[0].numpy()
