@@ -21,7 +21,7 @@ from pyws.masks.self_training.validation_split import split
 from pyws.models.image_networks.deeplab import DeepLabV2
 
 CONFIG = SelfTrainingConfig(
-    SelectionConfig(rule="discriminator", min_per_class=1),
+    SelectionConfig(label_tests="discriminator", min_per_class=1),
     DiscriminatorConfig(patch_size=36, width=2, steps=1, threshold=2.0),  # no frame passes by itself
     TrainingConfig(crop=24, batch=2, max_epoch=1, lr=0.1),
     LoopConfig(max_versions=2, outer_tolerance=0.0, validation="frames", choose_after=0.0, noise=0.0),
