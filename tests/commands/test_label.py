@@ -93,6 +93,17 @@ def test_every_stage_of_masks_runs_or_says_why(done: Path) -> None:
         assert "masks were not trained" in state["notes"][0]
 
 
+def test_masks_end_with_the_refined_ones(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No network is trained on them, nor is the training of one calibrated or missed, unless that is asked for."""
+    given = words(world, tmp_path / "out", "--dry-run")
+    place = given.index("--versions")
+    assert cli.main(given[:place] + given[place + 2 :]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert not {"trained masks", "predicted masks"} & set(plan["minutes"])
+    assert plan["minutes"]["first masks"] > 0
+    assert not any("trained" in note for note in plan["notes"])
+
+
 def test_masks_are_those_of_their_own_command(world: Path, done: Path, tmp_path: Path) -> None:
     mask_config = json.loads((done / "manifest.json").read_text())["state"]["mask_config"]
     alone = [

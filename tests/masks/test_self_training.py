@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +264,12 @@ def test_bad_settings(make: Callable[[], Any], message: str) -> None:
 
 
 # Checkpoints and what is held out
+
+
+def test_settings_come_back_from_a_manifest() -> None:
+    for given in (TrainingConfig(), TrainingConfig(linear_head=True)):
+        read = TrainingConfig(**json.loads(json.dumps(asdict(given))))
+        assert json.dumps(asdict(read)) == json.dumps(asdict(given))
 
 
 def test_what_is_held_out(init: Path, tmp_path: Path) -> None:

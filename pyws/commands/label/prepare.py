@@ -74,7 +74,9 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
         routes = [route_of(tag, counts[tag], images.labels, clips.labels) for tag in used]
         network = SnippetNetwork(clips, job.common.torch_device)
         wanted = replace(wanted, sampling=default_sampling(clips))
-    mask_config = mask_config_for(images, median_low(one.height * one.width for one in headers.values()))
+    mask_config = mask_config_for(
+        images, median_low(one.height * one.width for one in headers.values()), wanted.versions > 0
+    )
     job = replace(job, tagged=tagged, routes=routes, mask_config=mask_config)
     return Prepared(job, work_of(job, headers, network), network, wanted, tuple(problems))
 

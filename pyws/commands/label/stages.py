@@ -46,7 +46,7 @@ class MaskConfig:
     ----------
     motion : OpenCV is installed: maps are weighted by motion
     refine : it is, and the early layers of the image classifier are known
-    backbone : backbone of the network that masks are trained with; None where none with weights is at hand
+    backbone : backbone of the network that masks are trained with; None where none is wanted or at hand
     missing : what keeps the rest from running, for people
     region_area : region area of superpixels, in pixels of the frame
     """
@@ -65,8 +65,8 @@ class MaskConfig:
         return tuple(stage for stage in STAGES if not absent.get(stage))
 
 
-def mask_config_for(classifier: Classifier, pixels: int) -> MaskConfig:
-    """The stages of masks for a classifier of images and frames of so many pixels."""
+def mask_config_for(classifier: Classifier, pixels: int, train: bool) -> MaskConfig:
+    """The stages of masks for a classifier of images and frames of so many pixels; ``train``: a network is wanted."""
     from pyws.masks.refinement.appearance import early_layers
     from pyws.models.image_networks.deeplab import BACKBONES
     from pyws.models.pretrained.weights import weights_file
@@ -81,8 +81,8 @@ def mask_config_for(classifier: Classifier, pixels: int) -> MaskConfig:
     except ValueError:
         refine = False
         missing.append(f"masks are not refined: the early layers of {classifier.name} are not known")
-    backbone: str | None = classifier.name
-    if backbone not in BACKBONES:
+    backbone = classifier.name if train else None
+    if backbone is not None and backbone not in BACKBONES:
         backbone = LITE0
         try:
             weights_file(LITE0)
