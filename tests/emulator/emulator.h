@@ -189,7 +189,7 @@ inline int __all_sync(unsigned mask, int predicate, PYWS_CALL_SITE) {
 // Atomics on integers; on floats there are none on purpose: their order would decide the bits.
 namespace pyws {
 namespace emulator {
-void atomic_access(const void* address, std::size_t bytes);
+void atomic_access(const void* address, std::size_t bytes, const void* code);
 
 #if !defined(PYWS_RACES)
 #define PYWS_ATOMIC inline
@@ -199,7 +199,7 @@ void atomic_access(const void* address, std::size_t bytes);
 template <class T, class Change>
 PYWS_ATOMIC T atomic_update(T* address, const Change& change) {
 #if defined(PYWS_RACES)
-  atomic_access(address, sizeof(T));
+  atomic_access(address, sizeof(T), __builtin_return_address(0));
 #endif
   T before = __atomic_load_n(address, __ATOMIC_RELAXED);
   while (!__atomic_compare_exchange_n(address, &before, change(before), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {

@@ -135,10 +135,12 @@ std::string place(std::uint32_t code) {
   Dl_info module;
   if (dladdr(reinterpret_cast<const void*>(&page_of), &module) == 0) return "?";
   char command[4096];
-  std::snprintf(command, sizeof(command), "addr2line -e '%s' 0x%x 2>/dev/null", module.dli_fname, code - 1);
+  std::snprintf(command, sizeof(command), "addr2line -i -e '%s' 0x%x 2>/dev/null", module.dli_fname, code - 1);
   std::string line;
   if (std::FILE* out = popen(command, "r")) {
-    if (std::fgets(command, sizeof(command), out)) line = command;
+    // From within outwards; what the emulator does for a kernel is the kernel's.
+    while (std::fgets(command, sizeof(command), out))
+      if (line.empty() || line.find("emulator.h:") != std::string::npos) line = command;
     pclose(out);
   }
   line = line.substr(0, line.find_first_of(" \n"));
@@ -261,8 +263,8 @@ std::string found() {
 
 }  // namespace races
 
-void atomic_access(const void* address, std::size_t bytes) {
-  races::access(address, bytes, races::kAtomic, __builtin_return_address(0));
+void atomic_access(const void* address, std::size_t bytes, const void* code) {
+  races::access(address, bytes, races::kAtomic, code);
 }
 
 }  // namespace emulator

@@ -30,8 +30,8 @@ std::string found();
 
 }  // namespace races
 
-// An atomic access, in one piece.
-void atomic_access(const void* address, std::size_t bytes);
+// An atomic access, in one piece, from the instruction before `code`.
+void atomic_access(const void* address, std::size_t bytes, const void* code);
 // The running thread goes no further, and the scheduler says what was found.
 [[noreturn]] void stop_at_race();
 

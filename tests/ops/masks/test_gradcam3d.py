@@ -360,3 +360,9 @@ def test_large_maps_lose_nothing(backend, layout, value):
         gradients = torch.full((1, 8, 40_000, 2), value).movedim(-1, -2)[:, :, :1]
     maps = gradcam3d(activations, gradients).double()
     torch.testing.assert_close(maps, torch.full_like(maps, 8 * float(torch.tensor(value))), rtol=4e-7, atol=0)
+
+
+@pytest.mark.parametrize("strides", [(129, 64, 8, 1), (256, 65, 8, 1)], ids=["batch", "channels"])
+def test_rows_that_start_between_multiples_of_a_vector(backend, strides):
+    maps = torch.rand(800, generator=torch.Generator().manual_seed(1)).as_strided((3, 2, 8, 8), strides)
+    assert torch.equal(gradcam3d(maps, maps), gradcam3d(maps.contiguous(), maps.contiguous()))

@@ -242,3 +242,10 @@ def test_scoring_refuses_what_does_not_fit():
         score_segments(runs, tcam, torch.tensor([0, 4]), margin=-1)
     with pytest.raises(RuntimeError, match="score_segments: not differentiable, but tcam requires grad"):
         score_segments(runs, tcam.requires_grad_(), torch.tensor([0, 4]))
+
+
+def test_the_first_of_many_bad_values_is_named(backend):
+    tcam = torch.zeros(300, 2)
+    tcam[290, 1] = tcam[8, 0] = tcam[7, 1] = tcam[9, 1] = math.nan
+    with pytest.raises(ValueError, match="finite, got nan at snippet 7, class 1"):
+        propose_segments(tcam, torch.tensor([0, 300]), LEVELS)
