@@ -26,7 +26,7 @@ from pyws.sharding import WHOLE, Shard
 MANIFEST = "manifest.json"
 HASHES = "hashes.json"
 _FORMAT, _VERSION = "pyws hashes", 1
-MANIFESTS = (MANIFEST, "run.json", "dataset.json")  # the latter of pyws segments train, and of data sets
+MANIFESTS = (MANIFEST, "run.json")  # the latter of pyws segments train
 # Pages can be written anew at any time, with other options; tags and truth are put beside features by people.
 _LEFT_OUT = {HASHES, "report", "report.html", "tensorboard", ".run", "tags.csv", "truth.json", "truth.json.gz"}
 

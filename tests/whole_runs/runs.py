@@ -35,8 +35,7 @@ COMMANDS = {
     "data convert": "data convert split OUT",
 }
 PLACES = {"FIRST": "masks init", "TRAINED": "masks train", "NETWORK": "segments train", "FOUND": "segments predict"}
-RUNS = ("features", "masks init", "masks refine", "masks train", "masks predict", "segments train", "label",
-        "data convert")  # that leave a manifest  # fmt: skip
+RUNS = ("features", "masks init", "masks refine", "masks train", "masks predict", "segments train", "label")
 
 
 def write_inputs(folder: Path) -> None:

@@ -27,7 +27,6 @@ INPUTS = {
     "masks predict": ("videos/swan_b/2.png", "manifest.json"),
     "segments train": ("watching/features/{last}", "last.safetensors"),
     "label": ("videos/fox_a/4.png", "masks/first/init/fox_a/4.png"),
-    "data convert": ("split/test/{last}", "features/{last}"),
 }
 WEIGHTS = {
     "features": "clips.pth",

@@ -117,7 +117,7 @@ def test_replay_finds_that_an_input_changed(world, capsys, monkeypatch):
     ("change", "message"),
     [
         (lambda run: (run / "hashes.json").unlink(), "holds no hashes.json: the run has not ended"),
-        (lambda run: [path.unlink() for path in run.glob("*.json")], "must be the folder of a run"),
+        (lambda run: [path.unlink() for path in run.glob("[hm]*.json")], "must be the folder of a run"),
         (lambda run: edit(run, files={"../out": "0" * 64}), "must be pyws hashes, version 1"),
         (lambda run: edit(run, files={"/etc/passwd": "0" * 64}), "must be pyws hashes, version 1"),
         (lambda run: edit(run, files={"a": "0"}), "must be pyws hashes, version 1"),
