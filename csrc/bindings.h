@@ -57,21 +57,11 @@ inline void* address_of(const Source& from) {
   return pointer;
 }
 
-// The element type that a pointer stands for; bytes may be bool, and uint32 counters are int32 tensors.
-template <class T>
-constexpr DType kTypeOf = std::is_same_v<T, double>         ? kFloat64
-                          : std::is_same_v<T, float>        ? kFloat32
-                          : std::is_same_v<T, bool>         ? kBool
-                          : std::is_same_v<T, std::int8_t>  ? kInt8
-                          : std::is_same_v<T, std::uint8_t> ? kUInt8
-                          : sizeof(T) == 4                  ? kInt32
-                                                            : kInt64;
-
 template <class T>
 void read(const Source& from, T** field) {
   using Element = std::remove_const_t<T>;
   static_assert(std::is_arithmetic_v<Element>, "an Array is what has elements of any type");
-  const DType dtype = dtype_of(from), wanted = kTypeOf<Element>;
+  const DType dtype = dtype_of(from), wanted = kDTypeOf<Element>;
   if (dtype != wanted && !(std::is_same_v<Element, std::uint8_t> && dtype == kBool))
     from.refuse(dtype_name(wanted), dtype_name(dtype));
   *field = static_cast<T*>(address_of(from));

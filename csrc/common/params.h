@@ -65,58 +65,55 @@ constexpr const char* kFloats = "float32, float64, float16 or bfloat16";
 
 inline DType summing_type(DType dtype) { return dtype == kFloat64 ? kFloat64 : kFloat32; }
 
+// The type of an element; uint32 counters are int32 tensors.
+template <class T>
+constexpr DType kDTypeOf = std::is_same_v<T, double>         ? kFloat64
+                           : std::is_same_v<T, float>        ? kFloat32
+                           : std::is_same_v<T, half_t>       ? kFloat16
+                           : std::is_same_v<T, bfloat16_t>   ? kBFloat16
+                           : std::is_same_v<T, bool>         ? kBool
+                           : std::is_same_v<T, std::int8_t>  ? kInt8
+                           : std::is_same_v<T, std::uint8_t> ? kUInt8
+                           : sizeof(T) == 4                  ? kInt32
+                                                             : kInt64;
+
+template <class... Types, class Body>
+void with_types(const char* op, const char* name, const char* wanted, DType dtype, const Body& body) {
+  const bool served = ((dtype == kDTypeOf<Types> && (body(Types{}), true)) || ...);
+  if (!served) refuse_dtype(op, name, wanted, dtype);
+}
+
 template <class Body>
 void with_floats(const char* op, const char* name, DType dtype, const Body& body) {
-  switch (dtype) {
-    case kFloat32:
-      return body(float{});
-    case kFloat64:
-      return body(double{});
-    case kFloat16:
-      return body(half_t{});
-    case kBFloat16:
-      return body(bfloat16_t{});
-    default:
-      refuse_dtype(op, name, kFloats, dtype);
-  }
+  with_types<float, double, half_t, bfloat16_t>(op, name, kFloats, dtype, body);
 }
 
 template <class Body>
 void with_singles(const char* op, const char* name, DType dtype, const Body& body) {
-  switch (dtype) {
-    case kFloat32:
-      return body(float{});
-    case kFloat64:
-      return body(double{});
-    default:
-      refuse_dtype(op, name, "float32 or float64", dtype);
-  }
+  with_types<float, double>(op, name, "float32 or float64", dtype, body);
 }
 
 template <class Body>
 void with_labels(const char* op, const char* name, DType dtype, const Body& body) {
-  switch (dtype) {
-    case kInt32:
-      return body(std::int32_t{});
-    case kInt64:
-      return body(std::int64_t{});
-    default:
-      refuse_dtype(op, name, "int32 or int64", dtype);
-  }
+  with_types<std::int32_t, std::int64_t>(op, name, "int32 or int64", dtype, body);
 }
 
 template <class Body>
 void with_classes(const char* op, const char* name, DType dtype, const Body& body) {
-  switch (dtype) {
-    case kUInt8:
-      return body(std::uint8_t{});
-    case kInt32:
-      return body(std::int32_t{});
-    case kInt64:
-      return body(std::int64_t{});
-    default:
-      refuse_dtype(op, name, "uint8, int32 or int64", dtype);
-  }
+  with_types<std::uint8_t, std::int32_t, std::int64_t>(op, name, "uint8, int32 or int64", dtype, body);
+}
+
+// A kernel's loops for an element type.
+template <class T, class Loops>
+const auto& loops_of(const Loops& loops) {
+  if constexpr (std::is_same_v<T, float>)
+    return loops.f32;
+  else if constexpr (std::is_same_v<T, double>)
+    return loops.f64;
+  else if constexpr (std::is_same_v<T, half_t>)
+    return loops.f16;
+  else
+    return loops.bf16;
 }
 
 }  // namespace pyws

@@ -254,32 +254,40 @@ int threads_for(const std::int64_t* offsets, std::int64_t groups, int threads) {
   return std::is_sorted(offsets, offsets + groups + 1) ? threads : 1;
 }
 
+// body(group, its range, its scratch) for every group.
+template <class Params, class Body>
+void for_groups(const Params& p, int threads, const Body& body) {
+  const double cost = kNanosecondsPerCandidate * mean_size(p.groups, p.total);
+  parallel_for(p.groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
+    for (std::int64_t group = begin; group < last; ++group) {
+      const Range range = group_range(p.offsets, group, p.total);
+      Scratch at(p.scratch, place(p.offsets, begin, p.total), walk_places(p.total, p.groups), range.end - range.begin);
+      body(group, range, at);
+    }
+  });
+}
+
 }  // namespace
 
 void fuse_segments_cpu(const FuseParams& p, int threads) {
   const Fusion fusion{fuse_loops(), p.overlap, p.iou_threshold, p.distribution, p.temperature, p.dof};
   const FuseKept kept = fuse_kept(p.scratch, p.groups, p.total);
-  const double cost = kNanosecondsPerCandidate * mean_size(p.groups, p.total);
   threads = threads_for(p.offsets, p.groups, threads);
-  parallel_for(p.groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
-    for (std::int64_t group = begin; group < last; ++group) {
-      const Range range = group_range(p.offsets, group, p.total);
-      const std::int64_t size = range.end - range.begin;
-      Scratch at(p.scratch, place(p.offsets, begin, p.total), walk_places(p.total, p.groups), size);
-      const double* rows[kFuseRows] = {p.start + range.begin, p.end + range.begin, p.score + range.begin,
-                                       p.weight + range.begin};
-      at.fill(fusion.loops, rows[kStart], rows[kEnd], size);
-      const std::int64_t clusters = at.walk(fusion.loops, rows[kScore], size, p.overlap, p.iou_threshold);
-      at.list_members(rows, size, clusters, p.membership + range.begin);
-      fusion.loops.exponentials(at.g, size, p.temperature);
-      fusion.fuse_all(at, rows, clusters, p.total, kept.fused + range.begin);
-      const double* fused_score = kept.fused + kScore * p.total + range.begin;
-      std::int64_t* order = kept.order + range.begin;
-      sort_falling(fusion.loops, fused_score, clusters, at.keys, order);
-      for (std::int64_t c = 0; c < clusters; ++c) at.order[order[c]] = c;
-      for (std::int64_t i = range.begin; i < range.end; ++i) p.membership[i] = at.order[p.membership[i]];
-      p.packed_offsets[group + 1] = clusters;
-    }
+  for_groups(p, threads, [&](std::int64_t group, Range range, Scratch& at) {
+    const std::int64_t size = range.end - range.begin;
+    const double* rows[kFuseRows] = {p.start + range.begin, p.end + range.begin, p.score + range.begin,
+                                     p.weight + range.begin};
+    at.fill(fusion.loops, rows[kStart], rows[kEnd], size);
+    const std::int64_t clusters = at.walk(fusion.loops, rows[kScore], size, p.overlap, p.iou_threshold);
+    at.list_members(rows, size, clusters, p.membership + range.begin);
+    fusion.loops.exponentials(at.g, size, p.temperature);
+    fusion.fuse_all(at, rows, clusters, p.total, kept.fused + range.begin);
+    const double* fused_score = kept.fused + kScore * p.total + range.begin;
+    std::int64_t* order = kept.order + range.begin;
+    sort_falling(fusion.loops, fused_score, clusters, at.keys, order);
+    for (std::int64_t c = 0; c < clusters; ++c) at.order[order[c]] = c;
+    for (std::int64_t i = range.begin; i < range.end; ++i) p.membership[i] = at.order[p.membership[i]];
+    p.packed_offsets[group + 1] = clusters;
   });
   scan_counts(p.packed_offsets, p.groups, p.total);
   const double* rows[kFuseRows];
@@ -296,29 +304,24 @@ void fuse_segments_cpu(const FuseParams& p, int threads) {
 void suppress_segments_cpu(const SuppressParams& p, int threads) {
   const FuseLoops& loops = fuse_loops();
   const FuseKept kept = fuse_kept(p.scratch, p.groups, p.total);
-  const double cost = kNanosecondsPerCandidate * mean_size(p.groups, p.total);
   threads = threads_for(p.offsets, p.groups, threads);
-  parallel_for(p.groups, cost, threads, [&](std::int64_t begin, std::int64_t last) {
-    for (std::int64_t group = begin; group < last; ++group) {
-      const Range range = group_range(p.offsets, group, p.total);
-      const std::int64_t size = range.end - range.begin;
-      Scratch at(p.scratch, place(p.offsets, begin, p.total), walk_places(p.total, p.groups), size);
-      at.fill(loops, p.start + range.begin, p.end + range.begin, size);
-      std::int64_t count = 0;
-      if (p.sigma > 0.0) {
-        at.fill_scores(loops, p.score + range.begin, size);
-        for (std::int64_t best; (best = loops.best(&at.all)) >= 0;) {
-          if (count > 0 && !(at.all.score[best] > p.min_score)) break;  // nor are those behind it
-          kept.fused[range.begin + at.all.index[best]] = at.all.score[best];
-          kept.order[range.begin + count++] = at.all.index[best];
-          loops.decay(&at.all, at.seed_at(best), p.overlap, p.sigma);
-        }
-      } else {
-        count = at.walk(loops, p.score + range.begin, size, p.overlap, p.iou_threshold);
-        std::copy(at.seeds, at.seeds + count, kept.order + range.begin);
+  for_groups(p, threads, [&](std::int64_t group, Range range, Scratch& at) {
+    const std::int64_t size = range.end - range.begin;
+    at.fill(loops, p.start + range.begin, p.end + range.begin, size);
+    std::int64_t count = 0;
+    if (p.sigma > 0.0) {
+      at.fill_scores(loops, p.score + range.begin, size);
+      for (std::int64_t best; (best = loops.best(&at.all)) >= 0;) {
+        if (count > 0 && !(at.all.score[best] > p.min_score)) break;  // nor are those behind it
+        kept.fused[range.begin + at.all.index[best]] = at.all.score[best];
+        kept.order[range.begin + count++] = at.all.index[best];
+        loops.decay(&at.all, at.seed_at(best), p.overlap, p.sigma);
       }
-      p.packed_offsets[group + 1] = count;
+    } else {
+      count = at.walk(loops, p.score + range.begin, size, p.overlap, p.iou_threshold);
+      std::copy(at.seeds, at.seeds + count, kept.order + range.begin);
     }
+    p.packed_offsets[group + 1] = count;
   });
   scan_counts(p.packed_offsets, p.groups, p.total);
   const double* rows[kFuseRows] = {p.start, p.end, p.sigma > 0.0 ? kept.fused : p.score, p.weight};

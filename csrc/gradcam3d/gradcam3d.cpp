@@ -143,23 +143,10 @@ void gradcam3d(const GradcamLayouts<T>& loops, const void* activations, const vo
 
 void gradcam3d_cpu(const GradcamParams& p, int threads) {
   check_dtypes(p);
-  const GradcamLoops& loops = gradcam_loops();
-  const auto run = [&](const auto& layouts) {
-    gradcam3d(layouts, p.activations.data, p.gradients.data, p.shape, p.activation_strides, p.gradient_strides,
-              p.minmax, p.scratch.data, p.maps.data, threads);
-  };
-  switch (p.activations.dtype) {
-    case kFloat32:
-      return run(loops.f32);
-    case kFloat64:
-      return run(loops.f64);
-    case kFloat16:
-      return run(loops.f16);
-    case kBFloat16:
-      return run(loops.bf16);
-    default:
-      refuse_dtype("gradcam3d", "activations", kFloats, p.activations.dtype);
-  }
+  with_floats("gradcam3d", "activations", p.activations.dtype, [&](auto zero) {
+    gradcam3d(loops_of<decltype(zero)>(gradcam_loops()), p.activations.data, p.gradients.data, p.shape,
+              p.activation_strides, p.gradient_strides, p.minmax, p.scratch.data, p.maps.data, threads);
+  });
 }
 
 }  // namespace pyws

@@ -32,20 +32,10 @@ void otsu(const OtsuMap<T>& loops, const void* maps, std::int64_t batch, std::in
 
 void otsu_cpu(const OtsuParams& p, int threads) {
   check_dtype("otsu", "thresholds", p.thresholds.dtype, summing_type(p.maps.dtype));
-  const OtsuLoops& loops = otsu_loops();
-  const auto run = [&](const auto& map) { otsu(map, p.maps.data, p.batch, p.positions, p.thresholds.data, threads); };
-  switch (p.maps.dtype) {
-    case kFloat32:
-      return run(loops.f32);
-    case kFloat64:
-      return run(loops.f64);
-    case kFloat16:
-      return run(loops.f16);
-    case kBFloat16:
-      return run(loops.bf16);
-    default:
-      refuse_dtype("otsu", "maps", kFloats, p.maps.dtype);
-  }
+  with_floats("otsu", "maps", p.maps.dtype, [&](auto zero) {
+    const auto& loops = loops_of<decltype(zero)>(otsu_loops());
+    otsu(loops, p.maps.data, p.batch, p.positions, p.thresholds.data, threads);
+  });
 }
 
 }  // namespace pyws

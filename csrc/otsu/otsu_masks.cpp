@@ -181,18 +181,13 @@ void otsu_masks_cpu(const OtsuMasksParams& p, int threads) {
   const auto with = [&](const auto& map, const auto& row, const auto& loops) {
     run(map, row, loops, p.maps.data, p.batch, size, p.masks, p.thresholds.data, threads);
   };
-  switch (p.maps.dtype) {
-    case kFloat32:
-      return with(otsu.f32, scale.f32, scale.single);
-    case kFloat64:
-      return with(otsu.f64, scale.f64, scale.wide);
-    case kFloat16:
-      return with(otsu.f32, scale.f16, scale.single);
-    case kBFloat16:
-      return with(otsu.f32, scale.bf16, scale.single);
-    default:
-      refuse_dtype("otsu_masks", "maps", kFloats, p.maps.dtype);
-  }
+  with_floats("otsu_masks", "maps", p.maps.dtype, [&](auto zero) {
+    const auto& row = loops_of<decltype(zero)>(scale);
+    if constexpr (std::is_same_v<decltype(zero), double>)
+      with(otsu.f64, row, scale.wide);
+    else
+      with(otsu.f32, row, scale.single);
+  });
 }
 
 }  // namespace pyws

@@ -165,10 +165,9 @@ def _kernel(
     ignore_index: int,
     num_superpixels: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    outputs = _fake(labels, prediction, annotation, num_classes, alpha, beta, ignore_index, num_superpixels)
+    consistency, agreement, invalid = outputs = _fake(labels, prediction, annotation, num_classes)
     area = labels.new_zeros((len(labels), num_superpixels), dtype=torch.int32)
     tables = labels.new_zeros((2, len(labels), num_superpixels, num_classes), dtype=torch.int32)
-    consistency, agreement, invalid = outputs
     launch(_OP, labels.device, {
         "labels": labels.contiguous(), "prediction": prediction.contiguous(), "annotation": annotation.contiguous(),
         "batch": len(labels), "pixels": labels.shape[1] * labels.shape[2], "superpixels": num_superpixels,
@@ -180,14 +179,7 @@ def _kernel(
 
 
 def _fake(
-    labels: Tensor,
-    prediction: Tensor,
-    annotation: Tensor,
-    num_classes: int,
-    alpha: float,
-    beta: float,
-    ignore_index: int,
-    num_superpixels: int,
+    labels: Tensor, prediction: Tensor, annotation: Tensor, num_classes: int, *rest: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     size = (labels.shape[0], num_classes, num_classes)
     consistency, agreement = (labels.new_zeros(size, dtype=torch.int64) for _ in range(2))

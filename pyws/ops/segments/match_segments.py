@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -90,81 +90,63 @@ def _is_share(value: float) -> bool:
     return 0 < value <= 1
 
 
-def _check(
-    start: Tensor,
-    end: Tensor,
-    score: Tensor,
-    offsets: Tensor,
-    truth_start: Tensor,
-    truth_end: Tensor,
-    truth_offsets: Tensor,
-    class_offsets: Tensor,
-    thresholds: list[float],
-) -> None:
-    op = "match_segments"
-    check_tensor(op, "predictions.start", start, (torch.float64,), ndim=1)
-    check_tensor(op, "truth.start", truth_start, (torch.float64,), ndim=1, device=start.device)
+class _Arguments(NamedTuple):
+    start: Tensor
+    end: Tensor
+    score: Tensor
+    offsets: Tensor
+    truth_start: Tensor
+    truth_end: Tensor
+    truth_offsets: Tensor
+    class_offsets: Tensor
+    thresholds: list[float]
+
+
+def _check(*given: Any) -> None:
+    a, op = _Arguments(*given), "match_segments"
+    device = a.start.device
+    check_tensor(op, "predictions.start", a.start, (torch.float64,), ndim=1)
+    check_tensor(op, "truth.start", a.truth_start, (torch.float64,), ndim=1, device=device)
     for name, field, first in (
-        ("predictions.end", end, start),
-        ("predictions.score", score, start),
-        ("truth.end", truth_end, truth_start),
+        ("predictions.end", a.end, a.start),
+        ("predictions.score", a.score, a.start),
+        ("truth.end", a.truth_end, a.truth_start),
     ):
-        check_tensor(op, name, field, (torch.float64,), shape=tuple(first.shape), device=start.device)
-    check_tensor(op, "predictions.offsets", offsets, (torch.int64,), ndim=1, device=start.device)
-    check_tensor(op, "truth.offsets", truth_offsets, (torch.int64,), shape=tuple(offsets.shape), device=start.device)
-    check_tensor(op, "class_offsets", class_offsets, (torch.int64,), ndim=1, device=start.device)
-    if len(thresholds) > _MAX_THRESHOLDS:
-        raise ValueError(f"{op}: thresholds must be at most {_MAX_THRESHOLDS}, got {len(thresholds)}")
+        check_tensor(op, name, field, (torch.float64,), shape=tuple(first.shape), device=device)
+    check_tensor(op, "predictions.offsets", a.offsets, (torch.int64,), ndim=1, device=device)
+    check_tensor(op, "truth.offsets", a.truth_offsets, (torch.int64,), shape=tuple(a.offsets.shape), device=device)
+    check_tensor(op, "class_offsets", a.class_offsets, (torch.int64,), ndim=1, device=device)
+    if len(a.thresholds) > _MAX_THRESHOLDS:
+        raise ValueError(f"{op}: thresholds must be at most {_MAX_THRESHOLDS}, got {len(a.thresholds)}")
 
 
-def _kernel(
-    start: Tensor,
-    end: Tensor,
-    score: Tensor,
-    offsets: Tensor,
-    truth_start: Tensor,
-    truth_end: Tensor,
-    truth_offsets: Tensor,
-    class_offsets: Tensor,
-    thresholds: list[float],
-) -> tuple[Tensor, Tensor, Tensor]:
-    op = "match_segments"
-    check_offsets(op, "predictions.offsets", offsets, total=len(start))
-    check_offsets(op, "truth.offsets", truth_offsets, total=len(truth_start))
-    check_offsets(op, "class_offsets", class_offsets, total=len(offsets) - 1)
-    if max(len(start), len(offsets)) > _MAX_ROWS:
+def _kernel(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    a, op = _Arguments(*given), "match_segments"
+    predictions, truths, groups = len(a.start), len(a.truth_start), len(a.offsets) - 1
+    check_offsets(op, "predictions.offsets", a.offsets, total=predictions)
+    check_offsets(op, "truth.offsets", a.truth_offsets, total=truths)
+    check_offsets(op, "class_offsets", a.class_offsets, total=groups)
+    if max(predictions, groups + 1) > _MAX_ROWS:
         raise ValueError(
-            f"{op}: predictions and groups must be at most {_MAX_ROWS}, got {len(start)} and {len(offsets)}"
+            f"{op}: predictions and groups must be at most {_MAX_ROWS}, got {predictions} and {groups + 1}"
         )
-    hit, order, ap = _fake(start, end, score, offsets, truth_start, truth_end, truth_offsets, class_offsets, thresholds)
-    predictions, truths = start.numel(), truth_start.numel()
-    launch(op, start.device, {
-        "start": start.contiguous(), "end": end.contiguous(), "score": score.contiguous(),
-        "offsets": offsets.contiguous(), "truth_start": truth_start.contiguous(), "truth_end": truth_end.contiguous(),
-        "truth_offsets": truth_offsets.contiguous(), "class_offsets": class_offsets.contiguous(),
-        "thresholds": torch.tensor(thresholds, dtype=torch.float64, device=start.device), "predictions": predictions,
-        "truths": truths, "groups": offsets.numel() - 1, "classes": class_offsets.numel() - 1,
-        "threshold_count": len(thresholds),
-        "scratch": offsets.new_empty(_C.match_segments_scratch(predictions, truths)), "hit": hit, "order": order,
+    hit, order, ap = _fake(*given)
+    tensors = {name: value.contiguous() for name, value in a._asdict().items() if isinstance(value, Tensor)}
+    launch(op, a.start.device, {
+        **tensors, "thresholds": torch.tensor(a.thresholds, dtype=torch.float64, device=a.start.device),
+        "predictions": predictions, "truths": truths, "groups": groups, "classes": len(a.class_offsets) - 1,
+        "threshold_count": len(a.thresholds),
+        "scratch": a.offsets.new_empty(_C.match_segments_scratch(predictions, truths)), "hit": hit, "order": order,
         "ap": ap,
     })  # fmt: skip
     return hit, order, ap
 
 
-def _fake(
-    start: Tensor,
-    end: Tensor,
-    score: Tensor,
-    offsets: Tensor,
-    truth_start: Tensor,
-    truth_end: Tensor,
-    truth_offsets: Tensor,
-    class_offsets: Tensor,
-    thresholds: list[float],
-) -> tuple[Tensor, Tensor, Tensor]:
-    hit = start.new_empty(start.shape[0], len(thresholds), dtype=torch.bool)
-    ap = start.new_empty(class_offsets.shape[0] - 1, len(thresholds))
-    return hit, offsets.new_empty(start.shape[0]), ap
+def _fake(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    a = _Arguments(*given)
+    hit = a.start.new_empty(a.start.shape[0], len(a.thresholds), dtype=torch.bool)
+    ap = a.start.new_empty(a.class_offsets.shape[0] - 1, len(a.thresholds))
+    return hit, a.offsets.new_empty(a.start.shape[0]), ap
 
 
 _match_segments = register(

@@ -133,16 +133,15 @@ def with_suppression_of(proposals: ProposalConfig, config: PostprocessConfig) ->
 class Observer(Protocol):
     """What :func:`detect` shows its maps and segments to."""
 
-    def add(
-        self,
-        videos: Sequence[int],
-        offsets: Tensor,
-        tcam: Tensor,
-        scores: Tensor,
-        found: dict[str, Segments],
-        keys: Tensor,
-    ) -> None:
-        """Some videos, as :meth:`pyws.segments.detection.timelines.Timelines.add` has them."""
+    def add(self, maps: Maps, found: dict[str, Segments], keys: Tensor) -> None:
+        """Take some videos: their maps, and segments of the groups ``row * classes + class``.
+
+        Parameters
+        ----------
+        maps : maps of the videos
+        found : "proposals" and "segments"
+        keys : the group of each entry of their offsets
+        """
 
 
 def detect(
@@ -185,7 +184,7 @@ def detect(
         if seen:
             kinds = {"proposals": proposed, "segments": segments}
             for one in seen:
-                one.add(maps.videos, maps.offsets, maps.tcam, maps.scores, kinds, keys)
+                one.add(maps, kinds, keys)
         rows = torch.stack([segments.start, segments.end, segments.score], 1).numpy()
         parts = np.split(rows, segments.offsets[1:-1].numpy())
         for key, part in zip(keys.tolist(), parts, strict=False):

@@ -26,6 +26,7 @@ from pyws.files import read_json
 from pyws.ops.segments.linpro import linpro
 from pyws.ragged import Segments
 from pyws.segments.config import ProposalConfig
+from pyws.segments.detection.inference import Maps
 from pyws.segments.detection.postprocess import GRID, PostprocessConfig, postprocess
 from pyws.segments.detection.proposals import propose
 
@@ -104,13 +105,11 @@ class KeptMaps:
         self.data = data
         self.maps: dict[int, VideoMap] = {}
 
-    def add(
-        self, videos: Sequence[int], offsets: torch.Tensor, tcam: torch.Tensor, scores: torch.Tensor,
-        found: dict[str, Segments], keys: torch.Tensor,
-    ) -> None:  # fmt: skip
-        """Some videos, as :meth:`pyws.segments.detection.timelines.Timelines.add` has them."""
+    def add(self, maps: Maps, found: dict[str, Segments], keys: torch.Tensor) -> None:
+        """As :meth:`pyws.segments.detection.inference.Observer.add`."""
+        offsets, tcam, scores = maps.offsets, maps.tcam, maps.scores
         classes = len(self.data.classes)
-        for row, video in enumerate(videos):
+        for row, video in enumerate(maps.videos):
             values = tcam[int(offsets[row]) : int(offsets[row + 1]), :classes].float().numpy()
             places = np.arange(len(values) + 1, dtype=np.float64)
             edges = self.data.seconds(np.full(len(places), video), places)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.files import read_json, write_json
 from pyws.ragged import Segments
+from pyws.segments.detection.inference import Maps
 from pyws.segments.detection.postprocess import GRID
 
 POINTS, SEGMENTS = 240, 60  # points of a curve; best scored segments of a video
@@ -34,32 +35,15 @@ class Timelines:
         self.data = data
         self._seen: list[tuple[int, dict[str, Any]]] = []
 
-    def add(
-        self,
-        videos: Sequence[int],
-        offsets: Tensor,
-        tcam: Tensor,
-        scores: Tensor,
-        found: dict[str, Segments],
-        keys: Tensor,
-    ) -> None:
-        """Some videos: their maps, and segments of the groups ``row * classes + class``.
-
-        Parameters
-        ----------
-        videos : (B,) indices
-        offsets : (B+1,) where the snippets of each begin
-        tcam : (snippets, K or more)
-        scores : (B, K or more)
-        found : "proposals" and "segments"
-        keys : the group of each entry of their offsets
-        """
+    def add(self, maps: Maps, found: dict[str, Segments], keys: Tensor) -> None:
+        """As :meth:`pyws.segments.detection.inference.Observer.add`."""
+        offsets, scores = maps.offsets, maps.scores
         classes = len(self.data.classes)
-        for row, video in enumerate(videos):
+        for row, video in enumerate(maps.videos):
             tags = np.flatnonzero(self.data.tags[video])
             others = [label for label in scores[row, :classes].argsort(descending=True).tolist() if label not in tags]
             shown = [*tags.tolist(), *others[:1]]
-            curves = tcam[int(offsets[row]) : int(offsets[row + 1])]
+            curves = maps.tcam[int(offsets[row]) : int(offsets[row + 1])]
             document = {
                 "activation": {self.data.classes[label]: _thinned(curves[:, label]) for label in shown},
                 "scores": [round(float(score), 4) for score in scores[row, :classes]],
