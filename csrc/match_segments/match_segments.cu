@@ -11,7 +11,7 @@ static_assert(kMatchThresholds == 2 * kWarp, "a lane has two thresholds");
 
 struct Ranked {
   std::uint64_t key;
-  std::int64_t index;  // of the prediction
+  std::int64_t index;  // row of the prediction
 };
 static_assert(sizeof(Ranked) == 2 * sizeof(std::int64_t), "the scratch holds two of them a prediction");
 

@@ -19,7 +19,7 @@ def activation_of(module: nn.Module) -> tuple[str, list[float]] | None:
     >>> activation_of(nn.ReLU6()), activation_of(nn.PReLU())
     (('hardtanh', [0.0, 6.0]), None)
     """
-    if isinstance(module, nn.Hardtanh):  # of which ReLU6 is one
+    if isinstance(module, nn.Hardtanh):  # ReLU6 is one
         return "hardtanh", [float(module.min_val), float(module.max_val)]
     return {nn.ReLU: ("relu", []), nn.SiLU: ("swish", [])}.get(type(module))
 

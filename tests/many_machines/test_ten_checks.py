@@ -77,7 +77,7 @@ def runs(tmp_path_factory):
 
 
 def test_1_pseudo_labels_of_one_and_two_are_the_same_bytes(runs):
-    """Of shards by hand, two and three, see test_segment_stages.py; of the rounds of training tests/segments."""
+    """Shards by hand, two and three, see test_segment_stages.py; of the rounds of training tests/segments."""
     folder, statuses = runs
     assert statuses[6] == [0, 0]
     assert (folder / "two.safetensors").read_bytes() == (folder / "one.safetensors").read_bytes()

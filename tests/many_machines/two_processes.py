@@ -100,7 +100,7 @@ def main():
         for rank in range(2):
             child = os.fork()
             if child == 0:
-                status = 70  # of an error that is no status of the command
+                status = 70  # an error that is no status of the command
                 try:
                     status = work(job, rank, port)
                 finally:

@@ -95,7 +95,7 @@ def changed(path: Path, raw: bytes) -> Iterator[None]:
 
 def another(path: Path) -> bytes:
     """An input of the same kind with other contents."""
-    if path.suffix == ".png":  # of another video, or another mask
+    if path.suffix == ".png":  # a mask of another video, or another mask
         others = sorted(path.parent.parent.glob("*/*.png"))
         return next(raw for raw in (other.read_bytes() for other in reversed(others)) if raw != path.read_bytes())
     if path.suffix == ".pth":

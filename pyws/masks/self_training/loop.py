@@ -72,7 +72,7 @@ Variant = Literal["ws2", "model-s", "baseline"]
 FORMAT = ("pyws masks train", 5)  # kind and version of the manifest
 MODEL = "pyws masks model"
 STATE = "pyws masks training state"
-CHOICES = ("ric", "miou_pa", "end")  # of epochs: by the scores of that name, or the last one
+CHOICES = ("ric", "miou_pa", "end")  # the best epoch by the score of that name, or the last one
 
 
 @dataclass(frozen=True)

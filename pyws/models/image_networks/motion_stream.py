@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-CHANNELS = 64  # of the features
+CHANNELS = 64  # width of the features
 
 
 class MotionStream(nn.Module):
@@ -16,7 +16,7 @@ class MotionStream(nn.Module):
 
     Parameters
     ----------
-    frames : of a clip, T
+    frames : T, frames of a clip
     output_stride : pixels between two positions of the features: 8 or 16
 
     Examples
