@@ -264,7 +264,9 @@ def seal(folder: str | os.PathLike[str], words: Sequence[str | None]) -> None:
     commands = before["commands"] if before else []
     torch = sys.modules.get("torch")  # whose sums depend on the number of threads
     threads = torch.get_num_threads() if torch else 1
-    command = {"words": list(words), "folder": os.getcwd(), "out": str(folder), "threads": threads}
+    # The name of the run's folder is left out: two runs that differ in it alone have the same files.
+    command = {"words": list(words), "folder": os.getcwd(), "relative": not folder.is_absolute(),
+               "threads": threads}  # fmt: skip
     if command not in commands:
         commands = [*commands, command]
     document = {"format": _FORMAT, "version": _VERSION, "commands": commands, "files": files}
@@ -342,7 +344,7 @@ def _are_commands(given: Any) -> bool:
     return isinstance(given, list) and all(
         isinstance(one, dict)
         and isinstance(one.get("folder"), str)
-        and isinstance(one.get("out", ""), str)
+        and isinstance(one.get("relative", False), bool)
         and isinstance(one.get("threads"), int)
         and isinstance(one.get("words"), list)
         and all(word is None or isinstance(word, str) for word in one["words"])

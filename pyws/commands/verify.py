@@ -53,13 +53,13 @@ def verify(
         return result
     if not document["commands"]:
         raise DataError(run, "names no command to run again")
-    with _beside(document["commands"][0]) as out:
+    with _beside(run) as out:
         for command in document["commands"]:
             _run_again(run, command, out)
         again = {name: digest for name, digest in files.items() if not _says_times(name, document["commands"])}
         replayed = differences(out, again)
         for name in [name for name in replayed if name not in wrong]:
-            if _same_but_for_its_folder(run / name, out / name, document["commands"][0].get("out", ""), out):
+            if _same_but_for_its_folder(run / name, out / name, run.absolute().name, out.name):
                 del replayed[name]
         replayed |= {name: "is new" for name in read_hashes(out)["files"] if name not in files}
     _say(common, replayed, f"{len(again)} files compared with what the same commands write now")
@@ -67,20 +67,20 @@ def verify(
 
 
 @contextmanager
-def _beside(command: Mapping[str, Any]) -> Iterator[Path]:
-    """An empty folder beside the one that a command wrote, from which relative paths lead to the same files; where that
-    cannot be, one that TMPDIR places."""
-    parent = (Path(command["folder"]) / command["out"]).parent if command.get("out") else None
-    writable = parent is not None and parent.is_dir() and os.access(parent, os.W_OK)
+def _beside(run: Path) -> Iterator[Path]:
+    """An empty folder beside a run, from which relative paths lead to the same files; where that cannot be, one that
+    TMPDIR places."""
+    parent = run.absolute().parent
+    writable = os.access(parent, os.W_OK)
     with tempfile.TemporaryDirectory(prefix=".pyws-verify-", dir=parent if writable else None) as folder:
         yield Path(folder)
 
 
-def _same_but_for_its_folder(before: Path, after: Path, was: str, out: Path) -> bool:
+def _same_but_for_its_folder(before: Path, after: Path, was: str, is_now: str) -> bool:
     """Whether two documents differ in the name of the folder that they lie in only."""
-    if before.suffix != ".json" or not (was and before.is_file() and after.is_file()):
+    if before.suffix != ".json" or not (before.is_file() and after.is_file()):
         return False
-    return after.read_bytes().replace(out.name.encode(), Path(was).name.encode()) == before.read_bytes()
+    return after.read_bytes().replace(is_now.encode(), was.encode()) == before.read_bytes()
 
 
 def _run_again(run: Path, command: Mapping[str, Any], out: Path) -> None:
@@ -90,7 +90,7 @@ def _run_again(run: Path, command: Mapping[str, Any], out: Path) -> None:
     ------
     DataError : it fails now, or its folder is gone
     """
-    place = os.path.relpath(out, command["folder"]) if not os.path.isabs(command.get("out", "/")) else str(out)
+    place = os.path.relpath(out, command["folder"]) if command.get("relative") else str(out)
     words = [place if word is None else word for word in command["words"]]
     shown = " ".join(words)
     if not Path(command["folder"]).is_dir():

@@ -49,6 +49,7 @@ def with_rules_of(config: SelfTrainingConfig, preset: Preset) -> SelfTrainingCon
 
     Examples
     --------
+    >>> from pyws.masks.self_training.train_segmentation import TrainingConfig
     >>> small = SelfTrainingConfig(training=TrainingConfig(backbone="small2d"))
     >>> found = with_rules_of(small, "pyws")
     >>> found.selection.select_share, found.training.equal_steps, found.training.backbone
