@@ -108,8 +108,6 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t begin = min64(max64(offsets[owned.begin], 0), all.count);
   const Range range = {begin, min64(max64(offsets[owned.end], begin), all.count)};
   const std::int64_t size = range.end - range.begin;
-  const std::int64_t positives =
-      min64(truth_offsets[owned.end], truths) - max64(truth_offsets[owned.begin], 0);  // at most the number of truths
   const Ranked* ranked = rank(all, range);
   for (std::int64_t r = threadIdx.x; r < size; r += kThreads) order[range.begin + r] = ranked[r].index;
   const std::int64_t k = threadIdx.x;
@@ -125,6 +123,8 @@ __global__ void __launch_bounds__(kThreads)
     envelope = envelope < precision ? precision : envelope;
     area += envelope;
   }
+  const std::int64_t positives =
+      min64(truth_offsets[owned.end], truths) - max64(truth_offsets[owned.begin], 0);  // at most the number of truths
   ap[blockIdx.x * count + k] =
       positives > 0 ? area / static_cast<double>(positives) : std::numeric_limits<double>::quiet_NaN();
 }
