@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyws.data.tagged.dataset import MaskSet
 from pyws.data.tagged.label_space import LabelSpace, View
 from pyws.data.video.clips import around
-from pyws.data.video.frames import Pixels, open_frames
+from pyws.data.video.frames import Pixels, evenly, open_frames
 from pyws.evaluation.semantic import Confusion
 from pyws.masks.prediction.action_alignment import ActionAligner, AlignmentConfig, find_instances
 from pyws.masks.self_training.frame_selection import read_selection
@@ -245,8 +245,7 @@ def shown_versions(run: SelfTraining, truth: MaskSet, count: int = 6) -> Iterato
     versions = [one["version"] for one in run.manifest["versions"] if "curve" in one]
     models, training = [run.model(number) for number in versions], run.config.training
     videos = [video for video in truth.videos if video.subset == "test" and video.truth]
-    count = min(count, len(videos))
-    for video in (videos[int((k + 0.5) * len(videos) / count)] for k in range(count)):
+    for video in (videos[place] for place in evenly(len(videos), count)):
         frames = open_frames(video.source)
         annotated = [index for index, stem in enumerate(frames.stems) if stem in video.truth]
         index = annotated[len(annotated) // 2]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.video.clips import FrameStore, clips_of
+from pyws.data.video.frames import evenly
 from pyws.models.classifiers import Classifier
 
 VIEWS = 8  # frames or clips of a video, spread evenly
@@ -76,10 +75,10 @@ def features_of(
     shown = video.shown(store.length(video.source))
     if classifier.frames:
         clips = clips_of(len(shown), classifier.frames)
-        chosen = [[shown[index] for index in clips[place].indices()] for place in _spread(len(clips))]
+        chosen = [[shown[index] for index in clips[place].indices()] for place in evenly(len(clips), VIEWS)]
         views = [store.frames(video.source, indices)[None] for indices in chosen]
     else:
-        views = [store.frames(video.source, [shown[place]]) for place in _spread(len(shown))]
+        views = [store.frames(video.source, [shown[place]]) for place in evenly(len(shown), VIEWS)]
     seen: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     try:
@@ -103,8 +102,3 @@ def set_head(head: nn.Module, layer: nn.Linear) -> None:
         for name in ("weight", "bias"):
             kept = getattr(head, name)
             kept.copy_(getattr(layer, name).reshape(kept.shape))
-
-
-def _spread(count: int, wanted: int = VIEWS) -> Sequence[int]:
-    several = min(count, wanted)
-    return [int((k + 0.5) * count / several) for k in range(several)]

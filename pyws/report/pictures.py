@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from pyws.data.video.frames import Pixels, open_frames, read_heat, read_mask, write_picture
+from pyws.data.video.frames import Pixels, evenly, open_frames, read_heat, read_mask, write_picture
 from pyws.report.colours import shown_colours
 from pyws.report.movies import heat
 
@@ -180,7 +180,7 @@ def draw_masks(
         for index, stem in enumerate(source.stems)
         if all((folder / f"{stem}.png").is_file() for folder in folders.values())
     ]
-    chosen = sorted({masked[int((k + 0.5) * len(masked) / count)] for k in range(count) if masked})
+    chosen = [masked[place] for place in evenly(len(masked), count)]
     rows: list[list[Pixels]] = []
     seen: set[int] = set()
     warm = {

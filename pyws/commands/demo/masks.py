@@ -12,6 +12,7 @@ from torch import Tensor
 from pyws.commands.demo.config import DemoConfig
 from pyws.commands.demo.train import as_input
 from pyws.data.synthetic.clips import ACTORS, Clip
+from pyws.data.video.clips import map_places
 from pyws.data.video.frames import write_mask, write_picture
 from pyws.evaluation.segmentation import evaluate_masks
 from pyws.files import atomic_write
@@ -56,7 +57,7 @@ def _initial(cam: GradCAM, clip: Clip, device: torch.device) -> tuple[list[int],
     actor = ACTORS.index(clip.actor)
     maps = cam(as_input(clip.frames[None], device), actor)[0].cpu()  # (t', h, w)
     found = initial_masks(maps[:, None], clip.frames.shape[1:3])
-    indices = [int((k + 0.5) * len(clip.frames) / len(maps)) for k in range(len(maps))]  # the middle of what a map sees
+    indices = map_places(len(clip.frames), len(maps))
     return indices, found * (actor + 1)
 
 

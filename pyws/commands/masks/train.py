@@ -101,14 +101,14 @@ def train(
 
 def _draw_versions(run: Any, count: int = 6) -> None:
     """Write versions.jpg: frames of some videos, their first pseudo-annotations, and what each version's model sees."""
-    from pyws.data.video.frames import read_mask, write_picture
+    from pyws.data.video.frames import evenly, read_mask, write_picture
     from pyws.report.pictures import contact_sheet, overlay
 
     numbers = range(len(run.manifest["versions"]))
     folders = {f"model of v{k}": run.predictions(k) for k in numbers if run.predictions(k).is_dir()}
     by_video = {frame.video: frame for frame in run.data.frames[::-1]}  # the first frame of each
     frames = list(by_video.values())[::-1]
-    chosen = [frames[int((k + 0.5) * len(frames) / min(count, len(frames)))] for k in range(min(count, len(frames)))]
+    chosen = [frames[place] for place in evenly(len(frames), count)]
     rows = []
     for frame in chosen:
         picture, files = run.data.picture(frame), [frame.png(folder) for folder in folders.values()]

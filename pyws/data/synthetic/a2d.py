@@ -18,7 +18,7 @@ from pyws.data.synthetic.actors import PAINTERS, Image, paint_clutter, paint_occ
 from pyws.data.synthetic.rendering import FINE, SceneConfig, actor_path, camera_path, coarse, margin_of, paste, scenery
 from pyws.data.tagged.a2d_files import VideoRow, colours, needed_h5py, write_annotation, write_readme, write_videoset
 from pyws.data.tagged.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES
-from pyws.data.video.frames import write_picture
+from pyws.data.video.frames import evenly, write_picture
 from pyws.errors import DataError
 from pyws.files import atomic_write
 from pyws.progress import track
@@ -255,8 +255,7 @@ def write_generated_a2d(
 
 
 def _annotated(config: GeneratedConfig) -> list[int]:
-    count = min(config.annotated or config.frames, config.frames)
-    return [int((k + 0.5) * config.frames / count) for k in range(count)]
+    return evenly(config.frames, config.annotated or config.frames)
 
 
 def _write_list(path: Path, names: Iterable[str], annotated: list[int]) -> None:

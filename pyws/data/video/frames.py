@@ -129,6 +129,18 @@ def open_frames(path: str | os.PathLike[str]) -> FrameFolder | VideoFile:
     return FrameFolder(path) if Path(path).is_dir() else VideoFile(path)
 
 
+def evenly(length: int, count: int) -> list[int]:
+    """``count`` of the indices 0 to length - 1, spread evenly: the middles of equal parts; all where there are fewer.
+
+    Examples
+    --------
+    >>> evenly(20, 4), evenly(2, 4)
+    ([2, 7, 12, 17], [0, 1])
+    """
+    count = min(count, length)
+    return [(2 * k + 1) * length // (2 * count) for k in range(count)]
+
+
 def in_order(files: Iterable[Path]) -> list[Path]:
     """Files in the order of their names, numbers in them by value.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyws.data.tagged.label_space import LabelSpace, object_labels
 from pyws.data.video.clips import stack
-from pyws.data.video.frames import FrameFolder, VideoFile
+from pyws.data.video.frames import FrameFolder, VideoFile, evenly
 from pyws.files import file_sha256
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.annotator import Chunk, InitialMasks
@@ -81,16 +81,15 @@ class ImageAnnotator:
         probabilities of all classes of each tag, ``warnings`` what speaks against the tags.
         """
         tags = {self.space.names[index]: self.tags[self.space.names[index]] for index in ids}
-        count = min(len(sampled), CHOOSING_FRAMES)
-        chosen = [sampled[int((k + 0.5) * len(sampled) / count)] for k in range(count)]
+        chosen = [sampled[place] for place in evenly(len(sampled), CHOOSING_FRAMES)]
         total, mean = torch.zeros(2, len(self.classifier.labels), dtype=torch.float64)
         self.seen.clear()
         candidates, pictures = sorted({one for classes in tags.values() for one in classes}), frames.read(chosen)
-        for start in range(0, count, self.config.batch):
+        for start in range(0, len(chosen), self.config.batch):
             places = chosen[start : start + self.config.batch]
             scores = self._look(stack(list(islice(pictures, len(places))), frames.path), places, candidates)
             total += scores.sum(0)
-            mean += scores.softmax(1).sum(0) / count
+            mean += scores.softmax(1).sum(0) / len(chosen)
         own = {index for classes in tags.values() for index in classes}
         others = {**common_tags(self.classifier.labels), **self.tags}
         foreign = {name: classes for name, classes in others.items() if not own & set(classes)}

@@ -37,6 +37,7 @@ from pyws.data.video.frames import (
     FrameFolder,
     Pixels,
     VideoFile,
+    evenly,
     is_whole,
     open_frames,
     read_mask,
@@ -254,7 +255,7 @@ def _thinned(chunks: list[Chunk], max_frames: int) -> list[Chunk]:
     sampled = [index for chunk in chunks for index in chunk.sampled]
     if not 0 < max_frames < len(sampled):
         return chunks
-    kept = {sampled[(2 * k + 1) * len(sampled) // (2 * max_frames)] for k in range(max_frames)}
+    kept = {sampled[place] for place in evenly(len(sampled), max_frames)}
     thinned = [Chunk(chunk.read, [index for index in chunk.sampled if index in kept]) for chunk in chunks]
     return [chunk for chunk in thinned if chunk.sampled]
 

@@ -27,6 +27,7 @@ from pyws.checkpoint import (
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.clips import Clip, FrameStore, clips_of
+from pyws.data.video.frames import evenly
 from pyws.distributed import Group, JoinedLayers
 from pyws.errors import DataError
 from pyws.masks.linear_head import L2, features_of, fit_head, set_head
@@ -454,8 +455,7 @@ def _is_right(classifier: Classifier, store: FrameStore, example: Example, devic
     if classifier.frames:
         parts = [[shown[index] for index in clip.indices()] for clip in clips_of(len(shown), classifier.frames)]
     else:
-        count = min(len(shown), TESTED_FRAMES)
-        parts = [[shown[(2 * k + 1) * len(shown) // (2 * count)]] for k in range(count)]
+        parts = [[shown[place]] for place in evenly(len(shown), TESTED_FRAMES)]
     total = torch.zeros(len(classifier.labels))
     for indices in parts:
         pictures = store.frames(example.video.source, indices)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyws.data.video.frames import write_picture
+from pyws.data.video.frames import evenly, write_picture
 from pyws.files import write_json
 from pyws.masks.self_training.cut_and_paste import Square, paste
 from pyws.masks.self_training.image_ops import as_images, as_patches
@@ -71,8 +71,7 @@ def write_samples(
     kept = []
     for passed in (True, False):
         own = [one for one in tested if one[2] == passed]
-        count = min(SHOWN, len(own))
-        kept += [own[int((k + 0.5) * len(own) / count)] for k in range(count)]
+        kept += [own[place] for place in evenly(len(own), SHOWN)]
     described = []
     for number, (about, source, passed) in enumerate(kept):
         real, mask = source.real(data), source.mask()

@@ -8,6 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
+from pyws.data.video.frames import evenly
 from pyws.errors import DataError
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
 from pyws.masks.self_training.stopping import LoopConfig
@@ -51,7 +52,7 @@ def _every_so_many(data: Annotations, share: float) -> set[Frame]:
     for _, group in groupby(frames, key=lambda frame: frame.video):
         several = list(group)
         count = round(share * len(several)) or int(len(several) > 1)
-        found |= {several[int((k + 0.5) * len(several) / count)] for k in range(count)}
+        found |= {several[place] for place in evenly(len(several), count)}
     return found
 
 

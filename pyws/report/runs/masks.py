@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyws.data.video.frames import FrameFolder, Pixels, in_order, open_frames, read_mask
+from pyws.data.video.frames import FrameFolder, Pixels, evenly, in_order, open_frames, read_mask
 from pyws.errors import DataError
 from pyws.progress import track
 from pyws.report.colours import shown_colours
@@ -133,8 +133,7 @@ class _Tiles:
         self.problem = ""
 
     def __call__(self, count: int) -> list[Tile]:
-        total = len(self.stems)
-        chosen = [(2 * k + 1) * total // (2 * count) for k in range(count)] if count < total else range(total)
+        chosen = evenly(len(self.stems), count)
         indices = [self.positions[one] for one in chosen]
         pictures: list[Pixels | None]
         try:
