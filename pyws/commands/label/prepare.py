@@ -13,7 +13,7 @@ from pyws.commands.label.tags import route_of
 from pyws.data.tagged.tags_table import misfit, tags_of
 from pyws.data.video.decoders import Header, PyAV
 from pyws.data.video.frames import FrameFolder
-from pyws.data.video.sources import find_videos, name_of
+from pyws.data.video.sources import find_videos, name_of, twins_of
 from pyws.errors import DataError, printable
 from pyws.models.classifiers import Classifier, load_classifier
 from pyws.models.pretrained import clip_networks
@@ -84,12 +84,11 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
 def _headers(videos: Iterable[Path], folder_fps: float | None) -> tuple[dict[Path, Header], list[str]]:
     """What each video says of itself, and a sentence for each that cannot be read or has the name of another."""
     headers: dict[Path, Header] = {}
-    named: dict[str, Path] = {}
-    problems = []
+    videos, problems = list(videos), []
+    twins = twins_of(videos)
     for path in videos:
-        other = named.setdefault(name_of(path), path)
-        if other is not path:
-            problems.append(f"{printable(path)} is called as {printable(other)} is, and results go by names")
+        if path in twins:
+            problems.append(f"{printable(path)} is called as {printable(twins[path])} is, and results go by names")
             continue
         try:
             headers[path] = header_of(path, folder_fps)

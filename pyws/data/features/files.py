@@ -17,7 +17,7 @@ import numpy as np
 
 from pyws.data.csv_table import columns_of
 from pyws.data.features.archives import ARCHIVE_SUFFIXES, archived_videos
-from pyws.data.features.packs import INDEX, PackedVideo, is_pack, packed_in
+from pyws.data.features.packs import INDEX, NOT_SAFETENSORS, PackedVideo, is_pack, note_of, packed_in
 from pyws.data.features.streams import JoinedStreams, Stored
 from pyws.data.features.time_base import TimeBase, read_time_base
 from pyws.errors import DataError, reading
@@ -68,20 +68,6 @@ def stored_in(folder: Path) -> dict[str, Stored]:
 def _is_list_of_videos(path: Path) -> bool:
     """Whether a table names videos, as tags.csv does, and is none of numbers."""
     return path.suffix == ".csv" and bool({"video", "tag", "video-name"} & set(columns_of(path)))
-
-
-def note_of(path: Path, file: Any) -> dict[str, Any]:
-    """The note of `pyws features` in an open safetensors file.
-
-    Raises
-    ------
-    DataError : the note is not a JSON object
-    """
-    try:
-        note = json.loads((file.metadata() or {}).get("pyws", "{}"))
-    except ValueError as error:
-        raise DataError(path, f"must have a note in JSON: {error}") from error
-    return note if isinstance(note, dict) else {}
 
 
 def times_of(stored: Stored) -> TimeBase | None:
@@ -242,15 +228,12 @@ class SafetensorsFile:
         return found
 
     def _look(self, use: Any) -> Any:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
 
-        try:
-            with reading(self.path):
-                check_regular(self.path)
-                with safe_open(self.path, framework="numpy") as file:
-                    names = list(file.keys())
-                    if len(names) != 1 and _TENSOR not in names:
-                        raise DataError(self.path, f"must hold one tensor, or one named {_TENSOR!r}, got {names}")
-                    return use(file, _TENSOR if _TENSOR in names else names[0])
-        except (SafetensorError, TypeError) as error:
-            raise DataError(self.path, f"is truncated or not safetensors: {error}") from error
+        with reading(self.path, NOT_SAFETENSORS):
+            check_regular(self.path)
+            with safe_open(self.path, framework="numpy") as file:
+                names = list(file.keys())
+                if len(names) != 1 and _TENSOR not in names:
+                    raise DataError(self.path, f"must hold one tensor, or one named {_TENSOR!r}, got {names}")
+                return use(file, _TENSOR if _TENSOR in names else names[0])

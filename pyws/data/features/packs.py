@@ -16,7 +16,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +30,7 @@ from pyws.files import append_line, atomic_write, check_bytes, check_regular, re
 from pyws.progress import track
 
 INDEX = "index.jsonl"
+NOT_SAFETENSORS = "is truncated or not safetensors"  # what is said of a file that cannot be read
 MAX_VIDEOS = 10_000  # largest pack: the header of a safetensors file may have 100 MB
 _PACK = re.compile(r"pack-\d{5,9}\.safetensors")
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4}
@@ -113,7 +114,7 @@ class _Pack:
     def tensor(self, key: str) -> np.ndarray | None:
         if key not in self.keys:
             return None
-        with _safetensors(self.path):
+        with reading(self.path, NOT_SAFETENSORS):
             check_bytes(self.path, math.prod(self.file.get_slice(key).get_shape()) * 8)
             array: np.ndarray = self.file.get_tensor(key)
         return array
@@ -121,18 +122,22 @@ class _Pack:
 
 @lru_cache(maxsize=_OPEN)
 def _opened(path: Path, state: tuple[int, ...]) -> _Pack:
-    with _safetensors(path), reading(path):
+    with reading(path, NOT_SAFETENSORS):
         return _Pack(path)
 
 
-@contextlib.contextmanager
-def _safetensors(path: Path) -> Iterator[None]:
-    from safetensors import SafetensorError
+def note_of(path: Path, file: Any) -> dict[str, Any]:
+    """The note of `pyws features` in an open safetensors file.
 
+    Raises
+    ------
+    DataError : the note is not a JSON object
+    """
     try:
-        yield
-    except (SafetensorError, TypeError) as error:
-        raise DataError(path, f"is truncated or not safetensors: {error}") from error
+        note = json.loads((file.metadata() or {}).get("pyws", "{}"))
+    except ValueError as error:
+        raise DataError(path, f"must have a note in JSON: {error}") from error
+    return note if isinstance(note, dict) else {}
 
 
 def packed_in(folder: Path) -> dict[str, PackedVideo]:
@@ -261,8 +266,8 @@ def _write_pack(path: Path, files: Sequence[Path], videos: Sequence[str]) -> dic
     header: dict[str, Any] = {}
     notes: dict[str, dict[str, Any]] = {}
     for file, video in zip(files, videos, strict=True):
-        with _safetensors(file), safe_open(file, framework="numpy") as one:
-            notes[video] = json.loads((one.metadata() or {}).get("pyws", "{}"))
+        with reading(file, NOT_SAFETENSORS), safe_open(file, framework="numpy") as one:
+            notes[video] = note_of(file, one)
             for key in sorted(one.keys()):
                 part = one.get_slice(key)
                 header[f"{video}/{key}"] = {"dtype": part.get_dtype(), "shape": part.get_shape()}
@@ -282,7 +287,7 @@ def _write_pack(path: Path, files: Sequence[Path], videos: Sequence[str]) -> dic
         for key in order:
             video, _, name = key.rpartition("/")
             file = path.with_name(f"{video}.safetensors")
-            with _safetensors(file), safe_open(file, framework="numpy") as one:
+            with reading(file, NOT_SAFETENSORS), safe_open(file, framework="numpy") as one:
                 out.write(one.get_tensor(name).tobytes())
     return {
         video: {"shape": header[f"{video}/features"]["shape"], "times": f"{video}/seconds" in header}

@@ -68,6 +68,19 @@ def name_of(path: Path) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
+def twins_of(videos: Iterable[Path]) -> dict[Path, Path]:
+    """Videos whose name one before them has, and that one.
+
+    Examples
+    --------
+    >>> {str(path): str(other) for path, other in twins_of(map(Path, ["a/clip.mp4", "b/clip.mp4", "c.mp4"])).items()}
+    {'b/clip.mp4': 'a/clip.mp4'}
+    """
+    named: dict[str, Path] = {}
+    each = ((path, named.setdefault(name_of(path), path)) for path in videos)
+    return {path: other for path, other in each if other is not path}
+
+
 def check_names(videos: Iterable[str | os.PathLike[str]]) -> None:
     """Raise DataError where two videos have one name, and so would what is written of them.
 
@@ -78,13 +91,8 @@ def check_names(videos: Iterable[str | os.PathLike[str]]) -> None:
         ...
     pyws.errors.DataError: b/clip.mp4: two videos are called clip, the other is a/clip.mp4; use two output folders
     """
-    named: dict[str, Path] = {}
-    for path in map(Path, videos):
-        other = named.setdefault(name_of(path), path)
-        if other is not path:
-            raise DataError(
-                path, f"two videos are called {name_of(path)}, the other is {other}; use two output folders"
-            )
+    for path, other in twins_of(map(Path, videos)).items():
+        raise DataError(path, f"two videos are called {name_of(path)}, the other is {other}; use two output folders")
 
 
 def check_same_source(entry: Mapping[str, Any], source: str | os.PathLike[str], out: Path) -> None:
