@@ -215,8 +215,8 @@ void InteriorPoint::refine() {
   }
 }
 
-// From the given masses, pushed off their bounds, and multipliers next to 0: the multipliers are what the gradients leave to
-// them and something in both directions.
+// From the given masses, pushed off their bounds, and multipliers next to 0: the multipliers are what the gradients
+// leave to them and something in both directions.
 void InteriorPoint::start(const std::vector<double>& first) {
   const BoxProgram& p = *program_;
   for (std::size_t r = 0; r < runs_.size(); ++r) {

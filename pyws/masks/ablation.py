@@ -57,8 +57,8 @@ def measure(run: SelfTraining, truth: MaskSet, every: int = 1) -> dict[str, Any]
     for version in manifest["versions"]:
         number = version["version"]
         row: dict[str, Any] = {"version": number}
-        marked = (run.out / "select" / f"v{number}.jsonl").is_file()
-        rows = read_selection(run.out / "select" / f"v{number}.jsonl") if marked else []
+        marked = run.selection_file(number)
+        rows = read_selection(marked) if marked.is_file() else []
         selected = {Frame(one["video"], one["frame"]) for one in rows if one["selected"]}
         for name, frames in (("full", run.training), ("selected", [one for one in run.training if one in selected])):
             masks = (run.data.mask(run.annotations(number), frame) for frame in frames)

@@ -66,7 +66,7 @@ def test_training_keeps_and_selects_them(first, tmp_path, monkeypatch):
     manifest = run.run()
     assert len(manifest["versions"]) == 2
     for version in (0, 1):
-        rows = {(row["video"], row["frame"]): row for row in read_selection(run._selection(version))}
+        rows = {(row["video"], row["frame"]): row for row in read_selection(run.selection_file(version))}
         for key, mask in masks.items():
             frame = Frame(*key)
             assert rows[key]["selected"]

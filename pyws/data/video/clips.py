@@ -91,6 +91,29 @@ def clips_of(length: int, frames: int) -> list[Clip]:
     return [Clip(start, frames, frames) for start in starts]
 
 
+def near(index: int, offsets: Sequence[int], length: int) -> list[int]:
+    """Places beside a frame; beyond the ends of the video its first or last frame comes again.
+
+    Examples
+    --------
+    >>> near(1, [-2, 0, 2], 10)
+    [0, 1, 3]
+    """
+    return [min(max(index + offset, 0), length - 1) for offset in offsets]
+
+
+def side_by_side(pictures: Sequence[NDArray[np.uint8]], path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Frames (H, W, 3) of a video as (H, W, 3 T), frame after frame.
+
+    Raises
+    ------
+    DataError : frames of different sizes
+    """
+    if len({picture.shape for picture in pictures}) > 1:
+        raise DataError(path, "must have frames of one size")
+    return np.concatenate(pictures, 2)
+
+
 def around(
     frames: FrameFolder | VideoFile, indices: Sequence[int], offsets: Sequence[int]
 ) -> Iterator[NDArray[np.uint8]]:
@@ -105,17 +128,14 @@ def around(
     ------
     DataError : unreadable, or frames of different sizes
     """
-    last = len(frames) - 1
-    near = [[min(max(index + offset, 0), last) for offset in offsets] for index in indices]
-    wanted = sorted({place for places in near for place in places})
+    each = [near(index, offsets, len(frames)) for index in indices]
+    wanted = sorted({place for places in each for place in places})
     incoming, kept = zip(wanted, frames.read(wanted), strict=True), {}
-    for places in near:
+    for places in each:
         while max(places) not in kept:
             place, picture = next(incoming)
             kept[place] = picture
-        if len({kept[place].shape for place in places}) > 1:
-            raise DataError(frames.path, "must have frames of one size")
-        yield np.concatenate([kept[place] for place in places], 2)
+        yield side_by_side([kept[place] for place in places], frames.path)
         kept = {place: picture for place, picture in kept.items() if place >= min(places)}
 
 

@@ -221,18 +221,16 @@ class SelfTraining:
 
     def _keep(self, version: Version, model: DeepLabV2, optimizer: torch.optim.SGD, first: int) -> None:
         """Write the model if the last epoch is the best, and the state to go on from."""
-        if best_epoch([row["score"] for row in version.curve], first) == len(version.curve) - 1:  # 15
-            facts = {"version": version.number, **version.curve[-1]}
-            write_checkpoint(self.model_file(version.number), MODEL, {"model": model.state_dict()}, facts)  # 16
+        scores = {self.model_file(version.number): [row["score"] for row in version.curve]}
         if self.config.loop.keep_choices:
             for choice in CHOICES:
-                chosen = best_epoch([row.get(choice, row["epoch"]) for row in version.curve], first)
-                if chosen == len(version.curve) - 1:
-                    facts = {"version": version.number, **version.curve[-1]}
-                    write_checkpoint(
-                        self.chosen_file(version.number, choice), MODEL, {"model": model.state_dict()}, facts
-                    )
-        state = {"model": model.state_dict(), "optimizer": optimizer_tensors(optimizer)}
+                file = self.chosen_file(version.number, choice)
+                scores[file] = [row.get(choice, row["epoch"]) for row in version.curve]
+        parts, last = {"model": model.state_dict()}, len(version.curve) - 1
+        for file, of_epochs in scores.items():
+            if best_epoch(of_epochs, first) == last:  # 15
+                write_checkpoint(file, MODEL, parts, {"version": version.number, **version.curve[-1]})  # 16
+        state = {**parts, "optimizer": optimizer_tensors(optimizer)}
         write_checkpoint(self._state(version.number), STATE, state, {"curve": version.curve}, keep_previous=True)
 
     def _remove_state(self, version: Version) -> None:
@@ -260,7 +258,7 @@ class SelfTraining:
 
     def _select(self, version: Version) -> bool:
         """Select frames to train on, and to score on if that is asked for; False where none passes."""
-        path = self._selection(version.number)
+        path = self.selection_file(version.number)
         if version.selection is None:
             version.selection = self.group.of_first(lambda: self._selected(version, path))
             self._save()
@@ -388,7 +386,7 @@ class SelfTraining:
     def _frames(self, number: int) -> tuple[list[Frame], list[Frame]]:
         """Frames to train on and to score on."""
         selected = {
-            Frame(row["video"], row["frame"]) for row in read_selection(self._selection(number)) if row["selected"]
+            Frame(row["video"], row["frame"]) for row in read_selection(self.selection_file(number)) if row["selected"]
         }
         held_out = list(self.validation)
         if self.config.loop.select_validation:
@@ -435,7 +433,8 @@ class SelfTraining:
     def _mask(self, number: int, frame: Frame) -> Tensor:
         return torch.tensor(self.data.mask(self.annotations(number), frame))[None]
 
-    def _selection(self, version: int) -> Path:
+    def selection_file(self, version: int) -> Path:
+        """File that says which frames a version is trained on, and why."""
         return self.out / "select" / f"v{version}.jsonl"
 
     def _state(self, version: int) -> Path:

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from pyws.data.tagged.corrected_masks import corrected_frames, mask_file
 from pyws.data.tagged.label_space import IGNORE, LabelSpace
-from pyws.data.video.clips import shrunk
+from pyws.data.video.clips import near, shrunk, side_by_side
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, in_order, open_frames, read_image, read_mask
 from pyws.errors import DataError, reading
 from pyws.files import atomic_write, file_sha256
@@ -104,11 +103,9 @@ class Annotations:
         if tuple(offsets) == (0,):
             return self.picture(frame, short_side)
         stems = self._source(frame.video).stems
-        places = [min(max(stems.index(frame.stem) + offset, 0), len(stems) - 1) for offset in offsets]
+        places = near(stems.index(frame.stem), offsets, len(stems))
         seen = [self.picture(Frame(frame.video, stems[place]), short_side) for place in places]
-        if len({picture.shape for picture in seen}) > 1:
-            raise DataError(self.sources[frame.video], "must have frames of one size")
-        return np.concatenate(seen, 2)
+        return side_by_side(seen, self.sources[frame.video])
 
     def superpixels_of(self, frame: Frame) -> Tensor:
         """Superpixels (H, W) int32 of the frame."""
@@ -166,7 +163,7 @@ class Annotations:
         """Put the sampled frames of a video file, and those beside them, where any of them can be read."""
         stems = source.stems
         at = [stems.index(frame.stem) for frame in self.frames if frame.video == source.name]
-        wanted = sorted({min(max(place + step, 0), len(stems) - 1) for place in at for step in (0, *self._offsets)})
+        wanted = sorted({one for place in at for one in near(place, (0, *self._offsets), len(stems))})
         for place, picture in zip(wanted, source.read(wanted), strict=True):
             frame = Frame(source.name, stems[place])
             with atomic_write(frame.png(self._work), "wb") as file:

@@ -32,6 +32,12 @@ struct Batch {
   }
 };
 
+int64_t snippets_of(const std::vector<int64_t>& lengths) {
+  int64_t sum = 0;
+  for (const int64_t length : lengths) sum += max64(length, 0);
+  return sum;
+}
+
 void give_packed(Run& run, const Batch& b, const std::vector<double>& packed, const std::vector<int64_t>& offsets) {
   int64_t before = 0;
   for (const int64_t offset : offsets) {
@@ -120,8 +126,7 @@ void run_propose_segments(Run& run) {
 void run_snippet_classes(Run& run) {
   const Batch b(run, 40);
   const auto lengths = run.drawn<int64_t>(b.groups, [&] { return run.between(-3, 120); });
-  int64_t snippets = 0;
-  for (const int64_t length : lengths) snippets += max64(length, 0);
+  const int64_t snippets = snippets_of(lengths);
   const auto geometry = run.choice<RowGeometry>();
   const double margin = std::fabs(run.finite());
   const int64_t slots = class_slots(b.total, b.groups);
@@ -204,8 +209,7 @@ void run_match_segments(Run& run) {
 void run_linpro(Run& run) {
   const Batch b(run, 24);
   const auto lengths = run.drawn<int64_t>(b.groups, [&] { return run.between(-2, 60); });
-  int64_t snippets = 0;
-  for (const int64_t length : lengths) snippets += max64(length, 0);
+  const int64_t snippets = snippets_of(lengths);
   const bool fixed = run.flag();
   const auto known = run.drawn<double>(fixed ? snippets : 0, [&] { return run.flag() ? run.number() : NAN; });
   const auto geometry = run.choice<RowGeometry>();
