@@ -3,9 +3,9 @@
     python benchmarks/jobs/least.py images PRECISION SHORT_SIDE WEIGHTS FRAMES...
     python benchmarks/jobs/least.py backbone NAME DATA SUBSET
 
-Prints the processor seconds of the passes as JSON. Networks are in the form that ``torch.compile`` would give them:
-each convolution with batch norm and activation as one call of oneDNN. Images lie channels last, wide float32 products
-are oneDNN's, nothing is kept for a backward pass that is not made, and memory is not given back to the system.
+Prints the processor seconds of the passes as JSON. Each convolution, with its batch norm and activation, is one call
+of oneDNN, images lie channels last, wide float32 products are oneDNN's, nothing is kept for a backward pass that is not
+made, and memory is not given back to the system. ``torch.compile`` was not tried.
 """
 
 from __future__ import annotations
