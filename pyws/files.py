@@ -167,6 +167,7 @@ def _write_errors(target: Path) -> Iterator[None]:
 
 
 _RUN = ".run"  # the folder, in one that is written into, where its writers tell each other that they are there
+_FILLING = "filling"  # what :func:`new_folder` notes there
 
 
 class Writer:
@@ -328,6 +329,39 @@ def is_empty(folder: str | os.PathLike[str]) -> bool:
     return all(name == _RUN for name in os.listdir(folder))
 
 
+@contextmanager
+def new_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Fill ``folder``, new, empty or half-filled by a call that was killed; where the block fails it is empty again.
+
+    Raises
+    ------
+    DataError : it holds something else, or another process fills it
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with new_folder(tempfile.mkdtemp()):
+    ...     pass
+    """
+    target = Path(folder)
+    if target.exists() and not (target.is_dir() and (is_empty(target) or _FILLING in run_entries(target))):
+        raise DataError(target, "must be a new or empty folder")
+    with only_writer(target) as writer:
+        _empty(target)
+        writer.append(_FILLING, True)
+        try:
+            yield
+        except BaseException:
+            _empty(target)
+            raise
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != _RUN:
+            (shutil.rmtree if path.is_dir() else os.unlink)(path)
+
+
 def run_entries(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What the writers of a folder, and those that were killed, have added by :meth:`Writer.append`; a line that is not
     whole is left out."""
@@ -415,14 +449,9 @@ def write_json(path: str | os.PathLike[str], document: Any, indent: int | None =
     >>> read_json(path)
     {'a': 1}
     """
-    if str(path).endswith(".gz"):
-        text = json.dumps(document, indent=indent, allow_nan=False) + "\n"
-        with atomic_write(path, "wb") as file:
-            file.write(gzip.compress(text.encode(), mtime=0))  # no time stamp: the same document, the same bytes
-        return
-    with atomic_write(path) as file:
-        json.dump(document, file, indent=indent, allow_nan=False)
-        file.write("\n")
+    raw = f"{json.dumps(document, indent=indent, allow_nan=False)}\n".encode()
+    with atomic_write(path, "wb") as file:  # no time stamp: the same document, the same bytes
+        file.write(gzip.compress(raw, mtime=0) if str(path).endswith(".gz") else raw)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

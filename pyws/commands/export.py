@@ -57,9 +57,9 @@ def export(
     pyws export detections.json features --format fiftyone -o review --top 5
     """
     from pyws.data.video.sources import find_videos
-    from pyws.errors import DataError
     from pyws.exchange.sources import read_results
     from pyws.exchange.writers.formats import EXPORTS
+    from pyws.files import new_folder
 
     if not results:
         raise ValueError("RESULTS: at least one folder or file is needed")
@@ -67,10 +67,9 @@ def export(
         raise ValueError(f"--top: must be >= 1, got {top}")
     if folder_fps is not None and not folder_fps > 0:
         raise ValueError(f"--folder-fps: must be > 0, got {folder_fps}")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise DataError(out, "must be a new or empty folder")
-    found = read_results(results, find_videos(videos), folder_fps).chosen(min_score, top)
-    EXPORTS[format](found, out)
+    with new_folder(out):
+        found = read_results(results, find_videos(videos), folder_fps).chosen(min_score, top)
+        EXPORTS[format](found, out)
     segments = sum(len(video.segments or ()) for video in found.videos)
     frames = sum(len(video.masks.files) for video in found.videos if video.masks)
     common.say(f"{out}: {len(found.videos)} videos, {segments} segments and masks of {frames} frames as {format}")

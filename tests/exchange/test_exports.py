@@ -2,7 +2,11 @@
 
 import contextlib
 import csv
+import errno
 import json
+import os
+import shutil
+import signal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,7 +18,8 @@ from pyws import cli
 from pyws.data.tagged.rle import decode_mask
 from pyws.data.video.frames import open_frames, palette, read_image, read_mask
 from pyws.exchange.brush_rle import decode_brush, encode_brush
-from pyws.files import read_json
+from pyws.exchange.writers import mask_folders
+from pyws.files import only_writer, read_json
 
 ITEMS = [f"{video}/{stem}" for video, stems in (("fox", ("frame1", "frame10", "frame11")),
                                                 ("swan", ("00001", "00010", "00011"))) for stem in stems]  # fmt: skip
@@ -356,3 +361,42 @@ def test_a_folder_that_is_not_empty_is_left_alone(made, tmp_path, capsys):
     words = ["export", str(made / "detections.json"), "--format", "csv", "-o", str(tmp_path)]
     assert cli.main(words) == 1
     assert "must be a new or empty folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_what_failed_leaves_nothing_and_what_was_killed_is_begun_anew(made, tmp_path, monkeypatch):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    words = ["export", str(made / "first"), "--format", "voc", "--quiet", "-o"]
+    assert cli.main([*words, str(whole)]) == 0
+    write = mask_folders.write_mask
+
+    def fail(path, mask):
+        write(path, mask)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mask_folders, "write_mask", fail)
+        assert cli.main([*words, str(out)]) == 1
+        assert list(out.iterdir()) == []
+        process = os.fork()
+        if process == 0:
+            patch.setattr(mask_folders, "write_mask", lambda path, mask: os.kill(os.getpid(), signal.SIGKILL))
+            os._exit(cli.main([*words, str(out)]))
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    assert {path.name for path in out.iterdir()} >= {".run", "JPEGImages"}
+    (out / "of-another-format.txt").write_text("")
+    assert cli.main([*words, str(out)]) == 0
+    assert {str(path.relative_to(out)) for path in out.rglob("*")} == {
+        str(path.relative_to(whole)) for path in whole.rglob("*")
+    }
+
+
+def test_the_folder_of_a_run_that_was_killed_is_not_taken_for_an_export(made, tmp_path, capsys):
+    with only_writer(tmp_path / "out") as writer:
+        writer.append("fox", {})
+        shutil.copytree(tmp_path / "out", tmp_path / "killed")
+    (tmp_path / "killed" / "mine.txt").write_text("mine")
+    words = ["export", str(made / "detections.json"), "--format", "csv", "-o", str(tmp_path / "killed")]
+    assert cli.main(words) == 1
+    assert "must be a new or empty folder" in capsys.readouterr().err
+    assert (tmp_path / "killed" / "mine.txt").exists()

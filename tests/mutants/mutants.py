@@ -108,7 +108,7 @@ def _tests() -> list[Path]:
 
 
 def _python_tests(path: str) -> list[str]:
-    """First the test file of the module's name, then those near it that name what it defines, then those elsewhere;
+    """First the test file of the module's name, then those near it that name what it defines, or else those elsewhere;
     its doctests at the end."""
     module = Path(path).with_suffix("")
     mirrors = [ROOT / "tests" / Path(*module.parts[1:depth]) for depth in range(2, len(module.parts))]
@@ -122,6 +122,7 @@ def _python_tests(path: str) -> list[str]:
         return (1 if near else 2) if mention.search(test.read_text()) else 3
 
     far = sorted((distance(test), str(test.relative_to(ROOT))) for test in _tests())
-    chosen = [name for steps, name in far if steps < 3]
+    most = 1 if far[0][0] < 2 else 2
+    chosen = [name for steps, name in far if steps <= most]
     nearest = next((each for each in reversed(mirrors) if each.exists()), ROOT / "tests")
     return [*(chosen or [str(nearest.relative_to(ROOT))]), path]

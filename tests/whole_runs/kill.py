@@ -3,8 +3,8 @@
     python tests/whole_runs/kill.py --kills 30 [COMMAND ...]
 
 A command runs in a process that is forked off after everything is imported, and is killed at a moment drawn uniformly
-from the time that the whole run takes; what resumes it may be killed too. Not compared: pages, and what says how long
-things took.
+from the time that the whole run takes; what resumes it may be killed too. Not compared: what says how long things
+took, and pages but of report.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import importlib
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -22,7 +23,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from runs import COMMANDS, words_of, write_inputs
 
-LEFT_OUT = {"report.html", "report", "hashes.json", "history.jsonl"}
+PAGES = {"report.html", "report"}  # what other commands than report write there says how long they took
+LEFT_OUT = {"hashes.json", "history.jsonl"}
+SECONDS = re.compile(rb'"seconds": [0-9.e-]+')  # in a cell of segments ablate
 ONCE = {"data convert"}  # refuses the folder of a run that has ended
 AGAIN = 0.3  # how often what resumes a run is killed as well
 
@@ -65,28 +68,38 @@ def killed(words: list[str], after: float) -> bool:
     return end(process) == -signal.SIGKILL
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    names = {path.relative_to(folder): path for path in files}
+def contents(name: str, folder: Path) -> dict[str, bytes]:
+    """What a command wrote, by file, less what says how long it took; a page says in which folder."""
+    left_out = LEFT_OUT if name.startswith("report") else LEFT_OUT | PAGES
     plan = "manifest.json" if (folder / "features" / "manifest.json").exists() else ""  # pyws label's plan: minutes
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     return {
-        str(name): path.read_bytes()
-        for name, path in names.items()
-        if not LEFT_OUT & set(name.parts) and str(name) != plan
+        str(file): SECONDS.sub(b"", path.read_bytes().replace(folder.name.encode(), b"OUT"))
+        for file, path in files.items()
+        if not left_out & set(file.parts) and str(file) != plan
     }
+
+
+def differences(name: str, run: str, expected: dict[str, bytes], folder: Path) -> list[str]:
+    """A line that names what differs; none where nothing does."""
+    found = contents(name, folder)
+    names = sorted(each for each in expected.keys() | found.keys() if expected.get(each) != found.get(each))
+    return [f"{name}, {run}: {', '.join(names[:5])} differ"] if names else []
 
 
 def attack(name: str, kills: int, rng: random.Random, wholes: dict[str, str]) -> list[str]:
     """Kill a command so often; what went wrong."""
     whole = made(name, wholes)
-    expected = contents(Path(whole))
+    expected = contents(name, Path(whole))
+    timed = f"timed-{whole}"
+    words = words_of(name, timed, lambda other: made(other, wholes))
     began = time.monotonic()
-    finish(words_of(name, f"timed-{Path(whole).name}", lambda other: made(other, wholes)))
+    finish(words)
     takes = time.monotonic() - began
-    hits, attempt, wrong = 0, 0, []
+    hits, attempt, wrong = 0, 0, differences(name, "twice", expected, Path(timed))
     while hits < kills and attempt < 5 * kills:
         attempt += 1
-        out = f"{Path(whole).name}-{attempt}"
+        out = f"{whole}-{attempt}"
         words = words_of(name, out, lambda other: made(other, wholes))
         hit = True
         while hit and hits < kills:
@@ -96,10 +109,7 @@ def attack(name: str, kills: int, rng: random.Random, wholes: dict[str, str]) ->
                 break
         if hit or name not in ONCE:
             finish(words)
-        found = contents(Path(out))
-        names = sorted(each for each in expected.keys() | found.keys() if expected.get(each) != found.get(each))
-        if names:
-            wrong.append(f"{name}, run {attempt}: {', '.join(names[:5])} differ")
+        wrong += differences(name, f"run {attempt}", expected, Path(out))
     print(f"{name}: {hits} kills, {attempt} runs of {takes:.1f} s, {len(expected)} files, {len(wrong)} runs differ")
     return [*wrong, *([f"{name}: only {hits} of {kills} kills hit it"] if hits < kills else [])]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,16 +26,39 @@ COMMANDS = {
     "masks predict": f"masks predict TRAINED {FRAMES} -o OUT",
     "segments train": "segments train watching -o OUT --subset training --epochs 4 --batch 4 --preset pyws",
     "segments predict": "segments predict watching --subset test --checkpoint NETWORK/last.safetensors "
-    "-o OUT/found.json",
+    "-o OUT/found.json --maps OUT/maps.safetensors",
+    "segments propose": "segments propose FOUND/maps.safetensors OUT/proposals.json",
     "segments fuse": "segments fuse FOUND/found.json OUT/fused.json --method gaussian",
     "segments labels": "segments labels FOUND/found.json watching/truth.json OUT/labels.safetensors",
-    "export": "export FIRST --format coco -o OUT",
+    "segments compare": "segments compare FOUND/found.json watching/truth.json OUT --subset test --ious .1 .5 "
+    "--temperatures .1 .5",
+    "segments ablate": "segments ablate OUT --data watching --seeds 1 --epochs 2 --backbones stpn",
+    "export coco": "export FIRST --format coco -o OUT",
+    "export davis": "export FIRST --format davis -o OUT",
+    "export csv": "export FOUND/found.json --format csv -o OUT",
+    "import masks": "import MASKS --into OUT",
+    "import segments": "import review.csv --into OUT",
+    "report masks": "report OUT",
+    "report segments": "report OUT",
     "label": "label videos --tags tags.csv -o OUT --network small3d --weights clips.pth "
     "--network-class-names labels.txt --classifier small2d --classifier-weights images.pth "
     "--classifier-class-names labels.txt --mask-frames 2 --epochs 2 --versions 1 --every 2 --folder-fps 8",
     "data convert": "data convert split OUT",
 }
-PLACES = {"FIRST": "masks init", "TRAINED": "masks train", "NETWORK": "segments train", "FOUND": "segments predict"}
+PLACES = {
+    "FIRST": "masks init",
+    "TRAINED": "masks train",
+    "NETWORK": "segments train",
+    "FOUND": "segments predict",
+    "MASKS": "export davis",
+}
+# What works in a folder begins with a copy of it: an input, or what another command wrote.
+WITHIN = {
+    "import masks": "masks init",
+    "import segments": "watching",
+    "report masks": "masks init",
+    "report segments": "segments train",
+}
 RUNS = ("features", "masks init", "masks refine", "masks train", "masks predict", "segments train", "label")
 
 
@@ -60,6 +84,8 @@ def write_inputs(folder: Path) -> None:
     torch.save(Small3D(3).state_dict(), folder / "clips.pth")
     config = SyntheticConfig(classes=2, width=8, snippets=40)
     write_synthetic(folder / "watching", config, 6, 2)
+    rows = [f"synthetic_training_{number:05},action00,{number},{number + 9.5}\n" for number in range(6)]
+    (folder / "review.csv").write_text("video,label,start,end\n" + "".join(rows))
     write_synthetic(folder / "split", config, 6, 2, layout="split")
 
 
@@ -72,6 +98,8 @@ def words_of(name: str, out: str, made: Callable[[str], str]) -> list[str]:
     out : the folder to write
     made : the folder that a command that it needs has written, given that one's name
     """
+    if name in WITHIN and not Path(out).exists():
+        shutil.copytree(made(WITHIN[name]) if WITHIN[name] in COMMANDS else WITHIN[name], out)
     Path(out).mkdir(exist_ok=True)  # what names a file in it expects the folder
     words = []
     for word in COMMANDS[name].split():
