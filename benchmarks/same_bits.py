@@ -167,7 +167,7 @@ def _from_proposals(proposals: Any, truth: Any, subset: str, name: str) -> list[
     for method in ("none", "nms", "soft-nms", "gaussian", "uniform", "exponential", "t"):
         commands.append(["segments", "fuse", proposals, f"{name}{method}-fused.json", "--method", method])
     commands.append(["segments", "fuse", proposals, f"{name}own.json", "--overlap", "own", "--sign-weights"])
-    commands.append(["segments", "fuse", proposals, f"{name}support.json", "--ranking", "support", "--snap"])
+    commands.append(["segments", "fuse", proposals, f"{name}support.json", "--ranking", "support", "--snap", "nearest"])
     for preset, rows in itertools.product(("paper", "released"), ("sum", "mean")):
         out = f"{name}{preset}-{rows}.safetensors"
         words = ["--preset", preset, "--rows", rows, "--only-tags"]

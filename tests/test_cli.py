@@ -85,9 +85,9 @@ def test_wrong_words_get_two_lines(words, said, capsys):
 def test_settings_of_a_file_and_by_path_are_options(tmp_path, capsys):
     (tmp_path / "run.toml").write_text('backbone = "wum"\ntious = [0.3, 0.5]\ntwo-streams = true\nepochs = 7\n')
     words = ["data", "-o", "run", "--config", str(tmp_path / "run.toml"), "--set", "batch=3", "--epochs", "9"]
-    words += ["--method", "soft-nms", "--snap"]
+    words += ["--method", "t", "--snap", "none"]
     found = cli.parse("segments train", words)
-    assert (found["postprocessing"].method, found["postprocessing"].snap) == ("soft-nms", True)
+    assert (found["postprocessing"].method, found["postprocessing"].snap) == ("t", "none")
     assert (found["backbone"], found["tious"], found["two_streams"]) == ("wum", (0.3, 0.5), True)
     assert (found["batch"], found["epochs"], str(found["data"])) == (3, 9, "data")
     assert cli.main(["config", "show", "segments", "train", *words]) == 0

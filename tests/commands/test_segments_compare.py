@@ -7,6 +7,7 @@ import pytest
 
 from pyws import cli
 from pyws.commands.segments.compare import Trial, chosen, halve, run_trial
+from pyws.commands.segments.postprocessing import Postprocessing
 from pyws.data.annotations.activitynet import read_detections, read_truth
 from pyws.evaluation import detection_map
 from pyws.segments import PostprocessConfig, fuse_detections, label_videos
@@ -48,6 +49,17 @@ def test_snapped_bounds_are_snippets():
     snapped = fuse_detections(read_detections(entries), PostprocessConfig(temperature=1e6, snap=True))
     assert (int(snapped.start[0] * 25 / 16), int(snapped.end[0] * 25 / 16)) == (1, 11)
     assert int(fuse_detections(read_detections(entries), PostprocessConfig(temperature=1e6)).start[0] * 25 / 16) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "usual", "snapped"), [(None, True, True), ("none", True, False), ("nearest", False, True)]
+)
+def test_snapping_is_switched_on_and_off(given, usual, snapped):
+    assert Postprocessing(snap=given).over(PostprocessConfig(snap=usual)).snap is snapped
+
+
+def test_without_snapping_suppression_is_left_alone():
+    assert Postprocessing(method="nms", snap="none").over(PostprocessConfig(snap=True)) == PostprocessConfig("nms")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class Postprocessing:
     ranking
         of the fusions: the fused score, support (the sum of the scores above 0 that were fused), or 1 - exp(-support)
     snap
-        of the fusions: move bounds to the nearest snippet
+        of the fusions: move bounds to the nearest snippet, or none: leave them where they are
     """
 
     method: Method | None = None
@@ -41,7 +41,7 @@ class Postprocessing:
     overlap: Literal["iou", "own"] | None = None
     sigma: float | None = None
     ranking: Literal["score", "support", "saturated"] | None = None
-    snap: bool = False
+    snap: Literal["nearest", "none"] | None = None
 
     def over(self, usual: PostprocessConfig) -> PostprocessConfig:
         """These options on top of a configuration.
@@ -52,12 +52,11 @@ class Postprocessing:
         """
         from dataclasses import replace
 
-        names = {"iou": "iou_threshold"}
-        given = {
-            names.get(name, name): value
-            for name, value in vars(self).items()
-            if value is not None and value is not False
-        }
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if self.iou is not None:
+            given["iou_threshold"] = given.pop("iou")
+        if self.snap is not None:
+            given["snap"] = self.snap == "nearest"
         base = usual if self.method in (None, usual.method) else usual.with_method(given["method"])
         return replace(base, **given)
 
