@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from pyws.errors import printable
 from pyws.sharding import Shard
+
+if TYPE_CHECKING:
+    from pyws.data.video.optical_flow import FlowMethod, FlowName
+    from pyws.models.image_networks.raft import Raft
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,22 @@ def only_with(what: str, there: bool, options: Mapping[str, bool]) -> None:
     given = [f"--{name}" for name, is_given in options.items() if is_given]
     if given and not there:
         raise ValueError(f"{', '.join(given)}: only with {what}")
+
+
+def flow_of(flow: FlowName, raft_weights: str, common: Common) -> FlowMethod | Raft:
+    """What finds optical flow: a method of OpenCV, which must be here, or RAFT with the weights of --raft-weights."""
+    from pyws.data.video.optical_flow import check_flow
+
+    if flow == "raft_small" or flow == "raft_large":
+        from pyws.models.image_networks.raft import load_raft
+        from pyws.models.pretrained.weights import RANDOM
+
+        if raft_weights == RANDOM:
+            raise ValueError(f"--raft-weights: flow needs trained weights, got {raft_weights}")
+        return load_raft(flow, raft_weights, common.torch_device)
+    only_with("--flow raft_small or raft_large", False, {"raft-weights": raft_weights != "default"})
+    check_flow(flow)
+    return flow
 
 
 def say_left_out(common: Common, videos: Mapping[str, Mapping[str, Any]]) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, of_shard, say_left_out
+from pyws.commands.common import Common, CommonOptions, flow_of, of_shard, only_with, say_left_out
+from pyws.data.video.optical_flow import FlowName
 from pyws.errors import printable
 
 
@@ -22,8 +23,9 @@ def features(
     stride: int | None = None,
     offset: float = 0.0,
     folder_fps: float | None = None,
-    flow: Literal["tvl1", "dis", "farneback"] | None = None,
+    flow: FlowName | None = None,
     flow_weights: Path | None = None,
+    raft_weights: str = "default",
     scores: bool = False,
     videos_per_file: int | None = None,
     batch: int = 8,
@@ -64,9 +66,13 @@ def features(
         Frames a second of folders of frames, which do not say it themselves.
     flow
         Also features of optical flow, by the same network (i3d) with weights of its own: tvl1, as the literature has
-        it, which needs the extra flow; or dis or farneback, which are faster and need the extra motion.
+        it, which needs the extra flow; dis or farneback, which are faster and need the extra motion; or the networks
+        raft_small and raft_large.
     flow_weights
-        File of weights of the network of flow, of two channels.
+        File of weights of the network that sees flow, of two channels.
+    raft_weights
+        Weights of RAFT, which finds the flow: a file with its state dict; default: torchvision's, fetched once; or
+        their name, such as C_T_V2.
     scores
         Also keep the scores of the network's classes.
     videos_per_file
@@ -96,7 +102,6 @@ def features(
     from rich.table import Table
 
     from pyws.data.features.packs import check_videos_per_file
-    from pyws.data.video.optical_flow import check_flow
     from pyws.data.video.sources import find_videos
     from pyws.models.classifiers import load_classifier
     from pyws.report.run import write_report
@@ -112,8 +117,8 @@ def features(
     if (flow is None) != (flow_weights is None):
         given_alone = "--flow-weights" if flow is None else "--flow"
         raise ValueError(f"--flow, --flow-weights: needed together, got {given_alone} alone")
-    if flow is not None:
-        check_flow(flow)
+    only_with("--flow", flow is not None, {"raft-weights": raft_weights != "default"})
+    method = flow_of(flow, raft_weights, common) if flow is not None else None
     check_videos_per_file(videos_per_file)
     found = find_videos(videos)
     torch.manual_seed(common.seed)  # all shards must share random weights
@@ -126,9 +131,9 @@ def features(
         raise ValueError(f"--window: {network} sees single frames, got {window}")
     given = SnippetNetwork(classifier, common.torch_device, precision)
     beside = None
-    if flow is not None and flow_weights is not None:
+    if method is not None and flow_weights is not None:
         of_flow = load_classifier(network, flow_weights, class_names, channels=2)
-        beside = FlowNetwork(SnippetNetwork(of_flow, common.torch_device, precision), flow)
+        beside = FlowNetwork(SnippetNetwork(of_flow, common.torch_device, precision), method)
     quiet = common.quiet or common.json
     common.say(
         f"{network}, {given.precision}: {sampling.window} frames at {sampling.fps:g} a second every "

@@ -16,11 +16,12 @@ from pyws import ops
 from pyws.cli import main
 from pyws.data.video.frames import read_mask, write_mask
 from pyws.evaluation.segmentation import mask_iou
+from pyws.files import file_sha256
 from pyws.masks.initial_masks.motion import motion_weights, neighbours
 from pyws.masks.refinement.appearance import early_layers, fit_logistic, superpixel_features, superpixel_means
 from pyws.masks.refinement.config import RefinementConfig
 from pyws.masks.refinement.local_crf import local_crf
-from pyws.masks.refinement.video_model import over_time, places, refine_video
+from pyws.masks.refinement.video_model import flows_between, over_time, places, refine_video
 from pyws.masks.self_training.pseudo_annotations import Annotations
 from pyws.models.classifiers import build_classifier
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
@@ -104,8 +105,21 @@ def test_places_are_highest_in_the_middle_and_scale_with_the_masks() -> None:
 def test_over_time_is_the_mean_with_the_neighbours() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     scores = [np.full((1, *SIZE), value, np.float32) for value in (0.0, 3.0, 6.0)]
-    still = over_time([frame] * 3, scores)
+    still = over_time(flows_between([frame] * 3), scores)
     np.testing.assert_allclose([one.mean() for one in still], [1.5, 3.0, 4.5], atol=1e-3)
+
+
+def test_masks_are_carried_by_the_flow_that_is_given() -> None:
+    """One that says that everything is ten pixels to the right in the next frame, and to the left in the one before."""
+    frames = [np.full((*SIZE, 3), value, np.uint8) for value in (0, 1)]
+
+    def flow(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(np.float32([10, 0]) * (int(other.max()) - int(one.max())), (*SIZE, 2))
+
+    score = np.zeros((1, *SIZE), np.float32)
+    score[0, 20, 30] = 4
+    found = over_time(flows_between(frames, flow), [score, np.zeros_like(score)])[1][0]
+    assert np.unravel_index(found.argmax(), SIZE) == (20, 40)
 
 
 def test_over_time_carries_scores_along_with_what_moves() -> None:
@@ -115,7 +129,7 @@ def test_over_time_carries_scores_along_with_what_moves() -> None:
     frame = cv2.GaussianBlur(noise, (0, 0), 2)
     score = np.zeros((1, *SIZE), np.float32)
     score[0, 20:28, 30:38] = 4
-    carried = over_time([frame, np.roll(frame, 5, 1)], [score, np.zeros_like(score)])[1][0]
+    carried = over_time(flows_between([frame, np.roll(frame, 5, 1)]), [score, np.zeros_like(score)])[1][0]
     assert carried[22:26, 37:41].min() > 1.8
     assert carried[22:26, 30:33].max() < 0.2
 
@@ -319,6 +333,30 @@ def test_other_masks_are_refined(first: Path, tmp_path: Path) -> None:
             write_mask(tmp_path / "none" / name / f"{index}.png", np.zeros(SIZE, np.uint8))
     assert refine(first, tmp_path / "out", "--masks", tmp_path / "none") == 0
     assert not read_mask(tmp_path / "out/pa/v0/a/0.png").any()
+
+
+def test_flow_by_raft_is_of_its_weights(first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both commands take RAFT from a file, masks are other ones, and a folder does not mix two ways."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    torch.save(models.get_model("raft_small", weights=None).state_dict(), tmp_path / "raft.pth")
+    words = ["--flow", "raft_small", "--raft-weights", tmp_path / "raft.pth"]
+    one = ["init", first / "videos/a", "-o", tmp_path / "init", "--max-frames", 1, *init_words(first)]
+    assert run(*one, *words) == 0
+    said = json.loads((tmp_path / "init/manifest.json").read_text())["parameters"]["flow"]
+    assert said == f"raft_small {file_sha256(tmp_path / 'raft.pth')}"
+    assert run(*one) == 1
+    assert "flow" in capsys.readouterr().err
+    assert run(*one[:-1], *words) == 1
+    assert "--flow, --raft-weights: only with --motion" in capsys.readouterr().err
+    assert run(*one, *words[2:]) == 1
+    assert "--raft-weights: only with --flow raft_small or raft_large" in capsys.readouterr().err
+    assert run(*one, *words[:3], "random") == 1
+    assert "flow needs trained weights" in capsys.readouterr().err
+    network = ["--classifier-weights", first / "weights.pth", "--class-names", first / "labels.txt"]
+    assert run("refine", tmp_path / "init", "-o", tmp_path / "out", "--feature-side", 64, *network, *words) == 0
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["parameters"]["refinement"]["flow"] == said
 
 
 def test_what_refine_refuses(first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

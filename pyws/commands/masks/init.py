@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, of_shard, only_with, say_left_out
+from pyws.commands.common import Common, CommonOptions, flow_of, of_shard, only_with, say_left_out
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
 from pyws.data.video.frames import Pixels
+from pyws.data.video.optical_flow import FlowName
 from pyws.errors import printable
 from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig
 from pyws.masks.initial_masks.annotator import Annotator
@@ -40,6 +41,8 @@ def init(
     validation: int = 0,
     actor_classifier: Path | None = None,
     action_classifier: Path | None = None,
+    flow: FlowName = "dis",
+    raft_weights: str = "default",
     on_error: Literal["error", "skip"] = "error",
     shard: str | None = None,
     config: Annotated[InitialMaskConfig, tyro.conf.arg(name="")] = InitialMaskConfig(),  # noqa: B008
@@ -85,6 +88,12 @@ def init(
         Of frames or clips, written by pyws masks classify.
     action_classifier
         Of clips, written by pyws masks classify.
+    flow
+        How --motion finds optical flow: dis (fast), tvl1 (extra flow), farneback, or the networks raft_small and
+        raft_large.
+    raft_weights
+        Weights of RAFT: a file with its state dict; default: torchvision's, fetched once; or their name, such as
+        C_T_V2.
     on_error
         What an unreadable video does: stop the run, or be noted in the manifest and skipped.
     shard
@@ -135,6 +144,7 @@ def init(
     only_with("--data", bool(data), of_data)
     only_with("--actor-classifier or --action-classifier", bool(actor_classifier or action_classifier), of_clips)
     only_with("--classifier", bool(classifier), of_images)
+    only_with("--motion", config.motion, {"flow": flow != "dis", "raft-weights": raft_weights != "default"})
     if actor_classifier or action_classifier:
         if found is None or classifier or weights != "default" or tag or tags:
             raise ValueError("--actor-classifier, --action-classifier: need --data, and no other classifier or tags")
@@ -159,8 +169,9 @@ def init(
         for warning in warnings.values():
             common.say(f"warning: {warning}")
         videos = _only_tags(videos, named, unknown)
+        method = flow_of(flow, raft_weights, common) if config.motion else "dis"
         annotator = ImageAnnotator(
-            network.for_inference(), network.file, classes, config, common.torch_device, warnings
+            network.for_inference(), network.file, classes, config, common.torch_device, warnings, method
         )
         names = network.labels
     run = annotate(annotator, videos, out, on_error, common.quiet or common.json, part)

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, of_shard
+from pyws.commands.common import Common, CommonOptions, flow_of, of_shard
+from pyws.data.video.optical_flow import FlowName
 from pyws.masks.refinement.config import RefinementConfig
 
 
@@ -17,6 +18,8 @@ def refine(
     masks: Path | None = None,
     classifier_weights: str = "default",
     class_names: Path | None = None,
+    flow: FlowName = "dis",
+    raft_weights: str = "default",
     shard: str | None = None,
     config: Annotated[RefinementConfig, tyro.conf.arg(name="")] = RefinementConfig(),  # noqa: B008
     common: CommonOptions = Common(),  # noqa: B008
@@ -40,6 +43,12 @@ def refine(
         file; default: the published weights.
     class_names
         The names of its classes, where pyws masks init was given a file of them.
+    flow
+        How masks are carried to the frames before and after: dis (fast), tvl1 (extra flow), farneback, or the networks
+        raft_small and raft_large.
+    raft_weights
+        Weights of RAFT: a file with its state dict; default: torchvision's, fetched once; or their name, such as
+        C_T_V2.
     shard
         I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
         says which.
@@ -52,6 +61,7 @@ def refine(
     --------
     pyws masks refine first -o final
     pyws masks refine first -o final --masks run/pa/v1
+    pyws masks refine first -o final --flow raft_large --raft-weights raft_large.pth
     """
     from rich.table import Table
 
@@ -63,8 +73,9 @@ def refine(
 
     classifier = open_first_classifier(init, classifier_weights, class_names)
     classifier.model.to(common.torch_device)
+    method = flow_of(flow, raft_weights, common)
     part = this_shard(shard)
-    run = refine_annotations(init, out, classifier, config, masks, common.quiet or common.json, part)
+    run = refine_annotations(init, out, classifier, config, masks, common.quiet or common.json, part, method)
     mine = set(run.mine)
     table = Table("video", "masks", "area", "without mask")
     for name, video in run.document["videos"].items():

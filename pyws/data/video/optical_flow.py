@@ -6,7 +6,7 @@ Needs OpenCV, ``pip install 'pyws-video[motion]'``; TV-L1 needs its contributed 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -21,6 +21,12 @@ Flow = NDArray[np.float32]
 FlowMethod = Literal["tvl1", "dis", "farneback"]
 """TV-L1 (Zach et al., DAGM 2007), dense inverse search (Kroeger et al., ECCV 2016), Farneback (SCIA 2003)."""
 
+FlowName = Literal["dis", "tvl1", "farneback", "raft_small", "raft_large"]
+"""A method, or a network of :mod:`pyws.models.image_networks.raft`."""
+
+FlowEstimator = Callable[[Pixels, Pixels], Flow]
+"""From two frames to their flow, such as a network."""
+
 GRID = 8  # pixels between two of those that the camera's motion is estimated from
 INLIER = 1.0  # pixels
 CONSISTENT = 2.0  # pixels that a way forth and back may miss its start by, for a weight of 1/e
@@ -28,17 +34,18 @@ SMALLEST_SIDE = 16  # smallest side of a frame in which DIS finds patches
 FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)  # scale, levels, window, iterations, neighbourhood, its sigma: OpenCV's example
 
 
-def dense_flow(first: Pixels, second: Pixels, method: FlowMethod = "dis") -> Flow:
+def dense_flow(first: Pixels, second: Pixels, method: FlowMethod | FlowEstimator = "dis") -> Flow:
     """Where the pixels of a frame are in another one.
 
     Parameters
     ----------
     first, second : (H, W, 3) uint8 RGB, of one size
-    method : "tvl1", "dis" (medium preset) or "farneback", see :data:`FlowMethod`
+    method : "tvl1", "dis" (medium preset) or "farneback", see :data:`FlowMethod`; or a network,
+        :func:`pyws.models.image_networks.raft.load_raft`
 
     Returns
     -------
-    (H, W, 2) float32; zeros for frames with a side of less than 16 pixels
+    (H, W, 2) float32; zeros by OpenCV's methods for frames with a side of less than 16 pixels
 
     Raises
     ------
@@ -53,6 +60,8 @@ def dense_flow(first: Pixels, second: Pixels, method: FlowMethod = "dis") -> Flo
     """
     if first.shape != second.shape:
         raise ValueError(f"dense_flow: frames must have one size, got {first.shape} and {second.shape}")
+    if callable(method):
+        return method(first, second)
     if min(first.shape[:2]) < SMALLEST_SIDE:
         return np.zeros((*first.shape[:2], 2), np.float32)
     with _opencv() as cv2:
@@ -60,7 +69,7 @@ def dense_flow(first: Pixels, second: Pixels, method: FlowMethod = "dis") -> Flo
         return np.asarray(_algorithm(cv2, method)(*grey, None), np.float32)
 
 
-def flow_to_next(frames: Iterable[Pixels], method: FlowMethod) -> Iterator[Flow]:
+def flow_to_next(frames: Iterable[Pixels], method: FlowMethod | FlowEstimator) -> Iterator[Flow]:
     """The flow from each frame to the next; the last frame has that of the one before it, a single frame has none.
 
     Parameters

@@ -15,6 +15,7 @@ from torch import Tensor
 from pyws.data.tagged.label_space import LabelSpace, object_labels
 from pyws.data.video.clips import stack
 from pyws.data.video.frames import FrameFolder, VideoFile, evenly
+from pyws.data.video.optical_flow import FlowMethod
 from pyws.files import file_sha256
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.annotator import Chunk, InitialMasks
@@ -24,6 +25,7 @@ from pyws.masks.initial_masks.motion import motion_weights, neighbours
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
 from pyws.masks.initial_masks.tag_to_class import common_tags, tag_warnings
 from pyws.models.classifiers import Classifier
+from pyws.models.image_networks.raft import Raft
 
 CHOOSING_FRAMES = 32
 
@@ -37,6 +39,7 @@ class ImageAnnotator:
     tags : classes of each tag, in the order of the ids in the masks
     device : where the classifier is; None for the CPU
     warnings : what is doubtful about the classes of some tags
+    flow : how ``config.motion`` finds optical flow
     seen : maps (h, w) of frames of the present video by frame and class, left by :meth:`describe` for :meth:`maps`
     """
 
@@ -46,6 +49,7 @@ class ImageAnnotator:
     config: InitialMaskConfig
     device: torch.device | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)
+    flow: FlowMethod | Raft = "dis"
     seen: dict[int, dict[int, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -66,6 +70,7 @@ class ImageAnnotator:
                 for index, (tag, classes) in enumerate(self.tags.items(), start=1)
             ],
             **asdict(self.config),
+            "flow": str(self.flow),
         }
 
     def kept_tags(self, ids: tuple[int, ...]) -> tuple[int, ...]:
@@ -115,7 +120,7 @@ class ImageAnnotator:
         size = (images.shape[1], images.shape[2])
         maps = self.maps(shown, chunk.sampled, classes)
         if self.config.motion:
-            weights = motion_weights(images, chunk.read, chunk.sampled)
+            weights = motion_weights(images, chunk.read, chunk.sampled, self.flow)
             maps = scaled_maps(maps, size) * weights[:, None].to(maps.device)
         masks = initial_masks(maps, size, self.config.otsu_resolution)
         selection = self.config.selection

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyws.data.video.clips import shrunk
-from pyws.data.video.optical_flow import dense_flow, object_motion
+from pyws.data.video.optical_flow import FlowEstimator, FlowMethod, dense_flow, object_motion
 
 OFFSETS = (-4, -2, -1, 1, 2, 4)  # to the frames that a frame is compared with
 SHORT_SIDE = 240  # short side of the frames that flow is computed in; lengths below are in their pixels
@@ -30,7 +30,9 @@ def neighbours(sampled: Sequence[int], length: int) -> list[int]:
     return sorted(index for index in near if 0 <= index < length)
 
 
-def motion_weights(frames: Tensor, read: Sequence[int], sampled: Sequence[int]) -> Tensor:
+def motion_weights(
+    frames: Tensor, read: Sequence[int], sampled: Sequence[int], method: FlowMethod | FlowEstimator = "dis"
+) -> Tensor:
     """Weights of the pixels of the sampled frames by how far they move in a frame, beside the camera's motion.
 
     With r the median, over the frames nearby, of the motion over the distance in frames, a pixel has the weight
@@ -41,6 +43,7 @@ def motion_weights(frames: Tensor, read: Sequence[int], sampled: Sequence[int]) 
     frames : (N, H, W, 3) uint8, the frames ``read`` of a video
     read : their indices in the video
     sampled : those of them that get weights
+    method : method of :func:`pyws.data.video.optical_flow.dense_flow`
 
     Returns
     -------
@@ -59,7 +62,7 @@ def motion_weights(frames: Tensor, read: Sequence[int], sampled: Sequence[int]) 
     weights = []
     for index in sampled:
         motions = [
-            object_motion(dense_flow(small[index], small[index + offset])) * (unit / abs(offset))
+            object_motion(dense_flow(small[index], small[index + offset], method)) * (unit / abs(offset))
             for offset in OFFSETS
             if index + offset in small
         ]

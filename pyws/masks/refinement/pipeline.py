@@ -23,6 +23,7 @@ from torch.nn import functional
 from pyws import ops
 from pyws.data.tagged.corrected_masks import write_corrected
 from pyws.data.video.frames import Pixels, write_mask
+from pyws.data.video.optical_flow import FlowMethod
 from pyws.errors import DataError
 from pyws.files import total_bytes
 from pyws.masks.initial_masks.pipeline import open_annotations
@@ -33,6 +34,7 @@ from pyws.masks.refinement.local_crf import local_crf
 from pyws.masks.refinement.video_model import Scores, refine_video
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
 from pyws.models.classifiers import Classifier
+from pyws.models.image_networks.raft import Raft
 from pyws.progress import track
 from pyws.run_manifest import RunManifest
 from pyws.sharding import WHOLE, Shard
@@ -48,6 +50,7 @@ def refine_annotations(
     masks: Path | None = None,
     quiet: bool = False,
     shard: Shard = WHOLE,
+    flow: FlowMethod | Raft = "dis",
 ) -> RunManifest:
     """Refine the pseudo-annotations of each video by a model of it; videos that are done are left alone.
 
@@ -60,6 +63,7 @@ def refine_annotations(
     masks : a folder of other masks of the same frames, such as a later version of a run; None for pa/v0 of ``init``
     quiet : no progress
     shard : which of the videos this process refines
+    flow : how optical flow is found
 
     Returns
     -------
@@ -77,7 +81,7 @@ def refine_annotations(
     layers = config.layers or early_layers(classifier.name)
     data = Annotations(init, out / "frames")
     source = masks or init / "pa/v0"
-    refinement = {"classifier": classifier.name, **asdict(config), "layers": list(layers)}
+    refinement = {"classifier": classifier.name, **asdict(config), "layers": list(layers), "flow": str(flow)}
     parameters = {**data.parameters, "refinement": refinement}
     by_video = {video: list(group) for video, group in groupby(data.frames, key=lambda frame: frame.video)}
     sizes = {video: len(frames) for video, frames in by_video.items()}
@@ -91,7 +95,7 @@ def refine_annotations(
             if done.get("refined_from") == before and done.get("bytes") == total_bytes(files):
                 continue
             areas = []
-            scores = _scores(data, frames, source, classifier, layers, config, quiet)
+            scores = _scores(data, frames, source, classifier, layers, config, flow, quiet)
             for frame, file, score in zip(frames, files, scores, strict=True):
                 score = local_crf(score, data.picture(frame, config.working_side), config.crf_weight)
                 refined = _winners(score, data.tags[video], data.picture(frame).shape[:2])
@@ -119,6 +123,7 @@ def _scores(
     classifier: Classifier,
     layers: Sequence[str],
     config: RefinementConfig,
+    flow: FlowMethod | Raft,
     quiet: bool,
 ) -> list[Scores]:
     """Log-odds of the tags of a video at the working size."""
@@ -137,7 +142,7 @@ def _scores(
         seen = superpixel_features(classifier, full, picture, labels, layers, config.feature_side)
         features.append(seen)
         masks.append(_scaled(data.mask(source, frame), picture.shape[:2]))
-    return refine_video(pictures, superpixels, features, masks, data.tags[frames[0].video], config)
+    return refine_video(pictures, superpixels, features, masks, data.tags[frames[0].video], config, flow)
 
 
 def _scaled(mask: Pixels, size: tuple[int, ...]) -> Pixels:

@@ -9,6 +9,7 @@ videos by such models; here pseudo-annotations from tags begin it, and no graph 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import Pixels
-from pyws.data.video.optical_flow import carry, consistency, dense_flow
+from pyws.data.video.optical_flow import Flow, FlowEstimator, FlowMethod, carry, consistency, dense_flow
 from pyws.masks.refinement.appearance import Floats, fit_logistic, superpixel_means
 from pyws.masks.refinement.config import RefinementConfig
 
@@ -30,6 +31,7 @@ def refine_video(
     masks: Sequence[Pixels],
     ids: Sequence[int],
     config: RefinementConfig,
+    method: FlowMethod | FlowEstimator = "dis",
 ) -> list[Scores]:
     """Log-odds of each id against everything else, at each pixel of the frames of a video.
 
@@ -41,6 +43,7 @@ def refine_video(
     masks : (H, W) uint8 each, 0 for background, 255 for pixels that say nothing
     ids : those that are refined
     config : configuration of the model
+    method : how optical flow is found, see :func:`pyws.data.video.optical_flow.dense_flow`
 
     Returns
     -------
@@ -65,6 +68,7 @@ def refine_video(
     weights = np.concatenate([area * share for area, share in zip(areas, valid, strict=True)])
     inputs = np.concatenate(features).astype(np.float64)
     inputs = (inputs - inputs.mean(0)) / np.maximum(inputs.std(0), 1e-6)
+    flows = flows_between(frames, method)
     found = [[mask == one for mask in masks] for one in ids]
     scores = [np.full((len(ids), *mask.shape), -np.inf, np.float32) for mask in masks]
     for _ in range(config.rounds):
@@ -78,7 +82,7 @@ def refine_video(
                 evidence = _appearance(inputs, targets, weights, superpixels, config)
                 for score, seen, place in zip(scores, evidence, places(own, config.place_sigma), strict=True):
                     score[number] = seen + config.place_weight * (2 * place - 1)
-        scores = over_time(frames, scores)
+        scores = over_time(flows, scores)
         winners = [np.where(score.max(0) > 0, score.argmax(0), -1) for score in scores]
         found = [[winner == number for winner in winners] for number in range(len(ids))]
     return scores
@@ -119,15 +123,19 @@ def places(masks: Sequence[NDArray[np.bool_]], sigma: float) -> list[NDArray[np.
     return [one / max(one.max(), 1e-12) for one in blurred]
 
 
-def over_time(frames: Sequence[Pixels], scores: Sequence[Scores]) -> list[Scores]:
-    """Means of scores (K, H, W) with those of the frames before and after, carried along optical flow.
+def flows_between(frames: Sequence[Pixels], method: FlowMethod | FlowEstimator = "dis") -> list[tuple[Flow, Flow]]:
+    """The flow from each frame to the next, and from that one back."""
+    return [(dense_flow(one, other, method), dense_flow(other, one, method)) for one, other in pairwise(frames)]
+
+
+def over_time(flows: Sequence[tuple[Flow, Flow]], scores: Sequence[Scores]) -> list[Scores]:
+    """Means of scores (K, H, W) with those of the frames before and after, carried along :func:`flows_between` them.
 
     A neighbour counts as much as the way there and back agrees: not at all where something is hidden or cut.
     """
     totals = [score.copy() for score in scores]
     counts = [np.ones(score.shape[1:], np.float32) for score in scores]
-    for index in range(len(frames) - 1):
-        forth, back = (dense_flow(frames[a], frames[b]) for a, b in ((index, index + 1), (index + 1, index)))
+    for index, (forth, back) in enumerate(flows):
         for here, there, flow, reverse in ((index, index + 1, forth, back), (index + 1, index, back, forth)):
             weight = consistency(flow, reverse)
             totals[here] += weight * carry(scores[there], flow)

@@ -21,6 +21,7 @@ from pyws.data.video.sampled import SampledVideo
 from pyws.data.video.sources import name_of
 from pyws.errors import DataError, reading
 from pyws.files import file_sha256, only_writer, read_json, run_entries, write_json
+from pyws.models.image_networks.raft import Raft
 from pyws.progress import track
 from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import Sampling, WindowReader, source_of
@@ -40,7 +41,7 @@ class FlowNetwork:
     """
 
     network: SnippetNetwork
-    method: FlowMethod
+    method: FlowMethod | Raft
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class _Stream:
     """
 
     network: SnippetNetwork
-    flow: FlowMethod | None
+    flow: FlowMethod | Raft | None
     made: dict[str, Any]
     folder: Path
 
@@ -185,7 +186,7 @@ def _streams(
         if (folder / "flow").is_dir():
             raise DataError(folder, "has flow beside RGB, and none is asked for: give --flow, or another folder")
         return [_Stream(network, None, made, folder)]
-    made_of_flow = {**_settings(flow.network, sampling, scores), "method": flow.method}
+    made_of_flow = {**_settings(flow.network, sampling, scores), "method": str(flow.method)}
     return [
         _Stream(network, None, made, folder / "rgb"),
         _Stream(flow.network, flow.method, made_of_flow, folder / "flow"),

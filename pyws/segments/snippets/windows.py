@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pyws.data.video.clips import stack
-from pyws.data.video.optical_flow import FlowMethod, flow_to_next
+from pyws.data.video.optical_flow import FlowEstimator, FlowMethod, flow_to_next
 from pyws.data.video.sampled import SampledVideo
 from pyws.errors import DataError
 from pyws.models.classifiers import Classifier
@@ -89,7 +89,7 @@ class WindowReader:
         classifier: Classifier,
         sampling: Sampling,
         batch: int,
-        flow: FlowMethod | None = None,
+        flow: FlowMethod | FlowEstimator | None = None,
     ) -> None:
         self.video, self.classifier, self.sampling, self.batch, self.flow = video, classifier, sampling, batch, flow
         self.frames = 0
