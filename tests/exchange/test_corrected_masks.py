@@ -123,10 +123,11 @@ def test_refinement_hands_them_on(first, tmp_path, monkeypatch):
 
 
 def test_files_that_are_none(first):
-    for document in ([], {"format": "pyws corrected masks", "version": 1, "videos": {"fox": {"frames": {"a": [0]}}}}):
+    about = {"format": "pyws corrected masks", "version": 1}
+    for document in ([], *({**about, "videos": {"fox": {"frames": {"a": [number]}}}} for number in (0, 255, True))):
         write_json(first / "corrections/corrections.json", document)
         with pytest.raises(DataError, match="must be corrections that pyws import wrote"):
             corrected_frames(first)
-    strange = {"format": "pyws corrected masks", "version": 1, "videos": {"hen": {"frames": {"a": [1]}}}}
+    strange = {**about, "videos": {"hen": {"frames": {"a": [1]}}}}
     write_json(first / "corrections/corrections.json", strange)
     assert not Annotations(first, first / "work").corrected  # its video is not there

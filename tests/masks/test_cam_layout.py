@@ -165,6 +165,8 @@ def test_a_layout_that_is_asked_for():
         flat = cam(images, 0)
     with GradCAM(model, "0") as cam:
         torch.testing.assert_close(flat, cam(images, 0).flatten(1))
+    every = find_layout((1, 6, 8), (2, 3), nn.Linear(3, 8), (224, 224), ())  # no token beside those of the grid
+    assert every == Layout("tokens", (2, 3))
 
 
 class Returns(nn.Module):

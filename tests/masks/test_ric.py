@@ -1,6 +1,7 @@
 """RII, mIoU_PA and RIC: cases by hand, the guards, and that better masks score higher."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -160,6 +161,19 @@ def test_classes_out_of_range():
         scores(annotation + 3, annotation, superpixels)
     with pytest.raises(ValueError, match=r"must be in 0..3"):
         scores(annotation, annotation - 1, superpixels)
+
+
+def test_frames_that_were_dealt_out_are_joined_in_their_order() -> None:
+    superpixels, annotation = frames()
+    prediction = annotation.roll(2, dims=2)
+    whole, parts = Criterion(4), (Criterion(4), Criterion(4))
+    for b in range(len(annotation)):
+        for criterion in (whole, parts[b % 2]):
+            criterion.add(prediction[b : b + 1], annotation[b : b + 1], superpixels[b : b + 1])
+    held = [torch.cat(part._frames) for part in parts]
+    parts[1].join(SimpleNamespace(world=2, gather=lambda _: held))
+    assert torch.equal(torch.cat(parts[1]._frames), torch.cat(whole._frames))
+    assert (parts[1].scores().ric, parts[1].spread()) == (whole.scores().ric, whole.spread())
 
 
 def test_spread_against_resampled_frames() -> None:

@@ -108,21 +108,19 @@ def _tests() -> list[Path]:
 
 
 def _python_tests(path: str) -> list[str]:
-    """First the test file of the module's name, then those near it that name what it defines, or else those elsewhere;
-    its doctests at the end."""
+    """The doctests of the module, then the tests of its room: first the file of its name, then those that name what it
+    defines, then the others. A module that is in no room is tested by its own file, or by those that name it."""
     module = Path(path).with_suffix("")
     mirrors = [ROOT / "tests" / Path(*module.parts[1:depth]) for depth in range(2, len(module.parts))]
+    room = next((each for each in reversed(mirrors) if each.exists()), None)
     public = re.findall(r"^(?:def|class) ([A-Za-z]\w+)", (ROOT / path).read_text(), re.M)
     mention = re.compile(r"\b(?:" + "|".join([*public, ".".join(module.parts[1:])]) + r")\b")
 
     def distance(test: Path) -> int:
         if test.stem.removeprefix("test_") == module.name:
             return 0
-        near = any(mirror in test.parents for mirror in mirrors)
-        return (1 if near else 2) if mention.search(test.read_text()) else 3
+        return 1 if mention.search(test.read_text()) else 2
 
-    far = sorted((distance(test), str(test.relative_to(ROOT))) for test in _tests())
-    most = 1 if far[0][0] < 2 else 2
-    chosen = [name for steps, name in far if steps <= most]
-    nearest = next((each for each in reversed(mirrors) if each.exists()), ROOT / "tests")
-    return [*(chosen or [str(nearest.relative_to(ROOT))]), path]
+    far = sorted((distance(test), str(test.relative_to(ROOT)), test) for test in _tests())
+    most = min(steps for steps, *_ in far)
+    return [path, *(name for steps, name, test in far if (room in test.parents if room else steps == most))]

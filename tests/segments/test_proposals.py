@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from pyws.ragged import Segments
+from pyws.segments import PostprocessConfig
 from pyws.segments.config import ProposalConfig
+from pyws.segments.detection.postprocess import postprocess
 from pyws.segments.detection.proposals import propose, proposed_classes
 
 
@@ -54,3 +57,17 @@ def test_scores_of_actionness_runs_do_not_depend_on_the_batch():
 def test_thresholds_of_the_actionness_need_the_scoring_of_the_paper():
     with pytest.raises(ValueError, match="proposals: actionness_thresholds need scoring 'paper', got 'released'"):
         ProposalConfig(actionness_thresholds=(0.5,), scoring="released")
+
+
+def test_fused_segments_of_equal_support_stay_in_their_order():
+    """By falling score, although each is added up to the same support; more than a sort that is not stable keeps."""
+    start = torch.arange(500, dtype=torch.float64) * 10
+    half = torch.rand(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64).mul(64).round() / 256
+    offsets = torch.tensor([0, 2, 1000])  # pairs of equal segments, of scores that add up to 1
+    pairs = Segments(*(torch.stack(two, 1).flatten() for two in ((start, start), (start + 5, start + 5),
+                     (0.5 + half, 0.5 - half))), torch.ones(1000).double(), offsets)  # fmt: skip
+    plain, _ = postprocess(pairs, PostprocessConfig("gaussian", 1.0, 0.5))
+    ranked, _ = postprocess(pairs, PostprocessConfig("gaussian", 1.0, 0.5, ranking="support"))
+    assert ranked.score.unique().tolist() == [1.0]
+    assert torch.equal(ranked.start, plain.start)
+    assert torch.equal(ranked.offsets, plain.offsets)

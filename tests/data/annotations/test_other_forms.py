@@ -55,6 +55,7 @@ def test_own_table_of_segments(tmp_path):
     )
     truth = read_truth(tmp_path / "mine.csv")
     assert (truth.subset, truth.duration.tolist(), truth.instances.end.tolist()) == (("test",), [9], [2, 4])
-    (tmp_path / "none.json").write_text(json.dumps({"v": {"duration": 3}}))
-    with pytest.raises(DataError, match="none.json: must hold an object 'database', got 'v'"):
-        read_truth(tmp_path / "none.json")
+    for record in ({"duration": 3}, {"duration_second": 3}, {"annotations": []}):
+        (tmp_path / "none.json").write_text(json.dumps({"v": record}))
+        with pytest.raises(DataError, match="none.json: must hold an object 'database', got 'v'"):
+            read_truth(tmp_path / "none.json")

@@ -84,6 +84,7 @@ def test_as_json():
         {"actor": [0, 1]},
         {"actor": [0, 1, 9]},
         {"actor": [0, -1, 1]},
+        {"actor": [1, 0, 2]},
         {"action": [1, 0, 0]},
         {"action": [0, "x", 0]},
         {"actors": []},

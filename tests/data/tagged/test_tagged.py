@@ -71,6 +71,8 @@ def test_a2d(tmp_path):
 def test_a2d_of_video_files_counts_frames_from_zero(tmp_path):
     release = write_a2d(tmp_path, ROWS, frames=False)
     write_hdf5(release / "Annotations/mat/-abc/00002.mat", reS_id=CODES.T, id=np.array([[11]]), reMask=np.zeros((4, 3)))
+    for name in ("00000", "notes"):  # numbers of frames begin with 1
+        (release / f"Annotations/mat/-abc/{name}.mat").write_bytes(b"")
     video = open_mask_set(release).videos[0]
     assert video.source == release / "clips320H" / "-abc.mp4"
     assert list(video.truth) == ["00001"]
