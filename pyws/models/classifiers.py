@@ -99,8 +99,10 @@ class Classifier:
         scale = short_side / min(height, width)
         size = [max(self.stride, round(side * scale / self.stride) * self.stride) for side in (height, width)]
         size = [self.fixed, self.fixed] if self.fixed else size
-        images = frames.flatten(0, -4).permute(0, 3, 1, 2).float() / 255
-        images = functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+        planes = frames.flatten(0, -4).permute(0, 3, 1, 2).contiguous()  # torch scales them in half the time
+        images = functional.interpolate(
+            planes.float() / 255, size=size, mode="bilinear", align_corners=False, antialias=True
+        )
         return self._normalised(images, frames)
 
     def for_inference(self) -> Classifier:
@@ -147,8 +149,10 @@ class Classifier:
     def _normalised(self, images: Tensor, frames: Tensor) -> Tensor:
         """RGB in 0..1 (B * T, 3, h, w) to what the model takes; ``frames`` tell whether they are clips."""
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        images = (images - mean) / std
-        return images.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous() if frames.ndim == 5 else images
+        images = images.sub(mean).div_(std)
+        if frames.ndim == 5:
+            return images.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()
+        return images.contiguous(memory_format=torch.channels_last)
 
 
 def load_classifier(

@@ -22,7 +22,8 @@ from pyws.data.tagged.a2d_files import read_annotation, read_instances, read_rea
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.rle import decode_mask
 from pyws.data.tagged.tags_table import read_tags_table
-from pyws.data.video.frames import is_whole, open_frames, read_image, read_mask
+from pyws.data.video.frames import open_frames, read_image, read_mask
+from pyws.data.video.png import is_whole
 from pyws.errors import DataError
 from pyws.exchange.brush_rle import decode_brush
 from pyws.exchange.readers.formats import read_review

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import stat
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,11 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pyws.data.video.decoders import Pixels, check_size, open_decoder
+from pyws.data.video.png import encode_png
 from pyws.errors import DataError, reading
-from pyws.files import atomic_write, open_regular
+from pyws.files import atomic_write
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-RUNS = zlib.Z_RLE  # strategy of PNG files of labels: half the time of zlib's own, a few percent larger
 HEAT_SIDE = 120  # pixels of the short side of a map that is kept for pictures
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -212,37 +210,6 @@ def _ids_of_colours(path: str | os.PathLike[str], picture: Pixels) -> Pixels:
     return order[place].astype(np.uint8)
 
 
-def is_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a PNG whose every chunk is there and has the right checksum.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "00000.png"
-    >>> write_mask(path, np.zeros((4, 4), np.uint8))
-    >>> whole = is_whole(path)
-    >>> _ = path.write_bytes(path.read_bytes()[:-20])
-    >>> whole, is_whole(path)
-    (True, False)
-    """
-    try:
-        with open_regular(path) as file:
-            data = memoryview(file.read())
-    except (OSError, DataError):
-        return False
-    place = len(PNG_SIGNATURE)
-    if data[:place] != PNG_SIGNATURE:
-        return False
-    kind = b""
-    while place + 12 <= len(data) and kind != b"IEND":
-        length = int.from_bytes(data[place : place + 4], "big")
-        kind, end = bytes(data[place + 4 : place + 8]), place + 8 + length
-        if zlib.crc32(data[place + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            return False
-        place = end + 4
-    return kind == b"IEND"
-
-
 def write_mask(path: str | os.PathLike[str], ids: Pixels) -> None:
     """Write (H, W) uint8 ids as a PNG with the palette of DAVIS and PASCAL VOC, whole or not at all.
 
@@ -256,10 +223,8 @@ def write_mask(path: str | os.PathLike[str], ids: Pixels) -> None:
     """
     if ids.ndim != 2 or ids.dtype != np.uint8 or not ids.size:
         raise ValueError(f"write_mask: ids must be (H, W) uint8, not empty, got {ids.shape} {ids.dtype}")
-    image = Image.fromarray(ids, mode="L")
-    image.putpalette(palette().tobytes())
     with atomic_write(path, "wb") as file:
-        image.save(file, format="PNG", compress_type=RUNS)
+        file.write(encode_png(ids, palette()))
 
 
 def write_picture(path: str | os.PathLike[str], picture: Pixels, quality: int = 75) -> None:
@@ -276,7 +241,7 @@ def write_heat(path: str | os.PathLike[str], levels: NDArray[np.floating]) -> No
     """Write a map (h, w) in [0, 1] as an 8-bit grey PNG, whole or not at all."""
     grey = np.rint(np.clip(np.nan_to_num(levels), 0, 1) * 255).astype(np.uint8)
     with atomic_write(path, "wb") as file:
-        Image.fromarray(grey).save(file, "PNG", compress_type=RUNS)
+        file.write(encode_png(grey))
 
 
 def read_heat(path: str | os.PathLike[str], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from pyws.data.tagged.label_space import LabelSpace
@@ -23,6 +24,13 @@ class Chunk(NamedTuple):
 
     read: list[int]
     sampled: list[int]
+
+    def shown(self, images: Tensor) -> Tensor:
+        """Those of the frames ``read`` (N, H, W, 3) that are sampled."""
+        if self.sampled == self.read:
+            return images
+        place = {index: row for row, index in enumerate(self.read)}
+        return images.index_select(0, torch.tensor([place[index] for index in self.sampled], device=images.device))
 
 
 class InitialMasks(NamedTuple):

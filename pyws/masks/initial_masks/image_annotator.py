@@ -116,9 +116,8 @@ class ImageAnnotator:
     def initial_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> InitialMasks:
         """See ``Annotator``; each superpixel takes the tag with most of its pixels."""
         classes = [about["classes"][self.space.names[index]] for index in ids]
-        shown = images[[chunk.read.index(index) for index in chunk.sampled]]
         size = (images.shape[1], images.shape[2])
-        maps = self.maps(shown, chunk.sampled, classes)
+        maps = self.maps(chunk.shown(images), chunk.sampled, classes)
         if self.config.motion:
             weights = motion_weights(images, chunk.read, chunk.sampled, self.flow)
             maps = scaled_maps(maps, size) * weights[:, None].to(maps.device)

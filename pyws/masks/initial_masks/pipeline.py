@@ -38,12 +38,12 @@ from pyws.data.video.frames import (
     Pixels,
     VideoFile,
     evenly,
-    is_whole,
     open_frames,
     read_mask,
     write_heat,
     write_mask,
 )
+from pyws.data.video.png import is_whole
 from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError
 from pyws.files import total_bytes
@@ -192,7 +192,7 @@ def _write_masks(
     thread of its own. Returns the share of the frame that each mask written covers.
     """
     superpixels = annotator.config.superpixel_cache(out)
-    table = torch.tensor([0, *ids])
+    table = np.array([0, *ids], np.uint8)
     left = [chunk for chunk in chunks if not all(is_whole(path) for index in chunk.sampled for path in files[index])]
     tracked = track(left, f"{name}, frames", quiet=quiet, size=lambda chunk: len(chunk.sampled))
     writing: list[Future[dict[Path, float]]] = []
@@ -202,7 +202,7 @@ def _write_masks(
             refined = first.refine(labels.to(first.masks.device))
             heats = {"heat": first.heat} | {f"heat-{kind}": maps for kind, maps in first.branches.items()}
             levels = {folder: maps.cpu().numpy() for folder, maps in heats.items()}
-            pairs = table[torch.stack([first.masks, refined], 1).cpu()].to(torch.uint8).numpy()
+            pairs = np.stack([table.take(masks.cpu().numpy()) for masks in (first.masks, refined)], 1)
             wait(writing)  # those of the chunk before: no more than one chunk is held
             for place, (index, pair) in enumerate(zip(chunk.sampled, pairs, strict=True)):
                 file = f"{name}/{frames.stems[index]}.png"
@@ -233,8 +233,9 @@ def _inputs(
     """Images (N, H, W, 3) of what each chunk reads, and superpixels (B, H, W) of its sampled frames."""
     for chunk, pictures in zip(chunks, _in_one_pass(frames, chunks), strict=True):
         images = stack(pictures, frames.path)
-        shown = images[[chunk.read.index(index) for index in chunk.sampled]]
-        labels = superpixels.of_frames(shown.numpy(), name, [frames.stems[index] for index in chunk.sampled])
+        labels = superpixels.of_frames(
+            chunk.shown(images).numpy(), name, [frames.stems[index] for index in chunk.sampled]
+        )
         yield images, torch.from_numpy(labels)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from pyws import ops
-from pyws.data.video.frames import RUNS
+from pyws.data.video.png import encode_png
 from pyws.files import atomic_write, check_regular
 
 SLIC_REVISION = 1  # revision of pyws.ops.slic: higher wherever its labels change, so that no cache mixes them
@@ -117,14 +115,9 @@ def _write_labels(path: Path, key: str, labels: NDArray[np.int32], method: str) 
     if labels.max() > 65535:
         return  # no PNG holds them; frames beyond 50 million pixels are computed again
     stored = labels.astype(np.uint8 if labels.max() <= 255 else np.uint16)
-    about = PngInfo()
-    about.add_text("method", method)
-    about.add_text("frame", key)
-    about.add_text("labels", hashlib.sha256(labels.tobytes()).hexdigest())
-    buffer = io.BytesIO()
-    Image.fromarray(stored).save(buffer, format="PNG", pnginfo=about, compress_type=RUNS)
+    about = {"method": method, "frame": key, "labels": hashlib.sha256(labels.tobytes()).hexdigest()}
     with atomic_write(path, "wb") as file:
-        file.write(buffer.getvalue())
+        file.write(encode_png(stored, text=about))
 
 
 def _read_labels(path: Path, key: str, size: tuple[int, ...]) -> NDArray[np.int32] | None:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyws.data.video.frames import RUNS, Pixels
+from pyws.data.video.frames import Pixels
+from pyws.data.video.png import RUNS
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json, write_json
 from pyws.report.colours import shown_colours

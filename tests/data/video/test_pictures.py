@@ -10,6 +10,7 @@ from PIL import Image
 
 from pyws import DataError
 from pyws.data.video.frames import palette, read_image, read_mask
+from pyws.data.video.png import encode_png, is_whole
 
 RANDOM = np.random.default_rng(0)
 
@@ -55,3 +56,22 @@ def test_other_pictures_are_no_masks(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 5), np.uint16)).save(tmp_path / "b.png")
     with pytest.raises(DataError, match="of 8 bits, got mode I;16"):
         read_mask(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (37, 2), (64, 51)])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_png_files_are_what_pillow_reads(kind: type, size: tuple[int, int], tmp_path: Path) -> None:
+    """Every level, and rows that fall below the one above: the filter's differences wrap around."""
+    pixels = RANDOM.integers(0, np.iinfo(kind).max, size, kind, endpoint=True)
+    (tmp_path / "a.png").write_bytes(encode_png(pixels[:, ::-1], text={"of": "levels"}))
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info == {"of": "levels"}
+        assert np.array_equal(np.asarray(image), pixels[:, ::-1])
+    assert is_whole(tmp_path / "a.png")
+
+
+def test_png_files_of_ids_have_the_palette(tmp_path: Path) -> None:
+    ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    (tmp_path / "a.png").write_bytes(encode_png(ids, palette()))
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image.convert("RGB")), palette()[ids])
