@@ -74,7 +74,7 @@ def reading(path: str | PathLike[str], rule: str | None = None) -> Iterator[None
     ----------
     path : the file or folder that is read
     rule : what is said where something else is raised than the system's errors: readers of hostile bytes raise whatever
-        they meet; None lets that pass
+        they meet; None lets that pass, but for bytes that are no text
 
     Examples
     --------
@@ -91,10 +91,47 @@ def reading(path: str | PathLike[str], rule: str | None = None) -> Iterator[None
     except OSError as error:
         raise DataError(path, f"cannot be read: {error.strerror or error}") from error
     except Exception as error:
+        if rule is None and isinstance(error, UnicodeDecodeError):
+            raise DataError(path, f"is not {error.encoding.upper()} text: byte {error.start}") from error
         if rule is None:
             raise
         said = str(error).strip().split("\n")[0] or type(error).__name__
         raise DataError(path, f"{rule}: {said}") from error
+
+
+def check_fields(config: object, who: str, rule: str, *names: str) -> None:
+    """Raise unless numbers of a configuration keep a rule; None, which stands for a default, keeps every one.
+
+    Parameters
+    ----------
+    config : has the attributes ``names``
+    who : begins the message
+    rule : "> 0", ">= 1" and the like, or an interval such as "in (0, 1]"; NaN breaks all of them
+
+    Raises
+    ------
+    ValueError : the first that breaks it
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> check_fields(SimpleNamespace(share=0.0), "masks train", "in (0, 1]", "share")
+    Traceback (most recent call last):
+        ...
+    ValueError: masks train: share must be in (0, 1], got 0.0
+    """
+    sign, _, bounds = rule.partition(" ")
+    for name in names:
+        value = getattr(config, name)
+        if value is None:
+            continue
+        if sign == "in":
+            low, high = map(float, bounds[1:-1].split(","))
+            good = low <= value <= high and (bounds[0] == "[" or value > low) and (bounds[-1] == "]" or value < high)
+        else:
+            good = value > float(bounds) if sign == ">" else value >= float(bounds)
+        if not good:
+            raise ValueError(f"{who}: {name} must be {rule}, got {value}")
 
 
 class WriteError(PywsError, OSError):

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TextIO
 
-from pyws.errors import DataError, WriteError
+from pyws.errors import DataError, WriteError, reading
 from pyws.sharding import WHOLE, Shard
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket",
@@ -87,21 +87,25 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def open_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str = "strict") -> TextIO:
-    """Open a regular file of text of at most :func:`max_bytes`, its ends of lines as they are."""
-    file = open_regular(path)
-    try:
+@contextmanager
+def open_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str = "strict") -> Iterator[TextIO]:
+    """Open a regular file of text of at most :func:`max_bytes`, its ends of lines as they are; what goes wrong with it
+    inside the block is a DataError that names it."""
+    with reading(path), open_regular(path) as file:
         check_bytes(path, os.fstat(file.fileno()).st_size)
-    except DataError:
-        file.close()
-        raise
-    return io.TextIOWrapper(file, encoding=encoding, errors=errors, newline="")
+        with io.TextIOWrapper(file, encoding=encoding, errors=errors, newline="") as text:
+            yield text
 
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str = "strict") -> str:
     """The text of a regular file, see :func:`open_text`."""
     with open_text(path, encoding, errors) as file:
         return file.read()
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+    """The lines of a text file that are not empty, stripped, such as the names of classes."""
+    return [line.strip() for line in read_text(path, "utf-8-sig").splitlines() if line.strip()]
 
 
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # what atomic_write leaves behind where it was killed
@@ -404,9 +408,8 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "history.jsonl"
     >>> append_line(path, "one")
-    >>> append_line(path, "two")
     >>> path.read_text()
-    'one\\ntwo\\n'
+    'one\\n'
     """
     with _write_errors(Path(path)), open(path, "ab", buffering=0) as file:
         _append(file.fileno(), f"{line}\n".encode())
@@ -444,8 +447,7 @@ def write_json(path: str | os.PathLike[str], document: Any, indent: int | None =
     Examples
     --------
     >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "a.json"
-    >>> write_json(path, {"a": 1})
+    >>> write_json(path := Path(tempfile.mkdtemp()) / "a.json", {"a": 1})
     >>> read_json(path)
     {'a': 1}
     """
@@ -470,7 +472,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     pyws.errors.DataError: no-such-file.json: cannot be read: No such file or directory
     """
     try:
-        with open_regular(path) as file:
+        with reading(path), open_regular(path) as file:
             source = gzip.GzipFile(fileobj=file) if str(path).endswith(".gz") else file
             raw = source.read(max_bytes() + 1)
         check_bytes(path, len(raw))
@@ -479,17 +481,15 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise
     except json.JSONDecodeError as error:
         rule = f"is not valid JSON: {error.msg} at line {error.lineno} column {error.colno} ({len(raw)} bytes)"
-        raise DataError(path, rule) from error
     except UnicodeDecodeError as error:
-        raise DataError(path, f"is not UTF-8 text: byte {error.start} of {len(raw)}") from error
-    except RecursionError as error:
-        raise DataError(path, "is nested too deeply") from error
+        rule = f"is not UTF-8 text: byte {error.start} of {len(raw)}"
+    except RecursionError:
+        rule = "is nested too deeply"
     except ValueError as error:  # an integer of more digits than Python reads
-        raise DataError(path, f"holds a number that is too long: {error}") from error
+        rule = f"holds a number that is too long: {error}"
     except (EOFError, zlib.error) as error:
-        raise DataError(path, f"is truncated or damaged: {error}") from error
-    except OSError as error:
-        raise DataError(path, f"cannot be read: {error.strerror or error}") from error
+        rule = f"is truncated or damaged: {error}"
+    raise DataError(path, rule)
 
 
 def _object(path: str | os.PathLike[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:

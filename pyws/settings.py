@@ -94,8 +94,6 @@ def read_toml(path: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(read_text(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise DataError(path, f"must be TOML: {error}") from error
 

@@ -1,16 +1,34 @@
-"""Tables of text in CSV files, whose errors name the line."""
+"""Files of rows: tables in CSV, objects of JSON, plain lines. Errors name the line."""
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import open_text
+from pyws.files import open_text, read_text
 
 ROW_NUMBERS = ("", "index", "frame", "snippet")  # names of columns that number the rows of a table of numbers
+
+
+def csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV file that are not empty, each with the number of its line; cells are stripped.
+
+    Raises
+    ------
+    DataError : missing, not UTF-8, or no CSV
+    """
+    with open_text(path, "utf-8-sig") as file:
+        reader = csv.reader(file)
+        try:
+            for row in filter(None, reader):
+                yield reader.line_num, [cell.strip() for cell in row]
+        except csv.Error as error:
+            raise DataError(path, f"cannot be read as CSV: {error}") from error
 
 
 def read_table(
@@ -27,30 +45,51 @@ def read_table(
     ------
     DataError : missing, not UTF-8, no such columns, or an empty cell; it names the line
     """
-    try:
-        with open_text(path, "utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if rows.fieldnames is None or not set(columns) <= set(rows.fieldnames):
-                wanted = f"{', '.join(columns[:-1])} and {columns[-1]}" if len(columns) > 1 else columns[0]
-                raise DataError(path, f"must have the columns {wanted}, got {rows.fieldnames or 'an empty file'}")
-            for row in rows:
-                cells = {column: (row.get(column) or "").strip() for column in (*columns, *optional)}
-                if not all(cells[column] for column in columns):
-                    named = " and ".join(("an " if column[0] in "aeiou" else "a ") + column for column in columns)
-                    got = ", ".join(repr(cells[column]) for column in columns)
-                    raise DataError(path, f"line {rows.line_num}: must name {named}, got {got}")
-                yield rows.line_num, cells
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(path, f"cannot be read as CSV: {error}") from error
+    rows = csv_rows(path)
+    _, header = next(rows, (0, []))
+    if not header or not set(columns) <= set(header):
+        wanted = f"{', '.join(columns[:-1])} and {columns[-1]}" if len(columns) > 1 else columns[0]
+        raise DataError(path, f"must have the columns {wanted}, got {header or 'an empty file'}")
+    for line, row in rows:
+        given = dict(zip(header, row, strict=False))
+        cells = {column: given.get(column, "") for column in (*columns, *optional)}
+        if not all(cells[column] for column in columns):
+            named = " and ".join(("an " if column[0] in "aeiou" else "a ") + column for column in columns)
+            got = ", ".join(repr(cells[column]) for column in columns)
+            raise DataError(path, f"line {line}: must name {named}, got {got}")
+        yield line, cells
 
 
 def columns_of(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """The names of the columns, empty where the file cannot be read."""
     try:
-        with open_text(path, "utf-8-sig") as file:
-            return tuple(cell.strip() for cell in next(csv.reader(file), []))
-    except (OSError, DataError, UnicodeDecodeError, csv.Error):
+        return tuple(next(csv_rows(path), (0, []))[1])
+    except DataError:
         return ()
+
+
+def read_json_lines(path: str | os.PathLike[str], what: str, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The objects of a file that has one a line.
+
+    Parameters
+    ----------
+    what : what a line is, for the error
+    keys : members that each must have
+
+    Raises
+    ------
+    DataError : the file cannot be read, or a line is no such object; it names the line
+    """
+    rows = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        try:
+            rows.append(json.loads(line))
+            good = isinstance(rows[-1], dict) and all(key in rows[-1] for key in keys)
+        except (ValueError, RecursionError):
+            good = False
+        if not good:
+            raise DataError(path, f"line {number}: must be {what}")
+    return rows
 
 
 def is_number(cell: str) -> bool:

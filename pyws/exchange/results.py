@@ -201,11 +201,10 @@ def _best(segments: tuple[Segment, ...] | None, min_score: float, max_count: int
 
 def of_instances(found: Instances) -> Iterator[Video]:
     """The videos of detections, those without any too."""
-    segments: list[list[Segment]] = [[] for _ in found.videos]
-    columns = (found.video, found.label, found.start, found.end, found.score)
-    for video, label, start, end, score in zip(*(column.tolist() for column in columns), strict=True):
-        segments[video].append(Segment(found.labels[label], start, end, score))
-    for name, several in zip(found.videos, segments, strict=True):
+    segments: dict[str, list[Segment]] = {video: [] for video in found.videos}
+    for video, label, start, end, score in found.rows():
+        segments[video].append(Segment(label, start, end, score))
+    for name, several in segments.items():
         yield Video(name, segments=tuple(several))
 
 

@@ -14,7 +14,7 @@ from pyws.data.video.clips import around
 from pyws.data.video.frames import Pixels, evenly, open_frames
 from pyws.evaluation.semantic import Confusion
 from pyws.masks.prediction.action_alignment import ActionAligner, AlignmentConfig, find_instances
-from pyws.masks.self_training.frame_selection import read_selection
+from pyws.masks.self_training.frame_selection import selected_frames
 from pyws.masks.self_training.loop import CHOICES, SelfTraining
 from pyws.masks.self_training.pseudo_annotations import Frame
 from pyws.masks.self_training.train_segmentation import predict, predict_frames
@@ -58,8 +58,7 @@ def measure(run: SelfTraining, truth: MaskSet, every: int = 1) -> dict[str, Any]
         number = version["version"]
         row: dict[str, Any] = {"version": number}
         marked = run.selection_file(number)
-        rows = read_selection(marked) if marked.is_file() else []
-        selected = {Frame(one["video"], one["frame"]) for one in rows if one["selected"]}
+        selected = selected_frames(marked) if marked.is_file() else set()
         for name, frames in (("full", run.training), ("selected", [one for one in run.training if one in selected])):
             masks = (run.data.mask(run.annotations(number), frame) for frame in frames)
             row[name] = {"frames": len(frames), **scores_of(_with_truth(frames, masks, truth), space)}

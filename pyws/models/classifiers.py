@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from pyws.checkpoint import read_tensors, write_checkpoint
 from pyws.errors import DataError
-from pyws.files import check_regular, read_text
+from pyws.files import check_regular, read_lines
 from pyws.models.image_networks.efficientnet_lite import SCALES, EfficientNetLite
 from pyws.models.image_networks.small2d import Small2D
 from pyws.models.inference import for_inference
@@ -277,7 +277,7 @@ def _of_timm(name: str, classes: int | None, layer: str | None, pretrained: bool
 def _of_clip(
     name: str, weights: str, labels: str | os.PathLike[str] | None, layer: str | None, words: Sequence[str]
 ) -> Classifier:
-    lines = _lines(labels) if labels is not None else words
+    lines = read_lines(labels) if labels is not None else words
     found = clip_networks.clip_network(name, lines, weights)
     return Classifier(
         name, found.model, layer or found.layer, found.mean, found.std, found.labels, short_side=found.side,
@@ -420,14 +420,7 @@ def _outputs(model: nn.Module) -> int:
 
 
 def _read_labels(path: str | os.PathLike[str], classes: int) -> tuple[str, ...]:
-    lines = _lines(path)
+    lines = read_lines(path)
     if len(lines) not in (classes, classes + 1):
         raise DataError(path, f"must have {classes} or {classes + 1} lines (one a class), got {len(lines)}")
     return tuple(lines[-classes:])
-
-
-def _lines(path: str | os.PathLike[str]) -> list[str]:
-    try:
-        return [line.strip() for line in read_text(path, "utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"cannot be read as a list of labels: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from pyws.errors import DataError
 from pyws.files import read_json
 from pyws.progress import track
 from pyws.report.colours import COLOURS
-from pyws.report.timelines import Bar, Timeline, draw_timeline
+from pyws.report.timelines import Timeline, bars_of, draw_timeline, picture_name
 
 
 def draw_labels(
@@ -61,17 +60,7 @@ def draw_labels(
         record = facts[-1]["videos"][video]
         edges = grids.edges_of(video, len(values), record.get("seconds"))
         curves = {caption: found[video][:, columns] for caption, found in zip(files, labels, strict=True)}
-        bars = {caption: _bars(rows, video, names) for caption, rows in (segments or {}).items()}
-        pictures[video] = Path(out) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', video)}.png"
+        bars = {caption: bars_of(rows.of_videos([video]), names) for caption, rows in (segments or {}).items()}
+        pictures[video] = Path(out) / f"{picture_name(video)}.png"
         draw_timeline(pictures[video], Timeline(video, float(edges[-1]), names, curves, bars, edges))
     return pictures
-
-
-def _bars(rows: Instances, video: str, names: list[str]) -> list[Bar]:
-    """The segments of one video that are of these classes."""
-    if video not in rows.videos:
-        return []
-    chosen = rows.where(rows.video == rows.videos.index(video))
-    columns = (chosen.start.tolist(), chosen.end.tolist(), chosen.label.tolist(), chosen.score.tolist())
-    bars = [(start, end, chosen.labels[label], score) for start, end, label, score in zip(*columns, strict=True)]
-    return [bar for bar in bars if bar[2] in names]

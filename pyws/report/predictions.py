@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyws.data.annotations.activitynet import Instances
 from pyws.report.colours import COLOURS
-from pyws.report.timelines import Bar, Timeline, draw_timeline
+from pyws.report.timelines import Timeline, bars_of, draw_timeline, picture_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +69,9 @@ def draw_prediction(folder: str | os.PathLike[str], one: Prediction) -> Path:
         "labels": one.labels[:, shown],
     }
     scale = max(float(one.segments.score.max(initial=0.0)), 1e-9)  # the best is solid, however scores are scaled
-    bars = {"segments": _bars(one.segments, names, scale)}
+    bars = {"segments": bars_of(one.segments, names, scale)}
     if one.truth is not None:
-        bars["truth"] = _bars(one.truth, names)
-    path = Path(folder) / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', one.video)}.png"
+        bars["truth"] = bars_of(one.truth, names)
+    path = Path(folder) / f"{picture_name(one.video)}.png"
     draw_timeline(path, Timeline(one.video, float(one.edges[-1]), names, curves, bars, one.edges))
     return path
-
-
-def _bars(rows: Instances, names: list[str], scale: float = 1.0) -> list[Bar]:
-    columns = (rows.start.tolist(), rows.end.tolist(), rows.label.tolist(), (rows.score / scale).tolist())
-    bars = [(start, end, rows.labels[label], score) for start, end, label, score in zip(*columns, strict=True)]
-    return [bar for bar in bars if bar[2] in names]

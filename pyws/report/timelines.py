@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyws.data.annotations.activitynet import Instances
 from pyws.files import atomic_write
 from pyws.report.colours import colour
 
 Bar = tuple[float, float, str, float]  # start, end in seconds, label, score in [0, 1] (how solid it is drawn)
+
+
+def bars_of(rows: Instances, labels: Sequence[str], scale: float = 1.0) -> list[Bar]:
+    """The segments of these labels, their scores divided by ``scale``."""
+    return [(start, end, label, score / scale) for _, label, start, end, score in rows.rows() if label in labels]
+
+
+def picture_name(video: str) -> str:
+    """The name of a video as that of a file."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", video)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pyws.errors import check_fields
 from pyws.models.backbones.rskp import GAUFUSE_CONSISTENCY
 from pyws.ops.segments.propose_segments import RELEASED_THRESHOLDS
 from pyws.segments.detection.postprocess import PostprocessConfig
@@ -148,9 +148,9 @@ class TrustConfig:
     margin: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, minimum, maximum in (("agreement", -1, 1), ("conflict", 0, 1), ("margin", -2, 2)):
-            if not minimum <= (value := getattr(self, name)) <= maximum:
-                raise ValueError(f"trust: {name} must be in [{minimum}, {maximum}], got {value}")
+        check_fields(self, "trust", "in [-1, 1]", "agreement")
+        check_fields(self, "trust", "in [0, 1]", "conflict")
+        check_fields(self, "trust", "in [-2, 2]", "margin")
         if self.shares is not None and not all(0 <= share <= 1 for share in self.shares):
             raise ValueError(f"trust: shares must be in [0, 1], got {self.shares}")
 
@@ -232,12 +232,8 @@ class TrainConfig:
     tious: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "batch_snippets", "evaluate_every"):
-            if (count := getattr(self, name)) is not None and count < 1:
-                raise ValueError(f"{name} must be 1 or more, got {count}")
-        for name in ("lr", "clip_norm"):
-            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be > 0, got {value}")
+        check_fields(self, "training", ">= 1", "epochs", "batch", "batch_snippets", "evaluate_every")
+        check_fields(self, "training", "in (0, inf)", "lr", "clip_norm")
         if self.tious is not None and not (self.tious and all(0 < tiou <= 1 for tiou in self.tious)):
             raise ValueError(f"tious must be one or more numbers in (0, 1], got {list(self.tious)}")
 

@@ -318,10 +318,10 @@ def test_hostile_xml(text, said, made, capsys):
     [
         ("c.csv", b"video,label,start,end\nswan,run,a,2\n", "line 2: start must be a number, got 'a'"),
         ("c.csv", b"film\nswan\n", "must have the columns"),
-        ("c.csv", b"\xff\xfe\x00", "cannot be read as CSV"),
+        ("c.csv", b"\xff\xfe\x00", "is not UTF-8 text: byte 0"),
         ("c.zip", b"PK", "is an archive; unpack it"),
         ("c.json", b"{", "is not valid JSON"),
-        ("c.xml", b"\xff\xfe<\x00", "is not XML"),
+        ("c.xml", b"\xff\xfe<\x00", "is not UTF-8 text: byte 0"),
     ],
 )
 def test_hostile_files(name, content, said, made, capsys):

@@ -247,7 +247,7 @@ def test_variants() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LoopConfig(patience=0), "patience and max_versions must be >= 1"),
+        (lambda: LoopConfig(patience=0), "patience must be >= 1"),
         (lambda: LoopConfig(validation_share=1.0), "validation_share must be in"),
         (lambda: LoopConfig(tolerance=-1.0), "must be >= 0"),
         (lambda: LoopConfig(noise=-1.0), "must be >= 0"),

@@ -7,11 +7,11 @@ from typing import Any
 
 from pyws.checkpoint import read_tensors
 from pyws.commands.demo import FORMAT
-from pyws.data.annotations.activitynet import Instances, read_detections, read_truth
+from pyws.data.annotations.activitynet import read_detections, read_truth
 from pyws.errors import DataError
 from pyws.files import read_json
 from pyws.report.page.html import Picture, Section, Table, write_html
-from pyws.report.timelines import Bar, Timeline, draw_lines, draw_timeline
+from pyws.report.timelines import Timeline, bars_of, draw_lines, draw_timeline
 
 METHODS = {"none": "all proposals", "nms": "NMS", "soft-nms": "soft NMS", "gaussian": "Gaussian fusion"}
 
@@ -122,7 +122,8 @@ def _draw_timelines(out: Path) -> None:
     tcam, pseudo = (read_tensors(out / "segments" / f"{name}.safetensors")[0] for name in ("tcam", "labels"))
     columns = [list(found["none"].labels).index(label) for label in labels]
     for video, name in enumerate(truth.instances.videos):
-        bars = {"truth": _bars(truth.instances, name), **{METHODS[m]: _bars(found[m], name) for m in METHODS}}
+        kinds = {"truth": truth.instances, **{METHODS[method]: rows for method, rows in found.items()}}
+        bars = {caption: bars_of(rows.of_videos([name]), labels) for caption, rows in kinds.items()}
         timeline = Timeline(
             title=f"{name} (synthetic)",
             duration=float(truth.duration[video]),
@@ -131,14 +132,6 @@ def _draw_timelines(out: Path) -> None:
             bars=bars,
         )
         draw_timeline(out / "segments" / "timelines" / f"{name}.png", timeline)
-
-
-def _bars(instances: Instances, name: str) -> list[Bar]:
-    if name not in instances.videos:
-        return []
-    chosen = instances.where(instances.video == instances.videos.index(name))
-    columns = (chosen.start.tolist(), chosen.end.tolist(), chosen.label.tolist(), chosen.score.tolist())
-    return [(start, end, chosen.labels[label], score) for start, end, label, score in zip(*columns, strict=True)]
 
 
 def _draw_curves(out: Path, results: dict[str, Any]) -> None:

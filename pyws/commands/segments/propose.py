@@ -140,10 +140,10 @@ def _noted(grids: Mapping[str, SnippetGrid]) -> dict[str, Any]:
 
 def _named(classes: tuple[str, ...]) -> list[str]:
     """The classes, or those that a text file lists."""
-    from pyws.files import read_text
+    from pyws.files import read_lines
 
     if len(classes) == 1 and Path(classes[0]).is_file():
-        return [line.strip() for line in read_text(classes[0]).splitlines() if line.strip()]
+        return read_lines(classes[0])
     return list(classes)
 
 

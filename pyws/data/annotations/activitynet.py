@@ -16,7 +16,7 @@ pyws also writes and reads ``tags``, the labels of a whole video, in a video's r
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,6 +31,8 @@ from pyws.files import read_json, read_text, write_json
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 Intervals = Mapping[str, Sequence[tuple[float, float]]]
+Row = tuple[str, str, float, float, float]
+"""Video, label, start and end in seconds, score."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,12 @@ class Instances:
 
     def __len__(self) -> int:
         return len(self.start)
+
+    def rows(self) -> Iterator[Row]:
+        """Video, label, start, end and score of each."""
+        columns = (column.tolist() for column in (self.video, self.label, self.start, self.end, self.score))
+        for video, label, start, end, score in zip(*columns, strict=True):
+            yield self.videos[video], self.labels[label], start, end, score
 
     def where(self, chosen: np.ndarray) -> Instances:
         """The rows that a boolean mask or an index array picks; the names stay."""
@@ -92,16 +100,16 @@ class Truth:
 
     def counts(self) -> dict[str, Any]:
         """Videos and instances of each subset, and where tags and annotations disagree."""
-        names: list[set[str]] = [set() for _ in self.subset]
-        for video, label in zip(self.instances.video, self.instances.label, strict=True):
-            names[video].add(self.instances.labels[label])
+        names: dict[str, set[str]] = {name: set() for name in self.instances.videos}
+        for video, label, *_ in self.instances.rows():
+            names[video].add(label)
         owner = np.array(self.subset, dtype=object)[self.instances.video]
         subsets = sorted(set(self.subset))
         return {
             "videos": {name: self.subset.count(name) for name in subsets},
             "instances": {name: int((owner == name).sum()) for name in subsets},
             "labels": len(self.instances.labels),
-            "label_mismatches": sum(set(tags) != found for tags, found in zip(self.tags, names, strict=True)),
+            "label_mismatches": sum(set(tags) != found for tags, found in zip(self.tags, names.values(), strict=True)),
             "videos_without_tags": [v for v, tags in zip(self.instances.videos, self.tags, strict=True) if not tags],
         }
 
@@ -222,8 +230,8 @@ def truth_document(truth: Truth) -> dict[str, Any]:
     for video, subset, duration, tags in zip(rows.videos, truth.subset, truth.duration, truth.tags, strict=True):
         record = {"subset": subset, "tags": list(tags), "annotations": []}
         database[video] = record if np.isnan(duration) else {"duration": float(duration), **record}
-    for video, label, start, end in zip(rows.video, rows.label, rows.start.tolist(), rows.end.tolist(), strict=True):
-        database[rows.videos[video]]["annotations"].append({"label": rows.labels[label], "segment": [start, end]})
+    for video, label, start, end, _ in rows.rows():
+        database[video]["annotations"].append({"label": label, "segment": [start, end]})
     ambiguous = {video: [list(pair) for pair in pairs] for video, pairs in truth.ambiguous.items()}
     return {"database": database, "ambiguous": ambiguous}
 
@@ -241,10 +249,8 @@ def write_results(path: str | os.PathLike[str], results: Mapping[str, Any], made
 def results_of(detections: Instances) -> dict[str, list[Any]]:
     """Detections in ActivityNet form: of each video its segments, with label and score."""
     results: dict[str, list[Any]] = {video: [] for video in detections.videos}
-    columns = (detections.video, detections.label, detections.score, detections.start, detections.end)
-    for video, label, score, start, end in zip(*(column.tolist() for column in columns), strict=True):
-        entry = {"label": detections.labels[label], "score": score, "segment": [start, end]}
-        results[detections.videos[video]].append(entry)
+    for video, label, start, end, score in detections.rows():
+        results[video].append({"label": label, "score": score, "segment": [start, end]})
     return results
 
 
@@ -293,11 +299,7 @@ def read_ambiguous(source: str | os.PathLike[str] | Intervals) -> dict[str, list
     if isinstance(source, Mapping):
         return _intervals("ambiguous", source)
     found: dict[str, list[Any]] = {}
-    try:
-        lines = read_text(source).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(source, f"cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(source).splitlines(), 1):
         words = line.split()
         if len(words) not in (0, 3):
             raise DataError(source, f"line {number} must be VIDEO START END, got {line!r}")

@@ -5,16 +5,17 @@ Gu et al., AVA, CVPR 2018. Boxes are x1, y1, x2, y2 in [0, 1]; key frames come o
 
 from __future__ import annotations
 
-import csv
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyws.data.csv_table import csv_rows
 from pyws.errors import DataError
-from pyws.files import open_text, read_text
+from pyws.files import read_text
 
 # Actions that need an object, which attention finds (WS^2, section 4.5), by AVA's ids.
 AVA10 = {
@@ -99,12 +100,8 @@ def read_action_list(path: str | os.PathLike[str]) -> dict[int, str]:
     ------
     DataError : missing, or no action in it
     """
-    try:
-        text = read_text(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"cannot be read as a list of actions: {error}") from error
     names: dict[int, str] = {}
-    for block in re.findall(r"\{([^{}]*)\}", text):
+    for block in re.findall(r"\{([^{}]*)\}", read_text(path)):
         name = re.search(r"\bname:\s*\"([^\"]*)\"", block)
         number = re.search(r"\b(?:label_)?id:\s*(\d{1,6})\b", block)
         if name and number:
@@ -114,17 +111,11 @@ def read_action_list(path: str | os.PathLike[str]) -> dict[int, str]:
     return names
 
 
-def _rows(path: str | os.PathLike[str], min_columns: int) -> list[tuple[int, list[str]]]:
-    try:
-        with open_text(path, "utf-8-sig") as file:
-            reader = csv.reader(file)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(path, f"cannot be read as CSV: {error}") from error
-    for line, row in rows:
+def _rows(path: str | os.PathLike[str], min_columns: int) -> Iterator[tuple[int, list[str]]]:
+    for line, row in csv_rows(path):
         if len(row) < min_columns:
             raise DataError(path, f"line {line}: must have at least {min_columns} columns, got {len(row)}")
-    return rows
+        yield line, row
 
 
 def _second(path: str | os.PathLike[str] | None, line: int, cell: str) -> int:

@@ -180,8 +180,7 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
     path = folder / INDEX
     if not path.exists():
         return []
-    with reading(path):
-        *lines, _ = read_text(path).split("\n")
+    *lines, _ = read_text(path).split("\n")
     return [_checked(path, number, line) for number, line in enumerate(lines, 1) if line]
 
 

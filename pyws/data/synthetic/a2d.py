@@ -19,7 +19,7 @@ from pyws.data.synthetic.rendering import FINE, SceneConfig, actor_path, camera_
 from pyws.data.tagged.a2d_files import VideoRow, colours, needed_h5py, write_annotation, write_readme, write_videoset
 from pyws.data.tagged.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES
 from pyws.data.video.frames import evenly, write_picture
-from pyws.errors import DataError
+from pyws.errors import DataError, check_fields
 from pyws.files import atomic_write
 from pyws.progress import track
 
@@ -86,15 +86,9 @@ class GeneratedConfig:
         bad = sorted(set(self.pairs) - (drawn & set(A2D_CODES)))
         if bad or not self.pairs:
             raise ValueError(f"synthetic A2D: pairs must be among {sorted(drawn & set(A2D_CODES))}, got {self.pairs}")
-        for name in ("train", "frames", "max_actors"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"synthetic A2D: {name} must be >= 1, got {getattr(self, name)}")
-        for name in ("validation", "test", "annotated", "clutter", "pan", "shake"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"synthetic A2D: {name} must be >= 0, got {getattr(self, name)}")
-        for name in ("several", "occlusion"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"synthetic A2D: {name} must be in [0, 1], got {getattr(self, name)}")
+        check_fields(self, "synthetic A2D", ">= 1", "train", "frames", "max_actors")
+        check_fields(self, "synthetic A2D", ">= 0", "validation", "test", "annotated", "clutter", "pan", "shake")
+        check_fields(self, "synthetic A2D", "in [0, 1]", "several", "occlusion")
         smallest, largest = self.actor_size
         if not 8 <= smallest <= largest or largest + 2 * self.pan > min(self.height, self.width):
             raise ValueError(

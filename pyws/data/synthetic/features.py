@@ -28,6 +28,7 @@ import numpy as np
 
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.writers import FeatureVideo, write_data_set
+from pyws.errors import check_fields
 
 SCENES = 8
 BACKGROUND, CONTEXT, WEAK, SALIENT = range(4)  # what a snippet shows
@@ -57,16 +58,12 @@ class SyntheticConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, minimum in (("classes", self.classes, 1), ("width", self.width, 2)):
-            if value < minimum:
-                raise ValueError(f"synthetic features: {name} must be >= {minimum}, got {value}")
+        check_fields(self, "synthetic features", ">= 1", "classes")
+        check_fields(self, "synthetic features", ">= 2", "width")
         if self.width % 2:
             raise ValueError(f"synthetic features: width must be even, got {self.width}")
-        if self.snippets < _MIN_SNIPPETS:
-            raise ValueError(f"synthetic features: snippets must be >= {_MIN_SNIPPETS}, got {self.snippets}")
-        for name, share in (("difficulty", self.difficulty), ("several", self.several)):
-            if not 0 <= share <= 1:
-                raise ValueError(f"synthetic features: {name} must be in [0, 1], got {share}")
+        check_fields(self, "synthetic features", f">= {_MIN_SNIPPETS}", "snippets")
+        check_fields(self, "synthetic features", "in [0, 1]", "difficulty", "several")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pyws.data.tagged.a2d_files import Colours, VideoRow, read_annotation, read_
 from pyws.data.tagged.dataset import Masks, MaskSet, TaggedVideo, Tags, check_tags
 from pyws.data.tagged.label_space import A2D_CODES, IGNORE, LabelSpace, a2d, a2d_table
 from pyws.errors import DataError
+from pyws.files import read_lines
 
 SENTENCES = "a2d_annotation_with_instances"
 
@@ -91,5 +92,4 @@ def _listed(path: Path) -> set[str]:
     """Videos of a list of lines <video>/<frame>; empty where there is no such file."""
     if not path.is_file():
         return set()
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return {line.strip().rsplit("/", 1)[0] for line in lines if line.strip()}
+    return {line.rsplit("/", 1)[0] for line in read_lines(path)}

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pyws.data.csv_table import csv_rows
 from pyws.data.hdf5 import check_dataset, open_hdf5
 from pyws.data.tagged.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES, IGNORE
 from pyws.data.video.decoders import MAX_PIXELS
 from pyws.data.video.frames import palette, read_image
 from pyws.errors import DataError
-from pyws.files import atomic_write, open_text, read_text
+from pyws.files import atomic_write, read_text
 
 Colours = dict[int, tuple[int, int, int]]
 HDF5_SUFFIXES = (".mat", ".h5")
@@ -60,18 +61,11 @@ def read_videoset(path: str | os.PathLike[str]) -> list[VideoRow]:
     """
     rows: list[VideoRow] = []
     names: set[str] = set()
-    try:
-        with open_text(path, "utf-8-sig") as file:
-            reader = csv.reader(file)
-            for cells in reader:
-                if not cells:
-                    continue
-                rows.append(_row(path, reader.line_num, [cell.strip() for cell in cells]))
-                if rows[-1].name in names:
-                    raise DataError(path, f"line {reader.line_num}: video {rows[-1].name} comes twice")
-                names.add(rows[-1].name)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(path, f"cannot be read as CSV: {error}") from error
+    for line, cells in csv_rows(path):
+        rows.append(_row(path, line, cells))
+        if rows[-1].name in names:
+            raise DataError(path, f"line {line}: video {rows[-1].name} comes twice")
+        names.add(rows[-1].name)
     if not rows:
         raise DataError(path, "has no videos")
     return rows
@@ -187,11 +181,8 @@ def read_readme(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], Colours]
 
     Both are empty where there is no README or it has no such lines.
     """
-    try:
-        text = read_text(path, errors="replace")
-    except OSError:
-        return (), {}
-    lines = [match.groups() for match in map(_LINE_OF_TABLE.fullmatch, text.splitlines()) if match]
+    lines_of = read_text(path, errors="replace").splitlines() if os.path.isfile(path) else []
+    lines = [match.groups() for match in map(_LINE_OF_TABLE.fullmatch, lines_of) if match]
     table = {int(code): (int(r), int(g), int(b)) for _, code, _, r, g, b in lines}
     known = {10 * i + k for i in range(1, len(A2D_ACTORS) + 1) for k in range(1, len(A2D_ACTIONS) + 1)}
     return tuple(sorted({int(code) for _, code, valid, *_ in lines if valid == "1" and int(code) in known})), table

@@ -50,14 +50,12 @@ def read_cvat(path: Path) -> Reviews:
 
 
 def _root(path: Path) -> Any:
+    text = read_text(path, "utf-8-sig")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise DataError(path, "must have no document type: it could name other files")
     try:
-        text = read_text(path, "utf-8-sig")
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            raise DataError(path, "must have no document type: it could name other files")
         root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, UnicodeDecodeError, ValueError, OSError) as error:
-        if isinstance(error, DataError):
-            raise
+    except (ElementTree.ParseError, ValueError) as error:
         raise DataError(path, f"is not XML: {error}") from error
     if root.tag != "annotations":
         raise DataError(path, f"must be annotations of CVAT, got <{root.tag[:40]}>")

@@ -30,9 +30,8 @@ def read_activitynet(path: Path, document: Any) -> Reviews:
     reviews = Reviews()
     for video in instances.videos:
         reviews.searched(video)
-    columns = (instances.video, instances.label, instances.start, instances.end)
-    for video, label, start, end in zip(*(column.tolist() for column in columns), strict=True):
-        add_span(reviews, instances.videos[video], Span(instances.labels[label], start, end))
+    for video, label, start, end, _ in instances.rows():
+        add_span(reviews, video, Span(label, start, end))
     return reviews
 
 

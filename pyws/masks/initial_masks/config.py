@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pyws.errors import check_fields
 from pyws.masks.initial_masks.superpixels import Superpixels
 
 
@@ -71,19 +72,12 @@ class InitialMaskConfig:
     max_frames: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("short_side", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"masks init: {name} must be >= 1, got {getattr(self, name)}")
+        check_fields(self, "masks init", ">= 1", "short_side", "batch")
+        check_fields(self, "masks init", "> 0", "power")
+        check_fields(self, "masks init", "in [0, 1]", "alpha")
+        check_fields(self, "masks init", ">= 0", "beta", "max_frames")
         if not self.scales or not min(self.scales) > 0:
             raise ValueError(f"masks init: scales must be > 0, at least one, got {self.scales}")
-        if not self.power > 0:
-            raise ValueError(f"masks init: power must be > 0, got {self.power}")
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"masks init: alpha must be in [0, 1], got {self.alpha}")
-        if not self.beta >= 0:
-            raise ValueError(f"masks init: beta must be >= 0, got {self.beta}")
-        if self.max_frames < 0:
-            raise ValueError(f"masks init: max_frames must be >= 0, got {self.max_frames}")
         self.superpixel_cache(Path())
 
     @property

@@ -16,6 +16,7 @@ from PIL import Image
 
 from pyws import ops
 from pyws.data.video.png import encode_png
+from pyws.errors import check_fields
 from pyws.files import atomic_write, check_regular
 
 SLIC_REVISION = 1  # revision of pyws.ops.slic: higher wherever its labels change, so that no cache mixes them
@@ -46,12 +47,8 @@ class Superpixels:
     method: str = "pyws"
 
     def __post_init__(self) -> None:
-        if self.region_area < 1:
-            raise ValueError(f"superpixels: region_area must be >= 1, got {self.region_area}")
-        if not self.compactness > 0:
-            raise ValueError(f"superpixels: compactness must be > 0, got {self.compactness}")
-        if self.iterations < 1:
-            raise ValueError(f"superpixels: iterations must be >= 1, got {self.iterations}")
+        check_fields(self, "superpixels", ">= 1", "region_area", "iterations")
+        check_fields(self, "superpixels", "> 0", "compactness")
         if self.method not in ("pyws", "skimage"):
             raise ValueError(f"superpixels: method must be pyws or skimage, got {self.method!r}")
 

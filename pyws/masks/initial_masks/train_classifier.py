@@ -29,7 +29,7 @@ from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.clips import Clip, FrameStore, clips_of
 from pyws.data.video.frames import evenly
 from pyws.distributed import Group, JoinedLayers
-from pyws.errors import DataError
+from pyws.errors import DataError, check_fields
 from pyws.masks.linear_head import L2, features_of, fit_head, set_head
 from pyws.models.classifiers import Classifier, build_classifier, load_weights, read_state, save_classifier
 from pyws.models.video_networks.catalogue import head_of, replace_head
@@ -95,12 +95,8 @@ class ClassifierConfig:
     frozen_body: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "samples", "lr", "head_lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"masks classify: {name} must be > 0, got {getattr(self, name)}")
-        for name in ("frames", "short_side", "crop"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"masks classify: {name} must be >= 0, got {getattr(self, name)}")
+        check_fields(self, "masks classify", "> 0", "epochs", "batch", "samples", "lr", "head_lr")
+        check_fields(self, "masks classify", ">= 0", "frames", "short_side", "crop")
         steps = ("epochs", "samples", "crop", "optimizer", "lr", "head_lr", "schedule")
         given = [name for name in steps if getattr(self, name) != getattr(type(self), name)]
         if self.frozen_body and given:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pyws.errors import check_fields
+
 
 @dataclass(frozen=True)
 class RefinementConfig:
@@ -43,12 +45,6 @@ class RefinementConfig:
     crf_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("working_side", "feature_side", "region_area", "rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"masks refine: {name} must be >= 1, got {getattr(self, name)}")
-        for name in ("l2", "place_sigma"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"masks refine: {name} must be > 0, got {getattr(self, name)}")
-        for name in ("place_weight", "crf_weight"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"masks refine: {name} must be >= 0, got {getattr(self, name)}")
+        check_fields(self, "masks refine", ">= 1", "working_side", "feature_side", "region_area", "rounds")
+        check_fields(self, "masks refine", "> 0", "l2", "place_sigma")
+        check_fields(self, "masks refine", ">= 0", "place_weight", "crf_weight")

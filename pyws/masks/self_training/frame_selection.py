@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyws.data.csv_table import read_json_lines
 from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import Pixels
-from pyws.errors import DataError
-from pyws.files import atomic_write, read_text
+from pyws.errors import check_fields
+from pyws.files import atomic_write
 from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, cut, parts_of
 from pyws.masks.self_training.image_ops import as_patches, resample
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
@@ -85,15 +86,13 @@ class SelectionConfig:
             raise ValueError(
                 f"selection: 0 <= min_share < max_share <= 1 must hold, got {self.min_share}, {self.max_share}"
             )
-        if self.select_share is not None:
-            if not 0 < self.select_share <= 1:
-                raise ValueError(f"selection: select_share must be in (0, 1], got {self.select_share}")
-            if not self.uses_classifier:
-                raise ValueError(
-                    f"selection: select_share is of the classifier, which label_tests {self.label_tests!r} leaves out"
-                )
-        if self.context < 0 or self.min_per_class < 0 or self.classifier_size < 1:
-            raise ValueError("selection: context and min_per_class must be >= 0, and classifier_size >= 1")
+        check_fields(self, "selection", "in (0, 1]", "select_share")
+        check_fields(self, "selection", ">= 0", "context", "min_per_class")
+        check_fields(self, "selection", ">= 1", "classifier_size")
+        if self.select_share is not None and not self.uses_classifier:
+            raise ValueError(
+                f"selection: select_share is of the classifier, which label_tests {self.label_tests!r} leaves out"
+            )
 
     @property
     def uses_discriminator(self) -> bool:
@@ -411,15 +410,9 @@ def read_selection(path: Path) -> list[dict[str, Any]]:
     ------
     DataError : missing, or a line is no row of a selection
     """
-    rows = []
-    try:
-        lines = read_text(path).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"cannot be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            rows.append({key: row[key] for key in ("video", "frame", "labels", "selected")} | row)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(path, f"line {number}: must be a row of a selection") from error
-    return rows
+    return read_json_lines(path, "a row of a selection", ("video", "frame", "labels", "selected"))
+
+
+def selected_frames(path: Path) -> set[Frame]:
+    """The frames that a selection takes."""
+    return {Frame(row["video"], row["frame"]) for row in read_selection(path) if row["selected"]}

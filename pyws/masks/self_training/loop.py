@@ -40,7 +40,7 @@ from pyws.data.video.frames import write_mask
 from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.files import atomic_write
-from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection, select, summary, write_selection
+from pyws.masks.self_training.frame_selection import SelectionConfig, select, selected_frames, summary, write_selection
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
 from pyws.masks.self_training.ric import Criterion
 from pyws.masks.self_training.stopping import (
@@ -385,9 +385,7 @@ class SelfTraining:
 
     def _frames(self, number: int) -> tuple[list[Frame], list[Frame]]:
         """Frames to train on and to score on."""
-        selected = {
-            Frame(row["video"], row["frame"]) for row in read_selection(self.selection_file(number)) if row["selected"]
-        }
+        selected = selected_frames(self.selection_file(number))
         held_out = list(self.validation)
         if self.config.loop.select_validation:
             held_out = [frame for frame in held_out if frame in selected] or held_out

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pyws.errors import check_fields
+
 ALIKE = 0.65  # agreement with the first masks: on five DAVIS sequences a model of .56 lost to them, one of .70 did not
 
 
@@ -87,14 +89,10 @@ class LoopConfig:
     keep_choices: bool = False
 
     def __post_init__(self) -> None:
-        if self.patience < 1 or self.max_versions < 1:
-            raise ValueError(f"loop: patience and max_versions must be >= 1, got {self.patience}, {self.max_versions}")
-        if not 0 < self.validation_share < 1:
-            raise ValueError(f"loop: validation_share must be in (0, 1), got {self.validation_share}")
-        if not 0 <= self.choose_after < 1:
-            raise ValueError(f"loop: choose_after must be in [0, 1), got {self.choose_after}")
-        if self.tolerance < 0 or self.outer_tolerance < 0 or self.rii_weight < 0 or not self.noise >= 0:
-            raise ValueError("loop: tolerances, noise and rii_weight must be >= 0")
+        check_fields(self, "loop", ">= 1", "patience", "max_versions")
+        check_fields(self, "loop", "in (0, 1)", "validation_share")
+        check_fields(self, "loop", "in [0, 1)", "choose_after")
+        check_fields(self, "loop", ">= 0", "tolerance", "outer_tolerance", "rii_weight", "noise")
 
 
 @dataclass

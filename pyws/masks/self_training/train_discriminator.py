@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pyws.errors import check_fields
 from pyws.models.image_networks.discriminator import Norm, PatchDiscriminator
 from pyws.seeds import seed_of
 
@@ -66,12 +67,10 @@ class DiscriminatorConfig:
     def __post_init__(self) -> None:
         if self.folds not in (1, 2):
             raise ValueError(f"discriminator: folds must be 1 or 2, got {self.folds}")
-        if self.steps < 1 or self.batch < 2:
-            raise ValueError(f"discriminator: steps must be >= 1 and batch >= 2, got {self.steps} and {self.batch}")
-        if not 0 <= self.min_auc <= 1:
-            raise ValueError(f"discriminator: min_auc must be in [0, 1], got {self.min_auc}")
-        if self.quantile is not None and not 0 < self.quantile <= 1:
-            raise ValueError(f"discriminator: quantile must be in (0, 1], got {self.quantile}")
+        check_fields(self, "discriminator", ">= 1", "steps")
+        check_fields(self, "discriminator", ">= 2", "batch")
+        check_fields(self, "discriminator", "in [0, 1]", "min_auc")
+        check_fields(self, "discriminator", "in (0, 1]", "quantile")
 
 
 class CompositeScores(NamedTuple):

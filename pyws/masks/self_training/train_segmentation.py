@@ -17,6 +17,7 @@ from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import Pixels
 from pyws.distributed import Group, JoinedLayers
+from pyws.errors import check_fields
 from pyws.masks.self_training.image_ops import as_images, gaussian_blur
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
 from pyws.models.image_networks.deeplab import RATES, DeepLabV2, build_deeplab
@@ -107,17 +108,16 @@ class TrainingConfig:
     flip: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("crop", "batch", "max_epoch", "clip_frames", "clip_step"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training: {name} must be >= 1, got {getattr(self, name)}")
+        check_fields(self, "training", ">= 1", "crop", "batch", "max_epoch", "clip_frames", "clip_step")
+        check_fields(self, "training", "> 0", "lr")
         if not self.rates or min(self.rates) < 1:
             raise ValueError(f"training: rates must be >= 1, at least one, got {self.rates}; or linear_head")
         if self.linear_head and tuple(self.rates) != RATES:  # a manifest has a list
             raise ValueError("training: rates are of the dilated convolutions, which linear_head leaves out")
         if self.clip_frames % 2 == 0:
             raise ValueError(f"training: clip_frames must be odd, so that one is the middle, got {self.clip_frames}")
-        if not 0 < self.scale[0] <= self.scale[1] or not self.lr > 0:
-            raise ValueError(f"training: scale must be a range above 0 and lr > 0, got {self.scale} and {self.lr}")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"training: scale must be a range above 0, got {self.scale}")
 
     @property
     def offsets(self) -> tuple[int, ...]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pyws.checkpoint import read_facts
+from pyws.data.csv_table import read_json_lines
 from pyws.errors import DataError
-from pyws.files import read_json, read_text
+from pyws.files import read_json
 from pyws.progress import track
 from pyws.report.page.charts import Chart
 from pyws.report.page.html import Finding, Picture, Section, Table, VideoList
@@ -77,13 +77,8 @@ def _with_curve(run: Path, version: Mapping[str, Any]) -> dict[str, Any]:
 
 def _selection(path: Path) -> Rows:
     found: dict[str, dict[str, Any]] = {}
-    if path.is_file():
-        for line in read_text(path).splitlines():
-            try:
-                row = json.loads(line)
-                found.setdefault(row["video"], {})[row["frame"]] = row
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(path, "must have a row of a selection in each line") from error
+    for row in read_json_lines(path, "a row of a selection", ("video", "frame")) if path.is_file() else ():
+        found.setdefault(row["video"], {})[row["frame"]] = row
     return found
 
 

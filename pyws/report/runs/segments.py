@@ -151,10 +151,9 @@ def _from_zero(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 def add_spans(seen: dict[str, Seen], caption: str, rows: Instances, known: bool = False) -> None:
     """Segments of a file, by video; ``known`` keeps to the videos that are there."""
-    columns = (rows.video.tolist(), rows.start.tolist(), rows.end.tolist(), rows.label.tolist(), rows.score.tolist())
     by_video: dict[str, list[Span]] = {name: [] for name in rows.videos}
-    for video, start, end, label, score in zip(*columns, strict=True):
-        by_video[rows.videos[video]].append((start, end, rows.labels[label], score))
+    for video, label, start, end, score in rows.rows():
+        by_video[video].append((start, end, label, score))
     for name, spans in by_video.items():
         if name in seen or not known:
             seen.setdefault(name, Seen()).spans[caption] = spans

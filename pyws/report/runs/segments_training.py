@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyws.errors import DataError
-from pyws.files import read_text
+from pyws.data.csv_table import read_json_lines
 from pyws.report.page.charts import Chart
 from pyws.report.page.html import Finding, Section, Table
 from pyws.report.runs.parts import Page, Place, settings
@@ -46,12 +44,7 @@ def segments_training_page(place: Place, manifest: Mapping[str, Any]) -> Page:
 
 def read_history(path: Path) -> list[dict[str, Any]]:
     """The records of a run, one for each epoch; none before the first is done."""
-    if not path.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in read_text(path).splitlines()]
-    except (OSError, ValueError) as error:
-        raise DataError(path, f"cannot be read: {error}") from error
+    return read_json_lines(path, "the record of an epoch", ("epoch", "loss")) if path.is_file() else []
 
 
 def _seen(run: Path) -> tuple[dict[str, Seen], list[str]]:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyws.data.annotations.activitynet import Instances
 from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
@@ -85,7 +84,13 @@ def write_timelines(path: Path, data: FeatureSet, documents: Mapping[int, Mappin
         name = data.names[video]
         tags = [data.classes[label] for label in np.flatnonzero(data.tags[video])]
         facts = {"seconds": round(float(data.ends[video]), 3), "tags": tags, "source": sources.get(name)}
-        videos[name] = {**facts, **document, "truth": [] if truth is None else _instances(truth, name)}
+        videos[name] = {
+            **facts,
+            **document,
+            "truth": []
+            if truth is None
+            else [[start, end, label] for _, label, start, end, _ in truth.of_videos([name]).rows()],
+        }
     about = {"format": FORMAT, "classes": list(data.classes), "has_truth": truth is not None and len(truth) > 0}
     write_json(path, {**about, "videos": videos}, None)
 
@@ -102,14 +107,6 @@ def sources_of(data: FeatureSet) -> dict[str, str]:
             except (DataError, KeyError, TypeError, AttributeError):
                 continue  # the manifest of something else
     return found
-
-
-def _instances(rows: Instances, video: str) -> list[list[Any]]:
-    if video not in rows.videos:
-        return []
-    chosen = rows.where(rows.video == rows.videos.index(video))
-    columns = (chosen.start.tolist(), chosen.end.tolist(), chosen.label.tolist())
-    return [[start, end, chosen.labels[label]] for start, end, label in zip(*columns, strict=True)]
 
 
 def _thinned(values: Tensor) -> list[float]:

@@ -24,10 +24,11 @@ from pyws.checkpoint import (
     write_checkpoint,
 )
 from pyws.data.annotations.corrections import corrections_document
+from pyws.data.csv_table import read_json_lines
 from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
-from pyws.files import append_line, atomic_write, only_writer, read_text
+from pyws.files import append_line, atomic_write, only_writer
 from pyws.models import Averaged, Backbone
 from pyws.run_manifest import RunManifest, check_same, new_document
 from pyws.segments.backbones import FACTS, BuiltBackbone
@@ -268,9 +269,8 @@ class RunFolder:
     def _restore(self, run: Run, checkpoint: Checkpoint) -> None:
         parameters = self._parameters(run)
         check_same(checkpoint.path, {name: checkpoint.facts.get(name) for name in parameters}, parameters)
-        lines = read_text(checkpoint.path.parent / HISTORY).splitlines()
         run.epoch, run.best = checkpoint.facts["epoch"], checkpoint.facts["best"]
-        run.history = [json.loads(line) for line in lines[: run.epoch]]
+        run.history = read_json_lines(checkpoint.path.parent / HISTORY, "the record of an epoch")[: run.epoch]
         run.trust = next((Trust(**record["trust"]) for record in run.history if "trust" in record), None)
         if len(checkpoint.facts["shares"]) > 1:
             halves = [name for name in ("half_0", "half_1") if checkpoint.part(name)]
