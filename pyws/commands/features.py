@@ -85,7 +85,8 @@ def features(
     precision
         auto: bfloat16 where the device computes it natively, else float32.
     on_error
-        What an unreadable video does: stop the run, or be noted in the manifest and skipped.
+        What unreadable videos do: stop the run, before it begins where their headers tell, or be noted in the manifest
+        and skipped.
     shard
         I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
         says which.
@@ -102,6 +103,7 @@ def features(
     from rich.table import Table
 
     from pyws.data.features.packs import check_videos_per_file
+    from pyws.data.video.headers import check_videos
     from pyws.data.video.sources import find_videos
     from pyws.models.classifiers import load_classifier
     from pyws.report.run import write_report
@@ -121,6 +123,8 @@ def features(
     method = flow_of(flow, raft_weights, common) if flow is not None else None
     check_videos_per_file(videos_per_file)
     found = find_videos(videos)
+    if on_error == "error":
+        check_videos(found)
     torch.manual_seed(common.seed)  # all shards must share random weights
     classifier = load_classifier(network, weights, class_names)
     if "random" in (weights, str(flow_weights)):

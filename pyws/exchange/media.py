@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pyws.data.video.decoders import PyAV
 from pyws.data.video.frames import FrameFolder, is_upright, open_frames, write_picture
 from pyws.errors import DataError
 
@@ -58,11 +57,7 @@ class Media:
         ------
         DataError : a folder of frames whose rate nobody said
         """
-        if isinstance(self.frames, FrameFolder):
-            if self._folder_fps is None:
-                raise DataError(self.source, "is a folder of frames, which have no times: give --folder-fps")
-            return np.arange(len(self.frames)) / self._folder_fps
-        return np.array(PyAV(self.source).times())
+        return np.array(self.frames.times(self._folder_fps))
 
     @cached_property
     def fps(self) -> float:

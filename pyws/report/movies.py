@@ -53,7 +53,7 @@ def titled(picture: Pixels, *lines: str) -> Pixels:
 def write_video(path: str | os.PathLike[str], pictures: Iterable[Pixels], fps: int = 12) -> int:
     """Write pictures (H, W, 3) uint8 of one size as an mp4 video, whole or not at all; returns their number.
 
-    The last row or column of odd sizes is left out: the format halves colour.
+    The last row or column of odd sizes is repeated: the format halves colour.
     """
     import io
 
@@ -64,7 +64,7 @@ def write_video(path: str | os.PathLike[str], pictures: Iterable[Pixels], fps: i
     with av.open(memory, "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=fps)
         for picture in pictures:
-            even = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
+            even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), "edge")
             if not count:
                 stream.height, stream.width, stream.pix_fmt = even.shape[0], even.shape[1], "yuv420p"
             for packet in stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,20 @@ from video_files import write_timed_video
 
 from pyws import cli
 from pyws.commands.common import Common
+from pyws.commands.label import calibration
 from pyws.commands.label import run as run_module
 from pyws.commands.label.plan import Choices, Cost, Costs, Length, Work, fitted
 from pyws.commands.label.prepare import Prepared
 from pyws.commands.label.run import run_stages
 from pyws.commands.label.stages import Job, MaskConfig, Networks, as_file_name
+from pyws.commands.label.tags import Route
 from pyws.data.video.frames import read_mask
 from pyws.errors import DataError
+from pyws.models.classifiers import load_classifier
 from pyws.models.image_networks.small2d import Small2D
 from pyws.models.video_networks.small3d import Small3D
 from pyws.run_manifest import open_run
+from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import Sampling
 
 LABELS = ("red fox, Vulpes vulpes", "running shoe", "black swan")
@@ -70,6 +75,9 @@ def test_tags_go_where_they_are_found(done: Path) -> None:
     assert {label["label"] for found in known.values() for label in found} <= {"waving"}
     maps = {path.name: sorted(one.name for one in path.iterdir()) for path in (done / "maps").iterdir()}
     assert maps == {"one": ["running"], "two": ["waving"], "three": ["running", "waving"]}
+    assert (done / "maps/two/waving/masks").is_dir()
+    explained = json.loads((done / "maps/two/waving/maps.json").read_text())
+    assert explained["segments"].endswith("known-classes.json")
     learned = json.loads((done / "segments/detections.json").read_text())["results"]
     tags = {"one": {"running"}, "two": {"waving"}, "three": {"running", "waving"}}
     for video, found in learned.items():
@@ -173,12 +181,37 @@ def test_all_that_is_wrong_is_in_one_report(world: Path, tmp_path: Path, capsys:
     for part in (
         "row 5: x is none of the videos",
         "row 6: bare is none",
-        "/b/one.mkv is called as ",
+        "/b/one.mkv: is called as ",
         "text.mp4: cannot",
     ):
         assert part in said
     assert cli.main([*given, "--on-error", "skip"]) == 0
     assert json.loads(capsys.readouterr().out)["videos"] == 1
+
+
+def test_maps_are_of_so_many_clips_and_a_budget_has_fewer() -> None:
+    """A video of 60 s has 94 clips of 16 frames."""
+    work = Work({"a": Length(60, 1500), "b": Length(1, 20)}, ["a", "b"], [], False, ["a", "a", "b"], 16)
+    assert work.units(CHOICES)["maps"] == 8 + 8 + 2
+    chosen, taken = fitted(0.1, work, CHOICES, Costs({"maps": Cost(0, 1)}))
+    assert (chosen.map_clips, taken) == (2, pytest.approx(6 / 60))
+    assert fitted(0.01, work, CHOICES, Costs({"maps": Cost(0, 1)}))[0].map_clips == 1
+
+
+def test_a_network_whose_first_batch_is_slow_takes_time(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features were planned at nothing where the first four snippets alone took longer than the calibration."""
+    monkeypatch.setattr(calibration, "SECONDS", 0.0)
+    video = world / "videos/deep/two.mkv"
+    classifier = load_classifier("small3d", world / "clips.pth", world / "actions.txt")
+    route = Route("waving", "known action", (1,), ("waving, greeting",), 1)
+    job = Job(Networks("small3d", "x", None, "small2d", "x", None), world, None, "error", Common(), {video: ["waving"]},
+              [route])  # fmt: skip
+    network = SnippetNetwork(classifier, torch.device("cpu"))
+    for sampling in (Sampling(10, 16, 1), Sampling(10, 16, 8)):  # a batch and more, and less than one
+        cost, decoding, width = calibration._features(job, replace(CHOICES, sampling=sampling), network)
+        assert cost.unit > 0
+        assert decoding > 0
+        assert width == 64
 
 
 WORK = Work({"a": Length(60, 1500), "b": Length(60, 1500)}, ["a"], ["a", "b"], True, [], 16)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from video_files import write_timed_video
 
+from pyws import ops
 from pyws.cli import main
 from pyws.data.video.clips import Clip
-from pyws.data.video.frames import open_frames, read_image, write_picture
+from pyws.data.video.frames import open_frames, read_image, read_mask, write_picture
 from pyws.masks import GradCAM
 from pyws.masks.prediction.clip_maps import _span, maps_of_video
 from pyws.models.classifiers import build_classifier
@@ -47,10 +49,51 @@ def test_maps_command(video, tmp_path, capsys):
     assert [(row["map"], row["frame"], row["stands_for"]) for row in second["maps"]] == [(0, 4, [2, 5]), (1, 8, [6, 9])]
     kept = load_file(tmp_path / "out" / "maps.safetensors")
     assert list(kept["clip_0"].shape) == first["size"] == [2, 3, 4]
-    assert read_image(tmp_path / "out" / "clip_1.jpg").shape[1] == 2 * 33 + 4
+    assert read_image(tmp_path / "out" / "clip_1.jpg").shape[1] == 3 * 33 + 2 * 4
     assert len(open_frames(tmp_path / "out" / "maps.mp4")) == 10
     assert main([str(word) for word in [*words, *sizes[:-1], "--label", "zebra"]]) == 1
     assert "label must be one of class 0, class 1, class 2" in capsys.readouterr().err
+
+
+def test_maps_of_the_best_segments(tmp_path, capsys):
+    """By the times in the file: frames 0 to 19 last a tenth of a second, the others half of one."""
+    times = [k / 10 for k in range(20)] + [2 + k / 2 for k in range(20)]
+    video = write_timed_video(tmp_path / "v.mkv", times, size=(33, 25))
+    rows = [("jump, leap", 0.9, [3.1, 4.4]), ("jump", 0.2, [0.0, 1.5]), ("run", 1.0, [0, 11])]
+    found = {"v": [{"label": label.split(",")[0], "score": score, "segment": part} for label, score, part in rows]}
+    (tmp_path / "found.json").write_text(json.dumps({"results": {**found, "other": found["v"]}}))
+    (tmp_path / "names.txt").write_text("run\nJump, leap\n")
+    torch.manual_seed(0)
+    torch.save(build_classifier("small3d", 2).model.state_dict(), tmp_path / "clips.pth")
+    words = ["masks", "maps", video, "-o", tmp_path / "out", "--network", "small3d", "--weights",
+             tmp_path / "clips.pth", "--class-names", tmp_path / "names.txt", "--short-side", 24, "--clip-frames", 4,
+             "--label", "Jump, leap", "--json"]  # fmt: skip
+    for more, starts in (
+        (["--segments", tmp_path / "found.json"], [0, 4, 8, 12, 20]),  # frames 0 to 14, and 22 to 24
+        (["--segments", tmp_path / "found.json", "--max-clips", 1], [20]),
+        (["--max-clips", 2], [8, 28]),
+    ):
+        assert main([str(word) for word in [*words, *more]]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert [clip["first"] for clip in document["clips"]] == starts
+        assert len(open_frames(tmp_path / "out" / "maps.mp4")) == 4 * len(starts)
+
+
+def test_masks_of_maps_are_cut_and_refined(video, tmp_path):
+    words = ["masks", "maps", video, "-o", tmp_path / "out", "--network", "small3d", "--short-side", 24, "--quiet"]
+    assert main([str(word) for word in [*words, "--clip-frames", 8, "--classes", 3]]) == 0
+    document = json.loads((tmp_path / "out" / "maps.json").read_text())
+    kept = load_file(tmp_path / "out" / "maps.safetensors")
+    frames = {row["frame"]: kept[f"clip_{clip}"][row["map"]] for clip, one in enumerate(document["clips"])
+              for row in one["maps"]}  # fmt: skip
+    assert sorted(path.stem for path in (tmp_path / "out/masks").iterdir()) == sorted(map(str, frames))
+    for frame, one in frames.items():
+        mask = torch.from_numpy(read_mask(tmp_path / "out/masks" / f"{frame}.png").copy())
+        picture = torch.from_numpy(read_image(video / f"{frame}.png").copy()).permute(2, 0, 1)[None]
+        cut = ops.otsu_masks(one[None], (25, 33)).masks
+        superpixels = ops.slic(picture, region_area=25 * 33 // 8)
+        assert (mask == ops.superpixel_select(superpixels, cut, 0.5, 0.4).mask[0]).all()
+    assert any(read_mask(path).any() for path in (tmp_path / "out/masks").iterdir())
 
 
 def test_maps_are_those_of_gradcam(video):
@@ -81,7 +124,7 @@ def test_pictures_of_maps(tmp_path):
         write_video(tmp_path / "v.mp4", (heat(np.zeros((33, 35, 3), np.uint8), np.ones((33, 35))) for _ in range(3)))
         == 3
     )
-    assert next(open_frames(tmp_path / "v.mp4").read([2])).shape == (32, 34, 3)
+    assert next(open_frames(tmp_path / "v.mp4").read([2])).shape == (34, 36, 3)
     with pytest.raises(ValueError, match="needs pictures, got none"):
         write_video(tmp_path / "none.mp4", [])
     assert not (tmp_path / "none.mp4").exists()

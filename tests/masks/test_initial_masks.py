@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from video_files import write_timed_video
 
 from pyws import DataError, ops
 from pyws.cli import main
@@ -651,6 +652,22 @@ def test_too_large_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
         next(frames.read([0]))
 
 
+def test_all_unreadable_videos_are_named_before_anything_runs(weights, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    write_timed_video(tmp_path / "in" / "good.mkv", [0.0, 0.1])
+    (tmp_path / "in" / "text.mp4").write_text("no video")
+    (tmp_path / "in" / "list.mkv").write_text("ffconcat version 1.0\nfile good.mkv\n")
+    words = [*command(weights, tmp_path / "out", tmp_path / "in", "--tag", "fox")]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'in' / 'text.mp4'}: cannot be decoded" in said
+    assert f"{tmp_path / 'in' / 'list.mkv'}: cannot be decoded" in said
+    assert "2 videos cannot be used; --on-error skip goes on" in said
+    assert not (tmp_path / "out").exists()
+    assert main([*words, "--on-error", "skip"]) == 0
+    assert (tmp_path / "out/pa/v0/good/00000.png").is_file()
+
+
 def test_bad_use_of_the_command(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frames = make_frames(tmp_path / "v", 1)
     (tmp_path / "junk.pth").write_bytes(b"junk")
@@ -660,7 +677,7 @@ def test_bad_use_of_the_command(weights: Path, tmp_path: Path, capsys: pytest.Ca
         (command(weights, out, frames, "--tag", "zebra"), "'zebra' is not among the 5 labels"),
         (
             command(weights, out, frames, make_frames(tmp_path / "w/v", 1), "--tag", "fox"),
-            "v: two videos have this name",
+            f"{tmp_path / 'w' / 'v'}: is called as",
         ),
         (command(weights, out, frames, "--tag", "fox", "--alpha", "2"), "alpha must be in [0, 1], got 2.0"),
     ):

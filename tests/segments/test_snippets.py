@@ -94,6 +94,24 @@ def test_resuming_leaves_what_is_done(tmp_path):
     assert len(load_file(tmp_path / "out/features/a.safetensors")["features"]) == 10
 
 
+def test_a_frame_that_was_replaced_is_seen(tmp_path):
+    """A frame of as many bytes, in a folder of as many frames."""
+    for index in range(8):
+        write_picture(tmp_path / "v" / f"{index}.png", np.full((8, 8, 3), 10, np.uint8))
+    size = (tmp_path / "v" / "6.png").stat().st_size
+
+    def features():
+        extract(network(4), Sampling(10, 4, 4), [tmp_path / "v"], tmp_path / "out", folder_fps=10)
+        return load_file(tmp_path / "out/features/v.safetensors")["features"]
+
+    first = features()
+    write_picture(tmp_path / "v" / "6.png", np.full((8, 8, 3), 100, np.uint8))
+    assert (tmp_path / "v" / "6.png").stat().st_size == size
+    second = features()
+    assert (first[0] == second[0]).all()
+    assert not np.allclose(first[1], second[1])
+
+
 def test_bad_videos_stop_or_are_reported(tmp_path):
     (tmp_path / "in").mkdir()
     good = write_timed_video(tmp_path / "in" / "good one.mkv", NTSC)

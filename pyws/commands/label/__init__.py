@@ -27,6 +27,7 @@ def label(
     dry_run: bool = False,
     budget: str | None = None,
     mask_frames: int = 20,
+    map_clips: int = 8,
     versions: int = 0,
     every: int = 5,
     epochs: int = 60,
@@ -64,10 +65,12 @@ def label(
     dry_run
         Print the plan, its time and its disk, after a calibration of a few seconds; write nothing.
     budget
-        Time that it may take, such as 30m or 2h: chooses the stride of snippets, the frames of a video that get masks,
-        epochs and versions, and chooses again where a stage took longer than planned.
+        Time that it may take, such as 30m or 2h: chooses the stride of snippets, the frames and clips of a video that
+        get masks and maps, epochs and versions, and chooses again where a stage took longer than planned.
     mask_frames
         Frames of a video that get first masks.
+    map_clips
+        Clips of a video that get maps and masks of an action, those of its best segments.
     versions
         Of pseudo-annotations that masks are trained on. None by default: on real videos the refined masks are better;
         a trained network has coarse masks of all frames, and of new videos.
@@ -98,7 +101,8 @@ def label(
     from pyws.sharding import this_shard
 
     for name, value, minimum in (
-        ("mask-frames", mask_frames, 1), ("versions", versions, 0), ("every", every, 1), ("epochs", epochs, 1)
+        ("mask-frames", mask_frames, 1), ("map-clips", map_clips, 1), ("versions", versions, 0), ("every", every, 1),
+        ("epochs", epochs, 1),
     ):  # fmt: skip
         if value < minimum:
             raise ValueError(f"--{name}: must be >= {minimum}, got {value}")
@@ -107,7 +111,7 @@ def label(
                          " pyws features and pyws masks init, which part their videos")  # fmt: skip
     minutes = minutes_of(budget) if budget is not None else None
     networks = Networks(network, weights, network_class_names, classifier, classifier_weights, classifier_class_names)
-    wanted = Choices(Sampling(1, 1, 1), epochs, mask_frames, versions, MASK_EPOCHS, every)
+    wanted = Choices(Sampling(1, 1, 1), epochs, mask_frames, versions, MASK_EPOCHS, every, map_clips)
     quietly = replace(common, json=False, quiet=common.quiet or common.json)
     prepared = prepare(videos, tags, Job(networks, out, folder_fps, on_error, quietly), wanted)
     for problem in prepared.problems:

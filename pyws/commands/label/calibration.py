@@ -66,23 +66,21 @@ def _features(job: Job, choices: Choices, network: SnippetNetwork) -> tuple[Cost
     reader = WindowReader(
         SampledVideo(video, choices.sampling.fps, 0.0, job.folder_fps), network.classifier, choices.sampling, batch=4
     )
-    waited, worked, snippets, width = 0.0, 0.0, 0, 1
+    batches, width = [], 1  # seconds waited, seconds worked, snippets
     start = before = time.perf_counter()
     with suppress(DataError):
         for windows in reader:
             arrived = time.perf_counter()
             features, _ = network(windows)
             done, width = time.perf_counter(), features.shape[1]
-            if snippets:  # the first batch warms up
-                waited, worked = waited + arrived - before, worked + done - arrived
-            elif len(windows) < 4:
-                worked = done - arrived
-            snippets, before = snippets + len(windows), done
-            if done - start > SECONDS:
+            batches.append((arrived - before, done - arrived, len(windows)))
+            before = done
+            if done - start > SECONDS and len(batches) > 1:
                 break
     reader.close()
-    counted = snippets - 4 if snippets > 4 else max(1, snippets)
-    return Cost(0, worked / counted, 4.0 * width + 16), waited / counted * choices.sampling.rate, width
+    # The first batch warms up; where no other came it is all that is known.
+    waited, worked, snippets = np.sum(batches[1:] or batches or [(0.0, 0.0, 1)], axis=0).tolist()
+    return Cost(0, worked / snippets, 4.0 * width + 16), waited / snippets * choices.sampling.rate, width
 
 
 def _segments(job: Job, choices: Choices, width: int, length: int) -> Cost:
@@ -107,12 +105,14 @@ def _segments(job: Job, choices: Choices, width: int, length: int) -> Cost:
 
 
 def _maps(job: Job, work: Work, choices: Choices, names: Sequence[str]) -> Cost:
-    """Cost of the maps of a clip, measured on the first video that has an action, with any class."""
+    """Costs of the maps of one clip and of two, measured on the first video that has an action, with any class."""
     video, tags = next(iter(job.with_tags(job.of_kind("action", "known action")).items()))
-    few = _frames_of(video, work.clip, job.out / "clip")
-    only = replace(job, tagged={few: tags[:1]}, routes=[Route(tags[0], "known action", (0,), tuple(names[:1]), 1)])
-    seconds = _seconds(partial(stages.make_maps, only, choices))
-    return Cost(0, seconds, _bytes(job.out / "maps"))
+    route, tries = Route(tags[0], "known action", (0,), tuple(names[:1]), 1), {}
+    for clips in (1, 2):
+        few = _frames_of(video, clips * work.clip, job.out / f"clips{clips}")
+        only = replace(job, tagged={few: tags[:1]}, routes=[route])
+        tries[clips] = _seconds(partial(stages.make_maps, only, choices))
+    return replace(_line(tries), bytes=_bytes(job.out / "maps") / sum(tries))
 
 
 def _masks(job: Job, work: Work, choices: Choices) -> dict[str, Cost]:

@@ -36,7 +36,11 @@ def _amounts(plan: Mapping[str, Any]) -> str:
     parts = []
     if plan["snippets"]:
         rate = sampling["fps"] / sampling["stride"]
-        parts.append(f"{plan['snippets']} snippets ({rate:.2g} a second), {choices['epochs']} epochs")
+        parts.append(f"{plan['snippets']} snippets ({rate:.2g} a second)")
+    if plan["trained_actions"]:
+        parts.append(f"{choices['epochs']} epochs")
+    if plan["map_clips"]:
+        parts.append(f"maps of {plan['map_clips']} clips (at most {choices['map_clips']} a video and action)")
     if plan["mask_frames"]:
         parts.append(f"{plan['mask_frames']} first masks ({choices['mask_frames']} a video)")
     if plan["predicted_frames"]:

@@ -35,6 +35,8 @@ class Choices:
         Epochs of training a segmentation network, for each version
     every
         Frames from one that the trained model segments to the next
+    map_clips
+        Clips of a video that get maps of an action
     """
 
     sampling: Sampling
@@ -43,6 +45,7 @@ class Choices:
     versions: int
     mask_epochs: int
     every: int
+    map_clips: int = 8
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -128,7 +131,9 @@ class Work:
         found = {
             "features": sum(max(1, math.ceil(self.lengths[one].seconds * rate)) for one in self.actions),
             "segments": len(self.actions) * (choices.epochs if self.learned else 1),
-            "maps": sum(max(1, math.ceil(self.lengths[one].frames / clip)) for one in self.mapped),
+            "maps": sum(
+                min(choices.map_clips, math.ceil(max(1, self.lengths[one].frames) / clip)) for one in self.mapped
+            ),
             "first masks": masks,
             "refined masks": masks,
             "trained masks": trained * choices.versions * choices.mask_epochs,
@@ -188,6 +193,7 @@ def _fewer_masks(choices: Choices) -> Choices:
 COARSER: dict[str, Callable[[Choices], Choices]] = {
     "features": _wider,
     "segments": lambda choices: replace(choices, epochs=min(choices.epochs, max(MIN_EPOCHS, choices.epochs // 2))),
+    "maps": lambda choices: replace(choices, map_clips=max(1, choices.map_clips // 2)),
     "first masks": _fewer_masks,
     "trained masks": _less_training,
     "predicted masks": lambda choices: replace(choices, every=max(choices.every, min(MAX_EVERY, 2 * choices.every))),
@@ -239,6 +245,8 @@ def plan_document(work: Work, choices: Choices, costs: Costs, routes: Sequence[R
         "tags": [{**asdict(route), "classes": list(route.classes), "warning": route.warning()} for route in routes],
         "choices": choices.document(),
         "snippets": units["features"],
+        "trained_actions": work.learned,
+        "map_clips": units["maps"],
         "mask_frames": units["first masks"],
         "predicted_frames": units["predicted masks"],
         "minutes": {stage: round(value, 2) for stage, value in minutes.items()},

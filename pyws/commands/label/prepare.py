@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median_low
@@ -11,10 +11,10 @@ from pyws.commands.label.plan import Choices, Length, Work
 from pyws.commands.label.stages import Job, Networks, mask_config_for
 from pyws.commands.label.tags import route_of
 from pyws.data.tagged.tags_table import misfit, tags_of
-from pyws.data.video.decoders import Header, PyAV
-from pyws.data.video.frames import FrameFolder
-from pyws.data.video.sources import find_videos, name_of, twins_of
-from pyws.errors import DataError, printable
+from pyws.data.video.decoders import Header
+from pyws.data.video.headers import headers_of
+from pyws.data.video.sources import find_videos, name_of
+from pyws.errors import DataError
 from pyws.models.classifiers import Classifier, load_classifier
 from pyws.models.pretrained import clip_networks
 from pyws.segments.snippets.network import SnippetNetwork
@@ -52,12 +52,12 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
 
     Raises
     ------
-    DataError : the table does not fit the videos or a video cannot be read (unless ``on_error`` is "skip"); weights
+    DataError : rows of the table or videos cannot be used (unless ``on_error`` is "skip"); weights
         that are not here
     """
     sources = tags_of(tags, find_videos(videos), "skip")
-    headers, unusable = _headers(sources.tags, job.folder_fps)
-    problems = [*sources.problems, *unusable]
+    headers, unusable = headers_of(sources.tags, job.folder_fps)
+    problems = [*sources.problems, *map(str, unusable.values())]
     if problems and job.on_error == "error":
         raise misfit(tags, problems)
     tagged = {path: sources.tags[path] for path in headers}
@@ -79,31 +79,6 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
     )
     job = replace(job, tagged=tagged, routes=routes, mask_config=mask_config)
     return Prepared(job, work_of(job, headers, network), network, wanted, tuple(problems))
-
-
-def _headers(videos: Iterable[Path], folder_fps: float | None) -> tuple[dict[Path, Header], list[str]]:
-    """What each video says of itself, and a sentence for each that cannot be read or has the name of another."""
-    headers: dict[Path, Header] = {}
-    videos, problems = list(videos), []
-    twins = twins_of(videos)
-    for path in videos:
-        if path in twins:
-            problems.append(f"{printable(path)} is called as {printable(twins[path])} is, and results go by names")
-            continue
-        try:
-            headers[path] = header_of(path, folder_fps)
-        except DataError as error:
-            problems.append(str(error))
-    return headers, problems
-
-
-def header_of(path: Path, folder_fps: float | None) -> Header:
-    """Length and size of a video by its header, or of a folder of frames by its first at the given rate."""
-    if not path.is_dir():
-        return PyAV(path).header()
-    folder = FrameFolder(path)
-    height, width = next(folder.read([0])).shape[:2]
-    return Header(len(folder) / folder_fps if folder_fps else 0.0, len(folder), height, width)
 
 
 def work_of(job: Job, headers: Mapping[Path, Header], network: SnippetNetwork | None) -> Work:

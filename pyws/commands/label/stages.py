@@ -182,29 +182,40 @@ def _learned(job: Job, epochs: int) -> dict[str, Any]:
 
 
 def make_maps(job: Job, choices: Choices) -> None:
-    """3D Grad-CAM of every action of every video, where it is not there yet.
+    """3D Grad-CAM of every action of every video, within its segments, where it is not there yet.
 
     Of known actions by the network of clips itself; of others by the same with a last layer that was fitted to the
     features of their videos.
     """
-    from pyws.commands.masks.maps import maps
+    from pyws.commands.masks.maps import write_maps_of_video
+    from pyws.models.classifiers import load_classifier, open_classifier
 
-    nets, missing = job.networks, []
+    nets, missing = job.networks, dict[str, list[tuple[str, Path, Path]]]()
     for route in job.of_kind("known action", "action"):
+        label = route.names[0] if route.kind == "known action" else route.tag
         for video in job.with_tags([route]):
             folder = job.out / "maps" / name_of(video) / as_file_name(route.tag)
             if not (folder / "maps.json").is_file():
-                missing.append((route, video, folder))
-    learned = _head_of_actions(job) if any(route.kind == "action" for route, _, _ in missing) else None
-    for route, video, folder in missing:
-        known = route.kind == "known action"
-        weights, labels = (nets.weights, _words(job)) if known else (str(learned), None)
-        label = route.names[0] if known else route.tag
-        try:
-            maps(video, folder, nets.network, weights, labels, label, common=job.common)
-        except DataError:
-            if job.on_error == "error":
-                raise
+                missing.setdefault(route.kind, []).append((label, video, folder))
+    for kind, several in missing.items():
+        if kind == "known action":
+            network, file = load_classifier(nets.network, nets.weights, _words(job)), "known-classes.json"
+        else:
+            network, file = open_classifier(_head_of_actions(job)), "detections.json"
+        network.model.to(job.common.torch_device)
+        network = network.for_inference()
+        if nets.network.startswith(clip_networks.PREFIX):
+            network = replace(network, frames=clip_networks.FRAMES)
+        segments = job.out / "segments" / file
+        for label, video, folder in several:
+            try:
+                write_maps_of_video(
+                    network, video, folder, label, max_clips=choices.map_clips, folder_fps=job.folder_fps,
+                    segments=segments if segments.is_file() else None, common=job.common,
+                )  # fmt: skip
+            except DataError:
+                if job.on_error == "error":
+                    raise
 
 
 def _head_of_actions(job: Job) -> Path:

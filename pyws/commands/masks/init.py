@@ -95,7 +95,8 @@ def init(
         Weights of RAFT: a file with its state dict; default: torchvision's, fetched once; or their name, such as
         C_T_V2.
     on_error
-        What an unreadable video does: stop the run, or be noted in the manifest and skipped.
+        What unreadable videos do: stop the run, before it begins where their headers tell, or be noted in the manifest
+        and skipped.
     shard
         I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
         says which.
@@ -116,6 +117,7 @@ def init(
     """
     import torch
 
+    from pyws.data.video.headers import check_videos
     from pyws.masks.initial_masks.pipeline import annotate
     from pyws.report.run import write_report
 
@@ -174,6 +176,8 @@ def init(
             network.for_inference(), network.file, classes, config, common.torch_device, warnings, method
         )
         names = network.labels
+    if on_error == "error":
+        check_videos((video.source for video in videos), by_name=found is None)
     run = annotate(annotator, videos, out, on_error, common.quiet or common.json, part)
     manifest, mine = run.document, set(run.mine)
     _draw(manifest, out, mine, config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,11 +12,18 @@ import torch
 import tyro
 from numpy.typing import NDArray
 from safetensors.torch import save
+from torch import Tensor
 
+from pyws import ops
 from pyws.commands.common import Common, CommonOptions
-from pyws.data.video.frames import Pixels, open_frames, write_picture
+from pyws.data.annotations.activitynet import read_detections
+from pyws.data.video.clips import clips_of, clips_within
+from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, write_mask, write_picture
+from pyws.exchange.media import Media
 from pyws.files import atomic_write, write_json
-from pyws.masks.initial_masks.cam_to_mask import scaled_maps
+from pyws.masks.initial_masks.cam_to_mask import cut_maps, scaled_maps
+from pyws.masks.initial_masks.config import InitialMaskConfig
+from pyws.masks.initial_masks.superpixels import area_of
 from pyws.masks.prediction.clip_maps import ClipMaps, maps_of_video
 from pyws.models.classifiers import (
     Classifier,
@@ -27,7 +34,7 @@ from pyws.models.classifiers import (
 from pyws.models.pretrained import clip_networks
 from pyws.progress import track
 from pyws.report.movies import heat, titled, write_video
-from pyws.report.pictures import contact_sheet
+from pyws.report.pictures import contact_sheet, overlay
 
 
 def maps(
@@ -41,14 +48,17 @@ def maps(
     map_rule: Literal["centre", "start", "linspace"] = "centre",
     short_side: int = 0,
     clip_frames: int = 0,
+    max_clips: int = 0,
+    segments: Path | None = None,
+    folder_fps: float | None = None,
     fps: int = 12,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
-    """3D Grad-CAM of a video's clips, drawn over the frames that the maps belong to.
+    """3D Grad-CAM of a video's clips: maps, and masks of the frames that they belong to.
 
     Writes maps.json (for every map its clip, the frame that it belongs to, and the frames that it stands for),
-    maps.safetensors (the maps), clip_<n>.jpg (each map over its frame) and maps.mp4 (every frame under the map that
-    stands for it).
+    maps.safetensors (the maps), masks/<frame>.png (each map cut at Otsu's threshold and refined by superpixels),
+    clip_<n>.jpg (map and mask over their frame) and maps.mp4 (every frame under the map that stands for it).
 
     Parameters
     ----------
@@ -76,6 +86,12 @@ def maps(
         Of the frames that the network sees; 0 for what it was made for.
     clip_frames
         Frames of a clip; 0 for what the network was made for.
+    max_clips
+        Maximum number of clips that get maps, spread evenly, or those of the segments of the highest scores; 0 for all.
+    segments
+        Detections in ActivityNet form: only clips within those of the video and the label get maps.
+    folder_fps
+        Frames a second of a folder of frames, by which its segments are found.
     fps
         Frames a second of maps.mp4.
     common
@@ -85,8 +101,8 @@ def maps(
     --------
     pyws masks maps clip.avi -o maps --network i3d --weights i3d.pth --class-names kinetics.txt --label juggling
     """
-    if short_side < 0 or clip_frames < 0 or fps < 1 or classes < 1:
-        raise ValueError("maps: short_side and clip_frames must be >= 0, fps and classes >= 1")
+    if min(short_side, clip_frames, max_clips) < 0 or fps < 1 or classes < 1:
+        raise ValueError("maps: short_side, clip_frames and max_clips must be >= 0, fps and classes >= 1")
     torch.manual_seed(common.seed)
     classifier = _classifier(network, weights, class_names, classes, label)
     classifier.model.to(common.torch_device)
@@ -95,26 +111,94 @@ def maps(
         short_side=short_side or classifier.short_side,
         frames=(clip_frames or classifier.frames) if classifier.frames else 0,
     )
-    source = open_frames(video)
-    found = list(
-        track(maps_of_video(classifier, source, label, map_rule), source.name, quiet=common.quiet or common.json)
-    )
+    return write_maps_of_video(classifier, video, out, label, map_rule, max_clips, segments, folder_fps, fps, common)
+
+
+def write_maps_of_video(
+    classifier: Classifier,
+    video: Path,
+    out: Path,
+    label: str | None,
+    map_rule: Literal["centre", "start", "linspace"] = "centre",
+    max_clips: int = 0,
+    segments: Path | None = None,
+    folder_fps: float | None = None,
+    fps: int = 12,
+    common: Common = Common(),  # noqa: B008
+) -> dict[str, Any]:
+    """What :func:`maps` writes, by a network that is loaded; clip after clip, whatever the length of the video."""
+    media = Media(video, folder_fps)
+    source = media.frames
+    spans = [] if segments is None else _frames_of_segments(media, segments, label)
+    clips = clips_within(clips_of(len(source), max(1, classifier.frames)), spans, max_clips)
+    made = maps_of_video(classifier, source, label, map_rule, clips)
+    found = _Written(out, source)
+    write_video(out / "maps.mp4", found.pictures(made, len(clips), common.quiet or common.json), fps)
+    with atomic_write(out / "maps.safetensors", "wb") as file:
+        file.write(save(found.maps))
     document = {
         "video": str(video),
         "frames": len(source),
         "network": classifier.name,
-        "weights": str(weights) if weights else "random: the maps say nothing about the video",
+        "weights": str(classifier.file) if classifier.file else "random: the maps say nothing about the video",
         "map_rule": map_rule,
-        "clips": [_described(one) for one in found],
+        "segments": segments and str(segments),
+        "clips": found.clips,
     }
-    with atomic_write(out / "maps.safetensors", "wb") as file:
-        file.write(save({f"clip_{index}": one.maps.contiguous() for index, one in enumerate(found)}))
-    for index, one in enumerate(found):
-        _sheet(one, out / f"clip_{index}.jpg")
-    write_video(out / "maps.mp4", _movie(found, source.name), fps)
     write_json(out / "maps.json", document)
     common.say(_said(document))
     return document
+
+
+def _frames_of_segments(video: Media, segments: Path, label: str | None) -> list[tuple[float, float]]:
+    """First and last frame of the segments of a video, those of the highest score first."""
+    rows = read_detections(segments).of_videos([video.frames.name])
+    named = [label is None or one.casefold() == label.split(",")[0].strip().casefold() for one in rows.labels]
+    rows = rows.where(np.array(named, bool)[rows.label])
+    order = np.argsort(-rows.score, kind="stable")
+    return [video.first_and_last(rows.start[row], rows.end[row]) for row in order]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Writes pictures and masks of each clip as it comes; keeps what is written at the end."""
+
+    out: Path
+    source: FrameFolder | VideoFile
+    maps: dict[str, Tensor] = field(default_factory=dict)
+    clips: list[dict[str, Any]] = field(default_factory=list)
+
+    def pictures(self, found: Iterator[ClipMaps], clips: int, quiet: bool) -> Iterator[Pixels]:
+        """Every frame of the clips once, under the map of the first clip that has it."""
+        done = -1
+        for number, one in enumerate(track(found, self.source.name, total=clips, quiet=quiet)):
+            self.maps[f"clip_{number}"] = one.maps.contiguous()
+            self.clips.append(_described(one))
+            scores = _scores(one)
+            masks = _masks(one)
+            for frame, mask in masks.items():
+                write_mask(self.out / "masks" / f"{self.source.stems[frame]}.png", mask)
+            _sheet(one, scores, masks, self.out / f"clip_{number}.jpg")
+            for place, picture in enumerate(one.frames):
+                frame = one.clip.start + place
+                if frame > done:
+                    index = one.map_at(frame)
+                    said = f"{self.source.name} frame {frame}: map {index + 1}/{len(one.maps)}, of frame"
+                    yield titled(heat(picture, scores[index]), f"{said} {one.frame_of[index]}", one.label)
+                    done = frame
+
+
+def _masks(one: ClipMaps) -> dict[int, Pixels]:
+    """The mask of each frame that a map belongs to: Otsu's threshold, then the superpixels that it covers."""
+    config, masks = InitialMaskConfig(), {}
+    for index, frame in enumerate(one.frame_of):
+        if frame is not None and frame not in masks:
+            picture = np.array(one.frames[frame - one.clip.start])
+            cut = cut_maps(one.maps[index][None], (picture.shape[0], picture.shape[1]))
+            images = torch.from_numpy(picture).permute(2, 0, 1)[None]
+            superpixels = ops.slic(images, region_area=area_of(picture, config.region_area))
+            masks[frame] = ops.superpixel_select(superpixels, cut, *config.selection[:3]).mask[0].numpy().astype("u1")
+    return masks
 
 
 def _classifier(
@@ -162,29 +246,16 @@ def _scores(one: ClipMaps) -> NDArray[np.float32]:
     return scaled_maps(one.maps[:, None], (size[0], size[1]), "clip")[:, 0].numpy()
 
 
-def _sheet(one: ClipMaps, path: Path) -> None:
-    """One row a map: its frame, and the map over it."""
+def _sheet(one: ClipMaps, scores: NDArray[np.float32], masks: dict[int, Pixels], path: Path) -> None:
+    """One row a map: its frame, the map over it, and the mask."""
     rows = []
-    for index, (frame, scores) in enumerate(zip(one.frame_of, _scores(one), strict=True)):
+    for index, frame in enumerate(one.frame_of):
         if frame is not None:
             picture, span = one.frames[frame - one.clip.start], one.span_of[index] or (frame, frame)
             caption = f"map {index + 1} of {len(one.maps)}: frame {frame}, for {span[0]}..{span[1]}"
-            rows.append([titled(picture, caption), titled(heat(picture, scores), f"{one.label} ({one.score:.2f})")])
+            score = titled(heat(picture, scores[index]), f"{one.label} ({one.score:.2f})")
+            rows.append([titled(picture, caption), score, titled(overlay(picture, masks[frame]), "mask")])
     write_picture(path, contact_sheet(rows, width=one.frames[0].shape[1]))
-
-
-def _movie(found: list[ClipMaps], name: str) -> Iterator[Pixels]:
-    """Every frame of the video once, under the map of the first clip that has it."""
-    done = -1
-    for one in found:
-        scores = _scores(one)
-        for place, picture in enumerate(one.frames):
-            frame = one.clip.start + place
-            if frame > done:
-                index = one.map_at(frame)
-                said = f"{name} frame {frame}: map {index + 1}/{len(one.maps)}, of frame {one.frame_of[index]}"
-                yield titled(heat(picture, scores[index]), said, one.label)
-                done = frame
 
 
 def _said(document: dict[str, Any]) -> str:

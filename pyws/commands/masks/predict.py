@@ -67,6 +67,7 @@ def predict(
 
     from pyws.data.tagged.layouts import open_mask_set
     from pyws.data.tagged.tags_table import tags_of
+    from pyws.data.video.headers import check_videos
     from pyws.data.video.sources import check_names, find_videos, name_of
     from pyws.masks.prediction.predict import load_model, predict_videos
     from pyws.report.pictures import draw_masks
@@ -93,6 +94,8 @@ def predict(
             common.say(f"left out: {problem}")
         videos = {name_of(path): path for path in found.tags}
         allowed = {name_of(path): [model.space.id_of(tag) for tag in several] for path, several in found.tags.items()}
+    if on_error == "error":
+        check_videos(videos.values(), by_name=data is None)
     quiet = common.quiet or common.json
     part = this_shard(shard)
     done = predict_videos(model, videos, out, allowed, every, align, on_error, quiet, refine, part)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZipFile
 
+from pyws.data.video.headers import listed
 from pyws.data.video.sources import VIDEO_SUFFIXES
 from pyws.errors import DataError, printable, reading
 from pyws.files import check_bytes
@@ -22,7 +23,6 @@ from pyws.files import check_bytes
 VIDEO_COLUMNS = ("video", "videos", "video name", "video_name", "name", "file", "filename", "file name", "path", "clip")
 TAG_COLUMNS = ("tag", "tags", "label", "labels", "class", "classes")
 MAX_BYTES = 1 << 26
-SHOWN = 50  # problems that an error lists
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -196,10 +196,9 @@ def tags_of(path: str | os.PathLike[str], videos: Sequence[Path], on_error: str 
 
 
 def misfit(path: str | os.PathLike[str], problems: Sequence[str]) -> DataError:
-    """The error that lists everything that does not fit, a line each."""
-    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-    listed = "".join(f"\n  {one}" for one in [*problems[:SHOWN], *more])
-    return DataError(path, f"does not fit the videos; --on-error skip goes on with those that fit{listed}")
+    """The error that lists every row and video that cannot be used, a line each."""
+    rule = "has rows or videos that cannot be used; --on-error skip goes on with the rest"
+    return DataError(path, rule + listed(list(problems)))
 
 
 def _names_of(video: Path) -> Iterator[tuple[str, ...]]:

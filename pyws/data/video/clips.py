@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pyws.data.video.frames import FrameFolder, VideoFile, open_frames
+from pyws.data.video.frames import FrameFolder, VideoFile, evenly, open_frames
 from pyws.errors import DataError
 
 MapRule = Literal["centre", "start", "linspace"]
@@ -89,6 +89,35 @@ def clips_of(length: int, frames: int) -> list[Clip]:
     if starts[-1] + frames < length:
         starts.append(length - frames)
     return [Clip(start, frames, frames) for start in starts]
+
+
+def clips_within(clips: Sequence[Clip], spans: Sequence[tuple[float, float]], most: int = 0) -> list[Clip]:
+    """The clips whose middle lies in a span; of one that has no such clip, the clip that is nearest to its middle.
+
+    Parameters
+    ----------
+    clips : clips of a video, in its order
+    spans : first and last frame of parts of the video, the most wanted first; () for the whole video
+    most : so many clips, those of the most wanted spans, spread evenly over the last that all of do not fit; 0 for all
+
+    Examples
+    --------
+    >>> clips = clips_of(80, 16)
+    >>> [clip.start for clip in clips_within(clips, [(60, 63), (0, 50)])]
+    [0, 16, 32, 48]
+    >>> [clip.start for clip in clips_within(clips, [(60, 63), (0, 50)], 2)]
+    [16, 48]
+    """
+    middles = np.array([clip.start + clip.real / 2 for clip in clips])
+    chosen: dict[int, None] = {}
+    for first, last in spans or [(0.0, float("inf"))]:
+        inside = np.flatnonzero((first <= middles) & (middles <= last)).tolist()
+        inside = [index for index in inside or [int(abs(middles - (first + last) / 2).argmin())] if index not in chosen]
+        room = most - len(chosen) if most else len(inside)
+        chosen.update(dict.fromkeys(inside[place] for place in evenly(len(inside), room)))
+        if most and len(chosen) == most:
+            break
+    return [clips[index] for index in sorted(chosen)]
 
 
 def near(index: int, offsets: Sequence[int], length: int) -> list[int]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pyws.data.video.decoders import Pixels, check_size, open_decoder
+from pyws.data.video.decoders import Pixels, PyAV, check_size, open_decoder
 from pyws.data.video.png import encode_png
 from pyws.errors import DataError, reading
 from pyws.files import atomic_write
@@ -64,6 +64,17 @@ class FrameFolder:
         for index in indices:
             yield read_image(self._files[index])
 
+    def times(self, fps: float | None = None) -> list[float]:
+        """Seconds at which each frame is shown, at ``fps`` frames a second.
+
+        Raises
+        ------
+        DataError : no rate given
+        """
+        if fps is None:
+            raise DataError(self.path, "is a folder of frames, which have no times: give their rate (--folder-fps)")
+        return [index / fps for index in range(len(self))]
+
     def fingerprint(self) -> str:
         """Changes when a frame is added, removed, renamed or changes its size in bytes."""
         return _digest(f"{file.name} {file.stat().st_size}" for file in self._files)
@@ -101,6 +112,10 @@ class VideoFile:
     def read(self, indices: Sequence[int]) -> Iterator[Pixels]:
         """The frames of the given indices, which must rise, each (H, W, 3) uint8 RGB."""
         return self._decoder.read(indices)
+
+    def times(self, fps: float | None = None) -> list[float]:
+        """Seconds since the file starts at which each frame is shown, as the file says."""
+        return PyAV(self.path).times()
 
     def fingerprint(self) -> str:
         """Changes with the name, the size in bytes and the number of frames."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,15 +37,20 @@ class ClipMaps:
 
 
 def maps_of_video(
-    classifier: Classifier, video: FrameFolder | VideoFile, label: str | None = None, rule: MapRule = "centre"
+    classifier: Classifier,
+    video: FrameFolder | VideoFile,
+    label: str | None = None,
+    rule: MapRule = "centre",
+    clips: Sequence[Clip] | None = None,
 ) -> Iterator[ClipMaps]:
-    """The maps of each clip of a video.
+    """The maps of clips of a video.
 
     Parameters
     ----------
     classifier : classifier of clips
     label : the class that is explained; the highest of each clip where it is None
     rule : see :func:`pyws.data.video.clips.map_places`
+    clips : which clips, of the length that the classifier takes; all of the video where it is None
 
     Raises
     ------
@@ -56,7 +61,7 @@ def maps_of_video(
         raise ValueError(f"maps: the network must classify clips, {classifier.name} classifies images")
     if label is not None and label not in classifier.labels:
         raise ValueError(f"maps: label must be one of {', '.join(classifier.labels[:10])}, ..., got {label!r}")
-    for clip in clips_of(len(video), classifier.frames):
+    for clip in clips_of(len(video), classifier.frames) if clips is None else clips:
         frames = list(video.read(range(clip.start, clip.start + clip.real)))
         pictures = stack(frames, video.path)[[index - clip.start for index in clip.indices()]]
         inputs = classifier.prepare(pictures[None], classifier.short_side)

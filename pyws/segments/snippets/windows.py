@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,9 @@ class WindowReader:
 
 
 def source_of(path: Path) -> dict[str, Any]:
-    """What tells whether a video has changed: its name and size in bytes, of a folder the number of its entries."""
-    size = len(list(path.iterdir())) if path.is_dir() else path.stat().st_size
-    return {"name": path.name, "size": size}
+    """What tells whether a video has changed: its name and size in bytes; of a folder how many entries it has, and what
+    changes with the name, size or time of change of any."""
+    if not path.is_dir():
+        return {"name": path.name, "size": path.stat().st_size}
+    entries = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in path.iterdir())
+    return {"name": path.name, "size": len(entries), "entries": sha256(repr(entries).encode()).hexdigest()[:16]}
