@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyws.models import BM, RSKP, STPN, WUM, Averaged, FACNet, TwoStream
+from pyws.models import BM, RSKP, STPN, WUM, Averaged, FACNet, TwoStream, VideoBatch
 
 D, K = 6, 3
 BACKBONES = {
@@ -49,6 +49,16 @@ def padded(lengths=LENGTHS, extra=0):
 def one(i, features, mask):
     length = int(mask[i].sum())
     return features[i : i + 1, :length], mask[i : i + 1, :length]
+
+
+def test_dropout_zeroes_its_share_and_keeps_the_mean():
+    mask = torch.tensor([[True] * 400, [True] * 100 + [False] * 300])
+    batch = VideoBatch(torch.ones(2, 400, D), mask, SEEDS[:2], training=True)
+    found = batch.dropout(torch.ones(500, 40), 0.3)
+    assert found.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    assert (found == 0).double().mean().item() == pytest.approx(0.3, abs=0.01)
+    alone = VideoBatch(torch.ones(1, 100, D), mask[1:, :100], SEEDS[1:2], training=True)
+    assert torch.equal(alone.dropout(torch.ones(100, 40), 0.3), found[400:])
 
 
 def weighted(activations):

@@ -13,6 +13,7 @@ from pyws.data.features.check import check_data_set
 from pyws.data.features.dataset import open_features, read_checked
 from pyws.data.features.files import stored_file, write_features
 from pyws.data.features.layouts import read_tags
+from pyws.data.features.time_base import SnippetGrid
 from pyws.errors import DataError
 from pyws.files import write_json
 
@@ -298,3 +299,14 @@ def test_annotations_under_another_name(tmp_path):
     flat = tmp_path / "flat"
     write_features(flat / "v.npy", np.ones((5, 2)))
     assert open_features(flat, annotations=tmp_path / "gt.json").classes == ("b",)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 11])
+def test_the_grid_of_edges_has_these_edges(count):
+    """Whose outer snippets may be longer or shorter than the others."""
+    edges = 0.25 + np.arange(count + 1) / 2
+    edges[[0, -1]] += (-0.1, 0.2) if count > 2 else 0
+    grid = SnippetGrid.of_edges(edges)
+    assert grid.snippets == count
+    np.testing.assert_allclose(grid.edges, edges, rtol=0, atol=1e-12)
+    assert grid.snippets_per_second == pytest.approx(2)

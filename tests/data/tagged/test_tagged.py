@@ -8,7 +8,7 @@ from PIL import Image
 
 from pyws import DataError
 from pyws.data.annotations.ava import AVA10
-from pyws.data.tagged.a2d_files import read_annotation
+from pyws.data.tagged.a2d_files import read_annotation, write_annotation
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo, resized
 from pyws.data.tagged.label_space import A2D_CODES, object_labels
 from pyws.data.tagged.layouts import open_mask_set
@@ -76,6 +76,14 @@ def test_a2d_of_video_files_counts_frames_from_zero(tmp_path):
     video = open_mask_set(release).videos[0]
     assert video.source == release / "clips320H" / "-abc.mp4"
     assert list(video.truth) == ["00001"]
+
+
+def test_boxes_of_written_annotations_count_from_one(tmp_path):
+    masks = np.zeros((2, 5, 7), bool)
+    masks[0, 1:4, 2:6] = True  # the other instance cannot be seen
+    write_annotation(tmp_path, "v", 3, (11, 79), masks, {11: (1, 2, 3), 79: (4, 5, 6)})
+    with h5py.File(tmp_path / "mat/v/00003.mat") as file:
+        assert file["reBBox"][()].T.tolist() == [[3, 2, 6, 4], [0, 0, 0, 0]]
 
 
 def test_a2d_sentences(tmp_path):
