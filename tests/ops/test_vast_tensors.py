@@ -2,10 +2,12 @@
 
 The tensors are mapped and never filled: only the last blocks of each grid are run, which touch the last item alone, and
 the rest stays pages that the system never hands out. What must come is what the CPU says of the last item by itself.
+Behind the last element lies a page that nobody may touch: what reads or writes past the end crashes.
 """
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import sys
 from collections.abc import Callable, Iterator
@@ -24,17 +26,23 @@ pytestmark = pytest.mark.skipif(bool(emulation.SANITIZE), reason="shadow memory 
 BEYOND = 2**32  # unsigned numbers of 32 bits do not do either
 NO_RESERVE = 0x4000  # mmap.MAP_NORESERVE, which Python names from 3.12 on
 FROM_HERE = 1 << 24  # bytes
+VECTOR = 16  # bytes that the kernels load at once, where a tensor begins at a multiple of them
+LIBC = ctypes.CDLL(None)
 
 
 def vast(*shape: int, dtype: torch.dtype = torch.float16) -> Tensor:
-    """Zeros whose pages come into being where they are touched."""
+    """Zeros whose pages come into being where they are touched; after the last one comes a page that is locked."""
     count = torch.Size(shape).numel()
     size = max(1, count * torch.empty(0, dtype=dtype).element_size())
+    end = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     try:
-        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
+        pages = mmap.mmap(-1, end + mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
     except OSError as error:
         pytest.skip(f"this system maps no {size} bytes: {error}")
-    return torch.frombuffer(pages, dtype=dtype, count=count).view(shape)
+    lock = ctypes.c_void_p(torch.frombuffer(pages, dtype=torch.uint8).data_ptr() + end)
+    assert LIBC.mprotect(lock, mmap.PAGESIZE, 0) == 0
+    at = (end - size) // VECTOR * VECTOR
+    return torch.frombuffer(pages, dtype=dtype, count=count, offset=at).view(shape)
 
 
 @pytest.fixture

@@ -105,6 +105,15 @@ def test_small_parts_join_the_nearest_colour(backend: str) -> None:
     assert slic(images, 6, 1e-3, 3, min_size_factor=2.0).tolist() == [[[0, 0, 0, 1, 1, 1]]]
 
 
+def test_small_parts_of_few_colours_join_the_first_of_equals(backend: str) -> None:
+    """Many neighbours have the same colour to the last digit, in columns longer than a thread takes."""
+    colours = torch.tensor([0, 90, 180], dtype=torch.uint8)
+    images = colours[torch.randint(3, (1, 1, 40, 9), generator=torch.Generator().manual_seed(5))].repeat(1, 3, 1, 1)
+    labels = slic(images, 90, 1e-3, 2, min_size_factor=1.0)
+    assert torch.equal(labels, reference.slic(images, 90, 1e-3, 2, 1.0))
+    check_superpixels(labels)
+
+
 def test_a_constant_image_gives_the_grid(backend: str) -> None:
     images = torch.full((1, 3, 12, 18), 77, dtype=torch.uint8)
     labels = slic(images, 6)
