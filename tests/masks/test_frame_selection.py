@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,14 +19,13 @@ from pyws.data.video.frames import read_image
 from pyws.masks.self_training import frame_selection
 from pyws.masks.self_training.cut_and_paste import Backgrounds, Square, composite, cut, foreground_square, parts_of
 from pyws.masks.self_training.frame_selection import (
+    PLACES,
+    FrameSelector,
     SelectionConfig,
     _Candidate,
     _fill_classes,
     _pass_share,
     _passes,
-    _Pictures,
-    _prepare,
-    _test_by_discriminator,
     read_selection,
     summary,
     write_selection,
@@ -36,6 +36,17 @@ from pyws.masks.self_training.selection_samples import PatchSource, write_sample
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, auc, score_composites
 
 SMALL = DiscriminatorConfig(patch_size=36, width=4, steps=6, batch=8)
+
+
+def selector(config: SelectionConfig) -> FrameSelector:
+    classifier: Any = SimpleNamespace(mean=(0.1, 0.2, 0.3))
+    return FrameSelector(cast(Any, None), Path(), config, SMALL, classifier, 0, torch.device("cpu"))
+
+
+def prepared(picture: np.ndarray, mask: np.ndarray, config: SelectionConfig) -> _Candidate:
+    """What is prepared of the label 1 of a video of one frame."""
+    sample = cut([picture], 0, mask, Backgrounds([mask]), np.random.default_rng(0), config.context, PLACES)
+    return selector(config)._candidate(Frame("v", "0"), {"label": 1}, sample, [Frame("v", "0")])
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 40))), st.sampled_from([0.0, 0.25, 0.5]))
@@ -203,11 +214,7 @@ def test_close_shots_are_for_the_classifier_alone(covered, untested, asked, show
     mask = np.zeros((20, 60), bool)
     mask[slice(*covered), slice(*covered)] = True
     picture = np.full((20, 60, 3), 100, np.uint8)
-    frames = [Frame("v", "0")]
-    pictures = _Pictures(SimpleNamespace(picture=lambda frame: picture), frames)
-    backgrounds = Backgrounds([mask.astype(np.uint8)])
-    config = SelectionConfig(context=0.25 if untested != "small" else 20.0)
-    found = _prepare(pictures, 0, {"label": 1}, mask, backgrounds, config, 36, (0.1, 0.2, 0.3), 0)
+    found = prepared(picture, mask, SelectionConfig(context=0.25 if untested != "small" else 20.0))
     assert found.about.get("untested") == untested
     assert (found.patches is not None) == asked
     assert (found.pictured is not None) == shown
@@ -216,9 +223,7 @@ def test_close_shots_are_for_the_classifier_alone(covered, untested, asked, show
 def test_without_a_background_masks_lie_on_the_mean_of_the_network() -> None:
     mask = np.zeros((20, 20), bool)
     mask[4:16, 4:16] = True
-    pictures = _Pictures(SimpleNamespace(picture=lambda frame: np.full((20, 20, 3), 100, np.uint8)), [Frame("v", "0")])
-    config = SelectionConfig(classifier_size=15)
-    found = _prepare(pictures, 0, {"label": 1}, mask, Backgrounds([mask]), config, 36, (0.1, 0.2, 0.3), 0)
+    found = prepared(np.full((20, 20, 3), 100, np.uint8), mask, SelectionConfig(classifier_size=15))
     assert found.about["untested"] == "no background"
     assert found.patches is None
     assert found.pictured[:, 0, 0].tolist() == pytest.approx([0.1, 0.2, 0.3])
@@ -271,9 +276,8 @@ def test_a_blind_discriminator_leaves_the_choice_to_the_classifier(monkeypatch: 
     def passes(found: float, tests: str) -> list[bool]:
         abouts = [{"label": 1, "classifier_pass": recognised} for recognised in (True, False)]
         monkeypatch.setattr(frame_selection, "score_composites", lambda *rest: (torch.tensor([0.2, 0.9]), found))
-        candidates: list = [(frame, _Candidate(1, about, (patch, patch))) for about in abouts]
-        config = SelectionConfig(label_tests=tests)
-        assert _test_by_discriminator(None, candidates, config, SMALL, 0, torch.device("cpu")) == found
+        candidates: list = [_Candidate(frame, about, (patch, patch), source="made of") for about in abouts]
+        assert selector(SelectionConfig(label_tests=tests))._test_by_discriminator(candidates) == found
         return [_passes(about, tests) for about in abouts]
 
     assert passes(0.6, "both") == passes(0.6, "either") == [True, False]

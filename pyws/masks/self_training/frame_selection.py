@@ -29,10 +29,11 @@ from pyws.masks.self_training.image_ops import as_patches, resample
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
 from pyws.masks.self_training.selection_samples import PatchSource, write_samples
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, score_composites
-from pyws.models.classifiers import IMAGENET_MEAN, Classifier
+from pyws.models.classifiers import Classifier
 from pyws.seeds import seed_of
 
 CLASSIFIER_BATCH = 16
+Row = dict[str, Any]  # what is said of a frame
 PLACES = 16  # backgrounds drawn for a label; the discriminator sees another one in each epoch, and these again
 
 
@@ -107,112 +108,169 @@ class SelectionConfig:
 class _Candidate:
     """One label in one frame: its row of the selection, and the patches that the tests need."""
 
-    label: int
+    frame: Frame
     about: dict[str, Any]
     patches: tuple[Tensor, Tensor] | None = None  # real and pasted, uint8, at the input size of the discriminator
     pictured: Tensor | None = None  # input of the classifier
     source: PatchSource | None = None  # what further composites and pictures are made of
 
 
-def select(
-    data: Annotations,
-    folder: Path,
-    frames: Sequence[Frame],
-    config: SelectionConfig,
-    discriminator: DiscriminatorConfig,
-    classifier: Classifier | None,
-    seed: int,
-    device: torch.device,
-    pictures: Path | None = None,
-) -> tuple[list[dict[str, Any]], float | None]:
-    """Test the pseudo-annotations of frames.
+@dataclass(frozen=True)
+class FrameSelector:
+    """Tests the pseudo-annotations of frames.
 
     Parameters
     ----------
     data : frames and their tags
     folder : pseudo-annotations of one version
-    frames : what is tested
     config, discriminator : configuration of the tests
     classifier : classifier of the first stage; may be None where no test uses it
     seed : seed of the backgrounds and of the discriminators
     device : where the networks run
-    pictures : a folder for pictures of some labels, see :func:`~.selection_samples.write_samples`
-
-    Returns
-    -------
-    One row a frame, in the order of ``frames``: ``{"video", "frame", "selected", "labels": [...]}``, and ``corrected``
-    where people corrected it, which selects it. Each label, or
-    each ``part`` of it, has the scores ``discriminator`` and ``classifier`` (None where it was not tested), the tests
-    that it passed, and why it was not tested. And how well the discriminators tell real patches from composites, see
-    :class:`~.train_discriminator.CompositeScores`; None where nothing was tested by them.
     """
-    if config.uses_classifier and classifier is None:
-        raise ValueError(f"select: label_tests {config.label_tests!r} need the classifier of the first stage")
-    rows: list[dict[str, Any]] = []
-    auc = None
-    candidates: list[tuple[Frame, _Candidate]] = []
-    for frame, found in _candidates(data, folder, frames, config, discriminator, classifier, seed):
-        candidates += ((frame, one) for one in found)
-        rows.append({"video": frame.video, "frame": frame.stem, "labels": [one.about for one in found]})
-    if config.select_share is not None:
-        _pass_share([one.about for _, one in candidates], config.select_share)
-    if config.uses_discriminator:
-        auc = _test_by_discriminator(data, candidates, config, discriminator, seed, device)
-    for frame, row in zip(frames, rows, strict=True):
-        passed = [_passes(about, config.label_tests) for about in row["labels"]]
-        row["selected"] = bool(passed) and (all(passed) if config.frame_passes == "all" else any(passed))
-        if frame in data.corrected:  # whatever the tests say of what people drew
-            row |= {"selected": True, "corrected": True}
-    _fill_classes(rows, config.min_per_class)
-    if pictures is not None and config.label_tests != "none":
-        made = ((one.about, one.source, _passes(one.about, config.label_tests)) for _, one in candidates)
-        write_samples(pictures, data, [(about, source, passed) for about, source, passed in made if source])
-    return rows, auc
 
+    data: Annotations
+    folder: Path
+    config: SelectionConfig
+    discriminator: DiscriminatorConfig
+    classifier: Classifier | None
+    seed: int
+    device: torch.device
 
-def _candidates(
-    data: Annotations,
-    folder: Path,
-    frames: Sequence[Frame],
-    config: SelectionConfig,
-    discriminator: DiscriminatorConfig,
-    classifier: Classifier | None,
-    seed: int,
-) -> Iterator[tuple[Frame, list[_Candidate]]]:
-    """The labels of each frame, with their patches cut and their classifier scores, video by video."""
-    for video, group in groupby(frames, key=lambda frame: frame.video):
-        several = list(group)
-        masks = [data.mask(folder, frame) for frame in several]
+    def __post_init__(self) -> None:
+        if self.config.uses_classifier and self.classifier is None:
+            raise ValueError(f"select: label_tests {self.config.label_tests!r} need the classifier of the first stage")
+
+    def select(
+        self, frames: Sequence[Frame], pictures: Path | None = None
+    ) -> tuple[list[dict[str, Any]], float | None]:
+        """Test the pseudo-annotations of frames.
+
+        Parameters
+        ----------
+        frames : what is tested
+        pictures : a folder for pictures of some labels, see :func:`~.selection_samples.write_samples`
+
+        Returns
+        -------
+        One row a frame, in the order of ``frames``: ``{"video", "frame", "selected", "labels": [...]}``, and
+        ``corrected`` where people corrected it, which selects it. Each label, or each ``part`` of it, has the scores
+        ``discriminator`` and ``classifier`` (None where it was not tested), the tests that it passed, and why it was
+        not tested. And how well the discriminators tell real patches from composites, see
+        :class:`~.train_discriminator.CompositeScores`; None where nothing was tested by them.
+        """
+        config, auc = self.config, None
+        by_frame: dict[Frame, list[_Candidate]] = {}
+        for video, group in groupby(frames, key=lambda frame: frame.video):
+            by_frame |= self._candidates(video, list(group))
+        candidates = [one for found in by_frame.values() for one in found]
+        if config.select_share is not None:
+            _pass_share([one.about for one in candidates], config.select_share)
+        if config.uses_discriminator:
+            auc = self._test_by_discriminator(candidates)
+        rows: list[dict[str, Any]] = []
+        for frame, found in by_frame.items():
+            passed = [_passes(one.about, config.label_tests) for one in found]
+            selected = bool(passed) and (all(passed) if config.frame_passes == "all" else any(passed))
+            rows.append({"video": frame.video, "frame": frame.stem, "labels": [one.about for one in found]})
+            rows[-1]["selected"] = selected
+            if frame in self.data.corrected:  # whatever the tests say of what people drew
+                rows[-1] |= {"selected": True, "corrected": True}
+        _fill_classes(rows, config.min_per_class)
+        if pictures is not None and config.label_tests != "none":
+            made = ((one.about, one.source, _passes(one.about, config.label_tests)) for one in candidates)
+            write_samples(pictures, self.data, [(about, source, passed) for about, source, passed in made if source])
+        return rows, auc
+
+    def _candidates(self, video: str, frames: Sequence[Frame]) -> dict[Frame, list[_Candidate]]:
+        """The labels of each frame of a video, with their patches cut and their classifier scores."""
+        masks = [self.data.mask(self.folder, frame) for frame in frames]
         present = [[int(label) for label in np.unique(mask) if label not in (0, IGNORE)] for mask in masks]
-        if config.label_tests == "none":
-            yield from ((f, [_Candidate(k, {"label": k}) for k in ks]) for f, ks in zip(several, present, strict=True))
-            continue
-        everywhere = [frame for frame in data.frames if frame.video == video]
-        backgrounds = Backgrounds([data.mask(folder, frame) for frame in everywhere])
-        pictures = _Pictures(data, everywhere)
-        at = {frame: index for index, frame in enumerate(everywhere)}
-        mean = IMAGENET_MEAN if classifier is None else classifier.mean
-        found = [
-            [
-                _prepare(
-                    pictures,
-                    at[frame],
-                    one,
-                    chosen,
-                    backgrounds,
-                    config,
-                    discriminator.patch_size,
-                    mean,
-                    seed_of(seed, video, i),
-                )
-                for label in labels
-                for one, chosen in _pieces(label, mask == label, config.per_component)
-            ]
-            for i, (frame, mask, labels) in enumerate(zip(several, masks, present, strict=True))
-        ]
-        if classifier is not None and config.uses_classifier:
-            _test_by_classifier([one for labels in found for one in labels], data, config, classifier)
-        yield from zip(several, found, strict=True)
+        if self.config.label_tests == "none":
+            return {
+                frame: [_Candidate(frame, {"label": label}) for label in labels]
+                for frame, labels in zip(frames, present, strict=True)
+            }
+        everywhere = [frame for frame in self.data.frames if frame.video == video]
+        backgrounds = Backgrounds([self.data.mask(self.folder, frame) for frame in everywhere])
+        pictures = _Pictures(self.data, everywhere)
+        found: dict[Frame, list[_Candidate]] = {}
+        for number, (frame, mask, labels) in enumerate(zip(frames, masks, present, strict=True)):
+            place, found[frame] = everywhere.index(frame), []
+            for one, chosen in _pieces(mask, labels, self.config.per_component):
+                random = np.random.default_rng([seed_of(self.seed, video, number), *one.values()])
+                sample = cut(pictures, place, chosen, backgrounds, random, self.config.context, PLACES)
+                found[frame].append(self._candidate(frame, one, sample, everywhere))
+        self._test_by_classifier([one for several in found.values() for one in several])
+        return found
+
+    def _candidate(self, frame: Frame, one: dict[str, int], sample: Sample, everywhere: Sequence[Frame]) -> _Candidate:
+        """What the tests need of the label, or of the part of it, that ``one`` names."""
+        config, share = self.config, float(sample.mask.double().mean())
+        about: dict[str, Any] = {**one, "share": round(share, 6), "discriminator": None, "classifier": None}
+        if share < config.min_share:
+            return _Candidate(frame, {**about, "untested": "small"})
+        if share > config.max_share:
+            about["untested"] = "close shot"
+        elif sample.pasted is None:
+            about["untested"] = "no background"
+        elif sample.relaxed:
+            about["relaxed"] = True
+        places = [(everywhere[place.frame], place.square) for place in sample.places]
+        source = PatchSource(frame, sample.square, np.packbits(sample.mask.numpy()), places)
+        candidate = _Candidate(frame, about, source=source)
+        if "untested" not in about and sample.pasted is not None and config.uses_discriminator:
+            real, pasted = as_patches(torch.stack([sample.real, sample.pasted]), self.discriminator.patch_size)
+            candidate.patches = (real, pasted)
+        if self.classifier is not None and config.uses_classifier:
+            shown = sample.pasted
+            if config.classifier_input == "masked" or shown is None:
+                grey = sample.real.new_tensor(self.classifier.mean)[:, None, None]
+                shown = torch.where(sample.mask, sample.real, grey)
+            candidate.pictured = resample(shown[None], config.classifier_size)[0]
+        return candidate
+
+    @torch.no_grad()
+    def _test_by_classifier(self, found: Sequence[_Candidate]) -> None:
+        """Softmax of the best class of each label, and whether no other class exceeds it; the inputs are released."""
+        tested = [one for one in found if one.pictured is not None]
+        for start in range(0, len(tested), CLASSIFIER_BATCH):
+            assert self.classifier is not None
+            batch, weight = tested[start : start + CLASSIFIER_BATCH], next(self.classifier.model.parameters())
+            normal = (weight.new_tensor(one)[:, None, None] for one in (self.classifier.mean, self.classifier.std))
+            mean, std = normal
+            images = torch.stack([one.pictured for one in batch if one.pictured is not None]).to(weight.device)
+            scores = self.classifier.model((images - mean) / std).softmax(1).double().cpu()
+            for one, row in zip(batch, scores, strict=True):
+                own = list(self.data.classes[one.about["label"]])
+                score = float(row[own].max())
+                one.about["classifier"] = round(score, 6)
+                one.about["classifier_pass"] = int(row.argmax()) in own and score >= self.config.classifier_threshold
+                one.pictured = None
+
+    def _test_by_discriminator(self, candidates: Sequence[_Candidate]) -> float | None:
+        """Scores and passes of the composites; returns the discriminators' AUC, None without composites."""
+        config = self.discriminator
+        tested = [(one, one.patches, one.source) for one in candidates if one.patches is not None and one.source]
+        if not tested:
+            return None
+        real, pasted = (torch.stack([patches[kind] for _, patches, _ in tested]) for kind in (0, 1))
+        videos = [one.frame.video for one, _, _ in tested]
+
+        def fresh(epoch: int, chosen: Tensor) -> Tensor:
+            made = (tested[index][2] for index in chosen.tolist())  # the first place is that of the scores
+            composites = (one.composite(self.data, epoch + 1)[None] for one in made)
+            return torch.cat([as_patches(one, config.patch_size) for one in composites])
+
+        scores, auc = score_composites(real, pasted, videos, config, self.seed, self.device, fresh)
+        threshold = config.threshold if config.quantile is None else float(scores.quantile(1 - config.quantile))
+        for (one, _, _), score in zip(tested, scores.tolist(), strict=True):
+            one.about["discriminator"] = round(score, 6)
+            one.about["discriminator_pass"] = score >= threshold if config.quantile is not None else score > threshold
+        if self.config.uses_classifier and auc < config.min_auc:  # it tells nothing
+            for one in candidates:
+                one.about["discriminator_pass"] = one.about.get("classifier_pass", False)
+        return auc
 
 
 class _Pictures(Sequence[Pixels]):
@@ -228,74 +286,15 @@ class _Pictures(Sequence[Pixels]):
         return self._data.picture(self.frames[index])
 
 
-def _pieces(label: int, mask: NDArray[np.bool_], per_component: bool) -> list[tuple[dict[str, int], NDArray[np.bool_]]]:
-    """What is tested of a label: all its pixels, or its connected components one by one."""
-    if not per_component:
-        return [({"label": label}, mask)]
-    return [({"label": label, "part": number}, part) for number, part in enumerate(parts_of(mask))]
-
-
-def _prepare(
-    pictures: _Pictures,
-    index: int,
-    one: dict[str, int],
-    chosen: NDArray[np.bool_],
-    backgrounds: Backgrounds,
-    config: SelectionConfig,
-    size: int,
-    mean: Sequence[float],
-    seed: int,
-) -> _Candidate:
-    """Cut out the pixels ``chosen`` of the label, or of the part of it, that ``one`` names."""
-    label = one["label"]
-    rng = np.random.default_rng([seed, *one.values()])
-    sample = cut(pictures, index, chosen, backgrounds, rng, config.context, PLACES)
-    share = float(sample.mask.double().mean())
-    about: dict[str, Any] = {**one, "share": round(share, 6), "discriminator": None, "classifier": None}
-    if share < config.min_share:
-        return _Candidate(label, {**about, "untested": "small"})
-    if share > config.max_share:
-        about["untested"] = "close shot"
-    elif sample.pasted is None:
-        about["untested"] = "no background"
-    elif sample.relaxed:
-        about["relaxed"] = True
-    places = [(pictures.frames[place.frame], place.square) for place in sample.places]
-    source = PatchSource(pictures.frames[index], sample.square, np.packbits(sample.mask.numpy()), places)
-    candidate = _Candidate(label, about, source=source)
-    if "untested" not in about and sample.pasted is not None and config.uses_discriminator:
-        real, pasted = as_patches(torch.stack([sample.real, sample.pasted]), size)
-        candidate.patches = (real, pasted)
-    if config.uses_classifier:
-        shown = _for_classifier(sample, config.classifier_input, mean)
-        candidate.pictured = resample(shown[None], config.classifier_size)[0]
-    return candidate
-
-
-def _for_classifier(sample: Sample, kind: str, mean: Sequence[float]) -> Tensor:
-    if kind == "composite" and sample.pasted is not None:
-        return sample.pasted
-    return torch.where(sample.mask, sample.real, sample.real.new_tensor(mean)[:, None, None])
-
-
-@torch.no_grad()
-def _test_by_classifier(
-    found: list[_Candidate], data: Annotations, config: SelectionConfig, classifier: Classifier
-) -> None:
-    """Softmax of the best class of each label, and whether no other class exceeds it; the inputs are released."""
-    tested = [one for one in found if one.pictured is not None]
-    weight = next(classifier.model.parameters())
-    mean, std = (weight.new_tensor(values)[:, None, None] for values in (classifier.mean, classifier.std))
-    for start in range(0, len(tested), CLASSIFIER_BATCH):
-        batch = tested[start : start + CLASSIFIER_BATCH]
-        images = torch.stack([one.pictured for one in batch if one.pictured is not None]).to(weight.device)
-        scores = classifier.model((images - mean) / std).softmax(1).double().cpu()
-        for one, row in zip(batch, scores, strict=True):
-            own = list(data.classes[one.label])
-            score = float(row[own].max())
-            one.about["classifier"] = round(score, 6)
-            one.about["classifier_pass"] = int(row.argmax()) in own and score >= config.classifier_threshold
-            one.pictured = None
+def _pieces(
+    mask: Pixels, labels: Sequence[int], per_component: bool
+) -> Iterator[tuple[dict[str, int], NDArray[np.bool_]]]:
+    """What is tested of each label: all its pixels, or its connected components one by one."""
+    for label in labels:
+        if per_component:
+            yield from (({"label": label, "part": k}, part) for k, part in enumerate(parts_of(mask == label)))
+        else:
+            yield {"label": label}, mask == label
 
 
 def _pass_share(labels: Sequence[dict[str, Any]], share: float) -> None:
@@ -306,42 +305,6 @@ def _pass_share(labels: Sequence[dict[str, Any]], share: float) -> None:
         own = sorted((about for about in shown if about["label"] == label), key=lambda about: -about["classifier"])
         for rank, about in enumerate(own):
             about["classifier_pass"] = rank < math.ceil(share * len(own))
-
-
-def _test_by_discriminator(
-    data: Annotations,
-    candidates: list[tuple[Frame, _Candidate]],
-    config: SelectionConfig,
-    discriminator: DiscriminatorConfig,
-    seed: int,
-    device: torch.device,
-) -> float | None:
-    """Scores and passes of the composites; returns the discriminators' AUC, None without composites."""
-    tested = [(frame, one, one.patches) for frame, one in candidates if one.patches is not None]
-    if not tested:
-        return None
-    real, pasted = (torch.stack([patches[kind] for _, _, patches in tested]) for kind in (0, 1))
-    videos = [frame.video for frame, _, _ in tested]
-    sources = [one.source for _, one, _ in tested]
-
-    def fresh(epoch: int, chosen: Tensor) -> Tensor:
-        made = [source for index in chosen.tolist() if (source := sources[index])]
-        size = discriminator.patch_size  # the first place is that of the scores
-        return torch.cat([as_patches(one.composite(data, epoch + 1)[None], size) for one in made])
-
-    scores, auc = score_composites(real, pasted, videos, discriminator, seed, device, fresh)
-    threshold, blind = discriminator.threshold, config.uses_classifier and auc < discriminator.min_auc
-    if discriminator.quantile is not None:
-        threshold = float(scores.quantile(1 - discriminator.quantile))
-    for (_, one, _), score in zip(tested, scores.tolist(), strict=True):
-        one.about["discriminator"] = round(score, 6)
-        one.about["discriminator_pass"] = (
-            score >= threshold if discriminator.quantile is not None else score > threshold
-        )
-    if blind:
-        for _, one in candidates:
-            one.about["discriminator_pass"] = one.about.get("classifier_pass", False)
-    return auc
 
 
 def _passes(about: dict[str, Any], tests: str) -> bool:

@@ -40,7 +40,13 @@ from pyws.data.video.frames import write_mask
 from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.files import atomic_write
-from pyws.masks.self_training.frame_selection import SelectionConfig, select, selected_frames, summary, write_selection
+from pyws.masks.self_training.frame_selection import (
+    FrameSelector,
+    SelectionConfig,
+    selected_frames,
+    summary,
+    write_selection,
+)
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
 from pyws.masks.self_training.ric import Criterion
 from pyws.masks.self_training.stopping import (
@@ -271,17 +277,12 @@ class SelfTraining:
 
     def _selected(self, version: Version, path: Path) -> dict[str, Any]:
         """Select frames and write them; their counts."""
-        rows, auc = select(
-            self.data,
-            self.annotations(version.number),
-            [*self.training, *(self.validation if self.config.loop.select_validation else ())],
-            self.config.selection,
-            self.config.discriminator,
-            self.classifier,
-            seed_of(self.config.seed, "select", version.number),
-            self.device,
-            path.with_suffix(""),
-        )
+        config, number = self.config, version.number
+        seed, folder = seed_of(config.seed, "select", number), self.annotations(number)
+        tests = (config.selection, config.discriminator, self.classifier)
+        selector = FrameSelector(self.data, folder, *tests, seed, self.device)
+        frames = [*self.training, *(self.validation if config.loop.select_validation else ())]
+        rows, auc = selector.select(frames, path.with_suffix(""))
         write_selection(path, rows)
         return {**summary(rows, self.data.space.names), "discriminator_auc": auc}
 
