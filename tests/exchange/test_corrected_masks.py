@@ -13,11 +13,11 @@ from pyws.data.video.frames import read_mask
 from pyws.files import write_json
 from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection
 from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig
-from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
+from pyws.masks.self_training.next_version import NextVersion, Prediction
+from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, split
 from pyws.masks.self_training.stopping import LoopConfig
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
 from pyws.masks.self_training.train_segmentation import TrainingConfig
-from pyws.masks.self_training.validation_split import split
 from pyws.models.image_networks.deeplab import DeepLabV2
 
 CONFIG = SelfTrainingConfig(
@@ -56,6 +56,8 @@ def test_training_keeps_and_selects_them(first, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "why_stop", lambda versions, _: None if len(versions) < 2 else "two are enough")
     everywhere = torch.ones(SIZE, dtype=torch.uint8)
     monkeypatch.setattr(loop, "predict_frames", lambda model, data, frames, *_: [(one, everywhere) for one in frames])
+    predicted = Prediction(torch.zeros(2, *SIZE), everywhere.numpy(), np.ones(SIZE, bool))
+    monkeypatch.setattr(NextVersion, "predict", lambda self, frame: predicted)
     masks = drawn()
     write_corrected(first, [(*key, mask) for key, mask in masks.items()], "review.json")
     run = SelfTraining(first, tmp_path / "run", CONFIG, quiet=True)

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import one_hot
 
 import pyws.masks.self_training.loop as loop
+import pyws.masks.self_training.next_version as next_version_module
 import pyws.masks.self_training.train_segmentation as training
 from pyws import DataError
 from pyws.cli import main
@@ -27,7 +29,8 @@ from pyws.masks.ablation import scores_of
 from pyws.masks.prediction.predict import load_model, predict_videos
 from pyws.masks.self_training.frame_selection import SelectionConfig
 from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, as_variant
-from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
+from pyws.masks.self_training.next_version import NextVersion, Prediction
+from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, split
 from pyws.masks.self_training.stopping import (
     LoopConfig,
     Version,
@@ -44,7 +47,6 @@ from pyws.masks.self_training.train_segmentation import (
     predict,
     random_crop,
 )
-from pyws.masks.self_training.validation_split import split
 from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 from pyws.report.run import write_report
@@ -507,7 +509,7 @@ def test_background_only(init: Path, small_networks: None, tmp_path: Path, monke
 def test_disagreement_with_the_first_masks_is_left_out(
     init: Path, small_networks: None, whole: Path, tmp_path: Path
 ) -> None:
-    run = SelfTraining(init, tmp_path, tiny(disagreement="ignore"), quiet=True)
+    run = SelfTraining(init, tmp_path, tiny(disagreement=("v0",)), quiet=True)
     (tmp_path / "models").mkdir()
     shutil.copy(whole / "models/v0.safetensors", tmp_path / "models")
     run._predict(Version(0, ""))
@@ -554,11 +556,122 @@ def test_frames_without_a_prediction(
     run = SelfTraining(init, tmp_path, tiny(empty=empty), quiet=True)
     (tmp_path / "models").mkdir()
     shutil.copy(whole / "models/v0.safetensors", tmp_path / "models")
-    monkeypatch.setattr(
-        loop, "predict_frames", lambda model, data, frames, *rest: ((f, torch.zeros(SIZE).byte()) for f in frames)
-    )
+    nothing = Prediction(torch.zeros(2, *SIZE), np.zeros(SIZE, np.uint8), np.ones(SIZE, bool))
+    monkeypatch.setattr(NextVersion, "predict", lambda self, frame: nothing)
     run._predict(Version(0, ""))
     assert read_mask(tmp_path / "pa/v1/fox_a/0.png").any() == (empty == "keep")
+
+
+class Seen(torch.nn.Module):
+    """Two ids: what is brighter than a threshold, which may depend on the size of the picture, is the second."""
+
+    def __init__(self, at: Callable[[torch.Tensor], float]) -> None:
+        super().__init__()
+        self.at = at
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        grey = images.mean(1)
+        return torch.stack([torch.zeros_like(grey), 20 * (grey - self.at(images))], 1)
+
+
+class Ramp(torch.nn.Module):
+    """The second id is the likelier the further to the right, whatever is seen."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        ramp = torch.linspace(-2, 2, images.shape[3]).expand_as(images[:, 0])
+        return torch.stack([torch.zeros_like(ramp), ramp], 1)
+
+
+def next_version(init: Path, tmp_path: Path, model: Any, *disagreement: Any) -> NextVersion:
+    options = LoopConfig(disagreement=disagreement)
+    return NextVersion(model, Annotations(init, tmp_path), options, TrainingConfig(), torch.device("cpu"))
+
+
+def test_what_views_disagree_on_is_left_out(init: Path, tmp_path: Path) -> None:
+    """A model that is sure of the square in the frame as it is, and doubts it in other sizes, and one that does not."""
+    frame, before = Frame("fox_a", "1"), np.zeros(SIZE, np.uint8)
+    whole = Seen(lambda images: 0.3 if images.shape[3] == SIZE[1] else 0.46)
+    square = next_version(init, tmp_path, whole).annotation(frame, before)
+    assert set(np.unique(square)) == {0, 1}
+    np.testing.assert_array_equal(next_version(init, tmp_path, whole, "views").annotation(frame, before) == 255, square)
+    alike = next_version(init, tmp_path, Seen(lambda images: 0.3), "views").annotation(frame, before)
+    inside = (alike != 255) & (square == 1)
+    assert (alike[inside] == 1).all()
+    assert (alike[8:32, 12:28] == 1).all()
+    assert (alike == 255).mean() < 0.2  # the outline, as the frame is scaled
+
+
+def test_views_are_averaged_as_probabilities_of_the_frame(init: Path, tmp_path: Path) -> None:
+    """Half of the views are mirror images, turned back."""
+    found = next_version(init, tmp_path, Ramp(), "views").predict(Frame("fox_a", "1"))
+    one = torch.linspace(-2, 2, SIZE[1]).sigmoid()
+    np.testing.assert_allclose(found.probabilities[1, 0], (one + one.flip(0)) / 2, atol=0.02)
+
+
+def test_what_neighbours_disagree_on_is_left_out(init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks of three frames that follow the square as it moves by four pixels, but for one that lost its upper half."""
+    pytest.importorskip("cv2")
+    masks = {str(index): np.zeros(SIZE, np.uint8) for index in range(3)}
+    for index, mask in enumerate(masks.values()):
+        mask[4:36, 4 * index : 4 * index + 32] = 1
+    masks["2"][4:20] = 0
+
+    def flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        start, end = (np.argwhere(frame.max(2) > 128)[:, 1].mean() for frame in (first, second))
+        return np.broadcast_to(np.float32([end - start, 0]), (*SIZE, 2))
+
+    def predict(self: NextVersion, frame: Frame) -> Prediction:
+        return Prediction(torch.zeros(2, *SIZE), masks[frame.stem], np.ones(SIZE, bool))
+
+    monkeypatch.setattr(next_version_module, "dense_flow", flow)
+    monkeypatch.setattr(NextVersion, "predict", predict)
+    found = next_version(init, tmp_path, None, "neighbours")
+    first, middle = (found.annotation(Frame("fox_a", stem), masks["0"]) for stem in ("0", "1"))
+    np.testing.assert_array_equal(first, masks["0"])
+    assert (middle[4:20, 4:36] == 255).all()
+    np.testing.assert_array_equal(middle[20:], masks["1"][20:])
+
+
+def test_soft_labels_are_trained_on_from_version_1(init: Path, small_networks: None, tmp_path: Path) -> None:
+    config = tiny(soft_labels=True)
+    manifest = SelfTraining(init, tmp_path / "run", config, quiet=True).run()
+    assert len(manifest["versions"]) == 2
+    data, folder, frame = Annotations(init, tmp_path), tmp_path / "run/pa/v1", Frame("swan_a", "2")
+    mask = torch.tensor(data.mask(folder, frame)).long()
+    soft = data.soft_labels(folder, frame, mask)
+    torch.testing.assert_close(soft.sum(0), torch.ones(SIZE))
+    assert not soft[1].any()  # a fox, which the video is not tagged with
+    assert ((soft > 0.02) & (soft < 0.98)).any()
+    sure = soft.amax(0) > 0.6
+    assert torch.equal(soft.argmax(0)[sure], mask[sure])
+    mask[:4] = 255
+    assert not data.soft_labels(folder, frame, mask)[:, :4].any()
+    first = torch.tensor(data.mask(init / "pa/v0", frame)).long()
+    assert torch.equal(data.soft_labels(init / "pa/v0", frame, first), one_hot(first, 3).permute(2, 0, 1).float())
+    hard = SelfTraining(init, tmp_path / "hard", tiny(), quiet=True).run()
+    assert hard["versions"][0] == manifest["versions"][0]
+    assert hard["versions"][1]["curve"][0]["loss"] != manifest["versions"][1]["curve"][0]["loss"]
+    before = data.digest(folder)
+    data.soft_file(folder, frame).unlink()
+    assert data.digest(folder) != before
+
+
+def test_soft_labels_of_what_is_certain_are_the_ids() -> None:
+    """The same loss and gradient as of ids, and nothing of pixels where nothing is known."""
+    torch.manual_seed(0)
+    scores, ids = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(3, (2, 4, 5))
+    ids[0, 0] = 255
+    soft = one_hot(ids.where(ids < 255, 0), 3).permute(0, 3, 1, 2) * (ids != 255)[:, None].float()
+    losses = [cross_entropy(scores, targets) for targets in (ids, soft)]
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, scores)[0] for loss in losses))
+    cut = [
+        random_crop(torch.rand(3, 9, 9), target, TrainingConfig(crop=12), torch.Generator().manual_seed(1))[1]
+        for target in (torch.ones(9, 9, dtype=torch.long), torch.full((2, 9, 9), 0.5))
+    ]
+    assert torch.equal(cut[0] == 255, cut[1].sum(0) == 0)
+    with pytest.raises(ValueError, match="soft_labels are kept of the tags of a video, they need constrain_labels"):
+        LoopConfig(soft_labels=True, constrain_labels=False)
 
 
 def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ What is written under the folder of a run::
     select/v<i>.jsonl         which frames version i trains on, and why; v<i> has pictures of some
     models/v<i>.safetensors   the best model of version i
     pa/v<i>/<video>/<frame>.png    pseudo-annotations, from version 1 on; version 0 is in the folder of the first stage
+    soft/v<i>/<video>/<frame>.png  their probabilities, where these are trained on
     predictions/v<i>/<video>/<frame>.png   what the model of version i predicts, as it is
     model.safetensors         the model that the run ends with
 
@@ -21,11 +22,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pyws import ops
 from pyws.checkpoint import (
     load_into,
     load_optimizer,
@@ -35,8 +34,8 @@ from pyws.checkpoint import (
     remove_checkpoint,
     write_checkpoint,
 )
-from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import write_mask
+from pyws.data.video.optical_flow import check_flow
 from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.files import atomic_write
@@ -47,7 +46,8 @@ from pyws.masks.self_training.frame_selection import (
     summary,
     write_selection,
 )
-from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
+from pyws.masks.self_training.next_version import NextVersion
+from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest, split
 from pyws.masks.self_training.ric import Criterion
 from pyws.masks.self_training.stopping import (
     LoopConfig,
@@ -66,7 +66,6 @@ from pyws.masks.self_training.train_segmentation import (
     segmentation_network,
     train_epoch,
 )
-from pyws.masks.self_training.validation_split import split
 from pyws.models.classifiers import Classifier
 from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.progress import Pace, track
@@ -129,6 +128,7 @@ class SelfTraining:
     Raises
     ------
     DataError : ``init`` is no such folder, or no frame can be held out
+    ValueError : neighbours are to agree, and OpenCV is not installed
     """
 
     def __init__(
@@ -142,6 +142,8 @@ class SelfTraining:
         quiet: bool = False,
         group: Group = Group(),  # noqa: B008
     ) -> None:
+        if "neighbours" in config.loop.disagreement:
+            check_flow("dis")
         self.group = group
         self.data = Annotations(init, out / "frames", offsets=config.training.offsets)
         self.out, self.config, self.classifier = out, config, classifier
@@ -298,19 +300,14 @@ class SelfTraining:
         for frame in [frame for frame in missing if frame in self.data.corrected]:
             write_mask(frame.png(new), self.data.mask(old, frame))  # what people drew stays
         missing = [frame for frame in missing if frame not in self.data.corrected]
-        masks = predict_frames(model, self.data, missing, loop.constrain_labels, self.config.training, self.device)
-        for frame, mask in track(masks, f"masks of version {number + 1}", len(missing), self.quiet):
-            write_mask(frame.png(self.predictions(number)), mask.numpy())
-            if loop.refine_pa:
-                mask = ops.superpixel_vote(
-                    self.data.superpixels_of(frame)[None], mask[None], len(self.data.space)
-                ).classes[0]
-            ids = mask.numpy()
-            if loop.empty == "keep" and not ids.any():
-                ids = self.data.mask(old, frame)
-            if loop.disagreement == "ignore":
-                ids = np.where(ids == self.data.mask(self.annotations(0), frame), ids, IGNORE)
-            write_mask(frame.png(new), ids)
+        found = NextVersion(model, self.data, loop, self.config.training, self.device)
+        for frame in track(missing, f"masks of version {number + 1}", len(missing), self.quiet):
+            before = self.data.mask(old, frame)
+            annotation = found.annotation(frame, before)
+            write_mask(frame.png(self.predictions(number)), found.predict(frame).mask)
+            if loop.soft_labels and annotation is not before:
+                self.data.write_soft_labels(new, frame, found.soft_labels(frame))
+            write_mask(frame.png(new), annotation)
         self.group.wait()
 
     def _return(self, reason: str) -> None:

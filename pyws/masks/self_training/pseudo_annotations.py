@@ -1,26 +1,45 @@
-"""What the second stage of WS^2 reads: the folder of ``pyws masks init``, with frames, tags and pseudo-annotations."""
+"""What the second stage of WS^2 reads: the folder of ``pyws masks init``, with frames, tags and pseudo-annotations, and
+which of its frames are held out to score epochs."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+import warnings
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from pyws.data.tagged.corrected_masks import corrected_frames, mask_file
 from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.data.video.clips import near, shrunk, side_by_side
-from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, in_order, open_frames, read_image, read_mask
+from pyws.data.video.frames import (
+    HEAT_SIDE,
+    FrameFolder,
+    Pixels,
+    VideoFile,
+    evenly,
+    in_order,
+    open_frames,
+    read_heat,
+    read_image,
+    read_mask,
+    write_heat,
+)
 from pyws.errors import DataError, reading
 from pyws.files import atomic_write, file_sha256
 from pyws.masks.initial_masks.pipeline import FORMAT
 from pyws.masks.initial_masks.superpixels import Superpixels
+from pyws.masks.self_training.stopping import LoopConfig
 from pyws.run_manifest import read_manifest
+from pyws.seeds import seed_of
 
 CACHED_BYTES = 1 << 30
 _SUPERPIXELS = ("region_area", "compactness", "iterations", "superpixels")
@@ -77,6 +96,7 @@ class Annotations:
         """Subset of the data set that videos are from: train, val or test; empty where it has none."""
         self.sources = {name: Path(video["source"]) for name, video in done.items()}
         self.frames = tuple(frame for name in done for frame in self._frames_of(name))
+        self._places = {frame: place for place, frame in enumerate(self.frames)}
         self.superpixels = superpixels_of(parameters, folder)
         self._open: dict[str, Any] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
@@ -127,8 +147,45 @@ class Annotations:
         return mask_file(self.folder, *frame) if frame in self.corrected else frame.png(folder)
 
     def digest(self, folder: Path) -> str:
-        """SHA-256 over all pseudo-annotations of a version, in the order of the frames."""
-        return digest(self.file(folder, frame) for frame in self.frames)
+        """SHA-256 over all pseudo-annotations of a version, in the order of the frames, and its soft labels."""
+        soft = (self.soft_file(folder, frame) for frame in self.frames)
+        return digest(
+            [*(self.file(folder, frame) for frame in self.frames), *(file for file in soft if file.is_file())]
+        )
+
+    def soft_file(self, folder: Path, frame: Frame) -> Path:
+        """Where the soft labels of a frame lie: the probability of the background, and below it that of each tag."""
+        return frame.png(folder.parent.parent / "soft" / folder.name)
+
+    def has_soft_labels(self, folder: Path) -> bool:
+        """Whether a version of the pseudo-annotations has any."""
+        return (folder.parent.parent / "soft" / folder.name).is_dir()
+
+    def write_soft_labels(self, folder: Path, frame: Frame, probabilities: Tensor) -> None:
+        """Keep probabilities (1 + tags, H, W) of the background and the tags of the video, as small as maps."""
+        size = _soft_size(probabilities.shape[1:])
+        small = functional.interpolate(probabilities[None], size=size, mode="bilinear", antialias=True)[0]
+        write_heat(self.soft_file(folder, frame), small.flatten(0, 1).numpy())
+
+    def soft_labels(self, folder: Path, frame: Frame, mask: Tensor) -> Tensor:
+        """Probabilities (classes, H, W) of a frame at the size of its mask (H, W) int64, 0 of all classes where that is
+        255; those of the mask where the frame has no others."""
+        known = mask != IGNORE
+        file, shown = self.soft_file(folder, frame), [0, *self.tags[frame.video]]
+        if not file.is_file():
+            found = functional.one_hot(torch.where(known, mask, 0), len(self.space)).permute(2, 0, 1)
+            return found.float() * known
+        size = _soft_size(self._size(frame))
+        rows = torch.from_numpy(read_heat(file, (len(shown) * size[0], size[1]))).unflatten(0, (len(shown), size[0]))
+        large = functional.interpolate(rows[None], size=mask.shape, mode="bilinear", align_corners=False)[0]
+        large = large / large.sum(0).clamp(min=1e-6) * known
+        return torch.zeros(len(self.space), *mask.shape).index_copy(0, torch.tensor(shown), large)
+
+    def beside(self, frame: Frame) -> list[Frame]:
+        """The sampled frames of its video before and after a frame."""
+        place = self._places[frame]
+        around = (self.frames[index] for index in (place - 1, place + 1) if 0 <= index < len(self.frames))
+        return [other for other in around if other.video == frame.video]
 
     def _frames_of(self, video: str) -> list[Frame]:
         """Frames of a video with a mask, in their order."""
@@ -170,9 +227,70 @@ class Annotations:
                 Image.fromarray(picture).save(file, format="PNG")
 
 
+def split(data: Annotations, loop: LoopConfig, seed: int) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:
+    """Frames to train on and to score on.
+
+    Whole videos are held out: those of the data set's own subset "val", or else some that the seed draws such that
+    every tag keeps a video to train on. Where no video can be spared, frames of each are, with a warning. Frames that
+    people corrected are trained on, but for those of "val".
+
+    Raises
+    ------
+    DataError : no frame can be spared
+    """
+    if loop.validation == "frames":
+        held_out = _every_so_many(data, loop.validation_share)
+    else:
+        own = {frame for frame in data.frames if data.subsets[frame.video] == "val"}
+        held_out = own or _whole_videos(data, loop.validation_share, seed)
+        if not held_out:
+            warnings.warn(
+                f"{data.folder}: no video can be spared for scoring, every tag needs its own; frames of each video are"
+                " held out instead, as --validation frames does",
+                stacklevel=2,
+            )
+            held_out = _every_so_many(data, loop.validation_share)
+    if not held_out or len(held_out) == len(data.frames):
+        raise DataError(data.folder, "has no frames to spare for scoring: each video must have two or more masks")
+    return tuple(frame for frame in data.frames if frame not in held_out), tuple(
+        frame for frame in data.frames if frame in held_out
+    )
+
+
+def _every_so_many(data: Annotations, share: float) -> set[Frame]:
+    """Frames spread evenly over each video."""
+    found = set()
+    frames = (frame for frame in data.frames if frame not in data.corrected)
+    for _, group in groupby(frames, key=lambda frame: frame.video):
+        several = list(group)
+        count = round(share * len(several)) or int(len(several) > 1)
+        found |= {several[place] for place in evenly(len(several), count)}
+    return found
+
+
+def _whole_videos(data: Annotations, share: float, seed: int) -> set[Frame]:
+    names = sorted(data.tags)
+    wanted = max(1, round(share * len(names)))
+    left = Counter(tag for name in names for tag in data.tags[name])
+    chosen: set[str] = set()
+    corrected = {frame.video for frame in data.corrected}
+    for index in np.random.default_rng(seed_of(seed, "validation")).permutation(len(names)):
+        tags = data.tags[names[index]]
+        if len(chosen) < wanted and names[index] not in corrected and all(left[tag] > 1 for tag in tags):
+            chosen.add(names[index])
+            left.subtract(tags)
+    return {frame for frame in data.frames if frame.video in chosen}
+
+
 def superpixels_of(parameters: Mapping[str, Any], folder: Path) -> Superpixels:
     """Superpixels by the parameters of a first stage, kept under ``folder``."""
     return Superpixels(folder / "slic", *(parameters[key] for key in _SUPERPIXELS))
+
+
+def _soft_size(size: Sequence[int]) -> tuple[int, int]:
+    """The size at which the soft labels of a frame of a size are kept."""
+    share = min(1.0, HEAT_SIDE / min(size))
+    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
 
 def digest(files: Iterable[Path]) -> str:

@@ -52,8 +52,11 @@ class LoopConfig:
     refine_pa
         Refine predicted pseudo-annotations by superpixels
     disagreement
-        A pixel of a predicted pseudo-annotation that disagrees with the first one: take the prediction, or leave it out
-        (id 255)
+        Pixels of a predicted pseudo-annotation that are left out (id 255): where it is another than in the first one
+        (v0), where predictions of the frame in other sizes and mirrored differ (views), or where those of the
+        frames before and after do, carried along optical flow (neighbours; needs OpenCV)
+    soft_labels
+        From version 1 on train towards the predicted probabilities instead of the ids alone
     empty
         A frame without a prediction: keep its pseudo-annotation of before, or go on without the frame
     validation
@@ -81,7 +84,8 @@ class LoopConfig:
     start: Literal["backbone", "previous"] = "backbone"
     constrain_labels: bool = True
     refine_pa: bool = False
-    disagreement: Literal["predict", "ignore"] = "predict"
+    disagreement: tuple[Literal["v0", "views", "neighbours"], ...] = ()
+    soft_labels: bool = False
     empty: Literal["keep", "drop"] = "keep"
     validation: Literal["videos", "frames"] = "videos"
     validation_share: float = 0.1
@@ -93,6 +97,8 @@ class LoopConfig:
         check_fields(self, "loop", "in (0, 1)", "validation_share")
         check_fields(self, "loop", "in [0, 1)", "choose_after")
         check_fields(self, "loop", ">= 0", "tolerance", "outer_tolerance", "rii_weight", "noise")
+        if self.soft_labels and not self.constrain_labels:
+            raise ValueError("loop: soft_labels are kept of the tags of a video, they need constrain_labels")
 
 
 @dataclass

@@ -221,7 +221,8 @@ def train_epoch(
 
 
 def _stacked(crops: Sequence[tuple[Tensor, Tensor]], side: int) -> tuple[Tensor, Tensor]:
-    """Images (B, 3, S, S) and masks (B, S, S); of a process that has no crop of a batch B is 0."""
+    """Images (B, 3, S, S) and masks (B, S, S), or soft labels (B, classes, S, S); of a process that has no crop of a
+    batch B is 0."""
     if not crops:
         return torch.empty(0, 3, side, side), torch.empty(0, side, side, dtype=torch.int64)
     images, targets = zip(*crops, strict=True)
@@ -230,9 +231,26 @@ def _stacked(crops: Sequence[tuple[Tensor, Tensor]], side: int) -> tuple[Tensor,
 
 def cross_entropy(scores: Tensor, targets: Tensor, group: Group = Group()) -> Tensor:  # noqa: B008
     """Mean over the pixels that are not 255; 0 where there is none. Of several processes the part of this one, which
-    add up to the mean over the pixels of all."""
-    total = functional.cross_entropy(scores, targets, ignore_index=IGNORE, reduction="sum")
-    known = (targets != IGNORE).sum()
+    add up to the mean over the pixels of all.
+
+    Parameters
+    ----------
+    scores : (B, classes, S, S)
+    targets : (B, S, S) int64 ids, or (B, classes, S, S) probabilities, 0 of all classes where nothing is known
+
+    Examples
+    --------
+    >>> scores = torch.tensor([0.0, 2.0]).reshape(1, 2, 1, 1)
+    >>> hard, soft = torch.ones(1, 1, 1, dtype=torch.long), torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1)
+    >>> bool(cross_entropy(scores, hard) == cross_entropy(scores, soft))
+    True
+    """
+    if targets.ndim == scores.ndim:
+        total = -(targets * scores.log_softmax(1)).sum()
+        known = (targets.sum(1) > 0).sum()
+    else:
+        total = functional.cross_entropy(scores, targets, ignore_index=IGNORE, reduction="sum")
+        known = (targets != IGNORE).sum()
     group.add([known])
     return total / known.clamp(min=1)
 
@@ -241,24 +259,26 @@ def _crop(data: Annotations, folder: Path, frame: Frame, config: TrainingConfig,
     picture = data.clip(frame, config.offsets, config.short_side)
     mask = torch.from_numpy(data.mask(folder, frame).astype(np.int64))[None]
     mask = functional.interpolate(mask[None].float(), size=picture.shape[:2], mode="nearest")[0].long()
-    return random_crop(as_images([picture])[0], mask[0], config, torch.Generator().manual_seed(seed))
+    target = mask[0] if not data.has_soft_labels(folder) else data.soft_labels(folder, frame, mask[0])
+    return random_crop(as_images([picture])[0], target, config, torch.Generator().manual_seed(seed))
 
 
 def random_crop(
-    image: Tensor, mask: Tensor, config: TrainingConfig, generator: torch.Generator
+    image: Tensor, target: Tensor, config: TrainingConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Scale, rotate, mirror, cut out and blur, in one resampling.
 
     Parameters
     ----------
     image : (3, H, W) float in [0, 1], or a clip (3 T, H, W)
-    mask : (H, W) int64
+    target : (H, W) int64 mask, or (classes, H, W) soft labels
     config : the size of the crop and the ranges
     generator : source of all random numbers
 
     Returns
     -------
-    image (3, S, S), or clip, and mask (S, S); outside the frame the image is black and the mask 255
+    image (3, S, S), or clip, and mask (S, S) or soft labels (classes, S, S); outside the frame the image is black, the
+    mask 255 and soft labels 0
     """
     scale, angle, mirrored, down, right, blurred, sigma = torch.rand(7, generator=generator, dtype=torch.float64)
     low, high = config.scale
@@ -277,9 +297,11 @@ def random_crop(
     rows, columns = middle[0] + cos * y - sin * x, middle[1] + sin * y + cos * x
     grid = torch.stack([2 * columns / image.shape[2] - 1, 2 * rows / image.shape[1] - 1], -1)[None].float()
     cut = functional.grid_sample(image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    # 0 is what lies outside; ids are moved up by one to tell the background from it.
-    ids = functional.grid_sample((mask[None, None] + 1).float(), grid, mode="nearest", align_corners=False)[0, 0]
-    target = torch.where(ids > 0, ids.round().long() - 1, IGNORE)
+    if target.ndim == 3:
+        target = functional.grid_sample(target[None], grid, mode="nearest", align_corners=False)[0]
+    else:  # 0 is what lies outside; ids are moved up by one to tell the background from it
+        ids = functional.grid_sample((target[None, None] + 1).float(), grid, mode="nearest", align_corners=False)[0, 0]
+        target = torch.where(ids > 0, ids.round().long() - 1, IGNORE)
     if blurred < 0.5 and config.blur > 0:
         cut = gaussian_blur(cut, float(sigma) * config.blur)
     return cut[0], target
@@ -315,6 +337,8 @@ def predict_scores(
     allowed: Sequence[int] | None,
     short_side: int | None,
     device: torch.device,
+    scale: float = 1.0,
+    mirrored: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Scores of frames of one size, at their full size.
 
@@ -325,6 +349,8 @@ def predict_scores(
     allowed : ids that may appear beside the background, e.g. the video's tags; None for all
     short_side : what the network sees is made so small
     device : where the model is
+    scale, mirrored : another view, in which the frames are so many times as large, or mirror images; the scores are
+        those of the frames as they are
 
     Returns
     -------
@@ -332,7 +358,9 @@ def predict_scores(
     """
     shown = pictures if short_side is None else [shrunk(picture, short_side) for picture in pictures]
     images = as_images(shown).to(device)
-    scores = model(images)
+    if scale != 1:
+        images = functional.interpolate(images, scale_factor=scale, mode="bilinear", antialias=True)
+    scores = model(images.flip(3)).flip(3) if mirrored else model(images)
     ids = torch.arange(scores.shape[1]) if allowed is None else torch.tensor([0, *sorted(allowed)])
     scores = scores[:, ids.to(device)]
     size = pictures[0].shape[:2]
