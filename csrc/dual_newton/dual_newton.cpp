@@ -19,8 +19,7 @@ constexpr double kMaxLength = 1e12;  // a step this long meets no bound: the row
 constexpr double kMuStart = 3.0;     // first mu, in greatest mean scores: most components need no more
 constexpr double kMuGrowth = 4.0;    // factor between one mu and the next
 constexpr int kMaxIterations = 80, kMaxRounds = 8;
-constexpr std::int64_t kBandLimit = 1 << 22;  // entries; what is deeper is left to the others
-constexpr double kOverdeterminedLimit = 1e7;  // multiplications of a factorization
+constexpr int kMaxWidth = 32;  // rows that meet; what is deeper the others answer sooner, whatever it is
 
 }  // namespace
 
@@ -88,8 +87,7 @@ bool DualNewton::solve_disjoint() {
 bool DualNewton::setup_hessian() {
   const RunProgram& p = *program_;
   const std::int64_t total = std::accumulate(active_.begin(), active_.begin() + runs_, std::int64_t{0});
-  const std::int64_t deepest = *std::max_element(active_.begin(), active_.begin() + runs_);
-  if (deepest * deepest > kBandLimit) return false;
+  if (*std::max_element(active_.begin(), active_.begin() + runs_) > kMaxWidth) return false;
   first_.resize(runs_ + 1);
   row_.resize(total);
   entry_.resize(total);
@@ -113,10 +111,8 @@ bool DualNewton::setup_hessian() {
   }
   first_[runs_] = e;
   width_ = (width_ + kNewtonLanes - 1) / kNewtonLanes * kNewtonLanes;
+  if (width_ > kMaxWidth) return false;
   const std::int64_t size = (static_cast<std::int64_t>(rows_) + width_) * width_;
-  if (size > kBandLimit) return false;
-  // More rows than runs contradict each other as a rule: only where finding out is cheap.
-  if (rows_ > runs_ && static_cast<double>(size) * width_ > kOverdeterminedLimit) return false;
   hessian_.assign(size, 0.0);
   factor_.resize(size);
   scratch_.resize(2 * width_);
