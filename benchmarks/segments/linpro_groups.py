@@ -1,6 +1,6 @@
 """LinPro on thousands of crowded groups in one go, and how its time grows beside HiGHS's interior-point method.
 
-    python benchmarks/segments/linpro_groups.py --groups 10000
+    python benchmarks/segments/linpro_groups.py --groups 10000 --keep groups.jsonl   # goes on where it was stopped
     python benchmarks/segments/linpro_groups.py --growth 250 500 1000 2000 3000
 
 Groups are of 10 to 3,000 segments at random places, often many deep, whose scores contradict each other. Each is solved
@@ -13,6 +13,8 @@ import json
 import math
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import highspy
 import numpy as np
@@ -74,35 +76,45 @@ def fault(rows: list[tuple[float, float, float]], length: int, name: str, found:
     return ""
 
 
-def many_groups(count: int, seed: int, batch: int = 32) -> bool:
-    """Solve ``count`` groups by every preset; say what became of them."""
-    statuses = {name: dict.fromkeys((status.name for status in Status), 0) for name in PRESETS}
-    seconds, faults, gap = dict.fromkeys(PRESETS, 0.0), [], 0.0
-    rng = np.random.default_rng(seed)
-    sizes = [size_of(rng) for _ in range(count)]
-    for start in range(0, count, batch):
-        groups = [draw(rng, n) for n in sizes[start : start + batch]]
-        segments = pyws.Segments.of([rows for rows, _ in groups])
-        lengths = torch.tensor([length for _, length in groups])
-        for name, options in PRESETS.items():
-            began = time.process_time()
-            found = linpro(segments, lengths, **options)
-            seconds[name] += time.process_time() - began
-            for group, (rows, length) in enumerate(groups):
-                statuses[name][Status(int(found.status[group])).name] += 1
-                wrong = fault(rows, length, name, found, group)
-                if wrong:
-                    faults.append(f"group {start + group} of {len(rows)}, {name}: {wrong}")
-            certified = found.status != Status.APPROXIMATE
-            gap = max([gap, *(found.gap / (1 + found.residual + found.objective))[certified].tolist()])
-    largest = {
-        "groups": count,
-        "segments": sum(sizes),
-        "largest": max(sizes),
-        "over 1,000": sum(n > 1000 for n in sizes),
-    }
-    print(json.dumps({**largest, "seed": seed, "statuses": statuses, "cpu seconds": seconds, "largest gap": gap,
-                      "faults": faults}, indent=1))  # fmt: skip
+def batch_of_groups(seed: int, first: int, count: int) -> dict[str, Any]:
+    """Solve the groups ``first`` to ``first + count`` of a seed by every preset; what became of them."""
+    groups = [draw(rng, size_of(rng)) for rng in (np.random.default_rng([seed, first + k]) for k in range(count))]
+    segments = pyws.Segments.of([rows for rows, _ in groups])
+    lengths = torch.tensor([length for _, length in groups])
+    said: dict[str, Any] = {"seed": seed, "first": first, "sizes": [len(rows) for rows, _ in groups], "faults": []}
+    for name, options in PRESETS.items():
+        began = time.process_time()
+        found = linpro(segments, lengths, **options)
+        seconds = time.process_time() - began
+        for group, (rows, length) in enumerate(groups):
+            wrong = fault(rows, length, name, found, group)
+            if wrong:
+                said["faults"].append(f"group {first + group} of {len(rows)}, {name}: {wrong}")
+        relative = (found.gap / (1 + found.residual + found.objective))[found.status != Status.APPROXIMATE]
+        gap = float(relative.max()) if len(relative) else 0.0
+        said[name] = {"statuses": found.status.tolist(), "cpu seconds": seconds, "largest gap": gap}
+    return said
+
+
+def many_groups(count: int, seed: int, kept: Path, batch: int = 50) -> bool:
+    """Solve ``count`` groups by every preset, going on after the batches that are kept; say what became of all."""
+    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    done = {row["first"]: row for row in rows if row["seed"] == seed}
+    for first in range(0, count, batch):
+        if first not in done:
+            done[first] = batch_of_groups(seed, first, min(batch, count - first))
+            with kept.open("a") as file:
+                file.write(json.dumps(done[first]) + "\n")
+    taken = [done[first] for first in range(0, count, batch)]
+    sizes, faults = ([one for row in taken for one in row[field]] for field in ("sizes", "faults"))
+    said: dict[str, Any] = {"groups": len(sizes), "segments": sum(sizes), "largest": max(sizes)}
+    said["over 1,000"] = sum(n > 1000 for n in sizes)
+    for name in PRESETS:
+        statuses = [one for row in taken for one in row[name]["statuses"]]
+        said[name] = {status.name: statuses.count(status) for status in Status if status in statuses}
+        said[name]["cpu seconds"] = round(sum(row[name]["cpu seconds"] for row in taken), 1)
+        said[name]["largest gap"] = max(row[name]["largest gap"] for row in taken)
+    print(json.dumps({**said, "faults": faults}, indent=1))
     return not faults
 
 
@@ -168,9 +180,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=Path("linpro_groups.jsonl"), help="what was solved already")
     parser.add_argument("--growth", type=int, nargs="*", default=[])
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
     growth(given.growth, given.repeats)
-    sys.exit(0 if not given.groups or many_groups(given.groups, given.seed) else 1)
+    sys.exit(0 if not given.groups or many_groups(given.groups, given.seed, given.keep) else 1)

@@ -6,19 +6,30 @@ namespace pyws {
 namespace PYWS_ISA {
 namespace {
 
-constexpr int kLanes = 8, kColumns = 4;  // size of the block of c that stays in registers
+#if defined(__AVX512F__)
+constexpr int kVector = 8;  // doubles of a register
+#elif defined(__AVX2__)
+constexpr int kVector = 4;
+#else
+constexpr int kVector = 2;
+#endif
+constexpr int kLanes = 8, kColumns = 8;  // sums of a dot; columns of the block of c that stays in registers
+
+typedef double Vector __attribute__((vector_size(kVector * sizeof(double)), aligned(sizeof(double)), may_alias));
+
+inline __attribute__((always_inline)) Vector& vector(double* x) { return *reinterpret_cast<Vector*>(x); }
+inline __attribute__((always_inline)) const Vector& vector(const double* x) {
+  return *reinterpret_cast<const Vector*>(x);
+}
 
 void subtract(double* __restrict c, const double* __restrict a, const double* __restrict b) {
   for (int j = 0; j < kTile; j += kColumns)
-    for (int i = 0; i < kTile; i += kLanes) {
-      double sums[kColumns][kLanes] = {};
+    for (int i = 0; i < kTile; i += kVector) {
+      Vector sums[kColumns] = {};
       for (int k = 0; k < kTile; ++k)
-        for (int column = 0; column < kColumns; ++column) {
-          const double factor = b[k * kTile + j + column];
-          for (int lane = 0; lane < kLanes; ++lane) sums[column][lane] += factor * a[k * kTile + i + lane];
-        }
-      for (int column = 0; column < kColumns; ++column)
-        for (int lane = 0; lane < kLanes; ++lane) c[(j + column) * kTile + i + lane] -= sums[column][lane];
+        for (int column = 0; column < kColumns; ++column)
+          sums[column] += b[k * kTile + j + column] * vector(a + k * kTile + i);
+      for (int column = 0; column < kColumns; ++column) vector(c + (j + column) * kTile + i) -= sums[column];
     }
 }
 
