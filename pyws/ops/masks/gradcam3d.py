@@ -9,6 +9,8 @@ from torch import Tensor
 
 from pyws.ops._library import _C, FLOATS, check_choice, check_tensor, has_tangent, launch, register
 
+_MAX_POSITIONS = 2**30
+
 
 def gradcam3d(activations: Tensor, gradients: Tensor, normalize: str | None = None) -> Tensor:
     """Grad-CAM in one fused pass: ``relu(sum_c mean_S(gradients)_c * activations_c)``.
@@ -30,7 +32,7 @@ def gradcam3d(activations: Tensor, gradients: Tensor, normalize: str | None = No
 
     Raises
     ------
-    TypeError, ValueError : a wrong type, dtype, rank, shape, device or ``normalize``
+    TypeError, ValueError : a wrong type, dtype, rank, shape, device or ``normalize``; more than 2^30 positions
 
     Notes
     -----
@@ -76,7 +78,7 @@ def gradcam3d_from_head(activations: Tensor, head_weight: Tensor, normalize: str
 
     Raises
     ------
-    TypeError, ValueError : a wrong type, dtype, rank, shape, device or ``normalize``
+    TypeError, ValueError : a wrong type, dtype, rank, shape, device or ``normalize``; more than 2^30 positions
 
     Examples
     --------
@@ -104,6 +106,10 @@ def _check(activations: Tensor, gradients: Tensor, minmax: bool = False) -> None
         raise ValueError(
             f"gradcam3d: gradients must have the shape of activations {tuple(activations.shape)}, "
             f"got {tuple(gradients.shape)}"
+        )
+    if activations.shape[2:].numel() > _MAX_POSITIONS:
+        raise ValueError(
+            f"gradcam3d: activations must have at most 2^30 positions each, got {tuple(activations.shape)}"
         )
 
 

@@ -273,6 +273,7 @@ X = torch.zeros(2, 3, 4)
         ((X[0], X[0]), ValueError, r"gradcam3d: activations must have 3 or 4 or 5 dimensions, got shape \(3, 4\)"),
         ((X, X[:1]), ValueError, r"gradients must have the shape of activations \(2, 3, 4\), got \(1, 3, 4\)"),
         ((X, X, "max"), ValueError, "gradcam3d: normalize must be one of None, 'minmax', got 'max'"),
+        ((X[:1, :1, :1].expand(1, 1, 2**30 + 1),) * 2, ValueError, "must have at most 2\\^30 positions each"),
         ((X.to_sparse(), X), ValueError, "gradcam3d: activations must be a dense tensor on cpu or cuda"),
         ((X, X.to("meta")), ValueError, "gradcam3d: gradients must be a dense tensor on cpu or cuda"),
     ],
