@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ def count_patches(integral: Tensor, frames: Tensor, sides: Tensor, share: float 
     >>> count_patches(integral_image(masks), torch.tensor([0, 0, 0]), torch.tensor([1, 2, 3]))
     tensor([5, 1, 0])
     """
-    _check_count(integral, frames, sides, share)
+    _check_queries("count_patches", integral, frames, sides, share)
     _check_contents("count_patches", integral, frames, sides)
     return _count(integral, frames, sides, share)
 
@@ -116,10 +117,6 @@ def _check_queries(op: str, integral: Tensor, frames: Tensor, sides: Tensor, sha
     check_range(op, "share", share, "in [0, 1]", lambda: 0 <= share <= 1)
 
 
-def _check_count(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> None:
-    _check_queries("count_patches", integral, frames, sides, share)
-
-
 def _check_find(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, share: float) -> None:
     _check_queries("find_patches", integral, frames, sides, share)
     check_tensor("find_patches", "ranks", ranks, (torch.int64,), shape=tuple(frames.shape), device=integral.device)
@@ -159,23 +156,23 @@ def _integrate_fake(masks: Tensor) -> Tensor:
 
 
 def _count_kernel(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> Tensor:
-    counts = _count_fake(integral, frames, sides, share)
+    counts = _count_fake(integral, frames)
     launch("count_patches", integral.device, {**_queries(integral, frames, sides, share), "counts": counts})
     return counts
 
 
-def _count_fake(integral: Tensor, frames: Tensor, sides: Tensor, share: float) -> Tensor:
+def _count_fake(integral: Tensor, frames: Tensor, *rest: Any) -> Tensor:
     return integral.new_zeros(frames.shape, dtype=torch.int64)
 
 
 def _find_kernel(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, share: float) -> Tensor:
-    corners = _find_fake(integral, frames, sides, ranks, share)
+    corners = _find_fake(integral, frames)
     fields = _queries(integral, frames, sides, share)
     launch("find_patches", integral.device, {**fields, "ranks": ranks.contiguous(), "corners": corners})
     return corners
 
 
-def _find_fake(integral: Tensor, frames: Tensor, sides: Tensor, ranks: Tensor, share: float) -> Tensor:
+def _find_fake(integral: Tensor, frames: Tensor, *rest: Any) -> Tensor:
     return integral.new_empty((frames.shape[0], 2), dtype=torch.int64)
 
 
@@ -184,7 +181,7 @@ _count = register(
     "count_patches(Tensor integral, Tensor frames, Tensor sides, float share) -> Tensor",
     _count_kernel,
     _count_fake,
-    check=_check_count,
+    check=partial(_check_queries, "count_patches"),
 )
 _find = register(
     "find_patches(Tensor integral, Tensor frames, Tensor sides, Tensor ranks, float share) -> Tensor",

@@ -136,7 +136,7 @@ def _five(numbers: tuple[int, ...], fill: int) -> tuple[int, ...]:
     return (*numbers[:2], *(fill,) * (5 - len(numbers)), *numbers[2:])
 
 
-def _maps_kernel(activations: Tensor, gradients: Tensor, minmax: bool) -> Tensor:
+def _maps_kernel(activations: Tensor, gradients: Tensor, minmax: bool = False) -> Tensor:
     shape, device, dtype = activations.shape, activations.device, activations.dtype
     maps = torch.empty((shape[0], *shape[2:]), dtype=dtype, device=device)
     scratch = torch.empty(
@@ -151,16 +151,8 @@ def _maps_kernel(activations: Tensor, gradients: Tensor, minmax: bool) -> Tensor
     return maps
 
 
-def _maps_fake(activations: Tensor, gradients: Tensor, minmax: bool) -> Tensor:
+def _maps_fake(activations: Tensor, *rest: Any) -> Tensor:
     return activations.new_empty((activations.shape[0], *activations.shape[2:]))
-
-
-def _kernel(activations: Tensor, gradients: Tensor) -> Tensor:
-    return _maps_kernel(activations, gradients, False)
-
-
-def _fake(activations: Tensor, gradients: Tensor) -> Tensor:
-    return _maps_fake(activations, gradients, False)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -180,7 +172,12 @@ def _backward(ctx: Any, grad_maps: Tensor) -> tuple[Tensor, Tensor]:
 # The differentiable operator passes through torch's autograd in Python, which costs a small map a fifth of its time:
 # without a gradient to come, the plain one is called.
 _gradcam3d = register(
-    "gradcam3d(Tensor activations, Tensor gradients) -> Tensor", _kernel, _fake, _backward, _setup_context, _check
+    "gradcam3d(Tensor activations, Tensor gradients) -> Tensor",
+    _maps_kernel,
+    _maps_fake,
+    _backward,
+    _setup_context,
+    _check,
 )
 _gradcam3d_maps = register(
     "gradcam3d_maps(Tensor activations, Tensor gradients, bool minmax) -> Tensor",

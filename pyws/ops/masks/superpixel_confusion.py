@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -120,12 +120,9 @@ def _check(
     check_table(_OP, len(labels), max(num_superpixels, num_classes), num_classes)
 
 
-def _check_same(
-    labels: Tensor, prediction: Tensor, annotation: Tensor, num_classes: int, alpha: float, beta: float,
-    ignore_index: int, num_superpixels: int,
-) -> None:  # fmt: skip
-    _check(labels, prediction, annotation, num_classes, alpha, beta, ignore_index, num_superpixels)
-    check_tensor(_OP, "annotation", annotation, (prediction.dtype,))
+def _check_same(*arguments: Any) -> None:
+    _check(*arguments)
+    check_tensor(_OP, "annotation", arguments[2], (arguments[1].dtype,))
 
 
 def _largest_label(labels: Tensor, limit: int) -> int:

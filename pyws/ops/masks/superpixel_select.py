@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -249,7 +249,7 @@ def _advice(num_superpixels: int | None, label: int) -> str:
 def _select_kernel(
     labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: str, num_superpixels: int
 ) -> tuple[Tensor, ...]:
-    outputs = refined, counts, summary = _select_fake(labels, mask, alpha, beta, overlap, num_superpixels)
+    outputs = refined, counts, summary = _select_fake(labels, mask, num_superpixels)
     batch, height, width = labels.shape
     passes = labels.new_empty((batch, num_superpixels + 1), dtype=torch.uint8)
     launch("superpixel_select", labels.device, {
@@ -260,10 +260,8 @@ def _select_kernel(
     return outputs
 
 
-def _select_fake(
-    labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: str, num_superpixels: int
-) -> tuple[Tensor, ...]:
-    batch = labels.shape[0]
+def _select_fake(labels: Tensor, mask: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    batch, num_superpixels = labels.shape[0], rest[-1]
     counts = labels.new_zeros((2, batch, num_superpixels), dtype=torch.int64)
     return mask.new_empty(mask.shape), counts, labels.new_zeros((batch, _C.SUMMARY_SIZE), dtype=torch.int64)
 
@@ -271,7 +269,7 @@ def _select_fake(
 def _vote_kernel(
     labels: Tensor, classes: Tensor, num_classes: int, alpha: float, ignore_index: int, num_superpixels: int
 ) -> tuple[Tensor, ...]:
-    outputs = _vote_fake(labels, classes, num_classes, alpha, ignore_index, num_superpixels)
+    outputs = _vote_fake(labels, classes, num_classes, num_superpixels)
     refined, area, table, winner, summary = outputs
     launch("superpixel_vote", labels.device, {
         "labels": labels.contiguous(), "classes": classes.contiguous(), "batch": len(labels),
@@ -282,10 +280,8 @@ def _vote_kernel(
     return outputs
 
 
-def _vote_fake(
-    labels: Tensor, classes: Tensor, num_classes: int, alpha: float, ignore_index: int, num_superpixels: int
-) -> tuple[Tensor, ...]:
-    size = (len(labels), num_superpixels)
+def _vote_fake(labels: Tensor, classes: Tensor, num_classes: int, *rest: Any) -> tuple[Tensor, ...]:
+    size = (len(labels), rest[-1])
     area = labels.new_zeros(size, dtype=torch.int64)
     table = labels.new_zeros((*size, num_classes), dtype=torch.int64)
     winner = labels.new_empty(size, dtype=torch.int64)

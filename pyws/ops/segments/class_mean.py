@@ -183,9 +183,7 @@ def _classes_kernel(
     return ids, class_offsets, size, row_offsets, rows, signs
 
 
-def _classes_fake(
-    start: Tensor, end: Tensor, offsets: Tensor, lengths: Tensor, geometry: int, margin: float
-) -> tuple[Tensor, ...]:
+def _classes_fake(start: Tensor, end: Tensor, offsets: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     context = torch.library.get_ctx()
     snippets, classes, entries = (context.new_dynamic_size() for _ in range(3))
     sizes = (snippets, len(offsets), classes, classes + 1, entries)

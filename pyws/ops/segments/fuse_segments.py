@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -189,29 +190,24 @@ def _check(op: str, start: Tensor, end: Tensor, score: Tensor, weight: Tensor, o
     check_choice(op, "overlap", overlap, OVERLAPS)
 
 
-def _check_fuse(
-    start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
-    overlap: str, iou_threshold: float, distribution: str, temperature: float, dof: float,
-) -> None:  # fmt: skip
-    _check("fuse_segments", start, end, score, weight, offsets, overlap)
+def _check_fuse(*arguments: Any) -> None:
+    *fields, _, distribution, _, _ = arguments
+    _check("fuse_segments", *fields)
     check_choice("fuse_segments", "distribution", distribution, _C.DISTRIBUTIONS)
 
 
-def _check_suppress(
-    start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
-    overlap: str, iou_threshold: float, sigma: float, min_score: float,
-) -> None:  # fmt: skip
-    _check("suppress_segments", start, end, score, weight, offsets, overlap)
+def _check_suppress(*arguments: Any) -> None:
+    _check("suppress_segments", *arguments[:6])
 
 
 def _walk(
-    op: str, start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor, numbers: str,
-    options: dict[str, Any],
-) -> tuple[Tensor, Tensor, Tensor, int]:  # fmt: skip
+    op: str, columns: Sequence[Tensor], numbers: str, options: dict[str, Any]
+) -> tuple[Tensor, Tensor, Tensor, int]:
     """Launch ``op``: rows and offsets of its answer, the ``numbers`` it writes beside, and how many segments there are.
 
     That number is the only one read back: the answer is written without gaps into tensors that are cut to it.
     """
+    start, end, score, weight, offsets = columns
     total, groups = start.numel(), offsets.numel() - 1
     scratch = start.new_empty(_C.fuse_segments_scratch(total, groups))
     rows, beside, packed_offsets = start.new_empty(4 * total), offsets.new_empty(total), offsets.new_empty(groups + 1)
@@ -224,39 +220,29 @@ def _walk(
     return rows.resize_(4, found), packed_offsets, beside, found
 
 
-def _fuse_kernel(
-    start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
-    overlap: str, iou_threshold: float, distribution: str, temperature: float, dof: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    return _walk("fuse_segments", start, end, score, weight, offsets, "membership", {
+def _fuse_kernel(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *columns, overlap, iou_threshold, distribution, temperature, dof = arguments
+    return _walk("fuse_segments", columns, "membership", {
         "overlap": overlap, "iou_threshold": iou_threshold, "distribution": distribution, "temperature": temperature,
         "dof": dof,
     })[:3]  # fmt: skip
 
 
-def _fuse_fake(
-    start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
-    overlap: str, iou_threshold: float, distribution: str, temperature: float, dof: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    total = torch.library.get_ctx().new_dynamic_size()
+def _fuse_fake(start: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    total, offsets = torch.library.get_ctx().new_dynamic_size(), rest[3]
     return start.new_empty((4, total)), torch.empty_like(offsets), torch.empty_like(start, dtype=torch.int64)
 
 
-def _suppress_kernel(
-    start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
-    overlap: str, iou_threshold: float, sigma: float, min_score: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    rows, kept_offsets, indices, kept = _walk("suppress_segments", start, end, score, weight, offsets, "index", {
+def _suppress_kernel(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *columns, overlap, iou_threshold, sigma, min_score = arguments
+    rows, kept_offsets, indices, kept = _walk("suppress_segments", columns, "index", {
         "overlap": overlap, "iou_threshold": iou_threshold, "sigma": sigma, "min_score": min_score,
     })  # fmt: skip
     return rows, kept_offsets, indices.resize_(kept)
 
 
-def _suppress_fake(
-    start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor,
-    overlap: str, iou_threshold: float, sigma: float, min_score: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    total = torch.library.get_ctx().new_dynamic_size()
+def _suppress_fake(start: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    total, offsets = torch.library.get_ctx().new_dynamic_size(), rest[3]
     return start.new_empty((4, total)), torch.empty_like(offsets), start.new_empty(total, dtype=torch.int64)
 
 

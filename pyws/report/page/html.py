@@ -111,13 +111,13 @@ def write_html(
     """
     parts = [_findings(findings)] if findings else []
     if videos is not None and videos.videos:
-        parts.append(_LIST)
+        parts.append(_asset("list.html"))
     parts += [_section(section) for section in sections]
     titles = [*(["What looks wrong"] if findings else []), *([VIDEOS] if videos and videos.videos else []),
               *(section.title for section in sections)]  # fmt: skip
     shown = VideoList(()) if videos is None else videos
     script = _asset("page.js")
-    page = _PAGE.format(
+    page = _asset("page.html").format(
         title=escape(title), lead=escape(lead), style=_asset("page.css"), body="\n".join(parts),
         hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(), script=script,
         data=page_data(shown.videos, shown.measures), links=_links(links or {}), contents=_contents(titles),
@@ -225,44 +225,3 @@ def _movie(movie: Movie) -> str:
 
 
 _NUMBER = ' class="number"'
-
-_LIST = """<section id="the-videos">
-<h2>The videos</h2>
-<div class="bar">
-<label>search <input type="search" id="search" placeholder="name, tag or problem"></label>
-<label>sort <select id="order"></select></label>
-<label>show
-<select id="only"><option value="">all</option><option value="problems">with a problem</option></select></label>
-<span class="count" id="count" role="status"></span>
-</div>
-<div id="videos"></div>
-<div id="end"></div>
-<noscript><p>The list of videos needs JavaScript, which this page brings along; everything else is below.</p></noscript>
-</section>"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src 'self' data: file:; \
-media-src 'self' file:; style-src 'unsafe-inline'; script-src 'sha256-{hash}'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<a class="skip" href="#content">to the content</a>
-<header>
-<h1>{title}</h1>
-<p class="lead">{lead}</p>
-{links}
-{contents}
-</header>
-<main id="content">
-{body}
-</main>
-<script type="application/json" id="data">{data}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
