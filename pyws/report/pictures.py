@@ -37,9 +37,10 @@ def overlay(image: Pixels, mask: NDArray[np.integer], opacity: float = 0.5) -> P
             f"overlay: image must be (H, W, 3) uint8 and mask (H, W), got {image.shape} {image.dtype}, {mask.shape}"
         )
     ids = mask.astype(np.uint8)
-    colours = shown_colours()[ids]
-    mixed = (image * (1 - opacity) + colours * opacity).astype(np.uint8)
-    return np.where(outline(ids)[..., None], colours, np.where(ids[..., None] > 0, mixed, image))
+    inside, edge, mixed = ids > 0, outline(ids), image.copy()
+    mixed[inside] = (image[inside] * (1 - opacity) + shown_colours()[ids[inside]] * opacity).astype(np.uint8)
+    mixed[edge] = shown_colours()[ids[edge]]
+    return mixed
 
 
 def legend(names: Mapping[int, str], width: int, scale: str = "") -> Pixels:
@@ -191,7 +192,7 @@ def draw_masks(
     for index, picture in zip(chosen, source.read(chosen), strict=True):
         stem = source.stems[index]
         masks = [read_mask(folder / f"{stem}.png") for folder in folders.values()]
-        seen.update(*(np.unique(mask).tolist() for mask in masks))
+        seen.update(*(np.flatnonzero(np.bincount(mask.ravel())).tolist() for mask in masks))
         maps = [heat(picture, read_heat(folder / f"{stem}.png", picture.shape[:2])) for folder in warm.values()]
         rows.append([picture, *maps, *(overlay(picture, mask) for mask in masks)])
         write_picture(out / f"{stem}.jpg", rows[-1][-1])
