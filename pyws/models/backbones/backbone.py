@@ -98,12 +98,17 @@ class VideoBatch:
         """(N, width) -> (B, L, width), zeros at padding."""
         if self.index is not None:
             padded = rows.new_zeros(self.mask.numel(), rows.shape[1])
-            rows = padded.index_copy(0, self.index, rows)
+            rows = padded.index_copy_(0, self.index, rows)
         return rows.view(*self.mask.shape, -1)
 
     def mean(self, values: Tensor) -> Tensor:
         """(B, L, ...) -> (B, ...), the mean over each video's snippets; padding must hold zeros."""
         return values.sum(1) / self.lengths.view(-1, *[1] * (values.ndim - 2))
+
+    def weighted_mean(self, weights: Tensor, rows: Tensor) -> Tensor:
+        """(N, 1) and (N, width) -> (B, width), the mean over each video's snippets of weight times row."""
+        pairs = zip(weights.split(self.sizes), rows.split(self.sizes), strict=True)
+        return torch.cat([one.T @ of_video for one, of_video in pairs]) / self.lengths.unsqueeze(1)
 
     def dropout(self, rows: Tensor, p: float) -> Tensor:
         """(N, width) -> (N, width): in training, zeros with probability p, the rest grown by 1 / (1-p)."""

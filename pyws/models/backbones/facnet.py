@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from pyws.models.backbones.backbone import Activations, Backbone, VideoBatch, cross_entropy, tag_targets
 from pyws.models.backbones.linear import linear
+from pyws.models.backbones.snippet_products import SnippetProducts
 
 _TEMPERATURES = (1.0, 2.0, 5.0)  # temperatures of attention over time; their results are averaged
 _SCALE = 5.0  # scale of cosines
@@ -56,15 +57,15 @@ class FACNet(Backbone):
             assert isinstance(layer, nn.Linear)
             rows = batch.dropout(linear(rows, layer.weight, layer.bias, relu=True), 0.5)
         centres = functional.normalize(torch.cat([self.actions, self.foreground]), dim=1)
-        snippets = batch.unpack(rows)
+        snippets = SnippetProducts(batch.unpack(rows), batch.mask)
         scores = _SCALE * batch.unpack(linear(functional.normalize(rows, dim=1), centres))  # (B, L, K+2)
-        logits, cosines, sums = scores[..., :-1], [], []
-        for temperature in _TEMPERATURES:
-            hidden = (temperature * scores).masked_fill(~batch.mask.unsqueeze(2), -torch.inf)
-            attention = hidden.softmax(1)
-            pooled = functional.normalize(attention.mT @ snippets, dim=2)
-            cosines.append(torch.stack([pooled[:, :-1] @ centres[-1], pooled[:, -1] @ centres[:-1].mT]))
-            sums.append((attention[..., :-1] * logits).sum(1))
+        logits, cosines = scores[..., :-1], []
+        hidden = scores.masked_fill(~batch.mask.unsqueeze(2), -torch.inf)
+        attention = [(temperature * hidden).softmax(1) for temperature in _TEMPERATURES]
+        pooled = functional.normalize(snippets.sums(torch.cat(attention, 2).mT), dim=2)
+        for part in pooled.split(len(centres), 1):
+            cosines.append(torch.stack([part[:, :-1] @ centres[-1], part[:, -1] @ centres[:-1].mT]))
+        sums = [(one[..., :-1] * logits).sum(1) for one in attention]
         wise, agnostic = (2 * _SCALE * torch.stack(cosines).mean(0)).log_softmax(2)
         instances = (2 * torch.stack(sums).mean(0)).log_softmax(1)
         tcam = logits.softmax(2) * batch.mask.unsqueeze(2)

@@ -32,32 +32,33 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool 
     >>> linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [-5.0, 0.0]]), relu=True)
     tensor([[11.,  0.]])
     """
-    if not _by_onednn(rows, weight):
+    if not by_onednn(rows, weight, len(rows) * weight.numel(), _LARGE):
         made = functional.linear(rows, weight, bias)
         return made.relu_() if relu else made
     return _Linear.apply(rows, weight, bias, relu)
 
 
-def _by_onednn(rows: Tensor, weight: Tensor) -> bool:
+def by_onednn(a: Tensor, b: Tensor, size: int, least: int) -> bool:
+    """Whether :func:`product` makes these products: float32 on the CPU, of at least so many multiplications."""
     return (
-        rows.device.type == weight.device.type == "cpu"
-        and rows.dtype == weight.dtype == torch.float32
-        and len(rows) * weight.numel() >= _LARGE
+        a.device.type == b.device.type == "cpu"
+        and a.dtype == b.dtype == torch.float32
+        and size >= least
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
 
 
-def _product(a: Tensor, b: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
-    """(N, K) and (M, K) -> (N, M), activation of ``a @ b.T + bias``."""
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
+    """(N, K) and (M, K) -> (N, M), activation of ``a @ b.T + bias`` by oneDNN."""
     return torch.ops.mkldnn._linear_pointwise(a, b, bias, activation, [], "")
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-        made = _product(rows, weight, bias, "relu" if relu else "none")
+        made = product(rows, weight, bias, "relu" if relu else "none")
         ctx.save_for_backward(rows, weight, made if relu else None)
         return made
 
@@ -69,8 +70,8 @@ class _Linear(torch.autograd.Function):
             gradient = torch.ops.aten.threshold_backward(gradient, made, 0)
         of_rows, of_weight, of_bias, _ = ctx.needs_input_grad
         return (
-            _product(gradient, weight.T) if of_rows else None,
-            _product(gradient.T, rows.T) if of_weight else None,
+            product(gradient, weight.T) if of_rows else None,
+            product(gradient.T, rows.T) if of_weight else None,
             gradient.sum(0) if of_bias else None,
             None,
         )

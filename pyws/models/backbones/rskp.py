@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyws.models.backbones.backbone import Activations, Backbone, Memory, VideoBatch, cross_entropy, tag_targets
 from pyws.models.backbones.linear import linear
+from pyws.models.backbones.snippet_products import SnippetProducts
 
 RSKP_CONSISTENCY = ((0, 1.0), (101, 0.5))
 GAUFUSE_CONSISTENCY = ((0, 1.0), (101, 0.5), (201, 1.0))
@@ -52,18 +53,19 @@ class _Snippets:
     """(B, L, D) features. A product with them reads them all, so that what can share one pass does."""
 
     def __init__(self, features: Tensor, centres: Tensor, batch: VideoBatch) -> None:
-        self.features, self.centres, self.batch = features, centres, batch
-        self.cosines = centres @ features.mT  # (B, K+2, L)
-        self.norm = torch.linalg.vector_norm(features, dim=2)
+        self.read = SnippetProducts(features, batch.mask)
+        self.features, self.centres, self.batch = self.read.snippets, centres, batch
+        (self.cosines,) = self.products(centres.expand(len(features), -1, -1))  # (B, K+2, L)
+        self.norm = torch.linalg.vector_norm(self.features, dim=2)
         self.real = batch.mask.to(features.dtype)
 
     def products(self, *sets: Tensor) -> tuple[Tensor, ...]:
         """(B, R, D) each -> (B, R, L) each: dot products of rows and snippets."""
-        return (torch.cat(sets, 1) @ self.features.mT).split([rows.shape[1] for rows in sets], 1)
+        return self.read.products(torch.cat(sets, 1)).split([rows.shape[1] for rows in sets], 1)
 
     def sums(self, *sets: Tensor) -> tuple[Tensor, ...]:
         """(B, R, L) each -> (B, R, D) each: weighted sums of snippets."""
-        return (torch.cat(sets, 1) @ self.features).split([weights.shape[1] for weights in sets], 1)
+        return self.read.sums(torch.cat(sets, 1)).split([weights.shape[1] for weights in sets], 1)
 
     def memberships(self, *sets: Representatives) -> list[tuple[Tensor, Tensor]]:
         """For each set (B, R, L): the softmax over representatives of every snippet, and that normalised over time."""

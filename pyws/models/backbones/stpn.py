@@ -55,7 +55,7 @@ class STPN(Backbone):
         first = self.attention[0]
         assert isinstance(first, nn.Linear)
         attention = self.attention[2:](linear(rows, first.weight, first.bias, relu=True))
-        video_logits = self.classifier(batch.mean(batch.unpack(attention * rows)))
+        video_logits = self.classifier(batch.weighted_mean(attention, rows))
         logits = linear(rows, self.classifier.weight)  # maps leave the bias out
         tcam = batch.unpack(attention * logits.sigmoid())
         columns = without_background(batch.unpack(logits))
