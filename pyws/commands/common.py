@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,9 +37,14 @@ class Common:
     device: str = "auto"
     quiet: bool = False
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is said to a person."""
+        return self.json or self.quiet
+
     def say(self, text: Any) -> None:
         """Print text or a rich table for a person; silent with --json or --quiet."""
-        if not (self.json or self.quiet):
+        if not self.silent:
             from rich.console import Console
 
             Console(highlight=False, soft_wrap=True, markup=False).print(text)
@@ -55,6 +60,16 @@ class Common:
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"--device: no CUDA device is available, got {self.device}")
         return device
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], **options: Any) -> Any:
+    """A table for :meth:`Common.say`; ``options`` are those of ``rich.table.Table``."""
+    from rich.table import Table
+
+    table = Table(*columns, **options)
+    for row in rows:
+        table.add_row(*map(str, row))
+    return table
 
 
 def only_with(what: str, there: bool, options: Mapping[str, bool]) -> None:

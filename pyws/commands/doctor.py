@@ -7,7 +7,7 @@ import os
 import platform
 from typing import Any
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, table_of
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "av", "pillow", "matplotlib")
 
@@ -81,14 +81,10 @@ def _problems(report: dict[str, Any]) -> list[str]:
 
 
 def _table(report: dict[str, Any]) -> Any:
-    from rich.table import Table
-
-    table = Table("what", "found", title="pyws doctor", title_justify="left")
-    for section in ("pyws", "python", "platform", "torchcodec"):
-        table.add_row(section, str(report[section]))
+    rows = [(section, report[section]) for section in ("pyws", "python", "platform", "torchcodec")]
     for section in ("packages", "core", "devices"):
         for name, value in report[section].items():
-            shown = ", ".join(value) if isinstance(value, list) else str(value)
-            table.add_row(name if section == "packages" else f"{section} {name}", shown or "none")
-    table.add_row("problems", "\n".join(report["problems"]) or "none")
-    return table
+            shown = ", ".join(value) if isinstance(value, list) else value
+            rows.append((name if section == "packages" else f"{section} {name}", shown or "none"))
+    rows.append(("problems", "\n".join(report["problems"]) or "none"))
+    return table_of(("what", "found"), rows, title="pyws doctor", title_justify="left")

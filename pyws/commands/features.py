@@ -138,7 +138,7 @@ def features(
     if method is not None and flow_weights is not None:
         of_flow = load_classifier(network, flow_weights, class_names, channels=2)
         beside = FlowNetwork(SnippetNetwork(of_flow, common.torch_device, precision), method)
-    quiet = common.quiet or common.json
+    quiet = common.silent
     common.say(
         f"{network}, {given.precision}: {sampling.window} frames at {sampling.fps:g} a second every "
         f"{sampling.stride / sampling.fps:.3f} s, {sampling.rate:g} snippets a second"

@@ -58,7 +58,7 @@ def in_parts(
     with open_run(folder, *PARTS, parameters, (), {"videos": {}}, shard=shard, videos=units) as run:
         left = [name for name in run.mine if name not in run.document["videos"]]
         chunks = [left[start : start + AT_ONCE] for start in range(0, len(left), AT_ONCE)]
-        for chunk in track(chunks, f"shard {shard}", quiet=common.quiet or common.json):
+        for chunk in track(chunks, f"shard {shard}", quiet=common.silent):
             for name, found in work(chunk).items():
                 run.put(name, found)
     if run.last and not run.missing:

@@ -64,7 +64,7 @@ def ray(
         task = cluster.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(run_shard)
         waiting = [task.remote(words, index, shards, os.getcwd()) for index in range(1, shards + 1)]
         problems: dict[str, str] = {}
-        for _ in track(range(shards), name, quiet=common.quiet or common.json):
+        for _ in track(range(shards), name, quiet=common.silent):
             (done,), waiting = cluster.wait(waiting)
             shard, status, said = cluster.get(done)
             if status:

@@ -37,6 +37,6 @@ def report(
     from pyws.commands.demo import report as demo
     from pyws.report.run import write_report
 
-    page = demo.write_report(run) if demo.is_demo(run) else write_report(run, truth, common.quiet or common.json)
+    page = demo.write_report(run) if demo.is_demo(run) else write_report(run, truth, common.silent)
     common.say(f"{page}: open it in a browser")
     return {"report": str(page)}

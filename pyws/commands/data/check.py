@@ -38,7 +38,7 @@ def check(
 
     if annotations is None and is_mask_set(source):
         return _check_masks(source, common)
-    report = check_data_set(source, need_tags, common.quiet or common.json, annotations)
+    report = check_data_set(source, need_tags, common.silent, annotations)
     low, high = (f"{rate:g}" for rate in report.rates)
     rate = f"{low if low == high else f'{low} to {high}'} snippets a second"
     common.say(f"{source}: layout {report.layout}, {'rescaled' if report.rescaled else rate}")
@@ -56,7 +56,7 @@ def check(
 def _check_masks(source: Path, common: Common) -> dict[str, Any]:
     from pyws.data.tagged.check import check_mask_set
 
-    report = check_mask_set(source, quiet=common.quiet or common.json)
+    report = check_mask_set(source, quiet=common.silent)
     common.say(f"{source}: layout {report.layout}, {len(report.labels)} labels")
     for subset, count in report.videos.items():
         common.say(f"{subset or 'no subset'}: {count} videos")

@@ -57,7 +57,7 @@ def convert(
         write_truth(out, truth)
         counts = truth.counts()
     else:
-        counts, skipped = convert_features(source, out, on_error, suffix, videos_per_file, common.quiet or common.json)
+        counts, skipped = convert_features(source, out, on_error, suffix, videos_per_file, common.silent)
         problems = [str(problem) for problem in skipped]
     for subset, videos in counts["videos"].items():
         common.say(f"{subset}: {videos} videos, {counts['instances'][subset]} instances")

@@ -38,7 +38,7 @@ def synthesize_a2d(
     from pyws.data.synthetic.a2d import write_generated_a2d
     from pyws.data.tagged.a2d import read
 
-    write_generated_a2d(out, common.seed, config, quiet=common.quiet or common.json)
+    write_generated_a2d(out, common.seed, config, quiet=common.silent)
     data = read(out)
     subsets = [video.subset for video in data.videos]
     counts = {subset: subsets.count(subset) for subset in ("train", "val", "test")}

@@ -112,7 +112,7 @@ def label(
     minutes = minutes_of(budget) if budget is not None else None
     networks = Networks(network, weights, network_class_names, classifier, classifier_weights, classifier_class_names)
     wanted = Choices(Sampling(1, 1, 1), epochs, mask_frames, versions, MASK_EPOCHS, every, map_clips)
-    quietly = replace(common, json=False, quiet=common.quiet or common.json)
+    quietly = replace(common, json=False, quiet=common.silent)
     prepared = prepare(videos, tags, Job(networks, out, folder_fps, on_error, quietly), wanted)
     for problem in prepared.problems:
         common.say(f"left out: {problem}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, table_of
 from pyws.commands.masks.train import open_first_classifier
 from pyws.data.tagged.dataset import MaskSet
 from pyws.masks.self_training.frame_selection import SelectionConfig
@@ -106,7 +106,7 @@ def ablate(
             config = row_config(SelfTrainingConfig(selection, discriminator, training, loop, seed, preset), variant)
             chosen = classifier if variant in asked else None
             place = out / "-".join(str(part) for part in (first, variant, seed) if part != "")
-            run = SelfTraining(folder, place, config, chosen, backbone, device, common.quiet or common.json)
+            run = SelfTraining(folder, place, config, chosen, backbone, device, common.silent)
             run.run()
             runs.append({"variant": variant, "first": first, "seed": seed, **measure(run, truth, every)})
             write_json(out / "results.json", {"runs": runs})
@@ -117,7 +117,7 @@ def ablate(
     write_json(out / "results.json", results)
     _write_report(out, results, pictures)
     for table in results["tables"]:
-        common.say(_rich(table))
+        common.say(table_of(table["columns"], table["rows"], title=table["title"]))
     return results
 
 
@@ -169,12 +169,3 @@ def _write_report(out: Path, results: dict[str, Any], pictures: dict[str, Path])
         "report alone."
     )
     write_html(out / "report.html", "Variants and versions", lead, sections)
-
-
-def _rich(table: dict[str, Any]) -> Any:
-    from rich.table import Table
-
-    made = Table(*table["columns"], title=table["title"])
-    for row in table["rows"]:
-        made.add_row(*map(str, row))
-    return made

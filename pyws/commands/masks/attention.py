@@ -59,7 +59,7 @@ def attention(
     if not keys:
         raise ValueError(f"--truth: {truth} has no key frame of these actions: {', '.join(ids)}")
     found = attend(network, video_sources(videos), keys, ids, min_probability)
-    scores = evaluate_boxes(list(track(found, "key frames", quiet=common.quiet or common.json)), keys)
+    scores = evaluate_boxes(list(track(found, "key frames", quiet=common.silent)), keys)
     for iou, value in scores["frame_map"].items():
         common.say(f"frame mAP at IoU {iou} over {len(scores['actions'])} actions: {value:.3f}")
     common.say(f"pointing game, mean over {len(scores['actions'])} actions: {scores['pointing']:.3f}")

@@ -93,7 +93,7 @@ def classify(
             on_error,
             common.seed,
             device,
-            common.quiet or common.json,
+            common.silent,
             group,
         )
         if group.first:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, only_with
+from pyws.commands.common import Common, CommonOptions, only_with, table_of
 
 
 def evaluate(
@@ -75,30 +75,28 @@ def evaluate(
         scores = evaluate_youtube_objects(predictions, data, semi_protocol, foreground, missing)
         common.say(_table_of_youtube_objects(scores))
         return scores
-    scores = evaluate_classes(predictions, data, absent, missing, quiet=common.quiet or common.json)
+    scores = evaluate_classes(predictions, data, absent, missing, quiet=common.silent)
     common.say(_lines_of_classes(scores))
     return scores
 
 
 def _table_of_videos(scores: dict[str, Any]) -> Any:
-    from rich.table import Table
-
-    table = Table("video", "frames", "missing", "IoU")
-    for name, row in scores["videos"].items():
-        table.add_row(name, str(row["frames"]), str(row["missing"]), "-" if row["iou"] is None else f"{row['iou']:.3f}")
-    table.add_row("mean", str(scores["frames"]), str(scores["missing"]), f"{scores['mean_iou']:.3f}")
-    return table
+    rows = [
+        (name, row["frames"], row["missing"], "-" if row["iou"] is None else f"{row['iou']:.3f}")
+        for name, row in scores["videos"].items()
+    ]
+    mean = ("mean", scores["frames"], scores["missing"], f"{scores['mean_iou']:.3f}")
+    return table_of(("video", "frames", "missing", "IoU"), [*rows, mean])
 
 
 def _table_of_youtube_objects(scores: dict[str, Any]) -> Any:
-    from rich.table import Table
-
-    table = Table("class", "frames", "IoU, mean over frames", "IoU, pooled", title=scores["protocol"])
-    for name, row in scores["classes"].items():
-        table.add_row(name, str(row["frames"]), f"{row['iou']:.3f}", f"{row['pooled']:.3f}")
+    rows = [
+        (name, row["frames"], f"{row['iou']:.3f}", f"{row['pooled']:.3f}") for name, row in scores["classes"].items()
+    ]
     means = (f"{scores[key]:.3f}" for key in ("mean_iou", "mean_pooled"))
-    table.add_row("mean over classes", f"{scores['frames']} ({scores['missing']} missing)", *means)
-    return table
+    last = ("mean over classes", f"{scores['frames']} ({scores['missing']} missing)", *means)
+    columns = ("class", "frames", "IoU, mean over frames", "IoU, pooled")
+    return table_of(columns, [*rows, last], title=scores["protocol"])
 
 
 def _lines_of_classes(scores: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, flow_of, of_shard, only_with, say_left_out
+from pyws.commands.common import Common, CommonOptions, flow_of, of_shard, only_with, say_left_out, table_of
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
 from pyws.data.video.frames import Pixels
 from pyws.data.video.optical_flow import FlowName
@@ -178,11 +178,11 @@ def init(
         names = network.labels
     if on_error == "error":
         check_videos((video.source for video in videos), by_name=found is None)
-    run = annotate(annotator, videos, out, on_error, common.quiet or common.json, part)
+    run = annotate(annotator, videos, out, on_error, common.silent, part)
     manifest, mine = run.document, set(run.mine)
     _draw(manifest, out, mine, config)
     if run.last:
-        write_report(out, quiet=common.quiet or common.json)
+        write_report(out, quiet=common.silent)
     common.say(_table(manifest, names))
     say_left_out(common, manifest["videos"])
     for video in videos:
@@ -288,27 +288,16 @@ def _superpixels(cache: Superpixels, video: str, picture: Pixels, stem: str) -> 
 
 
 def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:
-    from rich.table import Table
-
-    table = Table(
-        "video",
-        "tags (class, score)" if labels else "tags",
-        "masks",
-        "initial area",
-        "refined area",
-        "without mask",
-        "status",
-    )
+    tagged = "tags (class, score)" if labels else "tags"
+    rows = []
     for name, video in manifest["videos"].items():
-        report = video.get("report")
-        if report is None:
-            table.add_row(printable(name), "", "", "", "", "", video["status"])
-            continue
-        areas = [f"{report[key]:.1%}" for key in ("init_area", "refined_area")]
-        empty, masks = str(report["refined_empty"]), str(len(video["sampled"]))
-        tags = [f"{tag} ({_class_of(video, tag, labels)})" if labels else tag for tag in video["tags"]]
-        table.add_row(printable(name), ", ".join(tags), masks, *areas, empty, video["status"])
-    return table
+        report, said = video.get("report"), list[object]([""] * 5)
+        if report is not None:
+            tags = (f"{tag} ({_class_of(video, tag, labels)})" if labels else tag for tag in video["tags"])
+            areas = (f"{report[key]:.1%}" for key in ("init_area", "refined_area"))
+            said = [", ".join(tags), len(video["sampled"]), *areas, report["refined_empty"]]
+        rows.append([printable(name), *said, video["status"]])
+    return table_of(("video", tagged, "masks", "initial area", "refined area", "without mask", "status"), rows)
 
 
 def _class_of(video: dict[str, Any], tag: str, labels: tuple[str, ...]) -> str:

@@ -133,7 +133,7 @@ def write_maps_of_video(
     clips = clips_within(clips_of(len(source), max(1, classifier.frames)), spans, max_clips)
     made = maps_of_video(classifier, source, label, map_rule, clips)
     found = _Written(out, source)
-    write_video(out / "maps.mp4", found.pictures(made, len(clips), common.quiet or common.json), fps)
+    write_video(out / "maps.mp4", found.pictures(made, len(clips), common.silent), fps)
     with atomic_write(out / "maps.safetensors", "wb") as file:
         file.write(save(found.maps))
     document = {

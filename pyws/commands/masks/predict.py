@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, of_shard, only_with, say_left_out
+from pyws.commands.common import Common, CommonOptions, of_shard, only_with, say_left_out, table_of
 from pyws.errors import printable
 from pyws.masks.prediction.action_alignment import AlignmentConfig
 
@@ -63,8 +63,6 @@ def predict(
     pyws masks predict run videos/*.mp4 -o masks
     pyws masks predict run -o masks --data A2D --subset test
     """
-    from rich.table import Table
-
     from pyws.data.tagged.layouts import open_mask_set
     from pyws.data.tagged.tags_table import tags_of
     from pyws.data.video.headers import check_videos
@@ -96,18 +94,18 @@ def predict(
         allowed = {name_of(path): [model.space.id_of(tag) for tag in several] for path, several in found.tags.items()}
     if on_error == "error":
         check_videos(videos.values(), by_name=data is None)
-    quiet = common.quiet or common.json
+    quiet = common.silent
     part = this_shard(shard)
     done = predict_videos(model, videos, out, allowed, every, align, on_error, quiet, refine, part)
     mine = set(done.mine)
-    table = Table("video", "frames", "without mask", "instances", "tracks")
+    rows = []
     for name, video in done.document["videos"].items():
-        counts = [str(video[key]) for key in ("frames", "empty", "instances", "tracks") if key in video]
-        table.add_row(printable(name), *(counts or ["left out"]))
+        counts = [video[key] for key in ("frames", "empty", "instances", "tracks") if key in video]
+        rows.append([printable(name), *(counts or ["left out"])])
         if counts and name in mine:
             folders, heats = {"mask": out / "masks" / name}, {"map": out / "heat" / name}
             draw_masks(video["source"], folders, out / "overlays" / name, names=model.space.names, heats=heats)
-    common.say(table)
+    common.say(table_of(("video", "frames", "without mask", "instances", "tracks"), rows))
     say_left_out(common, done.document["videos"])
     if done.last:
         write_report(out, quiet=quiet)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, flow_of, of_shard
+from pyws.commands.common import Common, CommonOptions, flow_of, of_shard, table_of
 from pyws.data.video.optical_flow import FlowName
 from pyws.masks.refinement.config import RefinementConfig
 
@@ -63,8 +63,6 @@ def refine(
     pyws masks refine first -o final --masks run/pa/v1
     pyws masks refine first -o final --flow raft_large --raft-weights raft_large.pth
     """
-    from rich.table import Table
-
     from pyws.commands.masks.train import open_first_classifier
     from pyws.masks.refinement.pipeline import refine_annotations
     from pyws.report.pictures import draw_masks
@@ -75,9 +73,9 @@ def refine(
     classifier.model.to(common.torch_device)
     method = flow_of(flow, raft_weights, common)
     part = this_shard(shard)
-    run = refine_annotations(init, out, classifier, config, masks, common.quiet or common.json, part, method)
+    run = refine_annotations(init, out, classifier, config, masks, common.silent, part, method)
     mine = set(run.mine)
-    table = Table("video", "masks", "area", "without mask")
+    rows = []
     for name, video in run.document["videos"].items():
         folders = {"pseudo-annotation": (masks or init / "pa/v0") / name, "refined": out / "pa/v0" / name}
         if name in mine:
@@ -85,8 +83,8 @@ def refine(
             heats = {"map": init / "heat" / name}
             draw_masks(video["source"], folders, out / "overlays" / name, names=names, heats=heats)
         report = video["report"]
-        table.add_row(name, str(len(video["sampled"])), f"{report['refined_area']:.1%}", str(report["refined_empty"]))
-    common.say(table)
+        rows.append((name, len(video["sampled"]), f"{report['refined_area']:.1%}", report["refined_empty"]))
+    common.say(table_of(("video", "masks", "area", "without mask"), rows))
     if run.last:
-        write_report(out, quiet=common.quiet or common.json)
+        write_report(out, quiet=common.silent)
     return of_shard(run.document, part, run.missing, run.last, common)

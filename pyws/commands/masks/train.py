@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, table_of
 from pyws.masks.self_training.frame_selection import SelectionConfig
 from pyws.masks.self_training.loop import SelfTrainingConfig, Variant
 from pyws.masks.self_training.presets import PRESETS, Preset
@@ -82,7 +82,7 @@ def train(
     if config.selection.uses_classifier:
         classifier = open_first_classifier(init, classifier_weights, class_names)
         classifier.model.to(device)
-    quiet = common.quiet or common.json
+    quiet = common.silent
     backbone = None if weights is None else weights_file(training.backbone, weights)
     with processes(device) as group:
         common = common if group.first else replace(common, quiet=True)
@@ -141,15 +141,13 @@ def open_first_classifier(init: Path, weights: str, class_names: Path | None) ->
 
 
 def _table(manifest: dict[str, Any]) -> Any:
-    from rich.table import Table
-
-    table = Table("version", "frames", "selected", "epochs", "best epoch", "RII", "mIoU_PA", "RIC", "mIoU_PA.v0")
+    columns = ("version", "frames", "selected", "epochs", "best epoch", "RII", "mIoU_PA", "RIC", "mIoU_PA.v0")
+    rows = []
     for version in manifest["versions"]:
         counts = version.get("selection", {"frames": 0, "selected": 0})
-        row = [str(version["version"]), str(counts["frames"]), str(counts["selected"])]
+        rows.append([version["version"], counts["frames"], counts["selected"]])
         if "curve" in version:
             best = version["curve"][version["best_epoch"]]
-            row += [str(len(version["curve"])), str(version["best_epoch"])]
-            row += [f"{best[key]:.3f}" for key in ("rii", "miou_pa", "ric", "miou_pa_v0")]
-        table.add_row(*row)
-    return table
+            rows[-1] += [len(version["curve"]), version["best_epoch"]]
+            rows[-1] += [f"{best[key]:.3f}" for key in ("rii", "miou_pa", "ric", "miou_pa_v0")]
+    return table_of(columns, rows)

@@ -107,7 +107,7 @@ def compare(
     settings = list(settings_to_try(ious, temperatures, overlap))
     trials = [
         run_trial(found, halved, family, options, protocol, rules.tious, grids)
-        for family, options in track(settings, "settings", quiet=common.quiet or common.json)
+        for family, options in track(settings, "settings", quiet=common.silent)
     ]
     rows = [chosen(trials, family) for family in dict.fromkeys(trial.family for trial in trials)]
     document = {

@@ -81,7 +81,7 @@ def evaluate(
     from pyws.data.features.listing import SNIPPETS_PER_SECOND
     from pyws.errors import named_as
     from pyws.evaluation import detection_map
-    from pyws.evaluation.detection import PROTOCOLS
+    from pyws.evaluation.detection import PROTOCOLS, rules_of
 
     found, note = read_noted_detections(predictions)
     rate: float | SnippetGrids = SNIPPETS_PER_SECOND
@@ -101,24 +101,20 @@ def evaluate(
     common.say(f"videos: SHA-256 of their sorted names {scores.video_hash}{ignored}")
     for hint in scores.hints:
         common.say(f"warning: {hint}")
-    document = scores.to_dict()
+    document, rules = scores.to_dict(), rules_of(protocol, tious, subset, missing_class, rate, foreign, duplicates)
     if explain:
         from pyws.evaluation.attribution import explain_difference
-        from pyws.evaluation.detection import rules_of
 
         other, other_protocol, other_missing = _other(explain, protocol, missing_class)
-        this_rules = rules_of(protocol, tious, subset, missing_class, rate, foreign, duplicates)
-        rules = rules_of(other_protocol, tious, subset, other_missing, rate, foreign, duplicates)
-        why = explain_difference(truth, found, this_rules, other, rules, ambiguous)
+        others = rules_of(other_protocol, tious, subset, other_missing, rate, foreign, duplicates)
+        why = explain_difference(truth, found, rules, other, others, ambiguous)
         for table in _explanation(why):
             common.say(table)
         document["explanation"] = why.to_dict()
     if diagnose is not None:
-        from pyws.evaluation.detection import rules_of
         from pyws.evaluation.diagnosis import diagnose as find_errors
 
-        these = rules_of(protocol, tious, subset, missing_class, rate, foreign, duplicates)
-        errors = find_errors(truth, found, these, diagnose, ambiguous)
+        errors = find_errors(truth, found, rules, diagnose, ambiguous)
         for table in _diagnosis(errors):
             common.say(table)
         document["diagnosis"] = errors.to_dict()

@@ -69,7 +69,7 @@ def fuse(
 
     def write(results: Mapping[str, Any]) -> dict[str, Any]:
         write_results(out, results, settings)
-        write_report(out, quiet=common.quiet or common.json, inputs={"proposals": proposals})
+        write_report(out, quiet=common.silent, inputs={"proposals": proposals})
         fused = sum(map(len, results.values()))
         common.say(f"{out}: {fused} detections from {len(found)} proposals of {len(found.videos)} videos")
         counts = {"videos": len(found.videos), "proposals": len(found), "detections": fused}

@@ -109,7 +109,7 @@ def labels(
             for one in made
         }
         report = save_labels(out, {one.video: one.labels for one in made}, classes, settings, records)
-        write_report(out, quiet=common.quiet or common.json, inputs={"proposals": proposals, "truth": truth})
+        write_report(out, quiet=common.silent, inputs={"proposals": proposals, "truth": truth})
         counts = ", ".join(f"{count} {name}" for name, count in report["statuses"].items())
         common.say(f"{out}: {len(made)} videos, {len(classes)} classes each: {counts}")
         return report
@@ -130,5 +130,5 @@ def labels(
 
         fused = fuse_detections(found, config, grids)
         draw_labels({"labels": out}, plot, {"truth": known.instances, "segments": fused},
-                    quiet=common.quiet or common.json)  # fmt: skip
+                    quiet=common.silent)  # fmt: skip
     return report

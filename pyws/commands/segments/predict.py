@@ -94,7 +94,7 @@ def predict(
     config = postprocessing.over(PostprocessConfig(**saved.facts["config"]["detection"]))
     say_skipped(common, videos)
     built.model.to(common.torch_device)
-    quiet = common.quiet or common.json
+    quiet = common.silent
     snippets = saved.facts["config"]["batch_snippets"]
     seen = Videos(videos, common.torch_device)
     batches = by_length(range(len(videos)), videos.lengths, snippets)

@@ -103,7 +103,7 @@ def propose(
     tags = {} if known is None else dict(zip(known.instances.videos, known.tags, strict=True))
     results: dict[str, Any] = {}
     highest, grids = -np.inf, {}
-    for video in track(list(found.stored), "proposals", quiet=common.quiet or common.json):
+    for video in track(list(found.stored), "proposals", quiet=common.silent):
         one = found.read(video, snippets_per_second, known)
         values = ACTIVATIONS[activation](torch.from_numpy(one.values)).numpy()
         if thresholds is None and not 0 <= values.min() <= values.max() <= 1:

@@ -102,7 +102,7 @@ def train(
     )  # fmt: skip
     videos = open_features(data, one_subset(data, subset, annotations), on_error, True, annotations)
     held_out = open_features(data, evaluate, on_error, annotations=annotations) if evaluate else None
-    quiet = common.quiet or common.json
+    quiet = common.silent
     device = own_device(common.torch_device)
     with processes(device) as group:
         if not group.first:
