@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -33,7 +34,27 @@ def can_fuse(layer: nn.Module) -> bool:
         and cast(nn.Conv2d, layer).weight.dtype == torch.float32
         and cast(nn.Conv2d, layer).weight.device.type == "cpu"
         and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and _has_convolution()
+    )
+
+
+@cache
+def _has_convolution() -> bool:
+    """Whether this torch has the operation and takes it as it is called here: it is not part of torch's interface."""
+    ones = torch.ones(1, 1, 2, 2)
+    try:
+        made = _convolution(ones, ones[..., :1, :1], ones.flatten()[:1], ((0, 0), (1, 1), (1, 1), 1), ("relu", []))
+        return torch.equal(made, 2 * ones)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, shape: Any, activation: Any) -> Tensor:
+    """``shape`` is padding, stride, dilation and groups; ``activation`` a name and numbers of :func:`activation_of`."""
+    padding, stride, dilation, groups = shape
+    words, numbers = activation
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, padding, stride, dilation, groups, words, numbers, ""
     )
 
 
@@ -75,10 +96,7 @@ class FusedConvolution(nn.Conv2d):
         if isinstance(layer, SameConv2d):
             missing = [layer.missing(x.shape[2 + axis], axis) for axis in (0, 1)]
             weight, padding = self._shifted(missing[0] % 2 == 1, missing[1] % 2 == 1), [-(-n // 2) for n in missing]
-        words, numbers = cast(Any, self._about)
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, weight, self.bias, padding, self.stride, self.dilation, self.groups, words, numbers, ""
-        )
+        return _convolution(x, weight, self.bias, (padding, self.stride, self.dilation, self.groups), self._about)
 
     def _shifted(self, rows: bool, columns: bool) -> Tensor:
         """The weight after a row or a column of zeros: padding that is odd becomes even, and images need no copy."""

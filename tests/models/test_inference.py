@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from pyws.models import fused_convolution
 from pyws.models.fused_convolution import FusedConvolution
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 from pyws.models.inference import for_inference
@@ -125,3 +126,16 @@ def test_gradients_and_values_of_each_activation(activation):
         assert torch.equal(fast(images), plain(images))
     found, wanted = (torch.autograd.grad(model(images).square().sum(), images)[0] for model in (fast, plain))
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError])
+def test_a_torch_without_the_operation_as_it_is_called_does_without(error, monkeypatch):
+    def changed(*_):
+        raise error("no such operation, or another signature")
+
+    monkeypatch.setattr(fused_convolution, "_convolution", changed)
+    monkeypatch.setattr(fused_convolution, "_has_convolution", fused_convolution._has_convolution.__wrapped__)
+    model = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    fast, images = for_inference(model, (3, 8, 8)), torch.rand(2, 3, 9, 9)
+    assert [type(part) for part in fast] == [nn.Conv2d, nn.Identity, nn.ReLU]
+    assert torch.allclose(fast(images), model(images), atol=1e-5)

@@ -65,3 +65,17 @@ def test_without_onednn_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
     made = linear(rows, weight)
     assert torch.equal(made, functional.linear(rows, weight))
     assert "_Linear" not in type(made.grad_fn).__name__
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError])
+@pytest.mark.usefixtures("any_size")
+def test_a_torch_without_the_operation_as_it_is_called_does_it_itself(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(*_: object) -> None:
+        raise error("no such operation, or another signature")
+
+    monkeypatch.setattr(module, "product", changed)
+    monkeypatch.setattr(module, "_has_product", module._has_product.__wrapped__)
+    rows, weight = torch.randn(3, 4), torch.randn(5, 4, requires_grad=True)
+    assert torch.equal(linear(rows, weight), functional.linear(rows, weight))
