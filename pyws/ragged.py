@@ -27,15 +27,15 @@ def check_offsets(op: str, name: str, offsets: Tensor, total: int | None = None)
         raise ValueError(
             f"{op}: {name} must be int64 of shape (groups+1,), got {offsets.dtype} of shape {tuple(offsets.shape)}"
         )
-    host = offsets.cpu().numpy()
-    if host[0] != 0:
-        raise ValueError(f"{op}: {name} must start at 0, got {host[0]}")
-    falls = host[1:] < host[:-1]
+    ends = offsets.cpu().numpy()
+    if ends[0] != 0:
+        raise ValueError(f"{op}: {name} must start at 0, got {ends[0]}")
+    falls = ends[1:] < ends[:-1]
     if falls.any():
         group = int(falls.argmax())
-        raise ValueError(f"{op}: {name} must never fall, got {host[group + 1]} after {host[group]} at group {group}")
-    if total is not None and host[-1] != total:
-        raise ValueError(f"{op}: {name} must end at the number of values {total}, got {host[-1]}")
+        raise ValueError(f"{op}: {name} must never fall, got {ends[group + 1]} after {ends[group]} at group {group}")
+    if total is not None and ends[-1] != total:
+        raise ValueError(f"{op}: {name} must end at the number of values {total}, got {ends[-1]}")
 
 
 @dataclass(frozen=True, eq=False)

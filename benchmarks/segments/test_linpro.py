@@ -23,7 +23,7 @@ def fused_sets(length: int, count: int) -> tuple[pyws.Segments, torch.Tensor]:
 
 
 def overlapping_sets(n: int, count: int) -> tuple[pyws.Segments, torch.Tensor]:
-    """Segments of 5 to 35 snippets at random places, three deep on average, whose scores one labelling explains."""
+    """Segments of 5 to 35 snippets at random places, three deep on average, whose scores are means of exact labels."""
     length = n * 20 // 3 + 40
     groups = []
     for seed in range(count):

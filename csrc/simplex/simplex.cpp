@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "components/forest.h"
 #include "simplex/simplex_simd.h"
 
 namespace pyws {
@@ -293,18 +294,13 @@ bool Simplex::break_ties(bool center) {
   if (moving.empty()) return true;
   std::vector<int> parent(moving.size()), part_of_row(rows_, -1);
   std::iota(parent.begin(), parent.end(), 0);
-  const auto root = [&](int m) {
-    while (parent[m] != m) m = parent[m] = parent[parent[m]];
-    return m;
-  };
+  const auto parent_of = [&](int m) -> int& { return parent[m]; };
+  const auto root = [&](int m) { return find_first(m, parent_of); };
   for (int i = 0; i < rows_; ++i)
     for (std::size_t m = 0; m < moving.size(); ++m) {
       if (std::fabs(row(i)[moving[m]]) < kPivotTolerance) continue;
-      const int mine = root(static_cast<int>(m));
-      if (part_of_row[i] < 0)
-        part_of_row[i] = mine;
-      else
-        parent[std::max(mine, root(part_of_row[i]))] = std::min(mine, root(part_of_row[i]));
+      const int mine = static_cast<int>(m);
+      part_of_row[i] = part_of_row[i] < 0 ? root(mine) : join_sets(mine, part_of_row[i], parent_of).into;
     }
   for (std::size_t m = 0; m < moving.size(); ++m)
     if (parent[m] == static_cast<int>(m)) {

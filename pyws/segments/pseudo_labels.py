@@ -234,8 +234,10 @@ def pseudo_label_round(
     group : the processes
     noise : (seed, epoch) that the noise is drawn from, of the dropout of ``config.noise``
     """
-    merging = with_suppression_of(proposals, config.postprocess)
-    config = replace(config, postprocess=replace(merging, temperature=temperature) if merging.fuses else merging)
+    postprocess = with_suppression_of(proposals, config.postprocess)
+    if postprocess.fuses:
+        postprocess = replace(postprocess, temperature=temperature)
+    config = replace(config, postprocess=postprocess)
     columns: list[Column] = []
     known = known_columns(videos.data, config.rows)
     model.train(config.noise)

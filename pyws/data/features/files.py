@@ -197,37 +197,37 @@ class SafetensorsFile:
 
     def shape(self) -> tuple[int, ...]:
         check_bytes(self.path, self.path.stat().st_size if self.path.exists() else 0)
-        return tuple(self._look(lambda file, name: file.get_slice(name).get_shape()))
+        return tuple(self._read(lambda file, name: file.get_slice(name).get_shape()))
 
     def read(self) -> np.ndarray:
         self.shape()
-        array: np.ndarray = self._look(lambda file, name: file.get_tensor(name))
+        array: np.ndarray = self._read(lambda file, name: file.get_tensor(name))
         return array
 
     def times(self) -> TimeBase | None:
         """When its snippets are, where the file says so; files of `pyws features` do."""
 
-        def look(file: Any, name: str) -> TimeBase | None:
+        def time_base(file: Any, name: str) -> TimeBase | None:
             if _SECONDS not in file.keys():  # noqa: SIM118  # not a mapping
                 return None
             return read_time_base(self.path, file.get_tensor(_SECONDS), note_of(self.path, file))
 
-        found: TimeBase | None = self._look(look)
+        found: TimeBase | None = self._read(time_base)
         return found
 
     def note(self) -> dict[str, Any]:
         """What `pyws features` says of how the features were made; empty of other files."""
-        found: dict[str, Any] = self._look(lambda file, name: note_of(self.path, file))
+        found: dict[str, Any] = self._read(lambda file, name: note_of(self.path, file))
         return found
 
     def tensor(self, name: str) -> np.ndarray | None:
         """Another tensor of the file, such as "scores"; None where it has none of that name."""
-        found: np.ndarray | None = self._look(
+        found: np.ndarray | None = self._read(
             lambda file, _: file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118
         )
         return found
 
-    def _look(self, use: Any) -> Any:
+    def _read(self, use: Any) -> Any:
         from safetensors import safe_open
 
         with reading(self.path, NOT_SAFETENSORS):

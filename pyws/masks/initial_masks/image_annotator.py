@@ -92,7 +92,7 @@ class ImageAnnotator:
         candidates, pictures = sorted({one for classes in tags.values() for one in classes}), frames.read(chosen)
         for start in range(0, len(chosen), self.config.batch):
             places = chosen[start : start + self.config.batch]
-            scores = self._look(stack(list(islice(pictures, len(places))), frames.path), places, candidates)
+            scores = self._scores(stack(list(islice(pictures, len(places))), frames.path), places, candidates)
             total += scores.sum(0)
             mean += scores.softmax(1).sum(0) / len(chosen)
         own = {index for classes in tags.values() for index in classes}
@@ -143,7 +143,7 @@ class ImageAnnotator:
     def _inputs(self, frames: Tensor, scale: float = 1.0) -> Tensor:
         return self.classifier.prepare(frames.to(self.device), max(1, round(self.short_side * scale)))
 
-    def _look(self, frames: Tensor, places: list[int], classes: list[int]) -> Tensor:
+    def _scores(self, frames: Tensor, places: list[int], classes: list[int]) -> Tensor:
         """Scores (B, classes) of frames, float64 on the CPU; where maps cost nothing more, they are kept."""
         with GradCAM(self.classifier.model, self.classifier.layer) as cam:
             found = cam.linear(self._inputs(frames), [classes])

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import Pixels
 from pyws.data.video.png import RUNS
 from pyws.errors import DataError
@@ -28,7 +29,7 @@ from pyws.report.pictures import outline
 PICTURE_BYTES = 36 * 2**20  # bytes for the pictures of a page
 RUNGS = ((48, 480), (36, 400), (24, 352), (16, 320), (12, 288), (10, 256), (8, 224), (6, 192), (4, 160), (2, 128))
 """Frames of a video and the width of each, from the most to the least."""
-_QUALITY, _IGNORED = 72, 255
+_QUALITY = 72
 Tile = tuple[float, str, Pixels | None, Mapping[str, Pixels]]  # place, name, picture, masks by caption
 _FORMAT = 1
 
@@ -195,7 +196,7 @@ def _png(sheet: NDArray[np.uint16]) -> bytes:
     table[codes] = np.arange(len(codes))
     places = table[sheet]
     colours = shown_colours()[codes // 2].copy()
-    colours[codes // 2 == _IGNORED] = 128
+    colours[codes // 2 == IGNORE] = 128
     image = Image.fromarray(places, "P")
     image.putpalette(colours.tobytes())
     alpha = bytes(0 if code == 0 else 255 if code % 2 else 130 for code in codes.tolist())

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import FrameFolder, Pixels, evenly, in_order, open_frames, read_mask
 from pyws.errors import DataError
 from pyws.progress import track
@@ -19,7 +20,6 @@ from pyws.report.page.videos import Lane, Measure, Video
 from pyws.report.runs.parts import Page, Place, problems_of, settings
 
 FULL, LOW = 0.9, 0.05  # share of a frame that a mask of all covers; score of a tag that is not seen
-IGNORED = 255
 MEASURES = (
     Measure("iou", "IoU with truth"),
     Measure("agreement", "agreement of last and first masks"),
@@ -174,7 +174,7 @@ def _areas(files: Sequence[Path]) -> np.ndarray:
     for row, path in enumerate(files):
         mask = read_mask(path)
         counts[row] = np.bincount(mask.ravel(), minlength=256)[:256] / mask.size
-    counts[:, [0, IGNORED]] = 0
+    counts[:, [0, IGNORE]] = 0
     return counts
 
 

@@ -186,7 +186,7 @@ def measure_trust(
     pace: Pace | None = None,
 ) -> tuple[Trust, list[Backbone]]:
     """Compare the first pseudo labels of a run with those of two networks, each trained as long on half of the videos
-    and labelling the others; the networks too."""
+    and making the pseudo labels of the others; the networks too."""
     data, config = videos.data, run.config
     assert config.trust is not None
     columns: dict[tuple[int, int], Tensor] = {}

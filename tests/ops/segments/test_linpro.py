@@ -234,7 +234,7 @@ def test_many_overlapping_segments():
 
 
 def test_a_long_segment_over_a_chain():
-    # one labelling explains the scores; the long segment meets every other, so that no order makes the band narrow
+    # the scores are means of exact labels; the long segment meets every other, so that no order makes the band narrow
     rng = np.random.default_rng(5)
     rows = [(0, 300, 0.0), *((4.0 * i, 4.0 * i + rng.integers(3, 12), 0.0) for i in range(70))]
     matrix = dense_rows(rows, 300)
@@ -257,7 +257,7 @@ def test_equal_segments_without_number():
 @pytest.mark.parametrize("options", [{}, {"rows": "mean"}, {"upper": 0.5}])
 @pytest.mark.parametrize("tie_break", ["canonical", "center"])
 def test_large_faces(tie_break, options):
-    # scores that one labelling explains leave many optimal answers
+    # scores of exact labels leave many optimal answers
     rng = np.random.default_rng(3)
     rows = [(float(a), float(a + d)) for a, d in zip(rng.integers(0, 160, 40), rng.integers(4, 30, 40), strict=True)]
     matrix = dense_rows(rows, 200, mean="rows" in options)
@@ -368,7 +368,7 @@ def test_crowds_against_dense_scipy(n, length, spread, options):
 
 @pytest.mark.parametrize("upper", [math.inf, 0.5])
 def test_the_interior_point_breaks_ties(upper):
-    # scores that one labelling explains leave many optimal answers
+    # scores of exact labels leave many optimal answers
     rng = np.random.default_rng(3)
     rows = [(float(a), float(a + d)) for a, d in zip(rng.integers(0, 160, 40), rng.integers(4, 30, 40), strict=True)]
     matrix = dense_rows(rows, 200)
