@@ -130,12 +130,14 @@ class TrustConfig:
     ----------
     agreement : least correlation in time with the labels of networks that never saw the video, on average over classes
     conflict : greatest share of the labels that lies on snippets where another class has a larger one
-    shares : where labels are adopted, the share of the network that learns from them in the mean with two that do not:
-        one goes on without labels and has two thirds of the rest, one stays as it was before them. The second share
-        holds where networks that never saw a video agree more with the first network, see ``margin``. None: it stands
-        alone
+    shares : where labels are adopted, the share of the network that learns from them in the mean with one that goes on
+        without: the second where the agreement is ``sure`` or more, the third where networks that never saw a video
+        agree more with the first network, see ``margin``, else the first. None: it stands alone
+    sure : the agreement from which on the second share holds
     margin : by how much the activation maps of those networks correlate more with those of the network that learns from
         the labels than with those of the one that goes on without
+    likeness : least correlation in time of the maps of these two, on average over classes. Below it the labels have led
+        to something else than what the tags teach, and the network of the run is the one without them
 
     Raises
     ------
@@ -144,11 +146,13 @@ class TrustConfig:
 
     agreement: float = 0.15
     conflict: float = 0.35
-    shares: tuple[float, float] | None = (0.2, 0.6)
+    shares: tuple[float, float, float] | None = (0.1, 0.2, 0.6)
+    sure: float = 0.5
     margin: float = 0.1
+    likeness: float = 0.33
 
     def __post_init__(self) -> None:
-        check_fields(self, "trust", "in [-1, 1]", "agreement")
+        check_fields(self, "trust", "in [-1, 1]", "agreement", "sure", "likeness")
         check_fields(self, "trust", "in [0, 1]", "conflict")
         check_fields(self, "trust", "in [-2, 2]", "margin")
         if self.shares is not None and not all(0 <= share <= 1 for share in self.shares):

@@ -88,38 +88,47 @@ class Share:
     ----------
     with_labels, without_labels : mean over classes of the correlation in time of its activation maps, and of those of
         the network that goes on without labels, with those of networks that never saw the videos
-    value : its share
+    likeness : the same of both networks with each other
+    value : its share; 0 where the other one stands alone
     """
 
     with_labels: float
     without_labels: float
+    likeness: float
     value: float
 
     @classmethod
-    def of(cls, sums: np.ndarray, tags: np.ndarray, config: TrustConfig) -> Share:
+    def of(cls, sums: np.ndarray, tags: np.ndarray, agreement: float, config: TrustConfig) -> Share:
         """The share that follows from what networks that never saw the videos say of both networks.
 
         Parameters
         ----------
-        sums : (videos, 2, 3, classes), see :func:`moments`, of the maps with labels and without
+        sums : (videos, 3, 3, classes), see :func:`moments`, of the maps with labels and without, each with those of the
+            networks that never saw the video, and with each other
         tags : (videos, classes) bool
-        config : its shares and the margin between them
+        agreement : agreement of the labels
+        config : its shares, what tells between them, and the least likeness
         """
         assert config.shares is not None
-        ours, plain = (mean_there(correlation(sums[:, place], tags)) for place in (0, 1)) if len(sums) else (0.0, 0.0)
-        return cls(ours, plain, config.shares[int(ours - plain >= config.margin)])
+        if not len(sums):
+            return cls(0.0, 0.0, 1.0, config.shares[0])
+        ours, plain, alike = (mean_there(correlation(sums[:, place], tags)) for place in range(3))
+        place = 2 if ours - plain >= config.margin else int(agreement >= config.sure)
+        return cls(ours, plain, alike, config.shares[place] if alike >= config.likeness else 0.0)
 
     def sentence(self) -> str:
         """The same for people.
 
         Examples
         --------
-        >>> print(Share(0.65, 0.44, 0.6).sentence())
-        the network with labels has a share of 0.60: unseen halves agree with it by 0.65, with the one without by 0.44
+        >>> print(Share(0.65, 0.44, 0.51, 0.6).sentence())  # doctest: +NORMALIZE_WHITESPACE
+        the network with labels has a share of 0.60: unseen halves agree with it by 0.65, with the one without by 0.44,
+        and these two with each other by 0.51
         """
         return (
             f"the network with labels has a share of {self.value:.2f}: unseen halves agree with it by "
-            f"{self.with_labels:.2f}, with the one without by {self.without_labels:.2f}"
+            f"{self.with_labels:.2f}, with the one without by {self.without_labels:.2f}, and these two with each other "
+            f"by {self.likeness:.2f}"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pyws.segments.training.fitting import fitted
 from pyws.segments.training.run_folder import open_checkpoint
 from pyws.segments.trust import Share, Trust
 
-ANY, NONE, USUAL = TrustConfig(agreement=-1, conflict=1), TrustConfig(agreement=1), TrustConfig()
+ANY, NONE, USUAL = TrustConfig(agreement=-1, conflict=1, likeness=-1), TrustConfig(agreement=1), TrustConfig()
 QUICK = replace(PRESETS["pyws"], epochs=6, lr=1e-2, batch=6, trust=ANY)
 TAGS = np.array([[True, True], [True, False]])
 
@@ -89,23 +89,17 @@ def test_a_stopped_run_is_one_without_labels(data, backbone):
 
 
 @pytest.mark.parametrize("backbone", ["rskp", "wum"])
-def test_the_network_is_the_mean_of_before_without_and_with(data, backbone):
+def test_the_network_is_the_mean_of_without_and_with(data, backbone):
     run = train.train(backbone, QUICK, data)
-    first = run.config.schedule.rounds[0]
-    warm = train.begin(backbone, Variant().of(QUICK, 6), data, torch.device("cpu"))
-    for epoch in range(first):
-        train.run_epoch(warm, Videos(data, torch.device("cpu")), epoch)
     without = train.train(backbone, Variant().of(QUICK, 6), data)
     taught = train.train(backbone, replace(QUICK, trust=None), data)
-    parts = [each.backbone.model.eval() for each in (warm, without, taught)]
+    parts = [each.backbone.model.eval() for each in (without, taught)]
     for member, part in zip(run.network.members, parts, strict=True):
         assert all(torch.equal(tensor, part.state_dict()[name]) for name, tensor in member.state_dict().items())
     features, mask = Videos(data, torch.device("cpu")).batch([0, 1])
     found, each, share = run.network(features, mask), [part(features, mask) for part in parts], run.aside.share
-    rest = 1 - share
-    shares = (rest / 3, 2 * rest / 3, share)
     for name in ("tcam", "scores"):
-        mean = sum(part * getattr(one, name) for part, one in zip(shares, each, strict=True))
+        mean = sum(part * getattr(one, name) for part, one in zip((1 - share, share), each, strict=True))
         torch.testing.assert_close(getattr(found, name), mean)
     alone = train.train(backbone, replace(QUICK, trust=replace(ANY, shares=None)), data)
     assert alone.network is alone.backbone.model
@@ -129,19 +123,42 @@ def test_the_share_is_the_larger_one_where_unseen_halves_agree_more_with_labels(
         agreed.append(np.mean([one @ other / np.sqrt(one @ one * (other @ other)) for one, other in pairs]))
     share = run.history[-1]["share"]
     assert (share["with_labels"], share["without_labels"]) == pytest.approx(agreed, abs=1e-5)
-    assert share["value"] == run.aside.share == run.config.trust.shares[1]
+    assert share["value"] == run.aside.share == run.config.trust.shares[2]
     assert ["share" in record for record in run.history] == [
         epoch in run.config.schedule.rounds or epoch == 5 for epoch in range(6)
     ]
-    less = train.weigh(replace(run, config=replace(run.config, trust=replace(ANY, margin=2))), videos, train.Group())
-    assert less.value == ANY.shares[0]
+    for sure in (1, -1):  # more agreement than there is, or less
+        rules = replace(ANY, margin=2, sure=sure)
+        less = train.weigh(replace(run, config=replace(run.config, trust=rules)), videos, train.Group())
+        assert less.value == ANY.shares[sure == -1]
 
 
-@pytest.mark.parametrize(("gain", "share"), [(0.09, 0.2), (0.11, 0.6)])
-def test_the_margin_between_shares(gain, share):
-    one = np.array([[[1.0, 1.0, 1.0]], [[1.0, 1.0 - gain, 1.0]]]).transpose(0, 2, 1)[None]  # correlations 1, 1 - gain
-    found = Share.of(one, np.array([[True]]), USUAL)
+@pytest.mark.parametrize(
+    ("gain", "agreement", "share"), [(0.09, 0.49, 0.1), (0.09, 0.51, 0.2), (0.11, 0.49, 0.6), (0.11, 0.51, 0.6)]
+)
+def test_what_tells_between_shares(gain, agreement, share):
+    found = Share.of(correlations(1.0, 1.0 - gain, 0.5), np.array([[True]]), agreement, USUAL)
     assert (found.with_labels, found.without_labels, found.value) == (1, pytest.approx(1 - gain), share)
+
+
+def correlations(*values):
+    """Moments of one video and one class that correlate so."""
+    return np.array([[1.0, value, 1.0] for value in values])[None, :, :, None]
+
+
+@pytest.mark.parametrize(("likeness", "share"), [(0.32, 0.0), (0.34, 0.6)])
+def test_labels_that_lead_elsewhere_have_no_share(likeness, share):
+    found = Share.of(correlations(0.8, 0.1, likeness), np.array([[True]]), 0.9, USUAL)
+    assert (found.likeness, found.value) == (pytest.approx(likeness), share)
+
+
+def test_without_a_share_the_run_is_one_without_labels(data):
+    run = train.train("stpn", replace(QUICK, trust=replace(ANY, likeness=1)), data)
+    assert run.aside.share == 0
+    without = train.train("stpn", Variant().of(QUICK, 6), data)
+    features, mask = Videos(data, torch.device("cpu")).batch([0, 1])
+    for name in ("tcam", "scores"):
+        assert torch.equal(getattr(run.network(features, mask), name), getattr(without.network(features, mask), name))
 
 
 class Killed(Exception):
@@ -229,7 +246,15 @@ def test_what_is_given_is_not_fitted():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"agreement": -1.5}, {"conflict": 1.5}, {"conflict": -0.1}, {"margin": 3}, {"shares": (0.2, 1.5)}]
+    "changes",
+    [
+        {"agreement": -1.5},
+        {"conflict": 1.5},
+        {"conflict": -0.1},
+        {"margin": 3},
+        {"likeness": 2},
+        {"shares": (0.1, 0.2, 1.5)},
+    ],
 )
 def test_bad_settings(changes):
     with pytest.raises(ValueError, match=rf"trust: {next(iter(changes))} must be in"):

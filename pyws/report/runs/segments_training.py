@@ -96,9 +96,10 @@ def _summary(history: Sequence[Record]) -> Table:
     shares = [record["share"] for record in history if "share" in record]
     if shares:
         rows += [
-            ["share of the network with labels, in the mean with those before and without", shares[-1]["value"]],
+            ["share of the network with labels, in the mean with the one without", shares[-1]["value"]],
             ["agreement of unseen halves with it", shares[-1]["with_labels"]],
             ["and with the one without labels", shares[-1]["without_labels"]],
+            ["likeness of the maps of these two", shares[-1].get("likeness", "")],
         ]
     if any("labels" in record for record in history) and not any("trust" in record for record in history):
         rows += [["pseudo labels", UNASKED]]

@@ -66,13 +66,11 @@ class Aside:
     Parameters
     ----------
     halves : networks that learned from half of the videos and tell by the others whether labels can be trusted
-    before : the network before the first labels
     without : the same run, going on without the labels
-    share : how much the network that learns from the labels counts in the mean with the last two
+    share : how much the network that learns from the labels counts in the mean with that one
     """
 
     halves: list[Backbone]
-    before: Backbone
     without: Run
     share: float
 
@@ -110,26 +108,22 @@ class Run:
         """What finds segments: the network that learns, or the mean of it and those aside."""
         if self.aside is None:
             return self.backbone.model
-        return Averaged([self.aside.before, self.aside.without.backbone.model, self.backbone.model], self.shares)
+        return Averaged([self.aside.without.backbone.model, self.backbone.model], self.shares)
 
     @property
     def shares(self) -> list[float]:
-        """How much the networks before the labels, without and with them count; the last alone if none is aside."""
-        if self.aside is None:
-            return [1.0]
-        rest = 1 - self.aside.share
-        return [rest / 3, 2 * rest / 3, self.aside.share]
+        """How much the networks without labels and with them count; the last alone if none is aside."""
+        return [1.0] if self.aside is None else [1 - self.aside.share, self.aside.share]
 
     def set_aside(self, halves: Sequence[Backbone]) -> None:
-        """Keep the networks of the halves and this one as they are, and let a copy go on without the pseudo labels."""
+        """Keep the networks of the halves, and let a copy of this one go on without the pseudo labels."""
         assert self.trust is not None
         assert self.config.trust is not None
         assert self.config.trust.shares is not None
         model, optimizer = copy.deepcopy((self.backbone.model, self.optimizer))  # the optimizer of the copied weights
         trust = replace(self.trust, adopted=False)
         without = Run(replace(self.backbone, model=model), self.config, optimizer, self.epoch, trust=trust)
-        before = copy.deepcopy(model).requires_grad_(False)
-        self.aside = Aside(list(halves), before, without, self.config.trust.shares[0])
+        self.aside = Aside(list(halves), without, self.config.trust.shares[0])
 
     @property
     def lr(self) -> float:

@@ -231,6 +231,7 @@ def weigh(run: Run, videos: Videos, group: Group) -> Share:
     aside, config, data = run.aside, run.config, videos.data
     assert aside is not None
     assert config.trust is not None
+    assert run.trust is not None
     networks = [run.backbone.model.eval(), aside.without.backbone.model.eval()]
     found: list[tuple[int, np.ndarray]] = []
     for half, (_, unseen) in zip(aside.halves, halves_of(data, config.seed), strict=True):
@@ -242,10 +243,11 @@ def weigh(run: Run, videos: Videos, group: Group) -> Share:
         for parts in zip(*each, strict=True):
             maps = (part.by_video(len(data.classes)) for part in parts)
             for video, theirs, ours, plain in zip(parts[0].videos, *maps, strict=True):
-                found.append((video, np.stack([moments(ours, theirs), moments(plain, theirs)])))
+                pairs = ((ours, theirs), (plain, theirs), (ours, plain))
+                found.append((video, np.stack([moments(*pair) for pair in pairs])))
     found = sorted(group.gather(found), key=lambda one: one[0])
     tags = unknown_tags(run, data)[[video for video, _ in found]]
-    share = Share.of(np.array([sums for _, sums in found]), tags, config.trust)
+    share = Share.of(np.array([sums for _, sums in found]), tags, run.trust.agreement, config.trust)
     aside.share = share.value
     return share
 
