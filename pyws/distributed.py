@@ -12,6 +12,8 @@ Alone, ``group`` is one process and nothing is sent.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from pyws.errors import PywsError
 Item = TypeVar("Item")
 # For the slowest process. One that died is noticed at once: by the others over gloo, or else by torchrun.
 _PATIENCE = timedelta(hours=6)
+_LAST_SECONDS = 5.0  # from a signal to the end, for what does not come back to Python
 _NOISE = ("StochasticDepth", "DropPath")  # layers of torchvision and timm that drop whole rows
 
 
@@ -110,12 +113,67 @@ def processes(device: torch.device) -> Iterator[Group]:
     if world == 1:
         yield Group()
         return
-    with _together():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    with _ends_when_told():
+        with _together():
+            _meet("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield Group(rank, world)
+        finally:
+            torch.distributed.destroy_process_group()
+
+
+def _meet(backend: str) -> None:
+    """Make the group of all processes.
+
+    The agent of torchrun keeps the addresses of an attempt for the next one, where whoever is first would take those of
+    processes that are gone: each attempt has names of its own. Agents of several machines count attempts apart.
+    """
+    store, rank, world = next(torch.distributed.rendezvous("env://", timeout=_PATIENCE))
+    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+        store = torch.distributed.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_PATIENCE)
+
+
+@contextmanager
+def _ends_when_told() -> Iterator[None]:
+    """Inside the block the process ends soon after SIGINT or SIGTERM, whatever it is blocked in.
+
+    Python calls handlers of signals when the main thread comes back to it, which one that waits for another process
+    does not. A thread that the system wakes at once gives it a few seconds.
+    """
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread() or not all(map(callable, handlers.values())):
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    noticed = threading.Event()
+
+    def handle(number: int, frame: Any) -> None:
+        noticed.set()
+        handlers[number](number, frame)
+
+    def watch() -> None:
+        while number := os.read(reader, 1):
+            if number[0] in handlers and not noticed.wait(_LAST_SECONDS):
+                os.write(2, b"pyws: ended while it waited for another process; run the same command again to go on\n")
+                os._exit(128 + number[0])
+
+    for number in handlers:
+        signal.signal(number, handle)
+    before = signal.set_wakeup_fd(writer)
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
-        yield Group(rank, world)
+        yield
     finally:
-        torch.distributed.destroy_process_group()
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.close(writer)
+        noticed.set()
+        watcher.join()
+        os.close(reader)
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """What has to be shown of two processes over gloo, check by check, on training of segments.
 
-Checks 1 to 5, 7 and 8 of ten are here; stages without a group (9) and shards by hand are in test_two_processes.py,
-test_segment_stages.py and test_shards_of_features.py. A restart by torchrun's agent (6) and the measured speed (10)
-have no test.
+All ten are here but for the measured speed (10), which is in benchmarks/jobs/two_processes.py; shards by hand are in
+test_two_processes.py, test_segment_stages.py and test_shards_of_features.py too.
 """
 
 import json
@@ -45,7 +44,7 @@ def results_of(run):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Training of 7 videos, and of 1, by one process and by two: whole, killed, and raced for."""
+    """Training of 7 videos, and of 1, by one process and by two: whole, killed, raced for, and started again."""
     folder = tmp_path_factory.mktemp("ten")
     sets = feature_sets.draw(7), feature_sets.draw(5, "test", seed=1, longest=300), feature_sets.draw(1, "lonely")
     feature_sets.write(folder / "set", *sets)
@@ -58,6 +57,7 @@ def runs(tmp_path_factory):
     torch.set_num_threads(threads)
     whole = words(folder, folder / "two", "training", *evaluated)
     killed = words(folder, folder / "killed", "training", *evaluated)
+    elastic = words(folder, folder / "elastic", "training", *evaluated)
     raced = words(folder, folder / "raced", "training", *evaluated)
     proposals = {f"test_{number:02}": [(0.1 * number, 3.0, 0.5), (1.0, 4.0 + number, 0.25)] for number in range(5)}
     results = {video: [{"label": "run", "segment": [start, end], "score": score} for start, end, score in several]
@@ -71,6 +71,8 @@ def runs(tmp_path_factory):
         {"words": killed},
         {"words": raced, "race": True, "out": str(folder / "said-raced")},
         {"words": labels(folder, folder / "two.safetensors"), "alone": True},
+        {"words": elastic, "kill": 1, "steps": 7, "elastic": True},
+        {"words": words(folder, folder / "told"), "told": 1.5},
     ])  # fmt: skip
     return folder, statuses
 
@@ -118,6 +120,20 @@ def test_5_two_launches_into_one_folder_do_not_mix(runs):
     for rank, status in enumerate(statuses[4]):
         assert (status == 1) == ("is being written by another run" in (folder / f"said-raced.{rank}.err").read_text())
     assert results_of(folder / "raced") == results_of(folder / "one")
+
+
+def test_6_torchrun_starts_again_from_the_checkpoint(runs):
+    """Its agent notices the killed process, starts both again once, and they end with the bytes of a whole run."""
+    folder, statuses = runs
+    assert statuses[6] == [0, 0]
+    assert results_of(folder / "elastic") == results_of(folder / "two")
+    assert history(folder / "elastic") == history(folder / "two")
+
+
+def test_6_a_process_that_waits_for_another_ends_when_told(runs):
+    """Python would not come to its handler of SIGTERM for six hours."""
+    _, statuses = runs
+    assert statuses[7] == [143, 0]
 
 
 def test_7_shards_need_no_torch_distributed(monkeypatch):

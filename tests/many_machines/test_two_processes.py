@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import pickle
 import subprocess
 import sys
@@ -97,9 +98,15 @@ def together(folder, jobs):
     tests = Path(__file__).parents[1]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (tests.parent, tests)))}
     script = [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(path)]
-    shown = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=400, check=False)
-    assert shown.returncode == 0, shown.stderr
-    return json.loads(shown.stdout.splitlines()[-1])
+    pipe = subprocess.PIPE
+    with subprocess.Popen(script, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as run:
+        try:
+            out, errors = run.communicate(timeout=300)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)  # all that it forked too
+            raise
+    assert run.returncode == 0, errors
+    return json.loads(out.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")

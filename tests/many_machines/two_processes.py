@@ -4,7 +4,9 @@
 
 JOBS.json has a list of jobs, which both do one after the other: the words of a pyws command, and perhaps ``kill``, the
 rank that dies after so many ``steps`` of an optimiser. Jobs with ``alone`` have no address to meet at, with ``race``
-neither knows of the other. Prints, as JSON, of each job and rank the exit status.
+neither knows of the other, with ``elastic`` torchrun's agent starts both, and both again where one dies. With ``told``
+the second never comes, and the first, which waits for it, is told to end after so many seconds. Prints, as JSON, of
+each job and rank the exit status.
 """
 
 import contextlib
@@ -13,6 +15,8 @@ import os
 import signal
 import socket
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -51,7 +55,7 @@ def work(job, rank, port):
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
     if port:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    if job.get("kill") == rank:
+    if job.get("kill") == rank and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         dies_after(job["steps"])
     training.build_deeplab = small
     with contextlib.ExitStack() as files:
@@ -59,6 +63,36 @@ def work(job, rank, port):
             if "out" in job:
                 files.enter_context(redirect(files.enter_context(open(f"{job['out']}.{rank}{name}", "w"))))
         return cli.main(job["words"])
+
+
+def started_again(job):
+    """One rank of a job that torchrun's agent started, with the environment that it gives."""
+    if work(job, int(os.environ["RANK"]), None):
+        raise SystemExit(1)
+
+
+def by_agent(job):
+    """Exit statuses of a job under torchrun's agent, which allows one restart of both; [1, 1] where it gives up."""
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    with tempfile.TemporaryDirectory() as logs:
+        config = LaunchConfig(
+            1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", rdzv_configs={"is_host": True}, max_restarts=1,
+            monitor_interval=0.05, start_method="fork", logs_specs=DefaultLogsSpecs(log_dir=logs), run_id="test",
+        )  # fmt: skip
+        try:
+            elastic_launch(config, started_again)(job)
+        except ChildFailedError:
+            return [1, 1]
+    return [0, 0]
+
+
+def tell_to_end(child, seconds):
+    time.sleep(seconds)
+    os.kill(child, signal.SIGTERM)
+    return 0
 
 
 def free_port():
@@ -70,6 +104,9 @@ def free_port():
 def main():
     statuses = []
     for job in json.loads(Path(sys.argv[1]).read_text()):
+        if job.get("elastic"):
+            statuses.append(by_agent(job))
+            continue
         port = None if job.get("alone") or job.get("race") else free_port()
         children = []
         for rank in range(2):
@@ -77,7 +114,8 @@ def main():
             if child == 0:
                 status = 70  # an error that is no status of the command
                 try:
-                    status = work(job, rank, port)
+                    told = rank == 1 and "told" in job
+                    status = tell_to_end(children[0], job["told"]) if told else work(job, rank, port)
                 finally:
                     os._exit(status)
             children.append(child)
