@@ -132,22 +132,22 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> with atomic_write(folder / "a.txt") as file:
+    >>> with atomic_write(path := folder / "a.txt") as file:
     ...     _ = file.write("whole")
-    >>> (folder / "a.txt").read_text()
+    >>> path.read_text()
     'whole'
     """
     target = Path(path)
     with _write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+        short = target.name[:32]  # a name of 255 bytes leaves no room for more
+        descriptor, temporary = tempfile.mkstemp(".tmp", f".{short}.", target.parent)
         try:
             with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
+            os.umask(umask := os.umask(0))
             os.chmod(temporary, 0o666 & ~umask)
             os.replace(temporary, target)
         except BaseException:

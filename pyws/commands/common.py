@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,6 +114,18 @@ def say_left_out(common: Common, videos: Mapping[str, Mapping[str, Any]]) -> Non
     for name, video in videos.items():
         if "error" in video:
             common.say(f"left out: {printable(name)}: {video['error']}")
+
+
+def say_doubts(common: Common, videos: Mapping[str, Mapping[str, Any]], mine: Collection[str]) -> None:
+    """Say what is doubtful about the masks of videos that this process made, as their entries in a manifest have it."""
+    for name, video in videos.items():
+        if name not in mine or "report" not in video:
+            continue
+        doubts = list(video.get("warnings", ()))
+        if video["report"]["refined_empty"] == len(video["sampled"]):
+            doubts.append("without any mask")
+        for doubt in doubts:
+            common.say(f"warning: {printable(name)}: {doubt}")
 
 
 def of_shard(

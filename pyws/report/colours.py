@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from functools import cache
 
 import numpy as np
@@ -16,17 +17,25 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+_FIRST = 7  # ids below have the palette's pure colours; many of the others would be one red, or white
+_STEP, _START = 0.13, 0.22  # hues that follow, as parts of the circle; with the next line chosen for 43 ids far apart
+_ROWS = ((0.45, 1.0), (0.8, 0.85), (0.85, 1.0))  # saturation and value, in turn
+
+
 @cache
 def shown_colours() -> Pixels:
-    """The palette's colours (256, 3) for people: as bright as they can be, and a third white, so that navy is seen.
+    """Colours of the ids (256, 3) for people: bright, so that they are seen on dark frames, and none white or grey.
 
     Examples
     --------
-    >>> shown_colours()[[0, 1, 4]].tolist()
-    [[0, 0, 0], [255, 85, 85], [85, 85, 255]]
+    >>> shown_colours()[[0, 1, 4, 7]].tolist()
+    [[0, 0, 0], [255, 85, 85], [85, 85, 255], [218, 255, 140]]
     """
-    colours = palette().astype(np.float64)
-    bright = 255 * colours / np.maximum(colours.max(1, keepdims=True), 1)
-    shown = np.rint((2 * bright + 255) / 3).astype(np.uint8)
-    shown[0] = 0
-    return shown
+    shown = np.zeros((256, 3))
+    pure = palette()[1:_FIRST] > 0
+    shown[1:_FIRST] = np.where(pure, 255, 85)
+    for index in range(_FIRST, 256):
+        saturation, value = _ROWS[(index - _FIRST) % len(_ROWS)]
+        hue = (_START + _STEP * (index - _FIRST)) % 1
+        shown[index] = np.multiply(hsv_to_rgb(hue, saturation, value), 255)
+    return np.rint(shown).astype(np.uint8)

@@ -344,9 +344,11 @@ def test_overlay_and_contact_sheet() -> None:
 
 
 def test_navy_is_seen_on_dark_frames_and_named() -> None:
-    """Every colour of the first 16 ids has a luminance that shows on black."""
-    shown = shown_colours()[1:16].astype(float) @ (0.2126, 0.7152, 0.0722)
-    assert shown.min() > 60
+    """Every colour of A2D's 43 ids has a luminance that shows on black, is no grey, and is none of the others."""
+    shown = shown_colours()[1:44].astype(float)
+    assert (shown @ (0.2126, 0.7152, 0.0722)).min() > 60
+    assert (shown.max(1) - shown.min(1)).min() > 80
+    assert min(np.linalg.norm(shown[one] - shown[other]) for one in range(43) for other in range(one)) > 30
     strip = legend({1: "cat", 4: "dog"}, 60)
     assert strip.shape == (32, 60, 3)
     assert strip[8, 8].tolist() == [255, 85, 85]
@@ -650,6 +652,26 @@ def test_too_large_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     frames = open_frames(make_frames(tmp_path / "v", 1))
     with pytest.raises(DataError, match="must have at most 100 pixels a frame, got 56x40"):
         next(frames.read([0]))
+
+
+def test_frames_of_one_colour_have_no_masks(weights, tmp_path, capsys):
+    """Nor do they choose the class; the run says how many there are."""
+    frames = make_frames(tmp_path / "v", 3)
+    for index in range(4):
+        noise = np.random.default_rng(index).integers(0, 3, (40, 56, 3), dtype=np.uint8)
+        write_picture(frames / f"black{index}.png", noise)
+    (tmp_path / "alone").mkdir()
+    for path in frames.glob("[0-9]*.png"):
+        (tmp_path / "alone" / path.name).write_bytes(path.read_bytes())
+    words = command(weights, tmp_path / "out", frames, tmp_path / "alone", "--tag", "fox")
+    words.remove("--quiet")
+    assert main(words) == 0
+    assert "warning: v: 4 of 7 frames have no mask" in capsys.readouterr().out
+    entries = json.loads((tmp_path / "out/manifest.json").read_text())["videos"]
+    assert entries["v"]["scores"] == entries["alone"]["scores"]
+    for folder in ("init/v", "pa/v0/v"):
+        empty = {path.stem for path in (tmp_path / "out" / folder).iterdir() if not read_mask(path).any()}
+        assert empty == {f"black{index}" for index in range(4)}
 
 
 def test_all_unreadable_videos_are_named_before_anything_runs(weights, tmp_path, capsys):

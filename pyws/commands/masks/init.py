@@ -10,7 +10,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, flow_of, of_shard, only_with, say_left_out, table_of
+from pyws.commands.common import (
+    Common,
+    CommonOptions,
+    flow_of,
+    of_shard,
+    only_with,
+    say_doubts,
+    say_left_out,
+    table_of,
+)
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
 from pyws.data.video.frames import Pixels
 from pyws.data.video.optical_flow import FlowName
@@ -185,9 +194,7 @@ def init(
         write_report(out, quiet=common.silent)
     common.say(_table(manifest, names))
     say_left_out(common, manifest["videos"])
-    for video in videos:
-        for warning in manifest["videos"][video.name].get("warnings", ()) if video.name in mine else ():
-            common.say(f"warning: {video.name}: {warning}")
+    say_doubts(common, manifest["videos"], mine)
     return of_shard(manifest, part, run.missing, run.last, common)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, flow_of, of_shard, table_of
+from pyws.commands.common import Common, CommonOptions, flow_of, of_shard, say_doubts, table_of
 from pyws.data.video.optical_flow import FlowName
 from pyws.masks.refinement.config import RefinementConfig
 
@@ -85,6 +85,7 @@ def refine(
         report = video["report"]
         rows.append((name, len(video["sampled"]), f"{report['refined_area']:.1%}", report["refined_empty"]))
     common.say(table_of(("video", "masks", "area", "without mask"), rows))
+    say_doubts(common, run.document["videos"], mine)
     if run.last:
         write_report(out, quiet=common.silent)
     return of_shard(run.document, part, run.missing, run.last, common)

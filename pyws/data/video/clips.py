@@ -17,6 +17,7 @@ from torch.nn import functional
 from pyws.data.video.frames import FrameFolder, VideoFile, evenly, open_frames
 from pyws.errors import DataError
 
+PLAIN = 2.0  # standard deviation of the levels, 0 to 255, of a frame of one colour, at most
 MapRule = Literal["centre", "start", "linspace"]
 
 
@@ -238,3 +239,17 @@ def stack(pictures: Sequence[NDArray[np.uint8]], path: str | os.PathLike[str]) -
     if len(sizes) > 1:
         raise DataError(path, f"frames must have one size, got {' and '.join(sizes)}")
     return torch.from_numpy(np.stack(pictures))
+
+
+def are_plain(frames: Tensor) -> Tensor:
+    """Which frames (N, H, W, 3) uint8 are of one colour, but for noise, as where a film fades: they show no object.
+
+    Examples
+    --------
+    >>> frames = torch.zeros(2, 4, 4, 3, dtype=torch.uint8)
+    >>> frames[1, :2] = 9
+    >>> are_plain(frames)
+    tensor([ True, False])
+    """
+    step = max(1, min(frames.shape[1:3]) // 64)
+    return frames[:, ::step, ::step].float().flatten(1, 2).std(1, correction=0).amax(1) < PLAIN

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pyws.data.video.decoders import Header, PyAV
 from pyws.data.video.frames import FrameFolder
-from pyws.data.video.sources import twins_of
+from pyws.data.video.sources import check_name_fits, twins_of
 from pyws.errors import DataError, printable
 
 SHOWN = 50  # problems that an error lists
@@ -44,6 +44,8 @@ def headers_of(
             problems[path] = DataError(path, rule)
             continue
         try:
+            if by_name:
+                check_name_fits(path)
             headers[path] = header_of(path, folder_fps)
         except DataError as error:
             problems[path] = error

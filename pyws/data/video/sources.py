@@ -11,9 +11,10 @@ from pyws.data.video.frames import IMAGE_SUFFIXES, in_order
 from pyws.errors import DataError, reading
 
 VIDEO_SUFFIXES = (
-    ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts",
-    ".webm", ".wmv",
+    ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
+    ".ts", ".vob", ".webm", ".wmv",
 )  # fmt: skip
+LONGEST_NAME = 240  # bytes of a video's name: a file name has at most 255, and results add their endings
 
 
 def find_videos(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -26,9 +27,9 @@ def find_videos(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
 
     Returns
     -------
-    Paths of video files and frame folders, each once. A file that is named itself is taken whatever its ending; within
-    a folder only files with the ending of a video are. Hidden files and folders are left out. A path that does not
-    exist is kept: what opens it names it, or skips it.
+    Paths of video files and frame folders, each once; a link of another name is another video. A file that is named
+    itself is taken whatever its ending; within a folder only files with the ending of a video are. Hidden files and
+    folders are left out. A path that does not exist is kept: what opens it names it, or skips it.
 
     Raises
     ------
@@ -44,7 +45,7 @@ def find_videos(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     >>> [path.name for path in find_videos([folder])]
     ['cat 2.MP4']
     """
-    found: dict[Path, Path] = {}
+    found: dict[tuple[Path, str], Path] = {}
     for given in map(Path, inputs):
         if given.is_dir():
             within = list(_within(given))
@@ -53,7 +54,7 @@ def find_videos(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
         else:
             within = [given]
         for path in within:
-            found.setdefault(path.resolve(), path)
+            found.setdefault((path.resolve(), name_of(path)), path)
     return list(found.values())
 
 
@@ -66,6 +67,22 @@ def name_of(path: Path) -> str:
     'dog'
     """
     return path.resolve().name if path.is_dir() else path.stem
+
+
+def check_name_fits(path: Path) -> None:
+    """Raise DataError where the results of a video cannot be files of its name.
+
+    Examples
+    --------
+    >>> check_name_fits(Path("a" * 241 + ".mp4"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: aaa...a.mp4: must have a name of at most 240 bytes, got 241: results are files of that name
+    """
+    length = len(os.fsencode(name_of(path)))
+    if length > LONGEST_NAME:
+        rule = f"must have a name of at most {LONGEST_NAME} bytes, got {length}: results are files of that name"
+        raise DataError(path, rule)
 
 
 def twins_of(videos: Iterable[Path]) -> dict[Path, Path]:
@@ -110,8 +127,13 @@ def _within(folder: Path) -> Iterator[Path]:
     for entry in entries:
         if entry.is_dir() and not entry.is_symlink():  # a link may lead back to a folder above it
             yield from _within(entry)
-        elif entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file():
+        elif entry.suffix.lower() in VIDEO_SUFFIXES and (entry.is_file() or _leads_nowhere(entry)):
             yield entry
+
+
+def _leads_nowhere(entry: Path) -> bool:
+    """A link to a file that is gone: what opens it says so."""
+    return entry.is_symlink() and not entry.exists()
 
 
 def _contents(folder: Path) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyws.data.tagged.label_space import LabelSpace, object_labels
-from pyws.data.video.clips import stack
+from pyws.data.video.clips import are_plain, stack
 from pyws.data.video.frames import FrameFolder, VideoFile, evenly
 from pyws.data.video.optical_flow import FlowMethod
 from pyws.files import file_sha256
@@ -82,19 +82,23 @@ class ImageAnnotator:
         """The class that stands for each tag: where several show it ("dog"), the one with the highest mean score.
 
         One map of many classes is worse: those that score low add their own mistakes. The mean is over at most
-        CHOOSING_FRAMES of the frames that get masks, whose maps the same passes give. ``scores`` are mean
-        probabilities of all classes of each tag, ``warnings`` what speaks against the tags.
+        CHOOSING_FRAMES of the frames that get masks, whose maps the same passes give, but for frames of one colour.
+        ``scores`` are mean probabilities of all classes of each tag, ``warnings`` what speaks against the tags.
         """
         tags = {self.space.names[index]: self.tags[self.space.names[index]] for index in ids}
         chosen = [sampled[place] for place in evenly(len(sampled), CHOOSING_FRAMES)]
         total, mean = torch.zeros(2, len(self.classifier.labels), dtype=torch.float64)
+        looked = 0
         self.seen.clear()
         candidates, pictures = sorted({one for classes in tags.values() for one in classes}), frames.read(chosen)
         for start in range(0, len(chosen), self.config.batch):
             places = chosen[start : start + self.config.batch]
-            scores = self._scores(stack(list(islice(pictures, len(places))), frames.path), places, candidates)
-            total += scores.sum(0)
-            mean += scores.softmax(1).sum(0) / len(chosen)
+            images = stack(list(islice(pictures, len(places))), frames.path)
+            scores, shown = self._scores(images, places, candidates), ~are_plain(images)
+            total += scores[shown].sum(0)
+            mean += scores[shown].softmax(1).sum(0)
+            looked += int(shown.sum())
+        mean /= max(1, looked)
         own = {index for classes in tags.values() for index in classes}
         others = {**common_tags(self.classifier.labels), **self.tags}
         foreign = {name: classes for name, classes in others.items() if not own & set(classes)}

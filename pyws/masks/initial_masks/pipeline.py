@@ -32,7 +32,7 @@ from torch import Tensor
 
 from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.video.ahead import ahead
-from pyws.data.video.clips import stack
+from pyws.data.video.clips import are_plain, stack
 from pyws.data.video.frames import (
     FrameFolder,
     Pixels,
@@ -172,7 +172,13 @@ def _annotate_video(
     state |= about
     manifest.put(name, state)
     shares = _write_masks(annotator, frames, name, ids, about, chunks, files, out, quiet)
-    return {**state, "status": "done", "bytes": total_bytes(paths), "report": _report(list(files.values()), shares)}
+    report = _report(list(files.values()), shares)
+    if report["init_empty"]:
+        doubt = (
+            f"{report['init_empty']} of {len(files)} frames have no mask: they are of one colour, or nothing in them"
+        )
+        state["warnings"] = [*state.get("warnings", ()), f"{doubt} speaks for the tags"]
+    return {**state, "status": "done", "bytes": total_bytes(paths), "report": report}
 
 
 def _write_masks(
@@ -200,9 +206,11 @@ def _write_masks(
         for chunk, (images, labels) in zip(tracked, inputs, strict=True):
             first = annotator.initial_masks(images, chunk, ids, about)
             refined = first.refine(labels.to(first.masks.device))
+            plain = are_plain(chunk.shown(images))
             heats = {"heat": first.heat} | {f"heat-{kind}": maps for kind, maps in first.branches.items()}
             levels = {folder: maps.cpu().numpy() for folder, maps in heats.items()}
             pairs = np.stack([table.take(masks.cpu().numpy()) for masks in (first.masks, refined)], 1)
+            pairs[plain.numpy()] = 0
             wait(writing)  # those of the chunk before: no more than one chunk is held
             for place, (index, pair) in enumerate(zip(chunk.sampled, pairs, strict=True)):
                 file = f"{name}/{frames.stems[index]}.png"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from pyws.data.features.listing import checked_name
 from pyws.data.features.packs import PackedVideo, move_packs, pack_videos, packed_in, remove_packed
 from pyws.data.video.optical_flow import FlowMethod
 from pyws.data.video.sampled import SampledVideo
-from pyws.data.video.sources import name_of
+from pyws.data.video.sources import check_name_fits, name_of
 from pyws.errors import DataError, reading
 from pyws.files import file_sha256, only_writer, read_json, run_entries, write_json
 from pyws.models.image_networks.raft import Raft
@@ -76,7 +77,8 @@ class _Stream:
 
     def drop(self, name: str) -> None:
         """Remove features that were made of what a video was before."""
-        self.file(name).unlink(missing_ok=True)
+        with suppress(OSError):  # a name that no file can have
+            self.file(name).unlink(missing_ok=True)
         if name in self._packed:
             remove_packed(self.folder, [name])
 
@@ -134,7 +136,7 @@ def extract(
     DataError : a bad video (see ``on_error``), two videos of one name, another run writes to the folder, or the folder
         has flow and none is asked for
     """
-    names = [checked_name(path, name_of(path)) for path in videos]
+    names = [name_of(path) for path in videos]
     named: dict[str, Path] = {}
     for path, name in zip(videos, names, strict=True):
         if (other := named.setdefault(name, path)) is not path:
@@ -257,6 +259,8 @@ def _ahead(
         readers: Any
         try:
             with reading(path):
+                check_name_fits(path)
+                checked_name(path, name)
                 readers = [reader(stream, name, path) for stream in streams]
         except DataError as error:
             readers = error

@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from video_files import write_timed_video
 
 from pyws import DataError
 from pyws.data.tagged.tags_table import TagsTable, match_tags, read_tags_table, tags_of
+from pyws.data.video.headers import headers_of
 from pyws.data.video.sources import find_videos
+from pyws.files import atomic_write
 
 WANTED = {"park.mp4": ("dog", "running"), "zoo": ("cat",)}
 
@@ -138,3 +141,27 @@ def test_videos_of_nested_folders(tmp_path: Path) -> None:
         (tmp_path / "empty" / "x.txt").touch()
         find_videos([tmp_path / "empty"])
     assert find_videos([tmp_path / "none"]) == [tmp_path / "none"]
+
+
+def test_links_are_videos_under_their_own_name(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "x7.mp4").touch()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "dog.mp4").symlink_to(tmp_path / "store" / "x7.mp4")
+    (tmp_path / "in" / "again.mp4").symlink_to("dog.mp4")
+    (tmp_path / "in" / "gone.mp4").symlink_to("nowhere.mp4")
+    names = ["again.mp4", "dog.mp4", "gone.mp4"]
+    assert [path.name for path in find_videos([tmp_path / "in"])] == names
+    assert [path.name for path in find_videos([tmp_path / "in", tmp_path / "in" / "dog.mp4"])] == names
+
+
+def test_names_that_no_result_can_have(tmp_path: Path) -> None:
+    long = tmp_path / ("ä" * 121 + ".mkv")
+    write_timed_video(long, [0.0, 0.1])
+    whole = write_timed_video(tmp_path / ("n" * 240 + ".mkv"), [0.0, 0.1])
+    headers, problems = headers_of([long, whole])
+    assert list(headers) == [whole]
+    assert "must have a name of at most 240 bytes, got 242" in str(problems[long])
+    assert not headers_of([long], by_name=False)[1]
+    with atomic_write(tmp_path / ("n" * 240 + ".safetensors")) as file:  # whose temporary file has a longer name
+        file.write("x")
