@@ -6,14 +6,14 @@ import errno
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
 import shutil
 import stat
-import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TextIO
@@ -108,7 +108,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
     return [line.strip() for line in read_text(path, "utf-8-sig").splitlines() if line.strip()]
 
 
-_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # what atomic_write leaves behind where it was killed
+_TEMPORARY = re.compile(r"\..+\.tmp")  # what atomic_write leaves behind where it was killed
 
 
 @contextmanager
@@ -140,19 +140,33 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     target = Path(path)
     with _write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        short = target.name[:32]  # a name of 255 bytes leaves no room for more
-        descriptor, temporary = tempfile.mkstemp(".tmp", f".{short}.", target.parent)
-        try:
-            with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+        descriptor, temporary = _open_temporary(target)
+        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+            try:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
-            os.umask(umask := os.umask(0))
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+                os.fsync(descriptor)
+                os.replace(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+
+def _open_temporary(target: Path) -> tuple[int, Path]:
+    """A file beside ``target`` to write, locked: the one that a killed writer left, as long as nobody else has it."""
+    for number in itertools.count():
+        path = target.with_name(f".{target.name[:32]}.{number}.tmp")  # 255 bytes leave no room for more
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        if _lock(descriptor, wait=False) and _is_open_file(descriptor, path):
+            os.ftruncate(descriptor, 0)
+            return descriptor, path
+        os.close(descriptor)
+    raise AssertionError("the numbers do not end")
+
+
+def _is_open_file(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has its name."""
+    return path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino
 
 
 @contextmanager
@@ -171,7 +185,6 @@ def _write_errors(target: Path) -> Iterator[None]:
 
 
 _RUN = ".run"  # the folder, in one that is written into, where its writers tell each other that they are there
-_FILLING = "filling"  # what :func:`new_folder` notes there
 
 
 class Writer:
@@ -271,7 +284,7 @@ def _door(folder: Path) -> Iterator[None]:
             continue
         try:
             _lock(descriptor)
-            if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
+            if not _is_open_file(descriptor, path):
                 continue
             yield
             return
@@ -347,22 +360,23 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     >>> with new_folder(tempfile.mkdtemp()):
     ...     pass
     """
-    target = Path(folder)
-    if target.exists() and not (target.is_dir() and (is_empty(target) or _FILLING in run_entries(target))):
+    target, unfinished = Path(folder), Path(folder, ".unfinished")
+    if target.exists() and not (target.is_dir() and (is_empty(target) or unfinished.exists())):
         raise DataError(target, "must be a new or empty folder")
-    with only_writer(target) as writer:
-        _empty(target)
-        writer.append(_FILLING, True)
+    with only_writer(target):
         try:
+            unfinished.touch()
+            _empty(target, {_RUN, unfinished.name})
             yield
         except BaseException:
-            _empty(target)
+            _empty(target, {_RUN})
             raise
+    unfinished.unlink()  # the last step: with it goes the only sign that the folder is not whole
 
 
-def _empty(folder: Path) -> None:
+def _empty(folder: Path, less: set[str]) -> None:
     for path in folder.iterdir():
-        if path.name != _RUN:
+        if path.name not in less:
             (shutil.rmtree if path.is_dir() else os.unlink)(path)
 
 
@@ -425,20 +439,6 @@ def _append(descriptor: int, data: bytes) -> None:
     except BaseException:
         os.ftruncate(descriptor, before)
         raise
-
-
-def total_bytes(paths: Iterable[str | os.PathLike[str]]) -> int | None:
-    """The size of several files together; None where one of them is missing.
-
-    Examples
-    --------
-    >>> total_bytes([]), total_bytes(["no-such-file"])
-    (0, None)
-    """
-    try:
-        return sum(os.stat(path).st_size for path in paths)
-    except OSError:
-        return None
 
 
 def write_json(path: str | os.PathLike[str], document: Any, indent: int | None = 1) -> None:

@@ -25,7 +25,7 @@ def test_an_error_leaves_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_kill_leaves_the_old_file(tmp_path):
+def test_a_kill_leaves_the_old_file_and_what_the_next_writer_takes(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     code = (
@@ -33,8 +33,34 @@ def test_kill_leaves_the_old_file(tmp_path):
         "with atomic_write(sys.argv[1]) as file:\n"
         "    file.write('new' * 10000); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
-    assert path.read_text() == "old"
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
+        assert path.read_text() == "old"
+        assert len(os.listdir(tmp_path)) == 2
+    with atomic_write(path) as file:
+        file.write("whole")
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("a.txt", "whole")]
+
+
+def test_two_writers_of_a_file_do_not_mix(tmp_path):
+    target = tmp_path / "a.txt"
+    with atomic_write(target) as first:
+        first.write("first")
+        with atomic_write(target) as second:
+            second.write("second, longer")
+        assert target.read_text() == "second, longer"
+        with atomic_write(target) as third:
+            third.write("third")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "first")]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_json(tmp_path / "a.json", {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o640
 
 
 def test_json_round_trip_and_nan(tmp_path):

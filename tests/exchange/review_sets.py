@@ -9,8 +9,8 @@ from video_files import write_timed_video
 from pyws.data.annotations.activitynet import read_detections, write_detections
 from pyws.data.features.files import write_features
 from pyws.data.tagged.label_space import object_labels
-from pyws.data.video.frames import open_frames, write_mask
-from pyws.files import total_bytes, write_json
+from pyws.data.video.frames import open_frames, total_bytes, write_mask
+from pyws.files import write_json
 from pyws.masks.initial_masks.pipeline import open_annotations
 
 SIZE = (24, 32)

@@ -380,10 +380,13 @@ def test_what_failed_leaves_nothing_and_what_was_killed_is_begun_anew(made, tmp_
         assert list(out.iterdir()) == []
         process = os.fork()
         if process == 0:
-            patch.setattr(mask_folders, "write_mask", lambda path, mask: os.kill(os.getpid(), signal.SIGKILL))
-            os._exit(cli.main([*words, str(out)]))
+            try:
+                patch.setattr(mask_folders, "write_mask", lambda path, mask: os.kill(os.getpid(), signal.SIGKILL))
+                cli.main([*words, str(out)])
+            finally:
+                os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
-    assert {path.name for path in out.iterdir()} >= {".run", "JPEGImages"}
+    assert {path.name for path in out.iterdir()} >= {".run", ".unfinished", "JPEGImages"}
     (out / "of-another-format.txt").write_text("")
     assert cli.main([*words, str(out)]) == 0
     assert {str(path.relative_to(out)) for path in out.rglob("*")} == {

@@ -26,7 +26,7 @@ from runs import COMMANDS, words_of, write_inputs
 PAGES = {"report.html", "report"}  # what other commands than report write there says how long they took
 LEFT_OUT = {"hashes.json", "history.jsonl"}
 SECONDS = re.compile(rb'"seconds": [0-9.e-]+')  # in a cell of segments ablate
-ONCE = {"data convert"}  # refuses the folder of a run that has ended
+ONCE = {"data convert", "export coco", "export davis", "export csv"}  # refuse the folder of a run that has ended
 AGAIN = 0.3  # how often what resumes a run is killed as well
 
 
@@ -110,7 +110,10 @@ def attack(name: str, kills: int, rng: random.Random, wholes: dict[str, str]) ->
         if hit or name not in ONCE:
             finish(words)
         wrong += differences(name, f"run {attempt}", expected, Path(out))
-    print(f"{name}: {hits} kills, {attempt} runs of {takes:.1f} s, {len(expected)} files, {len(wrong)} runs differ")
+    print(
+        f"{name}: {hits} kills, {attempt} runs of {takes:.1f} s, {len(expected)} files, {len(wrong)} runs differ",
+        flush=True,
+    )
     return [*wrong, *([f"{name}: only {hits} of {kills} kills hit it"] if hits < kills else [])]
 
 

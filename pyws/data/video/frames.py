@@ -290,6 +290,20 @@ def palette() -> Pixels:
     return colours
 
 
+def total_bytes(paths: Iterable[str | os.PathLike[str]]) -> int | None:
+    """The size of several files together; None where one of them is missing.
+
+    Examples
+    --------
+    >>> total_bytes([]), total_bytes(["no-such-file"])
+    (0, None)
+    """
+    try:
+        return sum(os.stat(path).st_size for path in paths)
+    except OSError:
+        return None
+
+
 def _load(path: str | os.PathLike[str]) -> Image.Image:
     """Open and decode a picture in the mode that the file has."""
     if not _is_regular(Path(path)):

@@ -40,13 +40,13 @@ from pyws.data.video.frames import (
     evenly,
     open_frames,
     read_mask,
+    total_bytes,
     write_heat,
     write_mask,
 )
 from pyws.data.video.png import is_whole
 from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError
-from pyws.files import total_bytes
 from pyws.masks.initial_masks.annotator import Annotator, Chunk
 from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.progress import track

@@ -32,10 +32,19 @@ from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.rle import encode_mask
 from pyws.data.video.ahead import ahead
 from pyws.data.video.clips import around
-from pyws.data.video.frames import HEAT_SIDE, FrameFolder, VideoFile, open_frames, write_heat, write_mask, write_picture
+from pyws.data.video.frames import (
+    HEAT_SIDE,
+    FrameFolder,
+    VideoFile,
+    open_frames,
+    total_bytes,
+    write_heat,
+    write_mask,
+    write_picture,
+)
 from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError
-from pyws.files import total_bytes, write_json
+from pyws.files import write_json
 from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.masks.prediction.action_alignment import (
     ActionAligner,

@@ -22,10 +22,9 @@ from torch.nn import functional
 
 from pyws import ops
 from pyws.data.tagged.corrected_masks import write_corrected
-from pyws.data.video.frames import Pixels, write_mask
+from pyws.data.video.frames import Pixels, total_bytes, write_mask
 from pyws.data.video.optical_flow import FlowMethod
 from pyws.errors import DataError
-from pyws.files import total_bytes
 from pyws.masks.initial_masks.pipeline import open_annotations
 from pyws.masks.initial_masks.superpixels import area_of
 from pyws.masks.refinement.appearance import early_layers, superpixel_features

@@ -204,6 +204,15 @@ def check(capsys, folder, *words):
     return status, json.loads(capsys.readouterr().out)
 
 
+def test_split_without_lists_has_the_subsets_of_its_annotations(split):
+    listed = open_features(split)
+    for part in ("train", "test"):
+        (split / f"split_{part}.txt").unlink()
+    alone = open_features(split)
+    assert sorted(alone.names) == sorted(listed.names)
+    assert (len(alone.names), set(alone.truth.subset)) == (6, {"training", "test"})  # gt.json's words, not the lists'
+
+
 def test_check_finds_nothing_wrong(native, wtalc, split, capsys):
     for folder, layout in ((native, "native"), (wtalc, "wtalc"), (split, "split")):
         status, report = check(capsys, folder)
