@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 from pyws.data.video.headers import listed
@@ -67,11 +68,12 @@ def read_tags_table(path: str | os.PathLike[str]) -> TagsTable:
     The first row names the columns: one for the video (``video``, ``file``, ``name``, ``path``, ...) and one or more
     for tags (``tag``, ``tags``, ``label``, ``tag 2``, ...), in any case. A video may have several rows, and a cell
     several tags, parted by commas, semicolons or bars: ``dog, running``. Tags that differ in case or white space are
-    one. Commas, semicolons and tabs part cells; UTF-8 with or without byte order mark and UTF-16 with one are read.
+    one. Commas, semicolons, tabs or bars part cells; UTF-8 with or without byte order mark and UTF-16 with one are
+    read.
 
     Parameters
     ----------
-    path : .csv, .tsv, .txt, or .xlsx (its first sheet; needs openpyxl)
+    path : .csv, .tsv, .txt, or .xlsx (the sheet that has these columns; needs openpyxl)
 
     Raises
     ------
@@ -255,14 +257,20 @@ def _rows(path: Path) -> Iterator[list[str]]:
         raw = path.read_bytes()
     if path.suffix.lower() in (".xlsx", ".xlsm"):
         return _sheet(path, raw)
+    if path.suffix.lower() in (".xls", ".ods", ".numbers"):
+        raise DataError(path, f"must be CSV, TSV or xlsx, got {path.suffix}: save the table as one of these")
     encoding = next((name for bom, name in _BOMS if raw.startswith(bom)), "utf-8")
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
-        rule = f"must be UTF-8 text, byte {error.start} is not: save the table as CSV UTF-8"
-        raise DataError(path, rule) from error
-    first = text.split("\n", 1)[0]
-    delimiter = max("\t;,", key=first.count)
+        rule = f"must be UTF-8 text, byte {error.start} is not: save the table as CSV UTF-8, or convert it"
+        raise DataError(path, f"{rule} (iconv -f WINDOWS-1252 -t UTF-8, of Western European Windows)") from error
+    if "\0" in text:
+        raise DataError(path, "must be text, got NUL characters, as UTF-16 has without a mark: save as CSV UTF-8")
+    first, _, rest = text.partition("\n")
+    if named := re.fullmatch(r"sep=(.)\s*", first):  # a line for Excel
+        return _cells(path, csv.reader(io.StringIO(rest, newline=""), delimiter=named[1]))
+    delimiter = max("\t;,|", key=first.count)
     return _cells(path, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
 
 
@@ -281,6 +289,25 @@ def _sheet(path: Path, raw: bytes) -> Iterator[list[str]]:
     with reading(path, "cannot be read as a workbook"):  # openpyxl raises what zipfile and the XML parser raise
         with ZipFile(io.BytesIO(raw)) as packed:
             check_bytes(path, sum(member.file_size for member in packed.infolist()))
-        sheet = load_workbook(io.BytesIO(raw), read_only=True, data_only=True).worksheets[0]
-        rows = [["" if cell is None else str(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
-    return iter(rows)
+        sheets = {one.title: _table_of(one) for one in load_workbook(io.BytesIO(raw), data_only=True).worksheets}
+    found = [name for name, rows in sheets.items() if _has_columns(rows)]
+    if len(found) > 1:
+        raise DataError(path, f"must have one sheet with the columns video and tag, got {', '.join(found)}")
+    return iter(sheets[found[0]] if found else next(iter(sheets.values()), []))
+
+
+def _table_of(sheet: Any) -> list[list[str]]:
+    """The cells of a sheet as text; those that are merged have the text of all."""
+    rows = [["" if cell is None else str(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+    for merged in sheet.merged_cells.ranges:
+        for row in rows[merged.min_row - 1 : merged.max_row]:
+            for column in range(merged.min_col - 1, min(merged.max_col, len(row))):
+                row[column] = rows[merged.min_row - 1][merged.min_col - 1]
+    return rows
+
+
+def _has_columns(rows: Sequence[Sequence[str]]) -> bool:
+    try:
+        return bool(rows) and bool(_columns("", [cell.strip().lower() for cell in rows[0]]))
+    except DataError:
+        return False

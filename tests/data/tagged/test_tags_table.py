@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,11 @@ WANTED = {"park.mp4": ("dog", "running"), "zoo": ("cat",)}
         "File\tLabels\npark.mp4\tdog|running\nzoo\tcat\n".encode("utf-16"),
         b"id,name,tag 1,tag 2\n1,park.mp4,dog,running\n2,zoo,cat,\n",
         b"video,tag\npark.mp4,dog,running\nzoo,cat\n",
+        b"sep=;\r\nvideo;tag\r\npark.mp4;dog, running\r\nzoo;cat\r\n",
+        b"video|tag|tag 2\npark.mp4|dog|running\nzoo|cat|\n",
         b"video,tag\npark.mp4, Dog ;running\nzoo,cat\npark.mp4,dog\n".replace(b" Dog ", b"dog"),
     ],
-    ids=["rows", "quoted", "bom-semicolons", "utf-16-tabs", "columns", "unquoted", "repeated"],
+    ids=["rows", "quoted", "bom-semicolons", "utf-16-tabs", "columns", "unquoted", "excel", "bars", "repeated"],
 )
 def test_every_spelling_of_a_table_means_the_same(raw: bytes, tmp_path: Path) -> None:
     (tmp_path / "tags.csv").write_bytes(raw)
@@ -141,6 +144,37 @@ def test_videos_of_nested_folders(tmp_path: Path) -> None:
         (tmp_path / "empty" / "x.txt").touch()
         find_videos([tmp_path / "empty"])
     assert find_videos([tmp_path / "none"]) == [tmp_path / "none"]
+
+
+def test_workbooks_of_several_sheets_and_merged_cells(tmp_path: Path) -> None:
+    """Merged cells hold for each of their rows; the sheet of tags is found, and two are an error."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["how these were chosen"])
+    sheet = book.create_sheet("tags")
+    for row in (["video", "tag"], ["park.mp4", "dog, running"], ["lake.mp4", None], ["zoo", "cat"]):
+        sheet.append(row)
+    sheet.merge_cells("B2:B3")
+    book.save(tmp_path / "tags.xlsx")
+    assert read_tags_table(tmp_path / "tags.xlsx").tags == WANTED | {"lake.mp4": ("dog", "running")}
+    book.create_sheet("later").append(["video", "tag"])
+    book.save(tmp_path / "tags.xlsx")
+    with pytest.raises(DataError, match="must have one sheet with the columns video and tag, got tags, later"):
+        read_tags_table(tmp_path / "tags.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "said"),
+    [
+        ("t.csv", "video,tag\nzoo,café\n".encode("cp1252"), "iconv -f WINDOWS-1252 -t UTF-8"),
+        ("t.csv", "video,tag\nzoo,cat\n".encode("utf-16-le"), "UTF-16 has without a mark"),
+        ("t.ods", b"PK", "must be CSV, TSV or xlsx, got .ods"),
+    ],
+)
+def test_what_cannot_be_read_says_what_to_do(name: str, raw: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(DataError, match=re.escape(said)):
+        read_tags_table(tmp_path / name)
 
 
 def test_links_are_videos_under_their_own_name(tmp_path: Path) -> None:
