@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -144,15 +144,15 @@ def apply(reviews: Reviews, target: Target, source: str, scope: Scope = "whole",
     DataError : anything that does not fit, all in one, unless ``skip``; nothing is written then
     """
     problems: list[str] = []
-    segments = dict(_segments(reviews, target, source, scope, problems))
+    before = {} if target.features is None else read_corrections(target.features)
+    segments = dict(_segments(reviews, target, source, scope, before, problems))
     masks = list(_masks(reviews, target, problems))
     if problems and not skip:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise DataError(source, f"does not fit ({'; '.join(problems[:SHOWN])}{more}); --on-error skip takes the rest")
     if segments:
         assert target.features is not None
-        path = target.features / CORRECTIONS
-        write_corrections(path, {**(read_corrections(target.features)), **segments})
+        write_corrections(target.features / CORRECTIONS, before | segments)
     frames = write_corrected(target.masks, masks, source) if masks and target.masks else 0
     return Applied(len(segments), frames), problems
 
@@ -161,7 +161,7 @@ def apply(reviews: Reviews, target: Target, source: str, scope: Scope = "whole",
 
 
 def _segments(
-    reviews: Reviews, target: Target, source: str, scope: Scope, problems: list[str]
+    reviews: Reviews, target: Target, source: str, scope: Scope, before: Mapping[str, Corrected], problems: list[str]
 ) -> Iterable[tuple[str, Corrected]]:
     searched = {name: one for name, one in reviews.items() if one.present is not None}
     if not searched:
@@ -186,8 +186,9 @@ def _segments(
             spans.append([span for span in seconds if span is not None])
         present, absent = spans
         if scope == "whole":
-            labels = dict.fromkeys((*tags, *one.labels, *(label for label, *_ in present)))
-            known = [label for label in labels if label in data.classes]
+            # A tag that was said to be nowhere is no tag of the data any more, and stays nowhere.
+            labels = {*tags, *one.labels, *before.get(name, Corrected()).labels, *(label for label, *_ in present)}
+            known = [label for label in data.classes if label in labels]
             absent += [span for label in known for span in _between(label, present, end)]
         yield name, Corrected(tuple(present), tuple(absent), source)
 

@@ -192,6 +192,8 @@ def test_a_video_without_segments_shows_none_of_its_tags(made):
     assert found["swan"].present == ()
     assert set(found["swan"].absent) == {("dive & <turn>", 0.0, END), ("run", 0.0, END)}
     assert found["swan"].source.endswith("s.csv")
+    assert bring(made / "s.csv", "--into", made / "features") == 0
+    assert read_corrections(made / "features") == found  # a tag that is nowhere is one no more, and stays nowhere
     (made / "s.csv").write_text("video,label,start,end\nfox,run,0.5,1\n")
     assert bring(made / "s.csv", "--into", made / "features") == 0
     again = read_corrections(made / "features")
