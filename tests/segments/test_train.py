@@ -71,6 +71,9 @@ def test_consistency_of_the_released_code():
     model = build_backbone("rskp", 4, ("a",), PRESETS["released"].backbones["rskp"]).model
     assert [model.consistency_weight(epoch) for epoch in (0, 100, 101, 200, 201, 349)] == [1, 1, 0.5, 0.5, 1, 1]
     assert (model.mix, model.memory_class_bug) == (0.85, True)
+    ours = build_backbone("rskp", 4, ("a",), PRESETS["pyws"].backbones["rskp"]).model
+    assert {ours.consistency_weight(epoch) for epoch in (0, 101, 201, 349)} == {0.1}
+    assert (ours.mix, ours.memory_class_bug) == (0.85, False)
 
 
 def test_schedule_of_the_paper():
