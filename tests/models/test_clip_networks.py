@@ -104,6 +104,8 @@ def test_sequences_of_frames(folder: Path) -> None:
 def test_what_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"fetch config.json, model.safetensors, .* into a folder, and give that"):
         load_classifier(f"clip:{tmp_path}", words=WORDS)
+    with pytest.raises(DataError, match="must be a folder that save_pretrained wrote, found none"):
+        load_classifier(f"clip:{tmp_path / 'none'}", words=WORDS)
     with pytest.raises(ValueError, match="must be default or a folder of save_pretrained, got random"):
         load_classifier(f"clip:{folder}", "random", words=WORDS)
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pyws.data.video.frames import IMAGE_SUFFIXES, in_order
 from pyws.errors import DataError, reading
+from pyws.files import read_json
 
 VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
@@ -29,7 +31,8 @@ def find_videos(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     -------
     Paths of video files and frame folders, each once; a link of another name is another video. A file that is named
     itself is taken whatever its ending; within a folder only files with the ending of a video are. Hidden files and
-    folders are left out. A path that does not exist is kept: what opens it names it, or skips it.
+    folders are left out, and folders within that a command of pyws wrote. A path that does not exist is kept: what
+    opens it names it, or skips it.
 
     Raises
     ------
@@ -125,10 +128,21 @@ def _within(folder: Path) -> Iterator[Path]:
     if any(entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file() for entry in entries):
         yield folder
     for entry in entries:
-        if entry.is_dir() and not entry.is_symlink():  # a link may lead back to a folder above it
+        # A link may lead back to a folder above it.
+        if entry.is_dir() and not entry.is_symlink() and not _is_written_by_pyws(entry):
             yield from _within(entry)
         elif entry.suffix.lower() in VIDEO_SUFFIXES and (entry.is_file() or _leads_nowhere(entry)):
             yield entry
+
+
+def _is_written_by_pyws(folder: Path) -> bool:
+    """Whether a command wrote the folder, whose masks and pictures are no videos of the user's."""
+    for name in ("manifest.json", "maps.json"):
+        with suppress(DataError):
+            document = read_json(folder / name)
+            if isinstance(document, dict) and (name == "maps.json" or str(document.get("format")).startswith("pyws ")):
+                return True
+    return False
 
 
 def _leads_nowhere(entry: Path) -> bool:

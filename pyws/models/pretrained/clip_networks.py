@@ -114,6 +114,8 @@ def clip_network(name: str, words: Sequence[str], weights: str = "default") -> C
     if weights != "default" and not Path(weights).is_dir():
         raise ValueError(f"weights: of {PREFIX}{name} must be default or a folder of save_pretrained, got {weights}")
     place = name if weights == "default" else weights
+    if Path(place).is_absolute() and not Path(place).is_dir():
+        raise DataError(place, "must be a folder that save_pretrained wrote, found none")
     try:
         if not Path(place).is_dir() and cached_file(place) is None:
             reach(place)

@@ -189,6 +189,18 @@ def test_links_are_videos_under_their_own_name(tmp_path: Path) -> None:
     assert [path.name for path in find_videos([tmp_path / "in", tmp_path / "in" / "dog.mp4"])] == names
 
 
+def test_results_within_the_input_are_no_videos(tmp_path: Path) -> None:
+    """The same command goes on where its output lies beside the videos; other folders with such a file are searched."""
+    for name in ("dog.mp4", "out/masks/dog/0.png", "kept/0.png", "maps/clip_0.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "out/manifest.json").write_text('{"format": "pyws label", "version": 1}')
+    (tmp_path / "maps/maps.json").write_text('{"video": "dog.mp4"}')
+    (tmp_path / "kept/manifest.json").write_text('{"format": "of somebody else"}')
+    assert [path.name for path in find_videos([tmp_path])] == ["dog.mp4", "kept"]
+    assert [path.name for path in find_videos([tmp_path / "out"])] == ["dog"]
+
+
 def test_names_that_no_result_can_have(tmp_path: Path) -> None:
     long = tmp_path / ("ä" * 121 + ".mkv")
     write_timed_video(long, [0.0, 0.1])
