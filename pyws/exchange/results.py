@@ -169,6 +169,19 @@ class Results:
             raise DataError("export", "this format holds masks, and the results have none; choose a format of segments")
         return found
 
+    def pictures(self, out: Path, joint: str = "/") -> Iterator[tuple[Video, Masks, str, str]]:
+        """Write the frames that have masks as JPEG; give the video, the masks, the frame and the name of each.
+
+        Parameters
+        ----------
+        out : folder of the pictures
+        joint : between the video and the frame in the name of a picture
+        """
+        for video, masks in self.masked:
+            names = {stem: f"{video.name}{joint}{stem}" for stem in masks.files}
+            video.media().write((stem, out / f"{item}.jpg") for stem, item in names.items())
+            yield from ((video, masks, stem, item) for stem, item in names.items())
+
     def segment_labels(self) -> tuple[str, ...]:
         """Labels of segments, and tags of the videos that were searched, in the order of the alphabet."""
         return tuple(sorted({label for video in self.segments for label in video.labels}))

@@ -18,6 +18,7 @@ from PIL import Image
 from pyws.data.csv_table import csv_rows
 from pyws.data.hdf5 import check_dataset, open_hdf5
 from pyws.data.tagged.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES, IGNORE
+from pyws.data.tagged.rle import box_of
 from pyws.data.video.decoders import MAX_PIXELS
 from pyws.data.video.frames import palette, read_image
 from pyws.errors import DataError
@@ -224,7 +225,7 @@ def _numbers(path: str | os.PathLike[str], file: Any, name: str) -> NDArray[Any]
 
 def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """left, top, right, bottom, from 1 as MATLAB counts; zeros where nothing can be seen."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
+    if not mask.any():
         return 0, 0, 0, 0
-    return int(columns[0]) + 1, int(rows[0]) + 1, int(columns[-1]) + 1, int(rows[-1]) + 1
+    top, left, bottom, right = box_of(mask)
+    return left + 1, top + 1, right, bottom

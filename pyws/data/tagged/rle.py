@@ -13,6 +13,18 @@ from pyws.errors import DataError
 _LONGEST = 60  # bits of a run length
 
 
+def box_of(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of a mask (H, W) that is not empty; the last two outside."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def run_lengths_of(flat: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Lengths of the runs of equal values, the first of them of False."""
+    changes = np.flatnonzero(np.diff(flat, prepend=False)) if flat.size else np.zeros(0, np.int64)
+    return np.diff(np.concatenate([[0], changes, [flat.size]]))
+
+
 def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """A mask as ``{"size": [H, W], "counts": text}``.
 
@@ -30,9 +42,7 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """
     if mask.ndim != 2 or mask.dtype != bool:
         raise ValueError(f"encode_mask: mask must be (H, W) bool, got {mask.shape} {mask.dtype}")
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(np.diff(flat, prepend=False)) if flat.size else np.zeros(0, np.int64)
-    lengths = np.diff(np.concatenate([[0], changes, [flat.size]]))
+    lengths = run_lengths_of(mask.ravel(order="F"))
     lengths[3:] -= lengths[1:-2].copy() if len(lengths) > 3 else 0
     return {"size": list(mask.shape), "counts": "".join(map(_letters, lengths.tolist()))}
 

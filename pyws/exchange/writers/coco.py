@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyws.data.tagged.rle import encode_mask
+from pyws.data.tagged.rle import box_of, encode_mask
 from pyws.exchange.results import Results
 from pyws.files import write_json
 
@@ -30,18 +30,14 @@ def write_coco(results: Results, out: Path) -> None:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     tracks: dict[tuple[str, int], int] = {}
-    for video, masks in results.masked:
-        names = {stem: f"{video.name}/{stem}.jpg" for stem in masks.files}
-        video.media().write((stem, out / "images" / SUBSET / name) for stem, name in names.items())
-        for stem, name in names.items():
-            height, width = masks.read(stem).shape
-            image = len(images) + 1
-            images.append({"id": image, "file_name": name, "height": height, "width": width})
-            for one in masks.objects(stem):
-                track = tracks.setdefault((video.name, one.number), len(tracks) + 1)
-                found = {"id": len(annotations) + 1, "image_id": image, "category_id": labels.index(one.label) + 1,
-                         "iscrowd": 0, "track_id": track}  # fmt: skip
-                annotations.append({**found, **_region(one.mask)})
+    for image, (video, masks, stem, name) in enumerate(results.pictures(out / "images" / SUBSET), 1):
+        height, width = masks.read(stem).shape
+        images.append({"id": image, "file_name": f"{name}.jpg", "height": height, "width": width})
+        for one in masks.objects(stem):
+            track = tracks.setdefault((video.name, one.number), len(tracks) + 1)
+            found = {"id": len(annotations) + 1, "image_id": image, "category_id": labels.index(one.label) + 1,
+                     "iscrowd": 0, "track_id": track}  # fmt: skip
+            annotations.append({**found, **_region(one.mask)})
     document = {"images": images, "categories": _categories(labels), "annotations": annotations}
     write_json(out / "annotations" / f"instances_{SUBSET}.json", document, None)
 
@@ -87,7 +83,6 @@ def _categories(labels: Sequence[str]) -> list[dict[str, Any]]:
 
 def _region(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """Run lengths, box (left, top, width, height) and pixels of a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    left, top = int(columns[0]), int(rows[0])
-    box = [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
+    top, left, bottom, right = box_of(mask)
+    box = [left, top, right - left, bottom - top]
     return {"segmentation": encode_mask(mask), "bbox": box, "area": int(mask.sum())}

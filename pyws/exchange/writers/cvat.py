@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import numpy as np
 from numpy.typing import NDArray
 
+from pyws.data.tagged.rle import box_of, run_lengths_of
 from pyws.exchange.media import Media
 from pyws.exchange.results import Masks, Results, Video
 from pyws.files import atomic_write
@@ -30,15 +31,12 @@ def write_cvat_images(results: Results, out: Path) -> None:
     """
     root = _root(results.mask_labels(), "pyws", 0)
     number = 0
-    for video, masks in results.masked:
-        names = {stem: f"{video.name}/{stem}.jpg" for stem in masks.files}
-        video.media().write((stem, out / "images" / name) for stem, name in names.items())
-        for stem, name in names.items():
-            height, width = masks.read(stem).shape
-            image = SubElement(root, "image", id=str(number), name=name, width=str(width), height=str(height))
-            for one in masks.objects(stem):
-                SubElement(image, "mask", _mask(one.mask), label=one.label, source="auto", occluded="0", z_order="0")
-            number += 1
+    for _, masks, stem, name in results.pictures(out / "images"):
+        height, width = masks.read(stem).shape
+        image = SubElement(root, "image", id=str(number), name=f"{name}.jpg", width=str(width), height=str(height))
+        for one in masks.objects(stem):
+            SubElement(image, "mask", _mask(one.mask), label=one.label, source="auto", occluded="0", z_order="0")
+        number += 1
     _save(out / "annotations.xml", root, number)
 
 
@@ -97,11 +95,8 @@ def _shapes(kind: str, frames: dict[int, dict[str, str]], end: int) -> Iterator[
 
 def _mask(mask: NDArray[np.bool_]) -> dict[str, str]:
     """Attributes of a mask that is not empty: its box, and run lengths by rows within it, background first."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    flat = mask[top:bottom, left:right].ravel()
-    edges = np.flatnonzero(np.diff(flat, prepend=False))
-    lengths = np.diff(np.concatenate([[0], edges, [flat.size]]))
+    top, left, bottom, right = box_of(mask)
+    lengths = run_lengths_of(mask[top:bottom, left:right].ravel())
     place = {"left": left, "top": top, "width": right - left, "height": bottom - top}
     return {"rle": ", ".join(map(str, lengths.tolist())), **{key: str(value) for key, value in place.items()}}
 

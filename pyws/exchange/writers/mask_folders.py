@@ -58,19 +58,15 @@ def write_voc(results: Results, out: Path) -> None:
     """
     labels = (BACKGROUND, *results.mask_labels())
     items, ignored = [], False
-    for video, masks in results.masked:
-        stems = {stem: f"{video.name}{FLAT}{stem}" for stem in masks.files}
-        pictures = {stem: out / "JPEGImages" / f"{item}.jpg" for stem, item in stems.items()}
-        video.media().write(pictures.items())
-        for stem, item in stems.items():
-            classes = classes_of(masks, stem, labels)
-            ignored |= bool((classes == IGNORE).any())
-            write_mask(out / "SegmentationClass" / f"{item}.png", classes)
-            ids = np.zeros(masks.read(stem).shape, np.uint8)
-            for one in masks.objects(stem):
-                ids[one.mask] = min(one.number, IGNORE - 1)
-            write_mask(out / "SegmentationObject" / f"{item}.png", ids)
-            items.append(item)
+    for _, masks, stem, item in results.pictures(out / "JPEGImages", FLAT):
+        classes = classes_of(masks, stem, labels)
+        ignored |= bool((classes == IGNORE).any())
+        write_mask(out / "SegmentationClass" / f"{item}.png", classes)
+        ids = np.zeros(classes.shape, np.uint8)
+        for one in masks.objects(stem):
+            ids[one.mask] = min(one.number, IGNORE - 1)
+        write_mask(out / "SegmentationObject" / f"{item}.png", ids)
+        items.append(item)
     _lines(out / "ImageSets/Segmentation" / f"{VOC_SUBSET}.txt", items)
     colours = palette().tolist()
     header = "# label:color_rgb:parts:actions"
@@ -90,14 +86,11 @@ def write_semantic(results: Results, out: Path) -> None:
     """
     labels = (BACKGROUND, *results.mask_labels())
     colours = palette()
-    for video, masks in results.masked:
-        stems = {stem: f"{video.name}{FLAT}{stem}" for stem in masks.files}
-        video.media().write((stem, out / "images" / f"{item}.jpg") for stem, item in stems.items())
-        for stem, item in stems.items():
-            ids = classes_of(masks, stem, labels)
-            ids[ids == IGNORE] = 0  # the format has no word for what is not known
-            with atomic_write(out / "masks" / f"{item}.png", "wb") as file:
-                Image.fromarray(colours[ids]).save(file, format="PNG")
+    for _, masks, stem, item in results.pictures(out / "images", FLAT):
+        ids = classes_of(masks, stem, labels)
+        ids[ids == IGNORE] = 0  # the format has no word for what is not known
+        with atomic_write(out / "masks" / f"{item}.png", "wb") as file:
+            Image.fromarray(colours[ids]).save(file, format="PNG")
     write_json(
         out / "dataset_meta.json",
         {
@@ -118,12 +111,9 @@ def write_fiftyone_masks(results: Results, out: Path) -> None:
     out : the folder
     """
     labels = (BACKGROUND, *results.mask_labels())
-    for video, masks in results.masked:
-        stems = {stem: f"{video.name}{FLAT}{stem}" for stem in masks.files}
-        video.media().write((stem, out / "data" / f"{item}.jpg") for stem, item in stems.items())
-        for stem, item in stems.items():
-            with atomic_write(out / "labels" / f"{item}.png", "wb") as file:
-                Image.fromarray(classes_of(masks, stem, labels)).save(file, format="PNG")
+    for _, masks, stem, item in results.pictures(out / "data", FLAT):
+        with atomic_write(out / "labels" / f"{item}.png", "wb") as file:
+            Image.fromarray(classes_of(masks, stem, labels)).save(file, format="PNG")
     write_json(out / "mask_targets.json", {str(index): name for index, name in enumerate(labels)})
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyws.data.tagged.label_space import LabelSpace
+from pyws.data.tagged.rle import box_of
 from pyws.data.video.frames import Pixels
 
 EIGHT = np.ones((3, 3), bool)  # neighbours that belong together
@@ -86,8 +87,7 @@ class Instance:
     @property
     def box(self) -> tuple[int, int, int, int]:
         """Top, left, bottom, right; the last two outside."""
-        rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
-        return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+        return box_of(self.mask)
 
 
 class AlignedFrame(NamedTuple):

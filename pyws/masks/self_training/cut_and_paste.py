@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyws import ops
+from pyws.data.tagged.rle import box_of
 from pyws.data.video.frames import Pixels
 from pyws.masks.self_training.image_ops import as_images, gaussian_blur
 
@@ -64,14 +65,13 @@ def foreground_square(mask: NDArray[np.bool_], context: float = 0.25) -> Square 
     >>> foreground_square(mask)
     Square(top=0, left=9, side=10)
     """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not rows.size:
+    if not mask.any():
         return None
     height, width = mask.shape
-    box = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-    side = min(math.ceil((1 + context) * max(box[1] - box[0], box[3] - box[2])), height, width)
-    top = min(max((box[0] + box[1] - side) // 2, 0), height - side)
-    left = min(max((box[2] + box[3] - side) // 2, 0), width - side)
+    top, left, bottom, right = box_of(mask)
+    side = min(math.ceil((1 + context) * max(bottom - top, right - left)), height, width)
+    top = min(max((top + bottom - side) // 2, 0), height - side)
+    left = min(max((left + right - side) // 2, 0), width - side)
     return Square(top, left, side)
 
 
