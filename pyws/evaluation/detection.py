@@ -375,8 +375,11 @@ def _without_duplicates(rows: Instances) -> Instances:
     """The first of rows of one video and label whose bounds differ by less than a millisecond."""
     unique = np.ones(len(rows), dtype=bool)
     key = rows.video * len(rows.labels) + rows.label
-    for group in np.flatnonzero(np.bincount(key) > 1):
-        members = np.flatnonzero(key == group)
+    order = np.lexsort((rows.start, key))
+    ordered = key[order]
+    near = (ordered[1:] == ordered[:-1]) & (np.diff(rows.start[order]) < _SAME)
+    for group in np.unique(ordered[1:][near]):
+        members = np.sort(order[slice(*np.searchsorted(ordered, (group, group + 1)))])
         apart = [np.abs(bound[members, None] - bound[members]) for bound in (rows.start, rows.end)]
         same = np.maximum(*apart) < _SAME
         for place, row in enumerate(members):

@@ -153,6 +153,19 @@ def test_duplicate_annotations_are_dropped_where_asked():
     assert dropped.map.tolist() == [25.0]
 
 
+def test_duplicate_annotations_of_many_videos():
+    rng = np.random.default_rng(3)
+    rows = [(f"v{v}", label, *np.sort(rng.integers(0, 4, 2) + rng.choice([0, 0.0006], 2)))
+            for v, label in zip(rng.integers(0, 9, 150), rng.choice(["a", "b"], 150), strict=True)]  # fmt: skip
+    kept = []
+    for row in rows:
+        again = (one[:2] == row[:2] and max(abs(one[2] - row[2]), abs(one[3] - row[3])) < 1e-3 for one in kept)
+        kept += [] if any(again) else [row]
+    truth = truth_of({name: [row[1:] for row in rows if row[0] == name] for name in {row[0] for row in rows}})
+    scores = detection_map(detections_of({"v0": [("a", 0, 1, 1.0)]}), truth, tious=[0.5], duplicates="dropped")
+    assert scores.counts["instances"] == len(kept) < len(rows)
+
+
 def test_snippets_round_half_to_even_in_truth_and_towards_zero_in_predictions():
     # 1.6 s and 2.88 s are snippets 2.5 and 4.5: the truth becomes [2, 4), the prediction [2, 4) too.
     same = detection_map(
