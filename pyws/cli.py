@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pyws import usage
-from pyws.errors import PywsError
+from pyws.errors import PywsError, printable
 
 GROUPS = {
     "start here": ("demo", "label", "features", "report", "verify", "doctor"),
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pyws {name}: {error}", file=sys.stderr)
         return USAGE_ERROR
     except (PywsError, ValueError, TypeError, OSError) as error:
-        print(f"pyws {name}: {error}", file=sys.stderr)
+        print(f"pyws {name}: {_words_of(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         how = "terminated" if isinstance(stop, Terminated) else "interrupted"
@@ -88,6 +88,19 @@ def _keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _words_of(error: Exception) -> str:
+    """What an error says; of the system's own the file and the reason, without their number.
+
+    Examples
+    --------
+    >>> _words_of(OSError(30, "Read-only file system", "out"))
+    'out: Read-only file system'
+    """
+    if isinstance(error, PywsError) or not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    return f"{printable(os.fsdecode(error.filename))}: {error.strerror}"
 
 
 def load(name: str) -> Callable[..., Any]:

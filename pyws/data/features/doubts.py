@@ -68,14 +68,17 @@ def streams_differ(listing: Listing, video: str) -> bool:
 
 
 def look_transposed(shapes: Iterable[tuple[int, int]]) -> bool:
-    """Whether features look like (width, snippets): of all videos the first size is one of common widths of networks,
-    and the second is not.
+    """Whether features look like (width, snippets): all videos agree in the first size, and in the second most do not;
+    or the first is one of common widths of networks, and the second is not.
 
     Examples
     --------
     >>> look_transposed([(2048, 96), (2048, 120)]), look_transposed([(96, 2048), (120, 2048)])
     (True, False)
+    >>> look_transposed([(48, 96), (48, 120), (48, 101)]), look_transposed([(100, 48), (100, 48), (100, 32)])
+    (True, False)
     """
     known = list(shapes)
     lengths, widths = {length for length, _ in known}, {width for _, width in known}
-    return len(lengths) == 1 and lengths <= _WIDTHS and not widths & _WIDTHS
+    differ = len(known) > 2 and len(widths) > len(known) / 2
+    return len(lengths) == 1 and (differ or (lengths <= _WIDTHS and not widths & _WIDTHS))
