@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -79,6 +80,6 @@ def look_transposed(shapes: Iterable[tuple[int, int]]) -> bool:
     (True, False)
     """
     known = list(shapes)
-    lengths, widths = {length for length, _ in known}, {width for _, width in known}
-    differ = len(known) > 2 and len(widths) > len(known) / 2
-    return len(lengths) == 1 and (differ or (lengths <= _WIDTHS and not widths & _WIDTHS))
+    lengths, widths = {length for length, _ in known}, Counter(width for _, width in known)
+    differ = 2 * max(widths.values(), default=0) < len(known)
+    return len(lengths) == 1 and (differ or (lengths <= _WIDTHS and not widths.keys() & _WIDTHS))
