@@ -70,14 +70,16 @@ def killed(words: list[str], after: float) -> bool:
 
 def contents(name: str, folder: Path) -> dict[str, bytes]:
     """What a command wrote, by file, less what says how long it took; a page says in which folder."""
-    left_out = LEFT_OUT if name.startswith("report") else LEFT_OUT | PAGES
+    pages = name.startswith("report")
+    left_out = LEFT_OUT if pages else LEFT_OUT | PAGES
     plan = "manifest.json" if (folder / "features" / "manifest.json").exists() else ""  # pyws label's plan: minutes
-    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {
-        str(file): SECONDS.sub(b"", path.read_bytes().replace(folder.name.encode(), b"OUT"))
-        for file, path in files.items()
-        if not left_out & set(file.parts) and str(file) != plan
-    }
+    found = {}
+    for path in folder.rglob("*"):
+        file = path.relative_to(folder)
+        if path.is_file() and not left_out & set(file.parts) and str(file) != plan:
+            raw = SECONDS.sub(b"", path.read_bytes())
+            found[str(file)] = raw.replace(folder.name.encode(), b"OUT") if pages else raw
+    return found
 
 
 def differences(name: str, run: str, expected: dict[str, bytes], folder: Path) -> list[str]:
