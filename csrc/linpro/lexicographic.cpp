@@ -23,17 +23,17 @@ enum Stage { kResidual, kSum, kSquares };
 // Masses that an upper bound keeps far below the scores count in their own size; scores beyond what they can reach are
 // missed by whatever is beyond.
 void Lexicographic::choose_unit() {
-  const RunProgram& p = *program_;
+  const RunProgram<OneThread>& p = *program_;
   double reach = 0.0;
-  for (int run = 0; run < p.runs.count(); ++run) reach += p.runs.size(run) * p.upper;
+  for (int run = 0; run < p.runs.run_count; ++run) reach += p.runs.size(run) * p.upper;
   const double outer = *std::max_element(p.outer.begin(), p.outer.end());
   unit_ = std::min(1.0, reach * std::max(1.0, outer));
 }
 
 // The program of a stage over the runs that are still free.
 void Lexicographic::build(int stage) {
-  const RunProgram& p = *program_;
-  const int runs = p.runs.count();
+  const RunProgram<OneThread>& p = *program_;
+  const int runs = p.runs.run_count;
   std::vector<int> before(runs + 1, 0);  // free runs
   std::vector<double> fixed(runs + 1, 0.0);
   free_.clear();
@@ -80,8 +80,8 @@ void Lexicographic::move_to_center() {
 
 // One after the other. Where the last stages fail, what the ones before found is the answer.
 Lexicographic::Answer Lexicographic::attempt(double max_mass, bool by_rows) {
-  const RunProgram& p = *program_;
-  const int runs = p.runs.count();
+  const RunProgram<OneThread>& p = *program_;
+  const int runs = p.runs.run_count;
   run_.assign(runs, kFree);
   row_.assign(p.rows(), kHolds);
   limit_.resize(runs);
@@ -156,7 +156,7 @@ bool Lexicographic::better(const Answer& answer, const Answer& other) const {
   return answer.gap + rounding(answer) < other.gap;
 }
 
-void Lexicographic::solve(const RunProgram& program, const std::vector<double>& weight, bool center,
+void Lexicographic::solve(const RunProgram<OneThread>& program, const std::vector<double>& weight, bool center,
                           std::vector<double>& label) {
   program_ = &program;
   weight_ = &weight;
@@ -164,7 +164,7 @@ void Lexicographic::solve(const RunProgram& program, const std::vector<double>& 
   choose_unit();
   if (!(unit_ > 0.0)) {  // no label has a size that scores of this size could tell from 0
     answer_ = Answer();
-    return label.assign(program.runs.count(), 0.0);
+    return label.assign(program.runs.run_count, 0.0);
   }
   answer_ = search(false);
   const NewtonEquations& equations = interior_.equations();

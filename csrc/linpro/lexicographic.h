@@ -21,7 +21,7 @@ namespace pyws {
 class Lexicographic {
  public:
   // The label of every run. weight: of what each row misses.
-  void solve(const RunProgram& program, const std::vector<double>& weight, bool center, std::vector<double>& label);
+  void solve(const RunProgram<OneThread>& program, const std::vector<double>& weight, bool center, std::vector<double>& label);
 
   // By how much residual and sum may exceed the least; where masses are limited, the least of limited masses.
   double gap() const { return answer_.gap * unit_; }
@@ -48,7 +48,7 @@ class Lexicographic {
   bool exact(const Answer& answer) const;
   bool better(const Answer& answer, const Answer& other) const;
 
-  const RunProgram* program_ = nullptr;
+  const RunProgram<OneThread>* program_ = nullptr;
   const std::vector<double>* weight_ = nullptr;
   bool center_ = false;
   double unit_ = 1.0;  // unit of masses and scores

@@ -37,6 +37,8 @@
 
 namespace pyws {
 
+constexpr double kLpTolerance = 1e-9;  // what a row may miss where the greatest score of its component is 1
+
 enum LinproStatus : std::int64_t { kOptimal = 0, kRelaxed = 1, kEmpty = 2, kApproximate = 3 };
 
 struct LinproParams {

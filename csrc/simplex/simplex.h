@@ -13,11 +13,10 @@
 #include <cstddef>
 #include <vector>
 
+#include "linpro/linpro.h"
 #include "linpro/tie_break.h"
 
 namespace pyws {
-
-constexpr double kLpTolerance = 1e-9;
 
 // The columns of W, compressed: column k has the entries first[k] .. first[k+1]-1.
 struct CoupledLp {
