@@ -34,14 +34,13 @@ std::vector<std::string> cpu_paths() {
 
 }  // namespace
 
-// Launchers of a struct of parameters: of a CPU kernel alone, or of a CPU and a CUDA kernel.
-#define PYWS_LAUNCHER_CPU(name) pyws::bindings::bind(module, #name, "_cpu", pyws::name##_cpu)
+// The launchers of a struct of parameters: of the CPU kernel, and of the CUDA kernel where there is one.
 #if defined(PYWS_WITH_CUDA)
-#define PYWS_LAUNCHERS(name) \
-  PYWS_LAUNCHER_CPU(name);   \
+#define PYWS_LAUNCHERS(name)                                     \
+  pyws::bindings::bind(module, #name, "_cpu", pyws::name##_cpu); \
   pyws::bindings::bind(module, #name, "_cuda", pyws::name##_cuda)
 #else
-#define PYWS_LAUNCHERS(name) PYWS_LAUNCHER_CPU(name)
+#define PYWS_LAUNCHERS(name) pyws::bindings::bind(module, #name, "_cpu", pyws::name##_cpu)
 #endif
 
 PYBIND11_MODULE(PYWS_MODULE, module) {
@@ -52,7 +51,7 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   module.def("set_dtypes", pyws::bindings::set_dtypes);
 
   PYWS_LAUNCHERS(gradcam3d);
-  PYWS_LAUNCHER_CPU(linpro);
+  PYWS_LAUNCHERS(linpro);
   PYWS_LAUNCHERS(match_segments);
   PYWS_LAUNCHERS(otsu);
   PYWS_LAUNCHERS(otsu_masks);
@@ -75,6 +74,8 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   // Sizes of scratch memory, in elements.
   module.def("fuse_segments_scratch", pyws::fuse_segments_scratch);
   module.def("gradcam3d_scratch", pyws::gradcam3d_scratch);
+  module.def("linpro_scratch", pyws::linpro_scratch);
+  module.def("linpro_warps", pyws::linpro_warps);
   module.def("match_segments_scratch", pyws::match_segments_scratch);
   module.def("propose_segments_runs", pyws::propose_segments_runs);
   module.def("propose_segments_scratch", pyws::propose_segments_scratch);
@@ -87,6 +88,7 @@ PYBIND11_MODULE(PYWS_MODULE, module) {
   module.attr("DISTRIBUTIONS") = names_of<pyws::Distribution>();
   module.attr("ROW_GEOMETRIES") = names_of<pyws::RowGeometry>();
   module.attr("MASK_OVERLAPS") = names_of<pyws::MaskOverlap>();
+  module.attr("LINPRO_WARP_MEMORY") = pyws::kWarpMemory;
   module.attr("MAX_MATCH_THRESHOLDS") = pyws::kMatchThresholds;
   module.attr("MAX_PROPOSAL_THRESHOLDS") = pyws::kMaxThresholds;
   module.attr("ALL_FINITE") = pyws::kAllFinite;

@@ -45,8 +45,9 @@ class GpuBackend(_library.KernelBackend):
 
 
 @contextmanager
-def _running_on(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    before = KERNELS.cpu_path()
+def _running_on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    name, before = request.param, KERNELS.cpu_path()
+    garbage = name.startswith("emulated") and request.node.get_closest_marker("garbage")
     if emulation.SANITIZE:
         monkeypatch.setattr(_library, "BACKEND", _library.KernelBackend(KERNELS, "_cpu", lambda: 3))
     if name.startswith("emulated"):
@@ -59,7 +60,8 @@ def _running_on(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         KERNELS.set_cpu_path(name)
     # Fills what torch.empty hands out with NaN and the greatest integers, as a card's memory may hold anything.
     torch.use_deterministic_algorithms(True, warn_only=True)
-    yield name
+    with emulation.no_look_for_races() if garbage else nullcontext():
+        yield name
     torch.use_deterministic_algorithms(False)
     KERNELS.set_cpu_path(before)
 
@@ -71,15 +73,21 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
     PYWS_EMULATOR_SEEDS sets the number of orders; PYWS_REQUIRE_CUDA=1 makes a missing GPU a failure.
     """
-    garbage = request.param.startswith("emulated") and request.node.get_closest_marker("garbage")
-    with emulation.no_look_for_races() if garbage else nullcontext(), _running_on(request.param, monkeypatch) as name:
+    with _running_on(request, monkeypatch) as name:
+        yield name
+
+
+@pytest.fixture(params=[CPU_PATHS[-1], EMULATED[0], *GPU])
+def device_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """As ``backend``, but one CPU path and one order of the emulator: for tests that take long."""
+    with _running_on(request, monkeypatch) as name:
         yield name
 
 
 @pytest.fixture(params=CPU_PATHS)
 def cpu_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """As ``backend``, for families that have no CUDA kernel."""
-    with _running_on(request.param, monkeypatch) as name:
+    with _running_on(request, monkeypatch) as name:
         yield name
 
 
@@ -98,7 +106,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     def keep(item: pytest.Item) -> bool:
         if emulation.SANITIZE == "thread" and item.get_closest_marker("garbage"):
             return False
-        return bool({"backend", "cpu_backend"} & set(getattr(item, "fixturenames", ())))
+        return bool({"backend", "device_backend", "cpu_backend"} & set(getattr(item, "fixturenames", ())))
 
     if emulation.SANITIZE:
         kept = [item for item in items if keep(item)]

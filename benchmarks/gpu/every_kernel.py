@@ -40,6 +40,15 @@ def find_patches(to: Callable[[Tensor], Tensor]) -> list[Tensor]:
     return [counts, ops.find_patches(integral, frames, sides, counts // 2, 0.1)]
 
 
+def solve_linpro(to: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Groups that the card solves, lone segments and chains, and one that it leaves to the host."""
+    end, offsets = START + 3, torch.tensor([0, 8, 20, 60])
+    chains = Segments(*map(to, (START, end, SCORES[0], SCORES[1], offsets)))
+    found = ops.linpro(chains, to(torch.tensor([99, 99, 20])), tie_break="center")
+    assert found.on_host.tolist() in ([False] * 3, [False, False, True])  # the CPU has no host
+    return [found.labels, found.objective, found.residual, found.status, found.components]
+
+
 CASES: dict[str, Callable[[Callable[[Tensor], Tensor]], Any]] = {
     "gradcam3d": lambda to: ops.gradcam3d(to(CLIP[0]), to(CLIP[1]), "minmax"),
     "otsu": lambda to: ops.otsu(to(MAPS)),
@@ -57,6 +66,7 @@ CASES: dict[str, Callable[[Callable[[Tensor], Tensor]], Any]] = {
     "match_segments": lambda to: ops.match_segments(
         segments(to), segments(to), to(torch.tensor([0, 2, 3])), [0.3, 0.5, 0.7]
     ),
+    "linpro": solve_linpro,
     "snippet_classes": lambda to: ops.snippet_classes(segments(to), to(torch.tensor([99, 5, 99]))),
     "class_mean": lambda to: ops.class_mean(to(SCORES.T.contiguous()), to(torch.arange(60) % 4), 4),
 }  # fmt: skip

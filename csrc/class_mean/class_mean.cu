@@ -26,24 +26,6 @@ __device__ std::int64_t scan(std::int64_t x, std::int64_t* sums, std::int64_t* t
   return sum;
 }
 
-// Traffic: offsets and lengths are read and written once, coalesced. Ownership: one warp; running maxima by shuffles.
-__global__ void lay_out(const std::int64_t* offsets, const std::int64_t* lengths, std::int64_t groups,
-                        std::int64_t segments, std::int64_t* rows, std::int64_t* snippets) {
-  const int lane = threadIdx.x;
-  long long reached = 0;
-  for (std::int64_t tile = 0; tile <= groups; tile += kWarp) {
-    const std::int64_t g = tile + lane;
-    long long offset = max64(reached, g <= groups ? min64(offsets[g], segments) : 0);
-    for (int step = 1; step < kWarp; step *= 2) {
-      const long long other = __shfl_up_sync(kWholeWarp, offset, step);
-      if (lane >= step) offset = max64(offset, other);
-    }
-    if (g <= groups) rows[g] = offset;
-    if (g < groups) snippets[g + 1] = max64(lengths[g], 0);
-    reached = __shfl_sync(kWholeWarp, offset, kWarp - 1);
-  }
-}
-
 // Traffic: ids are written and read twice, the rest is one short array an interval, in L1 or L2. Ownership: one block a
 // group; thread t owns snippets, rows and intervals t, t + 256, ...
 //
@@ -247,9 +229,7 @@ __global__ void average(const T* values, const std::int64_t* ids, const std::int
 void snippet_classes_cuda(const SnippetClassesParams& p, void* stream) {
   const char* op = "snippet_classes";
   const auto array = [&](int index) { return p.starts + index * (p.groups + 1); };
-  launch(op, lay_out, dim3(1), dim3(kWarp), 0, stream, p.offsets, p.lengths, p.groups, p.segments, array(kRows),
-         array(kSnippets));
-  launch_scan_counts(op, array(kSnippets), p.groups, stream);
+  launch_lay_out(op, p.offsets, p.lengths, p.groups, p.segments, array(kRows), array(kSnippets), stream);
   launch(op, classify, grid_1d(op, p.groups), dim3(kThreads), 0, stream, p.start, p.end, p.starts, p.groups, p.geometry,
          p.margin, p.slots, p.scratch, p.ids, array(kEntries), p.class_offsets);
   launch_scan_counts(op, array(kEntries), p.groups, stream);

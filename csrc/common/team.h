@@ -14,7 +14,7 @@
 #include "common/host_device.h"
 
 #if defined(__CUDACC__)
-#define PYWS_TEAM __device__
+#define PYWS_TEAM __device__ __forceinline__
 #else
 #define PYWS_TEAM
 #endif

@@ -114,7 +114,7 @@ class DualNewton {
   Chars free_, flip_;           // runs between their bounds; those that a step frees (1) or binds (-1)
   int width_ = 0;               // width of the Hessian's band
   Doubles hessian_, factor_, ridge_, scratch_;
-  Ints moving_;            // runs that the centre may move, and of these:
+  Ints moving_;                // runs that the centre may move, and of these:
   Doubles low_, high_, move_;  // multipliers of their bounds, what a step adds to their labels
 };
 

@@ -291,8 +291,8 @@ PYWS_TEAM double DualNewton<Team>::dot(const Doubles& x, const Doubles& y) const
 
 template <class Team>
 PYWS_TEAM double DualNewton<Team>::slope_at(double step, double base) const {
-  return base - clipped_sum(team_, column_.data(), step_column_.data(), step_weight_.data(), step, mu_,
-                            program_->upper, padded_);
+  return base - clipped_sum(team_, column_.data(), step_column_.data(), step_weight_.data(), step, mu_, program_->upper,
+                            padded_);
 }
 
 // The length at which the dual objective, concave along the step, has lost nine tenths of its slope or more (Illinois).
@@ -375,8 +375,7 @@ PYWS_TEAM bool DualNewton<Team>::certify() {
   fill(y0_, 0, rows_, 0.0);
   double excess = 1.0;
   for (int pass = 0; pass < 3 && !(excess <= kRefinedTolerance); ++pass) {
-    team_.each(runs_,
-               [&](int run) { y0_residual_[run] = free_[run] ? size_[run] * (1.0 - y0_column_[run]) : 0.0; });
+    team_.each(runs_, [&](int run) { y0_residual_[run] = free_[run] ? size_[run] * (1.0 - y0_column_[run]) : 0.0; });
     sum_rows(y0_residual_, y0_step_);
     apply_inverse(y0_step_);
     team_.each(rows_, [&](int i) { y0_[i] += y0_step_[i]; });

@@ -21,7 +21,8 @@ namespace pyws {
 class Lexicographic {
  public:
   // The label of every run. weight: of what each row misses.
-  void solve(const RunProgram<OneThread>& program, const std::vector<double>& weight, bool center, std::vector<double>& label);
+  void solve(const RunProgram<OneThread>& program, const std::vector<double>& weight, bool center,
+             std::vector<double>& label);
 
   // By how much residual and sum may exceed the least; where masses are limited, the least of limited masses.
   double gap() const { return answer_.gap * unit_; }

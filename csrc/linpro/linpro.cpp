@@ -258,6 +258,7 @@ void linpro_cpu(const LinproParams& p, int threads) {
     p.objective[g] = answer.objective + group.known.put_back(p.labels + p.label_offsets[g]);
     p.residual[g] = answer.residual;
     p.gap[g] = answer.gap;
+    p.left[g] = 0;
     p.status[g] = offsets[g] == offsets[g + 1] ? kEmpty
                   : answer.approximate         ? kApproximate
                   : answer.relaxed             ? kRelaxed

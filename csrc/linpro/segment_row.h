@@ -121,8 +121,7 @@ PYWS_TEAM Share write_answer(const Team& team, const Row* component, double scal
     fill_labels(team, labels, runs.edges[run], runs.edges[run + 1], least_of(label[run] * scale, upper));
   const double missing = team.in_order([&] {
     double sum = 0.0;
-    for (int i = 0; i < program.rows(); ++i)
-      sum += fabs(program.q[i] - program.row_sum(i, mass)) / component[i].scale;
+    for (int i = 0; i < program.rows(); ++i) sum += fabs(program.q[i] - program.row_sum(i, mass)) / component[i].scale;
     return sum;
   });
   return {total * scale, missing * scale, scale};

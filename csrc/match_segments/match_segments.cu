@@ -21,38 +21,13 @@ struct Predictions {
   Ranked* ranked;
 };
 
-// The predictions of a range by falling score, equal scores in the order they came: a merge sort by the whole block, in
-// which each value finds its place by a binary search in the run beside its own.
+// The predictions of a range by falling score, equal scores in the order they came.
 __device__ const Ranked* rank(const Predictions& all, Range range) {
   const std::int64_t count = range.end - range.begin;
-  Ranked *values = all.ranked + range.begin, *other = values + all.count;
-  for (std::int64_t i = threadIdx.x; i < count; i += blockDim.x) {
-    values[i].key = falling_key(all.score[range.begin + i]);
-    values[i].index = range.begin + i;
-  }
-  __syncthreads();
-  for (std::int64_t run = 1; run < count; run *= 2) {
-    for (std::int64_t i = threadIdx.x; i < count; i += blockDim.x) {
-      const std::int64_t first = i & ~(2 * run - 1), middle = min64(first + run, count);
-      const bool left = i < middle;
-      const std::uint64_t key = values[i].key;
-      std::int64_t low = left ? middle : first, high = left ? min64(middle + run, count) : middle;
-      while (low < high) {
-        const std::int64_t at = low + (high - low) / 2;
-        if (left ? values[at].key < key : values[at].key <= key)
-          low = at + 1;
-        else
-          high = at;
-      }
-      other[i + low - middle].key = key;
-      other[i + low - middle].index = values[i].index;
-    }
-    __syncthreads();
-    Ranked* sorted = other;
-    other = values;
-    values = sorted;
-  }
-  return values;
+  Ranked* values = all.ranked + range.begin;
+  for (std::int64_t i = threadIdx.x; i < count; i += blockDim.x)
+    values[i] = {falling_key(all.score[range.begin + i]), range.begin + i};
+  return merge_sort(values, values + all.count, count, [](const Ranked& a, const Ranked& b) { return a.key < b.key; });
 }
 
 // The free truth segment with the largest IoU that passes a threshold, the first of equals.

@@ -46,7 +46,12 @@ class KernelBackend:
         return getattr(self.module, name + self.suffix)(fields, self.last_argument())
 
 
-BACKEND = KernelBackend(_C, "_cpu", torch.get_num_threads)
+_HOST = BACKEND = KernelBackend(_C, "_cpu", torch.get_num_threads)
+
+
+def runs_on_card(device: torch.device) -> bool:
+    """Whether :func:`launch` calls CUDA kernels for tensors of ``device``, emulated ones included."""
+    return device.type == "cuda" or BACKEND.suffix == "_cuda"
 
 
 def launch(name: str, device: torch.device, fields: dict[str, Any]) -> Any:
@@ -64,6 +69,11 @@ def launch(name: str, device: torch.device, fields: dict[str, Any]) -> Any:
     with torch.cuda.device(device):
         stream = torch.cuda.current_stream(device).cuda_stream
         return function(fields, stream)
+
+
+def launch_on_host(name: str, fields: dict[str, Any]) -> Any:
+    """Call the CPU function of ``name``, also where :data:`BACKEND` serves CPU tensors by CUDA kernels."""
+    return (_HOST if BACKEND.suffix == "_cuda" else BACKEND).call(name, fields)
 
 
 def register(

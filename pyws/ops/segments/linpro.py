@@ -11,7 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.ops._library import check_choice, check_entries, check_range, check_segments, check_tensor, launch, register
+from pyws.ops._library import (
+    _C,
+    check_choice,
+    check_entries,
+    check_range,
+    check_segments,
+    check_tensor,
+    launch,
+    launch_on_host,
+    register,
+    runs_on_card,
+)
 from pyws.ragged import Segments
 
 ENTRY_LIMIT = 1 << 20  # a component of more tableau entries goes to the interior-point method
@@ -59,6 +70,8 @@ class Labels:
     components : (groups,) int64, parts whose segments share no snippet
     gap : (groups,) float64, by how much residual and objective may exceed the least, shown by duality; 0 or rounding
         but for APPROXIMATE, and there among labels of limited size
+    on_host : (groups,) bool, the groups of CUDA tensors that went to the host and back, because they couple too much or
+        have known labels; all False for CPU tensors
     """
 
     labels: Tensor
@@ -68,6 +81,7 @@ class Labels:
     status: Tensor
     components: Tensor
     gap: Tensor
+    on_host: Tensor
 
     def group(self, index: int) -> Tensor:
         """The labels of one group, a view."""
@@ -130,7 +144,10 @@ def linpro(
     30,000 times the greatest score. Where that limit matters, or rounding leaves more than 1e-7 of what there is, the
     status is APPROXIMATE. There is an answer for every finite score; scores count up to 1e300 in magnitude. The same
     bits for any order of segments, any batch composition and any number of threads.
-    CUDA tensors are solved on the host.
+    On CUDA one warp solves a component, in closed form or by the same Newton iteration, with the same bits (but that
+    d^0.9 of "released" margins may round otherwise). Groups of which the iteration leaves a component go to the host,
+    which ``on_host`` tells. The call waits for the card: for the lengths, which size the answer, and for what is left.
+    No GPU has run this yet.
     Source: Zhou et al., Improving Weakly Supervised Temporal Action Localization by Bridging Train-Test Gap in Pseudo
     Labels, CVPR 2023, section 3.2.
 
@@ -205,47 +222,95 @@ def _kernel(
     offsets: Tensor,
     lengths: Tensor,
     known: Tensor | None,
-    geometry: str,
-    margin: float,
-    upper: float,
-    rows_mean: bool,
-    center: bool,
-    entry_limit: int,
+    *options: Any,
 ) -> tuple[Tensor, ...]:
-    device, groups = start.device, len(lengths)
     start, end, score, offsets, lengths = (
-        field.detach().to("cpu").contiguous() for field in (start, end, score, offsets, lengths)
+        field.detach().contiguous() for field in (start, end, score, offsets, lengths)
     )
-    labels = start.new_empty(sum(max(0, length) for length in lengths.tolist()))
+    snippets = sum(max(0, length) for length in lengths.tolist())
     if known is not None:
-        known = known.detach().to("cpu").contiguous()
-        if known.shape != labels.shape:
-            raise ValueError(f"linpro: known must have {len(labels)} labels, as lengths add up to, got {len(known)}")
-    label_offsets = offsets.new_empty(groups + 1)
+        known = known.detach().contiguous()
+        if known.shape != (snippets,):
+            raise ValueError(f"linpro: known must have {snippets} labels, as lengths add up to, got {len(known)}")
+    segments = start, end, score, offsets, lengths
+    if not runs_on_card(start.device):
+        return _answer(segments, known, snippets, options, on_card=False)
+    answer = _answer(segments, None, snippets, options, on_card=True)
+    left = answer[-1]
+    if known is not None:  # the kernels take none
+        given = torch.nn.functional.pad((~known.isnan()).cumsum(0), (1, 0))[answer[1]]
+        left |= given[1:] > given[:-1]
+    groups = left.nonzero()[:, 0]
+    if len(groups):
+        _solve_on_host(answer, groups, segments, known, options)
+    return answer
+
+
+def _answer(
+    segments: tuple[Tensor, ...], known: Tensor | None, snippets: int, options: tuple[Any, ...], on_card: bool
+) -> tuple[Tensor, ...]:
+    start, end, score, offsets, lengths = segments
+    geometry, margin, upper, rows_mean, center, entry_limit = options
+    total, groups = len(start), len(lengths)
+    labels, label_offsets = start.new_empty(snippets), offsets.new_empty(groups + 1)
     objective, residual, gap = (start.new_empty(groups) for _ in range(3))
     status, components = (offsets.new_empty(groups) for _ in range(2))
-    launch("linpro", start.device, {
+    left, scratch, memory, warps = offsets.new_empty(groups, dtype=torch.bool), None, None, 0
+    if on_card:
+        warps = _C.linpro_warps(total)
+        scratch = offsets.new_empty(_C.linpro_scratch(total, groups))
+        memory = start.new_empty(warps * _C.LINPRO_WARP_MEMORY)
+    fields = {
         "start": start, "end": end, "score": score, "offsets": offsets, "lengths": lengths, "known": known,
-        "groups": groups, "total": len(start), "snippets": len(labels), "geometry": geometry, "margin": margin,
+        "groups": groups, "total": total, "snippets": snippets, "geometry": geometry, "margin": margin,
         "upper": upper, "rows_mean": rows_mean, "center": center, "entry_limit": entry_limit, "labels": labels,
         "label_offsets": label_offsets, "objective": objective, "residual": residual, "gap": gap, "status": status,
-        "components": components,
-    })  # fmt: skip
-    answer = (labels, label_offsets, objective, residual, status, components, gap)
-    return answer if device.type == "cpu" else tuple(field.to(device) for field in answer)
+        "components": components, "left": left, "scratch": scratch, "memory": memory, "warps": warps,
+    }  # fmt: skip
+    launch("linpro", start.device, fields) if on_card else launch_on_host("linpro", fields)
+    return labels, label_offsets, objective, residual, status, components, gap, left
+
+
+def _solve_on_host(
+    answer: tuple[Tensor, ...],
+    groups: Tensor,
+    segments: tuple[Tensor, ...],
+    known: Tensor | None,
+    options: tuple[Any, ...],
+) -> None:
+    """Write the answer of ``groups``, solved by the CPU kernel. A group's answer does not depend on its batch."""
+    start, end, score, offsets, lengths = segments
+    labels, label_offsets, *by_group, _ = answer
+    clamped = offsets.clamp(0, len(start)).cummax(0)[0]
+    rows, row_offsets = _places(clamped, groups)
+    snippets, _ = _places(label_offsets, groups)
+    part = tuple(field.cpu() for field in (start[rows], end[rows], score[rows], row_offsets, lengths[groups]))
+    part_known = None if known is None else known[snippets].cpu()
+    solved_labels, _, *solved, _ = _answer(part, part_known, len(snippets), options, on_card=False)
+    labels[snippets] = solved_labels.to(labels.device)
+    for field, values in zip(by_group, solved, strict=True):
+        field[groups] = values.to(field.device)
+
+
+def _places(offsets: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the values of ``groups`` lie, and the offsets of these groups alone."""
+    begin, sizes = offsets[groups], offsets[groups + 1] - offsets[groups]
+    own = torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
+    shift = torch.repeat_interleave(begin - own[:-1], sizes)
+    return torch.arange(len(shift), device=offsets.device) + shift, own
 
 
 def _fake(start: Tensor, end: Tensor, score: Tensor, offsets: Tensor, lengths: Tensor, *_: Any) -> tuple[Tensor, ...]:
     snippets, groups = torch.library.get_ctx().new_dynamic_size(), len(lengths)
     floats, integers = [start.new_empty(groups) for _ in range(3)], [offsets.new_empty(groups) for _ in range(2)]
-    labels, label_offsets = start.new_empty(snippets), offsets.new_empty(groups + 1)
-    return labels, label_offsets, floats[0], floats[1], integers[0], integers[1], floats[2]
+    labels, label_offsets, left = start.new_empty(snippets), offsets.new_empty(groups + 1), offsets.new_empty(groups)
+    return labels, label_offsets, floats[0], floats[1], integers[0], integers[1], floats[2], left.bool()
 
 
 _linpro = register(
     "linpro(Tensor start, Tensor end, Tensor score, Tensor offsets, Tensor lengths, Tensor? known, str geometry, "
     "float margin, float upper, bool rows_mean, bool center, int entry_limit) -> "
-    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _kernel,
     _fake,
 )

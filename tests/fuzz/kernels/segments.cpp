@@ -219,6 +219,7 @@ void run_linpro(Run& run) {
   auto labels = run.room<double>(snippets), objective = run.room<double>(b.groups), residual = objective;
   auto gap = run.room<double>(b.groups);
   auto label_offsets = run.room<int64_t>(b.groups + 1), status = run.room<int64_t>(b.groups), components = status;
+  auto left = run.room<uint8_t>(b.groups);
   linpro_cpu({b.start.data(),
               b.end.data(),
               b.score.data(),
@@ -240,7 +241,11 @@ void run_linpro(Run& run) {
               residual.data(),
               gap.data(),
               status.data(),
-              components.data()},
+              components.data(),
+              left.data(),
+              {nullptr},
+              {nullptr},
+              0},
              run.threads);
   for (const double x : labels) run.must(x >= 0 && std::isfinite(x) && x <= upper, "linpro: a label is in [0, upper]");
   for (int64_t g = 0; g < b.groups; ++g) {

@@ -10,6 +10,7 @@ from test_linpro import dense_lexicographic, dense_rows, tie_break_error
 from pyws import Segments
 from pyws.segments import Status, linpro
 
+pytestmark = pytest.mark.usefixtures("device_backend")
 NAN = math.nan
 
 

@@ -1,0 +1,102 @@
+"""LinPro on CUDA: the bits of the CPU, and what is left to the host."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import emulation
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyws import Segments
+from pyws.ops import _library
+from pyws.segments import Labels, Status, linpro
+
+OPTIONS = [{}, {"preset": "released"}, {"rows": "mean"}, {"tie_break": "center"}, {"upper": 0.1}]
+
+
+def on_cpu(monkeypatch: pytest.MonkeyPatch, *arguments, **options) -> Labels:
+    with monkeypatch.context() as patch:
+        patch.setattr(_library, "BACKEND", _library._HOST)
+        return linpro(*arguments, **options)
+
+
+def assert_same_bits(left: Labels, right: Labels) -> None:
+    for field in fields(Labels):
+        if field.name != "on_host":
+            assert torch.equal(getattr(left, field.name), getattr(right, field.name)), field.name
+
+
+@pytest.fixture
+def card(backend: str) -> str:
+    """A backend of CUDA kernels."""
+    if not (backend.startswith("emulated") or backend == "cuda"):
+        pytest.skip("no CUDA kernels")
+    return backend
+
+
+def groups_of(seed: int, groups: int, most: int, length: int, spread: float) -> list[list[tuple[float, ...]]]:
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(groups):
+        n = rng.integers(0, most + 1)
+        start = rng.uniform(-5, length + 3, n)
+        found.append(list(zip(start, start + rng.uniform(0, spread, n), rng.uniform(-0.2, 1, n), strict=True)))
+    return found
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("shape", [(12, 4, 60, 10.0), (8, 9, 200, 20.0), (2, 30, 500, 40.0)])
+def test_the_bits_of_the_cpu(shape, options, card, monkeypatch):
+    """Lone segments, chains, signed scores, rows that contradict each other, groups of nothing."""
+    groups = groups_of(len(options) + shape[0], *shape)
+    lengths = torch.tensor([shape[2] + 7 * i for i in range(len(groups))])
+    found = linpro(Segments.of(groups), lengths, **options)
+    assert_same_bits(found, on_cpu(monkeypatch, Segments.of(groups), lengths, **options))
+    if "upper" not in options:
+        assert found.on_host.sum() < len(groups) / 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(OPTIONS))
+def test_ties_and_whole_numbers_have_the_bits_of_the_cpu(seed, length, options):
+    rng = np.random.default_rng(seed)
+    rows = [(int(a), int(a + d), int(q)) for a, d, q in rng.integers(0, (length, 9, 3), (7, 3))]
+    groups = [rows, rows[:3], rows[3:]]
+    lengths = torch.tensor([length, length, 2 * length])
+    host, expected = _library.BACKEND, linpro(Segments.of(groups), lengths, **options)
+    _library.BACKEND = _library.KernelBackend(emulation.load(), "_cuda", lambda: seed % 1000)
+    try:
+        found = linpro(Segments.of(groups), lengths, **options)
+    finally:
+        _library.BACKEND = host
+    assert_same_bits(found, expected)
+
+
+def test_what_couples_too_much_goes_to_the_host_alone(card, monkeypatch):
+    """Rows without labels, and more rows than a warp's memory holds, beside two groups that stay."""
+    contradiction = [(0, 10, 0.1), (2, 6, 0.5)]
+    chain = [(3.0 * i, 3.0 * i + 5, 0.5) for i in range(400)]
+    groups = [[(0, 4, 0.5)], contradiction, [(0, 4, 0.6), (2, 6, 0.6)], chain]
+    segments, lengths = Segments.of(groups), torch.tensor([9, 10, 9, 1210])
+    found = linpro(segments, lengths, margin=0.0)
+    assert found.on_host.tolist() == [False, True, False, True]
+    assert found.status.tolist()[:3] == [Status.OPTIMAL, Status.RELAXED, Status.OPTIMAL]
+    assert_same_bits(found, on_cpu(monkeypatch, segments, lengths, margin=0.0))
+
+
+def test_known_labels_go_to_the_host(card, monkeypatch):
+    segments, lengths = Segments.of([[(0, 4, 0.5)], [(0, 4, 0.5), (2, 6, 0.4)]]), torch.tensor([6, 7])
+    known = torch.full((13,), torch.nan, dtype=torch.float64)
+    known[8] = 0.125
+    found = linpro(segments, lengths, known=known)
+    assert found.on_host.tolist() == [False, True]
+    assert found.labels[8] == 0.125
+    assert_same_bits(found, on_cpu(monkeypatch, segments, lengths, known=known))
+
+
+def test_nothing_of_the_cpu_is_on_the_host():
+    assert linpro(Segments.of([[(0, 10, 0.1), (2, 6, 0.5)]]), torch.tensor([10])).on_host.tolist() == [False]
