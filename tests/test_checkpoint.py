@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import pyws.checkpoint as checkpoint
 from pyws import DataError
@@ -137,7 +138,6 @@ def test_headers_are_validated(path, changes, message):
 
 
 def test_files_of_other_programs(tmp_path):
-    from safetensors.torch import save_file
 
     save_file({"w": torch.ones(1)}, tmp_path / "a.safetensors", {"format": "pt"})
     tensors, header = read_tensors(tmp_path / "a.safetensors")
@@ -185,3 +185,18 @@ def test_an_optimizer_goes_on_as_if_it_had_not_stopped(path, kind):
     other = torch.nn.Linear(4, 3)
     with pytest.raises(DataError, match=r"weight 'weight' must have shape \(3, 4\), got \(2, 4\)"):
         load_into(other, saved)
+
+
+def test_tensors_of_other_programs_are_in_the_order_of_their_names(tmp_path):
+    """Files have them by size and name."""
+    save_file({"c": torch.zeros(1), "b": torch.zeros(1).double(), "a": torch.zeros(1).half()}, tmp_path / "x")
+    assert list(read_tensors(tmp_path / "x")[0]) == ["a", "b", "c"]
+
+
+def test_the_name_of_a_new_state_is_durable(path, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: (synced.append(os.path.isdir(f"/dev/fd/{descriptor}")), fsync(descriptor))
+    )
+    write(path, 1)
+    assert synced == [False, True]  # the file, then its folder

@@ -11,7 +11,8 @@ import pytest
 
 import pyws.files as files
 from pyws import DataError
-from pyws.files import atomic_write, only_writer, read_json, write_json
+from pyws.errors import WriteError
+from pyws.files import append_line, atomic_write, new_folder, only_writer, read_json, run_entries, write_json
 from pyws.sharding import Shard
 
 
@@ -52,6 +53,47 @@ def test_two_writers_of_a_file_do_not_mix(tmp_path):
         with atomic_write(target) as third:
             third.write("third")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "first")]
+
+
+def test_a_file_that_was_renamed_before_it_was_locked_is_not_written(tmp_path, monkeypatch):
+    """Its writer finished between the opening and the locking."""
+    lock, moved = files._lock, tmp_path / "of another writer"
+
+    def late(descriptor, wait=True):
+        if not moved.exists():
+            os.replace(tmp_path / ".a.txt.0.tmp", moved)
+        return lock(descriptor, wait)
+
+    monkeypatch.setattr(files, "_lock", late)
+    with atomic_write(tmp_path / "a.txt") as file:
+        file.write("whole")
+    assert ((tmp_path / "a.txt").read_text(), moved.read_text()) == ("whole", "")
+
+
+def test_what_is_written_is_durable(tmp_path, monkeypatch):
+    said, replace = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: said.append("synced"))
+    monkeypatch.setattr(os, "replace", lambda *names: (said.append("renamed"), replace(*names)))
+    write_json(tmp_path / "a.json", {})
+    assert said == ["synced", "renamed"]
+    append_line(tmp_path / "lines", "one")
+    assert said == ["synced", "renamed", "synced"]
+
+
+def test_a_line_is_whole_or_not_there(tmp_path, monkeypatch):
+    append_line(tmp_path / "lines", "one")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:2]))
+    with pytest.raises(WriteError, match="lines: cannot be written: No space left on device"):
+        append_line(tmp_path / "lines", "another")
+    assert (tmp_path / "lines").read_text() == "one\n"
+
+
+def test_a_folder_that_could_not_be_filled_is_empty_again(tmp_path):
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "out"):
+        (tmp_path / "out" / "part").mkdir()
+        raise RuntimeError
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_permissions_are_those_of_any_new_file(tmp_path):
@@ -134,6 +176,39 @@ def test_shards_of_one_count_write_together(tmp_path):
         one.close()
     assert said == [(2, "first"), (1, "later"), (1, "gone"), (2, "last")]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_shard_that_comes_leaves_what_the_others_are_writing(tmp_path):
+    with only_writer(tmp_path, Shard(1, 2)), atomic_write(tmp_path / "a.txt") as file:
+        file.write("whole")
+        with only_writer(tmp_path, Shard(2, 2)):
+            pass
+    assert (tmp_path / "a.txt").read_text() == "whole"
+
+
+def test_a_door_that_was_removed_before_it_was_locked_is_made_anew(tmp_path, monkeypatch):
+    lock, door, removed = files._lock, tmp_path / ".run" / "door", []
+
+    def late(descriptor, wait=True):
+        if not removed:
+            door.unlink()
+            removed.append(True)
+        return lock(descriptor, wait)
+
+    monkeypatch.setattr(files, "_lock", late)
+    with only_writer(tmp_path, entering=lambda *_: removed.append(door.exists())):
+        pass
+    assert removed == [True, True]
+
+
+def test_of_two_shards_that_say_something_the_last_counts(tmp_path):
+    """Whatever the order in which the system lists their files."""
+    for order in ((1, 2), (2, 1)):
+        run = tmp_path / str(order[0]) / ".run"
+        run.mkdir(parents=True)
+        for index in order:
+            (run / f"{index}-of-2.jsonl").write_text(f'["fox", {index}]\n')
+        assert run_entries(run.parent) == {"fox": 2}
 
 
 def test_entries_of_a_killed_writer_stay(tmp_path):

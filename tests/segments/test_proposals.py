@@ -71,3 +71,17 @@ def test_fused_segments_of_equal_support_stay_in_their_order():
     assert ranked.score.unique().tolist() == [1.0]
     assert torch.equal(ranked.start, plain.start)
     assert torch.equal(ranked.offsets, plain.offsets)
+
+
+def test_support_adds_up_scores_above_zero():
+    start, score = torch.tensor([0.0, 0.0, 0.0]).double(), torch.tensor([0.75, 0.5, -0.5]).double()
+    alike = Segments(start, start + 5, score, torch.ones(3).double(), torch.tensor([0, 3]))
+    support, _ = postprocess(alike, PostprocessConfig("gaussian", 1.0, 0.5, ranking="support"))
+    assert support.score.tolist() == [1.25]
+    saturated, _ = postprocess(alike, PostprocessConfig("gaussian", 1.0, 0.5, ranking="saturated"))
+    assert saturated.score.tolist() == pytest.approx([1 - np.exp(-1.25)])
+
+
+def test_a_class_at_the_threshold_is_proposed():
+    config = ProposalConfig(class_threshold=0.5, or_best=False)
+    assert proposed_classes(config, torch.tensor([[0.5, 0.49]])).tolist() == [[True, False]]
