@@ -8,6 +8,7 @@ from PIL import Image
 
 from pyws import DataError
 from pyws.data.annotations.ava import AVA10
+from pyws.data.tagged import own_videos
 from pyws.data.tagged.a2d_files import read_annotation, write_annotation
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo, resized
 from pyws.data.tagged.label_space import A2D_CODES, object_labels
@@ -270,6 +271,13 @@ def test_plain_layout(tmp_path):
     write_mask(tmp_path / "truth/b/0.png", np.array([[0, 3]], np.uint8))
     with pytest.raises(DataError, match=r"ids must be 0..2 or 255, got 3"):
         data.truth(data.videos[1], "0")
+
+
+def test_videos_or_tags_alone_are_not_the_plain_layout(tmp_path):
+    (tmp_path / "a" / "videos").mkdir(parents=True)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "tags.csv").write_text("video,tag\na,cat\n")
+    assert [own_videos.fits(tmp_path / name) for name in "ab"] == [False, False]
 
 
 def test_plain_layout_of_pairs(tmp_path):

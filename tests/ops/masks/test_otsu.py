@@ -1,5 +1,7 @@
 """otsu equals scikit-image, its definition, bit for bit."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -175,3 +177,9 @@ def test_any_contents(values, dtype):
     maps = torch.tensor([values], dtype=torch.float32).to(dtype)
     got = otsu(maps, check_finite=False).item()
     assert np.array_equal(got, reference.otsu(maps).item(), equal_nan=True)
+
+
+def test_the_value_that_is_too_large_is_named() -> None:
+    limit = torch.finfo(torch.float32).max / 2
+    with pytest.raises(ValueError, match="got inf in map 0"):
+        otsu(torch.tensor([[limit, -limit, math.inf]]))
