@@ -26,6 +26,8 @@ def by_length(videos: Sequence[int], lengths: np.ndarray, snippets: int) -> list
     [[1, 3], [2, 0]]
     >>> by_length([0, 1, 2], np.array([2100, 900, 2000]), 10000)
     [[0, 2], [1]]
+    >>> by_length([0, 1], np.array([2048, 900]), 10000)  # 4096 positions
+    [[0, 1]]
     """
     batches: list[list[int]] = []
     for video in sorted(videos, key=lambda video: (-lengths[video], video)):
