@@ -83,19 +83,24 @@ def register(
     backward: Callable[..., Any] | None = None,
     setup_context: Callable[..., Any] | None = None,
     check: Callable[..., None] | None = None,
+    reads_contents: bool = False,
 ) -> Any:
     """Define ``pyws::<schema>`` for CPU and CUDA with its fake (shapes without data) and its gradient, if any.
 
     Whoever calls ``torch.ops.pyws.<name>`` passes ``check``, which takes the same arguments and raises where the kernel
     would misread them: a wrong type, shape or device, a number that sizes memory.
 
+    ``reads_contents`` is said of kernels that wait for contents of tensors, such as those that size their answer. No
+    CUDA graph can hold them: they refuse to be captured, and torch.compile leaves them out of the graphs that it makes.
+
     Returns what calls it from the public function, which has checked: the operator, or the kernel itself where the
     dispatcher, which costs more than a small call, would do nothing but hand the arguments through. Without
     ``backward`` it refuses tensors that require grad or carry a tangent.
     """
     name = schema[: schema.index("(")]
-    kernel = _named(name, kernel)
-    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    kernel = _named(name, kernel, reads_contents)
+    tags = (torch.Tag.pt2_compliant_tag, *([torch.Tag.cudagraph_unsafe] if reads_contents else []))
+    _library.define(schema, tags=tags)
     for key in ("CPU", "CUDA"):
         _library.impl(name, _checked(kernel, check), key)
     torch.library.register_fake(f"pyws::{name}", _checked(fake, check), lib=_library)
@@ -114,10 +119,21 @@ def register(
     return call
 
 
-def _named(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+def refuse_capture(op: str) -> None:
+    """Raise while the current CUDA stream is captured, for operations that wait for contents of their tensors."""
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"{op}: cannot be captured in a CUDA graph, since it reads the sizes of its answer back from the card; "
+            "call it outside"
+        )
+
+
+def _named(name: str, kernel: Callable[..., Any], reads_contents: bool) -> Callable[..., Any]:
     """The kernel, whose lack of memory is a MemoryError that names the operation."""
 
     def run(*arguments: Any) -> Any:
+        if reads_contents:
+            refuse_capture(name)
         try:
             return kernel(*arguments)
         except RuntimeError as error:

@@ -15,6 +15,7 @@ from pyws.ops._library import (
     check_segments,
     check_tensor,
     launch,
+    refuse_capture,
     register,
 )
 from pyws.ragged import Segments, check_offsets
@@ -85,6 +86,7 @@ def snippet_classes(
     if len(segments) >= _MAX_SEGMENTS:
         raise ValueError(f"{op}: segments must be fewer than 2**29, got {len(segments)}")
     if not torch.compiler.is_compiling():
+        refuse_capture(op)
         snippets = lengths.tolist()
         if (shortest := min(snippets, default=0)) < 0:
             raise ValueError(f"{op}: lengths must be >= 0, got {shortest}")
@@ -228,6 +230,7 @@ _snippet_classes = register(
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _classes_kernel,
     _classes_fake,
+    reads_contents=True,
 )
 _class_mean = register(
     "class_mean(Tensor values, Tensor class_ids, Tensor? class_offsets, Tensor? offsets, SymInt classes) -> "

@@ -249,9 +249,9 @@ def _suppress_fake(start: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
 _FIELDS = "Tensor start, Tensor end, Tensor score, Tensor weight, Tensor offsets, str overlap, float iou_threshold"
 _fuse = register(
     f"fuse_segments({_FIELDS}, str distribution, float temperature, float dof) -> (Tensor, Tensor, Tensor)",
-    _fuse_kernel, _fuse_fake, check=_check_fuse,
+    _fuse_kernel, _fuse_fake, check=_check_fuse, reads_contents=True,
 )  # fmt: skip
 _suppress = register(
     f"suppress_segments({_FIELDS}, float sigma, float min_score) -> (Tensor, Tensor, Tensor)",
-    _suppress_kernel, _suppress_fake, check=_check_suppress,
+    _suppress_kernel, _suppress_fake, check=_check_suppress, reads_contents=True,
 )  # fmt: skip

@@ -20,6 +20,7 @@ from pyws.ops._library import (
     check_tensor,
     launch,
     launch_on_host,
+    refuse_capture,
     register,
     runs_on_card,
 )
@@ -179,6 +180,7 @@ def linpro(
     if len(segments) >= _MAX_SEGMENTS:
         raise ValueError(f"linpro: segments must be fewer than 2**29, got {len(segments)}")
     if not torch.compiler.is_compiling():
+        refuse_capture("linpro")
         snippets = lengths.tolist()
         shortest, total = min(snippets, default=0), sum(snippets)
         check_range("linpro", "lengths", shortest, "0 or more", lambda: shortest >= 0)
@@ -313,4 +315,5 @@ _linpro = register(
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _kernel,
     _fake,
+    reads_contents=True,
 )

@@ -261,4 +261,5 @@ _propose = register(
     _kernel,
     _fake,
     check=_check,
+    reads_contents=True,
 )
