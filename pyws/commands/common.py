@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -114,6 +115,24 @@ def say_left_out(common: Common, videos: Mapping[str, Mapping[str, Any]]) -> Non
     for name, video in videos.items():
         if "error" in video:
             common.say(f"left out: {printable(name)}: {video['error']}")
+
+
+def checked_videos(videos: Sequence[Path], on_error: str, common: Common) -> list[Path]:
+    """Videos whose results go by their names; with "skip" those are left out that have the name of one before them.
+
+    Raises
+    ------
+    DataError : with "error", videos of one name or whose headers cannot be read: all of them in one report
+    """
+    from pyws.data.video.headers import check_videos
+    from pyws.data.video.sources import twins_of
+
+    if on_error == "error":
+        check_videos(videos)
+    twins = twins_of(videos)
+    for path, other in twins.items():
+        common.say(f"left out: {printable(path)} is called as {printable(other)} is, and results go by names")
+    return [path for path in videos if path not in twins]
 
 
 def say_doubts(common: Common, videos: Mapping[str, Mapping[str, Any]], mine: Collection[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, flow_of, of_shard, only_with, say_left_out
+from pyws.commands.common import Common, CommonOptions, checked_videos, flow_of, of_shard, only_with, say_left_out
 from pyws.data.video.optical_flow import FlowName
 from pyws.errors import printable
 
@@ -103,7 +103,6 @@ def features(
     from rich.table import Table
 
     from pyws.data.features.packs import check_videos_per_file
-    from pyws.data.video.headers import check_videos
     from pyws.data.video.sources import find_videos
     from pyws.models.classifiers import load_classifier
     from pyws.report.run import write_report
@@ -122,9 +121,7 @@ def features(
     only_with("--flow", flow is not None, {"raft-weights": raft_weights != "default"})
     method = flow_of(flow, raft_weights, common) if flow is not None else None
     check_videos_per_file(videos_per_file)
-    found = find_videos(videos)
-    if on_error == "error":
-        check_videos(found)
+    found = checked_videos(find_videos(videos), on_error, common)
     torch.manual_seed(common.seed)  # all shards must share random weights
     classifier = load_classifier(network, weights, class_names)
     if "random" in (weights, str(flow_weights)):

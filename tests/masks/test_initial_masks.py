@@ -674,6 +674,24 @@ def test_frames_of_one_colour_have_no_masks(weights, tmp_path, capsys):
         assert empty == {f"black{index}" for index in range(4)}
 
 
+def test_videos_of_one_name_may_be_skipped(weights, tmp_path, capsys):
+    """The first in order stays, the other is said; by default both commands stop and name it."""
+    for folder in ("a", "b"):
+        make_frames(tmp_path / "in" / folder / "clip", 2)
+    mask = command(weights, tmp_path / "masks", tmp_path / "in", "--tag", "fox")
+    mask.remove("--quiet")
+    fixed = ["--network", "efficientnet-lite0", "--weights", weights, "--class-names", weights.parent / "labels.txt"]
+    features = ["features", tmp_path / "in", "-o", tmp_path / "out", "--folder-fps", 10, "--device", "cpu", *fixed]
+    for words in (mask, [str(word) for word in features]):
+        assert main(words) == 1
+        assert f"{tmp_path / 'in/b/clip'}: is called as" in capsys.readouterr().err
+        assert main([*words, "--on-error", "skip"]) == 0
+        assert f"left out: {tmp_path / 'in/b/clip'} is called as" in capsys.readouterr().out
+    sources = json.loads((tmp_path / "masks/manifest.json").read_text())["videos"]
+    assert sources["clip"]["source"] == str(tmp_path / "in/a/clip")
+    assert (tmp_path / "out/features/clip.safetensors").is_file()
+
+
 def test_all_unreadable_videos_are_named_before_anything_runs(weights, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     write_timed_video(tmp_path / "in" / "good.mkv", [0.0, 0.1])

@@ -13,6 +13,7 @@ import tyro
 from pyws.commands.common import (
     Common,
     CommonOptions,
+    checked_videos,
     flow_of,
     of_shard,
     only_with,
@@ -185,8 +186,11 @@ def init(
             network.for_inference(), network.file, classes, config, common.torch_device, warnings, method
         )
         names = network.labels
-    if on_error == "error":
-        check_videos((video.source for video in videos), by_name=found is None)
+    if found is None:
+        kept = set(checked_videos([video.source for video in videos], on_error, common))
+        videos = tuple(video for video in videos if video.source in kept)
+    elif on_error == "error":
+        check_videos((video.source for video in videos), by_name=False)
     run = annotate(annotator, videos, out, on_error, common.silent, part)
     manifest, mine = run.document, set(run.mine)
     _draw(manifest, out, mine, config)
