@@ -100,3 +100,13 @@ def test_known_labels_go_to_the_host(card, monkeypatch):
 
 def test_nothing_of_the_cpu_is_on_the_host():
     assert linpro(Segments.of([[(0, 10, 0.1), (2, 6, 0.5)]]), torch.tensor([10])).on_host.tolist() == [False]
+
+
+def test_a_segment_reaches_over_more_rows_than_a_warp_has_lanes(card, monkeypatch):
+    """Sixty segments that meet one long segment alone are one component with it."""
+    group = [(0, 500, 50.0), *((8 * i, 8 * i + 4, 0.5) for i in range(60))]
+    segments, lengths = Segments.of([group]), torch.tensor([500])
+    found = linpro(segments, lengths, margin=0.0)
+    assert found.components.tolist() == [1]
+    assert found.on_host.tolist() == [True]
+    assert_same_bits(found, on_cpu(monkeypatch, segments, lengths, margin=0.0))
