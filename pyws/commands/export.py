@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +25,7 @@ def export(
     min_score: float = 0.0,
     top: int | None = None,
     folder_fps: float | None = None,
+    shard: str | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
     """Write segments and masks in the format of a tool: Label Studio, CVAT, FiftyOne, COCO and others.
@@ -47,6 +50,9 @@ def export(
         Of each video and label keep so many segments, the best.
     folder_fps
         Frames a second of folders of frames.
+    shard
+        I/N, which of N processes this is: they part the frames between them, in OUT.parts, and the one that ends last
+        writes the rest. Formats without frames are written by the first. Torchrun and Slurm say it by themselves.
     common
         Options of every command.
 
@@ -56,10 +62,13 @@ def export(
     pyws export first --format cvat-images -o review
     pyws export detections.json features --format fiftyone -o review --top 5
     """
+    from pyws.commands.parts import in_parts, parts_of
     from pyws.data.video.sources import find_videos
+    from pyws.exchange.results import Results
     from pyws.exchange.sources import read_results
-    from pyws.exchange.writers.formats import EXPORTS
-    from pyws.files import new_folder
+    from pyws.exchange.writers.formats import EXPORTS, WITH_FRAMES
+    from pyws.files import check_new, new_folder
+    from pyws.sharding import this_shard
 
     if not results:
         raise ValueError("RESULTS: at least one folder or file is needed")
@@ -67,10 +76,36 @@ def export(
         raise ValueError(f"--top: must be >= 1, got {top}")
     if folder_fps is not None and not folder_fps > 0:
         raise ValueError(f"--folder-fps: must be > 0, got {folder_fps}")
-    with new_folder(out):
-        found = read_results(results, find_videos(videos), folder_fps).chosen(min_score, top)
-        EXPORTS[format](found, out)
+    part = this_shard(shard)
+    check_new(out)
+    found = read_results(results, find_videos(videos), folder_fps).chosen(min_score, top)
+    by_name = {video.name: video for video in found.videos}
+    numbers = {name: str(number) for number, name in enumerate(by_name)}
+    frames = {name: len(video.masks.files) for name, video in by_name.items() if video.masks}
     segments = sum(len(video.segments or ()) for video in found.videos)
-    frames = sum(len(video.masks.files) for video in found.videos if video.masks)
-    common.say(f"{out}: {len(found.videos)} videos, {segments} segments and masks of {frames} frames as {format}")
-    return {"out": str(out), "format": format, "videos": len(found.videos), "segments": segments, "masks": frames}
+    pictures = parts_of(out) / "frames"
+
+    def work(names: Sequence[str]) -> dict[str, int]:
+        check_new(out)
+        for name in names:
+            shutil.rmtree(pictures / numbers[name], ignore_errors=True)
+            EXPORTS[format](Results((by_name[name],)), pictures / numbers[name])
+        return {name: frames[name] for name in names}
+
+    def write(_: Mapping[str, Any]) -> dict[str, Any]:
+        with new_folder(out):
+            for picture in pictures.glob("*/**/*.jpg"):
+                target = out / Path(*picture.relative_to(pictures).parts[1:])
+                target.parent.mkdir(parents=True, exist_ok=True)
+                picture.rename(target)
+            EXPORTS[format](found, out)
+        said = f"{len(found.videos)} videos, {segments} segments and masks of {sum(frames.values())} frames as {format}"
+        common.say(f"{out}: {said}")
+        counts = {"videos": len(found.videos), "segments": segments, "masks": sum(frames.values())}
+        return {"out": str(out), "format": format, **counts}
+
+    if part.whole:
+        return write({})
+    parameters = {"stage": "export", "format": format, "min_score": min_score, "top": top, "segments": segments,
+                  "sources": {name: str(video.source) for name, video in by_name.items()}}  # fmt: skip
+    return in_parts(out, part, parameters, frames if format in WITH_FRAMES else {}, work, write, common)

@@ -1,4 +1,4 @@
-"""Stages that write one file of all videos, parted among processes.
+"""Stages that write one file, or one folder, of all videos, parted among processes.
 
 What a shard finds of a unit (a video, or videos that belong together) is a line in ``OUT.parts`` until all are there;
 the shard that ends last writes OUT, the same bytes as one process, and removes ``OUT.parts``.
@@ -23,6 +23,17 @@ Work = Callable[[Sequence[str]], Mapping[str, Any]]
 """From names of units to what was found of each, as JSON holds it."""
 
 
+def parts_of(out: Path) -> Path:
+    """The folder ``OUT.parts``.
+
+    Examples
+    --------
+    >>> parts_of(Path("results/fused.json")).name
+    'fused.json.parts'
+    """
+    return out.with_name(f"{out.name}.parts")
+
+
 def in_parts(
     out: Path,
     shard: Shard,
@@ -36,7 +47,7 @@ def in_parts(
 
     Parameters
     ----------
-    out : the file
+    out : the file or folder
     shard : which process this is
     parameters : everything that the results depend on: shards of other parameters do not mix
     units : names of all units, and about how long each takes; no result depends on which others are worked on with it
@@ -54,7 +65,7 @@ def in_parts(
         # It may start when the others have ended, and OUT.parts that it made anew would stay.
         common.say(f"shard {shard} has nothing to do: there are {len(units)} parts")
         return {"out": str(out), "shard": str(shard), "missing": 0}
-    folder = out.with_name(f"{out.name}.parts")
+    folder = parts_of(out)
     with open_run(folder, *PARTS, parameters, (), {"videos": {}}, shard=shard, videos=units) as run:
         left = [name for name in run.mine if name not in run.document["videos"]]
         chunks = [left[start : start + AT_ONCE] for start in range(0, len(left), AT_ONCE)]

@@ -97,7 +97,7 @@ class Media:
         return float(self.times[first]), end
 
     def write(self, files: Iterable[tuple[str, Path]]) -> None:
-        """Write frames as JPEG; those of a folder that are JPEG already are copied.
+        """Write frames as JPEG, but for files that are there; those of a folder that are JPEG already are copied.
 
         Parameters
         ----------
@@ -112,6 +112,7 @@ class Media:
         missing = [stem for stem, _ in wanted if stem not in place]
         if missing:
             raise DataError(self.source, f"has no frame {missing[0]}; were the masks made from another file?")
+        wanted = [(stem, target) for stem, target in wanted if not target.exists()]
         if isinstance(self.frames, FrameFolder):
             ready = [self.frames.file(stem) for stem, _ in wanted]
             if all(path.suffix.lower() in (".jpg", ".jpeg") and is_upright(path) for path in ready):

@@ -403,3 +403,33 @@ def test_the_folder_of_a_run_that_was_killed_is_not_taken_for_an_export(made, tm
     assert cli.main(words) == 1
     assert "must be a new or empty folder" in capsys.readouterr().err
     assert (tmp_path / "killed" / "mine.txt").exists()
+
+
+@pytest.mark.parametrize("form", ["coco", "voc", "davis", "youtube-vis", "cvat-images", "semantic", "fiftyone-masks"])
+def test_frames_are_parted_among_shards(form, made, tmp_path, capsys):
+    """The same bytes of two and three shards as of one, in any order, the first of which was killed once."""
+
+    def files(folder):
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    words = ["export", str(made / "first"), "--format", form, "--quiet", "-o"]
+    assert cli.main([*words, str(tmp_path / "whole")]) == 0
+    for count in (2, 3):
+        out = tmp_path / f"of{count}"
+        half = out.with_name(f"{out.name}.parts") / "frames/0/images/fox"
+        half.mkdir(parents=True)
+        (half / "frame1.jpg").write_bytes(b"half")
+        for index in range(count, 0, -1):
+            assert not out.exists()
+            assert cli.main([*words, str(out), "--shard", f"{index}/{count}"]) == 0
+        assert files(out) == files(tmp_path / "whole")
+        assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".parts")] == []
+
+
+def test_formats_of_one_file_are_written_by_the_first_shard(made, tmp_path):
+    words = ["export", str(made / "detections.json"), "--format", "csv", "--quiet", "-o"]
+    assert cli.main([*words, str(tmp_path / "whole")]) == 0
+    assert cli.main([*words, str(tmp_path / "out"), "--shard", "2/2"]) == 0
+    assert not (tmp_path / "out").exists()
+    assert cli.main([*words, str(tmp_path / "out"), "--shard", "1/2"]) == 0
+    assert (tmp_path / "out/segments.csv").read_bytes() == (tmp_path / "whole/segments.csv").read_bytes()

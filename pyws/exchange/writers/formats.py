@@ -27,3 +27,6 @@ EXPORTS: dict[str, Callable[[Results, Path], None]] = {
     "fiftyone": write_fiftyone_segments,
     "fiftyone-masks": write_fiftyone_masks,
 }
+
+# Those that hold the frames that they name.
+WITH_FRAMES = {"label-studio-masks", "cvat-images", "coco", "youtube-vis", "davis", "voc", "semantic", "fiftyone-masks"}
