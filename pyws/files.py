@@ -184,7 +184,6 @@ def _write_errors(target: Path) -> Iterator[None]:
         raise WriteError(target, f"{reason}; nothing half-written is left, the same command goes on") from error
 
 
-_UNFINISHED = ".unfinished"  # in a folder that :func:`new_folder` fills
 _RUN = ".run"  # the folder, in one that is written into, where its writers tell each other that they are there
 
 
@@ -347,13 +346,6 @@ def is_empty(folder: str | os.PathLike[str]) -> bool:
     return all(name == _RUN for name in os.listdir(folder))
 
 
-def check_new(folder: str | os.PathLike[str]) -> None:
-    """Raise DataError where :func:`new_folder` refuses a folder for what it holds."""
-    target = Path(folder)
-    if target.exists() and not (target.is_dir() and (is_empty(target) or Path(target, _UNFINISHED).exists())):
-        raise DataError(target, "must be a new or empty folder")
-
-
 @contextmanager
 def new_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Fill ``folder``, new, empty or half-filled by a call that was killed; where the block fails it is empty again.
@@ -368,8 +360,9 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     >>> with new_folder(tempfile.mkdtemp()):
     ...     pass
     """
-    check_new(folder)
-    target, unfinished = Path(folder), Path(folder, _UNFINISHED)
+    target, unfinished = Path(folder), Path(folder, ".unfinished")
+    if target.exists() and not (target.is_dir() and (is_empty(target) or unfinished.exists())):
+        raise DataError(target, "must be a new or empty folder")
     with only_writer(target):
         try:
             unfinished.touch()

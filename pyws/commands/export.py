@@ -67,7 +67,7 @@ def export(
     from pyws.exchange.results import Results
     from pyws.exchange.sources import read_results
     from pyws.exchange.writers.formats import EXPORTS, WITH_FRAMES
-    from pyws.files import check_new, new_folder
+    from pyws.files import new_folder
     from pyws.sharding import this_shard
 
     if not results:
@@ -77,7 +77,6 @@ def export(
     if folder_fps is not None and not folder_fps > 0:
         raise ValueError(f"--folder-fps: must be > 0, got {folder_fps}")
     part = this_shard(shard)
-    check_new(out)
     found = read_results(results, find_videos(videos), folder_fps).chosen(min_score, top)
     by_name = {video.name: video for video in found.videos}
     numbers = {name: str(number) for number, name in enumerate(by_name)}
@@ -86,7 +85,6 @@ def export(
     pictures = parts_of(out) / "frames"
 
     def work(names: Sequence[str]) -> dict[str, int]:
-        check_new(out)
         for name in names:
             shutil.rmtree(pictures / numbers[name], ignore_errors=True)
             EXPORTS[format](Results((by_name[name],)), pictures / numbers[name])
