@@ -1,6 +1,6 @@
 """What has to be shown of two processes over gloo, check by check, on training of segments.
 
-All ten are here but for the measured speed (10), which is in benchmarks/jobs/two_processes.py; shards by hand are in
+All ten are here but for the speed of two processes (10), which no test measures; shards by hand are in
 test_two_processes.py, test_segment_stages.py and test_shards_of_features.py too.
 """
 

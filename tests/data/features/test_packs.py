@@ -183,6 +183,36 @@ def test_packs_that_are_not_what_the_index_says(tmp_path):
         open_features(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["../../other", "/other", "..", "", "a/b", "a\0b"])
+def test_an_index_whose_names_lead_elsewhere(name, tmp_path):
+    write(tmp_path / "set" / "features", ["a", "b"])
+    pack_videos(tmp_path / "set" / "features", ["a", "b"], 2)
+    index = tmp_path / "set" / "features" / INDEX
+    index.write_text(index.read_text().replace('"a"', json.dumps(name)))
+    with pytest.raises(DataError, match="video name must be a plain file name"):
+        convert_features(tmp_path / "set", tmp_path / "out")
+    assert set(os.listdir(tmp_path)) <= {"set", "out.partial"}  # what is not whole yet lies in the latter
+    assert set(os.listdir(tmp_path / "out.partial")) == {"origin.json"} and not any(tmp_path.rglob("*other*"))
+
+
+@pytest.mark.parametrize("offsets", [[-4, 20], [0, 1 << 40], [1 << 62, 1 << 63], [24, 24], [20, 44], [24, 0]])
+def test_a_pack_whose_tensors_lie_elsewhere(offsets, tmp_path):
+    write(tmp_path / "features", ["a", "b"])
+    pack_videos(tmp_path / "features", ["a", "b"], 2)
+    pack, index = (tmp_path / "features" / name for name in ("pack-00000.safetensors", INDEX))
+    raw = pack.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    header["a/features"]["data_offsets"] = offsets
+    said = json.dumps(header).encode()
+    pack.write_bytes(len(said).to_bytes(8, "little") + said + raw[8 + size :])
+    line = json.loads(index.read_text())
+    index.write_text(json.dumps({**line, "bytes": pack.stat().st_size}) + "\n")
+    (tmp_path / "dataset.json").write_text('{"snippets_per_second": 4.0}')
+    with pytest.raises(DataError, match=r"video 'a'.*not safetensors"):
+        open_features(tmp_path).features(0)
+
+
 def test_packs_go_to_another_process_and_stay_mapped(tmp_path):
     """A data set is pickled as it is; a video is read without the rest of its pack."""
     feature_sets.write(tmp_path / "set", feature_sets.draw(4))
