@@ -22,7 +22,6 @@ struct FaceBlock {
   std::vector<int> id;  // the caller's
 
   double* row(int i) { return matrix.data() + static_cast<std::size_t>(i) * columns; }
-  const double* row(int i) const { return matrix.data() + static_cast<std::size_t>(i) * columns; }
   void resize(int new_rows, int new_columns);
   void exchange(int i, int j);  // row i becomes column j and the other way round
 };
