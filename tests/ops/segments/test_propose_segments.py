@@ -69,8 +69,9 @@ def test_by_hand(backend):
 
 
 def test_a_value_at_the_threshold_does_not_pass(backend):
-    tcam = torch.full((4, 1), 0.5, dtype=torch.float32)
-    assert len(propose_segments(tcam, torch.tensor([0, 4]), [0.5])) == 0
+    for length in (4, 70):  # fewer than the lanes, and more
+        tcam = torch.full((length, 1), 0.5, dtype=torch.float32)
+        assert len(propose_segments(tcam, torch.tensor([0, length]), [0.5])) == 0
     # 0.1 in float32 is above 0.1 in float64: the comparison is in float64
     assert len(propose_segments(torch.full((4, 1), 0.1), torch.tensor([0, 4]), [0.1])) == 1
 
