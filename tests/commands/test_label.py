@@ -214,6 +214,19 @@ def test_a_network_whose_first_batch_is_slow_takes_time(world: Path, monkeypatch
         assert width == 64
 
 
+def test_training_of_actions_is_tried_to_its_end(tmp_path: Path) -> None:
+    """Segments were planned at nothing: the files that the calibration trains on could not be read."""
+    tag = 'say "hello", twice'
+    job = Job(Networks("small3d", "x", None, "small2d", "x", None), tmp_path, None, "error", Common(quiet=True), {},
+              [Route(tag, "action", (), (), 2)])  # fmt: skip
+    cost = calibration._segments(job, CHOICES, 2, 8, 5)
+    assert cost.unit > 0
+    for epochs in calibration.EPOCHS:
+        out = tmp_path / f"epochs{epochs}/segments"
+        assert len((out / "run/history.jsonl").read_text().splitlines()) == epochs
+        assert set(json.loads((out / "detections.json").read_text())["results"]) <= {"v0", "v1"}
+
+
 WORK = Work({"a": Length(60, 1500), "b": Length(60, 1500)}, ["a"], ["a", "b"], True, [], 16)
 CHOICES = Choices(Sampling(15, 16, 8), 60, 20, 1, 8, 5)
 COSTS = Costs(

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,7 @@ SECONDS = 2.0  # that features are made for
 FRAMES = 20  # frames of the video that is tried
 TRIED = 3  # frames that get masks
 EPOCHS = (1, 4)
-VIDEOS = 8  # with features of noise
+VIDEOS = 8  # with features of noise, where there are so many
 
 
 def calibrated(job: Job, work: Work, choices: Choices, network: SnippetNetwork | None) -> Costs:
@@ -52,7 +52,8 @@ def calibrated(job: Job, work: Work, choices: Choices, network: SnippetNetwork |
             found["features"], decoding, width = _features(job, choices, network)
             if work.learned:
                 mean = units["features"] / max(1, len(work.actions))
-                found["segments"] = _segments(job, choices, width, max(2, round(mean)))
+                videos = min(VIDEOS, len(work.actions))
+                found["segments"] = _segments(job, choices, videos, width, max(2, round(mean)))
             if units["maps"]:
                 found["maps"] = _maps(job, work, choices, network.classifier.labels)
         if units["first masks"]:
@@ -83,25 +84,25 @@ def _features(job: Job, choices: Choices, network: SnippetNetwork) -> tuple[Cost
     return Cost(0, worked / snippets, 4.0 * width + 16), waited / snippets * choices.sampling.rate, width
 
 
-def _segments(job: Job, choices: Choices, width: int, length: int) -> Cost:
+def _segments(job: Job, choices: Choices, videos: int, width: int, length: int) -> Cost:
     """Costs of training on noise of the features' size."""
-    tags = [route.tag for route in job.of_kind("action")]
+    tags = [route.tag.replace('"', '""') for route in job.of_kind("action")]
     seconds = (np.arange(length)[:, None] + np.array([0, 1])) / choices.sampling.rate
     random = np.random.default_rng(0)
     tries = {}
     for epochs in EPOCHS:
         only = replace(job, routes=job.of_kind("action"), out=job.out / f"epochs{epochs}")
         rows = ["video,tag,subset"]
-        for number in range(VIDEOS):
+        for number in range(videos):
             tensors = {"features": random.standard_normal((length, width), np.float32), "seconds": seconds}
-            note = {"start": 0.0, "end": float(seconds[-1, 1])}
+            note = {**asdict(choices.sampling), "start": 0.0, "end": float(seconds[-1, 1]), "first": 0.0}
             write_snippets(only.out / f"features/features/v{number}.safetensors", tensors, note)
             rows.append(f'v{number},"{tags[number % len(tags)]}",tagged')
         with atomic_write(only.out / "features/tags.csv") as file:
             file.write("\n".join(rows))
         less = replace(choices, epochs=epochs)
-        tries[epochs * VIDEOS] = partial(stages.find_segments, only, less)
-    return _line({units: _seconds(run) for units, run in tries.items()})
+        tries[epochs * videos] = partial(stages.find_segments, only, less)
+    return _line({units: _seconds(run, forgiven=()) for units, run in tries.items()})
 
 
 def _maps(job: Job, work: Work, choices: Choices, names: Sequence[str]) -> Cost:
@@ -164,10 +165,10 @@ def _pictures(video: Path) -> Iterator[Pixels]:
     return (one.pixels() for one in PyAV(video).timed())
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def _seconds(run: Callable[[], object], forgiven: tuple[type[Exception], ...] = (DataError,)) -> float:
     """How long a stage takes; what a few frames are too few for is for the run itself to say."""
     start = time.perf_counter()
-    with suppress(DataError):
+    with suppress(*forgiven):
         run()
     return time.perf_counter() - start
 
