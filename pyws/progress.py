@@ -111,7 +111,7 @@ class Pace:
         if number == total or time.monotonic() - self._said >= PLAIN_SECONDS:
             self._said = time.monotonic()
             measured = "".join(f", {name} {value:.4g}" for name, value in values.items() if value is not None)
-            left = f", {self.bound} {duration(self.left())} left" if self.done < self.steps else ""
+            left = f", {self.bound} {duration(self.left())} left" if self.done < self.steps and number < total else ""
             self._print(f"{self.what}: {unit} {number}/{total}{measured}{left}")
 
     def _print(self, text: str) -> None:

@@ -46,6 +46,8 @@ def test_a_training_says_how_long_it_takes_after_its_first_steps(clock, capsys):
     assert capsys.readouterr().err == "training wum: epoch 1/350, loss 0.5123, about 41 h left\n"
     pace.show(2, 350, {"loss": 0.5})
     assert capsys.readouterr().err == ""
+    pace.show(350, 350, {"loss": 0.4})  # steps that were planned and not needed are no time that is left
+    assert capsys.readouterr().err == "training wum: epoch 350/350, loss 0.4\n"
 
 
 def test_items_come_once_and_nothing_goes_to_standard_output(clock, capsys):
