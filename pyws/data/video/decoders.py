@@ -188,8 +188,9 @@ class PyAV:
         options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
         stream = None
         try:
-            # A title that is no UTF-8 is no reason to refuse the pictures.
-            with av.open(f"file:{self.path.resolve()}", options=options, metadata_errors="replace") as container:
+            # A title that is no UTF-8 is no reason to refuse the pictures; PyAV 19 takes any and has no such argument.
+            titles: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+            with av.open(f"file:{self.path.resolve()}", options=options, **titles) as container:
                 if not container.streams.video:
                     raise DataError(self.path, "has no video stream")
                 stream = container.streams.video[0]
