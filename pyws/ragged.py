@@ -119,9 +119,9 @@ class Segments:
     @classmethod
     def unchecked(cls, rows: Tensor, offsets: Tensor) -> Segments:
         """Build from (4, N) rows start, end, score, weight that an operation of pyws made, without reading them."""
-        start, end, score, weight = rows.unbind()
         segments = object.__new__(cls)
-        segments.__dict__.update(start=start, end=end, score=score, weight=weight, offsets=offsets)
+        for name, field in zip(("start", "end", "score", "weight", "offsets"), (*rows.unbind(), offsets), strict=True):
+            object.__setattr__(segments, name, field)  # torch.compile of torch 2.11 follows no update of __dict__
         return segments
 
     def __len__(self) -> int:

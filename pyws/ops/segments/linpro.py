@@ -51,9 +51,9 @@ class Rule:
     tie_break: str
 
 
-_PRESETS = {
-    "paper": Rule(geometry="paper", margin=0.25, upper=math.inf, rows="sum", tie_break="canonical"),
-    "released": Rule(geometry="released", margin=0.0785, upper=1.0, rows="sum", tie_break="center"),
+_PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"geometry": "paper", "margin": 0.25, "upper": math.inf, "rows": "sum", "tie_break": "canonical"},
+    "released": {"geometry": "released", "margin": 0.0785, "upper": 1.0, "rows": "sum", "tie_break": "center"},
 }
 
 
@@ -198,7 +198,7 @@ def linpro(
 @lru_cache(maxsize=64, typed=True)  # True is no number, though it equals 1
 def _rule(preset: str, margin: float | None, upper: float | None, rows: str | None, tie_break: str | None) -> Rule:
     check_choice("linpro", "preset", preset, tuple(_PRESETS))
-    chosen: dict[str, Any] = dict(vars(_PRESETS[preset]))
+    chosen = dict(_PRESETS[preset])
     given = {"margin": margin, "upper": upper, "rows": rows, "tie_break": tie_break}
     chosen.update((name, value) for name, value in given.items() if value is not None)
     check_range("linpro", "margin", chosen["margin"], "finite and 0 or more", lambda: 0 <= chosen["margin"] < math.inf)
