@@ -43,11 +43,7 @@ static __global__ void lay_out_groups(const std::int64_t* offsets, const std::in
   long long reached = 0;
   for (std::int64_t tile = 0; tile <= groups; tile += kWarp) {
     const std::int64_t g = tile + lane;
-    long long offset = max64(reached, g <= groups ? min64(offsets[g], values) : 0);
-    for (int step = 1; step < kWarp; step *= 2) {
-      const long long other = __shfl_up_sync(kWholeWarp, offset, step);
-      if (lane >= step) offset = max64(offset, other);
-    }
+    const long long offset = running_max(max64(reached, g <= groups ? min64(offsets[g], values) : 0));
     if (g <= groups) clamped[g] = offset;
     if (g < groups) counts[g + 1] = max64(lengths[g], 0);
     reached = __shfl_sync(kWholeWarp, offset, kWarp - 1);

@@ -66,10 +66,7 @@ class WarpTeam {
   }
   __device__ double least(double x) const {
     __syncwarp();
-    for (int step = kWarp / 2; step > 0; step /= 2) {
-      const double other = __shfl_xor_sync(kWholeWarp, x, step);
-      x = other < x ? other : x;
-    }
+    for (int step = kWarp / 2; step > 0; step /= 2) x = least_of(x, __shfl_xor_sync(kWholeWarp, x, step));
     return x;
   }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/cuda_launch.h"
+#include "common/host_device.h"
 
 namespace pyws {
 
@@ -10,6 +11,16 @@ constexpr unsigned kWholeWarp = 0xffffffffu;
 
 // The lanes below this one, as a mask.
 __device__ __forceinline__ unsigned lanes_below() { return (1u << (threadIdx.x % kWarp)) - 1u; }
+
+// The maximum of the values of the lanes up to and with this one. All lanes call it.
+__device__ __forceinline__ long long running_max(long long x) {
+  const int lane = threadIdx.x % kWarp;
+  for (int step = 1; step < kWarp; step *= 2) {
+    const long long other = __shfl_up_sync(kWholeWarp, x, step);
+    if (lane >= step) x = max64(x, other);
+  }
+  return x;
+}
 
 // The first lane of the run of lanes that the calling lane belongs to, `head` set at the first of each. All lanes of
 // a warp call it.

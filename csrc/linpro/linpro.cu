@@ -54,12 +54,7 @@ __device__ void find_components(const Row* sorted, std::int64_t begin, std::int6
   for (std::int64_t tile = begin; tile < end; tile += kWarp) {
     const std::int64_t i = tile + lane;
     const bool counts = i < end && !sorted[i].is_empty();
-    long long reach = counts ? sorted[i].spans.right : 0;
-    for (int step = 1; step < kWarp; step *= 2) {
-      const long long other = __shfl_up_sync(kWholeWarp, reach, step);
-      if (lane >= step) reach = max64(reach, other);
-    }
-    reach = max64(reach, reached);
+    const long long reach = running_max(max64(reached, counts ? sorted[i].spans.right : 0));
     const long long previous = __shfl_up_sync(kWholeWarp, reach, 1), before = lane > 0 ? previous : reached;
     const bool starts = counts && sorted[i].spans.left >= before;
     if (i < end) work.components[i].group = starts ? group : -1;
