@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any
+
+SHOWN = 50  # problems that an error lists
 
 
 def printable(text: object) -> str:
@@ -97,6 +99,18 @@ def reading(path: str | PathLike[str], rule: str | None = None) -> Iterator[None
             raise
         said = str(error).strip().split("\n")[0] or type(error).__name__
         raise DataError(path, f"{rule}: {said}") from error
+
+
+def listed(problems: Sequence[str]) -> str:
+    """Problems below a sentence, a line each; only the first of many.
+
+    Examples
+    --------
+    >>> listed(["a", "b"])
+    '\\n  a\\n  b'
+    """
+    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    return "".join(f"\n  {one}" for one in [*problems[:SHOWN], *more])
 
 
 def check_fields(config: object, who: str, rule: str, *names: str) -> None:

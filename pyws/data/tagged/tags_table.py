@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-from pyws.data.video.headers import listed
 from pyws.data.video.sources import VIDEO_SUFFIXES
-from pyws.errors import DataError, printable, reading
+from pyws.errors import DataError, listed, printable, reading
 from pyws.files import check_bytes
 
 VIDEO_COLUMNS = ("video", "videos", "video name", "video_name", "name", "file", "filename", "file name", "path", "clip")

@@ -9,9 +9,7 @@ from pathlib import Path
 from pyws.data.video.decoders import Header, PyAV
 from pyws.data.video.frames import FrameFolder
 from pyws.data.video.sources import check_name_fits, twins_of
-from pyws.errors import DataError, printable
-
-SHOWN = 50  # problems that an error lists
+from pyws.errors import DataError, listed, printable
 
 
 def header_of(path: Path, folder_fps: float | None = None) -> Header:
@@ -75,15 +73,3 @@ def check_videos(videos: Iterable[Path], by_name: bool = True) -> None:
         where = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in problems])
         rule = f"{len(problems)} videos cannot be used; --on-error skip goes on with the rest"
         raise DataError(os.path.relpath(where), rule + listed([str(error) for error in problems.values()]))
-
-
-def listed(problems: list[str]) -> str:
-    """Problems below a sentence, a line each; only the first of many.
-
-    Examples
-    --------
-    >>> listed(["a", "b"])
-    '\\n  a\\n  b'
-    """
-    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-    return "".join(f"\n  {one}" for one in [*problems[:SHOWN], *more])
