@@ -43,11 +43,11 @@ class SnippetProducts:
 
     def products(self, rows: Tensor) -> Tensor:
         """(B, R, D) -> (B, R, L): dot products of rows and snippets."""
-        return _Products.apply(rows, self.snippets, self._factors, self._spans)
+        return _Read.apply(rows, self.snippets, False, self._factors, self._spans)
 
     def sums(self, weights: Tensor) -> Tensor:
         """(B, R, L) -> (B, R, D): weighted sums of snippets."""
-        return _Sums.apply(weights, self.snippets, self._factors, self._spans)
+        return _Read.apply(weights, self.snippets, True, self._factors, self._spans)
 
 
 def _products(rows: Tensor, snippets: Tensor, spans: list[int] | None) -> Tensor:
@@ -88,37 +88,23 @@ class _Collected(torch.autograd.Function):
         return gradient, None, None
 
 
-class _Products(torch.autograd.Function):
+class _Read(torch.autograd.Function):
+    """Products of snippets with rows, or their sums by weights: each is how the gradient of the other goes back."""
+
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, snippets: Tensor, factors: list[tuple[Tensor, Tensor]], spans: list[int] | None
-    ) -> Tensor:
-        ctx.save_for_backward(rows, snippets)
-        ctx.factors, ctx.spans = factors, spans
-        return _products(rows, snippets, spans)
+        ctx: Any, given: Tensor, snippets: Tensor, sums: bool, factors: list[tuple[Tensor, Tensor]],
+        spans: list[int] | None,
+    ) -> Tensor:  # fmt: skip
+        ctx.save_for_backward(given, snippets)
+        ctx.sums, ctx.factors, ctx.spans = sums, factors, spans
+        return (_sums if sums else _products)(given, snippets, spans)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
-        rows, snippets = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None, None]:
+        given, snippets = ctx.saved_tensors
         if ctx.needs_input_grad[1]:
-            ctx.factors.append((gradient, rows))
-        return _sums(gradient, snippets, ctx.spans) if ctx.needs_input_grad[0] else None, None, None, None
-
-
-class _Sums(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, weights: Tensor, snippets: Tensor, factors: list[tuple[Tensor, Tensor]], spans: list[int] | None
-    ) -> Tensor:
-        ctx.save_for_backward(weights, snippets)
-        ctx.factors, ctx.spans = factors, spans
-        return _sums(weights, snippets, spans)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
-        weights, snippets = ctx.saved_tensors
-        if ctx.needs_input_grad[1]:
-            ctx.factors.append((weights, gradient))
-        return _products(gradient, snippets, ctx.spans) if ctx.needs_input_grad[0] else None, None, None, None
+            ctx.factors.append((given, gradient) if ctx.sums else (gradient, given))
+        back = _products if ctx.sums else _sums
+        return back(gradient, snippets, ctx.spans) if ctx.needs_input_grad[0] else None, None, None, None, None
