@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyws.data.tagged.dataset import FEW_VIDEOS
-from pyws.masks.initial_masks.tag_to_class import resolve_tag
+from pyws.masks.initial_masks.tag_to_class import first_synonym, resolve_tag
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,11 @@ def route_of(tag: str, videos: int, objects: Sequence[str], actions: Sequence[st
         meant = None
     if meant is not None and meant.found != "word":
         return Route(tag, "object", tuple(meant.classes), _names(objects, meant.classes), videos)
-    known = [index for index, label in enumerate(actions) if tag.casefold() == _first(label).casefold()]
+    known = [index for index, label in enumerate(actions) if tag.casefold() == first_synonym(label).casefold()]
     if known:
         return Route(tag, "known action", (known[0],), (actions[known[0]],), videos)
     return Route(tag, "action", (), (), videos)
 
 
 def _names(labels: Sequence[str], classes: Sequence[int]) -> tuple[str, ...]:
-    return tuple(_first(labels[index]) for index in classes)
-
-
-def _first(label: str) -> str:
-    """The first synonym of a class."""
-    return label.split(",")[0].strip()
+    return tuple(first_synonym(labels[index]) for index in classes)

@@ -31,6 +31,7 @@ from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.image_annotator import ImageAnnotator
 from pyws.masks.initial_masks.pipeline import MAX_TAGS
 from pyws.masks.initial_masks.superpixels import Superpixels
+from pyws.masks.initial_masks.tag_to_class import TagClasses, first_synonym, resolve_tag
 from pyws.models.classifiers import load_classifier
 from pyws.sharding import this_shard
 
@@ -249,8 +250,6 @@ def _resolve(
     written: tuple[str, ...], labels: tuple[str, ...]
 ) -> tuple[dict[str, list[int]], dict[str, str], dict[str, str]]:
     """Classes of each tag by its name, what is doubtful about some, and what to do about those that are no class."""
-    from pyws.masks.initial_masks.tag_to_class import TagClasses, resolve_tag
-
     found: list[TagClasses] = []
     unknown: dict[str, str] = {}
     for one in written:
@@ -313,5 +312,5 @@ def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:
 
 def _class_of(video: dict[str, Any], tag: str, labels: tuple[str, ...]) -> str:
     """The class that stands for a tag, with its mean score where the run kept it."""
-    name = labels[video["classes"][tag]].split(",")[0]
+    name = first_synonym(labels[video["classes"][tag]])
     return f"{name}, {video['scores'][tag]:.2f}" if "scores" in video else name

@@ -21,9 +21,10 @@ from pyws.data.video.clips import clips_of, clips_within
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, write_mask, write_picture
 from pyws.exchange.media import Media
 from pyws.files import atomic_write, write_json
-from pyws.masks.initial_masks.cam_to_mask import cut_maps, scaled_maps
+from pyws.masks.initial_masks.cam_to_mask import cut_maps, refine_masks, scaled_maps
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.superpixels import area_of
+from pyws.masks.initial_masks.tag_to_class import first_synonym
 from pyws.masks.prediction.clip_maps import ClipMaps, maps_of_video
 from pyws.models.classifiers import (
     Classifier,
@@ -153,7 +154,7 @@ def write_maps_of_video(
 def _frames_of_segments(video: Media, segments: Path, label: str | None) -> list[tuple[float, float]]:
     """First and last frame of the segments of a video, those of the highest score first."""
     rows = read_detections(segments).of_videos([video.frames.name])
-    named = [label is None or one.casefold() == label.split(",")[0].strip().casefold() for one in rows.labels]
+    named = [label is None or one.casefold() == first_synonym(label).casefold() for one in rows.labels]
     rows = rows.where(np.array(named, bool)[rows.label])
     order = np.argsort(-rows.score, kind="stable")
     return [video.first_and_last(rows.start[row], rows.end[row]) for row in order]
@@ -197,7 +198,7 @@ def _masks(one: ClipMaps) -> dict[int, Pixels]:
             cut = cut_maps(one.maps[index][None], (picture.shape[0], picture.shape[1]))
             images = torch.from_numpy(picture).permute(2, 0, 1)[None]
             superpixels = ops.slic(images, region_area=area_of(picture, config.region_area))
-            masks[frame] = ops.superpixel_select(superpixels, cut, *config.selection[:3]).mask[0].numpy().astype("u1")
+            masks[frame] = refine_masks(superpixels, cut, *config.selection)[0].numpy().astype("u1")
     return masks
 
 

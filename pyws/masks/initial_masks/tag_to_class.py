@@ -41,6 +41,17 @@ _PEOPLE = frozenset(
 )  # fmt: skip
 
 
+def first_synonym(label: str) -> str:
+    """The name by which a class is called, of the several that its label may have.
+
+    Examples
+    --------
+    >>> first_synonym("tabby, tabby cat")
+    'tabby'
+    """
+    return label.split(",")[0].strip()
+
+
 class TagClasses(NamedTuple):
     """A tag by its name, and the classes of a classifier that show it.
 
@@ -58,7 +69,7 @@ class TagClasses(NamedTuple):
         """What to look at before masks of the tag are believed; None where its name is that of a class."""
         if self.found != "word":
             return None
-        names = [labels[index].split(",")[0] for index in self.classes]
+        names = [first_synonym(labels[index]) for index in self.classes]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         matched = f"tag {self.name!r} matches only a word of {', '.join(map(repr, names[:3]))}{more}"
         return f"{matched}: if that is not what the videos show, {_advice(self.name)}"
