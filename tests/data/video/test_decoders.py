@@ -11,6 +11,7 @@ from pyws import DataError
 from pyws.data.video import decoders
 from pyws.data.video.decoders import PyAV, Torchcodec, open_decoder
 from pyws.data.video.frames import open_frames
+from pyws.report.movies import write_video
 
 needs_torchcodec = pytest.mark.skipif(
     decoders._video_decoder() is None, reason="torchcodec or the FFmpeg libraries it needs are not installed"
@@ -56,6 +57,21 @@ def test_both_decoders_give_the_same_frames(tmp_path, name):
         pairs = list(zip(one.read(indices), other.read(indices), strict=True))
         assert len(pairs) == len(indices)
         assert all(close(left, right, 2) for left, right in pairs)
+
+
+@pytest.mark.parametrize("version", ["14.1.0", "18.0.0", "19.0.2"])
+def test_videos_are_opened_with_arguments_that_the_version_of_pyav_has(tmp_path, monkeypatch, version):
+    open_, of_titles = av.open, {"metadata_encoding", "metadata_errors"}  # which PyAV 19 took away
+    known = {"file", "mode", "format", "options", "container_options", "buffer_size", "timeout", "io_open", "hwaccel"}
+    known |= of_titles if version < "19" else set()
+
+    def open_of_version(*arguments, **options):
+        assert options.keys() <= known
+        return open_(*arguments, **{name: options[name] for name in options.keys() - of_titles})
+
+    monkeypatch.setattr(av, "__version__", version)
+    monkeypatch.setattr(av, "open", open_of_version)
+    assert write_video(tmp_path / "clip.mp4", pictures(3)) == PyAV(tmp_path / "clip.mp4").count() == 3
 
 
 @needs_torchcodec
