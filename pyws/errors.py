@@ -113,6 +113,17 @@ def listed(problems: Sequence[str]) -> str:
     return "".join(f"\n  {one}" for one in [*problems[:SHOWN], *more])
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts.
+
+    Examples
+    --------
+    >>> counted(1, "video"), counted(2, "video")
+    ('1 video', '2 videos')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def check_fields(config: object, who: str, rule: str, *names: str) -> None:
     """Raise unless numbers of a configuration keep a rule; None, which stands for a default, keeps every one.
 

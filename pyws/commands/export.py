@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pyws.commands.common import Common, CommonOptions
+from pyws.errors import counted
 
 Format = Literal[
     "activitynet", "csv", "label-studio", "label-studio-masks", "cvat", "cvat-images", "coco", "youtube-vis", "davis",
@@ -33,8 +34,8 @@ def export(
     Parameters
     ----------
     results
-        Folders of pyws label, masks init, refine or predict; files of segments fuse, predict or labels. Several are put
-        together by the names of the videos; a folder of pyws features tells where videos are.
+        Folders of pyws label, masks init, refine, predict or maps; files of segments fuse, predict or labels. Several
+        are put together by the names of the videos, the last in front; pyws features tells where videos are.
     format
         Segments: activitynet and csv (seconds), label-studio (timeline labels), fiftyone (temporal detections), cvat
         (tracks of a video, masks too). Masks: label-studio-masks (brush), cvat-images, coco, youtube-vis, davis, voc,
@@ -97,7 +98,8 @@ def export(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 picture.rename(target)
             EXPORTS[format](found, out)
-        said = f"{len(found.videos)} videos, {segments} segments and masks of {sum(frames.values())} frames as {format}"
+        said = f"{counted(len(found.videos), 'video')}, {counted(segments, 'segment')} and masks of"
+        said += f" {counted(sum(frames.values()), 'frame')} as {format}"
         common.say(f"{out}: {said}")
         counts = {"videos": len(found.videos), "segments": segments, "masks": sum(frames.values())}
         return {"out": str(out), "format": format, **counts}

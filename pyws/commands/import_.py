@@ -9,6 +9,7 @@ from typing import Any, Literal
 import tyro
 
 from pyws.commands.common import Common, CommonOptions
+from pyws.errors import counted
 
 
 def import_(
@@ -61,7 +62,8 @@ def import_(
             done, problems = apply(read_review(path), target, str(path), scope, on_error == "skip")
             for problem in problems:
                 common.say(f"left out: {problem}")
-            common.say(f"{path}: segments of {done.videos} videos and masks of {done.frames} frames are corrected")
+            corrected = f"the segments of {counted(done.videos, 'video')} and {counted(done.frames, 'mask')}"
+            common.say(f"{path}: corrections of {corrected}")
             documents.append({"file": str(path), **asdict(done), "left_out": problems})
     if not any(one["videos"] or one["frames"] for one in documents):
         common.say("nothing was corrected: of Label Studio's tasks only those with a submitted annotation count")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyws.data.annotations.activitynet import Instances
 from pyws.data.tagged.label_space import IGNORE
 from pyws.data.tagged.rle import decode_mask
-from pyws.data.video.frames import read_mask
+from pyws.data.video.frames import in_order, read_mask
 from pyws.errors import DataError
 from pyws.exchange.media import Media
 from pyws.files import read_json
@@ -57,32 +57,72 @@ class Masks:
     names : names of the ids in the masks, background first
     instances : COCO file with the tracks of ``pyws masks predict``; None where ids are all there is
     tags : names that the video may show; () where any may be
+    layers : masks of different labels that these put together, from back to front; () where the files hold all
     """
 
     files: Mapping[str, Path]
     names: tuple[str, ...]
     instances: Path | None = None
     tags: tuple[str, ...] = ()
+    layers: tuple[Masks, ...] = ()
+
+    def over(self, below: Masks | None) -> Masks:
+        """These masks, and those ``below`` that are of other labels: of who is shown, and of what they do."""
+        if below is None:
+            return self
+        kept = tuple(layer for layer in below.layers or (below,) if not set(layer.names[1:]) & set(self.names[1:]))
+        layers = (*kept, *(self.layers or (self,)))
+        files = {path.stem: path for path in in_order(file for layer in layers for file in layer.files.values())}
+        names = dict.fromkeys(name for layer in layers for name in layer.names)
+        tags = dict.fromkeys(name for layer in layers for name in layer.tags or layer.names[1:])
+        return Masks(files, tuple(names), tags=tuple(tags), layers=layers) if kept else self
 
     def objects(self, stem: str) -> list[Object]:
         """What a frame shows: tracked instances where there are any, or else a region for each label."""
+        if self.layers:
+            return [
+                replace(one, number=one.number + sum(layer.count for layer in self.layers[:place]))
+                for place, layer in enumerate(self.layers)
+                if stem in layer.files
+                for one in layer.objects(stem)
+            ]
         if self.instances is not None:
             return list(self._tracked.get(stem, ()))
         ids = self.read(stem)
         return [Object(self.names[one], one, ids == one) for one in np.unique(ids).tolist() if one not in (0, IGNORE)]
 
+    @property
+    def count(self) -> int:
+        """The greatest number that an object may have."""
+        if self.instances is None:
+            return len(self.names) - 1
+        return max((one.number for several in self._tracked.values() for one in several), default=0)
+
     def read(self, stem: str) -> NDArray[np.uint8]:
-        """(H, W) ids of a frame.
+        """(H, W) ids of a frame; where layers overlap, those of the last.
 
         Raises
         ------
         DataError : no such picture, or an id that has no name
         """
+        if self.layers:
+            return self._flattened(stem)
         ids = read_mask(self.files[stem])
         strange = ids[(ids >= len(self.names)) & (ids != IGNORE)]
         if strange.size:
             raise DataError(self.files[stem], f"must have ids below {len(self.names)}, got {strange.max()}")
         return ids
+
+    def _flattened(self, stem: str) -> NDArray[np.uint8]:
+        found: NDArray[np.uint8] | None = None
+        for layer in self.layers:
+            if stem in layer.files:
+                table = np.full(256, IGNORE, np.uint8)
+                table[: len(layer.names)] = [self.names.index(name) for name in layer.names]
+                ids = table[layer.read(stem)]
+                found = ids if found is None else np.where(ids > 0, ids, found)
+        assert found is not None
+        return found
 
     @cached_property
     def _tracked(self) -> dict[str, list[Object]]:
@@ -244,7 +284,8 @@ def merged(videos: Sequence[Video], sources: Sequence[Path] = (), folder_fps: fl
             raise DataError(video.name, f"is the name of two videos, {before.source} and {video.source}")
         segments = before.segments if video.segments is None else (*(before.segments or ()), *video.segments)
         tags = tuple(dict.fromkeys((*before.tags, *video.tags)))
-        source, masks = video.source or before.source, video.masks or before.masks
+        source = video.source or before.source
+        masks = video.masks.over(before.masks) if video.masks else before.masks
         found[video.name] = Video(video.name, source, tags, segments, masks, folder_fps)
     places = {name_of(path): path for path in sources}
     return Results(tuple(replace(video, source=places.get(name, video.source)) for name, video in found.items()))

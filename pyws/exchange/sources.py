@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from pyws.data.annotations.activitynet import read_detections
+from pyws.data.annotations.names import first_synonym
 from pyws.data.features.layouts import read_tags
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.time_base import SnippetGrids
 from pyws.data.tagged.corrected_masks import corrected_frames, mask_file
 from pyws.data.tagged.label_space import LabelSpace
-from pyws.data.video.frames import in_order
+from pyws.data.video.frames import in_order, open_frames
+from pyws.data.video.sources import name_of
 from pyws.errors import DataError
 from pyws.exchange.label_folder import FORMAT as LABEL
 from pyws.exchange.label_folder import LabelFolder, kind_of
@@ -23,7 +25,9 @@ from pyws.exchange.results import Masks, Results, Segment, Video, facts_of, merg
 from pyws.files import check_regular, read_json
 from pyws.run_manifest import read_manifest
 
-_KNOWN = "a folder of pyws label, masks init, refine or predict, or a file of pyws segments fuse, predict or labels"
+_KNOWN = (
+    "a folder of pyws label, masks init, refine, predict or maps, or a file of pyws segments fuse, predict or labels"
+)
 
 
 def read_results(paths: Sequence[Path], videos: Sequence[Path] = (), folder_fps: float | None = None) -> Results:
@@ -31,8 +35,8 @@ def read_results(paths: Sequence[Path], videos: Sequence[Path] = (), folder_fps:
 
     Parameters
     ----------
-    paths : folders of ``pyws label``, ``masks init``, ``refine`` and ``predict``, and of ``pyws features``, which says
-        where videos are; files of ``segments fuse``, ``predict`` and ``labels``
+    paths : folders of ``pyws label``, ``masks init``, ``refine``, ``predict`` and ``maps``, and of ``pyws features``,
+        which says where videos are; files of ``segments fuse``, ``predict`` and ``labels``
     videos : files and folders of frames, in the place of what the results say
     folder_fps : frames a second of folders of frames
 
@@ -59,6 +63,11 @@ def _folder(path: Path) -> Iterator[Video]:
     if kind == LABEL:
         yield from _labelled(path)
         return
+    maps = [path / "maps.json"] if (path / "maps.json").is_file() else sorted(path.glob("*/*/maps.json"))
+    if kind == "nothing" and maps:
+        for file in maps:
+            yield from _maps(file)
+        return
     if kind not in _FOLDERS:
         hint = "; give what pyws masks predict makes with it" if kind == "pyws masks train" else ""
         raise DataError(path, f"must be {_KNOWN}, got a folder of {kind}{hint}")
@@ -69,9 +78,10 @@ def _folder(path: Path) -> Iterator[Video]:
 
 
 def _labelled(path: Path) -> Iterator[Video]:
-    """A folder of ``pyws label``: whichever stages it has."""
+    """A folder of ``pyws label``: whichever stages it has; masks of actions where there are no others."""
     parts = LabelFolder.of(path)
-    folders = [folder for folder in (parts.features, parts.masks) if folder is not None]
+    maps = path / "maps" if any(path.glob("maps/*/*/maps.json")) else None
+    folders = [folder for folder in (parts.features, parts.masks or maps) if folder is not None]
     if not folders and not parts.segments:
         raise DataError(path, "has no results yet; run pyws label again, it goes on")
     for folder in folders:
@@ -108,6 +118,20 @@ def _predicted_masks(path: Path, document: dict[str, Any]) -> Iterator[Video]:
             space = LabelSpace.read(document.get("label_space"), path / "manifest.json")
             masks = Masks(_pictures(path / "masks" / name), space.names, instances, _tags(entry))
             yield Video(name, Path(entry["source"]), masks=masks)
+
+
+def _maps(file: Path) -> Iterator[Video]:
+    """Masks of the frames that maps belong to; each clip has a label of its own."""
+    document = read_json(file)
+    source = Path(document["video"])
+    stems = open_frames(source).stems
+    by_label: dict[str, dict[str, Path]] = {}
+    for clip in document["clips"]:
+        frames = [row["frame"] for row in clip["maps"] if row["frame"] is not None]
+        found = {stems[frame]: file.parent / "masks" / f"{stems[frame]}.png" for frame in frames}
+        by_label.setdefault(first_synonym(clip["label"]), {}).update(found)
+    for label, masks in by_label.items():
+        yield Video(name_of(source), source, masks=Masks(masks, ("background", label), tags=(label,)))
 
 
 def _tags(entry: dict[str, Any]) -> tuple[str, ...]:

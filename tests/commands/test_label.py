@@ -24,6 +24,8 @@ from pyws.errors import DataError
 from pyws.models.classifiers import load_classifier
 from pyws.models.image_networks.small2d import Small2D
 from pyws.models.video_networks.small3d import Small3D
+from pyws.report.run import place_of
+from pyws.report.runs.label import label_page
 from pyws.run_manifest import open_run
 from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import Sampling
@@ -99,6 +101,27 @@ def test_every_stage_of_masks_runs_or_says_why(done: Path) -> None:
         assert len(list((done / "masks/predicted/masks/one").iterdir())) == 4  # every fifth of 16
     else:  # no mask of a random network may be good enough to learn from
         assert "masks were not trained" in state["notes"][0]
+
+
+def test_masks_of_actions_are_exported_where_they_are_asked_for(done: Path, tmp_path: Path) -> None:
+    """What is exported of the folder alone comes back by pyws import, which reads masks of objects."""
+    for given, labels in (([done], {"red fox"}), ([done, done / "maps"], {"red fox", "running", "waving"})):
+        out = tmp_path / str(len(given))
+        assert cli.main(["export", *map(str, given), "--format", "coco", "-o", str(out), "--quiet"]) == 0
+        document = json.loads((out / "annotations/instances_default.json").read_text())
+        assert {one["name"] for one in document["categories"]} == labels
+    assert {Path(one["file_name"]).parent.name for one in document["images"]} == {"one", "two", "three"}
+
+
+def test_page_has_a_row_for_each_video(done: Path) -> None:
+    page = place_of(done)
+    videos = label_page(page, json.loads((done / "manifest.json").read_text())).videos.videos
+    assert sorted(video.name for video in videos) == ["one", "three", "two"]
+    one = next(video for video in videos if video.name == "one")
+    assert set(one.tags) == {"red fox", "running"}
+    assert one.strip is not None
+    assert one.strip.layers  # the masks, at the times of their frames
+    assert max(one.strip.places) <= one.duration < 2
 
 
 def test_masks_end_with_the_refined_ones(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

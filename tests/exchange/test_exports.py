@@ -16,10 +16,10 @@ from review_sets import DETECTIONS, FPS, FRAMES, LABELS, SAMPLED, SIZE, write_fi
 
 from pyws import cli
 from pyws.data.tagged.rle import decode_mask
-from pyws.data.video.frames import open_frames, palette, read_image, read_mask
+from pyws.data.video.frames import open_frames, palette, read_image, read_mask, write_mask
 from pyws.exchange.brush_rle import decode_brush, encode_brush
 from pyws.exchange.writers import mask_folders
-from pyws.files import only_writer, read_json
+from pyws.files import only_writer, read_json, write_json
 
 ITEMS = [f"{video}/{stem}" for video, stems in (("fox", ("frame1", "frame10", "frame11")),
                                                 ("swan", ("00001", "00010", "00011"))) for stem in stems]  # fmt: skip
@@ -182,6 +182,43 @@ def test_label_studio_brush(export, made):
             ids[mask] = 1 + LABELS.index(one["value"]["brushlabels"][0])
         assert np.array_equal(ids, truth(made, item))
         assert read_image(folder / "frames" / f"{item}.jpg").shape[:2] == SIZE
+
+
+def write_maps(folder, source, stems, label):
+    """What ``pyws masks maps`` writes of a clip: a mask of each frame that a map belongs to."""
+    masks = {}
+    for number, stem in enumerate(stems.values()):
+        masks[stem] = np.zeros(SIZE, np.uint8)
+        masks[stem][8:20, number : number + 20] = 1
+        write_mask(folder / "masks" / f"{stem}.png", masks[stem])
+    clip = {"label": label, "maps": [{"map": k, "frame": frame} for k, frame in enumerate([*stems, None])]}
+    write_json(folder / "maps.json", {"video": str(source), "clips": [clip]})
+    return masks
+
+
+def test_masks_of_objects_and_of_actions_together(made, tmp_path):
+    """Both may cover a pixel; where a format has one label a pixel, who is shown stands before what they do."""
+    stems = {1: "frame1", 2: "frame2"}
+    actions = write_maps(tmp_path / "maps/fox/dance", made / "videos/fox", stems, "dancing, to dance")
+    for form, out in (("coco", tmp_path / "coco"), ("fiftyone-masks", tmp_path / "flat")):
+        given = ["export", str(tmp_path / "maps"), str(made / "first"), "--format", form, "-o", str(out), "--quiet"]
+        assert cli.main(given) == 0
+    document = read_json(tmp_path / "coco/annotations/instances_default.json")
+    labels = {one["id"]: one["name"] for one in document["categories"]}
+    assert set(labels.values()) == {"fox", "white swan", "dancing"}
+    assert [one["file_name"] for one in document["images"]][:2] == ["fox/frame1.jpg", "fox/frame2.jpg"]
+    found = {(one["image_id"], labels[one["category_id"]]): decode_mask(one["segmentation"])
+             for one in document["annotations"]}  # fmt: skip
+    fox = truth(made, "fox/frame1") == 1
+    assert np.array_equal(found[1, "fox"], fox)
+    for image, stem in enumerate(stems.values(), 1):
+        assert np.array_equal(found[image, "dancing"], actions[stem] > 0)
+    tracks = {(labels[one["category_id"]], one["track_id"]) for one in document["annotations"] if one["image_id"] < 3}
+    assert len({track for _, track in tracks}) == len({label for label, _ in tracks}) == 2
+    places = {name: int(index) for index, name in read_json(tmp_path / "flat/mask_targets.json").items()}
+    flat = read_mask(next((tmp_path / "flat/labels").glob("fox*frame1.png")))
+    assert (fox & (actions["frame1"] > 0)).any()
+    assert np.array_equal(flat, np.where(fox, places["fox"], np.where(actions["frame1"], places["dancing"], 0)))
 
 
 def test_coco_by_pycocotools(export, made, capsys):

@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.segments.feature_sets import say_doubts
+from pyws.errors import counted
 
 
 def check(
@@ -43,7 +44,7 @@ def check(
     rate = f"{low if low == high else f'{low} to {high}'} snippets a second"
     common.say(f"{source}: layout {report.layout}, {'rescaled' if report.rescaled else rate}")
     for subset, count in report.videos.items():
-        common.say(f"{subset or 'no subset'}: {count} videos")
+        common.say(f"{subset or 'no subset'}: {counted(count, 'video')}")
     common.say(
         f"{report.usable} usable, {len(report.classes)} classes, width {report.width}, {report.snippets} snippets"
     )
@@ -57,12 +58,12 @@ def _check_masks(source: Path, common: Common) -> dict[str, Any]:
     from pyws.data.tagged.check import check_mask_set
 
     report = check_mask_set(source, quiet=common.silent)
-    common.say(f"{source}: layout {report.layout}, {len(report.labels)} labels")
+    common.say(f"{source}: layout {report.layout}, {counted(len(report.labels), 'label')}")
     for subset, count in report.videos.items():
-        common.say(f"{subset or 'no subset'}: {count} videos")
-    common.say(f"{report.frames} frames, {report.annotated} with true masks")
+        common.say(f"{subset or 'no subset'}: {counted(count, 'video')}")
+    common.say(f"{counted(report.frames, 'frame')}, {report.annotated} with true masks")
     for what, count in report.single.items():
-        common.say(f"{count} videos to learn from show one {what}")
+        common.say(f"{counted(count, 'video')} to learn from show one {what}")
     for problem in report.problems:
         common.say(f"{'unusable' if problem.fatal else 'odd'}: {problem}")
     return report.to_dict()

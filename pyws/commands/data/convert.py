@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions, only_with
+from pyws.errors import counted
 
 
 def convert(
@@ -60,7 +61,7 @@ def convert(
         counts, skipped = convert_features(source, out, on_error, suffix, videos_per_file, common.silent)
         problems = [str(problem) for problem in skipped]
     for subset, videos in counts["videos"].items():
-        common.say(f"{subset}: {videos} videos, {counts['instances'][subset]} instances")
+        common.say(f"{subset}: {counted(videos, 'video')}, {counted(counts['instances'][subset], 'instance')}")
     common.say(
         f"{counts['labels']} labels; tags differ from the annotated labels in {counts['label_mismatches']} videos"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pyws.errors import counted
+
 SHOWN_NAMES = 4
 
 
@@ -12,7 +14,9 @@ def plan_table(plan: Mapping[str, Any], notes: Sequence[str]) -> Any:
     """The plan for a terminal."""
     from rich.table import Table as Shown
 
-    table = Shown("tag", "is", "videos", "note", title=f"{plan['videos']} videos, {plan['hours'] * 60:.1f} minutes")
+    table = Shown(
+        "tag", "is", "videos", "note", title=f"{counted(plan['videos'], 'video')}, {plan['hours'] * 60:.1f} minutes"
+    )
     for one in plan["tags"]:
         table.add_row(one["tag"], one["kind"], str(one["videos"]), _about(one))
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in plan["minutes"].items())
@@ -36,14 +40,14 @@ def _amounts(plan: Mapping[str, Any]) -> str:
     parts = []
     if plan["snippets"]:
         rate = sampling["fps"] / sampling["stride"]
-        parts.append(f"{plan['snippets']} snippets ({rate:.2g} a second)")
+        parts.append(f"{counted(plan['snippets'], 'snippet')} ({rate:.2g} a second)")
     if plan["trained_actions"]:
-        parts.append(f"{choices['epochs']} epochs")
+        parts.append(counted(choices["epochs"], "epoch"))
     if plan["map_clips"]:
         parts.append(f"maps of {plan['map_clips']} clips (at most {choices['map_clips']} a video and action)")
     if plan["mask_frames"]:
         parts.append(f"{plan['mask_frames']} first masks ({choices['mask_frames']} a video)")
     if plan["predicted_frames"]:
-        trained = f"{choices['versions']} versions of {choices['mask_epochs']} epochs"
+        trained = f"{counted(choices['versions'], 'version')} of {counted(choices['mask_epochs'], 'epoch')}"
         parts.append(f"{trained}, {plan['predicted_frames']} masks predicted (every {choices['every']})")
     return ", ".join(parts)

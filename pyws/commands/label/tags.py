@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pyws.data.annotations.names import first_synonym
 from pyws.data.tagged.dataset import FEW_VIDEOS
-from pyws.masks.initial_masks.tag_to_class import first_synonym, resolve_tag
+from pyws.errors import counted
+from pyws.masks.initial_masks.tag_to_class import resolve_tag
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Route:
     def warning(self) -> str:
         """What a user should know; "" where there is nothing."""
         if self.kind == "action" and self.videos < FEW_VIDEOS:
-            several = "one video" if self.videos == 1 else f"{self.videos} videos"
+            several = counted(self.videos, "video")
             return f"learned from {several} alone; {FEW_VIDEOS} and more are wanted"
         return ""
 

@@ -21,6 +21,7 @@ from pyws.commands.common import (
     say_left_out,
     table_of,
 )
+from pyws.data.annotations.names import first_synonym
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
 from pyws.data.video.frames import Pixels
 from pyws.data.video.optical_flow import FlowName
@@ -31,7 +32,7 @@ from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.image_annotator import ImageAnnotator
 from pyws.masks.initial_masks.pipeline import MAX_TAGS
 from pyws.masks.initial_masks.superpixels import Superpixels
-from pyws.masks.initial_masks.tag_to_class import TagClasses, first_synonym, resolve_tag
+from pyws.masks.initial_masks.tag_to_class import TagClasses, resolve_tag
 from pyws.models.classifiers import load_classifier
 from pyws.sharding import this_shard
 

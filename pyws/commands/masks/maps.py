@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from pyws import ops
 from pyws.commands.common import Common, CommonOptions
 from pyws.data.annotations.activitynet import read_detections
+from pyws.data.annotations.names import first_synonym
 from pyws.data.video.clips import clips_of, clips_within
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, write_mask, write_picture
 from pyws.exchange.media import Media
@@ -24,7 +26,6 @@ from pyws.files import atomic_write, write_json
 from pyws.masks.initial_masks.cam_to_mask import cut_maps, refine_masks, scaled_maps
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.superpixels import area_of
-from pyws.masks.initial_masks.tag_to_class import first_synonym
 from pyws.masks.prediction.clip_maps import ClipMaps, maps_of_video
 from pyws.models.classifiers import (
     Classifier,
@@ -138,7 +139,7 @@ def write_maps_of_video(
     with atomic_write(out / "maps.safetensors", "wb") as file:
         file.write(save(found.maps))
     document = {
-        "video": str(video),
+        "video": os.path.abspath(video),
         "frames": len(source),
         "network": classifier.name,
         "weights": str(classifier.file) if classifier.file else "random: the maps say nothing about the video",

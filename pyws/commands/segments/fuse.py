@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.segments.feature_sets import grids_of
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
+from pyws.errors import counted
 
 
 def fuse(
@@ -71,7 +72,9 @@ def fuse(
         write_results(out, results, settings)
         write_report(out, quiet=common.silent, inputs={"proposals": proposals})
         fused = sum(map(len, results.values()))
-        common.say(f"{out}: {fused} detections from {len(found)} proposals of {len(found.videos)} videos")
+        common.say(
+            f"{out}: {counted(fused, 'detection')} from {len(found)} proposals of {counted(len(found.videos), 'video')}"
+        )
         counts = {"videos": len(found.videos), "proposals": len(found), "detections": fused}
         return {"out": str(out), **counts, "settings": settings}
 

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.segments.feature_sets import grids_of, say_doubts
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
+from pyws.errors import counted
 
 
 def labels(
@@ -111,7 +112,7 @@ def labels(
         report = save_labels(out, {one.video: one.labels for one in made}, classes, settings, records)
         write_report(out, quiet=common.silent, inputs={"proposals": proposals, "truth": truth})
         counts = ", ".join(f"{count} {name}" for name, count in report["statuses"].items())
-        common.say(f"{out}: {len(made)} videos, {len(classes)} classes each: {counts}")
+        common.say(f"{out}: {counted(len(made), 'video')}, {len(classes)} classes each: {counts}")
         return report
 
     part = this_shard(shard)

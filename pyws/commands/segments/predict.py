@@ -14,6 +14,7 @@ from tyro.conf import Positional
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.segments.feature_sets import OnError, one_subset, say_skipped
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
+from pyws.errors import counted
 
 if TYPE_CHECKING:
     from pyws.data.annotations.activitynet import Instances
@@ -127,7 +128,7 @@ def predict(
         if plot is not None:
             _draw(plot, kept, read_detections(out), videos, quiet)
         segments = sum(len(merged[name][0]) for name in videos.names)
-        common.say(f"{out}: {segments} segments in {len(videos)} videos")
+        common.say(f"{out}: {counted(segments, 'segment')} in {counted(len(videos), 'video')}")
         skipped = [str(problem) for problem in videos.skipped]
         return {"out": str(out), "videos": len(videos), "segments": segments, "skipped": skipped, "settings": made_by}
 

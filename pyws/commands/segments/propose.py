@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions, only_with
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
+from pyws.errors import counted
 
 if TYPE_CHECKING:
     from pyws.data.features.time_base import SnippetGrid
@@ -121,7 +122,7 @@ def propose(
     settings["proposals"]["class_threshold"] = class_threshold
     write_results(out, results, settings)
     count = sum(map(len, results.values()))
-    common.say(f"{out}: {count} segments in {len(results)} videos")
+    common.say(f"{out}: {counted(count, 'segment')} in {counted(len(results), 'video')}")
     if not count:
         common.say(f"warning: the highest value is {highest:g}, the lowest threshold {min(rules.thresholds):g}")
     return {"out": str(out), "videos": len(results), "segments": count, "settings": settings}

@@ -12,6 +12,7 @@ from tyro.conf import Positional
 from pyws.commands.common import Common, CommonOptions
 from pyws.commands.segments.feature_sets import OnError, one_subset, say_skipped
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
+from pyws.errors import counted
 
 Protocol = Literal["thumos14", "activitynet"]
 
@@ -110,7 +111,7 @@ def train(
         say_skipped(common, videos, held_out)
         corrected = [name for name in videos.names if name in videos.corrections]
         if corrected:
-            common.say(f"{len(corrected)} videos are corrected by people, such as {corrected[0]}")
+            common.say(f"corrected by people: {counted(len(corrected), 'video')}, such as {corrected[0]}")
         common.say(sentence(config, optim_of(backbone, config), videos.width, len(videos)))
         run = run_training(backbone, config, videos, held_out, out, device, group, tensorboard, quiet)
         if group.first:
@@ -125,7 +126,7 @@ def train(
         common.say(f"pseudo labels {UNASKED}")
     if run.best is not None:
         common.say(f"average mAP {last['mAP']:.2f} after the last epoch, {run.best:.2f} at best")
-    common.say(f"{out}: {len(videos)} videos, {run.epoch} epochs; report.html shows the curves of the run")
+    common.say(f"{out}: {counted(len(videos), 'video')}, {counted(run.epoch, 'epoch')}; report.html shows its curves")
     skipped = [str(problem) for each in (videos, held_out) if each is not None for problem in each.skipped]
     return {"out": str(out), "backbone": backbone, "preset": preset, "videos": len(videos), "epochs": run.epoch,
             "best": run.best, "last": last, "skipped": skipped}  # fmt: skip

@@ -30,6 +30,17 @@ def label_name(value: Any) -> str | None:
     return " ".join(value.split()) if isinstance(value, str) else None
 
 
+def first_synonym(label: str) -> str:
+    """The name by which a class is called, of the several that its label may have.
+
+    Examples
+    --------
+    >>> first_synonym("tabby, tabby cat")
+    'tabby'
+    """
+    return label.split(",")[0].strip()
+
+
 def one_spelling(names: Iterable[str], known: Iterable[str] = ()) -> dict[str, str]:
     """For each name the spelling that comes first, ``known`` before all: names that differ only in case are one.
 

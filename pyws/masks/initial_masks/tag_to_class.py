@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pyws.data.annotations.names import first_synonym
 from pyws.files import read_text
 
 # Classes of ImageNet-1k (first and last index, both included) that a common tag means: the actors of A2D and the
@@ -39,17 +40,6 @@ _PEOPLE = frozenset(
     ("adult", "baby", "boy", "child", "children", "crowd", "girl", "human", "man", "men", "people", "person", "player",
      "woman", "women")
 )  # fmt: skip
-
-
-def first_synonym(label: str) -> str:
-    """The name by which a class is called, of the several that its label may have.
-
-    Examples
-    --------
-    >>> first_synonym("tabby, tabby cat")
-    'tabby'
-    """
-    return label.split(",")[0].strip()
 
 
 class TagClasses(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pyws.errors import counted
 from pyws.progress import track
 from pyws.report.page.html import VideoList
 from pyws.report.page.videos import Measure, Video
@@ -22,7 +23,9 @@ def features_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     videos = [_video(place, name, entry, len(entries)) for name, entry in tracked]
     made = {name: value for name, value in manifest.items() if name != "videos"}
     failed = sum("error" in entry for entry in entries.values())
-    lead = f"{len(entries) - failed} videos have features" + (f", {failed} could not be read." if failed else ".")
+    lead = f"Features of {counted(len(entries) - failed, 'video')}" + (
+        f"; {failed} could not be read." if failed else "."
+    )
     sections = [settings({"parameters": made}, {"made by": "pyws features"})]
     return Page("Features of videos", lead, sections, VideoList(videos, MEASURES), problems_of(videos))
 

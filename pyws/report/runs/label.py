@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyws.data.annotations.activitynet import read_detections
+from pyws.errors import counted
 from pyws.files import read_json
 from pyws.report.page.html import Movie, Section, Table
 from pyws.report.page.videos import Video
@@ -34,11 +35,29 @@ def label_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     if movies:
         sections.append(Section("Maps of actions", ["What the network of clips looks at."], movies=movies))
     sections.append(settings(manifest, {"made by": "pyws label"}))
-    lead = "; ".join(state.get("notes", ())) or f"{plan['videos']} videos, {plan['hours'] * 60:.1f} minutes."
+    lead = "; ".join(state.get("notes", ())) or f"{counted(plan['videos'], 'video')}, {plan['hours'] * 60:.1f} minutes."
     page = segments_page(place, "Labels", lead, seen, classes, sections, links=_links(place))
-    both = [replace(video, name=f"{video.name}, masks") if video.name in seen else video for video in masks]
-    videos = replace(page.videos, videos=[*page.videos.videos, *both], measures=[*page.videos.measures, *OF_MASKS])
-    return replace(page, videos=videos, findings=[*page.findings, *problems_of(both)])
+    rows = {video.name: video for video in page.videos.videos}
+    rows |= {video.name: _joined(rows[video.name], video) if video.name in rows else video for video in masks}
+    videos = replace(page.videos, videos=list(rows.values()), measures=[*page.videos.measures, *OF_MASKS])
+    return replace(page, videos=videos, findings=[*page.findings, *problems_of(masks)])
+
+
+def _joined(timeline: Video, masks: Video) -> Video:
+    """One row of a video with segments and masks: the masks' frames, at their times."""
+    strip, scale = masks.strip or timeline.strip, timeline.duration / masks.duration
+    if masks.strip is not None:
+        strip = replace(masks.strip, places=[place * scale for place in masks.strip.places])
+    return replace(
+        timeline,
+        tags=list(dict.fromkeys([*timeline.tags, *masks.tags])),
+        lanes=[*timeline.lanes, *masks.lanes],
+        strip=strip,
+        measures={**timeline.measures, **masks.measures},
+        problems=[*timeline.problems, *masks.problems],
+        facts={**timeline.facts, **masks.facts},
+        colours=masks.colours,
+    )
 
 
 def _seen(run: Path) -> tuple[dict[str, Seen], list[str]]:

@@ -16,7 +16,7 @@ from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.time_base import SnippetGrids
 from pyws.data.video.frames import Pixels, open_frames
 from pyws.data.video.sampled import SampledVideo
-from pyws.errors import DataError
+from pyws.errors import DataError, counted
 from pyws.files import read_json
 from pyws.progress import track
 from pyws.report.page.html import Finding, Section, Table, VideoList
@@ -67,7 +67,7 @@ def detections_page(place: Place) -> Page:
     inputs = place.inputs()
     if "proposals" in inputs:
         add_spans(seen, "proposals", read_detections(inputs["proposals"]))
-    lead = f"{len(found)} segments in {len(found.videos)} videos."
+    lead = f"{counted(len(found), 'segment')} in {counted(len(found.videos), 'video')}."
     made = settings({"parameters": _but_times(about)})
     return segments_page(place, "Segments of videos", lead, seen, classes, [made])
 
@@ -82,7 +82,7 @@ def labels_page(place: Place) -> Page:
     if "truth" in inputs:
         add_truth(seen, read_truth(inputs["truth"]))
     counts = ", ".join(f"{count} {name}" for name, count in about["statuses"].items())
-    lead = f"Labels of {len(seen)} videos, a linear program for each video and class: {counts}."
+    lead = f"Labels of {counted(len(seen), 'video')}, a linear program for each video and class: {counts}."
     facts = {"classes": ", ".join(about["classes"])}
     return segments_page(
         place, "Snippet labels", lead, seen, [], [settings({"parameters": _but_times(about["settings"])}, facts)]

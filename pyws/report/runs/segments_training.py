@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyws.data.csv_table import read_json_lines
+from pyws.errors import counted
 from pyws.report.page.charts import Chart
 from pyws.report.page.html import Finding, Section, Table
 from pyws.report.runs.parts import Page, Place, settings
@@ -34,8 +35,8 @@ def segments_training_page(place: Place, manifest: Mapping[str, Any]) -> Page:
         left = Table(("video left out", "because"), [list(row) for row in manifest["skipped"].items()])
         made = replace(made, tables=[*made.tables, left])
     lead = (
-        f"{len(history)} of {epochs} epochs on the tags of {manifest['videos']} videos. The loss is the backbone's "
-        "own; from the first round of pseudo labels on their distribution loss joins it."
+        f"{len(history)} of {epochs} epochs on the tags of {counted(manifest['videos'], 'video')}. The loss is the "
+        "backbone's own; from the first round of pseudo labels on their distribution loss joins it."
     )
     findings = [Finding(f"video left out: {name}, {rule}") for name, rule in manifest["skipped"].items()]
     title = "pyws segments train"
