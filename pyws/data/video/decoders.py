@@ -185,12 +185,13 @@ class PyAV:
         """The container and its stream of pictures; errors of FFmpeg within the block name the file."""
         import av
 
+        # Of the container alone: PyAV before 17.1 crashes on options of streams that MPEG files show later (.mpg).
         options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
         stream = None
         try:
             # A title that is no UTF-8 is no reason to refuse the pictures; PyAV 19 takes any and has no such argument.
             titles: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-            with av.open(f"file:{self.path.resolve()}", options=options, **titles) as container:
+            with av.open(f"file:{self.path.resolve()}", container_options=options, **titles) as container:
                 if not container.streams.video:
                     raise DataError(self.path, "has no video stream")
                 stream = container.streams.video[0]
