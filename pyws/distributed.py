@@ -255,6 +255,7 @@ class JoinedLayers:
     def _norm(self, layer: Any, inputs: Tensor) -> Tensor:
         if not (layer.training or layer.running_mean is None):
             return type(layer).forward(layer, inputs)
+        inputs = inputs.to(torch.promote_types(inputs.dtype, torch.float32))  # narrow under autocast
         over = [dim for dim in range(inputs.ndim) if dim != 1]
         shape = [1, -1, *([1] * (inputs.ndim - 2))]
         own = inputs.new_tensor([inputs.numel() / inputs.shape[1]])

@@ -82,6 +82,7 @@ class GradCAM:
         self._grid: tuple[int, ...] = ()
         self._last: nn.Module | None = None
         self._shape = Layout("channels-first")
+        self._computed = torch.float32
 
     def __enter__(self) -> GradCAM:
         if self.layout == "auto":
@@ -121,7 +122,7 @@ class GradCAM:
 
         Returns
         -------
-        Maps on the device and of the dtype of the layer's output, without a graph.
+        Maps on the device and of the dtype of the layer's output, without a graph; float32 of a layer in autocast.
         """
         if not self._handles:
             raise RuntimeError("GradCAM: call it inside its with block: with GradCAM(model, layer) as cam: ...")
@@ -163,7 +164,7 @@ class GradCAM:
             activations, logits = self._forward(inputs)
             self.logits = logits.detach()
             wanted = _class_table(classes, logits)
-            weight = _proved_head(self.model, activations, logits, self._shape)
+            weight = _proved_head(self.model, activations, logits, self._shape, self._computed)
             if weight is None:
                 return None
             maps = _from_weight(self._shape.channels_first(activations.detach()), weight, _two_dims(wanted), None)
@@ -185,7 +186,11 @@ class GradCAM:
         self._recorded = found
         if not isinstance(found, Tensor) or not found.is_floating_point() or not 3 <= found.ndim <= 5:
             return None
-        leaf = self._recorded = found.detach()
+        self._computed = found.dtype
+        # Under autocast the layer may be narrow: its maps and gradients are not.
+        narrow = torch.is_autocast_enabled(found.device.type)
+        wide = torch.promote_types(found.dtype, torch.float32) if narrow else found.dtype
+        leaf = self._recorded = found.detach().to(wide)
         if isinstance(self.head, nn.Module):
             return with_tensor(output, place, leaf.clone())
         torch.set_grad_enabled(True)  # until the no_grad block of _forward ends
@@ -265,10 +270,14 @@ class GradCAM:
                 raise ValueError(f"GradCAM: head must be linear from {channels} to {classes}, got {self.head}")
             return weight.to(activations.dtype)
         several = wanted.ndim == 2 and wanted.shape[1] > 1
-        return _proved_head(self.model, activations, logits, self._shape) if several and self.head == "auto" else None
+        if not several or self.head != "auto":
+            return None
+        return _proved_head(self.model, activations, logits, self._shape, self._computed)
 
 
-def _proved_head(model: nn.Module, activations: Tensor, logits: Tensor, layout: Layout) -> Tensor | None:
+def _proved_head(
+    model: nn.Module, activations: Tensor, logits: Tensor, layout: Layout, computed: torch.dtype
+) -> Tensor | None:
     """The weight of the linear layer whose pool gives the scores, proved by one backward pass; None where none does.
 
     For random weights v on the scores, the gradient of v . scores with respect to channel c must be (v W)_c / Z at all
@@ -287,7 +296,7 @@ def _proved_head(model: nn.Module, activations: Tensor, logits: Tensor, layout: 
             continue
         expected = mixture.to(weight.dtype) @ weight / gradients[0, 0].numel()
         difference = gradients.flatten(2) - expected[:, :, None]
-        if bool((difference.abs() <= _ROUNDING[weight.dtype] * expected.abs().amax()).all()):
+        if bool((difference.abs() <= _ROUNDING[computed] * expected.abs().amax()).all()):
             return weight
     return None
 

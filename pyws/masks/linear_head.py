@@ -86,7 +86,7 @@ def features_of(
             classifier.model(classifier.prepare(view, classifier.short_side).to(device))
     finally:
         handle.remove()
-    return torch.cat([pooled(one, head) for one in seen]).cpu()
+    return torch.cat([pooled(one, head) for one in seen]).float().cpu()
 
 
 def pooled(inputs: Tensor, head: nn.Module) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyws.errors import check_fields
 from pyws.models.backbones.rskp import GAUFUSE_CONSISTENCY
+from pyws.models.devices import Precision
 from pyws.ops.segments.propose_segments import RELEASED_THRESHOLDS
 from pyws.segments.detection.postprocess import PostprocessConfig
 from pyws.segments.training.schedule import SCHEDULES, Schedule
@@ -211,6 +212,7 @@ class TrainConfig:
     seed : seed of weights, order and noise
     batch_snippets : positions of a padded batch; decides speed and memory, not results beyond rounding
     evaluate_every : epochs between evaluations; the last epoch always is
+    precision : precision of the layers of the network, see :func:`pyws.models.devices.set_precision`
     protocol, tious : protocol and IoU thresholds of the evaluation, see :func:`pyws.evaluation.detection_map`
 
     Raises
@@ -232,6 +234,7 @@ class TrainConfig:
     seed: int = 0
     batch_snippets: int = 16384
     evaluate_every: int = 10
+    precision: Precision = "float32"
     protocol: str = "thumos14"
     tious: tuple[float, ...] | None = None
 

@@ -34,6 +34,7 @@ from pyws.masks.initial_masks.pipeline import MAX_TAGS
 from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.masks.initial_masks.tag_to_class import TagClasses, resolve_tag
 from pyws.models.classifiers import load_classifier
+from pyws.models.devices import set_precision
 from pyws.sharding import this_shard
 
 
@@ -184,9 +185,9 @@ def init(
             common.say(f"warning: {warning}")
         videos = _only_tags(videos, named, unknown)
         method = flow_of(flow, raft_weights, common) if config.motion else "dis"
-        annotator = ImageAnnotator(
-            network.for_inference(), network.file, classes, config, common.torch_device, warnings, method
-        )
+        fast = network.for_inference()
+        set_precision(fast.model, config.precision, common.torch_device)
+        annotator = ImageAnnotator(fast, network.file, classes, config, common.torch_device, warnings, method)
         names = network.labels
     if found is None:
         kept = set(checked_videos([video.source for video in videos], on_error, common))

@@ -21,6 +21,7 @@ def predict(
     tags: Path | None = None,
     every: int = 1,
     refine: bool = False,
+    precision: Literal["float32", "bfloat16"] = "float32",
     on_error: Literal["error", "skip"] = "error",
     shard: str | None = None,
     align: AlignmentConfig = AlignmentConfig(),  # noqa: B008
@@ -48,6 +49,8 @@ def predict(
         Frames from one that is segmented to the next.
     refine
         Refine masks by superpixels, as the pseudo-annotations of --refine-pa are: sharper outlines.
+    precision
+        Of the network's forward passes: float32, or bfloat16, whose scores differ by a few hundredths.
     on_error
         What an unreadable video does: stop, or be noted in the manifest and skipped.
     shard
@@ -76,7 +79,7 @@ def predict(
         raise ValueError("FRAMES: folders of frames or video files are needed, or a data set as --data, not both")
     only_with("--data", data is not None, {"subset": bool(subset)})
     only_with("FRAMES", data is None, {"tags": tags is not None})
-    model = load_model(run, common.torch_device)
+    model = load_model(run, common.torch_device, precision)
     allowed = None
     if data is not None:
         opened = open_mask_set(data)

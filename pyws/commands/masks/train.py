@@ -74,6 +74,7 @@ def train(
     from pyws.distributed import own_device, processes
     from pyws.masks.self_training.loop import SelfTraining, as_variant
     from pyws.masks.self_training.stopping import unlike_its_masks
+    from pyws.models.devices import set_precision
     from pyws.models.pretrained.weights import weights_file
     from pyws.report.run import write_report
 
@@ -81,7 +82,7 @@ def train(
     classifier, device = None, own_device(common.torch_device)
     if config.selection.uses_classifier:
         classifier = open_first_classifier(init, classifier_weights, class_names)
-        classifier.model.to(device)
+        set_precision(classifier.model.to(device), training.precision, device)
     quiet = common.silent
     backbone = None if weights is None else weights_file(training.backbone, weights)
     with processes(device) as group:

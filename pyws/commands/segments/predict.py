@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -29,6 +29,7 @@ def predict(
     subset: str | None = None,
     postprocessing: PostprocessingOptions = Postprocessing(),  # noqa: B008
     only_tags: bool = False,
+    precision: Literal["float32", "bfloat16"] = "float32",
     on_error: OnError = "error",
     annotations: Path | None = None,
     maps: Path | None = None,
@@ -50,6 +51,8 @@ def predict(
         videos to look at; may be left out where the data set has one subset
     only_tags
         keep to the tags of each video that has any
+    precision
+        of the network's layers: float32, or bfloat16, which a GPU computes faster
     on_error
         what a video that cannot be used does: stop, or be named and left out
     annotations
@@ -75,6 +78,7 @@ def predict(
     from pyws.data.features.dataset import open_features
     from pyws.errors import DataError
     from pyws.files import file_sha256
+    from pyws.models.devices import set_precision
     from pyws.report.run import place_of, write_report
     from pyws.segments.backbones import check_data, load_backbone
     from pyws.segments.detection.inference import detect
@@ -94,7 +98,7 @@ def predict(
     check_data(saved, built, videos)
     config = postprocessing.over(PostprocessConfig(**saved.facts["config"]["detection"]))
     say_skipped(common, videos)
-    built.model.to(common.torch_device)
+    set_precision(built.model.to(common.torch_device), precision, common.torch_device)
     quiet = common.silent
     snippets = saved.facts["config"]["batch_snippets"]
     seen = Videos(videos, common.torch_device)
@@ -133,7 +137,7 @@ def predict(
         return {"out": str(out), "videos": len(videos), "segments": segments, "skipped": skipped, "settings": made_by}
 
     made_by = {"tool": "pyws segments predict", "backbone": built.name, "checkpoint": checkpoint.name,
-               "only_tags": only_tags, "epoch": saved.facts["epoch"],
+               "only_tags": only_tags, "precision": precision, "epoch": saved.facts["epoch"],
                **videos.grids.note(), **asdict(config)}  # fmt: skip
     looked_at = sha256(json.dumps([videos.names, videos.lengths.tolist(), snippets]).encode()).hexdigest()
     parameters = {"videos_sha256": looked_at, "checkpoint_sha256": file_sha256(checkpoint), "maps": keep,

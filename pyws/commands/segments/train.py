@@ -31,6 +31,7 @@ def train(
     lr: float | None = None,
     batch: int | None = None,
     evaluate_every: int = 10,
+    precision: Literal["float32", "bfloat16"] = "float32",
     protocol: Protocol | None = None,
     tious: tuple[float, ...] | None = None,
     on_error: OnError = "error",
@@ -70,6 +71,8 @@ def train(
         videos of an optimiser step; the backbone's own if not given
     evaluate_every
         epochs between evaluations
+    precision
+        of the network's layers: float32, or bfloat16, which a GPU computes faster; losses are float32 always
     protocol
         of the evaluation, as in `pyws segments evaluate`; that of the benchmark if not given
     tious
@@ -99,7 +102,8 @@ def train(
     preset_config = adapted(PRESETS[preset], backbone, benchmark, two_streams)
     config = replace(
         preset_config, detection=postprocessing.over(preset_config.detection), epochs=epochs, lr=lr, batch=batch,
-        seed=common.seed, evaluate_every=evaluate_every, protocol=protocol or benchmark, tious=tious,
+        seed=common.seed, evaluate_every=evaluate_every, precision=precision,
+        protocol=protocol or benchmark, tious=tious,
     )  # fmt: skip
     videos = open_features(data, one_subset(data, subset, annotations), on_error, True, annotations)
     held_out = open_features(data, evaluate, on_error, annotations=annotations) if evaluate else None

@@ -26,6 +26,7 @@ from pyws.masks.initial_masks.cam_to_mask import Scope, class_masks, cut_maps, h
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
 from pyws.models.classifiers import Classifier, open_classifier
+from pyws.models.devices import set_precision
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ class ActorActionAnnotator:
         stride = config.output_stride
         self.actor = Branch.open(actor, space.actors, space.actor, stride, device) if actor else None
         self.action = Branch.open(action, space.actions, space.action, 32, device) if action else None
+        for one in filter(None, (self.actor, self.action)):
+            set_precision(one.classifier.model, config.precision, torch.device(device or "cpu"))
         of_clips = [one for one in (self.action, self.actor) if one and one.classifier.frames]
         sizes = {(one.classifier.frames, _maps_of(one.classifier, device)) for one in of_clips}
         if len(sizes) > 1:

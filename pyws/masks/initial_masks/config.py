@@ -8,6 +8,7 @@ from typing import Literal
 
 from pyws.errors import check_fields
 from pyws.masks.initial_masks.superpixels import Superpixels
+from pyws.models.devices import Precision
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class InitialMaskConfig:
         What alpha bounds: the share of the superpixel, the IoU of superpixel and mask, or the share of the smaller
     batch
         Batch size of an image classifier, in frames
+    precision
+        Of the forward passes of networks: float32, or bfloat16, see :func:`pyws.models.devices.set_precision`
     max_frames
         Maximum number of frames of a video that get masks, spread evenly; 0 for all
     """
@@ -70,6 +73,7 @@ class InitialMaskConfig:
     overlap: Literal["superpixel", "iou", "min"] = "superpixel"
     batch: int = 8
     max_frames: int = 0
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         check_fields(self, "masks init", ">= 1", "short_side", "batch")

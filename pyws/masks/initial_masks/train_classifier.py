@@ -32,6 +32,7 @@ from pyws.distributed import Group, JoinedLayers
 from pyws.errors import DataError, check_fields
 from pyws.masks.linear_head import L2, features_of, fit_head, set_head
 from pyws.models.classifiers import Classifier, build_classifier, load_weights, read_state, save_classifier
+from pyws.models.devices import Precision, set_precision
 from pyws.models.video_networks.catalogue import head_of, replace_head
 from pyws.progress import track
 from pyws.run_manifest import check_same
@@ -74,6 +75,8 @@ class ClassifierConfig:
         step: a tenth of the rate after two thirds of the epochs; one-cycle: up and down, its peak the rate
     loss
         ce: videos of one tag, softmax; bce: all videos, each class for itself
+    precision
+        Of the forward passes: float32, or bfloat16, see :func:`pyws.models.devices.set_precision`
     frozen_body
         Only the last layer learns, by logistic regression on what the given weights make of a few frames or clips a
         video: minutes, and for few videos. --weight-decay is its l2 term.
@@ -92,6 +95,7 @@ class ClassifierConfig:
     weight_decay: float | None = None
     schedule: Literal["step", "one-cycle"] = "step"
     loss: Literal["ce", "bce"] = "ce"
+    precision: Precision = "float32"
     frozen_body: bool = False
 
     def __post_init__(self) -> None:
@@ -157,6 +161,7 @@ def train_classifier(
         kind = "with tags" if config.loss == "bce" else f"of one {what}"
         raise DataError(data.root, f"has no video {kind} to learn from in {' and '.join(train) or 'it'}")
     model = classifier.model.to(device)
+    set_precision(model, config.precision, device)
     state = out.with_name(out.name + ".training")
     quiet = quiet or not group.first
     if config.frozen_body:

@@ -57,6 +57,7 @@ from pyws.masks.self_training.loop import FORMAT as RUN
 from pyws.masks.self_training.loop import MODEL
 from pyws.masks.self_training.pseudo_annotations import digest, superpixels_of
 from pyws.masks.self_training.train_segmentation import TrainingConfig, best_ids, predict_scores, segmentation_network
+from pyws.models.devices import Precision, set_precision
 from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.models.inference import for_inference
 from pyws.progress import track
@@ -81,10 +82,11 @@ class Model:
     init: dict[str, Any]
     sha256: str
     device: torch.device
+    precision: Precision = "float32"
 
 
-def load_model(run: Path, device: torch.device | None = None) -> Model:
-    """The model of a run that is done.
+def load_model(run: Path, device: torch.device | None = None, precision: Precision = "float32") -> Model:
+    """The model of a run that is done, to compute in a precision, see :func:`pyws.models.devices.set_precision`.
 
     Raises
     ------
@@ -101,8 +103,9 @@ def load_model(run: Path, device: torch.device | None = None) -> Model:
     load_into(network, read_checkpoint(run / "model.safetensors", MODEL))
     place = device or torch.device("cpu")
     network = for_inference(network.to(place), (3 * training.clip_frames, 64, 64))
+    set_precision(network, precision, place)
     init = manifest["parameters"]["init"]
-    return Model(network, space, training, init, manifest["model_sha256"], place)
+    return Model(network, space, training, init, manifest["model_sha256"], place, precision)
 
 
 def predict_videos(
@@ -144,7 +147,8 @@ def predict_videos(
         raise ValueError(f"every: must be >= 1, got {every}")
     align = align or AlignmentConfig()
     parameters = {
-        "model_sha256": model.sha256, "every": every, "tags": tags, "align": asdict(align), "refine": refine
+        "model_sha256": model.sha256, "every": every, "tags": tags, "align": asdict(align), "refine": refine,
+        "precision": model.precision,
     }  # fmt: skip
     superpixels = superpixels_of(model.init, out) if refine else None
     facts = {"label_space": model.space.document(), "videos": {}}

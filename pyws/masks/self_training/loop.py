@@ -67,6 +67,7 @@ from pyws.masks.self_training.train_segmentation import (
     train_epoch,
 )
 from pyws.models.classifiers import Classifier
+from pyws.models.devices import set_precision
 from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.progress import Pace, track
 from pyws.run_manifest import open_run
@@ -361,7 +362,8 @@ class SelfTraining:
     def _read_model(self, file: Path) -> DeepLabV2:
         model = segmentation_network(self.config.training, self.data.space)
         load_into(model, read_checkpoint(file, MODEL))
-        return model.to(self.device).eval()
+        set_precision(model.to(self.device), self.config.training.precision, self.device)
+        return model.eval()
 
     def _start(self, version: Version, seed: int) -> tuple[DeepLabV2, torch.optim.SGD]:
         """The network and its optimizer after the epochs that are done, whose curve the version takes."""
@@ -374,7 +376,7 @@ class SelfTraining:
         if saved is not None:
             load_into(model, saved)
             version.curve = saved.facts["curve"]
-        model.to(self.device)
+        set_precision(model.to(self.device), self.config.training.precision, self.device)
         optimizer = make_optimizer(model, self.config.training)
         if saved is not None:
             load_optimizer(optimizer, saved.part("optimizer"))

@@ -20,6 +20,7 @@ from pyws.distributed import Group, JoinedLayers
 from pyws.errors import check_fields
 from pyws.masks.self_training.image_ops import as_images, gaussian_blur
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
+from pyws.models.devices import Precision
 from pyws.models.image_networks.deeplab import RATES, DeepLabV2, build_deeplab
 from pyws.progress import Pace
 from pyws.seeds import seed_of
@@ -80,6 +81,9 @@ class TrainingConfig:
         Maximum standard deviation of the blur of every second crop, in pixels
     flip
         Mirror every second crop
+    precision
+        Of the network's and the first classifier's forward passes: float32, or bfloat16, see
+        :func:`pyws.models.devices.set_precision`
     """
 
     backbone: str = "resnet101"
@@ -106,6 +110,7 @@ class TrainingConfig:
     rotation: float = 10.0
     blur: float = 1.0
     flip: bool = True
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         check_fields(self, "training", ">= 1", "crop", "batch", "max_epoch", "clip_frames", "clip_step")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,8 +64,15 @@ class VideoBatch:
     [[1.5], [4.0]]
     """
 
-    def __init__(self, features: Tensor, mask: Tensor, seeds: Tensor | None = None, training: bool = False) -> None:
-        self.features, self.mask, self.training = features, mask, training
+    def __init__(
+        self,
+        features: Tensor,
+        mask: Tensor,
+        seeds: Tensor | None = None,
+        training: bool = False,
+        bfloat16: bool = False,
+    ) -> None:
+        self.features, self.mask, self.training, self.bfloat16 = features, mask, training, bfloat16
         self.generators = None
         if training and seeds is not None:
             self.generators = [torch.Generator(mask.device).manual_seed(seed) for seed in seeds.tolist()]
@@ -85,9 +93,14 @@ class VideoBatch:
 
     def narrow(self, start: int, width: int) -> VideoBatch:
         """The same videos and generators, with some of the feature columns."""
-        part = VideoBatch(self.features[..., start : start + width], self.mask, None, self.training)
+        part = VideoBatch(self.features[..., start : start + width], self.mask, None, self.training, self.bfloat16)
         part.generators = self.generators
         return part
+
+    def layer(self, function: Callable[..., Tensor], values: Tensor, *others: Any) -> Tensor:
+        """``function(values, *others)`` in the precision of the network's layers, its result in that of ``values``."""
+        with torch.autocast(values.device.type, torch.bfloat16, enabled=self.bfloat16):
+            return function(values, *others).to(values.dtype)
 
     def pack(self, padded: Tensor) -> Tensor:
         """(B, L, width) -> (N, width), the real snippets video by video."""
@@ -160,6 +173,7 @@ class Backbone(nn.Module):
     """
 
     memory_epoch: int | None = None
+    bfloat16_layers = False  # set by pyws.models.devices.set_precision
 
     def __init__(self, features: int, num_classes: int) -> None:
         super().__init__()
@@ -238,7 +252,7 @@ class Backbone(nn.Module):
             raise ValueError(
                 f"{self._name}: mask must show a snippet of every video, got none of {_first(~mask.any(1))}"
             )
-        return VideoBatch(features, mask, seeds, self.training)
+        return VideoBatch(features, mask, seeds, self.training, self.bfloat16_layers)
 
 
 def without_background(logits: Tensor) -> Tensor:

@@ -61,12 +61,12 @@ class BM(Backbone):
     def _run(self, batch: VideoBatch) -> tuple[Activations, Tensor, Tensor, Tensor, Tensor]:
         """Activations, (B, L, K+1) class logits, (B, L, 1) attention, (B, D) means of foreground and background."""
         rows = batch.pack(batch.features)
-        attention = batch.unpack(self.attention(rows))
+        attention = batch.unpack(batch.layer(self.attention[:3], rows).sigmoid())
         snippets, rest = batch.unpack(rows), 1 - attention
         rest = rest * batch.mask.unsqueeze(2)
         foreground = (attention * snippets).sum(1) / (attention.sum(1) + 1)
         background = (rest * snippets).sum(1) / (rest.sum(1) + 1e-6)
-        logits = batch.unpack(self.classifier(rows))
+        logits = batch.unpack(batch.layer(self.classifier, rows))
         tcam = 0.8 * attention * logits[..., :-1].sigmoid() + 0.2 * attention.square()
         scores = self.classifier(foreground).softmax(1)[:, :-1]
         columns = _joint(attention, logits) * batch.mask.unsqueeze(2)

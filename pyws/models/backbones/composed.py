@@ -79,7 +79,7 @@ class Averaged(Backbone):
             raise ValueError(f"Averaged: shares must be one of each member, got {len(shares)} for {len(members)}")
         self.members = nn.ModuleList(members)
         self.shares = [1 / len(members)] * len(members) if shares is None else list(shares)
-        self.training = members[-1].training
+        self.training, self.bfloat16_layers = members[-1].training, members[-1].bfloat16_layers
 
     def activate(self, batch: VideoBatch) -> Activations:
         return mean_of([cast("Backbone", member).activate(batch) for member in self.members], self.shares)

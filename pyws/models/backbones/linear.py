@@ -44,6 +44,7 @@ def by_onednn(a: Tensor, b: Tensor, size: int, least: int) -> bool:
     return (
         a.device.type == b.device.type == "cpu"
         and a.dtype == b.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
         and size >= least
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)

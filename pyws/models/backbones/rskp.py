@@ -170,7 +170,7 @@ class RSKP(Backbone):
         return [weight for first, weight in self.consistency if first <= epoch][-1]
 
     def embed(self, batch: VideoBatch) -> _Snippets:
-        rows = linear(batch.pack(batch.features), self.embedding.weight, self.embedding.bias, relu=True)
+        rows = batch.layer(linear, batch.pack(batch.features), self.embedding.weight, self.embedding.bias, True)
         centres = _unit(torch.cat([self.actions, self.foreground]))
         return _Snippets(batch.unpack(batch.dropout(rows, self.dropout)), centres, batch)
 

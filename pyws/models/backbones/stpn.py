@@ -51,12 +51,12 @@ class STPN(Backbone):
     def _run(self, batch: VideoBatch) -> tuple[Activations, Tensor, Tensor]:
         rows = batch.pack(batch.features)
         if self.embedding is not None:
-            rows = batch.dropout(linear(rows, self.embedding.weight, self.embedding.bias, relu=True), 0.5)
+            rows = batch.dropout(batch.layer(linear, rows, self.embedding.weight, self.embedding.bias, True), 0.5)
         first = self.attention[0]
         assert isinstance(first, nn.Linear)
-        attention = self.attention[2:](linear(rows, first.weight, first.bias, relu=True))
+        attention = self.attention[2:](batch.layer(linear, rows, first.weight, first.bias, True))
         video_logits = self.classifier(batch.weighted_mean(attention, rows))
-        logits = linear(rows, self.classifier.weight)  # maps leave the bias out
+        logits = batch.layer(linear, rows, self.classifier.weight)  # maps leave the bias out
         tcam = batch.unpack(attention * logits.sigmoid())
         columns = without_background(batch.unpack(logits))
         return Activations(video_logits.sigmoid(), tcam, ((1.0, columns),)), video_logits, batch.unpack(attention)

@@ -64,8 +64,12 @@ class WUM(Backbone):
         """(N, D) embedded snippets, packed, and (B, L, K) class logits, 0 at padding."""
         layer = self.embedding
         assert layer.bias is not None
-        rows = temporal_convolution(batch.pack(batch.features), batch.sizes, layer.weight, layer.bias).relu_()
-        return rows, batch.unpack(linear(batch.dropout(rows, 0.7), self.classifier.weight))
+        if batch.features.device.type == "cpu" and not batch.bfloat16:
+            rows = temporal_convolution(batch.pack(batch.features), batch.sizes, layer.weight, layer.bias)
+        else:  # its sums and differences of inputs would lose bfloat16's few digits, and a GPU has its own algorithms
+            rows = batch.pack(batch.layer(layer, batch.unpack(batch.pack(batch.features)).mT).mT)
+        rows = rows.relu_()
+        return rows, batch.unpack(batch.layer(linear, batch.dropout(rows, 0.7), self.classifier.weight))
 
     def _magnitude(self, rows: Tensor, batch: VideoBatch) -> Tensor:
         """(B, L) length of each snippet's embedded feature, 0 at padding."""

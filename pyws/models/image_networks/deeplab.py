@@ -119,7 +119,7 @@ class DeepLabV2(nn.Module):
         middle = images if self.motion is None else images[:, 3 * (self.clip_frames // 2) :][:, :3]
         padded = functional.pad((middle - self.mean) / self.std, (0, right, 0, bottom))
         clips = None if self.motion is None else functional.pad(images, (0, right, 0, bottom), mode="replicate")
-        scores = self.coarse(padded, clips)
+        scores = self.coarse(padded, clips).to(images.dtype)
         scores = functional.interpolate(scores, size=padded.shape[2:], mode="bilinear", align_corners=False)
         return scores[:, :, :height, :width]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from pyws.models.classifiers import Classifier
-
-PRECISIONS = ("auto", "float32", "bfloat16")
+from pyws.models.devices import Precision, has_bfloat16, set_precision
 
 
 class SnippetNetwork:
@@ -26,16 +25,19 @@ class SnippetNetwork:
 
     Raises
     ------
-    ValueError : no layer of as many outputs as classes, or an unknown precision
+    ValueError : no layer of as many outputs as classes, or a precision that the device does not have
     """
 
-    def __init__(self, classifier: Classifier, device: torch.device, precision: str = "auto") -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision: must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    def __init__(
+        self, classifier: Classifier, device: torch.device, precision: Precision | Literal["auto"] = "auto"
+    ) -> None:
         classifier.model.to(device).eval()
         classifier = classifier.for_inference()
         self.classifier, self.device = classifier, device
-        self.precision = precision if precision != "auto" else "bfloat16" if has_bfloat16(device) else "float32"
+        self.precision: Precision = (
+            precision if precision != "auto" else "bfloat16" if has_bfloat16(device) else "float32"
+        )
+        set_precision(classifier.model, self.precision, device)
         self._head = _head(classifier.model, len(classifier.labels), classifier.name)
 
     @torch.inference_mode()
@@ -44,8 +46,7 @@ class SnippetNetwork:
         seen: list[Tensor] = []
         handle = self._head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                scores = self.classifier.model(windows.to(self.device, non_blocking=True))
+            scores = self.classifier.model(windows.to(self.device, non_blocking=True))
         finally:
             handle.remove()
         features = seen[-1].float()
@@ -57,21 +58,7 @@ class SnippetNetwork:
             if features.ndim > 2
             else features
         )
-        return features.cpu(), scores.float().cpu()
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 faster than float32.
-
-    Examples
-    --------
-    >>> isinstance(has_bfloat16(torch.device("cpu")), bool)
-    True
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    asks: Any = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(asks()) if asks else False
+        return features.cpu(), scores.cpu()
 
 
 def _head(model: nn.Module, classes: int, name: str) -> nn.Module:

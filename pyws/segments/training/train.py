@@ -16,6 +16,7 @@ from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError, TrainingError
 from pyws.models import Activations, Backbone, Memory
+from pyws.models.devices import set_precision
 from pyws.progress import Pace
 from pyws.segments.backbones import build_backbone
 from pyws.segments.config import BackboneOverrides, TrainConfig
@@ -38,7 +39,7 @@ def begin(backbone: str, config: TrainConfig, data: FeatureSet, device: torch.de
         raise DataError("training", f"every video must have a tag, got none for {data.names[untagged[0]]!r}")
     overrides = config.backbones.get(backbone, BackboneOverrides())
     built = build_backbone(backbone, data.width, data.classes, overrides, config.seed)
-    built.model.to(device)
+    set_precision(built.model.to(device), config.precision, device)
     optim = built.optim
     config = fitted(config, optim, data.width, len(data))
     lr = optim.lr if config.lr is None else config.lr

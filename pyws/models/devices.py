@@ -1,0 +1,83 @@
+"""Where networks compute, and in which precision: what every command with a network shares."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 faster than float32.
+
+    Examples
+    --------
+    >>> import torch
+    >>> isinstance(has_bfloat16(torch.device("cpu")), bool)
+    True
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    asks: Any = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(asks()) if asks and device.type == "cpu" else False
+
+
+def set_precision(network: nn.Module, precision: Precision, device: torch.device) -> None:
+    """Let the forward passes of a network compute in a precision from now on.
+
+    In bfloat16 they run in ``torch.autocast``, weights stay float32, and what comes out is float32 again: losses,
+    gradients of weights, kernels and everything else that follows are computed as ever. A
+    :class:`~pyws.models.Backbone` computes its layers in bfloat16 and the rest, its losses among it, in float32.
+
+    Parameters
+    ----------
+    network : already what it will be: changed and copied by :func:`pyws.models.inference.for_inference` before
+    precision : "float32" changes nothing
+    device : where the network is; every CPU computes bfloat16, those without its instructions slowly
+
+    Raises
+    ------
+    ValueError : an unknown precision, or a device that does not compute bfloat16
+
+    Examples
+    --------
+    >>> import torch
+    >>> network, rows = torch.nn.Linear(2, 1, bias=False), torch.tensor([[1.0, 1 / 1024]])
+    >>> _ = torch.nn.init.ones_(network.weight)
+    >>> set_precision(network, "bfloat16", torch.device("cpu"))
+    >>> network(rows).item(), network.weight.dtype  # 1 + 1 / 1024 has too many digits
+    (1.0, torch.float32)
+    """
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"precision: must be float32 or bfloat16, got {precision!r}")
+    if precision == "float32":
+        return
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not has_bfloat16(device)):
+        raise ValueError(
+            f"precision: {device} does not compute bfloat16, which needs compute capability 8.0; float32 can"
+        )
+    if hasattr(network, "bfloat16_layers"):
+        network.bfloat16_layers = True  # type: ignore[assignment]
+        return
+    around = _Autocast(device.type)
+    network.register_forward_pre_hook(around.enter)
+    network.register_forward_hook(around.leave, always_call=True)
+
+
+class _Autocast:
+    """Hooks around a forward pass: autocast begins before it, and ends after it or after its error."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.entered: list[Any] = []
+
+    def enter(self, network: nn.Module, inputs: Any) -> None:
+        self.entered.append(torch.autocast(self.kind, torch.bfloat16))
+        self.entered[-1].__enter__()
+
+    def leave(self, network: nn.Module, inputs: Any, output: Any) -> Any:
+        self.entered.pop().__exit__(None, None, None)
+        return output.float() if getattr(output, "dtype", None) == torch.bfloat16 else output
