@@ -16,7 +16,7 @@ from pyws.evaluation.semantic import Confusion
 from pyws.masks.prediction.action_alignment import ActionAligner, AlignmentConfig, find_instances
 from pyws.masks.self_training.frame_selection import selected_frames
 from pyws.masks.self_training.loop import CHOICES, SelfTraining
-from pyws.masks.self_training.pseudo_annotations import Frame
+from pyws.masks.self_training.pseudo_annotations import Frame, digest
 from pyws.masks.self_training.train_segmentation import predict, predict_frames
 from pyws.models.image_networks.deeplab import DeepLabV2
 
@@ -63,11 +63,13 @@ def measure(run: SelfTraining, truth: MaskSet, every: int = 1) -> dict[str, Any]
             masks = (run.data.mask(run.annotations(number), frame) for frame in frames)
             row[name] = {"frames": len(frames), **scores_of(_with_truth(frames, masks, truth), space)}
         if "curve" in version:
-            row |= _tested(run, run.model(number), truth, every)
+            files = [run.model_file(number), *(run.chosen_file(number, choice) for choice in CHOICES)]
+            keys = {file: digest([file]) for file in files if file.is_file()}  # two choices may be one epoch
+            models = {key: run.read_model(file) for file, key in keys.items()}
+            tested = {key: _tested(run, model, truth, every) for key, model in models.items()}
+            row |= tested[keys.pop(files[0])]
             row["chosen"] = {
-                choice: _tested(run, run.chosen_model(number, choice), truth, every)["test"]
-                for choice in CHOICES
-                if run.chosen_file(number, choice).is_file()
+                choice: tested[keys[file]]["test"] for choice, file in zip(CHOICES, files[1:], strict=True) if file in keys
             }
         versions.append(row)
     model = run.model(manifest["returned"])

@@ -349,17 +349,14 @@ class SelfTraining:
 
     def model(self, version: int) -> DeepLabV2:
         """The best model of a version, in eval mode."""
-        return self._read_model(self.model_file(version))
+        return self.read_model(self.model_file(version))
 
     def chosen_file(self, version: int, choice: str) -> Path:
         """File of the model of the epoch that one of CHOICES chose, which ``keep_choices`` keeps."""
         return self.out / "models" / f"v{version}-by-{choice}.safetensors"
 
-    def chosen_model(self, version: int, choice: str) -> DeepLabV2:
-        """That model, in eval mode."""
-        return self._read_model(self.chosen_file(version, choice))
-
-    def _read_model(self, file: Path) -> DeepLabV2:
+    def read_model(self, file: Path) -> DeepLabV2:
+        """A model that the run wrote, in eval mode."""
         model = segmentation_network(self.config.training, self.data.space)
         load_into(model, read_checkpoint(file, MODEL))
         set_precision(model.to(self.device), self.config.training.precision, self.device)
