@@ -69,7 +69,9 @@ def measure(run: SelfTraining, truth: MaskSet, every: int = 1) -> dict[str, Any]
             tested = {key: _tested(run, model, truth, every) for key, model in models.items()}
             row |= tested[keys.pop(files[0])]
             row["chosen"] = {
-                choice: tested[keys[file]]["test"] for choice, file in zip(CHOICES, files[1:], strict=True) if file in keys
+                choice: tested[keys[file]]["test"]
+                for choice, file in zip(CHOICES, files[1:], strict=True)
+                if file in keys
             }
         versions.append(row)
     model = run.model(manifest["returned"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pyws import DataError
-from pyws.data.video.frames import read_image
+from pyws.data.video.frames import read_image, write_mask
 from pyws.masks.self_training import frame_selection
 from pyws.masks.self_training.cut_and_paste import Backgrounds, Square, composite, cut, foreground_square, parts_of
 from pyws.masks.self_training.frame_selection import (
@@ -342,10 +342,30 @@ def test_the_share_with_the_highest_softmax_passes_of_each_class() -> None:
     """Half of three and of two labels; one that was not shown does not count."""
     scores = [(1, 0.9), (1, 0.2), (1, 0.95), (2, 0.4), (2, 0.3), (2, None)]
     labels = [{"label": label, "classifier": score} for label, score in scores]
-    _pass_share(labels, 0.5)
+    _pass_share(labels, "classifier", 0.5)
     assert [about.get("classifier_pass") for about in labels] == [True, False, True, True, False, None]
-    _pass_share(labels, 1.0)
+    _pass_share(labels, "classifier", 1.0)
     assert [about.get("classifier_pass") for about in labels] == [True] * 5 + [None]
+
+
+def test_the_labels_that_a_model_reproduces_best_pass_of_each_class(tmp_path: Path) -> None:
+    """One of two frames of a cat and two of four of a dog, none that the model lacks; pixels left out do not count,
+    and what a person drew is trained on in any case."""
+    first = {name: np.full((2, 5), label, np.uint8) for name, label in zip("abcdef", (1, 1, 2, 2, 2, 2), strict=True)}
+    first["b"][1] = 255
+    predicted = {name: mask.copy() for name, mask in first.items()}
+    predicted["a"][:, 4], predicted["b"] = 0, np.array([[1, 1, 1, 0, 0], [1] * 5], np.uint8)
+    predicted["c"][0], predicted["d"], predicted["e"], predicted["f"] = 0, first["a"], first["a"], first["a"]
+    for name, mask in predicted.items():
+        write_mask(Frame("v", name).png(tmp_path), mask)
+    data = SimpleNamespace(mask=lambda folder, frame: first[frame.stem], corrected={Frame("v", "f")})
+    test = FrameSelector(
+        cast(Any, data), Path(), SelectionConfig(label_tests="none"), SMALL, None, 0, torch.device("cpu")
+    )
+    found = test.select_reproduced([Frame("v", name) for name in first], tmp_path, 0.5)
+    assert [row["labels"][0]["reproduced"] for row in found] == [0.8, 0.6, 0.5, 0, 0, 0]
+    assert [row["frame"] for row in found if row["selected"]] == ["a", "c", "f"]
+    assert summary(found, ("background", "cat", "dog"))["reproduced"] == 2
 
 
 def rows() -> list[dict]:

@@ -27,7 +27,7 @@ from pyws.data.video.clips import around
 from pyws.data.video.frames import open_frames, read_image, read_mask, write_mask
 from pyws.masks.ablation import scores_of
 from pyws.masks.prediction.predict import load_model, predict_videos
-from pyws.masks.self_training.frame_selection import SelectionConfig
+from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection
 from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig, as_variant
 from pyws.masks.self_training.next_version import NextVersion, Prediction
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, split
@@ -654,6 +654,39 @@ def test_soft_labels_are_trained_on_from_version_1(init: Path, small_networks: N
     before = data.digest(folder)
     data.soft_file(folder, frame).unlink()
     assert data.digest(folder) != before
+
+
+def test_a_version_of_the_first_masks_that_the_model_reproduces(
+    init: Path, small_networks: None, tmp_path: Path
+) -> None:
+    """It trains on PA.v0 of the better half of each class, by the IoU with what version 0 predicts."""
+    config = tiny(reproduced_share=0.5)
+    config = replace(config, selection=replace(config.selection, min_per_class=0))
+    run = SelfTraining(init, tmp_path, config, quiet=True)
+    first, second = run.run()["versions"]
+    assert first["pa_sha256"] == second["pa_sha256"]
+    assert not (tmp_path / "pa").exists()
+    rows = read_selection(tmp_path / "select/v1.jsonl")
+    assert [Frame(row["video"], row["frame"]) for row in rows] == list(run.training)
+    for label in (1, 2):
+        iou = {}
+        for row in (row for row in rows if row["labels"][0]["label"] == label):
+            name = f"{row['video']}/{row['frame']}.png"
+            own, found = (read_mask(folder / name) == label for folder in (init / "pa/v0", tmp_path / "predictions/v0"))
+            iou[row["frame"], row["video"]] = (own & found).sum() / (own | found).sum()
+            assert row["labels"][0]["reproduced"] == pytest.approx(iou[row["frame"], row["video"]], abs=1e-6)
+        best = sorted(iou.values())[len(iou) // 2 :]
+        chosen = [
+            iou[row["frame"], row["video"]] for row in rows if row["selected"] and row["labels"][0]["label"] == label
+        ]
+        assert sorted(chosen) == [one for one in best if one > 0]
+
+
+def test_reproduced_masks_are_the_first_ones() -> None:
+    with pytest.raises(ValueError, match=r"loop: with reproduced_share later versions learn from the first masks"):
+        LoopConfig(reproduced_share=0.5, disagreement=("v0",))
+    with pytest.raises(ValueError, match=r"loop: reproduced_share must be in \(0, 1\], got 0"):
+        LoopConfig(reproduced_share=0)
 
 
 def test_soft_labels_of_what_is_certain_are_the_ids() -> None:

@@ -1,5 +1,5 @@
 """Selection of pseudo-annotations to train on (WS^2 section 3.2): composites that the discriminator takes for real, or
-that the classifier recognises.
+that the classifier recognises; of later versions, labels that the model before reproduces.
 
 The selection is kept as ``select/v<i>.jsonl``, one line a frame.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pyws.data.csv_table import read_json_lines
 from pyws.data.tagged.label_space import IGNORE
-from pyws.data.video.frames import Pixels
+from pyws.data.video.frames import Pixels, read_mask
 from pyws.errors import check_fields
 from pyws.files import atomic_write
 from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, cut, parts_of
@@ -165,27 +165,43 @@ class FrameSelector:
             by_frame |= self._candidates(video, list(group))
         candidates = [one for found in by_frame.values() for one in found]
         if config.select_share is not None:
-            _pass_share([one.about for one in candidates], config.select_share)
+            _pass_share([one.about for one in candidates], "classifier", config.select_share)
         if config.uses_discriminator:
             auc = self._test_by_discriminator(candidates)
-        rows: list[dict[str, Any]] = []
-        for frame, found in by_frame.items():
-            passed = [_passes(one.about, config.label_tests) for one in found]
-            selected = bool(passed) and (all(passed) if config.frame_passes == "all" else any(passed))
-            rows.append({"video": frame.video, "frame": frame.stem, "labels": [one.about for one in found]})
-            rows[-1]["selected"] = selected
-            if frame in self.data.corrected:  # whatever the tests say of what people drew
-                rows[-1] |= {"selected": True, "corrected": True}
-        _fill_classes(rows, config.min_per_class)
+        tested = {frame: [one.about for one in found] for frame, found in by_frame.items()}
+        rows = _rows(tested, config, config.label_tests, self.data)
         if pictures is not None and config.label_tests != "none":
             made = ((one.about, one.source, _passes(one.about, config.label_tests)) for one in candidates)
             write_samples(pictures, self.data, [(about, source, passed) for about, source, passed in made if source])
         return rows, auc
 
+    def select_reproduced(self, frames: Sequence[Frame], predictions: Path, share: float) -> list[Row]:
+        """Select frames by a model: of each class the ``share`` of the labels that it reproduces best.
+
+        Parameters
+        ----------
+        frames : what is tested
+        predictions : folder of the model's masks
+
+        Returns
+        -------
+        Rows as of :meth:`select`, a label with ``reproduced``: its IoU with what the model predicts.
+        """
+        tested: dict[Frame, list[Row]] = {}
+        for frame in frames:
+            mask, found = self.data.mask(self.folder, frame), read_mask(frame.png(predictions))
+            tested[frame] = []
+            for label in _labels_of(mask):
+                own, same = mask == label, (found == label) & (mask != IGNORE)
+                iou = float((own & same).sum() / (own | same).sum())
+                tested[frame].append({"label": label, "reproduced": round(iou, 6)})
+        _pass_share([about for labels in tested.values() for about in labels], "reproduced", share)
+        return _rows(tested, self.config, "reproduced", self.data)
+
     def _candidates(self, video: str, frames: Sequence[Frame]) -> dict[Frame, list[_Candidate]]:
         """The labels of each frame of a video, with their patches cut and their classifier scores."""
         masks = [self.data.mask(self.folder, frame) for frame in frames]
-        present = [[int(label) for label in np.unique(mask) if label not in (0, IGNORE)] for mask in masks]
+        present = [_labels_of(mask) for mask in masks]
         if self.config.label_tests == "none":
             return {
                 frame: [_Candidate(frame, {"label": label}) for label in labels]
@@ -297,25 +313,43 @@ def _pieces(
             yield {"label": label}, mask == label
 
 
-def _pass_share(labels: Sequence[dict[str, Any]], share: float) -> None:
-    """Let the classifier pass this share of the labels of each class, rounded up, by falling softmax; the first of
-    equals. Labels that it was not shown do not count."""
-    shown = [about for about in labels if about.get("classifier") is not None]
+def _labels_of(mask: Pixels) -> list[int]:
+    return [int(label) for label in np.unique(mask) if label not in (0, IGNORE)]
+
+
+def _pass_share(labels: Sequence[Row], test: str, share: float) -> None:
+    """Let a test pass this share of the labels of each class, rounded up, by falling score; the first of equals. Labels
+    that have no score do not count, and those of score 0 fail."""
+    shown = [about for about in labels if about.get(test) is not None]
     for label in {about["label"] for about in shown}:
-        own = sorted((about for about in shown if about["label"] == label), key=lambda about: -about["classifier"])
+        own = sorted((about for about in shown if about["label"] == label), key=lambda about: -about[test])
         for rank, about in enumerate(own):
-            about["classifier_pass"] = rank < math.ceil(share * len(own))
+            about[f"{test}_pass"] = rank < math.ceil(share * len(own)) and about[test] > 0
 
 
-def _passes(about: dict[str, Any], tests: str) -> bool:
+def _passes(about: Row, tests: str) -> bool:
     real, recognised = about.get("discriminator_pass", False), about.get("classifier_pass", False)
     return {
         "either": real or recognised,
         "both": real and recognised,
         "discriminator": real,
         "classifier": recognised,
+        "reproduced": about.get("reproduced_pass", False),
         "none": True,
     }[tests]
+
+
+def _rows(tested: Mapping[Frame, list[Row]], config: SelectionConfig, tests: str, data: Annotations) -> list[Row]:
+    """A row for each frame, selected where its labels pass."""
+    rows = []
+    for frame, labels in tested.items():
+        passed = [_passes(about, tests) for about in labels]
+        selected = bool(passed) and (all(passed) if config.frame_passes == "all" else any(passed))
+        rows.append({"video": frame.video, "frame": frame.stem, "labels": labels, "selected": selected})
+        if frame in data.corrected:  # whatever the tests say of what people drew
+            rows[-1] |= {"selected": True, "corrected": True}
+    _fill_classes(rows, config.min_per_class)
+    return rows
 
 
 def _fill_classes(rows: list[dict[str, Any]], min_frames: int) -> None:
@@ -329,11 +363,10 @@ def _fill_classes(rows: list[dict[str, Any]], min_frames: int) -> None:
             row["selected"] = row["added"] = True
 
 
-def _score(row: dict[str, Any], label: int) -> float:
+def _score(row: Row, label: int) -> float:
+    labels = [about for about in row["labels"] if about["label"] == label]
     return max(
-        (about["discriminator"] or 0.0) + (about["classifier"] or 0.0)
-        for about in row["labels"]
-        if about["label"] == label
+        sum(about.get(test) or 0.0 for test in ("discriminator", "classifier", "reproduced")) for about in labels
     )
 
 
@@ -355,6 +388,7 @@ def summary(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, A
         "by_discriminator_only": passed.count((True, False)),
         "by_classifier_only": passed.count((False, True)),
         "by_both": passed.count((True, True)),
+        "reproduced": sum(about.get("reproduced_pass", False) for about in labels),
         "untested": sum("untested" in about for about in labels),
         "classes": of_class,
     }

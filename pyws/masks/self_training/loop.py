@@ -284,8 +284,11 @@ class SelfTraining:
         seed, folder = seed_of(config.seed, "select", number), self.annotations(number)
         tests = (config.selection, config.discriminator, self.classifier)
         selector = FrameSelector(self.data, folder, *tests, seed, self.device)
-        frames = [*self.training, *(self.validation if config.loop.select_validation else ())]
-        rows, auc = selector.select(frames, path.with_suffix(""))
+        frames, auc = [*self.training, *(self.validation if config.loop.select_validation else ())], None
+        if number > 0 and config.loop.reproduced_share is not None:
+            rows = selector.select_reproduced(frames, self.predictions(number - 1), config.loop.reproduced_share)
+        else:
+            rows, auc = selector.select(frames, path.with_suffix(""))
         write_selection(path, rows)
         return {**summary(rows, self.data.space.names), "discriminator_auc": auc}
 
@@ -293,6 +296,9 @@ class SelfTraining:
         """Write the next version of the pseudo-annotations, those of its frames that are not there yet."""
         number, loop = version.number, self.config.loop
         if number + 1 < len(self.versions):
+            return
+        if loop.reproduced_share is not None:
+            self._show_predictions(number)
             return
         model = self.model(number)
         old, new = self.annotations(number), self.annotations(number + 1)
@@ -324,14 +330,15 @@ class SelfTraining:
         self._save()
 
     def _show_predictions(self, number: int) -> None:
-        """Write what the model that the run ends with predicts, where no next version was made of it."""
-        folder = self.predictions(number)
-        missing = [frame for frame in self.data.frames if not frame.png(folder).is_file()]
+        """Write what the model of a version predicts, where no next version was made of it."""
+        folder, mine = self.predictions(number), self.data.frames[self.group.rank :: self.group.world]
+        missing = [frame for frame in mine if not frame.png(folder).is_file()]
         training, constrain = self.config.training, self.config.loop.constrain_labels
         model = self.model(number) if missing else None
         masks = predict_frames(model, self.data, missing, constrain, training, self.device) if model else ()
         for frame, mask in track(masks, f"predictions of version {number}", len(missing), self.quiet or not missing):
             write_mask(frame.png(folder), mask.numpy())
+        self.group.wait()
 
     # What the steps share
 
@@ -341,7 +348,8 @@ class SelfTraining:
 
     def annotations(self, version: int) -> Path:
         """Folder of the pseudo-annotations of a version."""
-        return self.data.folder / "pa/v0" if version == 0 else self.out / "pa" / f"v{version}"
+        first = version == 0 or self.config.loop.reproduced_share is not None
+        return self.data.folder / "pa/v0" if first else self.out / "pa" / f"v{version}"
 
     def model_file(self, version: int) -> Path:
         """File of the best model of a version."""

@@ -57,6 +57,9 @@ class LoopConfig:
         frames before and after do, carried along optical flow (neighbours; needs OpenCV)
     soft_labels
         From version 1 on train towards the predicted probabilities instead of the ids alone
+    reproduced_share
+        Instead of predicted masks, a next version trains on first ones: of each class this share of the labels, those
+        that the model before reproduces best
     empty
         A frame without a prediction: keep its pseudo-annotation of before, or go on without the frame
     validation
@@ -86,6 +89,7 @@ class LoopConfig:
     refine_pa: bool = False
     disagreement: tuple[Literal["v0", "views", "neighbours"], ...] = ()
     soft_labels: bool = False
+    reproduced_share: float | None = None
     empty: Literal["keep", "drop"] = "keep"
     validation: Literal["videos", "frames"] = "videos"
     validation_share: float = 0.1
@@ -96,9 +100,15 @@ class LoopConfig:
         check_fields(self, "loop", ">= 1", "patience", "max_versions")
         check_fields(self, "loop", "in (0, 1)", "validation_share")
         check_fields(self, "loop", "in [0, 1)", "choose_after")
+        check_fields(self, "loop", "in (0, 1]", "reproduced_share")
         check_fields(self, "loop", ">= 0", "tolerance", "outer_tolerance", "rii_weight", "noise")
         if self.soft_labels and not self.constrain_labels:
             raise ValueError("loop: soft_labels are kept of the tags of a video, they need constrain_labels")
+        if self.reproduced_share is not None and (self.soft_labels or self.disagreement or self.refine_pa):
+            raise ValueError(
+                "loop: with reproduced_share later versions learn from the first masks; soft_labels, disagreement and "
+                "refine_pa are of predicted ones: leave them out"
+            )
 
 
 @dataclass

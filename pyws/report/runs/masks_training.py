@@ -22,7 +22,8 @@ Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # rows of a selection: vid
 SCORES = {"ric": "RIC", "miou_pa": "mIoU_PA", "rii": "RII"}
 _TESTS = {
     "labels": "labels", "by_discriminator_only": "by discriminator alone", "by_classifier_only": "by classifier alone",
-    "by_both": "by both", "untested": "not tested", "empty": "empty", "discriminator_auc": "AUC",
+    "by_both": "by both", "reproduced": "reproduced", "untested": "not tested", "empty": "empty",
+    "discriminator_auc": "AUC",
 }  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def _why(row: Mapping[str, Any], names: Sequence[str]) -> str:
 def _why_label(about: Mapping[str, Any], names: Sequence[str]) -> str:
     """The tests of a label."""
     tests = [f"{test} {about[test]:.2f}{' passed' if about.get(f'{test}_pass') else ' failed'}"
-             for test in ("discriminator", "classifier") if about.get(test) is not None]  # fmt: skip
+             for test in ("discriminator", "classifier", "reproduced") if about.get(test) is not None]  # fmt: skip
     tests += [f"not tested: {about['untested']}"] if "untested" in about else []
     return f"{names[about['label']]} ({', '.join(tests) or 'no test'})"
 
@@ -172,7 +173,7 @@ def _table(versions: Sequence[Mapping[str, Any]]) -> Section:
 
 def _tests(versions: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Section:
     selected = [version for version in versions if "selection" in version]
-    rows = [[f"v{one['version']}", *(one["selection"][key] for key in _TESTS)] for one in selected]
+    rows = [[f"v{one['version']}", *(one["selection"].get(key) for key in _TESTS)] for one in selected]
     shown = [name for name in names if any(name in one["selection"]["classes"] for one in selected)]
     by_class = [[name, *(_share(one["selection"]["classes"].get(name)) for one in selected)] for name in shown]
     caption = "labels of frames, by the test that they passed; AUC: discriminators, held out"
