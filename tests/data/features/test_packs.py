@@ -1,5 +1,6 @@
 """Features of many videos in one file: the same data set, byte for byte, whatever happens while it is written."""
 
+import gc
 import json
 import os
 
@@ -218,6 +219,7 @@ def test_packs_go_to_another_process_and_stay_mapped(tmp_path):
     """A data set is pickled as it is; a video is read without the rest of its pack."""
     feature_sets.write(tmp_path / "set", feature_sets.draw(4))
     convert_features(tmp_path / "set", tmp_path / "packed", videos_per_file=4)
+    gc.collect()  # a decoder of another test that the child collects waits for threads that it does not have
     loader = torch.utils.data.DataLoader(
         open_features(tmp_path / "packed").stored, batch_size=None, num_workers=1,
         multiprocessing_context="fork", collate_fn=None,
