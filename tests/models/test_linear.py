@@ -17,26 +17,30 @@ def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LARGE", 0)
 
 
-def expected(rows: np.ndarray, weight: np.ndarray, bias: np.ndarray, gradient: np.ndarray, relu: bool):
+def expected(
+    rows: np.ndarray, weight: np.ndarray, bias: np.ndarray, gradient: np.ndarray, relu: bool, grown: np.ndarray
+):
     made = rows @ weight.T + bias
     if relu:
-        gradient = gradient * (made > 0)
-        made = np.maximum(made, 0)
-    return made, gradient @ weight, gradient.T @ rows, gradient.sum(0)
+        grown = grown * (made > 0)
+    gradient = gradient * grown
+    return made * grown, gradient @ weight, gradient.T @ rows, gradient.sum(0)
 
 
-@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize(("relu", "share"), [(False, None), (True, None), (True, 0.4)])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 3), (40, 64, 1), (33, 48, 130)])
 @pytest.mark.usefixtures("any_size")
-def test_products_and_gradients(shape: tuple[int, int, int], relu: bool) -> None:
+def test_products_and_gradients(shape: tuple[int, int, int], relu: bool, share: float | None) -> None:
     count, inputs, outputs = shape
     draw = np.random.default_rng(count)
     arrays = [draw.normal(size=size) for size in ((count, inputs), (outputs, inputs), outputs, (count, outputs))]
     rows, weight, bias = (torch.tensor(one, dtype=torch.float32, requires_grad=True) for one in arrays[:3])
-    made = linear(rows, weight, bias, relu)
+    noise = torch.rand(count, outputs)
+    made = linear(rows, weight, bias, relu, None if share is None else (noise, share))
     assert "_Linear" in type(made.grad_fn).__name__
     made.backward(torch.tensor(arrays[3], dtype=torch.float32))
-    wanted = expected(*(one.astype(np.float32).astype(np.float64) for one in arrays), relu)
+    grown = np.ones((count, outputs)) if share is None else (noise.numpy() < np.float32(share)) / share
+    wanted = expected(*(one.astype(np.float32).astype(np.float64) for one in arrays), relu, grown)
     for found, one in zip((made.detach(), rows.grad, weight.grad, bias.grad), wanted, strict=True):
         np.testing.assert_allclose(found.numpy(), one, atol=1e-5, rtol=1e-5)
 
@@ -55,7 +59,10 @@ def test_strided_rows_and_weights_that_need_no_gradient() -> None:
 def test_other_types_and_small_products_are_torchs_own(dtype: torch.dtype) -> None:
     rows, weight, bias = torch.randn(3, 4).to(dtype), torch.randn(5, 4).to(dtype), torch.randn(5).to(dtype)
     assert torch.equal(linear(rows, weight, bias), functional.linear(rows, weight, bias))
-    assert torch.equal(linear(rows, weight, bias, relu=True), functional.linear(rows, weight, bias).relu())
+    made = functional.linear(rows, weight, bias).relu()
+    assert torch.equal(linear(rows, weight, bias, relu=True), made)
+    noise = torch.rand(3, 5)
+    assert torch.equal(linear(rows, weight, bias, relu=True, kept=(noise, 0.5)), 2 * made * (noise < 0.5))
 
 
 @pytest.mark.usefixtures("any_size")

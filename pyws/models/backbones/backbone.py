@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pyws.models.backbones.linear import linear
 from pyws.ops._library import check_tensor
 
 
@@ -123,16 +124,26 @@ class VideoBatch:
         pairs = zip(weights.split(self.sizes), rows.split(self.sizes), strict=True)
         return torch.cat([one.T @ of_video for one, of_video in pairs]) / self.lengths.unsqueeze(1)
 
+    def embed(self, rows: Tensor, layer: nn.Linear, dropout: float) -> Tensor:
+        """(N, width) -> (N, out): a linear layer, ReLU and :meth:`dropout`."""
+        kept = (self._noise(rows, layer.out_features), 1 - dropout) if self._drops(dropout) else None
+        return self.layer(linear, rows, layer.weight, layer.bias, True, kept)
+
     def dropout(self, rows: Tensor, p: float) -> Tensor:
         """(N, width) -> (N, width): in training, zeros with probability p, the rest grown by 1 / (1-p)."""
-        if not self.training or p == 0:
-            return rows
+        return rows * self._noise(rows, rows.shape[1]).lt_(1 - p).div_(1 - p) if self._drops(p) else rows
+
+    def _drops(self, p: float) -> bool:
+        return self.training and p > 0
+
+    def _noise(self, rows: Tensor, width: int) -> Tensor:
+        """(N, width) in [0, 1), each video's own."""
+        noise = rows.new_empty(len(rows), width)
         if self.generators is None:
-            return functional.dropout(rows, p)
-        keep = rows.new_empty(rows.shape)  # in rows' order, whatever the strides of ``rows``
-        for part, generator in zip(keep.split(self.sizes), self.generators, strict=True):
+            return noise.uniform_()
+        for part, generator in zip(noise.split(self.sizes), self.generators, strict=True):
             part.uniform_(generator=generator)  # three times as fast as bernoulli_
-        return rows * keep.lt_(1 - p).div_(1 - p)
+        return noise
 
 
 class Backbone(nn.Module):

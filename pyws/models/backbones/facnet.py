@@ -55,7 +55,7 @@ class FACNet(Backbone):
         rows = batch.pack(batch.features)
         for layer in self.embedding:
             assert isinstance(layer, nn.Linear)
-            rows = batch.dropout(batch.layer(linear, rows, layer.weight, layer.bias, True), 0.5)
+            rows = batch.embed(rows, layer, 0.5)
         centres = functional.normalize(torch.cat([self.actions, self.foreground]), dim=1)
         snippets = SnippetProducts(batch.unpack(rows), batch.mask)
         scores = _SCALE * batch.unpack(linear(functional.normalize(rows, dim=1), centres))  # (B, L, K+2)

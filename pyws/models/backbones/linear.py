@@ -12,8 +12,14 @@ from torch.nn import functional
 _LARGE = 1 << 26  # multiplications; below it a call costs more than what is gained
 
 
-def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
-    """``rows @ weight.T + bias``, and what is below zero cut off where ``relu`` asks for it.
+def linear(
+    rows: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    relu: bool = False,
+    kept: tuple[Tensor, float] | None = None,
+) -> Tensor:
+    """``rows @ weight.T + bias``, and what is below zero cut off where ``relu`` asks for it, then dropout.
 
     Large float32 products on the CPU are oneDNN's, forward and backward: torch's own come from MKL, which takes twice
     the time on processors that Intel did not make. Equal to torch's but for rounding.
@@ -23,6 +29,8 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool 
     rows : (N, D)
     weight : (E, D)
     bias : (E,)
+    kept : (N, E) random numbers in [0, 1) and a share: where the number is not below the share there are zeros, and the
+        rest grows by 1 / share. Only with ``relu``: what grows is the weight, for ReLU and growth may change places
 
     Returns
     -------
@@ -30,13 +38,18 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool 
 
     Examples
     --------
-    >>> linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [-5.0, 0.0]]), relu=True)
-    tensor([[11.,  0.]])
+    >>> rows, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [-5.0, 0.0]])
+    >>> linear(rows, weight, relu=True), linear(rows, weight, relu=True, kept=(torch.tensor([[0.3, 0.3]]), 0.5))
+    (tensor([[11.,  0.]]), tensor([[22.,  0.]]))
     """
-    if not by_onednn(rows, weight, len(rows) * weight.numel(), _LARGE):
-        made = functional.linear(rows, weight, bias)
-        return made.relu_() if relu else made
-    return _Linear.apply(rows, weight, bias, relu)
+    noise, share = (None, 1.0) if kept is None else kept
+    if kept is not None:
+        weight, bias = weight / share, None if bias is None else bias / share
+    if by_onednn(rows, weight, len(rows) * weight.numel(), _LARGE):
+        return _Linear.apply(rows, weight, bias, relu, noise, share)
+    made = functional.linear(rows, weight, bias)
+    made = made.relu_() if relu else made
+    return made if noise is None else made * (noise < share)
 
 
 def by_onednn(a: Tensor, b: Tensor, size: int, least: int) -> bool:
@@ -69,21 +82,28 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None, activation: str = 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    def forward(
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, noise: Tensor | None, share: float
+    ) -> Tensor:
         made = product(rows, weight, bias, "relu" if relu else "none")
+        if noise is not None:  # the one operation that reads a tensor and cuts another in one pass
+            made = torch.ops.aten.hardtanh_backward(made, noise, -1, share)
         ctx.save_for_backward(rows, weight, made if relu else None)
         return made
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None, None]:
         rows, weight, made = ctx.saved_tensors
-        if made is not None:
+        if made is not None:  # zero where it was cut off, and where it was dropped
             gradient = torch.ops.aten.threshold_backward(gradient, made, 0)
-        of_rows, of_weight, of_bias, _ = ctx.needs_input_grad
+        of_rows, of_weight, of_bias, *_ = ctx.needs_input_grad
+        # oneDNN reads a transposed first factor slower than it takes to copy it.
         return (
-            product(gradient, weight.T) if of_rows else None,
-            product(gradient.T, rows.T) if of_weight else None,
+            product(gradient, weight.T.contiguous()) if of_rows else None,
+            product(gradient.T.contiguous(), rows.T) if of_weight else None,
             gradient.sum(0) if of_bias else None,
+            None,
+            None,
             None,
         )

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from pyws.models.backbones.backbone import Activations, Backbone, Memory, VideoBatch, cross_entropy, tag_targets
-from pyws.models.backbones.linear import linear
 from pyws.models.backbones.snippet_products import SnippetProducts
 
 RSKP_CONSISTENCY = ((0, 1.0), (101, 0.5))
@@ -170,9 +169,9 @@ class RSKP(Backbone):
         return [weight for first, weight in self.consistency if first <= epoch][-1]
 
     def embed(self, batch: VideoBatch) -> _Snippets:
-        rows = batch.layer(linear, batch.pack(batch.features), self.embedding.weight, self.embedding.bias, True)
+        rows = batch.embed(batch.pack(batch.features), self.embedding, self.dropout)
         centres = _unit(torch.cat([self.actions, self.foreground]))
-        return _Snippets(batch.unpack(batch.dropout(rows, self.dropout)), centres, batch)
+        return _Snippets(batch.unpack(rows), centres, batch)
 
     def represent(self, snippets: _Snippets) -> Tensor:
         """(B, 8, D): means of the video's snippets by two rounds of EM, differentiated through."""

@@ -51,7 +51,7 @@ class STPN(Backbone):
     def _run(self, batch: VideoBatch) -> tuple[Activations, Tensor, Tensor]:
         rows = batch.pack(batch.features)
         if self.embedding is not None:
-            rows = batch.dropout(batch.layer(linear, rows, self.embedding.weight, self.embedding.bias, True), 0.5)
+            rows = batch.embed(rows, self.embedding, 0.5)
         first = self.attention[0]
         assert isinstance(first, nn.Linear)
         attention = self.attention[2:](batch.layer(linear, rows, first.weight, first.bias, True))
