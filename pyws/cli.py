@@ -15,12 +15,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyws import usage
-from pyws.errors import PywsError, printable
+from pyws.errors import PywsError, WriteError, printable
+
+if TYPE_CHECKING:
+    from pyws.run_manifest import Word
 
 GROUPS = {
     "start here": ("demo", "label", "features", "report", "verify", "doctor"),
@@ -157,10 +160,14 @@ def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
     if "--help-all" in rest or "--help" in rest or "-h" in rest:
         print(usage.command_help(command, name, everything="--help-all" in rest))
         return 0
+    from pyws.run_manifest import strangers
+
     arguments = parse(name, rest, command)
+    results = _results(command, arguments)
+    before = {each: strangers(path) for each, path in results.items()}
     document = command(**arguments)
     if _speaks(arguments, document):
-        _seal(command, name, rest, arguments)
+        _seal(command, name, rest, results, before)
     if arguments["common"].json and _speaks(arguments, document):
         print(json.dumps(document, indent=1, allow_nan=False))
     return 1 if document.get("ok") is False else 0
@@ -173,35 +180,66 @@ def _speaks(arguments: dict[str, Any], document: dict[str, Any]) -> bool:
     return "shard" not in document if "shard" in arguments else int(os.environ.get("RANK", 0)) == 0
 
 
-def _seal(command: Callable[..., Any], name: str, rest: list[str], arguments: dict[str, Any]) -> None:
-    """Note what is in the folder of a run that a command has ended, see :mod:`pyws.run_manifest`."""
-    from pyws.run_manifest import is_run, seal
+def _seal(
+    command: Callable[..., Any], name: str, rest: list[str], results: Mapping[str, Path],
+    before: Mapping[str, Mapping[str, int]],
+) -> None:  # fmt: skip
+    """Note what a command that ended has written, see :mod:`pyws.run_manifest`."""
+    from pyws.run_manifest import seal
     from pyws.settings import expand
 
-    out = arguments.get("out")
-    if out is not None and not arguments.get("dry_run") and is_run(out):
-        seal(out, [*name.split(), *_repeatable(expand(rest, command), out)])
+    for each, path in results.items():
+        if path.exists():
+            words = _repeatable(expand(rest, command), results, each)
+            try:
+                seal(path, [*name.split(), *words], before[each])
+            except WriteError as error:
+                reason = error.reason.partition(";")[0]
+                rule = f"{reason}; results are whole, but pyws verify has nothing to compare them with"
+                raise WriteError(error.path, rule) from error
 
 
-def _repeatable(words: Sequence[str], out: os.PathLike[str]) -> list[str | None]:
-    """The words of a command less how it speaks and which shard it is, and None in the place of its folder.
+def _results(command: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Path]:
+    """What a command writes, by parameter: ``out``, ``into``, and what is annotated as ``ALSO_WRITTEN``."""
+    from pyws.commands.common import ALSO_WRITTEN
+    from pyws.settings import marks_of
+
+    names = [name for name in arguments if name in ("out", "into") or ALSO_WRITTEN in marks_of(command, name)]
+    return {name: arguments[name] for name in names if arguments[name] is not None and not arguments.get("dry_run")}
+
+
+def _repeatable(words: Sequence[str], results: Mapping[str, Path], which: str) -> list[Word]:
+    """The words of a command less how it speaks and which shard it is; None stands for one of its results, and the name
+    in a list for any other.
 
     Examples
     --------
-    >>> _repeatable(["videos", "--out=run/", "--json", "--shard", "1/2", "--every", "5"], Path("run"))
-    ['videos', '--out', None, '--every', '5']
+    >>> _repeatable(["fox", "--tag", "run", "--out=run/", "--json", "--shard", "1/2"], {"out": Path("run")}, "out")
+    ['fox', '--tag', 'run', '--out', None]
+    >>> _repeatable(["data", "-o", "a.json", "--maps", "b/m"], {"out": Path("a.json"), "maps": Path("b/m")}, "maps")
+    ['data', '-o', ['a.json'], '--maps', None]
     """
-    found: list[str | None] = []
+    stand: dict[str, Word] = {name: None if name == which else [path.name] for name, path in results.items()}
+    options = {f"--{name}": name for name in results} | ({"-o": "out"} if "out" in results else {})
+    found: list[Word] = []
     position = iter(words)
     for word in position:
-        option, equals, value = word.partition("=")
-        if option == "--shard":
-            value = value or next(position, "")
-        elif equals and option == "--out":
-            found += [option, None]
-        elif word not in ("--json", "--quiet"):
-            found.append(None if Path(word) == Path(out) else word)
-    return found if None in found else [*found, "--out", None]
+        option, equals, _ = word.partition("=")
+        if option in ("--shard", *options) and not equals:
+            next(position, "")
+        if option in options:
+            found += [option, stand[options[option]]]
+        elif option not in ("--shard", "--json", "--quiet"):
+            found.append(word)
+    for name, place in stand.items():
+        if place in found:  # was named by an option
+            continue
+        given = [index for index, one in enumerate(found) if isinstance(one, str) and Path(one) == results[name]]
+        if given:
+            found[given[0]] = place
+        else:
+            found += [f"--{name}", place]
+    return found
 
 
 def _quoted(words: Sequence[str]) -> list[str]:

@@ -3,7 +3,8 @@
 Every manifest has ``format`` and ``version``, ``parameters`` (everything that the results depend on: a run goes on only
 with the same) and ``packages`` (versions when it began). How far the run is stands beside them, as the run likes.
 
-When a command ends, ``hashes.json`` beside the manifest says what is in the folder, and how the command was called.
+When a command ends, :func:`seal` notes what it wrote and how it was called: in ``hashes.json`` of a folder, and beside
+a file in ``FILE.hashes.json``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ _FORMAT, _VERSION = "pyws hashes", 1
 MANIFESTS = (MANIFEST, "run.json")  # the latter of pyws segments train
 # Pages can be written anew at any time, with other options; tags and truth are put beside features by people.
 _LEFT_OUT = {HASHES, "report", "report.html", "tensorboard", ".run", "tags.csv", "truth.json", "truth.json.gz"}
+
+
+Word = str | None | list[str]
+"""On the command line that wrote a result: None stands for that result, a name in a list for another one."""
 
 
 class RunManifest:
@@ -233,41 +238,55 @@ def _own_version() -> str:
     return __version__
 
 
-def seal(folder: str | os.PathLike[str], words: Sequence[str | None]) -> None:
-    """Note the hashes of all files of a run, and the command that ended just now, in ``hashes.json``.
+def strangers(result: str | os.PathLike[str]) -> Mapping[str, int]:
+    """Files in a folder that no command of ours has written, by path within it: when each was. None in the folder of a
+    run, nor where one is to be gone on with."""
+    folder = Path(result)
+    if not folder.is_dir() or any((folder / name).exists() for name in (".run", *MANIFESTS)):
+        return {}
+    known = read_hashes(folder)["files"] if (folder / HASHES).is_file() else {}
+    return {name: (folder / name).lstat().st_mtime_ns for name in _files(folder) if name not in known}
+
+
+def seal(result: str | os.PathLike[str], words: Sequence[Word], foreign: Mapping[str, int] | None = None) -> None:
+    """Note the hashes of the files of a result, and the command that ended just now.
 
     A file that was not written since it was hashed keeps the hash that it had, so that one that decays is found by a
-    later comparison, and not taken for what the run wrote.
+    later comparison, and not taken for what the command wrote.
 
     Parameters
     ----------
-    folder : folder of the run
-    words : arguments of the command line, None in the place of ``folder``
+    result : a folder, or a file; what goes by the name of a file and ``.json`` belongs to it
+    words : the command line
+    foreign : what :func:`strangers` found there before; where it was not written anew it is not of the result
 
     Examples
     --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> write_json(folder / "manifest.json", {})
-    >>> seal(folder, ["masks", "init", "videos", "-o", None])
-    >>> differences(folder, read_hashes(folder)["files"])
+    >>> write_json(folder / "found.json", {})
+    >>> seal(folder / "found.json", ["segments", "fuse", "proposals.json", None])
+    >>> differences(folder, read_hashes(folder / "found.json")["files"])
     {}
     """
-    folder, began = Path(folder), time.time_ns()
-    path = folder / HASHES
-    before, sealed = (read_hashes(folder), path.stat().st_mtime_ns) if path.is_file() else (None, 0)
+    result, began, foreign = Path(result), time.time_ns(), foreign or {}
+    path, place = _hashes_of(result), place_of(result)
+    before, sealed = (read_hashes(result), path.stat().st_mtime_ns) if path.is_file() else (None, 0)
     known = before["files"] if before else {}
     files = {}
-    for name in sorted(_files(folder)):
-        kept = name in known and (folder / name).stat().st_mtime_ns < sealed
-        files[name] = known[name] if kept else file_sha256(folder / name)
+    for name in sorted(_files(result)):
+        written = (place / name).lstat().st_mtime_ns
+        if written != foreign.get(name):
+            files[name] = known[name] if name in known and written < sealed else file_sha256(place / name)
     commands = before["commands"] if before else []
     torch = sys.modules.get("torch")  # whose sums depend on the number of threads
     threads = torch.get_num_threads() if torch else 1
-    # The name of the run's folder is left out: two runs that differ in it alone have the same files.
-    command = {"words": list(words), "folder": os.getcwd(), "relative": not folder.is_absolute(),
+    # The name of the result is left out: two runs that differ in it alone have the same files.
+    command = {"words": list(words), "folder": os.getcwd(), "relative": not result.is_absolute(),
                "threads": threads}  # fmt: skip
-    if command not in commands:
+    if result.is_file():  # which the last command made alone
+        commands = [command]
+    elif command not in commands:
         commands = [*commands, command]
     document = {"format": _FORMAT, "version": _VERSION, "commands": commands, "files": files}
     if document != before:
@@ -275,25 +294,26 @@ def seal(folder: str | os.PathLike[str], words: Sequence[str | None]) -> None:
         os.utime(path, ns=(began, began))  # what is written from now on is hashed anew
 
 
-def read_hashes(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def read_hashes(result: str | os.PathLike[str]) -> dict[str, Any]:
     """The document that :func:`seal` wrote: ``commands`` and ``files``, hashes by path within the folder.
 
     Raises
     ------
-    DataError : missing, since the run has not ended; or damaged
+    DataError : missing, since the command has not ended; or damaged
 
     Examples
     --------
     >>> read_hashes("no-such-run")
     Traceback (most recent call last):
         ...
-    pyws.errors.DataError: no-such-run: must be the folder of a run, with manifest.json or run.json
+    pyws.errors.DataError: no-such-run: must be a folder or a file that a command wrote
     """
-    path = Path(folder) / HASHES
+    path = _hashes_of(Path(result))
     if not path.is_file():
-        if not is_run(folder):
-            raise DataError(folder, f"must be the folder of a run, with {' or '.join(MANIFESTS)}")
-        raise DataError(folder, f"holds no {HASHES}: the run has not ended, or is a part of another; end it first")
+        if not Path(result).exists():
+            raise DataError(result, "must be a folder or a file that a command wrote")
+        rule = f"has no {path.name}: no command wrote it, it has not ended, or it is a part of another; end it first"
+        raise DataError(result, rule)
     document = read_json(path)
     known = isinstance(document, dict) and (document.get("format"), document.get("version")) == (_FORMAT, _VERSION)
     if not (known and _are_commands(document.get("commands")) and _are_files(document.get("files"))):
@@ -318,9 +338,13 @@ def differences(folder: str | os.PathLike[str], expected: dict[str, str]) -> dic
     return {name: what for name, what in found.items() if what}
 
 
-def is_run(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a manifest."""
-    return any((Path(folder) / name).is_file() for name in MANIFESTS)
+def place_of(result: Path) -> Path:
+    """The folder in which the files of a result lie."""
+    return result.parent if result.is_file() else result
+
+
+def _hashes_of(result: Path) -> Path:
+    return result.with_name(f"{result.name}.{HASHES}") if result.is_file() else result / HASHES
 
 
 def _difference(path: Path, digest: str) -> str:
@@ -334,10 +358,17 @@ def _difference(path: Path, digest: str) -> str:
         return f"cannot be read: {error.strerror or error}"
 
 
-def _files(folder: Path) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder):
+def _files(result: Path) -> Iterator[str]:
+    """What a result consists of; results of other commands that lie in its folder are their own."""
+    if result.is_file():
+        beside = f"{result.name}.json"
+        yield from (name for name in (result.name, beside) if (result.parent / name).is_file())
+        return
+    for parent, folders, names in os.walk(result):
         folders[:] = [name for name in folders if name not in _LEFT_OUT]
-        yield from (os.path.relpath(os.path.join(parent, name), folder) for name in names if name not in _LEFT_OUT)
+        others = {name.removesuffix(f".{HASHES}") for name in names if name.endswith(f".{HASHES}")}
+        left_out = _LEFT_OUT.union(*({name, f"{name}.json", f"{name}.{HASHES}"} for name in others))
+        yield from (os.path.relpath(os.path.join(parent, name), result) for name in names if name not in left_out)
 
 
 def _are_commands(given: Any) -> bool:
@@ -347,9 +378,16 @@ def _are_commands(given: Any) -> bool:
         and isinstance(one.get("relative", False), bool)
         and isinstance(one.get("threads"), int)
         and isinstance(one.get("words"), list)
-        and all(word is None or isinstance(word, str) for word in one["words"])
+        and all(_is_word(word) for word in one["words"])
         for one in given
     )
+
+
+def _is_word(given: Any) -> bool:
+    """A name in a list leads nowhere else."""
+    if isinstance(given, list):
+        return len(given) == 1 and isinstance(given[0], str) and Path(given[0]).name == given[0]
+    return given is None or isinstance(given, str)
 
 
 def _are_files(given: Any) -> bool:

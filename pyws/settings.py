@@ -67,7 +67,7 @@ def expand(words: list[str], command: Callable[..., Any]) -> list[str]:
 
 def _of_preset(options: Sequence[str], command: Callable[..., Any]) -> list[str]:
     """The options that a preset stands for; none where none is asked for, or an unknown one."""
-    marks = _annotations(command, "preset")
+    marks = marks_of(command, "preset")
     documents = next((mark.documents for mark in marks if isinstance(mark, Presets)), {})
     name = ""
     for option, following in pairwise([*options, ""]):
@@ -76,8 +76,8 @@ def _of_preset(options: Sequence[str], command: Callable[..., Any]) -> list[str]
     return options_of(f"--preset {name}", documents.get(name, {}), command)
 
 
-def _annotations(command: Callable[..., Any], parameter: str) -> list[Any]:
-    """What a parameter is annotated with besides its type.
+def marks_of(command: Callable[..., Any], parameter: str) -> list[Any]:
+    """What a parameter of a command is annotated with besides its type.
 
     Python 3.10 makes a parameter of the default None an Optional, around what is annotated.
     """
@@ -126,7 +126,7 @@ def _option(source: str, name: str, value: Any, command: Callable[..., Any]) -> 
 def _spelled(command: Callable[..., Any], name: str) -> str:
     """How an option is written on the command line: options of a group without a name stand alone."""
     group, dot, rest = name.replace("_", "-").partition(".")
-    notes = _annotations(command, group.replace("-", "_"))
+    notes = marks_of(command, group.replace("-", "_"))
     return rest if dot and any(getattr(note, "name", None) == "" for note in notes) else group + dot + rest
 
 

@@ -63,6 +63,10 @@ class Common:
         return device
 
 
+ALSO_WRITTEN = "also written"
+"""Annotation of a parameter that names a result beside ``out``."""
+
+
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], **options: Any) -> Any:
     """A table for :meth:`Common.say`; ``options`` are those of ``rich.table.Table``."""
     from rich.table import Table

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import tyro
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.errors import DataError
-from pyws.run_manifest import differences, read_hashes
+from pyws.run_manifest import HASHES, Word, differences, place_of, read_hashes
 
 
 def verify(
@@ -23,19 +24,19 @@ def verify(
     replay: bool = False,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
-    """Compare the files of a run with the hashes that were noted when it ended; name what is missing or changed.
+    """Compare what a command wrote with the hashes that were noted when it ended; name what is missing or changed.
 
-    Works for the folder of every command that writes a manifest. Pages (report.html) are not compared, nor what people
+    Works for every folder and every file that a command writes. Pages (report.html) are not compared, nor what people
     put beside the features (tags.csv, truth.json). The exit status is 1 where anything differs. A replay does not
     compare what says how long things took: history.jsonl, and manifest.json of pyws label.
 
     Parameters
     ----------
     run
-        Folder of a run.
+        Folder of a run, or a file that a command wrote.
     replay
-        Also run the same commands into a temporary folder, beside that of the run where that can be, and compare what
-        they write now.
+        Also run the same commands into a temporary folder, beside the run where that can be, and compare what they
+        write now.
     common
         Options of every command.
 
@@ -43,23 +44,27 @@ def verify(
     --------
     pyws verify run
     pyws verify run --replay
+    pyws verify detections.json
     """
     document = read_hashes(run)
-    files = document["files"]
-    wrong = differences(run, files)
+    files, place = document["files"], place_of(run)
+    wrong = differences(place, files)
     _say(common, wrong, f"{len(files)} files compared")
     result: dict[str, Any] = {"ok": not wrong, "run": str(run), "files": len(files), "differences": wrong}
     if not replay:
         return result
     if not document["commands"]:
         raise DataError(run, "names no command to run again")
-    with _beside(run) as out:
+    with _beside(run) as again_in:
+        out = again_in / run.name if run.is_file() else again_in
         for command in document["commands"]:
+            if "--into" in command["words"]:
+                _bring(place, again_in, files)
             _run_again(run, command, out)
         again = {name: digest for name, digest in files.items() if not _says_times(name, document["commands"])}
-        replayed = differences(out, again)
+        replayed = differences(again_in, again)
         for name in [name for name in replayed if name not in wrong]:
-            if _same_but_for_its_folder(run / name, out / name, run.absolute().name, out.name):
+            if _same_but_for(place / name, again_in / name, place.absolute().name, again_in.name):
                 del replayed[name]
         replayed |= {name: "is new" for name in read_hashes(out)["files"] if name not in files}
     _say(common, replayed, f"{len(again)} files compared with what the same commands write now")
@@ -76,11 +81,25 @@ def _beside(run: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _same_but_for_its_folder(before: Path, after: Path, was: str, is_now: str) -> bool:
-    """Whether two documents differ in the name of the folder that they lie in only."""
+def _bring(place: Path, into: Path, less: Collection[str]) -> None:
+    """Link what a command that works within a folder finds there and no command wrote."""
+    for parent, _, names in os.walk(place):
+        for path in (Path(parent, name) for name in names):
+            name = path.relative_to(place)
+            if str(name) not in less and path.name != HASHES and not os.path.lexists(into / name):
+                (into / name).parent.mkdir(parents=True, exist_ok=True)
+                (into / name).symlink_to(path.absolute())
+
+
+_SECONDS = re.compile(rb'"seconds": [0-9.e-]+')
+
+
+def _same_but_for(before: Path, after: Path, was: str, is_now: str) -> bool:
+    """Whether two documents differ only in the name of the folder that they lie in, and in seconds that things took."""
     if before.suffix != ".json" or not (before.is_file() and after.is_file()):
         return False
-    return after.read_bytes().replace(is_now.encode(), was.encode()) == before.read_bytes()
+    documents = (after.read_bytes().replace(is_now.encode(), was.encode()), before.read_bytes())
+    return len({_SECONDS.sub(b"", raw) for raw in documents}) == 1
 
 
 def _run_again(run: Path, command: Mapping[str, Any], out: Path) -> None:
@@ -90,8 +109,7 @@ def _run_again(run: Path, command: Mapping[str, Any], out: Path) -> None:
     ------
     DataError : it fails now, or its folder is gone
     """
-    place = os.path.relpath(out, command["folder"]) if command.get("relative") else str(out)
-    words = [place if word is None else word for word in command["words"]]
+    words = words_into(command, out)
     shown = " ".join(words)
     if not Path(command["folder"]).is_dir():
         raise DataError(run, f"was made in {command['folder']}, which is gone: pyws {shown} cannot be run there")
@@ -104,6 +122,18 @@ def _run_again(run: Path, command: Mapping[str, Any], out: Path) -> None:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["(it said nothing)"]
         raise DataError(run, f"pyws {shown} ends with exit status {done.returncode} now: {lines[-1]}")
+
+
+def words_into(command: Mapping[str, Any], out: Path) -> list[str]:
+    """The words of a command, whose results go to ``out`` and beside it."""
+
+    def spelled(word: Word) -> str:
+        if isinstance(word, str):
+            return word
+        path = out if word is None else out.with_name(word[0])
+        return os.path.relpath(path, command["folder"]) if command.get("relative") else str(path)
+
+    return [spelled(word) for word in command["words"]]
 
 
 def _says_times(name: str, commands: Sequence[Mapping[str, Any]]) -> bool:

@@ -14,6 +14,9 @@ from PIL import Image, ImageDraw
 from pyws.data.video.frames import Pixels
 from pyws.files import atomic_write
 
+# x264's AVX-512 code gives now these bytes, now others, for the same pictures; its plain C, in a preset that is as fast
+# so, does not, nor does it depend on the processor.
+_SAME_EVERYWHERE = {"preset": "veryfast", "x264-params": "no-asm=1:threads=1"}
 _LINE = 16  # pixels of height of a line of text
 
 
@@ -62,7 +65,7 @@ def write_video(path: str | os.PathLike[str], pictures: Iterable[Pixels], fps: i
     memory, count = io.BytesIO(), 0
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     with av.open(memory, "w", format="mp4") as container:
-        stream = container.add_stream(codec, rate=fps)
+        stream = container.add_stream(codec, rate=fps, options=_SAME_EVERYWHERE if codec == "libx264" else {})
         for picture in pictures:
             even = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), "edge")
             if not count:

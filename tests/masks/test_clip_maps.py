@@ -110,6 +110,15 @@ def test_maps_are_those_of_gradcam(video):
         list(maps_of_video(replace(made, frames=0), open_frames(video)))
 
 
+def test_a_movie_is_the_same_each_time(tmp_path):
+    """An encoder may spend its bits by what lies in memory, or as its threads happen to come."""
+    noise = np.random.default_rng(0).integers(0, 60, (20, 64, 80, 3))
+    ramps = np.stack([np.roll(np.arange(0, 160, 2), shift) for shift in range(20)])
+    for number in range(40):
+        write_video(tmp_path / f"{number}.mp4", (noise + ramps[:, None, :, None]).astype(np.uint8))
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_pictures_of_maps(tmp_path):
     frame = np.full((5, 7, 3), 100, np.uint8)
     scores = np.zeros((5, 7))

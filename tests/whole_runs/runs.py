@@ -44,6 +44,13 @@ COMMANDS = {
     "--network-class-names labels.txt --classifier small2d --classifier-weights images.pth "
     "--classifier-class-names labels.txt --mask-frames 2 --epochs 2 --versions 1 --every 2 --folder-fps 8",
     "data convert": "data convert split OUT",
+    "data convert to truth": "data convert DRAWN OUT/truth.json.gz",
+    "data synthesize": "data synthesize OUT --training 3 --test 2 --layout wtalc",
+    "data synthesize-a2d": "data synthesize-a2d OUT --train 1 --validation 1 --test 1 --frames 4",
+    "masks maps": "masks maps videos/fox_a -o OUT --network small3d --weights clips.pth --class-names labels.txt",
+    "masks ablate": "masks ablate . FIRST -o OUT --weights images.pth --classifier-weights images.pth "
+    "--class-names labels.txt --variants baseline --seeds 0 --backbone small2d --crop 32 --batch 2 --max-epoch 1 "
+    "--max-versions 1",
 }
 PLACES = {
     "FIRST": "masks init",
@@ -51,6 +58,7 @@ PLACES = {
     "NETWORK": "segments train",
     "FOUND": "segments predict",
     "MASKS": "export davis",
+    "DRAWN": "data synthesize",
 }
 # What works in a folder begins with a copy of it: an input, or what another command wrote.
 WITHIN = {
@@ -59,7 +67,12 @@ WITHIN = {
     "report masks": "masks init",
     "report segments": "segments train",
 }
-RUNS = ("features", "masks init", "masks refine", "masks train", "masks predict", "segments train", "label")
+
+
+def results_of(name: str, out: str) -> list[str]:
+    """What a command writes into the folder of :func:`words_of`: files that it names, or the folder itself."""
+    files = [word.replace("OUT/", f"{out}/") for word in COMMANDS[name].split() if word.startswith("OUT/")]
+    return files or [out]
 
 
 def write_inputs(folder: Path) -> None:

@@ -116,12 +116,13 @@ def test_replay_finds_that_an_input_changed(world, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda run: (run / "hashes.json").unlink(), "holds no hashes.json: the run has not ended"),
-        (lambda run: [path.unlink() for path in run.glob("[hm]*.json")], "must be the folder of a run"),
+        (lambda run: (run / "hashes.json").unlink(), "has no hashes.json: no command wrote it, it has not ended"),
+        (shutil.rmtree, "must be a folder or a file that a command wrote"),
         (lambda run: edit(run, files={"../out": "0" * 64}), "must be pyws hashes, version 1"),
         (lambda run: edit(run, files={"/etc/passwd": "0" * 64}), "must be pyws hashes, version 1"),
         (lambda run: edit(run, files={"a": "0"}), "must be pyws hashes, version 1"),
         (lambda run: edit(run, commands=[{"words": [1]}]), "must be pyws hashes, version 1"),
+        (lambda run: edit(run, commands=[{"words": [["../out"]], "folder": "/", "threads": 1}]), "must be pyws hashes"),
         (lambda run: edit(run, version=2), "must be pyws hashes, version 1"),
     ],
 )  # fmt: skip
@@ -137,6 +138,50 @@ def test_a_replay_without_its_folder_says_so(run, capsys):
     assert "was made in /no/such/folder, which is gone" in verify(capsys, run, "--replay")[1]
     edit(run, commands=[])
     assert "names no command to run again" in verify(capsys, run, "--replay")[1]
+
+
+def test_a_result_in_a_folder_of_others_is_only_what_was_written(tmp_path, capsys, monkeypatch):
+    """Files that were there before are nobody's to compare; the same command again keeps to what it wrote."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("before")
+    os.mkfifo("pipe")
+    Path("gone").symlink_to("nowhere")
+    result = {"score": 1.0, "segment": [0.0, 4.0], "label": "run"}
+    Path("found.json").write_text(json.dumps({"results": {"v": [result], "w": [result]}}))
+    truth = {name: {"subset": "test", "duration": 9, "annotations": [{"segment": [0, 4], "label": "run"}]}
+             for name in ("v", "w")}  # fmt: skip
+    Path("truth.json").write_text(json.dumps({"database": truth}))
+    words = "segments compare found.json truth.json . --subset test --ious .5 --temperatures .5 --quiet"
+    for _ in range(2):
+        assert cli.main(words.split(" ")) == 0
+        assert list(json.loads(Path("hashes.json").read_text())["files"]) == [
+            "comparison.json",
+            "iou.png",
+            "temperature.png",
+        ]
+    Path("mine.txt").write_text("after")
+    assert verify(capsys, ".")[0] == 0
+    Path("comparison.json").write_text("{}")
+    assert verify(capsys, ".")[1]["differences"].keys() == {"comparison.json"}
+
+
+def test_a_file_is_compared_with_what_lies_beside_it(world, tmp_path, capsys, monkeypatch):
+    """Files in one folder are results of their own; a run in whose folder they are written has no part in them."""
+    monkeypatch.chdir(world)
+    shutil.copytree("features", tmp_path / "run")
+    assert cli.main(["data", "synthesize", str(tmp_path / "drawn"), "--layout", "wtalc", "--test", "2"]) == 0
+    convert = ["data", "convert", str(tmp_path / "drawn")]
+    assert cli.main([*convert, str(tmp_path / "run/annotations.json")]) == 0
+    assert cli.main([*convert, str(tmp_path / "run/annotations.json.gz")]) == 0
+    assert cli.main(words_of("features", str(tmp_path / "run"), str)) == 0
+    assert not [name for name in json.loads((tmp_path / "run/hashes.json").read_text())["files"] if "annot" in name]
+    (tmp_path / "run/annotations.json").write_text("{}")
+    capsys.readouterr()
+    assert [
+        verify(capsys, tmp_path / "run" / name)[0] for name in ("annotations.json", "annotations.json.gz", ".")
+    ] == [1, 0, 0]
+    (tmp_path / "run/annotations.json").unlink()
+    assert "must be a folder or a file" in verify(capsys, tmp_path / "run/annotations.json")[1]
 
 
 def edit(run, **fields):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import ALSO_WRITTEN, Common, CommonOptions
 from pyws.commands.segments.feature_sets import grids_of, say_doubts
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
 from pyws.errors import counted
@@ -24,7 +24,7 @@ def labels(
     only_tags: bool = False,
     snippets_per_second: float | None = None,
     features: Path | None = None,
-    plot: Path | None = None,
+    plot: Annotated[Path | None, ALSO_WRITTEN] = None,
     corrections: Path | None = None,
     shard: str | None = None,
     common: CommonOptions = Common(),  # noqa: B008

@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from tyro.conf import Positional
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import ALSO_WRITTEN, Common, CommonOptions
 from pyws.commands.segments.feature_sets import OnError, one_subset, say_skipped
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
 from pyws.errors import counted
@@ -32,8 +32,8 @@ def predict(
     precision: Literal["float32", "bfloat16"] = "float32",
     on_error: OnError = "error",
     annotations: Path | None = None,
-    maps: Path | None = None,
-    plot: Path | None = None,
+    maps: Annotated[Path | None, ALSO_WRITTEN] = None,
+    plot: Annotated[Path | None, ALSO_WRITTEN] = None,
     shard: str | None = None,
     common: CommonOptions = Common(),  # noqa: B008
 ) -> dict[str, Any]:
