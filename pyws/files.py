@@ -346,6 +346,13 @@ def is_empty(folder: str | os.PathLike[str]) -> bool:
     return all(name == _RUN for name in os.listdir(folder))
 
 
+def check_new_folder(folder: str | os.PathLike[str]) -> None:
+    """Raise DataError where :func:`new_folder` would, before long work."""
+    target = Path(folder)
+    if target.exists() and not (target.is_dir() and (is_empty(target) or (target / ".unfinished").exists())):
+        raise DataError(target, "must be a new or empty folder")
+
+
 @contextmanager
 def new_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Fill ``folder``, new, empty or half-filled by a call that was killed; where the block fails it is empty again.
@@ -353,16 +360,9 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     Raises
     ------
     DataError : it holds something else, or another process fills it
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with new_folder(tempfile.mkdtemp()):
-    ...     pass
     """
+    check_new_folder(folder)
     target, unfinished = Path(folder), Path(folder, ".unfinished")
-    if target.exists() and not (target.is_dir() and (is_empty(target) or unfinished.exists())):
-        raise DataError(target, "must be a new or empty folder")
     with only_writer(target):
         try:
             unfinished.touch()

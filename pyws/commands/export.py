@@ -68,7 +68,7 @@ def export(
     from pyws.exchange.results import Results
     from pyws.exchange.sources import read_results
     from pyws.exchange.writers.formats import EXPORTS, WITH_FRAMES
-    from pyws.files import new_folder
+    from pyws.files import check_new_folder, new_folder
     from pyws.sharding import this_shard
 
     if not results:
@@ -84,6 +84,9 @@ def export(
     frames = {name: len(video.masks.files) for name, video in by_name.items() if video.masks}
     segments = sum(len(video.segments or ()) for video in found.videos)
     pictures = parts_of(out) / "frames"
+    units = frames if format in WITH_FRAMES else {}
+    if part.whole or part.share(list(units), units.__getitem__):  # the others have nothing to do, and may come late
+        check_new_folder(out)
 
     def work(names: Sequence[str]) -> dict[str, int]:
         for name in names:
@@ -108,4 +111,4 @@ def export(
         return write({})
     parameters = {"stage": "export", "format": format, "min_score": min_score, "top": top, "segments": segments,
                   "sources": {name: str(video.source) for name, video in by_name.items()}}  # fmt: skip
-    return in_parts(out, part, parameters, frames if format in WITH_FRAMES else {}, work, write, common)
+    return in_parts(out, part, parameters, units, work, write, common)

@@ -20,6 +20,7 @@ from pyws.data.tagged.rle import decode_mask
 from pyws.data.video.frames import open_frames, palette, read_image, read_mask, write_mask
 from pyws.exchange.brush_rle import decode_brush, encode_brush
 from pyws.exchange.writers import mask_folders
+from pyws.exchange.writers.formats import WITH_FRAMES
 from pyws.files import only_writer, read_json, write_json
 
 ITEMS = [f"{video}/{stem}" for video, stems in (("fox", ("frame1", "frame10", "frame11")),
@@ -394,12 +395,15 @@ def test_what_cannot_be_exported_is_named(words, said, made, tmp_path, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_a_folder_that_is_not_empty_is_left_alone(made, tmp_path, capsys):
+def test_a_folder_that_is_not_empty_is_left_alone_and_no_frame_is_written_first(made, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(mask_folders, "write_mask", None)
     (tmp_path / "mine.txt").write_text("mine")
-    words = ["export", str(made / "detections.json"), "--format", "csv", "-o", str(tmp_path)]
-    assert cli.main(words) == 1
-    assert "must be a new or empty folder" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    results = (("detections.json", "csv", "1/1"), ("detections.json", "csv", "1/2"), ("first", "voc", "1/2"))
+    for name, form, shard in results:
+        words = ["export", str(made / name), "--format", form, "-o", str(tmp_path), "--shard", shard]
+        assert cli.main(words) == 1
+        assert "must be a new or empty folder" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_what_failed_leaves_nothing_and_what_was_killed_is_begun_anew(made, tmp_path, monkeypatch):
@@ -444,12 +448,15 @@ def test_the_folder_of_a_run_that_was_killed_is_not_taken_for_an_export(made, tm
     assert (tmp_path / "killed" / "mine.txt").exists()
 
 
-@pytest.mark.parametrize("form", ["coco", "voc", "davis", "youtube-vis", "cvat-images", "semantic", "fiftyone-masks"])
+@pytest.mark.parametrize("form", sorted(WITH_FRAMES))
 def test_frames_are_parted_among_shards(form, made, tmp_path, capsys):
     """The same bytes of two and three shards as of one, in any order, the first of which was killed once."""
 
     def files(folder):
-        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        paths = (path for path in folder.rglob("*") if path.is_file() and path.name != "hashes.json")
+        return {
+            str(path.relative_to(folder)): path.read_bytes().replace(folder.name.encode(), b"OUT") for path in paths
+        }
 
     words = ["export", str(made / "first"), "--format", form, "--quiet", "-o"]
     assert cli.main([*words, str(tmp_path / "whole")]) == 0
