@@ -52,14 +52,18 @@ class Common:
 
     @property
     def torch_device(self) -> Any:
-        """The device that the option means."""
+        """The device that the option means; videos are decoded there too, where torchcodec can."""
         import torch
 
+        from pyws.data.video.decoders import Torchcodec
+
         if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        device = torch.device(self.device)
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        else:
+            device = torch.device(self.device)
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"--device: no CUDA device is available, got {self.device}")
+        Torchcodec.device = str(device)
         return device
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from pyws import ops
 from pyws.masks.cam_layout import Layout, channels_of, find_layout, tensor_in, with_tensor
+from pyws.models.devices import on_device
 
 Targets = int | Sequence[Any] | Tensor | Callable[[Tensor], Tensor] | None
 
@@ -285,7 +286,8 @@ def _proved_head(
     """
     if not len(logits) or not logits.requires_grad:
         return None
-    mixture = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
+    mixture = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits.dtype)
+    mixture = on_device(mixture, logits.device)
     with torch.enable_grad():
         total = (logits * mixture).sum()  # a gradient of a scalar: of others torch loads sympy
     (gradients,) = torch.autograd.grad(total, activations, retain_graph=True, materialize_grads=True)
@@ -360,7 +362,7 @@ def _class_table(classes: Any, logits: Tensor) -> Tensor:
     (batch, count), device = logits.shape, logits.device
     if classes is None:
         return torch.arange(count, device=device).expand(batch, count)
-    table = torch.as_tensor(classes, device=device)
+    table = torch.as_tensor(classes)
     if table.numel() and (table.is_floating_point() or table.is_complex() or table.dtype == torch.bool):
         raise TypeError(f"GradCAM: classes must be integers, got {str(table.dtype).removeprefix('torch.')}")
     if table.ndim == 0:
@@ -375,7 +377,7 @@ def _class_table(classes: Any, logits: Tensor) -> Tensor:
     if table.numel() and not 0 <= int(table.min()) <= int(table.max()) < count:
         bad = table[(table < 0) | (table >= count)][0]
         raise ValueError(f"GradCAM: classes must be in 0..{count - 1}, got {int(bad)}")
-    return table.long()
+    return on_device(table.long(), device)
 
 
 def _two_dims(table: Tensor) -> Tensor:

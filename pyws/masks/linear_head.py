@@ -10,6 +10,7 @@ from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.video.clips import FrameStore, clips_of
 from pyws.data.video.frames import evenly
 from pyws.models.classifiers import Classifier
+from pyws.models.devices import on_device
 
 VIEWS = 8  # frames or clips of a video, spread evenly
 L2 = 1e-2  # weight of the squared coefficients, of features of spread 1, beside the mean loss
@@ -83,7 +84,7 @@ def features_of(
     handle = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     try:
         for view in views:
-            classifier.model(classifier.prepare(view, classifier.short_side).to(device))
+            classifier.model(on_device(classifier.prepare(view, classifier.short_side), device))
     finally:
         handle.remove()
     return torch.cat([pooled(one, head) for one in seen]).float().cpu()

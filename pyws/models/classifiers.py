@@ -18,6 +18,7 @@ from torch.nn import functional
 from pyws.checkpoint import read_tensors, write_checkpoint
 from pyws.errors import DataError
 from pyws.files import check_regular, read_lines
+from pyws.models.devices import on_device
 from pyws.models.image_networks.efficientnet_lite import SCALES, EfficientNetLite
 from pyws.models.image_networks.small2d import Small2D
 from pyws.models.inference import for_inference
@@ -148,7 +149,7 @@ class Classifier:
 
     def _normalised(self, images: Tensor, frames: Tensor) -> Tensor:
         """RGB in 0..1 (B * T, 3, h, w) to what the model takes; ``frames`` tell whether they are clips."""
-        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        mean, std = (on_device(torch.tensor(values)[:, None, None], images.device) for values in (self.mean, self.std))
         images = images.sub(mean).div_(std)
         if frames.ndim == 5:
             return images.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()

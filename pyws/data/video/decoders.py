@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -215,7 +216,14 @@ def _forward(frames: Iterator[tuple[int, Any]], target: int) -> tuple[int, Any]:
 
 
 class Torchcodec:
-    """Decodes a file from the nearest key frame on, so that a few frames of a long video take little time."""
+    """Decodes a file from the nearest key frame on, so that a few frames of a long video take little time.
+
+    Attributes
+    ----------
+    device : where files are decoded, "cpu" or a GPU; what it does not take the CPU decodes, with a warning
+    """
+
+    device = "cpu"
 
     def __init__(self, path: Path, packets: PyAV | None = None) -> None:
         self.path = path
@@ -245,14 +253,24 @@ class Torchcodec:
         try:
             decoder = self._open()
             for index in indices:
-                yield decoder.get_frame_at(index).data.numpy()
+                yield decoder.get_frame_at(index).data.cpu().numpy()
         except (RuntimeError, IndexError, ValueError) as error:
             raise DataError(self.path, f"changed while it was read: {str(error).splitlines()[0]}") from error
 
     def _open(self) -> Any:
         decoder = _video_decoder()
         assert decoder is not None
-        return decoder(os.fspath(self.path.resolve()), dimension_order="NHWC", num_ffmpeg_threads=0)
+        path, options = os.fspath(self.path.resolve()), {"dimension_order": "NHWC", "num_ffmpeg_threads": 0}
+        if self.device != "cpu":
+            try:
+                opened = decoder(path, device=self.device, **options)
+                opened.get_frame_at(0)  # some refuse only here
+            except RuntimeError as error:
+                reason = str(error).strip().split("\n")[0]
+                warnings.warn(f"{self.path}: decoded on the CPU, not on {self.device}: {reason}", stacklevel=2)
+            else:
+                return opened
+        return decoder(path, **options)
 
 
 def open_decoder(path: Path) -> tuple[PyAV | Torchcodec, int]:

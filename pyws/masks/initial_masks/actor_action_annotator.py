@@ -26,7 +26,7 @@ from pyws.masks.initial_masks.cam_to_mask import Scope, class_masks, cut_maps, h
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
 from pyws.models.classifiers import Classifier, open_classifier
-from pyws.models.devices import set_precision
+from pyws.models.devices import on_device, set_precision
 
 
 @dataclass(frozen=True)
@@ -203,10 +203,10 @@ class ActorActionAnnotator:
         """See ``Annotator``."""
         size = (images.shape[1], images.shape[2])
         clip = Clip(chunk.read[0], len(chunk.read), max(self.frames, len(chunk.read)))
-        found, seen = [], {}
+        images, found, seen = on_device(images, self.device), [], {}
         for kind, branch in (("actor", self.actor), ("action", self.action)):
             if branch:
-                maps = branch.maps(images.to(self.device), chunk.sampled, clip, self.clip_config, self.config, ids)
+                maps = branch.maps(images, chunk.sampled, clip, self.clip_config, self.config, ids)
                 found.append(self._scores_and_masks(maps, size))
                 seen[kind] = maps
         joined, scores = join_branches(found, [self.space.actor[k] for k in ids], [self.space.action[k] for k in ids])

@@ -25,6 +25,7 @@ from pyws.masks.initial_masks.motion import motion_weights, neighbours
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
 from pyws.masks.initial_masks.tag_to_class import common_tags, tag_warnings
 from pyws.models.classifiers import Classifier
+from pyws.models.devices import on_device
 from pyws.models.image_networks.raft import Raft
 
 CHOOSING_FRAMES = 32
@@ -145,7 +146,7 @@ class ImageAnnotator:
             return multi_scale_cam(at, size, config.scales, config.mirror, config.power)
 
     def _inputs(self, frames: Tensor, scale: float = 1.0) -> Tensor:
-        return self.classifier.prepare(frames.to(self.device), max(1, round(self.short_side * scale)))
+        return self.classifier.prepare(on_device(frames, self.device), max(1, round(self.short_side * scale)))
 
     def _scores(self, frames: Tensor, places: list[int], classes: list[int]) -> Tensor:
         """Scores (B, classes) of frames, float64 on the CPU; where maps cost nothing more, they are kept."""

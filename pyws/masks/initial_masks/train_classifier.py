@@ -32,7 +32,7 @@ from pyws.distributed import Group, JoinedLayers
 from pyws.errors import DataError, check_fields
 from pyws.masks.linear_head import L2, features_of, fit_head, set_head
 from pyws.models.classifiers import Classifier, build_classifier, load_weights, read_state, save_classifier
-from pyws.models.devices import Precision, set_precision
+from pyws.models.devices import Precision, on_device, set_precision
 from pyws.models.video_networks.catalogue import head_of, replace_head
 from pyws.progress import track
 from pyws.run_manifest import check_same
@@ -314,20 +314,21 @@ class _Training:
         random = np.random.default_rng([self.seed, 5, epoch])
         torch.manual_seed(int(random.integers(1 << 62)))
         order = random.permutation(np.repeat(np.arange(len(self.examples)), self.config.samples))
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=self.device)  # read once: no step waits for the GPU
         with JoinedLayers(self.classifier.model, self.group) as layers:
             for start in range(0, len(order), self.config.batch):
                 chosen = [self.examples[index] for index in order[start : start + self.config.batch]]
                 self.optimizer.zero_grad()
                 for inputs, targets, rows in self._groups(store, chosen, random):
                     layers.rows = rows
-                    loss = self._loss(self.classifier.model(inputs.to(self.device)), targets.to(self.device))
+                    inputs, targets = (on_device(one, self.device) for one in (inputs, targets))
+                    loss = self._loss(self.classifier.model(inputs), targets)
                     (loss / len(chosen)).backward()
-                    total += loss.item()
+                    total += loss.detach()
                 self.group.add_gradients(self.classifier.model)
                 self.optimizer.step()
                 self.schedule.step()
-        return sum(self.group.gather([total])) / len(order)
+        return sum(self.group.gather([float(total)])) / len(order)
 
     def _groups(
         self, store: FrameStore, chosen: list[Example], random: np.random.Generator
@@ -461,5 +462,5 @@ def _is_right(classifier: Classifier, store: FrameStore, example: Example, devic
     for indices in parts:
         pictures = store.frames(example.video.source, indices)
         inputs = classifier.prepare(pictures[None] if classifier.frames else pictures, classifier.short_side)
-        total += classifier.model(inputs.to(device))[0].cpu()
+        total += classifier.model(on_device(inputs, device))[0].cpu()
     return int(total.argmax()) == example.classes[0]

@@ -30,6 +30,7 @@ from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
 from pyws.masks.self_training.selection_samples import PatchSource, write_samples
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, score_composites
 from pyws.models.classifiers import Classifier
+from pyws.models.devices import on_device
 from pyws.seeds import seed_of
 
 CLASSIFIER_BATCH = 16
@@ -252,11 +253,10 @@ class FrameSelector:
         tested = [one for one in found if one.pictured is not None]
         for start in range(0, len(tested), CLASSIFIER_BATCH):
             assert self.classifier is not None
-            batch, weight = tested[start : start + CLASSIFIER_BATCH], next(self.classifier.model.parameters())
-            normal = (weight.new_tensor(one)[:, None, None] for one in (self.classifier.mean, self.classifier.std))
-            mean, std = normal
-            images = torch.stack([one.pictured for one in batch if one.pictured is not None]).to(weight.device)
-            scores = self.classifier.model((images - mean) / std).softmax(1).double().cpu()
+            batch = tested[start : start + CLASSIFIER_BATCH]
+            mean, std = (torch.tensor(one)[:, None, None] for one in (self.classifier.mean, self.classifier.std))
+            images = torch.stack([one.pictured for one in batch if one.pictured is not None])
+            scores = self.classifier.model(on_device((images - mean) / std, self.device)).softmax(1).double().cpu()
             for one, row in zip(batch, scores, strict=True):
                 own = list(self.data.classes[one.about["label"]])
                 score = float(row[own].max())

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyws.errors import check_fields
+from pyws.models.devices import on_device
 from pyws.models.image_networks.discriminator import Norm, PatchDiscriminator
 from pyws.seeds import seed_of
 
@@ -214,7 +215,7 @@ def _step(
     model.train()
     patches = _augment(torch.cat([real, pasted]).float() / 255, generator)
     target = torch.cat([torch.full((len(real),), 1 - config.smoothing), torch.zeros(len(real))])
-    loss = functional.binary_cross_entropy_with_logits(model(patches.to(device)), target.to(device))
+    loss = functional.binary_cross_entropy_with_logits(model(on_device(patches, device)), on_device(target, device))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -238,5 +239,5 @@ def _held_out_loss(model: PatchDiscriminator, real: Tensor, pasted: Tensor, batc
 
 @torch.no_grad()
 def _scores(model: PatchDiscriminator, patches: Tensor, batch: int, device: torch.device) -> Tensor:
-    parts = [model(part.to(device).float() / 255).cpu() for part in patches.split(batch)]
+    parts = [model(on_device(part, device).float() / 255).cpu() for part in patches.split(batch)]
     return torch.cat(parts) if parts else torch.zeros(0)

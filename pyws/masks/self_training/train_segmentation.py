@@ -20,7 +20,7 @@ from pyws.distributed import Group, JoinedLayers
 from pyws.errors import check_fields
 from pyws.masks.self_training.image_ops import as_images, gaussian_blur
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
-from pyws.models.devices import Precision
+from pyws.models.devices import Precision, on_device
 from pyws.models.image_networks.deeplab import RATES, DeepLabV2, build_deeplab
 from pyws.progress import Pace
 from pyws.seeds import seed_of
@@ -200,7 +200,7 @@ def train_epoch(
     rounds = [torch.randperm(len(frames), generator=generator) for _ in range(math.ceil(count / len(frames)))]
     order = torch.cat(rounds)[:count]
     steps = math.ceil(count / config.batch)
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64, device=device)  # read once: no step waits for the GPU
     with JoinedLayers(model, group) as layers:
         for step, places in enumerate(torch.arange(count).split(config.batch)):
             chosen, layers.rows = order[places], len(places)
@@ -213,7 +213,7 @@ def train_epoch(
                 again = (place // len(frames),) if place >= len(frames) else ()
                 number = seed_of(seed, epoch, *frames[index], *again)
                 crops.append(_crop(data, folder, frames[index], config, number))
-            images, targets = (part.to(device) for part in _stacked(crops, config.crop))
+            images, targets = (on_device(part, device) for part in _stacked(crops, config.crop))
             loss = cross_entropy(model(images), targets, group)
             optimizer.zero_grad()
             loss.backward()
@@ -221,8 +221,8 @@ def train_epoch(
             optimizer.step()
             if pace is not None:
                 pace.step()
-            total += float(loss.detach()) * len(chosen)
-    return sum(group.gather([total])) / count
+            total += loss.detach().double() * len(chosen)
+    return sum(group.gather([float(total)])) / count
 
 
 def _stacked(crops: Sequence[tuple[Tensor, Tensor]], side: int) -> tuple[Tensor, Tensor]:
@@ -362,12 +362,13 @@ def predict_scores(
     The ids that may appear (K,) int64, on the CPU, and their scores (B, K, H, W), before any softmax.
     """
     shown = pictures if short_side is None else [shrunk(picture, short_side) for picture in pictures]
-    images = as_images(shown).to(device)
+    images = on_device(as_images(shown), device)
     if scale != 1:
         images = functional.interpolate(images, scale_factor=scale, mode="bilinear", antialias=True)
     scores = model(images.flip(3)).flip(3) if mirrored else model(images)
     ids = torch.arange(scores.shape[1]) if allowed is None else torch.tensor([0, *sorted(allowed)])
-    scores = scores[:, ids.to(device)]
+    if allowed is not None:
+        scores = scores[:, on_device(ids, device)]
     size = pictures[0].shape[:2]
     if scores.shape[2:] != size:
         scores = functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.models.backbones.linear import linear
+from pyws.models.devices import on_device
 from pyws.ops._library import check_tensor
 
 
@@ -65,6 +67,8 @@ class VideoBatch:
     [[1.5], [4.0]]
     """
 
+    host_labels: Tensor  #: (B, K) bool, the tags on the host; of a batch whose loss is asked for
+
     def __init__(
         self,
         features: Tensor,
@@ -73,10 +77,11 @@ class VideoBatch:
         training: bool = False,
         bfloat16: bool = False,
     ) -> None:
-        self.features, self.mask, self.training, self.bfloat16 = features, mask, training, bfloat16
+        self.features, self.training, self.bfloat16 = features, training, bfloat16
+        self.host_mask, self.mask = mask.cpu(), on_device(mask, features.device)
         self.generators = None
         if training and seeds is not None:
-            self.generators = [torch.Generator(mask.device).manual_seed(seed) for seed in seeds.tolist()]
+            self.generators = [torch.Generator(features.device).manual_seed(seed) for seed in seeds.tolist()]
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -85,17 +90,19 @@ class VideoBatch:
 
     @cached_property
     def sizes(self) -> list[int]:
-        return self.lengths.tolist()
+        return self.host_mask.sum(1).tolist()
 
     @cached_property
     def index(self) -> Tensor | None:
         """Where the real snippets are among the B*L positions; None where all are real."""
-        return None if sum(self.sizes) == self.mask.numel() else self.mask.flatten().nonzero().squeeze(1)
+        if sum(self.sizes) == self.mask.numel():
+            return None
+        return on_device(self.host_mask.flatten().nonzero().squeeze(1), self.features.device)
 
     def narrow(self, start: int, width: int) -> VideoBatch:
         """The same videos and generators, with some of the feature columns."""
-        part = VideoBatch(self.features[..., start : start + width], self.mask, None, self.training, self.bfloat16)
-        part.generators = self.generators
+        part = copy.copy(self)
+        part.features = self.features[..., start : start + width]
         return part
 
     def layer(self, function: Callable[..., Tensor], values: Tensor, *others: Any) -> Tensor:
@@ -196,7 +203,8 @@ class Backbone(nn.Module):
         Parameters
         ----------
         features : (B, L, D) float32 or float64
-        mask : (B, L) bool, True at real snippets; every video has one
+        mask : (B, L) bool, True at real snippets; every video has one. It is read on the host: there, as the tags of
+            :meth:`loss`, it lets no step wait for a GPU
         seeds : (B,) int64, seeds of the noise of each video in training mode. A function of run, epoch and video makes
             the noise independent of how videos are batched; None draws it from torch's generator
 
@@ -216,9 +224,11 @@ class Backbone(nn.Module):
         """
         batch = self._batch(features, mask, seeds)
         check_tensor(self._name, "labels", labels, (torch.bool,), shape=(len(mask), self.num_classes))
-        if not labels.any(1).all():
-            raise ValueError(f"{self._name}: labels must tag every video, got none for {_first(~labels.any(1))}")
-        return self.backbone_loss(batch, labels, epoch)
+        batch.host_labels = labels.cpu()
+        untagged = ~batch.host_labels.any(1)
+        if untagged.any():
+            raise ValueError(f"{self._name}: labels must tag every video, got none for {_first(untagged)}")
+        return self.backbone_loss(batch, on_device(labels, features.device), epoch)
 
     def activate(self, batch: VideoBatch) -> Activations:
         """:meth:`forward` on a checked batch."""
@@ -256,14 +266,14 @@ class Backbone(nn.Module):
     def _batch(self, features: Tensor, mask: Tensor, seeds: Tensor | None) -> VideoBatch:
         shape = (None, None, self.features)
         check_tensor(self._name, "features", features, (torch.float32, torch.float64), shape=shape)
-        check_tensor(self._name, "mask", mask, (torch.bool,), shape=tuple(features.shape[:2]), device=features.device)
+        check_tensor(self._name, "mask", mask, (torch.bool,), shape=tuple(features.shape[:2]))
         if seeds is not None:
             check_tensor(self._name, "seeds", seeds, (torch.int64,), shape=(len(mask),))
-        if not mask.any(1).all():
-            raise ValueError(
-                f"{self._name}: mask must show a snippet of every video, got none of {_first(~mask.any(1))}"
-            )
-        return VideoBatch(features, mask, seeds, self.training, self.bfloat16_layers)
+        batch = VideoBatch(features, mask, seeds, self.training, self.bfloat16_layers)
+        empty = ~batch.host_mask.any(1)
+        if empty.any():
+            raise ValueError(f"{self._name}: mask must show a snippet of every video, got none of {_first(empty)}")
+        return batch
 
 
 def without_background(logits: Tensor) -> Tensor:

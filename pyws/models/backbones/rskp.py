@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyws.models.backbones.backbone import Activations, Backbone, Memory, VideoBatch, cross_entropy, tag_targets
 from pyws.models.backbones.snippet_products import SnippetProducts
+from pyws.models.devices import on_device
 
 RSKP_CONSISTENCY = ((0, 1.0), (101, 0.5))
 GAUFUSE_CONSISTENCY = ((0, 1.0), (101, 0.5), (201, 1.0))
@@ -151,7 +152,7 @@ class RSKP(Backbone):
         snippets = self.embed(batch)
         sets = [Representatives(self.represent(snippets))]
         if self.memory_epoch is not None and epoch > self.memory_epoch:
-            sets.append(self._recall(labels))
+            sets.append(self._recall(batch.host_labels))
         branches = self.heads(snippets, *self.walks(snippets, *sets))
         plain, own, teacher = branches[0], branches[1], branches[1].logits
         if len(branches) == 3:
@@ -229,7 +230,8 @@ class RSKP(Backbone):
         found = []
         for i, video in enumerate(videos.tolist()):
             classes = self._banks(labels[i])
-            found.append(Memory(video, tuple(classes), rows[i], scores[i][:, classes]))
+            columns = torch.stack([scores[i, :, one] for one in classes], 1)
+            found.append(Memory(video, tuple(classes), rows[i], columns))
         return found
 
     @torch.no_grad()
@@ -252,13 +254,14 @@ class RSKP(Backbone):
         return [0] * len(classes) if self.memory_class_bug else classes
 
     def _recall(self, labels: Tensor) -> Representatives:
-        """The rows of each video's classes in the bank."""
+        """The rows of each video's classes (B, K), on the host, in the bank."""
         banks = [self._banks(video) for video in labels]
         longest, slots = max(map(len, banks)), self.memory_scores.shape[1]
-        chosen = torch.tensor([bank + [0] * (longest - len(bank)) for bank in banks], device=labels.device)
-        counts = torch.tensor([len(bank) for bank in banks], device=labels.device)
-        present = torch.arange(longest, device=labels.device) < counts.unsqueeze(1)
-        return Representatives(self.memory_rows[chosen].flatten(1, 2), present.repeat_interleave(slots, 1))
+        chosen = torch.tensor([bank + [0] * (longest - len(bank)) for bank in banks])
+        present = torch.arange(longest) < torch.tensor([[len(bank)] for bank in banks])
+        here = self.memory_rows.device
+        rows = self.memory_rows[on_device(chosen, here)].flatten(1, 2)
+        return Representatives(rows, on_device(present.repeat_interleave(slots, 1), here))
 
     def _activations(self, rows: Tensor, plain: Branch, own: Branch) -> Activations:
         mixed = self.mix * plain.logits.softmax(2) + (1 - self.mix) * own.logits.softmax(2)

@@ -87,8 +87,8 @@ def activation_maps(
         with torch.no_grad():
             said = model(features, mask, seeds)
         scores = said.scores if said.background is None else torch.cat([said.scores, said.background[:, None]], 1)
-        actionness = torch.empty(0) if said.actionness is None else said.actionness[mask].cpu()
-        parts.append(Maps(batch, mask.sum(1).cpu(), said.tcam[mask].cpu(), scores.cpu(), actionness))
+        actionness = torch.empty(0) if said.actionness is None else said.actionness.cpu()[mask]
+        parts.append(Maps(batch, mask.sum(1), said.tcam.cpu()[mask], scores.cpu(), actionness))
         held += parts[-1].tcam.numel()
         if held > _AT_ONCE:
             yield _joined(parts)

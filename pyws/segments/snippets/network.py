@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyws.models.classifiers import Classifier
-from pyws.models.devices import Precision, has_bfloat16, set_precision
+from pyws.models.devices import Precision, has_bfloat16, on_device, set_precision
 
 
 class SnippetNetwork:
@@ -46,7 +46,7 @@ class SnippetNetwork:
         seen: list[Tensor] = []
         handle = self._head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         try:
-            scores = self.classifier.model(windows.to(self.device, non_blocking=True))
+            scores = self.classifier.model(on_device(windows, self.device))
         finally:
             handle.remove()
         features = seen[-1].float()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyws.data.features.dataset import FeatureSet
+from pyws.models.devices import on_device
 
 _MASK = (1 << 64) - 1
 _SMALL = 4096  # positions
@@ -72,7 +73,7 @@ class Videos:
     Parameters
     ----------
     data : the videos
-    device : device of the batches
+    device : device of the batches' features
     cache_mib : features kept in memory
     """
 
@@ -86,14 +87,14 @@ class Videos:
         return len(self.data.names)
 
     def batch(self, videos: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(B, L, D) features, zeros at padding, and (B, L) bool, True at real snippets."""
+        """(B, L, D) features, zeros at padding, and (B, L) bool on the host, True at real snippets."""
         lengths = torch.from_numpy(self.data.lengths[list(videos)])
         longest = int(lengths.max())
         mask = torch.arange(longest) < lengths[:, None]
         features = torch.zeros(len(videos), longest, self.data.width)
         for row, video in enumerate(videos):
             features[row, : lengths[row]] = self._features(video)
-        return features.to(self.device), mask.to(self.device)
+        return on_device(features, self.device), mask
 
     def _features(self, video: int) -> Tensor:
         kept = self._kept.get(video)

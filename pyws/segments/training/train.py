@@ -16,7 +16,7 @@ from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError, TrainingError
 from pyws.models import Activations, Backbone, Memory
-from pyws.models.devices import set_precision
+from pyws.models.devices import on_device, set_precision
 from pyws.progress import Pace
 from pyws.segments.backbones import build_backbone
 from pyws.segments.config import BackboneOverrides, TrainConfig
@@ -302,15 +302,16 @@ def batch_losses(
     """
     config, model = run.config, run.backbone.model
     features, mask = videos.batch(batch)
-    seeds, tags = noise_seeds(config.seed, epoch, batch), videos.tags[batch].to(videos.device)
-    activations, own = model.loss(features, mask, tags, run.backbone_epoch(epoch), seeds)
+    seeds = noise_seeds(config.seed, epoch, batch)
+    activations, own = model.loss(features, mask, videos.tags[batch], run.backbone_epoch(epoch), seeds)
     goal = config.schedule.target(epoch)
     if goal is None or latest is None:
         return activations, own, torch.zeros_like(own)
     shape = activations.logits[0][1].shape
     overrides = run.backbone.overrides
-    goals = targets(goal, latest, previous, batch, (shape[1], shape[2]), overrides.background).to(own)
-    loss = distribution_loss(activations.logits, goals, mask.sum(1), config.log_floor)
+    goals = targets(goal, latest, previous, batch, (shape[1], shape[2]), overrides.background)
+    goals, lengths = (on_device(one, videos.device) for one in (goals, mask.sum(1)))
+    loss = distribution_loss(activations.logits, goals, lengths, config.log_floor)
     return activations, own, overrides.loss_weight * config.schedule.loss_weight(epoch) * loss
 
 

@@ -1,13 +1,19 @@
 """Frames of video files: torchcodec and PyAV give the same ones; PyAV serves where torchcodec gives up."""
 
 import struct
+from contextlib import nullcontext
 from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import av
 import numpy as np
 import pytest
+import torch
 
 from pyws import DataError
+from pyws.commands.common import Common
 from pyws.data.video import decoders
 from pyws.data.video.decoders import PyAV, Torchcodec, open_decoder
 from pyws.data.video.frames import open_frames
@@ -116,6 +122,47 @@ def test_pyav_decodes_what_torchcodec_gives_up_on(tmp_path):
     decoder, count = open_decoder(path)
     assert isinstance(decoder, PyAV)
     assert count == 20
+
+
+class OnGpu:
+    """torchcodec's decoder: of files named new.mp4 and late.mp4 its GPU takes neither; it says so at once, or late."""
+
+    opened: ClassVar[list] = []
+
+    def __init__(self, path, dimension_order, num_ffmpeg_threads, device="cpu"):
+        self.name, self.device = Path(path).name, device
+        if device != "cpu" and self.name == "new.mp4":
+            raise RuntimeError("Unsupported device: cuda:0\nsomewhere in C++")
+        self.opened.append((self.name, device))
+
+    def __len__(self):
+        return 5
+
+    def get_frame_at(self, index):
+        if self.device != "cpu" and self.name == "late.mp4":
+            raise RuntimeError("codec without hardware decoding")
+        return SimpleNamespace(data=torch.full((2, 2, 3), index, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("old.mp4", None), ("new.mp4", "Unsupported device: cuda:0$"), ("late.mp4", "codec without")]
+)
+def test_the_gpu_decodes_what_it_can(tmp_path, monkeypatch, name, reason):
+    monkeypatch.setattr(decoders, "_video_decoder", lambda: OnGpu)
+    monkeypatch.setattr(OnGpu, "opened", [])
+    monkeypatch.setattr(Torchcodec, "device", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert Common(device="cuda:0").torch_device.type == "cuda"
+    path = write(tmp_path / name, pictures(5))
+    with (
+        pytest.warns(UserWarning, match=rf"{name}: decoded on the CPU, not on cuda:0: {reason}")
+        if reason
+        else nullcontext()
+    ):
+        found = list(Torchcodec(path).read([1, 4]))
+    assert [frame.max() for frame in found] == [1, 4]
+    assert OnGpu.opened[-1] == (name, "cpu" if reason else "cuda:0")
+    assert Common(device="cpu").torch_device.type == Torchcodec.device == "cpu"
 
 
 @pytest.mark.parametrize("name", ["cut.mp4", "list.m3u8", "other.txt"])

@@ -1,0 +1,154 @@
+"""What makes the host wait for the card, counted on a stand-in: no step of a training does, answers once a batch."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import feature_sets
+import pytest
+import torch
+from stand_in import CARD, OnCard, card
+from torch.nn.functional import softmax
+
+import pyws.masks.self_training.train_segmentation as segmentation
+from pyws.distributed import Group
+from pyws.masks.initial_masks.annotator import Chunk
+from pyws.masks.initial_masks.config import InitialMaskConfig
+from pyws.masks.initial_masks.image_annotator import ImageAnnotator
+from pyws.masks.initial_masks.train_classifier import ClassifierConfig, _Training
+from pyws.masks.self_training.pseudo_annotations import Frame
+from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, _scores, _step
+from pyws.models.classifiers import build_classifier
+from pyws.models.devices import on_device
+from pyws.models.image_networks.deeplab import build_deeplab
+from pyws.models.image_networks.discriminator import PatchDiscriminator
+from pyws.segments.backbones import BACKBONES
+from pyws.segments.config import PRESETS
+from pyws.segments.detection.inference import activation_maps
+from pyws.segments.pseudo_labels import PseudoLabels
+from pyws.segments.snippets.network import SnippetNetwork
+from pyws.segments.training.batches import Videos
+from pyws.segments.training.train import begin, fill_memory, train_epoch
+
+ONCE = {"copy to the host": 1}
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    with card(monkeypatch) as found:
+        yield found
+
+
+def waits(gpu):
+    """What has been counted since the last time."""
+    found = {name: count for name, count in gpu.waits.items() if count}
+    gpu.waits.clear()
+    return found
+
+
+def pictures(*size):
+    return torch.randint(0, 255, size, dtype=torch.uint8)
+
+
+def test_the_stand_in_counts_what_waits(gpu):
+    values = torch.arange(6.0).to(CARD)
+    assert isinstance(values, OnCard)
+    assert waits(gpu) == {"copy to the card": 1}
+    assert (values * 2).sum().item() == 30
+    assert values[values > 3].tolist() == [4, 5]
+    assert bool((values == 0).any())
+    values.to(CARD, torch.float64)
+    counted = {"_local_scalar_dense": 2, "index by a mask or from the host": 1, "copy to the host": 1}
+    assert waits(gpu) == counted
+    with pytest.raises(RuntimeError, match="same device"):
+        values + torch.ones(6)
+
+
+def test_what_goes_to_the_card_is_pinned_and_not_waited_for(gpu):
+    found = on_device(torch.ones(3), CARD)
+    assert (type(found), gpu.copies, waits(gpu)) == (OnCard, 1, {})
+    assert on_device(found, CARD) is found
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_no_step_of_segments_train_waits(name, gpu):
+    data = feature_sets.draw(12)
+    config = replace(PRESETS["pyws"], epochs=200, batch=4, trust=None, clip_norm=1.0)
+    run, videos = begin(name, config, data, CARD), Videos(data, CARD)
+    columns = {(video, video % 2): torch.rand(length).tolist() for video, length in enumerate(data.lengths.tolist())}
+    run.latest = PseudoLabels.of(columns)
+    last = run.config.schedule.epochs - 1
+    assert run.config.schedule.target(last) is not None
+    fill_memory(run, videos, Group())
+    waits(gpu)
+    record = train_epoch(run, videos, last, Group())
+    assert record["distribution_loss"] != 0
+    assert waits(gpu) == ONCE  # the mean losses of the epoch, three steps
+    run.backbone.model.eval()
+    batches = [[0, 1, 2], [3, 4]]
+    next(activation_maps(run.backbone.model, videos, 16384, batches=batches))
+    answers = 3 if name in ("wum", "rskp") else 2  # maps and scores, of some the actionness
+    assert waits(gpu) == {"copy to the host": answers * len(batches)}
+
+
+def test_no_step_of_masks_train_waits(gpu, monkeypatch):
+    config = segmentation.TrainingConfig(backbone="small2d", crop=32, batch=2)
+    model = build_deeplab("small2d", 3).to(CARD)
+    monkeypatch.setattr(segmentation, "_crop", lambda *args: (torch.rand(3, 32, 32), torch.ones(32, 32).long()))
+    frames, optimizer = [Frame("a", str(number)) for number in range(6)], segmentation.make_optimizer(model, config)
+    waits(gpu)
+    segmentation.train_epoch(model, optimizer, None, Path(), frames, config, 0, 0, CARD)
+    assert waits(gpu) == {"_local_scalar_dense": 1}  # the mean loss of the epoch, three steps
+
+
+def test_no_step_of_masks_classify_waits(gpu, monkeypatch):
+    classifier = replace(build_classifier("small2d", 2), labels=("a", "b"))
+    classifier.model.to(CARD)
+    head = list(classifier.model.parameters())[-2:]
+    config = ClassifierConfig(network="small2d", batch=2)
+    training = _Training(classifier, head, config, [None] * 6, 0, CARD, True, Group())
+    drawn = [(torch.rand(2, 3, 32, 32), softmax(torch.rand(2, 2), 1), 2)]
+    monkeypatch.setattr(training, "_groups", lambda *args: drawn)
+    waits(gpu)
+    training._epoch(None, 0)
+    assert waits(gpu) == {"_local_scalar_dense": 1}
+
+
+def test_no_step_of_the_discriminator_waits(gpu):
+    model, patches = PatchDiscriminator(36).to(CARD), pictures(4, 3, 36, 36)
+    waits(gpu)
+    optimizer = torch.optim.Adam(model.parameters())
+    _step(model, optimizer, patches, patches, DiscriminatorConfig(patch_size=36), torch.Generator(), CARD)
+    assert waits(gpu) == {}
+    _scores(model, patches, 2, CARD)
+    assert waits(gpu) == {"copy to the host": 2}
+
+
+@pytest.mark.parametrize("allowed", [None, [2]])
+def test_masks_of_frames_are_read_once(allowed, gpu):
+    model = build_deeplab("small2d", 3).to(CARD).eval()
+    waits(gpu)
+    segmentation.predict(model, list(pictures(2, 40, 48, 3).numpy()), allowed, 24, CARD)
+    assert waits(gpu) == ONCE
+
+
+def test_features_are_read_once_and_so_are_scores(gpu):
+    classifier = replace(build_classifier("small2d", 2), labels=("a", "b"))
+    network = SnippetNetwork(classifier, CARD, "float32")
+    waits(gpu)
+    network(torch.rand(2, 3, 32, 32))
+    assert waits(gpu) == {"copy to the host": 2}
+
+
+def test_initial_masks_are_read_for_their_head_their_nans_and_their_tags(gpu):
+    classifier = replace(build_classifier("small2d", 3), labels=("a", "b", "c"))
+    classifier.model.to(CARD).eval()
+    config = InitialMaskConfig(short_side=32)
+    annotator = ImageAnnotator(classifier, Path(), {"a": [0], "b": [1]}, config, CARD)
+    waits(gpu)
+    about = {"classes": {"a": 0, "b": 1}}
+    found = annotator.initial_masks(pictures(2, 40, 48, 3), Chunk([0, 1], [0, 1]), (1, 2), about)
+    # Whether the head is linear, and whether a map is NaN.
+    assert waits(gpu) == {"_local_scalar_dense": 1, "copy to the host": 1}
+    found.refine(on_device(pictures(2, 40, 48).long() % 4, CARD))
+    # How many tags the masks have, and how many superpixels there are.
+    assert waits(gpu) == {"_local_scalar_dense": 1, "copy to the host": 1}
