@@ -126,7 +126,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
 
     Raises
     ------
-    WriteError : no space, no permission, or whatever else the system says
+    WriteError : no space, no permission, no regular file, or whatever else the system says
 
     Examples
     --------
@@ -139,6 +139,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     """
     target = Path(path)
     with _write_errors(target):
+        if target.exists() and not target.is_file():
+            raise WriteError(target, f"must be a regular file, found {_KINDS.get(stat.S_IFMT(target.stat().st_mode))}")
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = _open_temporary(target)
         with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
@@ -356,11 +358,7 @@ def check_new_folder(folder: str | os.PathLike[str]) -> None:
 @contextmanager
 def new_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Fill ``folder``, new, empty or half-filled by a call that was killed; where the block fails it is empty again.
-
-    Raises
-    ------
-    DataError : it holds something else, or another process fills it
-    """
+    DataError where it holds something else, or another process fills it."""
     check_new_folder(folder)
     target, unfinished = Path(folder), Path(folder, ".unfinished")
     with only_writer(target):

@@ -21,7 +21,7 @@ from growth import PYWS, write_inputs
 from measure import Cost, run
 
 Commands = Callable[[int], list[list[str]]]
-VIDEOS, FRAMES = 2000, 48
+VIDEOS, FRAMES = 10000, 48
 
 
 def stages(work: Path) -> Iterator[tuple[str, Path, Commands]]:

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import stat
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
@@ -22,8 +23,10 @@ from pyws.data.synthetic.watch_streams import read_watch
 from pyws.data.tagged.a2d_files import read_annotation, read_videoset
 from pyws.data.tagged.rle import decode_mask
 from pyws.data.tagged.tags_table import read_tags_table
+from pyws.data.video.decoders import open_decoder
 from pyws.data.video.frames import open_frames, read_image, read_mask
-from pyws.files import bound, read_json
+from pyws.errors import WriteError
+from pyws.files import bound, read_json, write_json
 from pyws.models.classifiers import load_classifier, open_classifier
 from pyws.settings import read_toml
 
@@ -56,6 +59,7 @@ READERS = {
     "a.png": read_image,
     "b.png": read_mask,
     "a.mp4": open_frames,
+    "b.mp4": open_decoder,
     "a.toml": read_toml,
 }
 
@@ -68,6 +72,18 @@ def test_pipes_and_devices_are_refused_without_waiting(name, tmp_path):
     for path in (tmp_path / name, tmp_path / "dev" / name):
         with pytest.raises(DataError, match=name.replace(".", r"\.")):
             READERS[name](path)
+
+
+def test_pipes_devices_and_folders_are_not_written_over(tmp_path):
+    """A file takes the place of another at the end; root's would take that of /dev/null."""
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    (tmp_path / "folder.json").mkdir()
+    for name, kind in (("pipe", "a pipe"), ("zero", "a device"), ("folder", "a folder")):
+        with pytest.raises(WriteError, match=f"{name}.json: cannot be written: must be a regular file, found {kind}"):
+            write_json(tmp_path / f"{name}.json", {})
+    assert stat.S_ISFIFO((tmp_path / "pipe.json").stat().st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["folder.json", "pipe.json", "zero.json"]
 
 
 def test_what_files_unpack_to_is_bounded(tmp_path, monkeypatch):

@@ -69,16 +69,14 @@ def killed(words: list[str], after: float) -> bool:
 
 
 def contents(name: str, folder: Path) -> dict[str, bytes]:
-    """What a command wrote, by file, less what says how long it took; a page says in which folder."""
-    pages = name.startswith("report")
-    left_out = LEFT_OUT if pages else LEFT_OUT | PAGES
-    plan = "manifest.json" if (folder / "features" / "manifest.json").exists() else ""  # pyws label's plan: minutes
+    """What a command wrote, by file, less what says how long it took and in which folder."""
+    left_out = LEFT_OUT if name.startswith("report") else LEFT_OUT | PAGES
+    plan = "manifest.json" if name == "label" else ""  # minutes
     found = {}
     for path in folder.rglob("*"):
         file = path.relative_to(folder)
         if path.is_file() and not left_out & set(file.parts) and str(file) != plan:
-            raw = SECONDS.sub(b"", path.read_bytes())
-            found[str(file)] = raw.replace(folder.name.encode(), b"OUT") if pages else raw
+            found[str(file)] = SECONDS.sub(b"", path.read_bytes()).replace(folder.name.encode(), b"OUT")
     return found
 
 
@@ -122,7 +120,7 @@ def attack(name: str, kills: int, rng: random.Random, wholes: dict[str, str]) ->
 def made(name: str, wholes: dict[str, str]) -> str:
     """The folder of an undisturbed run."""
     if name not in wholes:
-        out = name.replace(" ", "-")
+        out = f"whole-{name.replace(' ', '-')}"
         finish(words_of(name, out, lambda other: made(other, wholes)))
         wholes[name] = out
     return wholes[name]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyws.errors import DataError
-from pyws.files import bound
+from pyws.files import bound, check_regular
 
 Pixels = NDArray[np.uint8]
 
@@ -190,6 +190,7 @@ class PyAV:
         options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
         stream = None
         try:
+            check_regular(self.path)
             # A title that is no UTF-8 is no reason to refuse the pictures; PyAV 19 takes any and has no such argument.
             titles: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
             with av.open(f"file:{self.path.resolve()}", container_options=options, **titles) as container:
