@@ -172,24 +172,27 @@ def new_document(
 
 
 def read_manifest(
-    path: str | os.PathLike[str], kind: str, version: int, parameters: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str], kind: str, version: int | None, parameters: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Read a manifest, with what a run that goes on, or was killed, has added to it.
 
     Parameters
     ----------
     path : the file
-    kind, version : the format that it must have
+    kind, version : the format that it must have; None for any version
     parameters : what the run must have been begun with; None for anything
 
     Raises
     ------
     DataError : missing, damaged, of another format, or of a run with other parameters; names the first that differs
     """
+    if not Path(path).exists():
+        raise DataError(Path(path).parent, f"must be a folder that {kind} wrote, found no {Path(path).name} there")
     document = read_json(path)
-    fits = isinstance(document, dict) and (document.get("format"), document.get("version")) == (kind, version)
+    fits = isinstance(document, dict) and document.get("format") == kind and version in (None, document.get("version"))
     if not fits or not isinstance(document.get("parameters"), dict):
-        raise DataError(path, f"must be a manifest of {kind}, version {version}; choose another folder, or remove it")
+        wanted = kind if version is None else f"{kind}, version {version}"
+        raise DataError(path, f"must be a manifest of {wanted}; choose another folder, or remove it")
     if isinstance(document.get("videos"), dict):
         document["videos"] |= run_entries(Path(path).parent)
     if parameters is not None:

@@ -16,7 +16,7 @@ from pyws.data.features.dataset import FeatureSet, open_features
 from pyws.data.tagged.corrected_masks import write_corrected
 from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.data.video.frames import Pixels
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.exchange.label_folder import FORMAT as LABEL
 from pyws.exchange.label_folder import LabelFolder, kind_of
 from pyws.exchange.media import Media
@@ -56,8 +56,7 @@ class Target:
         """Manifest of the folder of masks."""
         if self.masks is None:
             return {}
-        path = self.masks / "manifest.json"
-        return read_manifest(path, MASKS, read_json(path)["version"])
+        return read_manifest(self.masks / "manifest.json", MASKS, None)
 
     @cached_property
     def space(self) -> LabelSpace | None:
@@ -69,11 +68,14 @@ class Target:
     @cached_property
     def sources(self) -> dict[str, Path]:
         """Where the videos are."""
-        found = {}
-        if self.features is not None and (self.features / "manifest.json").is_file():
-            found = facts_of(read_json(self.features / "manifest.json"), "videos")
-        found = {**found, **facts_of(self.manifest, "videos")}
-        return {name: Path(one["source"]) for name, one in found.items() if "source" in one}
+        found: dict[str, Path] = {}
+        for folder in (self.features, self.masks):
+            if folder is not None and (folder / "manifest.json").is_file():
+                manifest = self.manifest if folder == self.masks else read_json(folder / "manifest.json")
+                with reading(folder / "manifest.json", "is damaged"):
+                    entries = facts_of(manifest, "videos").items()
+                    found |= {name: Path(one["source"]) for name, one in entries if "source" in one}
+        return found
 
     def media(self, video: str) -> Media:
         """The frames of a video, opened once."""
@@ -247,7 +249,8 @@ def _masks(reviews: Reviews, target: Target, problems: list[str]) -> Iterable[tu
     if space is None:
         problems.append(f"{len(masked)} videos have masks, and the folder has segments alone")
         return
-    done = {name for name, one in facts_of(target.manifest, "videos").items() if one.get("status") == "done"}
+    with reading(target.masks or "", "is damaged"):
+        done = {name for name, one in facts_of(target.manifest, "videos").items() if one.get("status") == "done"}
     for name, one in masked.items():
         if name not in done:
             problems.append(f"video {name!r} is none of the {len(done)} videos with masks")

@@ -18,13 +18,14 @@ from pyws.data.tagged.corrected_masks import corrected_frames, mask_file
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.frames import in_order, open_frames
 from pyws.data.video.sources import name_of
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.exchange.label_folder import FORMAT as LABEL
 from pyws.exchange.label_folder import LabelFolder, kind_of
 from pyws.exchange.results import Masks, Results, Segment, Video, facts_of, merged, of_instances
 from pyws.files import check_regular, read_json
 from pyws.run_manifest import read_manifest
 
+FEATURES = "pyws features 1"
 _KNOWN = (
     "a folder of pyws label, masks init, refine, predict or maps, or a file of pyws segments fuse, predict or labels"
 )
@@ -71,10 +72,9 @@ def _folder(path: Path) -> Iterator[Video]:
     if kind not in _FOLDERS:
         hint = "; give what pyws masks predict makes with it" if kind == "pyws masks train" else ""
         raise DataError(path, f"must be {_KNOWN}, got a folder of {kind}{hint}")
-    document = read_json(path / "manifest.json")
-    if "parameters" in document:  # a run, which may still go on in several processes
-        document = read_manifest(path / "manifest.json", kind, document.get("version", 0))
-    yield from _FOLDERS[kind](path, document)
+    file = path / "manifest.json"
+    with reading(file, "is damaged"):
+        yield from _FOLDERS[kind](path, read_json(file) if kind == FEATURES else read_manifest(file, kind, None))
 
 
 def _labelled(path: Path) -> Iterator[Video]:
@@ -183,7 +183,7 @@ def _runs(on: np.ndarray) -> list[tuple[int, int]]:
 
 
 _FOLDERS: dict[str, Callable[[Path, dict[str, Any]], Iterator[Video]]] = {
-    "pyws features 1": _features,
+    FEATURES: _features,
     "pyws masks init": _first_masks,
     "pyws masks predict": _predicted_masks,
 }

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.files import read_json, run_entries, write_json
 from pyws.report.page.html import write_html
 from pyws.report.runs.classifier import CLASSIFIER, classifier_page
@@ -90,7 +90,8 @@ def _page(place: Place) -> Page:
     if kind not in _BY_FORMAT:
         rule = f"must be the folder of a run ({', '.join(_BY_FORMAT)}), or a file of {_FILES}"
         raise DataError(place.run, f"{rule}; got {'none of their manifests' if kind is None else repr(kind)}")
-    return _BY_FORMAT[kind](place, manifest)
+    with reading(place.run, "is damaged"):
+        return _BY_FORMAT[kind](place, manifest)
 
 
 def _manifest(root: Path) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def _manifest(root: Path) -> dict[str, Any]:
     document = read_json(path)
     if not isinstance(document, dict):
         return {}
-    kind, version = document.get("format"), document.get("version")
-    if isinstance(kind, str) and isinstance(version, int):
-        return read_manifest(path, kind, version)
+    kind = document.get("format")
+    if isinstance(kind, str) and kind != FEATURES:
+        return read_manifest(path, kind, None)
     return {**document, "videos": document.get("videos", {}) | run_entries(root)} if kind == FEATURES else document

@@ -295,7 +295,7 @@ def test_what_is_held_out(init: Path, tmp_path: Path) -> None:
 
 
 def test_damaged_first_stages_are_named(init: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"manifest.json: cannot be read"):
+    with pytest.raises(DataError, match="must be a folder that pyws masks init wrote, found no manifest.json"):
         Annotations(tmp_path, tmp_path)
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(DataError, match="must be a manifest of pyws masks init, version 4"):

@@ -128,9 +128,10 @@ def row_config(config: SelfTrainingConfig, row: Row) -> SelfTrainingConfig:
 
 def _possible(init: Path, rows: Sequence[Row], config: SelfTrainingConfig, common: Common) -> list[Row]:
     """The rows that a folder of first masks can have: without an image classifier those that use none."""
-    from pyws.files import read_json
+    from pyws.masks.initial_masks.pipeline import FORMAT
+    from pyws.run_manifest import read_manifest
 
-    parameters = read_json(init / "manifest.json")["parameters"]
+    parameters = read_manifest(init / "manifest.json", *FORMAT)["parameters"]
     if parameters.get("action_weights_sha256") != parameters["weights_sha256"]:  # the first of its classifiers
         return list(rows)
     kept = [row for row in rows if not row_config(config, row).selection.uses_classifier]

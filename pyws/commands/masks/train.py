@@ -122,10 +122,12 @@ def _draw_versions(run: Any, count: int = 6) -> None:
 
 def open_first_classifier(init: Path, weights: str, class_names: Path | None) -> Any:
     """The classifier of the first stage, which its manifest names."""
-    from pyws.files import file_sha256, read_json
+    from pyws.files import file_sha256
+    from pyws.masks.initial_masks.pipeline import FORMAT
     from pyws.models.classifiers import load_classifier
+    from pyws.run_manifest import read_manifest
 
-    parameters = read_json(init / "manifest.json")["parameters"]
+    parameters = read_manifest(init / "manifest.json", *FORMAT)["parameters"]
     words = [one["tag"] for one in parameters.get("tags", ())]
     try:
         classifier = load_classifier(parameters["classifier"], weights, class_names, parameters["layer"], words=words)

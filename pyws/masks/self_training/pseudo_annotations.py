@@ -77,27 +77,28 @@ class Annotations:
         self.folder = folder
         self._work = work
         self.manifest = _read_manifest(folder / "manifest.json")
-        self.parameters = parameters = self.manifest["parameters"]
-        self.space = LabelSpace.read(self.manifest.get("label_space"), folder / "manifest.json")
-        """What the ids in the masks mean."""
-        self.classes = {entry["id"]: tuple(entry["classes"]) for entry in parameters["tags"]}
-        """Classes of the first stage's classifier that stand for an id."""
-        done = {name: video for name, video in self.manifest["videos"].items() if video["status"] == "done"}
-        if not done:
-            raise DataError(folder, "must hold masks of at least one video, found none that is done")
-        self.corrected = {Frame(*key): ids for key, ids in corrected_frames(folder).items() if key[0] in done}
-        """Frames whose masks people corrected, with their ids: they have no other pseudo-annotation in any version."""
-        shown = {name: set(video["ids"]) for name, video in done.items()}
-        for frame, ids in self.corrected.items():
-            shown[frame.video] |= set(ids)
-        self.tags = {name: tuple(sorted(ids)) for name, ids in shown.items()}
-        """Ids that each video may show."""
-        self.subsets = {name: video.get("subset", "") for name, video in done.items()}
-        """Subset of the data set that videos are from: train, val or test; empty where it has none."""
-        self.sources = {name: Path(video["source"]) for name, video in done.items()}
-        self.frames = tuple(frame for name in done for frame in self._frames_of(name))
-        self._places = {frame: place for place, frame in enumerate(self.frames)}
-        self.superpixels = superpixels_of(parameters, folder)
+        with reading(folder / "manifest.json", "is damaged"):
+            self.parameters = parameters = self.manifest["parameters"]
+            self.space = LabelSpace.read(self.manifest.get("label_space"), folder / "manifest.json")
+            """What the ids in the masks mean."""
+            self.classes = {entry["id"]: tuple(entry["classes"]) for entry in parameters["tags"]}
+            """Classes of the first stage's classifier that stand for an id."""
+            done = {name: video for name, video in self.manifest["videos"].items() if video["status"] == "done"}
+            if not done:
+                raise DataError(folder, "must hold masks of at least one video, found none that is done")
+            self.corrected = {Frame(*key): ids for key, ids in corrected_frames(folder).items() if key[0] in done}
+            """Frames whose masks people corrected, with their ids: they have no other pseudo-annotation."""
+            shown = {name: set(video["ids"]) for name, video in done.items()}
+            for frame, ids in self.corrected.items():
+                shown[frame.video] |= set(ids)
+            self.tags = {name: tuple(sorted(ids)) for name, ids in shown.items()}
+            """Ids that each video may show."""
+            self.subsets = {name: video.get("subset", "") for name, video in done.items()}
+            """Subset of the data set that videos are from: train, val or test; empty where it has none."""
+            self.sources = {name: Path(video["source"]) for name, video in done.items()}
+            self.frames = tuple(frame for name in done for frame in self._frames_of(name))
+            self._places = {frame: place for place, frame in enumerate(self.frames)}
+            self.superpixels = superpixels_of(parameters, folder)
         self._open: dict[str, Any] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._cached: OrderedDict[tuple[Frame, int | None], Pixels] = OrderedDict()

@@ -9,7 +9,6 @@ from typing import Any
 
 from pyws.data.annotations.activitynet import read_detections
 from pyws.errors import counted
-from pyws.files import read_json
 from pyws.report.page.html import Movie, Section, Table
 from pyws.report.page.videos import Video
 from pyws.report.runs.masks import MEASURES as OF_MASKS
@@ -82,8 +81,8 @@ def _masks(place: Place) -> list[Video]:
         run = place.run / "masks" / stage
         if not (run / "manifest.json").is_file():
             continue
-        document = read_json(run / "manifest.json")
-        document = read_manifest(run / "manifest.json", document["format"], document["version"])
+        kind = "pyws masks predict" if stage == "predicted" else "pyws masks init"
+        document = read_manifest(run / "manifest.json", kind, None)
         folders[f"{stage} masks"] = run / inside
         names = names or document.get("label_space", {}).get("names", [])
         entries |= {name: entry for name, entry in document["videos"].items() if name not in entries}
