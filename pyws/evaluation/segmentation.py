@@ -29,8 +29,8 @@ def mask_iou(prediction: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float6
 
     Examples
     --------
-    >>> mask_iou(np.array([[1, 1, 0]]), np.array([[0, 1, 1]])).round(3)
-    np.float64(0.333)
+    >>> mask_iou(np.array([[1, 1, 0]]), np.array([[0, 1, 1]])).round(3).item()
+    0.333
     """
     if prediction.shape != truth.shape or prediction.ndim < 2:
         raise ValueError(f"mask_iou: masks must have one shape (..., H, W), got {prediction.shape} and {truth.shape}")

@@ -55,8 +55,8 @@ def dense_flow(first: Pixels, second: Pixels, method: FlowMethod | FlowEstimator
     --------
     >>> frames = np.zeros((2, 48, 64, 3), np.uint8)
     >>> frames[0, 16:32, 16:32], frames[1, 16:32, 20:36] = 255, 255
-    >>> dense_flow(*frames)[24, 24].round().tolist()
-    [4.0, 0.0]
+    >>> dense_flow(*frames)[24, 24].round().astype(int).tolist()
+    [4, 0]
     """
     if first.shape != second.shape:
         raise ValueError(f"dense_flow: frames must have one size, got {first.shape} and {second.shape}")

@@ -38,8 +38,8 @@ def local_crf(scores: Scores, frame: Pixels, weight: float) -> Scores:
     >>> frame = np.zeros((24, 24, 3), np.uint8)
     >>> frame[:, 12:] = 255
     >>> scores = np.where(np.arange(24) >= 10, 1.0, -1.0).astype(np.float32) * np.ones((1, 24, 1), np.float32)
-    >>> (local_crf(scores, frame, 2.0)[0, 12] > 0).nonzero()[0].min()  # the edge of the picture
-    np.int64(12)
+    >>> (local_crf(scores, frame, 2.0)[0, 12] > 0).nonzero()[0].min().item()  # the edge of the picture
+    12
     """
     if weight == 0:
         return scores

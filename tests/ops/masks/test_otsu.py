@@ -49,6 +49,10 @@ KINDS = {
 }
 
 
+bins_as_numpy_2 = pytest.mark.skipif(np.__version__ < "2", reason="NumPy 1 has other edges of bins in float32")
+
+
+@bins_as_numpy_2
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equals_scikit_image(backend, kind, dtype):
@@ -87,6 +91,7 @@ def test_a_constant_map_has_an_empty_foreground(backend, dtype, value):
     assert not (maps > threshold[:, None, None]).any()
 
 
+@bins_as_numpy_2
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rounding_noise_around_one_value_has_an_empty_foreground(backend, dtype):
     value = torch.tensor(0.3, dtype=dtype)
