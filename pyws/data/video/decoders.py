@@ -274,15 +274,14 @@ class Torchcodec:
         return decoder(path, **options)
 
 
-def open_decoder(path: Path) -> tuple[PyAV | Torchcodec, int]:
-    """What decodes the file, and the number of its frames.
+def open_decoder(pyav: PyAV) -> tuple[PyAV | Torchcodec, int]:
+    """What decodes the file that PyAV reads, and the number of its frames.
 
     Raises
     ------
     DataError : the file is unreadable, truncated, a playlist, has no picture, or is beyond MAX_PIXELS or MAX_FRAMES
     """
-    pyav = PyAV(path)
-    torchcodec = Torchcodec(path, pyav)
+    torchcodec = Torchcodec(pyav.path, pyav)
     count = torchcodec.count()
     return (pyav, pyav.count()) if count is None else (torchcodec, count)
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import stat
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -101,7 +102,8 @@ class VideoFile:
         self.name = self.path.stem
         if not _is_regular(self.path):
             raise DataError(path, "must be a folder of frames or a video file, found neither")
-        self._decoder, count = open_decoder(self.path)
+        self._packets = PyAV(self.path)
+        self._decoder, count = open_decoder(self._packets)
         self.stems = [f"{index:05d}" for index in range(count)]
         if not self.stems:
             raise DataError(path, "has no frames")
@@ -115,7 +117,18 @@ class VideoFile:
 
     def times(self, fps: float | None = None) -> list[float]:
         """Seconds since the file starts at which each frame is shown, as the file says."""
-        return PyAV(self.path).times()
+        return self._packets.times()
+
+    def glance(self, seconds: Sequence[float], slack: float) -> list[Pixels]:
+        """The frame shown at each time since the first frame, or a key frame up to ``slack`` seconds before it, for
+        which no other frame is decoded."""
+        shown, wanted = self.times(), []
+        for time in seconds:
+            index = max(0, bisect_right(shown, shown[0] + time) - 1)
+            key = self._packets.stamps.key_before(index) if self._packets.stamps else index
+            wanted.append(key if shown[index] - shown[key] <= slack else index)
+        found = dict(zip(sorted(set(wanted)), self.read(sorted(set(wanted))), strict=True))
+        return [found[index] for index in wanted]
 
     def fingerprint(self) -> str:
         """Changes with the name, the size in bytes and the number of frames."""

@@ -14,8 +14,7 @@ from pyws.checkpoint import read_tensors
 from pyws.data.annotations.activitynet import Instances, Truth, read_detections, read_truth
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.time_base import SnippetGrids
-from pyws.data.video.frames import Pixels, open_frames
-from pyws.data.video.sampled import SampledVideo
+from pyws.data.video.frames import VideoFile, open_frames
 from pyws.errors import DataError, counted
 from pyws.files import read_json
 from pyws.progress import track
@@ -269,13 +268,12 @@ def frames_strip(place: Place, name: str, source: Path, seconds: float, count: i
 
     def tiles(number: int) -> list[Tile]:
         times = [(k + 0.5) * seconds / number for k in range(number)]
-        pictures: list[Pixels]
-        if source.is_dir():
-            frames = open_frames(source)
-            pictures = list(frames.read([min(int(t / seconds * len(frames)), len(frames) - 1) for t in times]))
+        frames = open_frames(source)
+        if isinstance(frames, VideoFile):
+            pictures = frames.glance(times, slack=seconds / number / 2)
         else:
-            pictures = list(SampledVideo(source, number / seconds, seconds / number / 2))[:number]
-        return [(time, f"{time:.1f} s", picture, {}) for time, picture in zip(times, pictures, strict=False)]
+            pictures = list(frames.read([min(int(t / seconds * len(frames)), len(frames) - 1) for t in times]))
+        return [(time, f"{time:.1f} s", picture, {}) for time, picture in zip(times, pictures, strict=True)]
 
     try:
         stamp = source.stat().st_mtime_ns if source.exists() else 0

@@ -119,7 +119,7 @@ def test_frames_are_turned_as_the_file_says(tmp_path, decoder):
 def test_pyav_decodes_what_torchcodec_gives_up_on(tmp_path):
     path = write(tmp_path / "bframes.avi", pictures(20), bf="2")
     assert Torchcodec(path).count() is None  # no time stamps in AVI, and so none on the last frame
-    decoder, count = open_decoder(path)
+    decoder, count = open_decoder(PyAV(path))
     assert isinstance(decoder, PyAV)
     assert count == 20
 
@@ -229,6 +229,18 @@ def test_few_frames_of_a_long_video_decode_few_frames(tmp_path, monkeypatch):
     assert decoded == []
     assert len(list(decoder.read([11, 33]))) == 2
     assert decoded == [10, 11, 30, 31, 32, 33]  # from the key frames, five apart
+
+
+def test_a_glance_takes_key_frames_that_are_near(tmp_path, monkeypatch):
+    path = write(tmp_path / "clip.mp4", pictures(40))  # ten a second, key frames five apart
+    monkeypatch.setattr(decoders, "_video_decoder", lambda: None)
+    frames, decoded, forward = open_frames(path), [], decoders._forward
+    monkeypatch.setattr(decoders, "_forward", lambda pairs, at: decoded.append(at) or forward(pairs, at))
+    found = frames.glance([0.65, 0.85, 0.86, 3.35, 9.0], slack=0.2)
+    assert decoded == [5, 8, 33, 39]  # 0.6 s is 0.1 s after a key frame, 0.8 s and 3.3 s are 0.3 s after one
+    assert all(
+        close(one, every, 2) for one, every in zip(found[:2] + found[3:], frames.read([5, 8, 33, 39]), strict=True)
+    )
 
 
 def test_a_title_that_is_no_utf8_does_not_matter(tmp_path):
