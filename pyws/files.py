@@ -108,7 +108,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
     return [line.strip() for line in read_text(path, "utf-8-sig").splitlines() if line.strip()]
 
 
-_TEMPORARY = re.compile(r"\..+\.tmp")  # what atomic_write leaves behind where it was killed
+TEMPORARY = re.compile(r"\..+\.tmp")  # what atomic_write leaves behind where it was killed
 
 
 @contextmanager
@@ -180,7 +180,7 @@ def _write_errors(target: Path) -> Iterator[None]:
         raise
     except OSError as error:
         other = None if error.filename is None else Path(os.fsdecode(error.filename))
-        if other is not None and not _TEMPORARY.fullmatch(other.name) and other not in (target, *target.parents):
+        if other is not None and not TEMPORARY.fullmatch(other.name) and other not in (target, *target.parents):
             raise
         reason = error.strerror or f"{error} (is the disk full?)"  # NumPy counts bytes and says no reason
         raise WriteError(target, f"{reason}; nothing half-written is left, the same command goes on") from error
@@ -394,7 +394,7 @@ def run_entries(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _sweep(folder: Path) -> None:
     for parent, _, names in os.walk(folder):
-        for name in filter(_TEMPORARY.fullmatch, names):
+        for name in filter(TEMPORARY.fullmatch, names):
             os.unlink(os.path.join(parent, name))
 
 

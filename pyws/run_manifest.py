@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import Writer, file_sha256, only_writer, read_json, run_entries, sync_folder, write_json
+from pyws.files import TEMPORARY, Writer, file_sha256, only_writer, read_json, run_entries, sync_folder, write_json
 from pyws.sharding import WHOLE, Shard
 
 MANIFEST = "manifest.json"
@@ -362,7 +362,8 @@ def _difference(path: Path, digest: str) -> str:
 
 
 def _files(result: Path) -> Iterator[str]:
-    """What a result consists of; results of other commands that lie in its folder are their own."""
+    """What a result consists of; results of other commands that lie in its folder are their own, and what another shard
+    has not finished writing is of nobody yet."""
     if result.is_file():
         beside = f"{result.name}.json"
         yield from (name for name in (result.name, beside) if (result.parent / name).is_file())
@@ -371,7 +372,8 @@ def _files(result: Path) -> Iterator[str]:
         folders[:] = [name for name in folders if name not in _LEFT_OUT]
         others = {name.removesuffix(f".{HASHES}") for name in names if name.endswith(f".{HASHES}")}
         left_out = _LEFT_OUT.union(*({name, f"{name}.json", f"{name}.{HASHES}"} for name in others))
-        yield from (os.path.relpath(os.path.join(parent, name), result) for name in names if name not in left_out)
+        own = (name for name in names if name not in left_out and not TEMPORARY.fullmatch(name))
+        yield from (os.path.relpath(os.path.join(parent, name), result) for name in own)
 
 
 def _are_commands(given: Any) -> bool:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pyws import DataError
-from pyws.run_manifest import check_same, open_run, read_manifest
+from pyws.run_manifest import check_same, open_run, read_hashes, read_manifest, seal
 
 KIND = "pyws test"
 PARAMETERS = {"seed": 1, "sizes": (1, 2), "loop": {"lr": 0.5}}
@@ -84,3 +84,10 @@ def test_parameters_that_json_cannot_hold_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="JSON"), begin(tmp_path, {"lr": float("nan")}):
         pass
     check_same("run", json.loads(json.dumps(PARAMETERS)), PARAMETERS)
+
+
+def test_what_another_process_is_writing_is_not_sealed(tmp_path):
+    (tmp_path / "mask.png").write_text("whole")
+    (tmp_path / ".hashes.json.0.tmp").write_text("half")
+    seal(tmp_path, ["masks", "init", None])
+    assert list(read_hashes(tmp_path)["files"]) == ["mask.png"]
