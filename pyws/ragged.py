@@ -141,5 +141,5 @@ class Segments:
 
     def to(self, device: torch.device | str) -> Segments:
         """The same segments on another device."""
-        fields = (self.start, self.end, self.score, self.weight, self.offsets)
-        return Segments(*(field.to(device) for field in fields))
+        rows = torch.stack([self.start, self.end, self.score, self.weight])
+        return Segments.unchecked(rows.to(device), self.offsets.to(device))

@@ -119,9 +119,14 @@ def register(
     return call
 
 
+def in_capture() -> bool:
+    """Whether the current CUDA stream is captured in a graph."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
 def refuse_capture(op: str) -> None:
     """Raise while the current CUDA stream is captured, for operations that wait for contents of their tensors."""
-    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
+    if in_capture():
         raise RuntimeError(
             f"{op}: cannot be captured in a CUDA graph, since it reads the sizes of its answer back from the card; "
             "call it outside"
@@ -192,8 +197,9 @@ def in_vmap() -> bool:
 
 
 def contents_are_readable() -> bool:
-    """Whether a function may look at the contents of its tensors: neither torch.compile nor torch.vmap has them."""
-    return not torch.compiler.is_compiling() and not in_vmap()
+    """Whether a function may look at the contents of its tensors, which torch.compile, torch.vmap and the capture of a
+    CUDA graph do not have."""
+    return not torch.compiler.is_compiling() and not in_vmap() and not in_capture()
 
 
 def refuse_vmap(op: str) -> None:

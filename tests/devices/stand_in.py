@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
+import emulation
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
+
+from pyws.ops import _library
 
 CARD = torch.device("cuda", 0)
 # Operations whose answer, or its size, the host must know.
@@ -76,11 +80,12 @@ class Card(TorchDispatchMode):
         if name in ("_pin_memory", "pin_memory"):
             self._pinned.append(args[0].clone())
             return self._pinned[-1]
-        if torch.is_inference_mode_enabled() and function.has_kernel_for_dispatch_key(
-            torch._C.DispatchKey.CompositeImplicitAutograd
-        ):
-            with self:  # which nothing has taken apart yet
+        if function.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+            with self:  # in inference mode and in kernels nothing has taken it apart yet
                 return function.decompose(*args, **kwargs)
+        if function.namespace == "pyws":
+            with self:  # the kernel, which launches by KERNELS
+                return function.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA), *args, **kwargs)
         self._count(name, args, kwargs, tensors, wanted)
         on_card = wanted == "cuda" or (wanted is None and bool(ours) and name != "_local_scalar_dense")
         if name == "copy_":
@@ -141,6 +146,19 @@ def _ones(outputs: Any, inputs: Any, **options: Any) -> tuple[torch.Tensor, ...]
     return tuple(torch.ones_like(one).detach() for one in inputs)
 
 
+class _Launches:
+    """The compiled functions of a card: the emulator's, or those of the CPU where a test needs no kernel of CUDA."""
+
+    def __getattr__(self, name: str) -> Any:
+        kernel = name.removesuffix("_cuda")
+
+        def call(fields: dict[str, Any], stream: int) -> Any:
+            plain = {key: value.inner if isinstance(value, OnCard) else value for key, value in fields.items()}
+            return _library.KernelBackend(emulation.load(), "_cuda", lambda: 0).call(kernel, plain)
+
+        return call
+
+
 @contextmanager
 def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
     """The stand-in, within the block."""
@@ -150,6 +168,9 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
         patch.setattr(torch, "Generator", _HostGenerator)
         patch.setattr(torch.Tensor, "backward", _backward)
         patch.setattr(torch.autograd, "grad", _ones)
+        patch.setattr(torch.cuda, "device", nullcontext)
+        patch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
+        patch.setattr(_library, "_C", _Launches())
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         try:
             yield found

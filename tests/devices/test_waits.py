@@ -10,6 +10,7 @@ from stand_in import CARD, OnCard, card
 from torch.nn.functional import softmax
 
 import pyws.masks.self_training.train_segmentation as segmentation
+from pyws import Segments, ops
 from pyws.distributed import Group
 from pyws.masks.initial_masks.annotator import Chunk
 from pyws.masks.initial_masks.config import InitialMaskConfig
@@ -152,3 +153,39 @@ def test_initial_masks_are_read_for_their_head_their_nans_and_their_tags(gpu):
     found.refine(on_device(pictures(2, 40, 48).long() % 4, CARD))
     # How many tags the masks have, and how many superpixels there are.
     assert waits(gpu) == {"_local_scalar_dense": 1, "copy to the host": 1}
+
+
+LABELS = torch.arange(16).view(1, 4, 4) // 4
+SEGMENTS = Segments.of([[(0, 4, 0.5), (2, 6, 0.4)], [(1, 3, 0.2)]])
+MAPS, LENGTHS, ENDS = torch.rand(1, 4, 4), torch.tensor([8, 8]), torch.tensor([0, 8])
+# What each operation reads, by the tensors that it gets. Those on segments size their answers.
+OPERATIONS = {
+    "gradcam3d": (lambda maps: ops.gradcam3d(maps[:, None], maps[:, None], "minmax"), (MAPS,), 0),
+    "slic": (lambda images: ops.slic(images, 4), (LABELS.expand(1, 3, 4, 4).byte(),), 0),
+    "slic, whether floats are in [0, 1]": (lambda images: ops.slic(images, 4), (MAPS.expand(1, 3, 4, 4),), 2),
+    "otsu, whether maps are finite": (ops.otsu, (MAPS,), 1),
+    "otsu_masks, whether maps are finite": (lambda maps: ops.otsu_masks(maps, (6, 6)), (MAPS,), 1),
+    "otsu_masks unchecked": (lambda maps: ops.otsu_masks(maps, (6, 6), check_finite=False), (MAPS,), 0),
+    "superpixel_select, labels": (lambda labels: ops.superpixel_select(labels, labels > 1), (LABELS,), 1),
+    "superpixel_vote, labels and ids": (lambda labels: ops.superpixel_vote(labels, labels, 4), (LABELS,), 2),
+    "superpixel_confusion, labels and ids": (
+        lambda labels: ops.superpixel_confusion(labels, labels, labels, 4, num_superpixels=4), (LABELS,), 1
+    ),
+    "class_mean, ids": (lambda ids: ops.class_mean(ids[:, None].double(), ids, 8), (torch.arange(8),), 1),
+    "snippet_classes": (lambda lengths: ops.snippet_classes(SEGMENTS.to(CARD), lengths), (LENGTHS,), 4),
+    "propose_segments": (ops.propose_segments, (torch.rand(8, 2), ENDS), 2),
+    "fuse_segments": (lambda: ops.fuse_segments(SEGMENTS.to(CARD)), (), 1),
+    "suppress_segments": (lambda: ops.suppress_segments(SEGMENTS.to(CARD)), (), 1),
+    "linpro": (lambda lengths: ops.linpro(SEGMENTS.to(CARD), lengths), (LENGTHS,), 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_what_an_operation_reads(name, gpu):
+    call, given, reads = OPERATIONS[name]
+    given = [on_device(one, CARD) for one in given]
+    waits(gpu)
+    call(*given)
+    found = waits(gpu)
+    found.pop("copy to the card", None)  # the test brings the segments
+    assert sum(found.values()) == reads, found

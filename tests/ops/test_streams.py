@@ -61,7 +61,11 @@ def test_what_reads_nothing_back_may_be_captured(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     ops.gradcam3d(torch.rand(1, 2, 3, 3), torch.rand(1, 2, 3, 3), "minmax")
-    ops.otsu_masks(torch.rand(1, 3, 3), (6, 6), check_finite=False)
+    ops.otsu_masks(torch.rand(1, 3, 3), (6, 6))  # checks nothing then
+    labels = torch.arange(16).view(1, 4, 4) // 4
+    ops.superpixel_select(labels, labels > 1, num_superpixels=4)
+    with pytest.raises(ValueError, match="num_superpixels must be a number under .* capture"):
+        ops.superpixel_select(labels, labels > 1)
     assert torch.Tag.cudagraph_unsafe not in torch.ops.pyws.gradcam3d.default.tags
 
 

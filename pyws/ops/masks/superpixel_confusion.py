@@ -91,7 +91,7 @@ def superpixel_confusion(
     readable = contents_are_readable()
     if num_superpixels is None:
         if not readable:
-            raise ValueError(f"{_OP}: num_superpixels must be a number under torch.compile and torch.vmap, got None")
+            raise ValueError(f"{_OP}: num_superpixels must be a number under torch.compile, vmap and capture, got None")
         num_superpixels = _largest_label(labels, max(labels.shape[1] * labels.shape[2], _MAX_LABELS)) + 1
     consistency, agreement, invalid = _confusion(
         labels, prediction.to(common), annotation.to(common), num_classes, alpha, beta, ignore_index, num_superpixels

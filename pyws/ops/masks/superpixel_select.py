@@ -222,7 +222,7 @@ def _with_capacity(
     pixels = labels.shape[1] * labels.shape[2]
     readable = contents_are_readable()
     if num_superpixels is None and not readable:
-        raise ValueError(f"{op}: num_superpixels must be a number under torch.compile and torch.vmap, got None")
+        raise ValueError(f"{op}: num_superpixels must be a number under torch.compile, vmap and capture, got None")
     capacity = _FIRST_CAPACITY if num_superpixels is None else num_superpixels
     outputs = count(capacity)
     if not readable:
