@@ -62,6 +62,7 @@ def test_what_reads_nothing_back_may_be_captured(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     ops.gradcam3d(torch.rand(1, 2, 3, 3), torch.rand(1, 2, 3, 3), "minmax")
     ops.otsu_masks(torch.rand(1, 3, 3), (6, 6))  # checks nothing then
+    ops.class_mean(torch.rand(3, 2), torch.tensor([0, 1, 9]), 2)  # 9 is no class
     labels = torch.arange(16).view(1, 4, 4) // 4
     ops.superpixel_select(labels, labels > 1, num_superpixels=4)
     with pytest.raises(ValueError, match="num_superpixels must be a number under .* capture"):

@@ -14,6 +14,7 @@ from pyws.ops._library import (
     check_range,
     check_segments,
     check_tensor,
+    in_capture,
     launch,
     refuse_capture,
     register,
@@ -132,8 +133,8 @@ def class_mean(values: Tensor, class_ids: Tensor, class_offsets: Tensor | int, o
     """
     op = "class_mean"
     check_tensor(op, "values", values, (torch.float32, torch.float64), ndim=(1, 2))
-    compiling = torch.compiler.is_compiling()
-    if compiling:  # ids of snippet_classes have a length that is known at run time only
+    readable = not torch.compiler.is_compiling() and not in_capture()
+    if torch.compiler.is_compiling():  # ids of snippet_classes have a length that is known at run time only
         torch._check(class_ids.shape[0] == values.shape[0])
     check_tensor(op, "class_ids", class_ids, (torch.int64,), shape=(len(values),), device=values.device)
     if isinstance(class_offsets, int):
@@ -145,12 +146,12 @@ def class_mean(values: Tensor, class_ids: Tensor, class_offsets: Tensor | int, o
             raise ValueError(f"{op}: offsets must be given where class_offsets is a tensor, got None")
         check_tensor(op, "class_offsets", class_offsets, (torch.int64,), ndim=1, device=values.device)
         check_tensor(op, "offsets", offsets, (torch.int64,), shape=tuple(class_offsets.shape), device=values.device)
-        if not compiling:
+        if readable:
             check_offsets(op, "class_offsets", class_offsets)
             check_entries(op, "class_offsets times columns", int(class_offsets[-1]) * values[:1].numel())
             check_offsets(op, "offsets", offsets, total=len(class_ids))
         out, unknown = _class_mean(values, class_ids, class_offsets, offsets, 0)
-    if not compiling and out.numel() and max(unknown.tolist()) >= 0:
+    if readable and out.numel() and max(unknown.tolist()) >= 0:
         _refuse_ids(op, class_ids, class_offsets, unknown)
     return out
 
