@@ -101,9 +101,10 @@ def register(
     kernel = _named(name, kernel, reads_contents)
     tags = (torch.Tag.pt2_compliant_tag, *([torch.Tag.cudagraph_unsafe] if reads_contents else []))
     _library.define(schema, tags=tags)
+    parsed = torch._C.parse_schema(f"pyws::{schema}")
     for key in ("CPU", "CUDA"):
-        _library.impl(name, _checked(kernel, check), key)
-    torch.library.register_fake(f"pyws::{name}", _checked(fake, check), lib=_library)
+        _library.impl(name, _checked(kernel, check, parsed), key)
+    torch.library.register_fake(f"pyws::{name}", _checked(fake, check, parsed), lib=_library)
     if backward is not None:
         torch.library.register_autograd(f"pyws::{name}", backward, setup_context=setup_context, lib=_library)
     operator = getattr(torch.ops.pyws, name).default
@@ -149,8 +150,13 @@ def _named(name: str, kernel: Callable[..., Any], reads_contents: bool) -> Calla
     return run
 
 
-def _checked(function: Callable[..., Any], check: Callable[..., None] | None) -> Callable[..., Any]:
+def _checked(function: Callable[..., Any], check: Callable[..., None] | None, schema: Any) -> Callable[..., Any]:
+    needed = [(place, one.name) for place, one in enumerate(schema.arguments) if one.type.kind() == "TensorType"]
+
     def run(*arguments: Any) -> Any:
+        for place, name in needed:
+            if arguments[place] is None:  # which torch takes for a tensor without contents
+                raise TypeError(f"{schema.name.removeprefix('pyws::')}: {name} must be a tensor, got None")
         if check is not None:
             check(*arguments)
         return function(*arguments)
@@ -279,6 +285,17 @@ def check_segments(op: str, name: str, segments: Any) -> None:
     if not isinstance(segments, Segments):
         raise TypeError(f"{op}: {name} must be pyws.Segments, got {type(segments).__name__}")
     refuse_vmap(op)
+
+
+def check_columns(op: str, offsets: Any, **columns: Any) -> None:
+    """Raise unless the columns of ragged segments are float64 and as long as the first, and offsets int64 beside it."""
+    first = next(iter(columns.values()))
+    for name, column in columns.items():
+        check_tensor(op, name, column, (torch.float64,), ndim=1)
+        check_tensor(op, name, column, (torch.float64,), shape=tuple(first.shape), device=first.device)
+    check_tensor(op, "offsets", offsets, (torch.int64,), ndim=1, device=first.device)
+    if not len(offsets):
+        raise ValueError(f"{op}: offsets must have shape (groups+1,), got (0,)")
 
 
 def check_choice(op: str, name: str, value: Any, choices: tuple[Any, ...]) -> None:

@@ -1,6 +1,7 @@
 """How operations are called: through torch's dispatcher whenever something there wants to see the call."""
 
 import functools
+import math
 import subprocess
 import sys
 
@@ -137,6 +138,7 @@ def test_a_wrong_field_is_an_error_and_no_misread(changed, message):
 @pytest.mark.parametrize("lacks", ["_dispatch_tls_local_include_set", "_len_torch_function_stack", "DispatchKeySet"])
 def test_without_private_functions_of_torch_the_dispatcher_serves(monkeypatch, dispatched, lacks):
     expected = gradcam3d(MAPS, MAPS)
+    torch._dynamo.reset()  # is loaded while nothing is missing
     monkeypatch.delattr(torch._C, lacks)
     monkeypatch.setattr(_library, "_torch", _library._private_functions())
     assert not _library.dispatch_is_skipped()
@@ -187,6 +189,50 @@ LABELS, MASK = torch.zeros(1, 2, 3, dtype=torch.int32), torch.ones(1, 2, 3, dtyp
 def test_operators_check_what_would_hurt(name, arguments, message):
     with pytest.raises((TypeError, ValueError), match=message):
         getattr(torch.ops.pyws, name)(*arguments)
+
+
+NUMBERS = torch.tensor([0.0, 1.0], dtype=torch.float64)
+NONE, TWO = torch.zeros(0, dtype=torch.int64), torch.tensor([0, 2])
+LENGTHS = torch.tensor([4])
+RULES = ("paper", 0.25, math.inf, False, False, 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("linpro", (NUMBERS, NUMBERS, NUMBERS, NONE, LENGTHS, None, *RULES), "offsets must have shape .groups.1,."),
+        ("linpro", (NUMBERS, NUMBERS[:1], NUMBERS, TWO, LENGTHS, None, *RULES), "end must have shape .2."),
+        ("linpro", (NUMBERS, NUMBERS, NUMBERS.float(), TWO, LENGTHS, None, *RULES), "score must be float64"),
+        ("linpro", (NUMBERS, NUMBERS, NUMBERS, TWO, NONE, None, *RULES), "lengths must have shape .1."),
+        ("linpro", (NUMBERS, NUMBERS, NUMBERS, TWO, LENGTHS * 2**40, None, *RULES), "lengths must be 2..30 or less"),
+        ("linpro", (NUMBERS, NUMBERS, NUMBERS, TWO, LENGTHS, None, "iou", *RULES[1:]), "geometry must be one of"),
+        ("linpro", (NUMBERS, NUMBERS, NUMBERS, TWO, LENGTHS, NUMBERS.float(), *RULES), "known must be float64"),
+        ("linpro", (NUMBERS, NUMBERS, NUMBERS, TWO, LENGTHS, None, "paper", math.nan, *RULES[2:]), "margin must be"),
+        ("propose_segments", (torch.rand(4, 2), TWO * 2, [0.5], None, math.nan, 1), "margin must be >= 0, got nan"),
+        ("snippet_classes", (NUMBERS, NUMBERS, NONE, LENGTHS, 0, 0.25), "offsets must have shape"),
+        ("snippet_classes", (NUMBERS, NUMBERS, TWO, LENGTHS * 2**40, 0, 0.25), "lengths must be 2..30 or less"),
+        ("snippet_classes", (NUMBERS, NUMBERS, TWO, LENGTHS, 7, 0.25), "geometry must be in 0.."),
+        ("class_mean", (NUMBERS, TWO[:1], None, None, 2), "class_ids must have shape .2."),
+        ("class_mean", (NUMBERS, TWO, TWO, None, 2), "class_offsets and offsets must be given together"),
+        ("class_mean", (NUMBERS, TWO, NONE, NONE, 2), "offsets must have shape"),
+        ("class_mean", (NUMBERS, TWO, None, None, 2**40), "classes times columns must be 2..30 or less"),
+        ("class_mean", (NUMBERS, TWO, None, None, -1), "classes must be >= 0"),
+    ],
+)
+def test_operators_on_segments_check_what_would_hurt(name, arguments, message):
+    test_operators_check_what_would_hurt(name, arguments, f"{name}: {message}")
+
+
+@pytest.mark.parametrize("name", sorted({one.name for one in torch._C._jit_get_all_schemas() if "pyws::" in one.name}))
+def test_no_operator_takes_none_for_a_tensor(name):
+    """Torch does, for any argument that is a tensor."""
+    operator = getattr(torch.ops.pyws, name.removeprefix("pyws::")).default
+    needed = [one for one in operator._schema.arguments if one.type.kind() == "TensorType"]
+    values = {"bool": True, "int": 1, "SymInt": 1, "float": 0.5, "str": "", "List[float]": [0.5]}
+    others = [values.get(str(one.type)) for one in operator._schema.arguments[len(needed) :]]
+    if len(needed) > 1:
+        with pytest.raises(TypeError, match=f"{needed[1].name} must be a tensor, got None"):
+            operator(torch.zeros(1), *[None] * (len(needed) - 1), *others)
 
 
 def test_offsets_that_change_after_the_check_do_no_harm():

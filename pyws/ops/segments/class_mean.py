@@ -10,6 +10,8 @@ from torch import Tensor
 from pyws.ops._library import (
     _C,
     check_choice,
+    check_columns,
+    check_count,
     check_entries,
     check_range,
     check_segments,
@@ -163,11 +165,21 @@ def _refuse_ids(op: str, class_ids: Tensor, class_offsets: Tensor | int, unknown
     raise ValueError(f"{op}: class_ids must be in {first}..{end - 1}, got {class_ids[at]} at {at}")
 
 
+def _check_classes(start: Tensor, end: Tensor, offsets: Tensor, lengths: Tensor, geometry: int, margin: float) -> None:
+    op = "snippet_classes"
+    check_columns(op, offsets, start=start, end=end)
+    check_tensor(op, "lengths", lengths, (torch.int64,), shape=(len(offsets) - 1,), device=start.device)
+    check_count(op, "geometry", geometry, 0, len(_GEOMETRIES) - 1)
+    check_range(op, "margin", margin, "finite and >= 0", lambda: 0 <= margin < float("inf"))
+
+
 def _classes_kernel(
     start: Tensor, end: Tensor, offsets: Tensor, lengths: Tensor, geometry: int, margin: float
 ) -> tuple[Tensor, ...]:
     start, end, groups = start.contiguous(), end.contiguous(), len(lengths)
-    ids = offsets.new_empty(sum(max(0, length) for length in lengths.tolist()))
+    snippets = sum(max(0, length) for length in lengths.tolist())
+    check_entries("snippet_classes", "lengths", snippets)
+    ids = offsets.new_empty(snippets)
     starts, class_offsets = offsets.new_empty(3 * (groups + 1)), offsets.new_empty(groups + 1)
     slots = _C.snippet_classes_slots(len(start), groups)
     scratch = offsets.new_empty(_C.snippet_classes_scratch(len(start), groups))
@@ -193,6 +205,21 @@ def _classes_fake(start: Tensor, end: Tensor, offsets: Tensor, *rest: Any) -> tu
     return *(offsets.new_empty(size) for size in sizes), offsets.new_empty(entries, dtype=torch.int8)
 
 
+def _check_mean(
+    values: Tensor, class_ids: Tensor, class_offsets: Tensor | None, offsets: Tensor | None, classes: int
+) -> None:
+    op = "class_mean"
+    check_tensor(op, "values", values, (torch.float32, torch.float64), ndim=(1, 2))
+    check_tensor(op, "class_ids", class_ids, (torch.int64,), shape=(len(values),), device=values.device)
+    if (class_offsets is None) != (offsets is None):
+        raise ValueError(f"{op}: class_offsets and offsets must be given together")
+    if class_offsets is not None and offsets is not None:
+        check_tensor(op, "class_offsets", class_offsets, (torch.int64,), ndim=1, device=values.device)
+        check_tensor(op, "offsets", offsets, (torch.int64,), shape=tuple(class_offsets.shape), device=values.device)
+        if not len(offsets):
+            raise ValueError(f"{op}: offsets must have shape (groups+1,), got (0,)")
+
+
 def _mean_kernel(
     values: Tensor, class_ids: Tensor, class_offsets: Tensor | None, offsets: Tensor | None, classes: int
 ) -> tuple[Tensor, Tensor]:
@@ -202,6 +229,8 @@ def _mean_kernel(
         classes = max(0, int(class_offsets[-1]))
     out, unknown = torch.empty_like(values), class_ids.new_empty(groups)
     columns = values.shape[1] if values.ndim == 2 else 1
+    check_entries("class_mean", "classes times columns", classes * columns)
+    check_range("class_mean", "classes", classes, ">= 0", lambda: classes >= 0)
     sums = values.new_empty(2 * classes * columns, dtype=torch.float64)
     launch("class_mean", values.device, {
         "values": values, "ids": class_ids.contiguous(), "snippet_offsets": offsets, "class_offsets": class_offsets,
@@ -231,6 +260,7 @@ _snippet_classes = register(
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _classes_kernel,
     _classes_fake,
+    check=_check_classes,
     reads_contents=True,
 )
 _class_mean = register(
@@ -240,4 +270,5 @@ _class_mean = register(
     _mean_fake,
     _mean_backward,
     _mean_setup_context,
+    _check_mean,
 )

@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from pyws.ops._library import _C, check_choice, check_range, check_segments, check_tensor, launch, register
+from pyws.ops._library import _C, check_choice, check_columns, check_range, check_segments, launch, register
 from pyws.ragged import Segments
 
 OVERLAPS: tuple[str, ...] = _C.OVERLAPS
@@ -181,12 +181,7 @@ def suppress_segments(
 
 
 def _check(op: str, start: Tensor, end: Tensor, score: Tensor, weight: Tensor, offsets: Tensor, overlap: str) -> None:
-    check_tensor(op, "start", start, (torch.float64,), ndim=1)
-    for name, field in (("end", end), ("score", score), ("weight", weight)):
-        check_tensor(op, name, field, (torch.float64,), shape=tuple(start.shape), device=start.device)
-    check_tensor(op, "offsets", offsets, (torch.int64,), ndim=1, device=start.device)
-    if not len(offsets):
-        raise ValueError(f"{op}: offsets must have shape (groups+1,), got (0,)")
+    check_columns(op, offsets, start=start, end=end, score=score, weight=weight)
     check_choice(op, "overlap", overlap, OVERLAPS)
 
 

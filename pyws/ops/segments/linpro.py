@@ -14,6 +14,7 @@ from torch import Tensor
 from pyws.ops._library import (
     _C,
     check_choice,
+    check_columns,
     check_entries,
     check_range,
     check_segments,
@@ -217,6 +218,20 @@ def _solve(
     )
 
 
+def _check(
+    start: Tensor, end: Tensor, score: Tensor, offsets: Tensor, lengths: Tensor, known: Tensor | None, geometry: str,
+    margin: float, upper: float, rows_mean: bool, center: bool, entry_limit: int,
+) -> None:  # fmt: skip
+    check_columns("linpro", offsets, start=start, end=end, score=score)
+    check_tensor("linpro", "lengths", lengths, (torch.int64,), shape=(len(offsets) - 1,), device=start.device)
+    if known is not None:
+        check_tensor("linpro", "known", known, (torch.float64,), ndim=1, device=start.device)
+    check_choice("linpro", "geometry", geometry, _C.ROW_GEOMETRIES)
+    check_range("linpro", "margin", margin, "finite and 0 or more", lambda: 0 <= margin < math.inf)
+    check_range("linpro", "upper", upper, "above 0", lambda: upper > 0)
+    check_range("linpro", "entry_limit", entry_limit, "0 or more", lambda: entry_limit >= 0)
+
+
 def _kernel(
     start: Tensor,
     end: Tensor,
@@ -230,6 +245,7 @@ def _kernel(
         field.detach().contiguous() for field in (start, end, score, offsets, lengths)
     )
     snippets = sum(max(0, length) for length in lengths.tolist())
+    check_entries("linpro", "lengths", snippets)
     if known is not None:
         known = known.detach().contiguous()
         if known.shape != (snippets,):
@@ -315,5 +331,6 @@ _linpro = register(
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _kernel,
     _fake,
+    check=_check,
     reads_contents=True,
 )

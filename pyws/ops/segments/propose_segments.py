@@ -193,6 +193,8 @@ def _check(
         check_tensor(op, "wanted", wanted, (torch.bool,), shape=shape, device=tcam.device)
     if not 1 <= len(thresholds) <= _MAX_THRESHOLDS:
         raise ValueError(f"{op}: thresholds must be 1 to {_MAX_THRESHOLDS} numbers, got {len(thresholds)}")
+    if margin is not None:
+        check_range(op, "margin", margin, ">= 0", lambda: 0 <= margin < math.inf)
 
 
 @lru_cache(maxsize=64)
