@@ -230,7 +230,7 @@ def test_without_a_background_masks_lie_on_the_mean_of_the_network() -> None:
     assert found.pictured[:, 7, 7].tolist() == pytest.approx([100 / 255] * 3)
 
 
-def test_training_asks_for_fresh_composites_of_its_own_fold() -> None:
+def test_training_asks_for_fresh_composites_of_its_own_fold(capsys: pytest.CaptureFixture[str]) -> None:
     real, pasted = samples(12, True, 0)
     asked: list[tuple[int, list[int]]] = []
 
@@ -240,7 +240,8 @@ def test_training_asks_for_fresh_composites_of_its_own_fold() -> None:
 
     config = DiscriminatorConfig(patch_size=36, width=2, steps=4, batch=6)
     videos = [f"v{index // 2}" for index in range(12)]
-    scores, _ = score_composites(real, pasted, videos, config, 0, torch.device("cpu"), fresh)
+    scores, _ = score_composites(real, pasted, videos, config, 0, torch.device("cpu"), fresh, quiet=False)
+    assert capsys.readouterr().err.count("step 4/4") == 2  # folds
     assert torch.equal(scores, score_composites(real, pasted, videos, config, 0, torch.device("cpu"))[0])
     first, second = ({index for _, rows in part for index in rows} for part in (asked[:4], asked[4:]))
     assert not first & second

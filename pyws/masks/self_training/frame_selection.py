@@ -128,6 +128,7 @@ class FrameSelector:
     classifier : classifier of the first stage; may be None where no test uses it
     seed : seed of the backgrounds and of the discriminators
     device : where the networks run
+    quiet : no progress
     """
 
     data: Annotations
@@ -137,6 +138,7 @@ class FrameSelector:
     classifier: Classifier | None
     seed: int
     device: torch.device
+    quiet: bool = True
 
     def __post_init__(self) -> None:
         if self.config.uses_classifier and self.classifier is None:
@@ -278,7 +280,7 @@ class FrameSelector:
             composites = (one.composite(self.data, epoch + 1)[None] for one in made)
             return torch.cat([as_patches(one, config.patch_size) for one in composites])
 
-        scores, auc = score_composites(real, pasted, videos, config, self.seed, self.device, fresh)
+        scores, auc = score_composites(real, pasted, videos, config, self.seed, self.device, fresh, self.quiet)
         threshold = config.threshold if config.quantile is None else float(scores.quantile(1 - config.quantile))
         for (one, _, _), score in zip(tested, scores.tolist(), strict=True):
             one.about["discriminator"] = round(score, 6)

@@ -283,7 +283,7 @@ class SelfTraining:
         config, number = self.config, version.number
         seed, folder = seed_of(config.seed, "select", number), self.annotations(number)
         tests = (config.selection, config.discriminator, self.classifier)
-        selector = FrameSelector(self.data, folder, *tests, seed, self.device)
+        selector = FrameSelector(self.data, folder, *tests, seed, self.device, self.quiet)
         frames, auc = [*self.training, *(self.validation if config.loop.select_validation else ())], None
         if number > 0 and config.loop.reproduced_share is not None:
             rows = selector.select_reproduced(frames, self.predictions(number - 1), config.loop.reproduced_share)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from pyws.errors import check_fields
 from pyws.models.devices import on_device
 from pyws.models.image_networks.discriminator import Norm, PatchDiscriminator
+from pyws.progress import Pace
 from pyws.seeds import seed_of
 
 CHECK = 50  # steps between two measurements of the held-out loss
@@ -100,6 +101,7 @@ def score_composites(
     seed: int,
     device: torch.device,
     fresh: Fresh | None = None,
+    quiet: bool = True,
 ) -> CompositeScores:
     """How real each composite looks beside its own patch, to a discriminator that was not trained on it.
 
@@ -118,6 +120,7 @@ def score_composites(
     device : where it is trained
     fresh : makes the composites of each epoch of the training; ``pasted`` again and again where it is left out, whose
         few backgrounds a discriminator learns by heart
+    quiet : no progress
     """
     units = sorted(set(videos))
     of_unit = torch.tensor([units.index(video) for video in videos])
@@ -128,11 +131,12 @@ def score_composites(
     place[order] = torch.arange(len(units))
     fold = place[of_unit] % config.folds
     logits = torch.zeros(2, len(real), dtype=torch.float64)
+    pace = Pace("discriminators of composites", config.folds * config.steps, "at most", quiet)
     for number in range(config.folds):
         seen = fold != number if config.folds > 1 and len(units) > 1 else torch.ones_like(fold, dtype=torch.bool)
         rows, made = seen.nonzero()[:, 0], fresh or (lambda epoch, chosen: pasted[chosen])
         own_seed = seed_of(seed, "fold", number)
-        model = _train(real[seen], pasted[seen], of_unit[seen], config, own_seed, device, _of_rows(made, rows))
+        model = _train(real[seen], pasted[seen], of_unit[seen], config, own_seed, device, _of_rows(made, rows), pace)
         scored = fold == number
         for kind, patches in enumerate((real, pasted)):
             logits[kind, scored] = _scores(model, patches[scored], config.batch, device).double()
@@ -165,6 +169,7 @@ def _train(
     seed: int,
     device: torch.device,
     fresh: Fresh,
+    pace: Pace,
 ) -> PatchDiscriminator:
     """The discriminator at its lowest held-out loss; the last one where there is a single unit to hold out."""
     with torch.random.fork_rng(devices=[]):
@@ -180,6 +185,8 @@ def _train(
         epoch, order, generator = next(batches)
         chosen = learned[order]
         _step(model, optimizer, real[chosen], fresh(epoch, chosen), config, generator, device)
+        pace.step()
+        pace.show(step, config.steps, {}, "step")
         if not held.any() or (step % CHECK and step < config.steps):
             continue
         loss = _held_out_loss(model, real[held], pasted[held], config.batch, device)
