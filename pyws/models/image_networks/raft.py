@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from pyws.files import file_sha256
 from pyws.models.classifiers import load_weights, read_state
+from pyws.models.devices import on_device
 from pyws.models.pretrained.weights import DEFAULT, RANDOM, weights_file
 
 NAMES = ("raft_small", "raft_large")
@@ -56,7 +57,7 @@ class Raft:
 
     def _input(self, frame: NDArray[np.uint8]) -> Tensor:
         """(1, 3, h, w) in [-1, 1], its last row and column repeated up to a size that the network takes."""
-        image = torch.tensor(frame, device=self.device).permute(2, 0, 1)[None] / 127.5 - 1
+        image = on_device(torch.tensor(frame), self.device).permute(2, 0, 1)[None] / 127.5 - 1
         bottom, right = (max(SMALLEST_SIDE - side, -side % STRIDE) for side in frame.shape[:2])
         return functional.pad(image, (0, right, 0, bottom), mode="replicate")
 
