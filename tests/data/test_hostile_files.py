@@ -19,11 +19,12 @@ from pyws.data.annotations.safe_pickle import load_npy, load_pickled_array
 from pyws.data.csv_table import read_table
 from pyws.data.features.dataset import open_features
 from pyws.data.features.files import stored_file, stored_in
+from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
 from pyws.data.synthetic.watch_streams import read_watch
 from pyws.data.tagged.a2d_files import read_annotation, read_videoset
 from pyws.data.tagged.rle import decode_mask
 from pyws.data.tagged.tags_table import read_tags_table
-from pyws.data.video.decoders import open_decoder
+from pyws.data.video.decoders import PyAV
 from pyws.data.video.frames import open_frames, read_image, read_mask
 from pyws.errors import WriteError
 from pyws.files import bound, read_json, write_json
@@ -59,7 +60,7 @@ READERS = {
     "a.png": read_image,
     "b.png": read_mask,
     "a.mp4": open_frames,
-    "b.mp4": open_decoder,
+    "b.mp4": lambda path: PyAV(path).count(),
     "a.toml": read_toml,
 }
 
@@ -84,6 +85,15 @@ def test_pipes_devices_and_folders_are_not_written_over(tmp_path):
             write_json(tmp_path / f"{name}.json", {})
     assert stat.S_ISFIFO((tmp_path / "pipe.json").stat().st_mode)
     assert sorted(os.listdir(tmp_path)) == ["folder.json", "pipe.json", "zero.json"]
+
+
+@pytest.mark.parametrize(("name", "layout"), [("truth.json", "native"), ("gt.json", "split")])
+@pytest.mark.parametrize("text", ["[]", "null", "7", '"truth.json"'])
+def test_annotations_of_a_set_that_are_no_object_are_named(name, layout, text, tmp_path):
+    write_synthetic(tmp_path / "set", SyntheticConfig(classes=2, width=4, snippets=40), 2, 1, layout=layout)
+    (tmp_path / "set" / name).write_text(text)
+    with pytest.raises(DataError, match=rf"{name}: must be a JSON object, got"):
+        open_features(tmp_path / "set")
 
 
 def test_what_files_unpack_to_is_bounded(tmp_path, monkeypatch):

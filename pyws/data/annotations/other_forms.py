@@ -44,7 +44,7 @@ def read_annotations(path: str | os.PathLike[str]) -> Any:
 
     Raises
     ------
-    DataError : missing, neither JSON nor such a table
+    DataError : missing, neither a JSON object nor such a table
 
     Examples
     --------
@@ -57,6 +57,8 @@ def read_annotations(path: str | os.PathLike[str]) -> Any:
     if Path(path).suffix == ".csv":
         return _of_table(Path(path))
     document = read_json(path)
+    if not isinstance(document, dict):
+        raise DataError(path, f"must be a JSON object, got {type(document).__name__}")
     return _of_anet_anno(Path(path), document) if _is_anet_anno(document) else document
 
 

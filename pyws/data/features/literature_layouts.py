@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from pyws.data.annotations.activitynet import wtalc_document
+from pyws.data.annotations.other_forms import read_annotations
 from pyws.data.annotations.pickle_index import index_npy
 from pyws.data.annotations.safe_pickle import load_npy
 from pyws.data.features.files import NpyFile, stored_in
@@ -29,7 +30,7 @@ from pyws.data.features.listing import SNIPPETS_PER_SECOND, Listing, annotated, 
 from pyws.data.features.streams import Stored
 from pyws.data.problem import Problem
 from pyws.errors import DataError
-from pyws.files import check_bytes, read_json, read_text
+from pyws.files import check_bytes, read_text
 
 _UNT_SNIPPETS_PER_SECOND = 10 / 4  # UntrimmedNet features: 10 frames a second, 4 frames a snippet
 _SPLITS = ("train", "test")
@@ -75,7 +76,7 @@ def is_split(folder: Path) -> bool:
 def list_split(folder: Path) -> Listing:
     """The listing of a folder in the layout ``split``; what the two lists do not name is left out."""
     path = _gt_json(folder) or folder
-    document = read_json(path)
+    document = read_annotations(path)
     stored: dict[str, Stored] = {}
     for place in _split_folders(folder):
         stored |= stored_in(place)
