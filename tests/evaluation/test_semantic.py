@@ -11,7 +11,7 @@ from pyws import DataError
 from pyws.cli import main
 from pyws.data.tagged.layouts import open_mask_set
 from pyws.data.video.frames import write_mask, write_picture
-from pyws.evaluation.semantic import Confusion, evaluate_classes
+from pyws.evaluation.semantic import Confusion, _in_words, evaluate_classes
 from pyws.evaluation.youtube_objects import evaluate_youtube_objects
 
 NAMES = ("background", "cat", "dog", "cow")
@@ -162,3 +162,9 @@ def test_protocols_of_youtube_objects(tmp_path, capsys):
     assert "--absent: only with data sets of classes" in capsys.readouterr().err
     assert main(["masks", "evaluate", str(tmp_path / "guess"), str(tmp_path / "guess"), "--semi-protocol"]) == 1
     assert "--semi-protocol: only with a data set as TRUTH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("names", "words"), [("abc", "a, b, c"), ("abcd", "4 of 9 classes"), ("", "no class")])
+def test_up_to_three_classes_are_named(names, words):
+    assert _in_words(list(names), False, 10) == words
+    assert _in_words(["background", *names], True, 10) == f"background and {words}"

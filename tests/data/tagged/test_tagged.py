@@ -8,7 +8,7 @@ from PIL import Image
 
 from pyws import DataError
 from pyws.data.annotations.ava import AVA10
-from pyws.data.tagged import own_videos
+from pyws.data.tagged import own_videos, youtube_objects
 from pyws.data.tagged.a2d_files import read_annotation, write_annotation
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo, resized
 from pyws.data.tagged.label_space import A2D_CODES, object_labels
@@ -383,3 +383,11 @@ def test_all_videos_without_a_tag_are_named_at_once(tmp_path):
     (tmp_path / "tags.csv").write_text("video,tag\nv00,cat\n")
     with pytest.raises(DataError, match=r"has no tag of video v01, v02, .*, v10 and 2 more of 13"):
         open_mask_set(tmp_path)
+
+
+def test_an_object_of_any_colour_is_the_object(tmp_path):
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[2:6, 2:6, 0] = 255  # red alone
+    Image.fromarray(picture).save(tmp_path / "label.png")
+    label = youtube_objects._read_label(tmp_path / "label.png", TaggedVideo("v", tmp_path, (3,)))
+    assert label.tolist() == np.where(picture[..., 0], 3, 0).tolist()

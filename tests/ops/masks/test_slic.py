@@ -217,6 +217,12 @@ NAN = torch.full((1, 3, 4, 4), math.nan)
         (torch.zeros(1, 3, 4, 4), {"n_segments": 2, "compactness": math.nan}, ValueError, "slic: compactness must be"),
         (torch.zeros(1, 3, 4, 4), {"n_segments": 2, "iterations": 0}, ValueError, "slic: iterations must be >= 1"),
         (torch.zeros(1, 3, 4, 4), {"n_segments": 2, "min_size_factor": -1}, ValueError, "slic: min_size_factor must"),
+        (
+            torch.zeros(1, 3, 4, 4),
+            {"n_segments": 2, "min_size_factor": math.inf},
+            ValueError,
+            "slic: min_size_factor must",
+        ),
         (NAN, {"n_segments": 2}, ValueError, r"slic: float images must be in \[0, 1\], got nan"),
         (torch.full((1, 3, 4, 4), 255.0), {"n_segments": 2}, ValueError, "got 255; divide by 255 or pass uint8"),
         (torch.full((1, 3, 4, 4), -0.5), {"n_segments": 2}, ValueError, "got -0.5"),
