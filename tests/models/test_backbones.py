@@ -308,3 +308,10 @@ def test_bad_members_of_a_mean():
         Averaged([STPN(6, 3), STPN(7, 3)])
     with pytest.raises(ValueError, match=r"shares must be one of each member, got 1 for 2"):
         Averaged([STPN(6, 3), STPN(6, 3)], [1.0])
+
+
+def test_quality_of_wum_rises_from_the_rest_to_the_action():
+    batch = VideoBatch(torch.ones(1, 4, D), torch.ones(1, 4).bool())
+    magnitude, rest, action = torch.tensor([[1.0, 2.0, 3.0, 5.0]]), torch.eye(4)[:1], torch.eye(4)[3:]
+    found = WUM(D, K)._activations(magnitude, torch.zeros(1, 4, K + 1), batch, action, rest)
+    assert found.actionness.tolist() == [[0.0, 0.25, 0.5, 1.0]]

@@ -75,8 +75,8 @@ def upsampled(maps: Tensor, offsets: Tensor, factor: int) -> Tensor:
 
     Examples
     --------
-    >>> upsampled(torch.tensor([[0.0], [4.0], [1.0]]), torch.tensor([0, 2, 3]), 2).flatten().tolist()
-    [0.0, 1.0, 3.0, 4.0, 1.0, 1.0]
+    >>> upsampled(torch.tensor([[0.0], [4.0], [2.0], [1.0]]), torch.tensor([0, 3, 4]), 2).flatten().tolist()
+    [0.0, 1.0, 3.0, 3.5, 2.5, 2.0, 1.0, 1.0]
     """
     lengths = offsets.diff()
     first = torch.repeat_interleave(offsets[:-1], lengths * factor)
