@@ -213,6 +213,7 @@ IDS = torch.tensor([0, 1])
         ((ONE, torch.tensor([-1])), ValueError, "snippet_classes: lengths must be >= 0, got -1"),
         ((ONE, torch.tensor([4]), -0.1), ValueError, "snippet_classes: margin must be finite and >= 0, got -0.1"),
         ((ONE, torch.tensor([4]), math.nan), ValueError, "snippet_classes: margin must be finite and >= 0, got nan"),
+        ((ONE, torch.tensor([4]), math.inf), ValueError, "snippet_classes: margin must be finite and >= 0, got inf"),
         ((ONE, torch.tensor([4]), None, "official"), ValueError, "snippet_classes: geometry must be one of 'paper'"),
     ],
 )

@@ -612,6 +612,7 @@ def test_compiles_and_exports_as_an_opaque_operation():
         ({"segments": [(0, 4, 0.5)]}, TypeError, "segments must be pyws.Segments, got list"),
         ({"preset": "papers"}, ValueError, "preset must be one of 'paper', 'released', got 'papers'"),
         ({"margin": -0.1}, ValueError, "margin must be finite and 0 or more, got -0.1"),
+        ({"margin": math.inf}, ValueError, "margin must be finite and 0 or more, got inf"),
         ({"margin": math.inf}, ValueError, "margin must be finite"),
         ({"upper": 0.0}, ValueError, "upper must be above 0, got 0.0"),
         ({"upper": math.nan}, ValueError, "upper must be above 0, got nan"),
