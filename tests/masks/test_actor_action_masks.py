@@ -191,7 +191,8 @@ def test_killed_training_goes_on_to_the_same_file(world: Path, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors.training"]
     assert main([*words, "--seed", "1"]) == 1
     assert main(words) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.safetensors", "a.safetensors.json"]
+    made = ["a.html", "a.safetensors", "a.safetensors.hashes.json", "a.safetensors.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == made
     assert (tmp_path / "a.safetensors").read_bytes() == (world / "actor.safetensors").read_bytes()
 
 
