@@ -491,7 +491,8 @@ def test_nothing_is_selected(init: Path, small_networks: None, tmp_path: Path) -
         selection=replace(config.selection, min_per_class=0),
         discriminator=replace(config.discriminator, threshold=1.0),
     )
-    with pytest.raises(DataError, match=r"v0.jsonl: no frame passes label_tests 'discriminator'"):
+    said = r"v0.jsonl: no frame passes label_tests 'discriminator': 0 of . frames have no mask"
+    with pytest.raises(DataError, match=said):
         SelfTraining(init, tmp_path, none, quiet=True).run()
 
 

@@ -34,10 +34,11 @@ from pyws.checkpoint import (
     remove_checkpoint,
     write_checkpoint,
 )
+from pyws.data.csv_table import read_json_lines
 from pyws.data.video.frames import write_mask
 from pyws.data.video.optical_flow import check_flow
 from pyws.distributed import Group
-from pyws.errors import DataError
+from pyws.errors import DataError, counted
 from pyws.files import atomic_write
 from pyws.masks.self_training.frame_selection import (
     FrameSelector,
@@ -276,7 +277,10 @@ class SelfTraining:
         if version.number > 0:
             return False
         tests = self.config.selection.label_tests
-        raise DataError(path, f"no frame passes label_tests {tests!r}; use other tests, or min_per_class")
+        rows = read_json_lines(path, "a row of a selection", ("labels",))
+        empty = sum(not row["labels"] for row in rows)
+        said = f"no frame passes label_tests {tests!r}: {empty} of {counted(len(rows), 'frame')} have no mask"
+        raise DataError(path, f"{said}; look at the masks, use other tests, or min_per_class")
 
     def _selected(self, version: Version, path: Path) -> dict[str, Any]:
         """Select frames and write them; their counts."""
