@@ -43,6 +43,7 @@ def test_which_shard_this_is(given, environment, shard):
         (None, {"RANK": "x", "WORLD_SIZE": "2"}, "RANK: must be a whole number"),
         (None, ARRAY, "must be evenly spaced, got 8 of 3 from 4 in steps of 1"),
         (None, {**ARRAY, "SLURM_ARRAY_TASK_STEP": "3"}, "must be evenly spaced"),
+        (None, {**ARRAY, "SLURM_ARRAY_TASK_ID": "7"}, "must be evenly spaced, got 7 of 3 from 4 in steps of 1"),
     ],
 )
 def test_no_such_shard(given, environment, message):

@@ -43,6 +43,26 @@ def selector(config: SelectionConfig) -> FrameSelector:
     return FrameSelector(cast(Any, None), Path(), config, SMALL, classifier, 0, torch.device("cpu"))
 
 
+def test_the_classifier_sees_normalised_pictures() -> None:
+    """Its score is the softmax of what it says of (picture - mean) / std."""
+    seen: list[torch.Tensor] = []
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images)
+        return images.mean((2, 3))
+
+    mean, std, picture = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0), torch.rand(3, 4, 5, generator=torch.manual_seed(0))
+    classifier: Any = SimpleNamespace(mean=mean, std=std, model=model)
+    data: Any = SimpleNamespace(classes={1: (0, 2)})
+    tested = FrameSelector(data, Path(), SelectionConfig(), SMALL, classifier, 0, torch.device("cpu"))
+    one = _Candidate(Frame("v", "0"), {"label": 1}, pictured=picture)
+    tested._test_by_classifier([one])
+    wanted = (picture.numpy() - np.array(mean)[:, None, None]) / np.array(std)[:, None, None]
+    assert np.allclose(seen[0][0].numpy(), wanted, atol=1e-6)
+    scores = np.exp(wanted.mean((1, 2))) / np.exp(wanted.mean((1, 2))).sum()
+    assert one.about["classifier"] == pytest.approx(scores[[0, 2]].max(), abs=1e-5)
+
+
 def prepared(picture: np.ndarray, mask: np.ndarray, config: SelectionConfig) -> _Candidate:
     """What is prepared of the label 1 of a video of one frame."""
     sample = cut([picture], 0, mask, Backgrounds([mask]), np.random.default_rng(0), config.context, PLACES)

@@ -21,6 +21,7 @@ from pyws.data.annotations.activitynet import (
     write_detections,
     write_truth,
 )
+from pyws.data.annotations.names import as_named_by
 from pyws.data.annotations.safe_pickle import load_npy, load_pickled_array
 from pyws.errors import DataError
 
@@ -409,3 +410,23 @@ def test_no_segments_are_a_file_like_any_other(tmp_path):
     write_detections(tmp_path / "d.json", found, {})
     again = read_detections(tmp_path / "d.json")
     assert (len(again), again.videos) == (0, ("v",))
+
+
+@pytest.mark.parametrize(
+    ("found", "named"),
+    [
+        (["v_a"], ["a"]),
+        (["d"], ["v_d"]),
+        (["b"], ["b"]),  # both b and v_b are annotated
+        (["c"], ["c"]),  # neither c nor v_c is
+        (["a", "v_a"], ["a", "v_a"]),  # would come twice
+    ],
+)
+def test_videos_are_named_as_in_the_truth(found, named):
+    videos = {
+        name: {"subset": "test", "annotations": [{"label": "x", "segment": [0, 1]}]}
+        for name in ("a", "b", "v_b", "v_d")
+    }
+    truth = read_truth({"database": videos})
+    rows = read_detections({"results": {name: [{"label": "x", "score": 1, "segment": [0, 1]}] for name in found}})
+    assert sorted(as_named_by(rows, truth).videos) == named

@@ -28,7 +28,7 @@ def test_the_rest_is_the_program_that_is_left(rows, upper):
         length = int(random.integers(6, 30))
         starts = random.integers(0, length - 1, random.integers(1, 7))
         group = [(s, s + int(random.integers(1, length - s + 1)), random.uniform(0, 1)) for s in starts.tolist()]
-        given = np.where(random.random(length) < 0.3, random.choice([0.0, 0.1, 0.35], length), NAN)
+        given = np.where(random.random(length) < 0.3, random.choice([0.0, 0.1, 0.4], length), NAN)
         free = np.isnan(given)
         answer = linpro(
             Segments.of([group]), torch.tensor([length]), rows=rows, upper=upper, known=torch.from_numpy(given)
