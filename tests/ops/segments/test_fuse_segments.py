@@ -97,6 +97,18 @@ def test_groups_of_more_clusters_than_a_block_has_threads(backend):
     assert torch.equal(kept.score, score[order])
 
 
+def test_members_follow_their_clusters_beyond_a_block(backend):
+    """Pairs of equal spans, the scores of whose fusions come in another order than their best members."""
+    start = 10.0 * torch.arange(300, dtype=torch.float64).repeat(2)
+    high, low = torch.rand(2, 300, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    score = torch.cat([high + 1, low])
+    pairs = Segments(start, start + 5, score, score, torch.tensor([0, 600]))
+    fused, membership = fuse_segments(pairs, 0.5, temperature=10.0, return_membership=True)
+    assert torch.equal(fused.start[membership], start)
+    assert torch.equal(fused.score, fused.score.sort(descending=True).values)
+    assert not torch.equal(membership[:300].argsort(), high.argsort(descending=True))
+
+
 @pytest.mark.parametrize("overlap", ["iou", "own"])
 @pytest.mark.parametrize("sigma", [None, 0.5])
 def test_suppression_is_its_definition(backend, overlap, sigma):

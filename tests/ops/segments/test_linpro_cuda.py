@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pyws import Segments
 from pyws.ops import _library
+from pyws.ops.segments import linpro as solver
 from pyws.segments import Labels, Status, linpro
 
 OPTIONS = [{}, {"preset": "released"}, {"rows": "mean"}, {"tie_break": "center"}, {"upper": 0.1}]
@@ -96,6 +97,17 @@ def test_known_labels_go_to_the_host(card, monkeypatch):
     assert found.on_host.tolist() == [False, True]
     assert found.labels[8] == 0.125
     assert_same_bits(found, on_cpu(monkeypatch, segments, lengths, known=known))
+
+
+def test_what_couples_goes_to_the_host_where_no_tableau_may_be_made(card, monkeypatch):
+    """As on the CPU, where a limit of no entries leaves what couples to the solver that always answers."""
+    segments, lengths = Segments.of([[(0, 4, 0.6)], [(0, 4, 0.6), (2, 6, 0.6)]]), torch.tensor([9, 9])
+    rule = solver._rule("paper", 0.0, None, None, None)
+    found = solver._solve(segments, lengths, rule, entry_limit=0)
+    assert found.on_host.tolist() == [False, True]
+    with monkeypatch.context() as patch:
+        patch.setattr(_library, "BACKEND", _library._HOST)
+        assert_same_bits(found, solver._solve(segments, lengths, rule, entry_limit=0))
 
 
 def test_nothing_of_the_cpu_is_on_the_host():
