@@ -134,20 +134,18 @@ def class_mean(values: Tensor, class_ids: Tensor, class_offsets: Tensor | int, o
     tensor([2., 3., 2., 3.])
     """
     op = "class_mean"
-    check_tensor(op, "values", values, (torch.float32, torch.float64), ndim=(1, 2))
     readable = not torch.compiler.is_compiling() and not in_capture()
     if torch.compiler.is_compiling():  # ids of snippet_classes have a length that is known at run time only
         torch._check(class_ids.shape[0] == values.shape[0])
-    check_tensor(op, "class_ids", class_ids, (torch.int64,), shape=(len(values),), device=values.device)
     if isinstance(class_offsets, int):
+        _check_mean(values, class_ids, None, None, class_offsets)
         check_range(op, "class_offsets", class_offsets, ">= 0", lambda: class_offsets >= 0)
         check_entries(op, "class_offsets times columns", class_offsets * (values.shape[1] if values.ndim == 2 else 1))
         out, unknown = _class_mean(values, class_ids, None, None, class_offsets)
     else:
         if offsets is None:
             raise ValueError(f"{op}: offsets must be given where class_offsets is a tensor, got None")
-        check_tensor(op, "class_offsets", class_offsets, (torch.int64,), ndim=1, device=values.device)
-        check_tensor(op, "offsets", offsets, (torch.int64,), shape=tuple(class_offsets.shape), device=values.device)
+        _check_mean(values, class_ids, class_offsets, offsets, 0)
         if readable:
             check_offsets(op, "class_offsets", class_offsets)
             check_entries(op, "class_offsets times columns", int(class_offsets[-1]) * values[:1].numel())
