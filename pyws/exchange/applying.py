@@ -16,7 +16,7 @@ from pyws.data.features.dataset import FeatureSet, open_features
 from pyws.data.tagged.corrected_masks import write_corrected
 from pyws.data.tagged.label_space import IGNORE, LabelSpace
 from pyws.data.video.frames import Pixels
-from pyws.errors import DataError, reading
+from pyws.errors import SHOWN, DataError, reading
 from pyws.exchange.label_folder import FORMAT as LABEL
 from pyws.exchange.label_folder import LabelFolder, kind_of
 from pyws.exchange.media import Media
@@ -27,7 +27,6 @@ from pyws.run_manifest import read_manifest
 
 Scope = Literal["whole", "marked"]
 MASKS = "pyws masks init"  # refine writes the same
-SHOWN = 50  # problems that an error lists
 _SLACK = 0.5  # seconds that a segment may reach beyond the end of its video: players and headers round
 
 

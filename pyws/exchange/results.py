@@ -68,14 +68,15 @@ class Masks:
 
     def over(self, below: Masks | None) -> Masks:
         """These masks, and those ``below`` that are of other labels: of who is shown, and of what they do."""
-        if below is None:
+        under = () if below is None else below.layers or (below,)
+        kept = tuple(layer for layer in under if not set(layer.names[1:]) & set(self.names[1:]))
+        if not kept:
             return self
-        kept = tuple(layer for layer in below.layers or (below,) if not set(layer.names[1:]) & set(self.names[1:]))
         layers = (*kept, *(self.layers or (self,)))
         files = {path.stem: path for path in in_order(file for layer in layers for file in layer.files.values())}
         names = dict.fromkeys(name for layer in layers for name in layer.names)
         tags = dict.fromkeys(name for layer in layers for name in layer.tags or layer.names[1:])
-        return Masks(files, tuple(names), tags=tuple(tags), layers=layers) if kept else self
+        return Masks(files, tuple(names), tags=tuple(tags), layers=layers)
 
     def objects(self, stem: str) -> list[Object]:
         """What a frame shows: tracked instances where there are any, or else a region for each label."""

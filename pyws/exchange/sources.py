@@ -12,6 +12,7 @@ import numpy as np
 from pyws.data.annotations.activitynet import read_detections
 from pyws.data.annotations.names import first_synonym
 from pyws.data.features.layouts import read_tags
+from pyws.data.features.listing import FORMAT as FEATURES
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.time_base import SnippetGrids
 from pyws.data.tagged.corrected_masks import corrected_frames, mask_file
@@ -25,7 +26,6 @@ from pyws.exchange.results import Masks, Results, Segment, Video, facts_of, merg
 from pyws.files import check_regular, read_json
 from pyws.run_manifest import read_manifest
 
-FEATURES = "pyws features 1"
 _KNOWN = (
     "a folder of pyws label, masks init, refine, predict or maps, or a file of pyws segments fuse, predict or labels"
 )
@@ -64,8 +64,7 @@ def _folder(path: Path) -> Iterator[Video]:
     if kind == LABEL:
         yield from _labelled(path)
         return
-    maps = [path / "maps.json"] if (path / "maps.json").is_file() else sorted(path.glob("*/*/maps.json"))
-    if kind == "nothing" and maps:
+    if kind == "nothing" and (maps := _files_of_maps(path)):
         for file in maps:
             yield from _maps(file)
         return
@@ -80,8 +79,9 @@ def _folder(path: Path) -> Iterator[Video]:
 def _labelled(path: Path) -> Iterator[Video]:
     """A folder of ``pyws label``: whichever stages it has; masks of actions where there are no others."""
     parts = LabelFolder.of(path)
-    maps = path / "maps" if any(path.glob("maps/*/*/maps.json")) else None
-    folders = [folder for folder in (parts.features, parts.masks or maps) if folder is not None]
+    folders = [folder for folder in (parts.features, parts.masks) if folder is not None]
+    if parts.masks is None and _files_of_maps(path / "maps"):
+        folders.append(path / "maps")
     if not folders and not parts.segments:
         raise DataError(path, "has no results yet; run pyws label again, it goes on")
     for folder in folders:
@@ -118,6 +118,11 @@ def _predicted_masks(path: Path, document: dict[str, Any]) -> Iterator[Video]:
             space = LabelSpace.read(document.get("label_space"), path / "manifest.json")
             masks = Masks(_pictures(path / "masks" / name), space.names, instances, _tags(entry))
             yield Video(name, Path(entry["source"]), masks=masks)
+
+
+def _files_of_maps(path: Path) -> list[Path]:
+    """Paths of maps.json: of ``pyws masks maps``, or of each video and action of ``pyws label``."""
+    return [path / "maps.json"] if (path / "maps.json").is_file() else sorted(path.glob("*/*/maps.json"))
 
 
 def _maps(file: Path) -> Iterator[Video]:

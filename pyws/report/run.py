@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from pyws.data.features.listing import FORMAT as FEATURES
 from pyws.errors import DataError, reading
 from pyws.files import read_json, run_entries, write_json
 from pyws.report.page.html import write_html
@@ -22,7 +23,6 @@ from pyws.report.runs.segments_training import segments_training_page
 from pyws.run_manifest import MANIFESTS, read_manifest
 
 Maker = Callable[[Place, Mapping[str, Any]], Page]
-FEATURES = "pyws features 1"
 _BY_FORMAT: dict[str, Maker] = {
     "pyws masks init": masks_page,
     "pyws masks predict": masks_page,

@@ -18,6 +18,7 @@ from pyws.data.problem import Problem
 from pyws.errors import DataError
 from pyws.files import read_json
 
+FORMAT = "pyws features 1"  # what the manifest of a folder of pyws features says it is
 SNIPPETS_PER_SECOND = 25 / 16  # I3D features of the literature: 25 frames a second, 16 frames a snippet
 
 

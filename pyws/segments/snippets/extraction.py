@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pyws.data.features.files import SafetensorsFile, write_snippets
-from pyws.data.features.listing import checked_name
+from pyws.data.features.listing import FORMAT, checked_name
 from pyws.data.features.packs import PackedVideo, move_packs, pack_videos, packed_in, remove_packed
 from pyws.data.video.optical_flow import FlowMethod
 from pyws.data.video.sampled import SampledVideo
@@ -27,8 +27,6 @@ from pyws.progress import track
 from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import Sampling, WindowReader, source_of
 from pyws.sharding import WHOLE, Shard, size_of_video
-
-FORMAT = "pyws features 1"
 
 
 @dataclass(frozen=True)
