@@ -10,16 +10,14 @@ import itertools
 import json
 import os
 import re
-import shutil
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TextIO
 
 from pyws.errors import DataError, WriteError, reading
-from pyws.sharding import WHOLE, Shard
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket",
           stat.S_IFDIR: "a folder"}  # fmt: skip
@@ -138,7 +136,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     'whole'
     """
     target = Path(path)
-    with _write_errors(target):
+    with write_errors(target):
         if target.exists() and not target.is_file():
             raise WriteError(target, f"must be a regular file, found {_KINDS.get(stat.S_IFMT(target.stat().st_mode))}")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -159,20 +157,23 @@ def _open_temporary(target: Path) -> tuple[int, Path]:
     for number in itertools.count():
         path = target.with_name(f".{target.name[:32]}.{number}.tmp")  # 255 bytes leave no room for more
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        if _lock(descriptor, wait=False) and _is_open_file(descriptor, path):
+        if lock_file(descriptor, wait=False) and is_open_file(descriptor, path):
             os.ftruncate(descriptor, 0)
             return descriptor, path
         os.close(descriptor)
     raise AssertionError("the numbers do not end")
 
 
-def _is_open_file(descriptor: int, path: Path) -> bool:
+def is_open_file(descriptor: int, path: Path) -> bool:
     """Whether an open file still has its name."""
-    return path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
-def _write_errors(target: Path) -> Iterator[None]:
+def write_errors(target: Path) -> Iterator[None]:
     """What the system says against writing a file, as a WriteError that names it; of other files it stays as it is."""
     try:
         yield
@@ -186,72 +187,7 @@ def _write_errors(target: Path) -> Iterator[None]:
         raise WriteError(target, f"{reason}; nothing half-written is left, the same command goes on") from error
 
 
-_RUN = ".run"  # the folder, in one that is written into, where its writers tell each other that they are there
-
-
-class Writer:
-    """One of the processes that write into a folder, see :func:`only_writer`.
-
-    It holds a lock on a file of its own, to which it may add lines. What a killed one added stays there, while the
-    system frees its lock.
-    """
-
-    def __init__(self, folder: Path, shard: Shard) -> None:
-        self.folder, self.shard = folder, shard
-        self._file = -1
-
-    def append(self, name: str, value: Any) -> None:
-        """Add a line that says what became of something, durable when the method returns."""
-        with _write_errors(self.folder / _RUN / self._name):
-            _append(self._file, f"{json.dumps([name, value], allow_nan=False)}\n".encode())
-
-    def clear(self) -> None:
-        """Drop what this process and killed ones have added. Only with the door closed, and nobody else there."""
-        os.ftruncate(self._file, 0)
-        for path in (self.folder / _RUN).glob("*.jsonl"):
-            if path.name != self._name:
-                path.unlink()
-
-    def enter(self) -> list[str]:
-        """Take the lock; returns the names of the others that hold theirs. Only with the door closed."""
-        others = self._others()
-        strangers = [name for name in others if not name.endswith(f"-of-{self.shard.count}.jsonl")]
-        own = self._name
-        if own in others or strangers:
-            which = "another run" if self.shard.whole else f"another run of shard {self.shard}, or of other shards"
-            raise DataError(self.folder, f"is being written by {which}; wait for it or choose another folder")
-        self._file = os.open(self.folder / _RUN / own, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
-        _lock(self._file)
-        if os.fstat(self._file).st_size:
-            os.write(self._file, b"\n")  # the last line of a killed run may not be whole
-        return others
-
-    def leave(self) -> list[str]:
-        """Free the lock; returns the names of the others that hold theirs. Only with the door closed."""
-        os.close(self._file)
-        self._file = -1
-        return self._others()
-
-    def withdraw(self) -> None:
-        """Leave nothing behind, but what a killed run left. Only with the door closed."""
-        run = self.folder / _RUN
-        if self._file >= 0:
-            self.leave()
-            own = run / self._name
-            if not own.stat().st_size:
-                own.unlink()
-        if not any(run.glob("*.jsonl")):
-            shutil.rmtree(run)
-
-    @property
-    def _name(self) -> str:
-        return f"{self.shard.index}-of-{self.shard.count}.jsonl"
-
-    def _others(self) -> list[str]:
-        return sorted(path.name for path in (self.folder / _RUN).glob("*.jsonl") if _is_held(path))
-
-
-def _lock(descriptor: int, wait: bool = True) -> bool:
+def lock_file(descriptor: int, wait: bool = True) -> bool:
     """Lock an open file until it is closed; whether that was done, where another one holding it is not waited for."""
     import fcntl
 
@@ -262,145 +198,9 @@ def _lock(descriptor: int, wait: bool = True) -> bool:
     return True
 
 
-def _is_held(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        return not _lock(descriptor, wait=False)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _door(folder: Path) -> Iterator[None]:
-    """Held for the moment in which a writer comes or goes, so that only one does at a time.
-
-    The lock is on a file, since a folder cannot be locked over NFS. The last writer removes the file, and the next one
-    that waited for it must not go on with a file that is no longer there.
-    """
-    path = folder / _RUN / "door"
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        try:
-            _lock(descriptor)
-            if not _is_open_file(descriptor, path):
-                continue
-            yield
-            return
-        finally:
-            os.close(descriptor)
-
-
-@contextmanager
-def only_writer(
-    folder: str | os.PathLike[str],
-    shard: Shard = WHOLE,
-    entering: Callable[[Writer, bool], None] = lambda writer, first: None,
-    leaving: Callable[[bool], None] = lambda last: None,
-) -> Iterator[Writer]:
-    """Hold ``folder``, made where it does not exist, so that no two runs write into it at once but shards of one run.
-
-    Temporary files of a run that was killed are removed first.
-
-    Parameters
-    ----------
-    folder : what is written into
-    shard : which part of the run this process is; the others of as many may write too
-    entering : called before anybody else may enter, with the writer and whether nobody else is there
-    leaving : called before anybody else may enter or leave, with whether nobody else is left
-
-    Raises
-    ------
-    DataError : another process, or this one, holds it; a run that was killed holds nothing
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with only_writer(tempfile.mkdtemp()):
-    ...     pass
-    """
-    target = Path(folder)
-    writer = Writer(target, shard)
-    with _door(target):
-        try:
-            alone = not writer.enter()
-            if alone:
-                _sweep(target)
-            entering(writer, alone)
-        except BaseException:
-            writer.withdraw()
-            raise
-    try:
-        yield writer
-    finally:
-        with _door(target):
-            last = not writer.leave()
-            leaving(last)
-            if last:
-                shutil.rmtree(target / _RUN)
-
-
-def is_empty(folder: str | os.PathLike[str]) -> bool:
-    """Whether there is nothing in a folder but what :func:`only_writer` puts there."""
-    return all(name == _RUN for name in os.listdir(folder))
-
-
-def check_new_folder(folder: str | os.PathLike[str]) -> None:
-    """Raise DataError where :func:`new_folder` would, before long work."""
-    target = Path(folder)
-    if target.exists() and not (target.is_dir() and (is_empty(target) or (target / ".unfinished").exists())):
-        raise DataError(target, "must be a new or empty folder")
-
-
-@contextmanager
-def new_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Fill ``folder``, new, empty or half-filled by a call that was killed; where the block fails it is empty again.
-    DataError where it holds something else, or another process fills it."""
-    check_new_folder(folder)
-    target, unfinished = Path(folder), Path(folder, ".unfinished")
-    with only_writer(target):
-        try:
-            unfinished.touch()
-            _empty(target, {_RUN, unfinished.name})
-            yield
-        except BaseException:
-            _empty(target, {_RUN})
-            raise
-    unfinished.unlink()  # the last step: with it goes the only sign that the folder is not whole
-
-
-def _empty(folder: Path, less: set[str]) -> None:
-    for path in folder.iterdir():
-        if path.name not in less:
-            (shutil.rmtree if path.is_dir() else os.unlink)(path)
-
-
-def run_entries(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the writers of a folder, and those that were killed, have added by :meth:`Writer.append`; a line that is not
-    whole is left out."""
-    found: dict[str, Any] = {}
-    for path in sorted((Path(folder) / _RUN).glob("*.jsonl")):
-        for line in read_text(path).splitlines():
-            try:
-                name, value = json.loads(line)
-            except (ValueError, TypeError):
-                continue
-            found[str(name)] = value
-    return found
-
-
-def _sweep(folder: Path) -> None:
-    for parent, _, names in os.walk(folder):
-        for name in filter(TEMPORARY.fullmatch, names):
-            os.unlink(os.path.join(parent, name))
-
-
 def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Make the names of the files in a folder durable: after a loss of power, what was renamed there is there."""
-    with _write_errors(Path(folder)):
+    with write_errors(Path(folder)):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -423,11 +223,11 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
     >>> path.read_text()
     'one\\n'
     """
-    with _write_errors(Path(path)), open(path, "ab", buffering=0) as file:
-        _append(file.fileno(), f"{line}\n".encode())
+    with write_errors(Path(path)), open(path, "ab", buffering=0) as file:
+        append_bytes(file.fileno(), f"{line}\n".encode())
 
 
-def _append(descriptor: int, data: bytes) -> None:
+def append_bytes(descriptor: int, data: bytes) -> None:
     """Add bytes to the end of a file, durably; where not all of them can be written, none is left."""
     before = os.fstat(descriptor).st_size
     try:

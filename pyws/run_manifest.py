@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import TEMPORARY, Writer, file_sha256, only_writer, read_json, run_entries, sync_folder, write_json
+from pyws.files import TEMPORARY, file_sha256, read_json, sync_folder, write_json
+from pyws.folders import Writer, only_writer, run_entries
 from pyws.sharding import WHOLE, Shard
 
 MANIFEST = "manifest.json"

@@ -16,17 +16,28 @@ ROOT = Path(__file__).parent.parent
 MAX_FILES = 12
 SOURCES = {".py", ".h", ".cuh", ".cpp", ".cu", ".md", ".txt", ".toml", ".csv", ".json"}
 SUBPACKAGES = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "exchange", "commands"}
-BASE = {"_C", "checkpoint", "distributed", "errors", "files", "progress", "ragged", "run_manifest", "seeds", "sharding"}
+BASE = {
+    "_C",
+    "checkpoint",
+    "distributed",
+    "errors",
+    "files",
+    "folders",
+    "progress",
+    "ragged",
+    "run_manifest",
+    "sharding",
+}
 ALLOWED = {
     "checkpoint": {"errors", "files"},
     "distributed": {"errors"},
     "errors": set(),
-    "files": {"errors", "sharding"},
+    "files": {"errors"},
+    "folders": {"errors", "files", "sharding"},
     "progress": {"errors"},
     "ragged": set(),
-    "run_manifest": {"errors", "files", "sharding"},
+    "run_manifest": {"errors", "files", "folders", "sharding"},
     "sharding": set(),
-    "seeds": set(),
     "ops": {"_C", "errors", "ragged"},
     "models": BASE | {"ops"},
     "data": BASE | {"ops"},

@@ -1,6 +1,5 @@
 """Files are whole or untouched; errors name the file."""
 
-import contextlib
 import gzip
 import json
 import os
@@ -12,8 +11,7 @@ import pytest
 import pyws.files as files
 from pyws import DataError
 from pyws.errors import WriteError
-from pyws.files import append_line, atomic_write, new_folder, only_writer, read_json, run_entries, write_json
-from pyws.sharding import Shard
+from pyws.files import append_line, atomic_write, read_json, write_json
 
 
 def test_an_error_leaves_the_old_file(tmp_path):
@@ -57,14 +55,14 @@ def test_two_writers_of_a_file_do_not_mix(tmp_path):
 
 def test_a_file_that_was_renamed_before_it_was_locked_is_not_written(tmp_path, monkeypatch):
     """Its writer finished between the opening and the locking."""
-    lock, moved = files._lock, tmp_path / "of another writer"
+    lock, moved = files.lock_file, tmp_path / "of another writer"
 
     def late(descriptor, wait=True):
         if not moved.exists():
             os.replace(tmp_path / ".a.txt.0.tmp", moved)
         return lock(descriptor, wait)
 
-    monkeypatch.setattr(files, "_lock", late)
+    monkeypatch.setattr(files, "lock_file", late)
     with atomic_write(tmp_path / "a.txt") as file:
         file.write("whole")
     assert ((tmp_path / "a.txt").read_text(), moved.read_text()) == ("whole", "")
@@ -87,13 +85,6 @@ def test_a_line_is_whole_or_not_there(tmp_path, monkeypatch):
     with pytest.raises(WriteError, match="lines: cannot be written: No space left on device"):
         append_line(tmp_path / "lines", "another")
     assert (tmp_path / "lines").read_text() == "one\n"
-
-
-def test_a_folder_that_could_not_be_filled_is_empty_again(tmp_path):
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "out"):
-        (tmp_path / "out" / "part").mkdir()
-        raise RuntimeError
-    assert not list((tmp_path / "out").iterdir())
 
 
 def test_permissions_are_those_of_any_new_file(tmp_path):
@@ -143,82 +134,6 @@ def test_missing_file_and_folder(tmp_path):
         read_json(tmp_path / "no.json")
     with pytest.raises(DataError, match="must be a regular file, found a folder"):
         read_json(tmp_path)
-
-
-def test_one_writer_a_folder(tmp_path):
-    with only_writer(tmp_path / "masks"):
-        with pytest.raises(DataError, match=r"masks: is being written by another run"), only_writer(tmp_path / "masks"):
-            pass
-        with only_writer(tmp_path / "others"):
-            pass
-    with only_writer(tmp_path / "masks"):
-        pass
-    assert not list((tmp_path / "masks").iterdir())
-
-
-def test_shards_of_one_count_write_together(tmp_path):
-    """The first that comes and the last that goes are told so, in whatever order."""
-    said = []
-
-    def shard(index, count):
-        return only_writer(
-            tmp_path,
-            Shard(index, count),
-            lambda writer, first: said.append((index, "first" if first else "later")),
-            lambda last: said.append((index, "last" if last else "gone")),
-        )
-
-    with contextlib.ExitStack() as one, shard(2, 2):
-        one.enter_context(shard(1, 2))
-        for index, count in ((1, 2), (1, 1), (3, 3)):
-            with pytest.raises(DataError, match="is being written by another run"), shard(index, count):
-                pass
-        one.close()
-    assert said == [(2, "first"), (1, "later"), (1, "gone"), (2, "last")]
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_shard_that_comes_leaves_what_the_others_are_writing(tmp_path):
-    with only_writer(tmp_path, Shard(1, 2)), atomic_write(tmp_path / "a.txt") as file:
-        file.write("whole")
-        with only_writer(tmp_path, Shard(2, 2)):
-            pass
-    assert (tmp_path / "a.txt").read_text() == "whole"
-
-
-def test_a_door_that_was_removed_before_it_was_locked_is_made_anew(tmp_path, monkeypatch):
-    lock, door, removed = files._lock, tmp_path / ".run" / "door", []
-
-    def late(descriptor, wait=True):
-        if not removed:
-            door.unlink()
-            removed.append(True)
-        return lock(descriptor, wait)
-
-    monkeypatch.setattr(files, "_lock", late)
-    with only_writer(tmp_path, entering=lambda *_: removed.append(door.exists())):
-        pass
-    assert removed == [True, True]
-
-
-def test_of_two_shards_that_say_something_the_last_counts(tmp_path):
-    """Whatever the order in which the system lists their files."""
-    for order in ((1, 2), (2, 1)):
-        run = tmp_path / str(order[0]) / ".run"
-        run.mkdir(parents=True)
-        for index in order:
-            (run / f"{index}-of-2.jsonl").write_text(f'["fox", {index}]\n')
-        assert run_entries(run.parent) == {"fox": 2}
-
-
-def test_entries_of_a_killed_writer_stay(tmp_path):
-    run = tmp_path / ".run"
-    run.mkdir()
-    (run / "1-of-2.jsonl").write_text('["a", 1]\n["b", {"x": 2}]\n["a", 3]\n["c", ')
-    assert files.run_entries(tmp_path) == {"a": 3, "b": {"x": 2}}
-    with only_writer(tmp_path, Shard(1, 2)) as writer:
-        writer.append("d", None)
-        assert files.run_entries(tmp_path) == {"a": 3, "b": {"x": 2}, "d": None}
 
 
 def test_names_are_one_line_in_errors(tmp_path):

@@ -68,7 +68,7 @@ def export(
     from pyws.exchange.results import Results
     from pyws.exchange.sources import read_results
     from pyws.exchange.writers.formats import EXPORTS, WITH_FRAMES
-    from pyws.files import check_new_folder, new_folder
+    from pyws.folders import check_new_folder, new_folder
     from pyws.sharding import this_shard
 
     if not results:

@@ -49,7 +49,7 @@ def import_(
     """
     from pyws.exchange.applying import apply, find_target
     from pyws.exchange.readers.formats import read_review
-    from pyws.files import only_writer
+    from pyws.folders import only_writer
 
     if not review:
         raise ValueError("REVIEW: at least one file or folder is needed")

@@ -74,7 +74,7 @@ def in_parts(
                 run.put(name, found)
     if run.last and not run.missing:
         document = write({name: run.document["videos"][name] for name in units})
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # a shard that comes now finds it gone, or makes it anew
         return document
     left_over = f"{len(run.missing)} parts are left to others, or to the next run" if run.missing else "others go on"
     common.say(f"shard {shard} is done; {left_over}")

@@ -10,7 +10,8 @@ from typing import Any
 
 from pyws.data.features.listing import FORMAT as FEATURES
 from pyws.errors import DataError, reading
-from pyws.files import read_json, run_entries, write_json
+from pyws.files import read_json, write_json
+from pyws.folders import run_entries
 from pyws.report.page.html import write_html
 from pyws.report.runs.classifier import CLASSIFIER, classifier_page
 from pyws.report.runs.features import features_page

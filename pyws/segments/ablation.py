@@ -22,7 +22,8 @@ import torch
 from pyws.data.features.dataset import FeatureSet, open_features
 from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
 from pyws.errors import DataError
-from pyws.files import only_writer, read_json, write_json
+from pyws.files import read_json, write_json
+from pyws.folders import only_writer
 from pyws.progress import track
 from pyws.segments.config import PRESETS, SUPPORT, TrainConfig
 from pyws.segments.detection.inference import detect, score

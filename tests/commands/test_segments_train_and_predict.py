@@ -16,7 +16,7 @@ from pyws import cli
 from pyws.checkpoint import write_checkpoint
 from pyws.data.annotations.activitynet import Instances, read_detections, results_of
 from pyws.evaluation import detection_map
-from pyws.files import only_writer
+from pyws.folders import only_writer
 from pyws.report.predictions import Prediction, draw_prediction
 from pyws.segments import PostprocessConfig
 from pyws.segments.backbones import load_backbone

@@ -21,7 +21,8 @@ from pyws.data.video.frames import open_frames, palette, read_image, read_mask, 
 from pyws.exchange.brush_rle import decode_brush, encode_brush
 from pyws.exchange.writers import mask_folders
 from pyws.exchange.writers.formats import WITH_FRAMES
-from pyws.files import only_writer, read_json, write_json
+from pyws.files import read_json, write_json
+from pyws.folders import only_writer
 
 ITEMS = [f"{video}/{stem}" for video, stems in (("fox", ("frame1", "frame10", "frame11")),
                                                 ("swan", ("00001", "00010", "00011"))) for stem in stems]  # fmt: skip

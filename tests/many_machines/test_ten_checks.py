@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pyws import cli
 from pyws.data.features.dataset import open_features
-from pyws.files import only_writer
+from pyws.folders import only_writer
 from pyws.sharding import this_shard
 
 EPOCHS = 4

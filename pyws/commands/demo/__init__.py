@@ -13,7 +13,7 @@ import tyro
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.errors import DataError
-from pyws.files import is_empty, only_writer
+from pyws.folders import is_empty, only_writer
 
 FORMAT, VERSION = "pyws demo", 2
 WRITTEN = ("clips", "masks", "streams", "segments", "classifier.safetensors", "training.png", "report.html")

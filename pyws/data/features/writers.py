@@ -22,7 +22,8 @@ from pyws.data.features.listing import Listing, checked_name
 from pyws.data.features.packs import PackedVideo, pack_videos, packed_in
 from pyws.data.problem import Problem
 from pyws.errors import DataError
-from pyws.files import atomic_write, only_writer, read_json, write_json
+from pyws.files import atomic_write, read_json, write_json
+from pyws.folders import only_writer
 from pyws.progress import track
 
 _ORIGIN = "origin.json"  # in a folder that is not whole yet: where its contents come from

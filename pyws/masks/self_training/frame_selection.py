@@ -24,6 +24,7 @@ from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import Pixels, read_mask
 from pyws.errors import check_fields
 from pyws.files import atomic_write
+from pyws.masks.seeds import seed_of
 from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, cut, parts_of
 from pyws.masks.self_training.image_ops import as_patches, resample
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
@@ -31,7 +32,6 @@ from pyws.masks.self_training.selection_samples import PatchSource, write_sample
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, score_composites
 from pyws.models.classifiers import Classifier
 from pyws.models.devices import on_device
-from pyws.seeds import seed_of
 
 CLASSIFIER_BATCH = 16
 Row = dict[str, Any]  # what is said of a frame

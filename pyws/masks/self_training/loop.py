@@ -40,6 +40,7 @@ from pyws.data.video.optical_flow import check_flow
 from pyws.distributed import Group
 from pyws.errors import DataError, counted
 from pyws.files import atomic_write
+from pyws.masks.seeds import seed_of
 from pyws.masks.self_training.frame_selection import (
     FrameSelector,
     SelectionConfig,
@@ -72,7 +73,6 @@ from pyws.models.devices import set_precision
 from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.progress import Pace, track
 from pyws.run_manifest import open_run
-from pyws.seeds import seed_of
 
 Variant = Literal["ws2", "model-s", "baseline"]
 

@@ -37,9 +37,9 @@ from pyws.errors import DataError, reading
 from pyws.files import atomic_write, file_sha256
 from pyws.masks.initial_masks.pipeline import FORMAT
 from pyws.masks.initial_masks.superpixels import Superpixels
+from pyws.masks.seeds import seed_of
 from pyws.masks.self_training.stopping import LoopConfig
 from pyws.run_manifest import read_manifest
-from pyws.seeds import seed_of
 
 CACHED_BYTES = 1 << 30
 _SUPERPIXELS = ("region_area", "compactness", "iterations", "superpixels")

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyws.errors import check_fields
+from pyws.masks.seeds import seed_of
 from pyws.models.devices import on_device
 from pyws.models.image_networks.discriminator import Norm, PatchDiscriminator
 from pyws.progress import Pace
-from pyws.seeds import seed_of
 
 CHECK = 50  # steps between two measurements of the held-out loss
 PATIENCE = 4  # measurements without a lower one, after which training ends

@@ -18,12 +18,12 @@ from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import Pixels
 from pyws.distributed import Group, JoinedLayers
 from pyws.errors import check_fields
+from pyws.masks.seeds import seed_of
 from pyws.masks.self_training.image_ops import as_images, gaussian_blur
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
 from pyws.models.devices import Precision, on_device
 from pyws.models.image_networks.deeplab import RATES, DeepLabV2, build_deeplab
 from pyws.progress import Pace
-from pyws.seeds import seed_of
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from pyws.data.video.optical_flow import FlowMethod
 from pyws.data.video.sampled import SampledVideo
 from pyws.data.video.sources import check_name_fits, name_of
 from pyws.errors import DataError, reading
-from pyws.files import file_sha256, only_writer, read_json, run_entries, write_json
+from pyws.files import file_sha256, read_json, write_json
+from pyws.folders import only_writer, run_entries
 from pyws.models.image_networks.raft import Raft
 from pyws.progress import track
 from pyws.segments.snippets.network import SnippetNetwork

@@ -28,7 +28,8 @@ from pyws.data.csv_table import read_json_lines
 from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
-from pyws.files import append_line, atomic_write, only_writer
+from pyws.files import append_line, atomic_write
+from pyws.folders import only_writer
 from pyws.models import Averaged, Backbone
 from pyws.run_manifest import RunManifest, check_same, new_document
 from pyws.segments.backbones import FACTS, BuiltBackbone
