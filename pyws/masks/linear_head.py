@@ -9,7 +9,7 @@ from torch.nn import functional
 from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.video.clips import FrameStore, clips_of
 from pyws.data.video.frames import evenly
-from pyws.models.classifiers import Classifier
+from pyws.models.classifier import Classifier
 from pyws.models.devices import on_device
 
 VIEWS = 8  # frames or clips of a video, spread evenly

@@ -7,23 +7,21 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pyws.checkpoint import read_tensors, write_checkpoint
 from pyws.errors import DataError
 from pyws.files import check_regular, read_lines
-from pyws.models.devices import on_device
+from pyws.models.classifier import Classifier
 from pyws.models.image_networks.efficientnet_lite import SCALES, EfficientNetLite
 from pyws.models.image_networks.small2d import Small2D
-from pyws.models.inference import for_inference
 from pyws.models.pretrained import clip_networks
-from pyws.models.pretrained.timm_networks import PREFIX, timm_network
+from pyws.models.pretrained.timm_networks import PREFIX, timm_classifier
 from pyws.models.pretrained.weights import DEFAULT, RANDOM, imagenet_labels, published, weights_file
 from pyws.models.video_networks.catalogue import VIDEO_NETWORKS, video_network
 
@@ -44,116 +42,8 @@ _LAST_LAYERS = {
 # Whose published weights expect images that are normalised anew inside.
 _TRANSFORM_INPUT = ("googlenet", "inception_v3")
 
-FLOW_LIMIT = 20.0  # pixels a frame that flow is clipped to, as I3D's was in training
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Classifier:
-    """A network in eval mode, and what its input and output mean.
-
-    Parameters
-    ----------
-    layer : dotted name of the layer for class activation maps
-    mean : subtracted from RGB in 0..1, then divided by std
-    labels : name of each class; synonyms are parted by commas
-    frames : frames of a clip, where it classifies clips; 0 where it classifies images
-    short_side : short side of the frames that it was trained on, in pixels; 0 where that is not known
-    stride : input pixels between two positions of the layer, at most
-    fixed : side of the squares that it takes, where it takes no other size (vision transformers); else 0
-    resize : resizing in the evaluation that its weights were published with: the short side, or both sides, that frames
-        are scaled to before a square is cut out of the middle
-    crop : side of that square, in pixels; 0 for whole frames
-    interpolation : how frames are scaled: bilinear or bicubic
-    fps : frames a second of the clips that it was trained on; 0 of images
-    file : file of its weights; None of random ones
-    channels : channels of its input: 3 of RGB, 2 of optical flow
-    """
-
-    name: str
-    model: nn.Module
-    layer: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    labels: tuple[str, ...]
-    frames: int = 0
-    short_side: int = 0
-    stride: int = 32
-    fixed: int = 0
-    resize: tuple[int, ...] = ()
-    crop: int = 0
-    interpolation: str = "bilinear"
-    fps: float = 0.0
-    file: Path | None = None
-    channels: int = 3
-
-    def prepare(self, frames: Tensor, short_side: int) -> Tensor:
-        """Frames (B, H, W, 3) uint8 RGB, or clips (B, T, H, W, 3), to what the model takes.
-
-        The whole frame is scaled so that its short side is ``short_side``, both sides rounded to multiples of the
-        stride: the positions of the last feature map then tile the frame exactly. A model that takes one size alone
-        gets the whole frame at that size.
-        """
-        height, width = frames.shape[-3:-1]
-        scale = short_side / min(height, width)
-        size = [max(self.stride, round(side * scale / self.stride) * self.stride) for side in (height, width)]
-        size = [self.fixed, self.fixed] if self.fixed else size
-        planes = frames.flatten(0, -4).permute(0, 3, 1, 2).contiguous()  # torch scales them in half the time
-        images = functional.interpolate(
-            planes.float() / 255, size=size, mode="bilinear", align_corners=False, antialias=True
-        )
-        return self._normalised(images, frames)
-
-    def for_inference(self) -> Classifier:
-        """The same with its network made ready for inference, see :func:`pyws.models.inference.for_inference`."""
-        side = self.fixed or max(2 * self.stride, 64)
-        size = (self.channels, self.frames, side, side) if self.frames else (self.channels, side, side)
-        return replace(self, model=for_inference(self.model, size, self.layer))
-
-    def published_view(self, frames: Tensor) -> Tensor:
-        """As :meth:`prepare`, but as the weights' publishers evaluate them: scaled by ``resize``, the middle cut out.
-
-        Where they say nothing of it (``crop`` is 0) it is :meth:`prepare` at the size of training.
-        """
-        from torchvision.transforms.functional import center_crop
-
-        if not self.crop:
-            return self.prepare(frames, self.short_side)
-        images = self.resized(frames.flatten(0, -4))
-        return self._normalised(center_crop(images, [self.crop]).float() / 255, frames)
-
-    def resized(self, frames: Tensor) -> Tensor:
-        """Frames (B, H, W, 3) uint8 to (B, 3, h, w), scaled by ``resize`` or to ``short_side``, before any cut."""
-        from torchvision.transforms import InterpolationMode
-        from torchvision.transforms.functional import resize
-
-        size = list(self.resize) or [self.short_side]
-        mode = InterpolationMode(self.interpolation)
-        return resize(frames.permute(0, 3, 1, 2), size, mode, antialias=not self.frames)
-
-    def flow_view(self, flow: Tensor) -> Tensor:
-        """Optical flow (T, h, w, 2) of :meth:`resized` frames, in pixels, to what a network of flow takes.
-
-        It is clipped to +-20 pixels and scaled to [-1, 1] (Carreira and Zisserman, CVPR 2017), and cut as RGB is.
-
-        Returns
-        -------
-        (2, T, h, w): how far right, then how far down
-        """
-        from torchvision.transforms.functional import center_crop
-
-        scaled = flow.permute(3, 0, 1, 2).clamp(-FLOW_LIMIT, FLOW_LIMIT) / FLOW_LIMIT
-        return center_crop(scaled, [self.crop]) if self.crop else scaled
-
-    def _normalised(self, images: Tensor, frames: Tensor) -> Tensor:
-        """RGB in 0..1 (B * T, 3, h, w) to what the model takes; ``frames`` tell whether they are clips."""
-        mean, std = (on_device(torch.tensor(values)[:, None, None], images.device) for values in (self.mean, self.std))
-        images = images.sub(mean).div_(std)
-        if frames.ndim == 5:
-            return images.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()
-        return images.contiguous(memory_format=torch.channels_last)
 
 
 def load_classifier(
@@ -181,8 +71,8 @@ def load_classifier(
         is the background. None: those that :func:`save_classifier` put into the file, or of the published weights
     layer : dotted name of the last feature map; known for the usual architectures
     output_stride : 32, or 16 for a feature map twice as fine (efficientnet-lite; ResNet-50 and larger)
-    words : what "clip:NAME" scores, see :func:`pyws.models.pretrained.clip_networks.clip_network`; its labels where a
-        file of them is given. Other classifiers have classes of their own
+    words : what "clip:NAME" scores, see :func:`pyws.models.pretrained.clip_networks.clip_classifier`; its labels where
+        a file of them is given. Other classifiers have classes of their own
     channels : channels of the input: 3 of RGB, or 2 of optical flow, which "i3d" can take
 
     Raises
@@ -195,11 +85,12 @@ def load_classifier(
         able = ", ".join(other for other, network in VIDEO_NETWORKS.items() if channels in network.channels)
         raise ValueError(f"network: of {channels} channels must be {able}, got {name!r}")
     if name.startswith(PREFIX) and str(weights) in (DEFAULT, RANDOM):
-        built = _of_timm(name, None, layer, pretrained=str(weights) == DEFAULT)
+        built = timm_classifier(name, None, layer, pretrained=str(weights) == DEFAULT)
         named = _read_labels(labels, _outputs(built.model)) if labels is not None else built.labels
         return replace(built, labels=named or _numbered(_outputs(built.model)))
     if name.startswith(clip_networks.PREFIX):
-        return _of_clip(name, str(weights), labels, layer, words)
+        lines = read_lines(labels) if labels is not None else words
+        return clip_networks.clip_classifier(name, lines, str(weights), layer)
     known = _published_labels(name, str(weights))
     if str(weights) == RANDOM:
         classes = len(known) or 1000
@@ -236,7 +127,7 @@ def build_classifier(
     input, see :func:`load_classifier`.
     """
     if name.startswith(PREFIX):
-        return _of_timm(name, classes, layer, pretrained=False)
+        return timm_classifier(name, classes, layer)
     if name in VIDEO_NETWORKS:
         network = video_network(name)
         if output_stride != 32:
@@ -264,25 +155,6 @@ def build_classifier(
     return Classifier(
         name, model, layer or _last_layer(name, model), tuple(view.mean), tuple(view.std), (), fixed=fixed,
         resize=(crop if side else view.resize_size[0],), crop=crop, interpolation=view.interpolation.value,
-    )  # fmt: skip
-
-
-def _of_timm(name: str, classes: int | None, layer: str | None, pretrained: bool) -> Classifier:
-    found = timm_network(name, classes, pretrained)
-    return Classifier(
-        name, found.model, layer or found.layer, found.mean, found.std, found.labels, fixed=found.fixed,
-        resize=(found.resize,), crop=found.crop, interpolation=found.interpolation, file=found.file,
-    )  # fmt: skip
-
-
-def _of_clip(
-    name: str, weights: str, labels: str | os.PathLike[str] | None, layer: str | None, words: Sequence[str]
-) -> Classifier:
-    lines = read_lines(labels) if labels is not None else words
-    found = clip_networks.clip_network(name, lines, weights)
-    return Classifier(
-        name, found.model, layer or found.layer, found.mean, found.std, found.labels, short_side=found.side,
-        stride=found.patch, resize=(found.side,), crop=found.side, interpolation="bicubic", file=found.file,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from video_files import shown, write_timed_video
 from pyws import DataError, cli
 from pyws.data.features.dataset import open_features
 from pyws.data.video.frames import write_picture
-from pyws.models.classifiers import Classifier
+from pyws.models.classifier import Classifier
 from pyws.segments.snippets.extraction import extract
 from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import Sampling, default_sampling

@@ -13,7 +13,8 @@ from pyws import DataError, cli
 from pyws.data.features.dataset import open_features
 from pyws.data.features.files import scores_of, write_snippets
 from pyws.data.video.frames import write_picture
-from pyws.models.classifiers import Classifier, load_classifier
+from pyws.models.classifier import Classifier
+from pyws.models.classifiers import load_classifier
 from pyws.models.video_networks.i3d import I3D
 from pyws.segments.snippets.extraction import FlowNetwork, extract
 from pyws.segments.snippets.network import SnippetNetwork

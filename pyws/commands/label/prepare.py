@@ -15,7 +15,8 @@ from pyws.data.video.decoders import Header
 from pyws.data.video.headers import headers_of
 from pyws.data.video.sources import find_videos, name_of
 from pyws.errors import DataError
-from pyws.models.classifiers import Classifier, load_classifier
+from pyws.models.classifier import Classifier
+from pyws.models.classifiers import load_classifier
 from pyws.models.pretrained import clip_networks
 from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import default_sampling

@@ -16,7 +16,8 @@ from pyws.commands.label.tags import Route
 from pyws.data.video.sources import name_of
 from pyws.errors import DataError
 from pyws.files import atomic_write
-from pyws.models.classifiers import LITE0, Classifier
+from pyws.models.classifier import Classifier
+from pyws.models.classifiers import LITE0
 from pyws.models.pretrained import clip_networks
 
 LOW_PROBABILITY = 0.05  # mean of a known action, below which the network does not see it

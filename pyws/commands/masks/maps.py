@@ -27,12 +27,8 @@ from pyws.masks.initial_masks.cam_to_mask import cut_maps, refine_masks, scaled_
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.superpixels import area_of
 from pyws.masks.prediction.clip_maps import ClipMaps, maps_of_video
-from pyws.models.classifiers import (
-    Classifier,
-    build_classifier,
-    load_classifier,
-    open_classifier,
-)
+from pyws.models.classifier import Classifier
+from pyws.models.classifiers import build_classifier, load_classifier, open_classifier
 from pyws.models.pretrained import clip_networks
 from pyws.progress import track
 from pyws.report.movies import heat, titled, write_video

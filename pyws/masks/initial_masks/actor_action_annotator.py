@@ -25,7 +25,8 @@ from pyws.masks.initial_masks.annotator import Chunk, InitialMasks
 from pyws.masks.initial_masks.cam_to_mask import Scope, class_masks, cut_maps, heat_of, scaled_maps
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
-from pyws.models.classifiers import Classifier, open_classifier
+from pyws.models.classifier import Classifier
+from pyws.models.classifiers import open_classifier
 from pyws.models.devices import on_device, set_precision
 
 

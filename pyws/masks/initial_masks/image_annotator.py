@@ -24,7 +24,7 @@ from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.motion import motion_weights, neighbours
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
 from pyws.masks.initial_masks.tag_to_class import common_tags, tag_warnings
-from pyws.models.classifiers import Classifier
+from pyws.models.classifier import Classifier
 from pyws.models.devices import on_device
 from pyws.models.image_networks.raft import Raft
 

@@ -31,7 +31,8 @@ from pyws.data.video.frames import evenly
 from pyws.distributed import Group, JoinedLayers
 from pyws.errors import DataError, check_fields
 from pyws.masks.linear_head import L2, features_of, fit_head, set_head
-from pyws.models.classifiers import Classifier, build_classifier, load_weights, read_state, save_classifier
+from pyws.models.classifier import Classifier
+from pyws.models.classifiers import build_classifier, load_weights, read_state, save_classifier
 from pyws.models.devices import Precision, on_device, set_precision
 from pyws.models.video_networks.catalogue import head_of, replace_head
 from pyws.progress import track

@@ -16,7 +16,7 @@ from pyws.data.video.frames import open_frames
 from pyws.errors import DataError
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.cam_to_mask import scaled_maps
-from pyws.models.classifiers import Classifier
+from pyws.models.classifier import Classifier
 
 
 def attend(

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyws.data.video.clips import Clip, MapRule, clips_of, stack
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile
 from pyws.masks.cam import GradCAM
-from pyws.models.classifiers import Classifier
+from pyws.models.classifier import Classifier
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyws.data.video.frames import Pixels
-from pyws.models.classifiers import Classifier
+from pyws.models.classifier import Classifier
 
 Floats = NDArray[np.float64]
 

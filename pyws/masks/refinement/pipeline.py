@@ -32,7 +32,7 @@ from pyws.masks.refinement.config import RefinementConfig
 from pyws.masks.refinement.local_crf import local_crf
 from pyws.masks.refinement.video_model import Scores, refine_video
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
-from pyws.models.classifiers import Classifier
+from pyws.models.classifier import Classifier
 from pyws.models.image_networks.raft import Raft
 from pyws.progress import track
 from pyws.run_manifest import RunManifest

@@ -30,7 +30,7 @@ from pyws.masks.self_training.image_ops import as_patches, resample
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame
 from pyws.masks.self_training.selection_samples import PatchSource, write_samples
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, score_composites
-from pyws.models.classifiers import Classifier
+from pyws.models.classifier import Classifier
 from pyws.models.devices import on_device
 
 CLASSIFIER_BATCH = 16

@@ -68,7 +68,7 @@ from pyws.masks.self_training.train_segmentation import (
     segmentation_network,
     train_epoch,
 )
-from pyws.models.classifiers import Classifier
+from pyws.models.classifier import Classifier
 from pyws.models.devices import set_precision
 from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.progress import Pace, track

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.errors import DataError
+from pyws.models.classifier import Classifier
 from pyws.models.pretrained.timm_networks import cached_file, reach
 
 PREFIX = "clip:"
@@ -25,20 +25,6 @@ BACKGROUND = (
 """Words that are scored beside the tags: a softmax over one tag alone would say that it is everywhere."""
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-
-
-@dataclass(frozen=True)
-class ClipNetwork:
-    """A network in eval mode that scores words, and what its configuration says; fields as in ``Classifier``."""
-
-    model: WordScores
-    layer: str
-    labels: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    side: int
-    patch: int
-    file: Path
 
 
 class WordScores(nn.Module):
@@ -94,8 +80,8 @@ class _OnGrid(nn.Module):
         return torch.cat([normed[:, :1], tokens.reshape(len(x), -1, x.shape[-1])], 1)
 
 
-def clip_network(name: str, words: Sequence[str], weights: str = "default") -> ClipNetwork:
-    """A network of CLIP's kind that scores words.
+def clip_classifier(name: str, words: Sequence[str], weights: str = "default", layer: str | None = None) -> Classifier:
+    """A network of CLIP's kind that scores words, in eval mode.
 
     Parameters
     ----------
@@ -103,6 +89,7 @@ def clip_network(name: str, words: Sequence[str], weights: str = "default") -> C
         on the hub of Hugging Face, whose files are downloaded once into its cache
     words : what is scored beside :data:`BACKGROUND`
     weights : "default", or such a folder in the place of the name
+    layer : dotted name of the layer for class activation maps; None for the last one that they can be taken at
 
     Raises
     ------
@@ -134,9 +121,13 @@ def clip_network(name: str, words: Sequence[str], weights: str = "default") -> C
     vision = clip.config.vision_config
     file = Path(place) / "model.safetensors" if Path(place).is_dir() else cached_file(place)
     mean, std = _normalisation(Path(place) if Path(place).is_dir() else file.parent if file else Path())
-    layer = f"vision.encoder.layers.{vision.num_hidden_layers - 1}.layer_norm1.tokens"
+    last = f"vision.encoder.layers.{vision.num_hidden_layers - 1}.layer_norm1.tokens"
     assert file is not None
-    return ClipNetwork(model, layer, labels, mean, std, vision.image_size, vision.patch_size, file)
+    side = vision.image_size
+    return Classifier(
+        PREFIX + name, model, layer or last, mean, std, labels, short_side=side, stride=vision.patch_size,
+        resize=(side,), crop=side, interpolation="bicubic", file=file,
+    )  # fmt: skip
 
 
 @torch.no_grad()

@@ -7,46 +7,28 @@ import difflib
 import math
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from pyws.errors import DataError
+from pyws.models.classifier import Classifier
 from pyws.models.pretrained.weights import TIMEOUT
 
 PREFIX = "timm:"
 
 
-@dataclass(frozen=True)
-class TimmNetwork:
-    """A network of timm in eval mode, and what its configuration says of it; fields as in ``Classifier``.
-
-    Parameters
-    ----------
-    file : file of the published weights
-    """
-
-    model: nn.Module
-    layer: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    labels: tuple[str, ...]
-    resize: int
-    crop: int
-    interpolation: str
-    fixed: int
-    file: Path | None
-
-
-def timm_network(name: str, classes: int | None = None, pretrained: bool = False) -> TimmNetwork:
-    """Build a network of timm.
+def timm_classifier(
+    name: str, classes: int | None = None, layer: str | None = None, pretrained: bool = False
+) -> Classifier:
+    """Build a network of timm, in eval mode.
 
     Parameters
     ----------
     name : with or without the prefix "timm:"
     classes : None for those of the published weights, which alone have ``labels``
+    layer : dotted name of the layer for class activation maps; None for the last feature map
     pretrained : with its published weights, which timm downloads once into the cache of huggingface_hub
 
     Raises
@@ -55,39 +37,34 @@ def timm_network(name: str, classes: int | None = None, pretrained: bool = False
     DataError : the weights are not in the cache and cannot be downloaded
     """
     timm = _timm()
-    name = name.removeprefix(PREFIX)
-    if not timm.is_model(name.partition(".")[0]):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
-        raise ValueError(f"classifier: timm has no network {name!r} (near: {', '.join(near) or 'none'})")
+    own = name.removeprefix(PREFIX)
+    if not timm.is_model(own.partition(".")[0]):
+        near = difflib.get_close_matches(own, timm.list_models(), n=3, cutoff=0.4)
+        raise ValueError(f"classifier: timm has no network {own!r} (near: {', '.join(near) or 'none'})")
     options = {} if classes is None else {"num_classes": classes}
-    config = timm.get_pretrained_cfg(name)
+    config = timm.get_pretrained_cfg(own)
     try:
         if pretrained and config is not None and config.hf_hub_id:
             reach(config.hf_hub_id)
-        model = timm.create_model(name, pretrained=pretrained, **options).eval()
+        model = timm.create_model(own, pretrained=pretrained, **options).eval()
     except (OSError, RuntimeError) as error:
         if not pretrained or config is None:
             raise
         reason = str(error).strip().split("\n")[0]
         raise DataError(
-            f"{PREFIX}{name}",
+            f"{PREFIX}{own}",
             f"its weights are not here and cannot be downloaded ({reason}): fetch model.safetensors of "
             f"https://huggingface.co/{config.hf_hub_id} on another machine and give it as --weights FILE",
         ) from error
     said = model.pretrained_cfg
     crop = int(said["input_size"][-1])
-    return TimmNetwork(
-        model,
-        _layer(model, name),
-        tuple(said["mean"]),
-        tuple(said["std"]),
-        _labels(model) if classes is None else (),
-        math.floor(crop / said["crop_pct"]),
-        crop,
-        said["interpolation"],
-        crop if said.get("fixed_input_size") else 0,
-        cached_file(said["hf_hub_id"]) if pretrained and said.get("hf_hub_id") else None,
-    )
+    labels = _labels(model) if classes is None else ()
+    file = cached_file(said["hf_hub_id"]) if pretrained and said.get("hf_hub_id") else None
+    return Classifier(
+        PREFIX + own, model, layer or _layer(model, own), tuple(said["mean"]), tuple(said["std"]), labels,
+        fixed=crop if said.get("fixed_input_size") else 0, resize=(math.floor(crop / said["crop_pct"]),), crop=crop,
+        interpolation=said["interpolation"], file=file,
+    )  # fmt: skip
 
 
 def _timm() -> Any:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pyws.models.classifiers import Classifier
+from pyws.models.classifier import Classifier
 from pyws.models.devices import Precision, has_bfloat16, on_device, set_precision
 
 

@@ -20,7 +20,7 @@ from pyws.data.video.clips import stack
 from pyws.data.video.optical_flow import FlowEstimator, FlowMethod, flow_to_next
 from pyws.data.video.sampled import SampledVideo
 from pyws.errors import DataError
-from pyws.models.classifiers import Classifier
+from pyws.models.classifier import Classifier
 
 AHEAD = 4  # batches of a video that wait for the network
 

@@ -1,0 +1,121 @@
+"""What a classifier of images or clips is: a network, and what its input and output mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pyws.models.devices import on_device
+from pyws.models.inference import for_inference
+
+FLOW_LIMIT = 20.0  # pixels a frame that flow is clipped to, as I3D's was in training
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network in eval mode, and what its input and output mean.
+
+    Parameters
+    ----------
+    layer : dotted name of the layer for class activation maps
+    mean : subtracted from RGB in 0..1, then divided by std
+    labels : name of each class; synonyms are parted by commas
+    frames : frames of a clip, where it classifies clips; 0 where it classifies images
+    short_side : short side of the frames that it was trained on, in pixels; 0 where that is not known
+    stride : input pixels between two positions of the layer, at most
+    fixed : side of the squares that it takes, where it takes no other size (vision transformers); else 0
+    resize : resizing in the evaluation that its weights were published with: the short side, or both sides, that frames
+        are scaled to before a square is cut out of the middle
+    crop : side of that square, in pixels; 0 for whole frames
+    interpolation : how frames are scaled: bilinear or bicubic
+    fps : frames a second of the clips that it was trained on; 0 of images
+    file : file of its weights; None of random ones
+    channels : channels of its input: 3 of RGB, 2 of optical flow
+    """
+
+    name: str
+    model: nn.Module
+    layer: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    labels: tuple[str, ...]
+    frames: int = 0
+    short_side: int = 0
+    stride: int = 32
+    fixed: int = 0
+    resize: tuple[int, ...] = ()
+    crop: int = 0
+    interpolation: str = "bilinear"
+    fps: float = 0.0
+    file: Path | None = None
+    channels: int = 3
+
+    def prepare(self, frames: Tensor, short_side: int) -> Tensor:
+        """Frames (B, H, W, 3) uint8 RGB, or clips (B, T, H, W, 3), to what the model takes.
+
+        The whole frame is scaled so that its short side is ``short_side``, both sides rounded to multiples of the
+        stride: the positions of the last feature map then tile the frame exactly. A model that takes one size alone
+        gets the whole frame at that size.
+        """
+        height, width = frames.shape[-3:-1]
+        scale = short_side / min(height, width)
+        size = [max(self.stride, round(side * scale / self.stride) * self.stride) for side in (height, width)]
+        size = [self.fixed, self.fixed] if self.fixed else size
+        planes = frames.flatten(0, -4).permute(0, 3, 1, 2).contiguous()  # torch scales them in half the time
+        images = functional.interpolate(
+            planes.float() / 255, size=size, mode="bilinear", align_corners=False, antialias=True
+        )
+        return self._normalised(images, frames)
+
+    def for_inference(self) -> Classifier:
+        """The same with its network made ready for inference, see :func:`pyws.models.inference.for_inference`."""
+        side = self.fixed or max(2 * self.stride, 64)
+        size = (self.channels, self.frames, side, side) if self.frames else (self.channels, side, side)
+        return replace(self, model=for_inference(self.model, size, self.layer))
+
+    def published_view(self, frames: Tensor) -> Tensor:
+        """As :meth:`prepare`, but as the weights' publishers evaluate them: scaled by ``resize``, the middle cut out.
+
+        Where they say nothing of it (``crop`` is 0) it is :meth:`prepare` at the size of training.
+        """
+        from torchvision.transforms.functional import center_crop
+
+        if not self.crop:
+            return self.prepare(frames, self.short_side)
+        images = self.resized(frames.flatten(0, -4))
+        return self._normalised(center_crop(images, [self.crop]).float() / 255, frames)
+
+    def resized(self, frames: Tensor) -> Tensor:
+        """Frames (B, H, W, 3) uint8 to (B, 3, h, w), scaled by ``resize`` or to ``short_side``, before any cut."""
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.functional import resize
+
+        size = list(self.resize) or [self.short_side]
+        mode = InterpolationMode(self.interpolation)
+        return resize(frames.permute(0, 3, 1, 2), size, mode, antialias=not self.frames)
+
+    def flow_view(self, flow: Tensor) -> Tensor:
+        """Optical flow (T, h, w, 2) of :meth:`resized` frames, in pixels, to what a network of flow takes.
+
+        It is clipped to +-20 pixels and scaled to [-1, 1] (Carreira and Zisserman, CVPR 2017), and cut as RGB is.
+
+        Returns
+        -------
+        (2, T, h, w): how far right, then how far down
+        """
+        from torchvision.transforms.functional import center_crop
+
+        scaled = flow.permute(3, 0, 1, 2).clamp(-FLOW_LIMIT, FLOW_LIMIT) / FLOW_LIMIT
+        return center_crop(scaled, [self.crop]) if self.crop else scaled
+
+    def _normalised(self, images: Tensor, frames: Tensor) -> Tensor:
+        """RGB in 0..1 (B * T, 3, h, w) to what the model takes; ``frames`` tell whether they are clips."""
+        mean, std = (on_device(torch.tensor(values)[:, None, None], images.device) for values in (self.mean, self.std))
+        images = images.sub(mean).div_(std)
+        if frames.ndim == 5:
+            return images.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()
+        return images.contiguous(memory_format=torch.channels_last)
