@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +115,15 @@ class Masks:
         return ids
 
     def _flattened(self, stem: str) -> NDArray[np.uint8]:
-        found: NDArray[np.uint8] | None = None
-        for layer in self.layers:
-            if stem in layer.files:
-                table = np.full(256, IGNORE, np.uint8)
-                table[: len(layer.names)] = [self.names.index(name) for name in layer.names]
-                ids = table[layer.read(stem)]
-                found = ids if found is None else np.where(ids > 0, ids, found)
-        assert found is not None
-        return found
+        first, *others = (layer.read_as(stem, self.names) for layer in self.layers if stem in layer.files)
+        return reduce(lambda below, ids: np.where(ids > 0, ids, below), others, first)
+
+    def read_as(self, stem: str, names: Sequence[str]) -> NDArray[np.uint8]:
+        """(H, W) places in ``names`` of the ids of a frame, 0 for other ids; 255 stays."""
+        place = {name: index for index, name in enumerate(names)}
+        table = np.full(256, IGNORE, np.uint8)
+        table[: len(self.names)] = [place.get(name, 0) for name in self.names]
+        return table[self.read(stem)]
 
     @cached_property
     def _tracked(self) -> dict[str, list[Object]]:

@@ -15,7 +15,7 @@ from pyws.data.annotations.activitynet import Truth, read_truth
 from pyws.data.annotations.names import other_name
 from pyws.data.features.streams import Stored
 from pyws.data.problem import Problem
-from pyws.errors import DataError
+from pyws.errors import DataError, named_as
 from pyws.files import read_json
 
 FORMAT = "pyws features 1"  # what the manifest of a folder of pyws features says it is
@@ -94,10 +94,8 @@ def safe_truth(where: Path, document: Any) -> tuple[Truth, tuple[Problem, ...]]:
             rule = error.rule.removeprefix(f"video {video!r}").lstrip(":, ")
             subset = record.get("subset") if isinstance(record, Mapping) else None
             problems.append(Problem(video, rule, subset=subset if isinstance(subset, str) else None))
-    try:
+    with named_as(database=where):
         return read_truth({**document, "database": good}), tuple(problems)
-    except DataError as error:
-        raise DataError(where, error.rule) from error
 
 
 def checked_name(where: str | os.PathLike[str], video: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyws.data.tagged.rle import decode_mask
-from pyws.errors import DataError
+from pyws.errors import DataError, named_as
 from pyws.exchange.readers.review import Regions, Reviews, check_size, frame_of, polygon_mask, run_lengths, whole
 
 
@@ -21,18 +22,13 @@ def read_coco(path: Path, document: Any) -> Reviews:
     ------
     DataError : a member that is missing or none, an annotation of no picture or category
     """
-    names = _categories(path, document)
     frames: dict[int, tuple[tuple[str, str], tuple[int, int], list[Any]]] = {}
     for index, image in enumerate(_objects(path, document, "images")):
         where = f"{path}: image {index}"
         size = whole(where, image, "height"), whole(where, image, "width")
         frames[whole(where, image, "id")] = (frame_of(str(image.get("file_name", ""))), size, [])
-    for index, one in enumerate(_objects(path, document, "annotations")):
-        where = f"{path}: annotation {index}"
-        number, category = whole(where, one, "image_id"), whole(where, one, "category_id")
-        if number not in frames or category not in names:
-            raise DataError(where, f"image_id and category_id must be listed, got {number} and {category}")
-        frames[number][2].append((names[category], one.get("segmentation")))
+    for _, one, number, label in _annotations(path, document, "image_id", frames):
+        frames[number][2].append((label, one.get("segmentation")))
     reviews = Reviews()
     for index, ((video, frame), size, found) in enumerate(frames.values()):
         reviews[video].masks[frame] = partial(_regions, f"{path}: image {index}", size, found)
@@ -46,7 +42,6 @@ def read_youtube_vis(path: Path, document: Any) -> Reviews:
     ------
     DataError : as :func:`read_coco`; or an annotation that has not one region a frame
     """
-    names = _categories(path, document)
     videos: dict[int, tuple[list[tuple[str, str]], tuple[int, int], list[list[Any]]]] = {}
     for index, video in enumerate(_objects(path, document, "videos")):
         where = f"{path}: video {index}"
@@ -55,17 +50,13 @@ def read_youtube_vis(path: Path, document: Any) -> Reviews:
             raise DataError(where, "must have file_names, a list")
         size = whole(where, video, "height"), whole(where, video, "width")
         videos[whole(where, video, "id")] = ([frame_of(str(file)) for file in files], size, [[] for _ in files])
-    for index, one in enumerate(_objects(path, document, "annotations")):
-        where = f"{path}: annotation {index}"
-        number, category = whole(where, one, "video_id"), whole(where, one, "category_id")
-        if number not in videos or category not in names:
-            raise DataError(where, f"video_id and category_id must be listed, got {number} and {category}")
+    for where, one, number, label in _annotations(path, document, "video_id", videos):
         regions, found = one.get("segmentations"), videos[number][2]
         if not isinstance(regions, list) or len(regions) != len(found):
             raise DataError(where, f"segmentations must be {len(found)}, one for each frame")
         for frame, region in zip(found, regions, strict=True):
             if region is not None:
-                frame.append((names[category], region))
+                frame.append((label, region))
     reviews = Reviews()
     for index, (keys, size, frames) in enumerate(videos.values()):
         for (name, stem), regions in zip(keys, frames, strict=True):
@@ -73,9 +64,18 @@ def read_youtube_vis(path: Path, document: Any) -> Reviews:
     return reviews
 
 
-def _categories(path: Path, document: Any) -> dict[int, str]:
-    found = _objects(path, document, "categories")
-    return {whole(f"{path}: category {k}", one, "id"): str(one.get("name")) for k, one in enumerate(found)}
+def _annotations(
+    path: Path, document: Any, key: str, known: Collection[int]
+) -> Iterator[tuple[str, dict[str, Any], int, str]]:
+    """What errors call each annotation, its record, the number under ``key`` and the name of its category."""
+    categories = enumerate(_objects(path, document, "categories"))
+    names = {whole(f"{path}: category {k}", one, "id"): str(one.get("name")) for k, one in categories}
+    for index, one in enumerate(_objects(path, document, "annotations")):
+        where = f"{path}: annotation {index}"
+        number, category = whole(where, one, key), whole(where, one, "category_id")
+        if number not in known or category not in names:
+            raise DataError(where, f"{key} and category_id must be listed, got {number} and {category}")
+        yield where, one, number, names[category]
 
 
 def _objects(path: Path, document: Any, key: str) -> list[dict[str, Any]]:
@@ -99,10 +99,8 @@ def _mask(where: str, region: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
             raise DataError(where, f"a mask must have the size of its picture {list(size)}, got {region.get('size')}")
         if isinstance(region.get("counts"), list):
             return run_lengths(where, region["counts"], size, "F")
-        try:
+        with named_as(mask=where):
             return decode_mask(region)
-        except DataError as error:
-            raise DataError(where, error.rule) from error
     total = np.zeros(size, bool)
     for polygon in region if isinstance(region, list) else [None]:
         if (

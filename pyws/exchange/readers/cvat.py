@@ -16,7 +16,6 @@ from pyws.exchange.readers.review import (
     number,
     polygon_mask,
     run_lengths,
-    stem_of,
     whole,
 )  # fmt: skip
 from pyws.files import read_text
@@ -68,7 +67,7 @@ def _tracks(reviews: Reviews, path: Path, root: Any, tracks: list[Any]) -> None:
     name = facts.get("source") or facts.get("name") or path.name
     if list(root.iter("image")) and not tracks:
         return
-    video = stem_of(name)
+    video = Path(name).stem
     frames = whole(path, facts, "size") if facts.get("size") else 0
     size = (whole(path, facts, "height"), whole(path, facts, "width")) if "height" in facts else None
     shown: dict[int, list[tuple[str, Any]]] = {}

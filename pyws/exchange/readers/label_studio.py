@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pyws.data.annotations.names import label_name
-from pyws.errors import DataError
+from pyws.errors import DataError, named_as
 from pyws.exchange.brush_rle import decode_brush
 from pyws.exchange.readers.review import Regions, Reviews, Span, frame_of, number, video_of, whole
 from pyws.exchange.readers.segment_files import add_span
@@ -44,7 +43,7 @@ def _task(reviews: Reviews, where: str, data: dict[str, Any], results: list[dict
         if not isinstance(video, str) or not isinstance(frame, str):
             video, frame = frame_of(video_path(data.get("image")))
         brushes = [one for one in results if one.get("type") == "brushlabels"]
-        reviews[video].masks[frame] = _regions(where, brushes)
+        reviews[video].masks[frame] = partial(_regions, where, brushes)
         return
     video = about.get("video") if isinstance(about.get("video"), str) else video_of(str(data.get("video", "")))
     assert isinstance(video, str)
@@ -74,11 +73,7 @@ def _timeline(reviews: Reviews, where: str, video: str, data: dict[str, Any], re
             add_span(reviews, video, Span(label, (first - 1) / fps, last / fps))
 
 
-def _regions(where: str, results: list[dict[str, Any]]) -> Callable[[], Regions]:
-    return partial(_decoded, where, results)
-
-
-def _decoded(where: str, results: list[dict[str, Any]]) -> Regions:
+def _regions(where: str, results: list[dict[str, Any]]) -> Regions:
     found: Regions = []
     for one in results:
         value = one.get("value")
@@ -86,11 +81,8 @@ def _decoded(where: str, results: list[dict[str, Any]]) -> Regions:
         if not isinstance(names, list) or not names or not isinstance(value, dict):
             raise DataError(where, "brush labels must have a value with rle and brushlabels")
         size = whole(where, one, "original_height"), whole(where, one, "original_width")
-        try:
-            mask = decode_brush(value.get("rle"), size)
-        except DataError as error:
-            raise DataError(where, error.rule) from error
-        found.append((str(names[0]), mask))
+        with named_as(mask=where):
+            found.append((str(names[0]), decode_brush(value.get("rle"), size)))
     return found
 
 

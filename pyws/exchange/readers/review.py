@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -162,8 +162,3 @@ def run_lengths(where: Any, lengths: Any, size: tuple[int, int], order: str) -> 
         raise DataError(where, f"run lengths must be whole numbers that fill {size[0]}x{size[1]} pixels")
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return flat.reshape(size, order="F" if order == "F" else "C")
-
-
-def stem_of(path: str) -> str:
-    """The name of a video file without its ending."""
-    return Path(path).stem

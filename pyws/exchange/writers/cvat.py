@@ -29,15 +29,13 @@ def write_cvat_images(results: Results, out: Path) -> None:
     results : with masks
     out : the folder
     """
-    root = _root(results.mask_labels(), "pyws", 0)
-    number = 0
-    for _, masks, stem, name in results.pictures(out / "images"):
+    root = _root(results.mask_labels(), "pyws", sum(len(masks.files) for _, masks in results.masked))
+    for number, (_, masks, stem, name) in enumerate(results.pictures(out / "images")):
         height, width = masks.read(stem).shape
         image = SubElement(root, "image", id=str(number), name=f"{name}.jpg", width=str(width), height=str(height))
         for one in masks.objects(stem):
             SubElement(image, "mask", _mask(one.mask), label=one.label, source="auto", occluded="0", z_order="0")
-        number += 1
-    _save(out / "annotations.xml", root, number)
+    _save(out / "annotations.xml", root)
 
 
 def write_cvat_video(results: Results, out: Path) -> None:
@@ -58,7 +56,7 @@ def write_cvat_video(results: Results, out: Path) -> None:
         tracks = [*_segment_tracks(video, media), *(_mask_tracks(video.masks, media) if video.masks else ())]
         for number, (label, shapes) in enumerate(tracks):
             SubElement(root, "track", id=str(number), label=label, source="auto").extend(shapes)
-        _save(out / f"{video.name}.xml", root, len(media.frames))
+        _save(out / f"{video.name}.xml", root)
 
 
 def _segment_tracks(video: Video, media: Media) -> Iterator[tuple[str, list[Element]]]:
@@ -120,10 +118,7 @@ def _root(labels: Sequence[str], name: str, frames: int, size: tuple[int, int] |
     return root
 
 
-def _save(path: Path, root: Element, frames: int) -> None:
-    size = root.find("meta/task/size")
-    assert size is not None
-    size.text = str(frames)
+def _save(path: Path, root: Element) -> None:
     indent(root)
     with atomic_write(path) as file:
         file.write(f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(root, encoding="unicode")}\n')

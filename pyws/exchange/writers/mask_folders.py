@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from pyws.data.tagged.label_space import BACKGROUND, IGNORE
 from pyws.data.video.frames import palette, write_mask
-from pyws.exchange.results import Masks, Results
+from pyws.exchange.results import Results
 from pyws.files import atomic_write, write_json
 
 FLAT = "__"  # between video and frame, where a format has no folders
@@ -59,7 +57,7 @@ def write_voc(results: Results, out: Path) -> None:
     labels = (BACKGROUND, *results.mask_labels())
     items, ignored = [], False
     for _, masks, stem, item in results.pictures(out / "JPEGImages", FLAT):
-        classes = classes_of(masks, stem, labels)
+        classes = masks.read_as(stem, labels)
         ignored |= bool((classes == IGNORE).any())
         write_mask(out / "SegmentationClass" / f"{item}.png", classes)
         ids = np.zeros(classes.shape, np.uint8)
@@ -87,7 +85,7 @@ def write_semantic(results: Results, out: Path) -> None:
     labels = (BACKGROUND, *results.mask_labels())
     colours = palette()
     for _, masks, stem, item in results.pictures(out / "images", FLAT):
-        ids = classes_of(masks, stem, labels)
+        ids = masks.read_as(stem, labels)
         ids[ids == IGNORE] = 0  # the format has no word for what is not known
         with atomic_write(out / "masks" / f"{item}.png", "wb") as file:
             Image.fromarray(colours[ids]).save(file, format="PNG")
@@ -113,18 +111,8 @@ def write_fiftyone_masks(results: Results, out: Path) -> None:
     labels = (BACKGROUND, *results.mask_labels())
     for _, masks, stem, item in results.pictures(out / "data", FLAT):
         with atomic_write(out / "labels" / f"{item}.png", "wb") as file:
-            Image.fromarray(classes_of(masks, stem, labels)).save(file, format="PNG")
+            Image.fromarray(masks.read_as(stem, labels)).save(file, format="PNG")
     write_json(out / "mask_targets.json", {str(index): name for index, name in enumerate(labels)})
-
-
-def classes_of(masks: Masks, stem: str, labels: tuple[str, ...]) -> NDArray[np.uint8]:
-    """(H, W) places in ``labels`` of a frame's ids; 255 stays."""
-    place: Mapping[str, int] = {name: index for index, name in enumerate(labels)}
-    table = np.full(256, 0, np.uint8)
-    table[IGNORE] = IGNORE
-    for index, name in enumerate(masks.names):
-        table[index] = place.get(name, 0)
-    return table[masks.read(stem)]
 
 
 def _lines(path: Path, lines: list[str]) -> None:
