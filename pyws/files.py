@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TextIO
@@ -107,6 +107,12 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
 
 
 TEMPORARY = re.compile(r"\..+\.tmp")  # what atomic_write leaves behind where it was killed
+
+
+def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
+    """Write a text file of lines, whole or not at all."""
+    with atomic_write(path) as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
 @contextmanager

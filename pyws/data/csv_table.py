@@ -6,11 +6,11 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import open_text, read_text
+from pyws.files import atomic_write, open_text, read_text
 
 ROW_NUMBERS = ("", "index", "frame", "snippet")  # names of columns that number the rows of a table of numbers
 
@@ -58,6 +58,12 @@ def read_table(
             got = ", ".join(repr(cells[column]) for column in columns)
             raise DataError(path, f"line {line}: must name {named}, got {got}")
         yield line, cells
+
+
+def write_table(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write rows as CSV, whole or not at all."""
+    with atomic_write(path) as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def columns_of(path: str | os.PathLike[str]) -> tuple[str, ...]:

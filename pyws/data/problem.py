@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,10 @@ class Problem:
     rule: str
     fatal: bool = True
     subset: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"video": self.video, "unusable": self.fatal, "rule": self.rule}
 
     def __str__(self) -> str:
         return f"video {self.video!r}: {self.rule}"

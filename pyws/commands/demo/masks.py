@@ -11,11 +11,11 @@ from torch import Tensor
 
 from pyws.commands.demo.config import DemoConfig
 from pyws.commands.demo.train import as_input
+from pyws.data.csv_table import write_table
 from pyws.data.synthetic.clips import ACTORS, Clip
 from pyws.data.video.clips import map_places
 from pyws.data.video.frames import write_mask, write_picture
 from pyws.evaluation.segmentation import evaluate_masks
-from pyws.files import atomic_write
 from pyws.masks import GradCAM
 from pyws.masks.initial_masks.cam_to_mask import initial_masks, refine_masks
 from pyws.masks.initial_masks.superpixels import Superpixels
@@ -34,7 +34,8 @@ def annotate_clips(
     Returns the mean IoU of each kind of mask. A mask is made from the clip's frames and its actor tag alone.
     """
     chosen = clips[: config.annotated]
-    _write_tags(out / "clips" / "tags.csv", chosen)
+    tags = [(clip.name, tag) for clip in chosen for tag in (clip.actor, clip.action)]
+    write_table(out / "clips" / "tags.csv", [("video", "tag"), *tags])
     superpixels = Superpixels(out / "masks" / "slic", config.region_area)
     with GradCAM(model, "layers", head=model.head) as cam:
         for number, clip in enumerate(track(chosen, "masks from tags", quiet=quiet)):
@@ -77,12 +78,6 @@ def _write_clip(
         ]
         captions = (f"{clip.actor} {clip.action}", "M_init", "M_refine", "truth")
         write_picture(out / "masks/overlays" / f"{clip.name}.jpg", contact_sheet(rows, captions, width=256))
-
-
-def _write_tags(path: Path, clips: list[Clip]) -> None:
-    with atomic_write(path) as file:
-        file.write("video,tag\n")
-        file.writelines(f"{clip.name},{tag}\n" for clip in clips for tag in (clip.actor, clip.action))
 
 
 def _mean_iou(scores: dict[str, Any], clips: list[Clip], actor: str) -> float | None:

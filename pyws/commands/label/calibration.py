@@ -18,12 +18,12 @@ from pyws.commands.label import stages
 from pyws.commands.label.plan import Choices, Cost, Costs, Length, Work
 from pyws.commands.label.stages import Job
 from pyws.commands.label.tags import Route
+from pyws.data.csv_table import write_table
 from pyws.data.features.files import write_snippets
 from pyws.data.video.decoders import PyAV
 from pyws.data.video.frames import FrameFolder, Pixels, write_picture
 from pyws.data.video.sampled import SampledVideo
 from pyws.errors import DataError
-from pyws.files import atomic_write
 from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import WindowReader
 
@@ -86,20 +86,19 @@ def _features(job: Job, choices: Choices, network: SnippetNetwork) -> tuple[Cost
 
 def _segments(job: Job, choices: Choices, videos: int, width: int, length: int) -> Cost:
     """Costs of training on noise of the features' size."""
-    tags = [route.tag.replace('"', '""') for route in job.of_kind("action")]
+    tags = [route.tag for route in job.of_kind("action")]
     seconds = (np.arange(length)[:, None] + np.array([0, 1])) / choices.sampling.rate
     random = np.random.default_rng(0)
     tries = {}
     for epochs in EPOCHS:
         only = replace(job, routes=job.of_kind("action"), out=job.out / f"epochs{epochs}")
-        rows = ["video,tag,subset"]
+        rows = [("video", "tag", "subset")]
         for number in range(videos):
             tensors = {"features": random.standard_normal((length, width), np.float32), "seconds": seconds}
             note = {**asdict(choices.sampling), "start": 0.0, "end": float(seconds[-1, 1]), "first": 0.0}
             write_snippets(only.out / f"features/features/v{number}.safetensors", tensors, note)
-            rows.append(f'v{number},"{tags[number % len(tags)]}",tagged')
-        with atomic_write(only.out / "features/tags.csv") as file:
-            file.write("\n".join(rows))
+            rows.append((f"v{number}", tags[number % len(tags)], "tagged"))
+        write_table(only.out / "features/tags.csv", rows)
         less = replace(choices, epochs=epochs)
         tries[epochs * videos] = partial(stages.find_segments, only, less)
     return _line({units: _seconds(run, forgiven=()) for units, run in tries.items()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,9 +12,10 @@ from urllib.parse import quote
 from pyws.commands.common import Common
 from pyws.commands.label.plan import STAGES, Choices
 from pyws.commands.label.tags import Route
+from pyws.data.csv_table import write_table
 from pyws.data.video.sources import name_of
 from pyws.errors import DataError
-from pyws.files import atomic_write
+from pyws.files import write_lines
 from pyws.models.classifier import Classifier
 from pyws.models.classifiers import LITE0
 from pyws.models.pretrained import clip_networks
@@ -346,13 +346,10 @@ def _words(job: Job) -> Path | None:
     if job.networks.network_class_names is not None or not job.networks.network.startswith(clip_networks.PREFIX):
         return job.networks.network_class_names
     path = job.out / "words.txt"
-    with atomic_write(path) as file:
-        file.writelines(f"{route.tag}\n" for route in job.of_kind("known action"))
+    write_lines(path, (route.tag for route in job.of_kind("known action")))
     return path
 
 
 def _write_table(path: Path, rows: Mapping[str, Sequence[str]], subset: str = "") -> None:
-    with atomic_write(path) as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("video", "tag", *(("subset",) if subset else ())))
-        table.writerows((name, tag, *((subset,) if subset else ())) for name, tags in rows.items() for tag in tags)
+    tagged = ((name, tag, subset) for name, tags in rows.items() for tag in tags)
+    write_table(path, (row if subset else row[:2] for row in (("video", "tag", "subset"), *tagged)))

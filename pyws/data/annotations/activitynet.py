@@ -153,10 +153,8 @@ def read_truth(source: Source | Truth) -> Truth:
     spelling = one_spelling((tag for several in tags for tag in several), instances.labels)
     ambiguous = _intervals(where, document.get("ambiguous", {}))
     for video, pairs in stretches.items():
-        ambiguous[video] = [
-            *ambiguous.get(video, ()),
-            *(pair for pair in pairs if pair not in ambiguous.get(video, ())),
-        ]
+        listed = ambiguous.get(video, [])
+        ambiguous[video] = [*listed, *(pair for pair in pairs if pair not in listed)]
     return Truth(
         instances,
         tuple(record["subset"] for record in database.values()),
@@ -369,10 +367,9 @@ def _explain(
                 raise DataError(where, f"{place} {key} is missing")
         if label_name(record["label"]) is None:
             raise DataError(where, f"{place} label must be a string or a whole number, got {record['label']!r}")
-        pair = record["segment"]
-        numbers = [_number(value) for value in pair] if isinstance(pair, (list, tuple)) else []
-        if len(numbers) != 2 or not np.isfinite(numbers).all() or numbers[1] < numbers[0]:
-            raise DataError(where, f"{place} segment must be [start, end] with finite start <= end, got {pair!r}")
+        if _pair(record["segment"]) is None:
+            rule = f"segment must be [start, end] with finite start <= end, got {record['segment']!r}"
+            raise DataError(where, f"{place} {rule}")
         if scored and not np.isfinite(_number(record["score"])):
             raise DataError(where, f"{place} score must be a finite number, got {record['score']!r}")
     raise DataError(where, "segments must be pairs of numbers")
@@ -383,6 +380,13 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return np.nan
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    """A start and an end, both finite, start <= end; None where it is anything else."""
+    numbers = [_number(one) for one in value] if isinstance(value, (list, tuple)) else []
+    good = len(numbers) == 2 and bool(np.isfinite(numbers).all()) and numbers[0] <= numbers[1]
+    return (numbers[0], numbers[1]) if good else None
 
 
 def _duration(where: str | os.PathLike[str], video: str, record: Mapping[str, Any]) -> float:
@@ -411,12 +415,11 @@ def _intervals(where: str | os.PathLike[str], listed: Any) -> dict[str, list[tup
     for video, pairs in listed.items():
         found[video] = []
         for pair in pairs if isinstance(pairs, (list, tuple)) else [pairs]:
-            numbers = [_number(value) for value in pair] if isinstance(pair, (list, tuple)) else []
-            if len(numbers) != 2 or not np.isfinite(numbers).all() or numbers[1] < numbers[0]:
-                raise DataError(
-                    where, f"ambiguous {video!r} must be [start, end] with finite start <= end, got {pair!r}"
-                )
-            found[video].append((numbers[0], numbers[1]))
+            bounds = _pair(pair)
+            if bounds is None:
+                rule = f"ambiguous {video!r} must be [start, end] with finite start <= end, got {pair!r}"
+                raise DataError(where, rule)
+            found[video].append(bounds)
     return found
 
 

@@ -17,7 +17,8 @@ from typing import Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 
-from pyws.data.annotations.safe_pickle import _Array, _ArrayUnpickler, _DType, _from_bytes, _read_header
+from pyws.data.annotations.safe_pickle import _Array, _ArrayUnpickler, _DType, _from_bytes
+from pyws.data.npy import read_npy_header
 from pyws.errors import DataError, reading
 from pyws.files import open_regular
 
@@ -83,7 +84,7 @@ def index_npy(path: str | os.PathLike[str]) -> list[PickledArray]:
     [(3, 4), (5, 4)]
     """
     with reading(path, "is not a safe .npy file"), open_regular(path) as file:
-        shape, dtype = _read_header(file)
+        shape, dtype = read_npy_header(file)
         if not dtype.hasobject or len(shape) != 1:
             raise DataError(path, f"must hold one list of arrays, got {dtype} of shape {shape}")
         whole = _IndexingUnpickler(file).load()

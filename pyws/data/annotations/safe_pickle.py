@@ -16,10 +16,11 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from pyws.data.npy import read_npy_header
 from pyws.errors import DataError, reading
 from pyws.files import check_bytes, open_regular
 
@@ -67,7 +68,7 @@ def load_npy(path: str | os.PathLike[str], limit_mib: int = 4096) -> np.ndarray:
         if size > limit_mib * MIB:
             raise DataError(path, f"must be at most {limit_mib} MiB, got {size / MIB:.0f}")
         with open_regular(path) as file:
-            shape, dtype = _read_header(file)
+            shape, dtype = read_npy_header(file)
             if not dtype.hasobject:
                 if math.prod(shape) * dtype.itemsize > size:
                     raise ValueError(f"array of shape {shape} and dtype {dtype} does not fit into {size} bytes")
@@ -77,15 +78,6 @@ def load_npy(path: str | os.PathLike[str], limit_mib: int = 4096) -> np.ndarray:
     if not isinstance(array, np.ndarray) or array.shape != shape:
         raise DataError(path, f"must hold an array of shape {shape} as its header says")
     return array
-
-
-def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"format version must be 1.0 or 2.0, got {version[0]}.{version[1]}")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
 
 
 def load_pickled_array(data: bytes) -> Any:

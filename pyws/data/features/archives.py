@@ -27,6 +27,7 @@ from pyws.data.annotations.safe_pickle import load_pickle
 from pyws.data.csv_table import ROW_NUMBERS, is_number
 from pyws.data.features.streams import JoinedStreams, Stored
 from pyws.data.hdf5 import check_dataset, check_links, open_hdf5
+from pyws.data.npy import read_npy_header
 from pyws.errors import DataError, reading
 from pyws.files import check_bytes, check_regular, open_regular, open_text
 
@@ -152,9 +153,7 @@ class _Npz:
 
     def _shape(self, name: str) -> tuple[int, ...]:
         with self.file.open(name) as member:
-            version = np.lib.format.read_magic(member)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(member)
+            shape, dtype = read_npy_header(member)
         if dtype.hasobject:
             raise DataError(self.path, f"must hold numbers, got pickled objects under {name!r}")
         check_bytes(self.path, math.prod(shape) * dtype.itemsize)

@@ -44,20 +44,11 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as one JSON document; ``ok`` tells whether every video can be used."""
-        problems = [{"video": one.video, "unusable": one.fatal, "rule": one.rule} for one in self.problems]
-        return {
-            "ok": not any(one.fatal for one in self.problems),
-            "layout": self.layout,
-            "videos": self.videos,
-            "usable": self.usable,
-            "classes": list(self.classes),
-            "width": self.width,
-            "snippets": self.snippets,
-            "snippets_per_second": None if self.rescaled else self.snippets_per_second,
-            "rescaled": self.rescaled,
-            "problems": problems,
-            "doubts": list(self.doubts),
-        }
+        document = {**vars(self), "classes": list(self.classes), "doubts": list(self.doubts)}
+        document["problems"] = [one.document() for one in self.problems]
+        document["snippets_per_second"] = None if self.rescaled else self.snippets_per_second
+        del document["rates"]
+        return {"ok": not any(one.fatal for one in self.problems), **document}
 
 
 def check_data_set(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import itertools
 import json
 import math
@@ -20,13 +18,13 @@ from pyws.data.features.archives import ARCHIVE_SUFFIXES, archived_videos
 from pyws.data.features.packs import INDEX, NOT_SAFETENSORS, PackedVideo, is_pack, note_of, packed_in
 from pyws.data.features.streams import JoinedStreams, Stored
 from pyws.data.features.time_base import TimeBase, read_time_base
+from pyws.data.npy import read_npy_header
 from pyws.errors import DataError, reading
 from pyws.files import atomic_write, check_bytes, check_regular, open_regular
 
 SUFFIXES = (".npy", ".safetensors")  # that pyws writes
 READ_SUFFIXES = (*SUFFIXES, *ARCHIVE_SUFFIXES)
 _SECONDS = "seconds"  # name of the tensor of starts and ends
-_MAX_HEADER = 1 << 16  # bytes of a .npy file's header
 _TENSOR = "features"  # name of the tensor in a safetensors file; a single tensor may have any name
 
 
@@ -141,14 +139,6 @@ def write_features(path: str | os.PathLike[str], features: np.ndarray) -> None:
             np.save(file, array, allow_pickle=False)
 
 
-@functools.lru_cache(maxsize=4096)
-def _parsed(version: tuple[int, int], header: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype that the header of a .npy file says: videos of one length have one header."""
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(io.BytesIO(header))
-    return shape, dtype
-
-
 @dataclass(frozen=True)
 class NpyFile:
     """A plain ``.npy`` array: objects and pickles are refused."""
@@ -173,12 +163,7 @@ class NpyFile:
     def header(self) -> tuple[tuple[int, ...], np.dtype, int]:
         """Shape, dtype, and where the array starts."""
         with reading(self.path, "is not a .npy file"), open_regular(self.path) as file:
-            version = np.lib.format.read_magic(file)
-            size = file.read(2 if version == (1, 0) else 4)
-            text = file.read(min(int.from_bytes(size, "little"), _MAX_HEADER))
-            shape, dtype = _parsed(version, size + text)
-            start = file.tell()
-        return shape, dtype, start
+            return *read_npy_header(file), file.tell()
 
     def read(self) -> np.ndarray:
         self.shape()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
 import shutil
@@ -15,6 +14,7 @@ import numpy as np
 
 from pyws.data.annotations.activitynet import Truth, read_truth, truth_document, write_truth
 from pyws.data.annotations.corrections import CORRECTIONS, Corrected, write_corrections
+from pyws.data.csv_table import write_table
 from pyws.data.features.dataset import FeatureSet, open_features
 from pyws.data.features.files import SUFFIXES, has_times, stored_file, with_times, write_features, write_snippets
 from pyws.data.features.layouts import list_features
@@ -22,7 +22,7 @@ from pyws.data.features.listing import Listing, checked_name
 from pyws.data.features.packs import PackedVideo, pack_videos, packed_in
 from pyws.data.problem import Problem
 from pyws.errors import DataError
-from pyws.files import atomic_write, read_json, write_json
+from pyws.files import atomic_write, read_json, write_json, write_lines
 from pyws.folders import only_writer
 from pyws.progress import track
 
@@ -227,10 +227,8 @@ def _is_whole(path: Path, shape: tuple[int, int]) -> bool:
 def _finish_tags(folder: Path, truth: Truth, about: Mapping[str, Any]) -> None:
     each = list(zip(truth.instances.videos, truth.subset, truth.tags, strict=True))
     if any(subset or tags for _, subset, tags in each):
-        with atomic_write(folder / "tags.csv") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(["video", "tag", "subset"])
-            rows.writerows([video, tag, subset] for video, subset, tags in each for tag in tags or ("",))
+        rows = [(video, tag, subset) for video, subset, tags in each for tag in tags or ("",)]
+        write_table(folder / "tags.csv", [("video", "tag", "subset"), *rows])
     write_json(folder / "dataset.json", dict(about))
 
 
@@ -250,8 +248,7 @@ def _finish_split(folder: Path, truth: Truth, about: Mapping[str, Any]) -> None:
     (folder / "features").rmdir()
     write_json(folder / "gt.json", {**document, "version": about.get("description", "")})
     for split, names in lists.items():
-        with atomic_write(folder / f"split_{split}.txt") as file:
-            file.writelines(f"{name}\n" for name in names)
+        write_lines(folder / f"split_{split}.txt", names)
 
 
 def _finish_wtalc(folder: Path, truth: Truth, about: Mapping[str, Any]) -> None:
@@ -274,8 +271,8 @@ def _finish_wtalc(folder: Path, truth: Truth, about: Mapping[str, Any]) -> None:
     for name, array in columns.items():
         with atomic_write(folder / f"{name}.npy", "wb") as file:
             np.save(file, array, allow_pickle=True)
-    with atomic_write(folder / "Ambiguous_test.txt") as file:
-        file.writelines(f"{v}  {start} {end}\n" for v, pairs in truth.ambiguous.items() for start, end in pairs)
+    stretches = (f"{v}  {start} {end}" for v, pairs in truth.ambiguous.items() for start, end in pairs)
+    write_lines(folder / "Ambiguous_test.txt", stretches)
     shutil.rmtree(folder / "features")
 
 

@@ -7,7 +7,6 @@ from a seed, and is called synthetic in the names of its videos and in its READM
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 from pyws.data.synthetic.actors import PAINTERS, Image, paint_clutter, paint_occluder
 from pyws.data.synthetic.rendering import FINE, SceneConfig, actor_path, camera_path, coarse, margin_of, paste, scenery
 from pyws.data.tagged.a2d_files import VideoRow, colours, needed_h5py, write_annotation, write_readme, write_videoset
-from pyws.data.tagged.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES
+from pyws.data.tagged.label_space import A2D_CODES, A2D_PAIRS
 from pyws.data.video.frames import evenly, write_picture
 from pyws.errors import DataError, check_fields
-from pyws.files import atomic_write
+from pyws.files import write_lines
 from pyws.progress import track
 
 DRAWN_ACTIONS = ("flying", "jumping", "rolling", "running", "none")
@@ -82,10 +81,9 @@ class GeneratedConfig:
     shake: float = 0.25
 
     def __post_init__(self) -> None:
-        drawn = {10 * (A2D_ACTORS.index(a) + 1) + A2D_ACTIONS.index(b) + 1 for a in PAINTERS for b in DRAWN_ACTIONS}
-        bad = sorted(set(self.pairs) - (drawn & set(A2D_CODES)))
-        if bad or not self.pairs:
-            raise ValueError(f"synthetic A2D: pairs must be among {sorted(drawn & set(A2D_CODES))}, got {self.pairs}")
+        drawn = [code for code in A2D_CODES if A2D_PAIRS[code][0] in PAINTERS and A2D_PAIRS[code][1] in DRAWN_ACTIONS]
+        if not self.pairs or not set(self.pairs) <= set(drawn):
+            raise ValueError(f"synthetic A2D: pairs must be among {drawn}, got {self.pairs}")
         check_fields(self, "synthetic A2D", ">= 1", "train", "frames", "max_actors")
         check_fields(self, "synthetic A2D", ">= 0", "validation", "test", "annotated", "clutter", "pan", "shake")
         check_fields(self, "synthetic A2D", "in [0, 1]", "several", "occlusion")
@@ -160,9 +158,9 @@ class _Actor:
     @staticmethod
     def draw(random: np.random.Generator, code: int, config: GeneratedConfig, scene: SceneConfig) -> _Actor:
         size = float(random.uniform(*config.actor_size))
-        sprite = PAINTERS[A2D_ACTORS[code // 10 - 1]](random)
-        plan = [A2D_ACTIONS[code % 10 - 1]] * config.frames
-        return _Actor(sprite, size, actor_path(random, plan, size, scene))
+        actor, action = A2D_PAIRS[code]
+        sprite = PAINTERS[actor](random)
+        return _Actor(sprite, size, actor_path(random, [action] * config.frames, size, scene))
 
 
 def _cast(random: np.random.Generator, index: int, config: GeneratedConfig) -> tuple[int, ...]:
@@ -242,7 +240,8 @@ def write_generated_a2d(
         rows.append(VideoRow(name, video.codes[0], "0:00:00.00", end, *shape, usage=usage))
     for subset in ("train", "val", "test"):
         names = [row.name for row, its in zip(rows, subsets, strict=True) if its == subset]
-        _write_list(out / "list" / f"{subset}.txt", names, _annotated(config))
+        frames = [f"{name}/{time + 1:05d}" for name in names for time in _annotated(config)]
+        write_lines(out / "list" / f"{subset}.txt", frames)
     write_readme(release / "README", "SYNTHETIC data in the layout of A2D, drawn by pyws; not A2D.", config.pairs)
     write_videoset(release / "videoset.csv", rows)
     return rows
@@ -250,8 +249,3 @@ def write_generated_a2d(
 
 def _annotated(config: GeneratedConfig) -> list[int]:
     return evenly(config.frames, config.annotated or config.frames)
-
-
-def _write_list(path: Path, names: Iterable[str], annotated: list[int]) -> None:
-    with atomic_write(path) as file:
-        file.writelines(f"{name}/{time + 1:05d}\n" for name in names for time in annotated)

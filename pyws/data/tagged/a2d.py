@@ -15,7 +15,7 @@ SENTENCES = "a2d_annotation_with_instances"
 
 def fits(root: Path) -> bool:
     """Whether the folder has the layout of A2D."""
-    return _release(root) is not None
+    return release_of(root) is not None
 
 
 def read(root: Path, tags: Tags = "all") -> MaskSet:
@@ -30,7 +30,7 @@ def read(root: Path, tags: Tags = "all") -> MaskSet:
     ------
     DataError : a file is missing or not as it must be, or a video has a label that is no valid pair
     """
-    release = _release(root)
+    release = release_of(root)
     if release is None:
         raise DataError(root, "must hold Release/videoset.csv")
     valid, colours = read_readme(release / "README")
@@ -58,7 +58,8 @@ class _Reader:
         return self.table[read_annotation(path, self.colours).codes]
 
 
-def _release(root: Path) -> Path | None:
+def release_of(root: Path) -> Path | None:
+    """Where videoset.csv of the folder of A2D lies; None where it is of another layout."""
     places = (root / "Release", root / "A2D" / "Release", root)
     return next((place for place in places if (place / "videoset.csv").is_file()), None)
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from pyws.data.csv_table import csv_rows
+from pyws.data.csv_table import csv_rows, write_table
 from pyws.data.hdf5 import check_dataset, open_hdf5
-from pyws.data.tagged.label_space import A2D_ACTIONS, A2D_ACTORS, A2D_CODES, IGNORE
+from pyws.data.tagged.label_space import A2D_CODES, A2D_PAIRS, IGNORE
 from pyws.data.tagged.rle import box_of
 from pyws.data.video.decoders import MAX_PIXELS
-from pyws.data.video.frames import palette, read_image
+from pyws.data.video.frames import palette, read_image, write_picture
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_text
 
@@ -87,11 +85,7 @@ def _row(path: str | os.PathLike[str], line: int, cells: list[str]) -> VideoRow:
 
 def write_videoset(path: str | os.PathLike[str], rows: Iterable[VideoRow]) -> None:
     """Write videoset.csv, whole or not at all."""
-    with atomic_write(path) as file:
-        for row in rows:
-            usage = ("train", "test").index(row.usage)
-            cells = (row.name, row.code, row.start, row.end, row.height, row.width, row.frames, row.annotated, usage)
-            csv.writer(file, lineterminator="\n").writerow(cells)
+    write_table(path, ((*astuple(row)[:-1], ("train", "test").index(row.usage)) for row in rows))
 
 
 def read_annotation(path: str | os.PathLike[str], table: Colours | None = None) -> Annotation:
@@ -168,8 +162,7 @@ def write_annotation(
     picture = np.zeros((*labels.shape, 3), np.uint8)
     for code, colour in table.items():
         picture[labels == code] = colour
-    with atomic_write(folder / "col" / video / f"{frame:05d}.png", "wb") as out:
-        Image.fromarray(picture).save(out, format="PNG")
+    write_picture(folder / "col" / video / f"{frame:05d}.png", picture)
 
 
 def colours(codes: Iterable[int] = A2D_CODES) -> Colours:
@@ -185,22 +178,16 @@ def read_readme(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], Colours]
     lines_of = read_text(path, errors="replace").splitlines() if os.path.isfile(path) else []
     lines = [match.groups() for match in map(_LINE_OF_TABLE.fullmatch, lines_of) if match]
     table = {int(code): (int(r), int(g), int(b)) for _, code, _, r, g, b in lines}
-    known = {10 * i + k for i in range(1, len(A2D_ACTORS) + 1) for k in range(1, len(A2D_ACTIONS) + 1)}
-    return tuple(sorted({int(code) for _, code, valid, *_ in lines if valid == "1" and int(code) in known})), table
+    return tuple(sorted({int(code) for _, code, valid, *_ in lines if valid == "1"} & A2D_PAIRS.keys())), table
 
 
 def write_readme(path: str | os.PathLike[str], title: str, codes: Sequence[int]) -> None:
     """Write a README with a title and the table of codes and colours; only ``codes`` are valid."""
-    names = {
-        10 * i + k: f"{actor}-{action}"
-        for i, actor in enumerate(A2D_ACTORS, 1)
-        for k, action in enumerate(A2D_ACTIONS, 1)
-    }
-    table: Mapping[int, tuple[int, int, int]] = colours(names)
+    table = colours(A2D_PAIRS)
     with atomic_write(path) as file:
         file.write(f"{title}\n\nNAME ID Valid R G B\nbackground 0 0 0 0 0\n")
-        for code, name in names.items():
-            file.write(f"{name} {code} {int(code in codes)} {' '.join(map(str, table[code]))}\n")
+        for code, pair in A2D_PAIRS.items():
+            file.write(f"{'-'.join(pair)} {code} {int(code in codes)} {' '.join(map(str, table[code]))}\n")
 
 
 def _read_hdf5(path: str | os.PathLike[str]) -> Annotation:

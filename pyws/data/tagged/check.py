@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pyws.data.problem import Problem
+from pyws.data.tagged.a2d import release_of
 from pyws.data.tagged.a2d_files import read_videoset
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
 from pyws.data.tagged.layouts import Layout, open_mask_set
@@ -40,17 +40,8 @@ class MaskCheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as one JSON document; ``ok`` tells whether every video can be used."""
-        problems = [{"video": one.video, "unusable": one.fatal, "rule": one.rule} for one in self.problems]
-        return {
-            "ok": not any(one.fatal for one in self.problems),
-            "layout": self.layout,
-            "labels": list(self.labels),
-            "videos": self.videos,
-            "frames": self.frames,
-            "annotated": self.annotated,
-            "single": self.single,
-            "problems": problems,
-        }
+        document = {**vars(self), "labels": list(self.labels), "problems": [one.document() for one in self.problems]}
+        return {"ok": not any(one.fatal for one in self.problems), **document}
 
 
 def check_mask_set(root: str | os.PathLike[str], layout: Layout = "auto", quiet: bool = True) -> MaskCheckReport:
@@ -127,6 +118,6 @@ def _promised(data: MaskSet) -> dict[str, int]:
     """Frames of each video by A2D's list; nothing for other layouts."""
     if data.layout != "a2d":
         return {}
-    places = (data.root / "Release", data.root / "A2D" / "Release", Path(data.root))
-    release = next(place for place in places if (place / "videoset.csv").is_file())
+    release = release_of(data.root)
+    assert release is not None
     return {row.name: row.frames for row in read_videoset(release / "videoset.csv")}

@@ -22,6 +22,10 @@ A2D_CODES = (
     11, 12, 13, 15, 16, 17, 18, 19, 21, 22, 26, 28, 29, 34, 35, 36, 39, 41, 43, 44, 45, 46, 48, 49, 54, 55, 56, 57, 59,
     61, 63, 65, 66, 67, 68, 69, 72, 73, 75, 76, 77, 78, 79,
 )  # fmt: skip
+A2D_PAIRS = {
+    10 * i + k: (actor, action) for i, actor in enumerate(A2D_ACTORS, 1) for k, action in enumerate(A2D_ACTIONS, 1)
+}
+"""Actor and action of every code that A2D's rule gives, whether it has the pair or not."""
 YOUTUBE_OBJECTS = ("aeroplane", "bird", "boat", "car", "cat", "cow", "dog", "horse", "motorbike", "train")
 
 
@@ -149,9 +153,9 @@ def a2d(codes: Sequence[int] = A2D_CODES) -> LabelSpace:
     ValueError : a code that no pair of A2D's seven actors and nine actions has
     """
     for code in codes:
-        if not (1 <= code // 10 <= len(A2D_ACTORS) and 1 <= code % 10 <= len(A2D_ACTIONS)):
+        if code not in A2D_PAIRS:
             raise ValueError(f"a2d: codes must be 10 * actor (1..7) + action (1..9), got {code}")
-    pairs = [(A2D_ACTORS[code // 10 - 1], A2D_ACTIONS[code % 10 - 1]) for code in sorted(set(codes))]
+    pairs = [A2D_PAIRS[code] for code in sorted(set(codes))]
     actors = tuple(name for name in A2D_ACTORS if any(actor == name for actor, _ in pairs))
     return _of_pairs(pairs, actors, tuple(name for name in A2D_ACTIONS if any(action == name for _, action in pairs)))
 
@@ -183,9 +187,5 @@ def a2d_table(space: LabelSpace) -> NDArray[np.uint8]:
 
 def a2d_codes(space: LabelSpace) -> tuple[int, ...]:
     """The A2D code of each train id, 0 for the background."""
-    codes = {
-        f"{actor}-{action}": 10 * i + k
-        for i, actor in enumerate(A2D_ACTORS, 1)
-        for k, action in enumerate(A2D_ACTIONS, 1)
-    }
+    codes = {"-".join(pair): code for code, pair in A2D_PAIRS.items()}
     return (0, *(codes[name] for name in space.names[1:]))

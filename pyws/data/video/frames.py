@@ -256,7 +256,7 @@ def write_mask(path: str | os.PathLike[str], ids: Pixels) -> None:
 
 
 def write_picture(path: str | os.PathLike[str], picture: Pixels, quality: int = 75) -> None:
-    """Write (H, W, 3) uint8 RGB as .jpg (of that quality, up to 95) or .png, whole or not at all."""
+    """Write (H, W, 3) uint8 RGB, or (H, W) grey, as .jpg (of that quality, up to 95) or .png, whole or not at all."""
     kinds = {".jpg": "JPEG", ".png": "PNG"}
     suffix = Path(path).suffix
     if suffix not in kinds:

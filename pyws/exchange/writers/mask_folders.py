@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from pyws.data.tagged.label_space import BACKGROUND, IGNORE
-from pyws.data.video.frames import palette, write_mask
+from pyws.data.video.frames import palette, write_mask, write_picture
 from pyws.exchange.results import Results
-from pyws.files import atomic_write, write_json
+from pyws.files import write_json, write_lines
 
 FLAT = "__"  # between video and frame, where a format has no folders
 DAVIS_SIZE = "Full-Resolution"
@@ -42,7 +41,7 @@ def write_davis(results: Results, out: Path) -> None:
                 ids[one.mask] = number
             write_mask(out / "Annotations" / DAVIS_SIZE / video.name / f"{stem}.png", ids)
     write_json(out / "objects.json", named)
-    _lines(out / "ImageSets/2017/val.txt", [video.name for video, _ in results.masked])
+    write_lines(out / "ImageSets/2017/val.txt", [video.name for video, _ in results.masked])
 
 
 def write_voc(results: Results, out: Path) -> None:
@@ -65,12 +64,12 @@ def write_voc(results: Results, out: Path) -> None:
             ids[one.mask] = min(one.number, IGNORE - 1)
         write_mask(out / "SegmentationObject" / f"{item}.png", ids)
         items.append(item)
-    _lines(out / "ImageSets/Segmentation" / f"{VOC_SUBSET}.txt", items)
+    write_lines(out / "ImageSets/Segmentation" / f"{VOC_SUBSET}.txt", items)
     colours = palette().tolist()
     header = "# label:color_rgb:parts:actions"
     named = {**dict(enumerate(labels)), **({IGNORE: "ignored"} if ignored else {})}
     rows = [f"{name}:{','.join(map(str, colours[index]))}::" for index, name in named.items()]
-    _lines(out / "labelmap.txt", [header, *rows])
+    write_lines(out / "labelmap.txt", [header, *rows])
 
 
 def write_semantic(results: Results, out: Path) -> None:
@@ -87,8 +86,7 @@ def write_semantic(results: Results, out: Path) -> None:
     for _, masks, stem, item in results.pictures(out / "images", FLAT):
         ids = masks.read_as(stem, labels)
         ids[ids == IGNORE] = 0  # the format has no word for what is not known
-        with atomic_write(out / "masks" / f"{item}.png", "wb") as file:
-            Image.fromarray(colours[ids]).save(file, format="PNG")
+        write_picture(out / "masks" / f"{item}.png", colours[ids])
     write_json(
         out / "dataset_meta.json",
         {
@@ -110,11 +108,5 @@ def write_fiftyone_masks(results: Results, out: Path) -> None:
     """
     labels = (BACKGROUND, *results.mask_labels())
     for _, masks, stem, item in results.pictures(out / "data", FLAT):
-        with atomic_write(out / "labels" / f"{item}.png", "wb") as file:
-            Image.fromarray(masks.read_as(stem, labels)).save(file, format="PNG")
+        write_picture(out / "labels" / f"{item}.png", masks.read_as(stem, labels))
     write_json(out / "mask_targets.json", {str(index): name for index, name in enumerate(labels)})
-
-
-def _lines(path: Path, lines: list[str]) -> None:
-    with atomic_write(path) as file:
-        file.writelines(f"{line}\n" for line in lines)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
 from pyws.data.annotations.activitynet import Instances, write_detections
+from pyws.data.csv_table import write_table
 from pyws.exchange.results import Results
-from pyws.files import atomic_write, write_json
+from pyws.files import write_json
 
 COLUMNS = ("video", "label", "start", "end", "score")
 
@@ -43,14 +43,12 @@ def write_csv(results: Results, out: Path) -> None:
     results : with segments
     out : the folder
     """
-    with atomic_write(out / "segments.csv") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(COLUMNS)
-        for video in results.segments:
-            for one in video.segments or ():
-                rows.writerow((video.name, one.label, repr(one.start), repr(one.end), repr(one.score)))
-            if not video.segments:
-                rows.writerow((video.name, "", "", "", ""))
+    rows: list[tuple[object, ...]] = [COLUMNS]
+    for video in results.segments:
+        rows += [(video.name, one.label, one.start, one.end, one.score) for one in video.segments or ()]
+        if not video.segments:
+            rows.append((video.name, "", "", "", ""))
+    write_table(out / "segments.csv", rows)
 
 
 def write_fiftyone_segments(results: Results, out: Path) -> None:

@@ -23,7 +23,7 @@ from pyws.data.csv_table import read_json_lines
 from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import Pixels, read_mask
 from pyws.errors import check_fields
-from pyws.files import atomic_write
+from pyws.files import write_lines
 from pyws.masks.seeds import seed_of
 from pyws.masks.self_training.cut_and_paste import Backgrounds, Sample, cut, parts_of
 from pyws.masks.self_training.image_ops import as_patches, resample
@@ -398,8 +398,7 @@ def summary(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, A
 
 def write_selection(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """One JSON document a line."""
-    with atomic_write(path) as file:
-        file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    write_lines(path, (json.dumps(row, allow_nan=False) for row in rows))
 
 
 def read_selection(path: Path) -> list[dict[str, Any]]:

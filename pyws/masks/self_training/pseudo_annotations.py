@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,9 +31,10 @@ from pyws.data.video.frames import (
     read_image,
     read_mask,
     write_heat,
+    write_picture,
 )
 from pyws.errors import DataError, reading
-from pyws.files import atomic_write, file_sha256
+from pyws.files import file_sha256
 from pyws.masks.initial_masks.pipeline import FORMAT
 from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.masks.seeds import seed_of
@@ -223,9 +223,7 @@ class Annotations:
         at = [stems.index(frame.stem) for frame in self.frames if frame.video == source.name]
         wanted = sorted({one for place in at for one in near(place, (0, *self._offsets), len(stems))})
         for place, picture in zip(wanted, source.read(wanted), strict=True):
-            frame = Frame(source.name, stems[place])
-            with atomic_write(frame.png(self._work), "wb") as file:
-                Image.fromarray(picture).save(file, format="PNG")
+            write_picture(Frame(source.name, stems[place]).png(self._work), picture)
 
 
 def split(data: Annotations, loop: LoopConfig, seed: int) -> tuple[tuple[Frame, ...], tuple[Frame, ...]]:

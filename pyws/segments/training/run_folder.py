@@ -28,7 +28,7 @@ from pyws.data.csv_table import read_json_lines
 from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
-from pyws.files import append_line, atomic_write
+from pyws.files import append_line, write_lines
 from pyws.folders import only_writer
 from pyws.models import Averaged, Backbone
 from pyws.run_manifest import RunManifest, check_same, new_document
@@ -196,8 +196,7 @@ class RunFolder:
         if self.group.first:
             document = new_document(TRAINING, 1, self._parameters(run), ["torch", "numpy"], self._data())
             RunManifest(self.path / MANIFEST, document).flush()
-            with atomic_write(self.path / HISTORY) as file:
-                file.writelines(f"{_line(record)}\n" for record in run.history)
+            write_lines(self.path / HISTORY, map(_line, run.history))
 
     def write_labels(self, labels: PseudoLabels, epoch: int, settings: Record) -> None:
         """A round, as ``labels/epoch-0200.safetensors``."""

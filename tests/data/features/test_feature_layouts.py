@@ -3,6 +3,7 @@
 import json
 import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -285,8 +286,15 @@ def test_real_annotations_of_thumos14_with_features_beside_them(shared, tmp_path
 def test_a_conversion_killed_at_its_last_step_goes_on(tmp_path, monkeypatch):
     """It has its final name by then, and the note on its origin is still there."""
     write_synthetic(tmp_path / "split", SyntheticConfig(classes=2, width=4, snippets=40), 2, 1, layout="split")
+    unlink = Path.unlink
+
+    def killed(path, **options):
+        if path.name == "origin.json":
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("pathlib.Path.unlink", lambda path, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Path, "unlink", killed)
         convert_features(tmp_path / "split", tmp_path / "out")
     assert (tmp_path / "out" / "origin.json").exists()
     counts, _ = convert_features(tmp_path / "split", tmp_path / "out")
