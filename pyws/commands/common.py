@@ -81,6 +81,38 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], **options
     return table
 
 
+def figures(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    texts: int = 1,
+    total: Sequence[object] = (),
+    width: int | None = None,
+) -> Any:
+    """A table of figures for :meth:`Common.say`.
+
+    Parameters
+    ----------
+    title : written above it
+    columns, rows : the first ``texts`` columns to the left, the others to the right
+    texts : columns of text
+    total : a last row, below a line
+    width : characters, however narrow the terminal; no cell is wrapped then
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, width=width)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="left" if index < texts else "right", no_wrap=width is not None)
+    for row in rows:
+        table.add_row(*map(str, row))
+    if total:
+        table.add_section()
+        table.add_row(*map(str, total))
+    return table
+
+
 def only_with(what: str, there: bool, options: Mapping[str, bool]) -> None:
     """Refuse options that would do nothing.
 

@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, checked_videos, flow_of, of_shard, only_with, say_left_out
+from pyws.commands.common import (
+    Common,
+    CommonOptions,
+    checked_videos,
+    flow_of,
+    of_shard,
+    only_with,
+    say_left_out,
+    table_of,
+)
 from pyws.data.video.optical_flow import FlowName
 from pyws.errors import printable
 
@@ -100,7 +109,6 @@ def features(
     pyws features videos -o features --network i3d --weights i3d_rgb.pt --flow tvl1 --flow-weights i3d_flow.pt
     """
     import torch
-    from rich.table import Table
 
     from pyws.data.features.packs import check_videos_per_file
     from pyws.data.video.sources import find_videos
@@ -145,11 +153,11 @@ def features(
     manifest = extract(
         given, sampling, found, out, folder_fps, batch, decoders, scores, on_error, quiet, part, beside, videos_per_file
     )
-    table = Table("video", "snippets", "from", "to")
+    rows = []
     for name, one in manifest["videos"].items():
-        row = [str(one["snippets"]), f"{one['start']:.2f} s", f"{one['end']:.2f} s"] if "error" not in one else []
-        table.add_row(printable(name), *(row or ["left out"]))
-    common.say(table)
+        cells = ["left out"] if "error" in one else [one["snippets"], f"{one['start']:.2f} s", f"{one['end']:.2f} s"]
+        rows.append([printable(name), *cells])
+    common.say(table_of(("video", "snippets", "from", "to"), rows))
     say_left_out(common, manifest["videos"])
     if "shard" not in manifest:
         write_report(out, quiet=quiet)

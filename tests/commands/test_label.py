@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -304,7 +304,7 @@ def prepared_in(folder: Path) -> Prepared:
 
 def state_of(prepared: Prepared) -> dict[str, object]:
     mask_config = {"motion": True, "refine": True, "backbone": "small2d", "missing": [], "region_area": 768}
-    costs = {"costs": COSTS.document(), "choices": CHOICES.document()}
+    costs = {"costs": asdict(COSTS), "choices": asdict(CHOICES)}
     return {**costs, "mask_config": mask_config, "seconds": {}, "begun": [], "notes": []}
 
 
@@ -331,7 +331,7 @@ def test_a_slow_stage_leaves_less_for_the_others(tmp_path: Path, monkeypatch: py
     assert seen["features"] == CHOICES  # all would have fitted
     assert seen["first masks"].mask_frames < 20 or seen["trained masks"].mask_epochs < 8
     assert seen["predicted masks"].mask_frames == seen["first masks"].mask_frames
-    assert state["choices"] == seen["predicted masks"].document()
+    assert state["choices"] == asdict(seen["predicted masks"])
     assert state["seconds"]["features"] == 600
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -116,7 +116,7 @@ def label(
     prepared = prepare(videos, tags, Job(networks, out, folder_fps, on_error, quietly), wanted)
     for problem in prepared.problems:
         common.say(f"left out: {problem}")
-    parameters = {**networks.document(), **wanted.document(), "budget": budget, "seed": common.seed}
+    parameters = {**networks.document(), **asdict(wanted), "budget": budget, "seed": common.seed}
     file = out / MANIFEST
     there = file.is_file()
     state = read_manifest(file, *FORMAT, parameters)["state"] if there else begun(prepared, minutes)

@@ -5,34 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pyws.commands.common import table_of
 from pyws.errors import counted
-
-SHOWN_NAMES = 4
+from pyws.report.runs.label import TAG_COLUMNS, row_of_tag
 
 
 def plan_table(plan: Mapping[str, Any], notes: Sequence[str]) -> Any:
     """The plan for a terminal."""
-    from rich.table import Table as Shown
-
-    table = Shown(
-        "tag", "is", "videos", "note", title=f"{counted(plan['videos'], 'video')}, {plan['hours'] * 60:.1f} minutes"
-    )
-    for one in plan["tags"]:
-        table.add_row(one["tag"], one["kind"], str(one["videos"]), _about(one))
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in plan["minutes"].items())
-    table.caption = (
-        f"{_amounts(plan)}; about {plan['total_minutes']:.1f} minutes ({stages}) and {plan['megabytes']:.0f} MB"
-        + "".join(f"\n{note}" for note in notes)
-    )
-    return table
-
-
-def _about(one: Mapping[str, Any]) -> str:
-    """What a tag means, and what is doubtful about it."""
-    names = list(one["names"])
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    meaning = ", ".join(names[:SHOWN_NAMES]) + more if names != [one["tag"]] else ""
-    return "; ".join(part for part in (meaning, one["warning"]) if part)
+    taken = f"about {plan['total_minutes']:.1f} minutes ({stages}) and {plan['megabytes']:.0f} MB"
+    title = f"{counted(plan['videos'], 'video')}, {plan['hours'] * 60:.1f} minutes"
+    caption = "\n".join([f"{_amounts(plan)}; {taken}", *notes])
+    return table_of(TAG_COLUMNS, map(row_of_tag, plan["tags"]), title=title, caption=caption)
 
 
 def _amounts(plan: Mapping[str, Any]) -> str:

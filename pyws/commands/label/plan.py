@@ -47,10 +47,6 @@ class Choices:
     every: int
     map_clips: int = 8
 
-    def document(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
-
     @staticmethod
     def read(document: Mapping[str, Any]) -> Choices:
         """From JSON."""
@@ -82,10 +78,6 @@ class Costs:
 
     stages: Mapping[str, Cost] = field(default_factory=dict)
     decoding: float = 0.0
-
-    def document(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
 
     @staticmethod
     def read(document: Mapping[str, Any]) -> Costs:
@@ -243,7 +235,7 @@ def plan_document(work: Work, choices: Choices, costs: Costs, routes: Sequence[R
         "videos": len(work.lengths),
         "hours": round(sum(one.seconds for one in work.lengths.values()) / 3600, 4),
         "tags": [{**asdict(route), "classes": list(route.classes), "warning": route.warning()} for route in routes],
-        "choices": choices.document(),
+        "choices": asdict(choices),
         "snippets": units["features"],
         "trained_actions": work.learned,
         "map_clips": units["maps"],

@@ -27,7 +27,7 @@ def begun(prepared: Prepared, minutes: float | None) -> dict[str, Any]:
         if needed > minutes:
             raise ValueError(f"--budget: {minutes:g} minutes are too few, {needed:.2g} are needed at least")
     return {
-        "choices": choices.document(), "costs": costs.document(), "mask_config": asdict(prepared.job.mask_config),
+        "choices": asdict(choices), "costs": asdict(costs), "mask_config": asdict(prepared.job.mask_config),
         "seconds": {}, "begun": [], "notes": list(prepared.job.mask_config.missing),
     }  # fmt: skip
 
@@ -55,7 +55,7 @@ def run_stages(prepared: Prepared, minutes: float | None, manifest: RunManifest)
         if not work.units(choices)[stage] or stage in done:
             continue
         state["begun"] = sorted({*state["begun"], stage})
-        state["choices"] = choices.document()
+        state["choices"] = asdict(choices)
         manifest.flush()
         start = time.perf_counter()
         try:

@@ -67,8 +67,7 @@ def evaluate(
         scores = evaluate_masks(predictions, truth, missing)
         common.say(_table_of_videos(scores))
         return scores
-    data = open_mask_set(truth, layout)
-    data = data.part(*subset) if subset else data
+    data = open_mask_set(truth, layout).part(*subset)
     only_with("YouTube-Objects", data.layout == "youtube-objects", of_objects)
     only_with("data sets of classes", data.layout != "youtube-objects", of_classes)
     if data.layout == "youtube-objects":

@@ -209,7 +209,7 @@ def _data_set(root: Path, layout: Any, tags: Any, subset: tuple[str, ...], valid
     data = opened_set(root, layout, tags, validation, seed)
     if any(video.span for video in data.videos):
         raise ValueError(f"--data: {root} has key frames of AVA, for masks classify and attention; masks are of videos")
-    return data.part(*subset) if subset else data
+    return data.part(*subset)
 
 
 def opened_set(root: Path, layout: Any, tags: Any, validation: int, seed: int) -> MaskSet:

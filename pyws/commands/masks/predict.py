@@ -82,9 +82,7 @@ def predict(
     model = load_model(run, common.torch_device, precision)
     allowed = None
     if data is not None:
-        opened = open_mask_set(data)
-        opened = opened.part(*subset) if subset else opened
-        videos = {video.name: video.source for video in opened.videos}
+        videos = {video.name: video.source for video in open_mask_set(data).part(*subset).videos}
     else:
         paths = find_videos(frames)
         check_names(paths)

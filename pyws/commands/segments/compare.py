@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from tyro.conf import Positional
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, figures
 from pyws.commands.segments.feature_sets import grids_of
 from pyws.files import write_json
 from pyws.progress import track
@@ -227,18 +227,10 @@ def _columns(rows: Sequence[Mapping[str, Any]], tious: Sequence[float]) -> tuple
 
 
 def _table(rows: Sequence[Mapping[str, Any]], tious: Sequence[float]) -> Any:
-    from rich import box
-    from rich.table import Table
-
     names, cells = _columns(rows, tious)
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
-    table = Table(title="mAP (%) on videos that did not choose the setting", title_justify="left", box=box.SIMPLE,
-                  width=sum(widths) + 3 * len(widths) + 4)  # fmt: skip
-    for index, name in enumerate(names):
-        table.add_column(name, justify="left" if index < 2 else "right", no_wrap=True)
-    for row in cells:
-        table.add_row(*row)
-    return table
+    title = "mAP (%) on videos that did not choose the setting"
+    return figures(title, names, cells, 2, width=sum(widths) + 3 * len(widths) + 4)
 
 
 def _write_report(out: Path, document: Mapping[str, Any], trials: Sequence[Trial]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
-from pyws.commands.common import Common, CommonOptions, only_with
+from pyws.commands.common import Common, CommonOptions, figures, only_with
 from pyws.commands.segments.feature_sets import grids_of
 
 if TYPE_CHECKING:
@@ -123,22 +123,18 @@ def evaluate(
 
 def _diagnosis(found: Diagnosis) -> Iterator[Any]:
     """A table of the errors, and one of the misses by each property."""
-    from rich import box
-    from rich.table import Table
-
     title = f"predictions at IoU {found.tiou:g}, mAP {found.map:.2f}, and mAP gained without the errors of a kind"
-    table = Table("kind", "predictions", "gain", title=title, title_justify="left", box=box.SIMPLE)
-    for kind, count in found.kinds.items():
-        table.add_row(kind, str(count), f"{found.gains[kind]:+.2f}" if kind in found.gains else "")
-    yield table
-    for name, rows in (("length", found.lengths), ("instances in the video", found.counts), ("class", found.classes)):
+    kinds = [(kind, count, f"{found.gains[kind]:+.2f}" if kind in found.gains else "")
+             for kind, count in found.kinds.items()]  # fmt: skip
+    yield figures(title, ("kind", "predictions", "gain"), kinds, 3)
+    for name, groups in (("length", found.lengths), ("instances in the video", found.counts), ("class", found.classes)):
         columns = (name, "instances", "found", "%", "missed, touched", "missed, untouched")
-        table = Table(*columns, title=f"instances by {name}", title_justify="left", box=box.SIMPLE)
-        for group, row in rows.items():
-            untouched = row.instances - row.found - row.touched
-            share = f"{100 * row.found / row.instances:.1f}"
-            table.add_row(group, str(row.instances), str(row.found), share, str(row.touched), str(untouched))
-        yield table
+        rows = [
+            (group, one.instances, one.found, f"{100 * one.found / one.instances:.1f}", one.touched,
+             one.instances - one.found - one.touched)
+            for group, one in groups.items()
+        ]  # fmt: skip
+        yield figures(f"instances by {name}", columns, rows, len(columns))
 
 
 def _other(words: tuple[str, ...], protocol: str, missing_class: str) -> tuple[Path | None, str, str]:
@@ -179,37 +175,16 @@ def _changes(
     rows: list[tuple[str, str, float, float]],
     total: tuple[str, str, float, float],
 ) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE)
-    for index, name in enumerate((*names, "difference")):
-        table.add_column(name, justify="left" if index < 2 else "right")
-    for name, text, number, change in (*rows, total):
-        if (name, text, number, change) == total:
-            table.add_section()
-        table.add_row(name, text, f"{number:.3f}", f"{change:+.3f}")
-    return table
+    cells = [(name, text, f"{number:.3f}", f"{change:+.3f}") for name, text, number, change in (*rows, total)]
+    return figures(title, (*names, "difference"), cells[:-1], 2, cells[-1])
 
 
 def _table(scores: DetectionScores) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    names = max(len(name) for name in (*scores.classes, "class"))
-    table = Table(
-        title=f"AP (%), {scores.protocol}, subset {scores.subset}",
-        title_justify="left",
-        box=box.SIMPLE,
-        width=names + 9 * len(scores.tious) + 15,  # whole, however narrow the terminal
-    )
-    table.add_column("class", no_wrap=True)
-    for tiou in scores.tious:
-        table.add_column(f"{tiou:g}", justify="right")
-    table.add_column("mean", justify="right")
-    rows = [*zip(scores.classes, scores.ap, strict=True), ("mAP", scores.map)]
-    for name, values in rows:
-        if name == "mAP":
-            table.add_section()
-        table.add_row(name, *(f"{value:.2f}" for value in values), f"{values.mean():.2f}")
-    return table
+    rows = [
+        (name, *(f"{value:.2f}" for value in (*values, values.mean())))
+        for name, values in (*zip(scores.classes, scores.ap, strict=True), ("mAP", scores.map))
+    ]
+    width = max(len(name) for name in (*scores.classes, "class")) + 9 * len(scores.tious) + 15
+    title = f"AP (%), {scores.protocol}, subset {scores.subset}"
+    columns = ("class", *(f"{tiou:g}" for tiou in scores.tious), "mean")
+    return figures(title, columns, rows[:-1], total=rows[-1], width=width)

@@ -50,8 +50,6 @@ def fuse(
     """
     from dataclasses import asdict, replace
 
-    import numpy as np
-
     from pyws.commands.parts import in_parts
     from pyws.data.annotations.activitynet import read_noted_detections, results_of, write_results
     from pyws.files import file_sha256
@@ -78,8 +76,5 @@ def fuse(
         counts = {"videos": len(found.videos), "proposals": len(found), "detections": fused}
         return {"out": str(out), **counts, "settings": settings}
 
-    sizes = np.bincount(found.video, minlength=len(found.videos)).tolist()
     parameters = {"stage": "segments fuse", "proposals": file_sha256(proposals), **settings}
-    return in_parts(
-        out, this_shard(shard), parameters, dict(zip(found.videos, sizes, strict=True)), work, write, common
-    )
+    return in_parts(out, this_shard(shard), parameters, found.sizes(), work, write, common)

@@ -69,8 +69,6 @@ def labels(
     """
     from dataclasses import asdict
 
-    import numpy as np
-
     from pyws.commands.parts import in_parts
     from pyws.data.annotations.activitynet import read_noted_detections, read_truth
     from pyws.data.annotations.corrections import read_corrections
@@ -115,14 +113,11 @@ def labels(
         common.say(f"{out}: {counted(len(made), 'video')}, {len(classes)} classes each: {counts}")
         return report
 
-    part = this_shard(shard)
-    sizes = np.bincount(found.video, minlength=len(found.videos)).tolist()
     inputs = {"proposals": file_sha256(proposals), "truth": file_sha256(truth)}
     if corrections:
         inputs["corrections"] = file_sha256(corrections)
     parameters = {"stage": "segments labels", **inputs, **settings}
-    units = dict(zip(found.videos, sizes, strict=True))
-    report = in_parts(out, part, parameters, units, work, write, common)
+    report = in_parts(out, this_shard(shard), parameters, found.sizes(), work, write, common)
     if "shard" in report:
         return report
     if plot is not None:

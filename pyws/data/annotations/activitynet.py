@@ -64,6 +64,10 @@ class Instances:
         for video, label, start, end, score in zip(*columns, strict=True):
             yield self.videos[video], self.labels[label], start, end, score
 
+    def sizes(self) -> dict[str, int]:
+        """The number of rows of each video."""
+        return dict(zip(self.videos, np.bincount(self.video, minlength=len(self.videos)).tolist(), strict=True))
+
     def where(self, chosen: np.ndarray) -> Instances:
         """The rows that a boolean mask or an index array picks; the names stay."""
         columns = (self.video, self.label, self.start, self.end, self.score)

@@ -90,7 +90,9 @@ class MaskSet:
             raise DataError(self.root, f"two videos have the name {twice}, and so would their masks")
 
     def part(self, *subsets: str) -> MaskSet:
-        """The videos of the given subsets; DataError where there are none."""
+        """The videos of the given subsets, all where none is named; DataError where there are none."""
+        if not subsets:
+            return self
         videos = tuple(video for video in self.videos if video.subset in subsets)
         if not videos:
             known = ", ".join(sorted({video.subset or "(none)" for video in self.videos}))

@@ -20,6 +20,7 @@ from pyws.run_manifest import read_manifest
 SEGMENTS = ("known-classes", "detections")
 MASKS = {"refined": "pa/v0", "first": "pa/v0", "predicted": "masks"}
 """Stages of masks and where each has them, the best first."""
+TAG_COLUMNS = ("tag", "is", "videos", "note")
 _MEANING = 4  # names of classes that are shown of a tag
 
 
@@ -98,13 +99,15 @@ def _links(place: Place) -> dict[str, str]:
 
 
 def _tags(plan: Mapping[str, Any]) -> Table:
-    rows = []
-    for one in plan["tags"]:
-        names = list(one.get("names", ()))
-        more = f" and {len(names) - _MEANING} more" if len(names) > _MEANING else ""
-        meaning = ", ".join(names[:_MEANING]) + more if names != [one["tag"]] else ""
-        rows.append((one["tag"], one["kind"], one["videos"], "; ".join(filter(None, (meaning, one["warning"])))))
-    return Table(("tag", "is", "videos", "note"), rows)
+    return Table(TAG_COLUMNS, [row_of_tag(one) for one in plan["tags"]])
+
+
+def row_of_tag(one: Mapping[str, Any]) -> tuple[object, ...]:
+    """A tag of the plan, what it means and what is doubtful about it, under :data:`TAG_COLUMNS`."""
+    names = list(one.get("names", ()))
+    more = f" and {len(names) - _MEANING} more" if len(names) > _MEANING else ""
+    meaning = ", ".join(names[:_MEANING]) + more if names != [one["tag"]] else ""
+    return one["tag"], one["kind"], one["videos"], "; ".join(filter(None, (meaning, one["warning"])))
 
 
 def _times(plan: Mapping[str, Any], state: Mapping[str, Any]) -> Section:
