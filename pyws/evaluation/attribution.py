@@ -8,15 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyws.data.annotations.activitynet import (
-    Instances,
-    Intervals,
-    Source,
-    Truth,
-    read_ambiguous,
-    read_detections,
-    read_truth,
-)
+from pyws.data.annotations.activitynet import Instances, Intervals, Source, Truth, read_detections, read_truth
 from pyws.evaluation.detection import MatchedDetections, Rules, match_detections
 from pyws.evaluation.precision import class_sums, precision_of_hits
 
@@ -114,17 +106,16 @@ def explain_difference(
     known, found = read_truth(truth), read_detections(predictions)
     others = found if other_predictions is None else read_detections(other_predictions)
     wanted = rules if other_rules is None else other_rules
-    stretches = known.ambiguous if ambiguous is None else read_ambiguous(ambiguous)
-    first = last = match_detections(found, known, rules, stretches)
+    first = last = match_detections(found, known, rules, ambiguous)
     steps = []
     for name, label in _NAMES.items():
         before, after = getattr(last.rules, name), getattr(wanted, name)
         if before != after:
-            changed = match_detections(found, known, replace(last.rules, **{name: after}), stretches)
+            changed = match_detections(found, known, replace(last.rules, **{name: after}), ambiguous)
             steps.append(_step(label, name, last, changed))
             last = changed
     if others is not found:
-        changed = match_detections(others, known, wanted, stretches)
+        changed = match_detections(others, known, wanted, ambiguous)
         steps.append(Step("predictions", "this", "other", _average(changed), _average(changed) - _average(last)))
         last = changed
     sides = [(_class_shares(side), _video_shares(side)) for side in (first, last)]

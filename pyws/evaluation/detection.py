@@ -229,8 +229,7 @@ def detection_map(
     if ambiguous is not None and not rules.ambiguous:
         raise ValueError(f"detection_map: ambiguous segments are a rule of thumos14, got protocol {protocol!r}")
     known, found = read_truth(truth), read_detections(predictions)
-    stretches = known.ambiguous if ambiguous is None else read_ambiguous(ambiguous)
-    matched = match_detections(found, known, rules, stretches)
+    matched = match_detections(found, known, rules, ambiguous)
     wanted, counted, kept = matched.truth, matched.counted, matched.predictions
     ap = 100 * matched.ap
     names_hash = hashlib.sha256("\n".join(sorted(matched.videos)).encode()).hexdigest()
@@ -319,14 +318,25 @@ class MatchedDetections:
         return 0.0 if self.rules.missing_class == "released" and self.classes_without_predictions else 1.0
 
 
-def match_detections(found: Instances, known: Truth, rules: Rules, stretches: Intervals) -> MatchedDetections:
-    """Match predictions with ground truth by any rules; ``stretches`` are the ambiguous ones, in seconds.
+def match_detections(
+    predictions: Source | Instances,
+    truth: Source | Truth,
+    rules: Rules,
+    ambiguous: str | os.PathLike[str] | Intervals | None = None,
+) -> MatchedDetections:
+    """Match predictions with ground truth by any rules.
+
+    Parameters
+    ----------
+    predictions, truth, ambiguous : arguments of :func:`detection_map`
+    rules : how they are matched
 
     Raises
     ------
     DataError : as :func:`detection_map`
     """
-    wanted, found = _evaluated(known, rules), as_named_by(found, known)
+    known = read_truth(truth)
+    wanted, found = _evaluated(known, rules), as_named_by(read_detections(predictions), known)
     videos, foreign = wanted.videos, _foreign(found, known, wanted)
     if rules.foreign == "wrong":
         wanted, foreign = replace(wanted, videos=(*videos, *foreign)), ()
@@ -335,6 +345,7 @@ def match_detections(found: Instances, known: Truth, rules: Rules, stretches: In
         wanted = _on_snippets(wanted, np.rint, rules.grid)
         kept = _on_snippets(counted, np.trunc, rules.grid)
     if rules.ambiguous:
+        stretches = known.ambiguous if ambiguous is None else read_ambiguous(ambiguous)
         kept = _unambiguous(kept, stretches, rules.grid)
     rows, hit, ap = _match(kept, wanted, rules)
     return MatchedDetections(wanted, videos, counted, kept, foreign, rows, hit, ap, rules)

@@ -9,15 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyws.data.annotations.activitynet import (
-    Instances,
-    Intervals,
-    Source,
-    Truth,
-    read_ambiguous,
-    read_detections,
-    read_truth,
-)
+from pyws.data.annotations.activitynet import Instances, Intervals, Source, Truth
 from pyws.evaluation.detection import MatchedDetections, Rules, match_detections
 from pyws.evaluation.precision import class_sums, precision_of_hits
 
@@ -103,9 +95,7 @@ def diagnose(
     """
     if not 0 < tiou <= 1:
         raise ValueError(f"diagnose: tiou must be in (0, 1], got {tiou}")
-    known, found = read_truth(truth), read_detections(predictions)
-    stretches = known.ambiguous if ambiguous is None else read_ambiguous(ambiguous)
-    matched = match_detections(found, known, replace(rules, tious=(tiou,)), stretches)
+    matched = match_detections(predictions, truth, replace(rules, tious=(tiou,)), ambiguous)
     ranked = matched.predictions.where(matched.rows)
     kind, touched, taken = _errors(ranked, matched.hit[:, 0], matched.truth, tiou)
     places = np.concatenate([np.arange(count) for count in np.bincount(ranked.label, minlength=len(ranked.labels))])

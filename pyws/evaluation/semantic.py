@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyws.data.tagged.dataset import Masks, MaskSet, TaggedVideo
-from pyws.data.tagged.label_space import IGNORE, View
-from pyws.data.video.frames import read_mask
+from pyws.data.tagged.label_space import View, read_ids
 from pyws.errors import DataError
 from pyws.evaluation.segmentation import Missing, check_missing
 from pyws.progress import track
@@ -148,10 +147,7 @@ def read_pair(predictions: Path, data: MaskSet, video: TaggedVideo, frame: str) 
     path = predictions / video.name / f"{frame}.png"
     if not path.is_file():
         return None, data.truth(video, frame)
-    guess = read_mask(path)
-    strange = guess[(guess >= len(data.space)) & (guess != IGNORE)]
-    if len(strange):
-        raise DataError(path, f"ids must be 0..{len(data.space) - 1} or {IGNORE}, got {int(strange[0])}")
+    guess = read_ids(path, len(data.space))
     return guess, data.truth(video, frame, (guess.shape[0], guess.shape[1]))
 
 

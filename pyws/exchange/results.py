@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyws.data.annotations.activitynet import Instances
-from pyws.data.tagged.label_space import IGNORE
+from pyws.data.tagged.label_space import IGNORE, read_ids
 from pyws.data.tagged.rle import decode_mask
-from pyws.data.video.frames import in_order, read_mask
+from pyws.data.video.frames import in_order
 from pyws.errors import DataError
 from pyws.exchange.media import Media
 from pyws.files import read_json
@@ -108,11 +108,7 @@ class Masks:
         """
         if self.layers:
             return self._flattened(stem)
-        ids = read_mask(self.files[stem])
-        strange = ids[(ids >= len(self.names)) & (ids != IGNORE)]
-        if strange.size:
-            raise DataError(self.files[stem], f"must have ids below {len(self.names)}, got {strange.max()}")
-        return ids
+        return read_ids(self.files[stem], len(self.names))
 
     def _flattened(self, stem: str) -> NDArray[np.uint8]:
         first, *others = (layer.read_as(stem, self.names) for layer in self.layers if stem in layer.files)

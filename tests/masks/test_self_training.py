@@ -311,7 +311,7 @@ def test_damaged_first_stages_are_named(init: Path, tmp_path: Path) -> None:
     data = Annotations(copy, tmp_path)
     path = copy / "pa/v0/fox_a/0.png"
     write_mask(path, np.full(SIZE, 7, np.uint8))
-    with pytest.raises(DataError, match=r"0.png: must have ids below 3, got 7"):
+    with pytest.raises(DataError, match=r"0.png: ids must be 0..2 or 255, got 7"):
         data.mask(copy / "pa/v0", Frame("fox_a", "0"))
     write_mask(path, np.zeros((40, 44), np.uint8))
     with pytest.raises(DataError, match=r"0.png: must have the size of its frame \(40, 88\), got \(40, 44\)"):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyws.data.synthetic.actors import PAINTERS, Image, paint_clutter, paint_occluder
-from pyws.data.synthetic.rendering import FINE, SceneConfig, actor_path, camera_path, coarse, margin_of, paste, scenery
+from pyws.data.synthetic.rendering import SceneConfig, actor_path, camera_path, coarse, paste, scenery, view_of
 from pyws.data.tagged.a2d_files import VideoRow, colours, needed_h5py, write_annotation, write_readme, write_videoset
 from pyws.data.tagged.label_space import A2D_CODES, A2D_PAIRS
 from pyws.data.video.frames import evenly, write_picture
@@ -133,10 +133,8 @@ def draw_video(seed: int, index: int, config: GeneratedConfig = GeneratedConfig(
 
     frames = np.empty((config.frames, config.height, config.width, 3), np.uint8)
     masks = np.empty((len(actors), *frames.shape[:3]), bool)
-    margin = margin_of(scene)
     for time, shift in enumerate(camera):
-        row, column = np.clip(np.rint(shift * FINE).astype(int) + margin, 0, 2 * margin)
-        canvas = picture[row : row + config.height * FINE, column : column + config.width * FINE].copy()
+        canvas = view_of(picture, shift, scene)
         for thing in things:
             paste(canvas, thing.sprite, thing.path[0], shift, thing.size)
         covers = [paste(canvas, one.sprite, one.path[time], shift, one.size) for one in actors]

@@ -13,15 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyws.data.synthetic.actors import PAINTERS, Image
-from pyws.data.synthetic.rendering import FINE, SceneConfig, actor_path, camera_path, coarse, margin_of, paste, scenery
+from pyws.data.synthetic.rendering import SceneConfig, actor_path, camera_path, coarse, paste, scenery, view_of
 
 ACTORS = tuple(PAINTERS)
-ACTIONS = (
-    "jumping",
-    "rolling",
-    "running",
-    "none",
-)  # "none", the actor at rest, stays last: it is the background of streams
+ACTIONS = ("jumping", "rolling", "running", "none")  # "none", the actor at rest, stays last: the background of streams
 
 
 @dataclass(frozen=True)
@@ -132,10 +127,8 @@ def _draw(
     motion = actor_path(random, plan, size, config)
     frames = np.empty((len(plan), config.height, config.width, 3), np.uint8)
     masks = np.empty(frames.shape[:3], bool)
-    margin = margin_of(config)
     for index, (shift, pose) in enumerate(zip(camera, motion, strict=True)):
-        row, column = np.clip(np.rint(shift * FINE).astype(int) + margin, 0, 2 * margin)
-        canvas = photograph[row : row + config.height * FINE, column : column + config.width * FINE].copy()
+        canvas = view_of(photograph, shift, config)
         cover = paste(canvas, sprite, pose, shift, size)
         frames[index] = coarse(canvas)
         masks[index] = coarse(cover) >= 128

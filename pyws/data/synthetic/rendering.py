@@ -112,6 +112,13 @@ def scenery(random: np.random.Generator, config: SceneConfig) -> Image:
     return np.clip(np.asarray(resized) * light.astype(np.float32), 0, 255).astype(np.uint8)
 
 
+def view_of(picture: Image, shift: NDArray[np.float64], config: SceneConfig) -> Image:
+    """What the camera sees of the scenery where it has moved by ``shift``, to be painted on."""
+    margin = margin_of(config)
+    row, column = np.clip(np.rint(shift * FINE).astype(int) + margin, 0, 2 * margin)
+    return picture[row : row + config.height * FINE, column : column + config.width * FINE].copy()
+
+
 def margin_of(config: SceneConfig) -> int:
     """How far the camera moves to each side, in fine pixels."""
     return round((config.pan + 4 * config.shake) * FINE)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pyws.data.tagged.a2d_files import Colours, VideoRow, read_annotation, read_instances, read_readme, read_videoset
+from pyws.data.tagged.a2d_files import VideoRow, read_annotation, read_instances, read_readme, read_videoset
 from pyws.data.tagged.dataset import Masks, MaskSet, TaggedVideo, Tags, check_tags
-from pyws.data.tagged.label_space import A2D_CODES, IGNORE, LabelSpace, a2d, a2d_table
+from pyws.data.tagged.label_space import A2D_CODES, IGNORE, a2d, a2d_table
 from pyws.errors import DataError
 from pyws.files import read_lines
 
@@ -47,15 +47,7 @@ def read(root: Path, tags: Tags = "all") -> MaskSet:
         videos.append(
             TaggedVideo(row.name, source, check_tags(space, ids, f"video {row.name}", release), subset, truth)
         )
-    return MaskSet("a2d", root, space, tuple(videos), _Reader(space, colours))
-
-
-class _Reader:
-    def __init__(self, space: LabelSpace, colours: Colours) -> None:
-        self.table, self.colours = a2d_table(space), colours
-
-    def __call__(self, path: Path, video: TaggedVideo) -> Masks:
-        return self.table[read_annotation(path, self.colours).codes]
+    return MaskSet("a2d", root, space, tuple(videos), lambda path, video: table[read_annotation(path, colours).codes])
 
 
 def release_of(root: Path) -> Path | None:

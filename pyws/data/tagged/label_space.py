@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pyws.data.video.frames import read_mask
 from pyws.errors import DataError
 
 IGNORE = 255  # pixels that count neither for nor against anything
@@ -27,6 +29,20 @@ A2D_PAIRS = {
 }
 """Actor and action of every code that A2D's rule gives, whether it has the pair or not."""
 YOUTUBE_OBJECTS = ("aeroplane", "bird", "boat", "car", "cat", "cow", "dog", "horse", "motorbike", "train")
+
+
+def read_ids(path: str | os.PathLike[str], count: int) -> NDArray[np.uint8]:
+    """The mask of a file, (H, W) ids below ``count``, or 255.
+
+    Raises
+    ------
+    DataError : as :func:`pyws.data.video.frames.read_mask`, or another id
+    """
+    ids = read_mask(path)
+    strange = ids[(ids >= count) & (ids != IGNORE)]
+    if strange.size:
+        raise DataError(path, f"ids must be 0..{count - 1} or {IGNORE}, got {strange.max()}")
+    return ids
 
 
 @dataclass(frozen=True)

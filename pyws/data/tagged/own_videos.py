@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyws.data.csv_table import columns_of, read_table
-from pyws.data.tagged.dataset import Masks, MaskSet, TaggedVideo, Tags, check_tags
-from pyws.data.tagged.label_space import IGNORE, LabelSpace, actor_actions, object_labels
-from pyws.data.video.frames import IMAGE_SUFFIXES, read_mask
+from pyws.data.tagged.dataset import MaskSet, TaggedVideo, Tags, check_tags
+from pyws.data.tagged.label_space import LabelSpace, actor_actions, object_labels, read_ids
+from pyws.data.video.frames import IMAGE_SUFFIXES
 from pyws.errors import DataError
 
 PAIR = ("actor", "action")
@@ -67,23 +67,11 @@ def read(root: Path, tags: Tags = "all") -> MaskSet:
         ids = check_tags(space, found[name][: 1 if tags == "main" else None], f"video {name}", root)
         truth = {file.stem: file for file in sorted((root / "truth" / name).glob("*.png"))}
         videos.append(TaggedVideo(name, source, ids, subsets[name], truth))
-    return MaskSet("plain", root, space, tuple(videos), _Reader(space))
+    return MaskSet("plain", root, space, tuple(videos), lambda path, video: read_ids(path, len(space)))
 
 
 def _more(shown: Sequence[str]) -> str:
     return f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
-
-
-class _Reader:
-    def __init__(self, space: LabelSpace) -> None:
-        self.count = len(space)
-
-    def __call__(self, path: Path, video: TaggedVideo) -> Masks:
-        mask = read_mask(path)
-        strange = mask[(mask >= self.count) & (mask != IGNORE)]
-        if len(strange):
-            raise DataError(path, f"ids must be 0..{self.count - 1} or {IGNORE}, got {int(strange[0])}")
-        return mask
 
 
 def _space(path: Path, columns: tuple[str, ...], used: list[tuple[str, ...]]) -> LabelSpace:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyws.data.tagged.corrected_masks import corrected_frames, mask_file
-from pyws.data.tagged.label_space import IGNORE, LabelSpace
+from pyws.data.tagged.label_space import IGNORE, LabelSpace, read_ids
 from pyws.data.video.clips import near, shrunk, side_by_side
 from pyws.data.video.frames import (
     HEAT_SIDE,
@@ -29,7 +29,6 @@ from pyws.data.video.frames import (
     open_frames,
     read_heat,
     read_image,
-    read_mask,
     write_heat,
     write_picture,
 )
@@ -135,12 +134,9 @@ class Annotations:
     def mask(self, folder: Path, frame: Frame) -> Pixels:
         """The pseudo-annotation (H, W) uint8 of a frame, from a folder of one version."""
         file = self.file(folder, frame)
-        mask = read_mask(file)
+        mask = read_ids(file, len(self.space))
         if mask.shape != self._size(frame):
             raise DataError(file, f"must have the size of its frame {self._size(frame)}, got {mask.shape}")
-        unknown = mask[(mask >= len(self.space)) & (mask != IGNORE)]
-        if unknown.size:
-            raise DataError(file, f"must have ids below {len(self.space)}, got {unknown.max()}")
         return mask
 
     def file(self, folder: Path, frame: Frame) -> Path:
