@@ -127,14 +127,24 @@ def test_integral_image_and_patches(emulated: None, monkeypatch: pytest.MonkeyPa
     check(monkeypatch, found, on_cpu)
 
 
-def test_integral_image_of_many_columns(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = ops.integral_image(last_items((1, 16), MASK[:1]))[-1]
-    check(monkeypatch, found, lambda: ops.integral_image(MASK[None, :1])[0])
+def test_integral_image_of_many_rows_and_columns(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ops.integral_image(last_items((2, 1), torch.ones(2, 1, dtype=torch.bool)))[-1]
+    check(monkeypatch, found, lambda: ops.integral_image(torch.ones(1, 2, 1, dtype=torch.bool))[0])
 
 
 def kernel_of(operation: Callable[..., Any], name: str) -> Callable[..., Any]:
     """What launches the kernels of an operation, without the checks that read all of its tensors."""
     return getattr(sys.modules[operation.__module__], name)  # type: ignore[no-any-return]
+
+
+def test_patches_of_many_queries(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two numbers a query: those of the last one lie beyond 2^31."""
+    find = kernel_of(ops.find_patches, "_find")
+    integral = torch.zeros(1, 9, 9, dtype=torch.int32)
+    frames, sides, ranks = (vast(2**30 + 2, dtype=torch.int64) for _ in range(3))
+    sides[-1], ranks[-1] = 3, 20
+    found = find(integral, frames, sides, ranks, 0.4)[-1]
+    check(monkeypatch, found, lambda: find(integral, frames[-1:], sides[-1:], ranks[-1:], 0.4)[0])
 
 
 @pytest.mark.parametrize("superpixels", [7, 300], ids=["pixels beyond", "tables beyond"])
