@@ -28,6 +28,7 @@ from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.files import atomic_write, write_json
 from pyws.models import Backbone
+from pyws.models.devices import on_device
 from pyws.ops.segments.linpro import Labels, Status, linpro
 from pyws.ragged import Segments
 from pyws.segments.config import ProposalConfig, PseudoLabelConfig
@@ -52,6 +53,7 @@ class PseudoLabels:
     status : (G,) int64, :class:`pyws.segments.Status` of each column
     residual : (G,) float64, what the column misses of the scores of its segments
     segments : (G,) int64, segments that it keeps the scores of
+    on_host : (G,) bool, whether LinPro took it from the card to the host
     """
 
     video: Tensor
@@ -61,6 +63,7 @@ class PseudoLabels:
     status: Tensor
     residual: Tensor
     segments: Tensor
+    on_host: Tensor
 
     @classmethod
     def of(cls, columns: Mapping[tuple[int, int], Sequence[float] | Tensor]) -> PseudoLabels:
@@ -92,7 +95,7 @@ class PseudoLabels:
         wanted = set(pairs)
         rows = zip(
             self.video.tolist(), self.label.tolist(), self.values.split(self.offsets.diff().tolist()),
-            self.status.tolist(), self.residual.tolist(), self.segments.tolist(), strict=True,
+            self.status.tolist(), self.residual.tolist(), self.segments.tolist(), self.on_host.tolist(), strict=True,
         )  # fmt: skip
         return collect([Column(*row) for row in rows if (row[:2] in wanted) == kept])
 
@@ -115,6 +118,7 @@ class Column:
     status: int
     residual: float
     segments: int
+    on_host: bool = False
 
 
 def collect(columns: Sequence[Column]) -> PseudoLabels:
@@ -130,6 +134,7 @@ def collect(columns: Sequence[Column]) -> PseudoLabels:
         status=torch.tensor([row.status for row in rows], dtype=torch.int64),
         residual=torch.tensor([row.residual for row in rows], dtype=torch.float64),
         segments=torch.tensor([row.segments for row in rows], dtype=torch.int64),
+        on_host=torch.tensor([row.on_host for row in rows], dtype=torch.bool),
     )
 
 
@@ -145,7 +150,7 @@ def snippet_labels(
 
     Parameters
     ----------
-    segments : candidates in snippets, a group for each video and class, none empty
+    segments : candidates in snippets, a group for each video and class, none empty; the answer is on their device
     lengths : (groups,) int64, snippets of the group's video
     config : configuration of the fusion
     preset, rows : arguments of :func:`pyws.segments.linpro`
@@ -163,10 +168,10 @@ def snippet_labels(
     fused = replace(fused, start=start, end=end)
     fixed = None
     if known:
-        fixed = torch.full((int(lengths.sum()),), torch.nan, dtype=torch.float64)
+        fixed = torch.full((int(lengths.sum()),), torch.nan, dtype=torch.float64, device=lengths.device)
         places = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).tolist()
         for group, values in known.items():
-            fixed[places[group] : places[group + 1]] = values
+            fixed[places[group] : places[group + 1]] = values.to(fixed.device)
     return linpro(fused, lengths, preset, rows=rows, known=fixed), fused.offsets.diff()
 
 
@@ -179,16 +184,17 @@ def without_known(segments: Segments, known: Mapping[int, Tensor], iou: float) -
     >>> without_known(Segments.of([[(0, 3, 0.9), (3, 5, 0.4)]]), {0: known}, 0.25).start.tolist()
     [3.0]
     """
-    kept = torch.ones(len(segments), dtype=torch.bool)
+    device = segments.start.device
+    kept = torch.ones(len(segments), dtype=torch.bool, device=device)
     for group, values in known.items():
         rows = slice(*segments.offsets[group : group + 2].tolist())
-        edges = torch.nn.functional.pad((values > 0).int(), (1, 1)).diff().nonzero().flatten().double()
+        edges = torch.nn.functional.pad((values > 0).int(), (1, 1)).diff().nonzero().flatten().double().to(device)
         first, last = edges[0::2, None], edges[1::2, None]
         start, end = segments.start[rows], segments.end[rows]
         both = (torch.minimum(end, last) - torch.maximum(start, first)).clamp_min(0)
         either = (end - start) + (last - first) - both
         kept[rows] = ~(both > iou * either).any(0)
-    owner = torch.repeat_interleave(torch.arange(segments.groups), segments.offsets.diff())
+    owner = torch.repeat_interleave(torch.arange(segments.groups, device=device), segments.offsets.diff())
     counts = torch.bincount(owner[kept], minlength=segments.groups)
     columns = {name: getattr(segments, name)[kept] for name in ("start", "end", "score", "weight")}
     return replace(segments, **columns, offsets=torch.nn.functional.pad(counts.cumsum(0), (1, 0)))
@@ -264,17 +270,19 @@ def label_columns(
     known : see :func:`known_columns`
     """
     classes = maps.scores.shape[1] if config.background else tags.shape[1]
-    wanted = None
+    device, wanted = maps.tcam.device, None
     if config.only_tags:
-        wanted = torch.nn.functional.pad(tags, (0, classes - tags.shape[1]), value=True)
+        wanted = torch.nn.functional.pad(on_device(tags, device), (0, classes - tags.shape[1]), value=True)
     segments, keys = candidates(maps, proposals, classes, wanted)
-    segments, keys, fixed = _with_known(segments, keys, maps.videos, classes, known or {})
+    fixed: dict[int, Tensor] = {}
+    if known:
+        segments, keys, fixed = _with_known(segments, keys, maps.videos, classes, known)
     row, column = keys // classes, keys % classes
     solved, counts = snippet_labels(segments, maps.lengths[row], config.postprocess, config.preset, config.rows, fixed)
-    values = solved.labels.float().split(solved.offsets.diff().tolist())
-    owner = torch.tensor(maps.videos, dtype=torch.int64)[row]
-    facts = (solved.status, solved.residual, counts)
-    return list(map(Column, owner.tolist(), column.tolist(), values, *(fact.tolist() for fact in facts)))
+    values = solved.labels.float().cpu().split(solved.offsets.diff().tolist())
+    owner = [maps.videos[one] for one in row.tolist()]
+    facts = (solved.status, solved.residual, counts, solved.on_host)
+    return list(map(Column, owner, column.tolist(), values, *(fact.tolist() for fact in facts)))
 
 
 def _with_known(
@@ -287,7 +295,8 @@ def _with_known(
     every = sorted(sizes)
     offsets = torch.tensor([0, *(sizes[key] for key in every)], dtype=torch.int64).cumsum(0)
     by_group = {group: wanted[key] for group, key in enumerate(every) if key in wanted}
-    return replace(segments, offsets=offsets), torch.tensor(every, dtype=torch.int64), by_group
+    offsets, groups = (on_device(one, keys.device) for one in (offsets, torch.tensor(every, dtype=torch.int64)))
+    return replace(segments, offsets=offsets), groups, by_group
 
 
 @dataclass(frozen=True, eq=False)

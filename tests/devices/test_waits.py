@@ -11,6 +11,7 @@ from torch.nn.functional import softmax
 
 import pyws.masks.self_training.train_segmentation as segmentation
 from pyws import Segments, ops
+from pyws.data.annotations.corrections import Corrected
 from pyws.distributed import Group
 from pyws.masks.initial_masks.annotator import Chunk
 from pyws.masks.initial_masks.config import InitialMaskConfig
@@ -28,7 +29,7 @@ from pyws.segments.detection.inference import activation_maps
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.training.batches import Videos
-from pyws.segments.training.train import begin, fill_memory, train_epoch
+from pyws.segments.training.train import begin, fill_memory, label_round, train_epoch
 
 ONCE = {"copy to the host": 1}
 
@@ -85,10 +86,31 @@ def test_no_step_of_segments_train_waits(name, gpu):
     assert record["distribution_loss"] != 0
     assert waits(gpu) == ONCE  # the mean losses of the epoch, three steps
     run.backbone.model.eval()
-    batches = [[0, 1, 2], [3, 4]]
-    next(activation_maps(run.backbone.model, videos, 16384, batches=batches))
-    answers = 3 if name in ("wum", "rskp") else 2  # maps and scores, of some the actionness
-    assert waits(gpu) == {"copy to the host": answers * len(batches)}
+    maps = next(activation_maps(run.backbone.model, videos, 16384, batches=[[0, 1, 2], [3, 4]]))
+    assert waits(gpu) == {}
+    maps.cpu()
+    assert sum(waits(gpu).values()) <= 4  # lengths, maps, scores and the actionness, of all batches at once
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+@pytest.mark.parametrize("name", ["wum", "bm"])
+def test_pseudo_labels_are_made_on_the_card(name, corrected, gpu):
+    """They are those of the CPU; LinPro counts what it takes to the host: what has known labels does not stay."""
+    data = feature_sets.draw(6)
+    if corrected:
+        data = replace(data, corrections={data.names[1]: Corrected((("run", 2.0, 4.0),), (("run", 4.0, 6.0),))})
+    config = replace(PRESETS["pyws"], seed=3)
+    made = []
+    for device in ("cpu", CARD):
+        run, videos = begin(name, config, data, torch.device(device)), Videos(data, torch.device(device))
+        made.append(label_round(run, videos, 0, 0.2, Group()))
+    assert len(made[0].video) >= len(data)
+    for field, values in made[0].tensors().items():
+        if field != "on_host":
+            torch.testing.assert_close(made[1].tensors()[field], values, msg=field)
+    assert not made[0].on_host.any()
+    on_host = made[1].on_host[(made[1].video == 1) & (made[1].label == data.classes.index("run"))]
+    assert on_host.tolist() == [corrected]
 
 
 def test_no_step_of_masks_train_waits(gpu, monkeypatch):

@@ -16,6 +16,7 @@ from pyws.distributed import Group
 from pyws.errors import DataError
 from pyws.evaluation import DetectionScores, detection_map
 from pyws.models import Backbone
+from pyws.models.devices import on_device
 from pyws.progress import track
 from pyws.ragged import Segments
 from pyws.segments.config import ProposalConfig
@@ -28,7 +29,7 @@ _AT_ONCE = 1 << 26  # values of activation maps that are kept before their segme
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """Activation maps of some videos, packed.
+    """Activation maps of some videos, packed; all tensors on one device.
 
     Parameters
     ----------
@@ -52,7 +53,14 @@ class Maps:
 
     def by_video(self, classes: int) -> list[np.ndarray]:
         """(snippets, classes) float64 of each video: its map of the first classes."""
-        return [part.double().numpy() for part in self.tcam[:, :classes].split(self.lengths.tolist())]
+        return [part.double().numpy() for part in self.tcam[:, :classes].cpu().split(self.lengths.tolist())]
+
+    def cpu(self) -> Maps:
+        """The same on the CPU."""
+        return Maps(self.videos, *(getattr(self, name).cpu() for name in _PACKED))
+
+
+_PACKED = ("lengths", "tcam", "scores", "actionness")
 
 
 def activation_maps(
@@ -64,7 +72,7 @@ def activation_maps(
     quiet: bool = True,
     batches: Sequence[list[int]] | None = None,
 ) -> Iterator[Maps]:
-    """This process's share of the videos, on the CPU, in parts that fit into memory.
+    """This process's share of the videos, on the model's device, in parts that fit into memory.
 
     The videos are batched before they are shared out: what a batch holds decides how floats are rounded, so every
     number of processes finds the same bits.
@@ -87,8 +95,13 @@ def activation_maps(
         with torch.no_grad():
             said = model(features, mask, seeds)
         scores = said.scores if said.background is None else torch.cat([said.scores, said.background[:, None]], 1)
-        actionness = torch.empty(0) if said.actionness is None else said.actionness.cpu()[mask]
-        parts.append(Maps(batch, mask.sum(1), said.tcam.cpu()[mask], scores.cpu(), actionness))
+        device = said.tcam.device
+        lengths, real = (on_device(one, device) for one in (mask.sum(1), mask.flatten().nonzero().squeeze(1)))
+        tcam, actionness = (
+            torch.empty(0, device=device) if one is None else one.flatten(0, 1).index_select(0, real)
+            for one in (said.tcam, said.actionness)
+        )
+        parts.append(Maps(batch, lengths, tcam, scores, actionness))
         held += parts[-1].tcam.numel()
         if held > _AT_ONCE:
             yield _joined(parts)
@@ -100,7 +113,7 @@ def activation_maps(
 def _joined(parts: Sequence[Maps]) -> Maps:
     return Maps(
         [video for part in parts for video in part.videos],
-        *(torch.cat([getattr(part, name) for part in parts]) for name in ("lengths", "tcam", "scores", "actionness")),
+        *(torch.cat([getattr(part, name) for part in parts]) for name in _PACKED),
     )
 
 
@@ -179,6 +192,7 @@ def detect(
     classes = len(videos.data.classes)
     found: list[tuple[int, np.ndarray]] = []  # (video * K + class, rows of start, end, score)
     for maps in activation_maps(model, videos, snippets, group, quiet=quiet, batches=batches):
+        maps = maps.cpu()  # few rows, and sums in one order
         proposed, keys = candidates(maps, proposals, classes)
         segments, _ = postprocess(proposed, config)
         if seen:

@@ -122,7 +122,7 @@ def postprocess(segments: Segments, config: PostprocessConfig) -> tuple[Segments
         part of
     """
     if config.method == "none":
-        return segments, torch.arange(len(segments.start))
+        return segments, torch.arange(len(segments.start), device=segments.start.device)
     iou = IOU_THRESHOLD if config.iou_threshold is None else config.iou_threshold
     overlap = config.overlap or OVERLAP
     if not config.fuses:

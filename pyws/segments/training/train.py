@@ -125,6 +125,8 @@ def run_epoch(
     if temperature is not None and run.uses_labels:
         run.previous, run.latest = run.latest, label_round(run, videos, epoch, temperature, group)
         record["labels"] = {"temperature": temperature, **run.latest.statuses()}
+        if videos.device.type == "cuda":
+            record["labels"]["on_host"] = int(run.latest.on_host.sum())
         if run.config.trust is not None and run.trust is None:
             run.trust, halves = measure_trust(run, run.latest, videos, epoch, temperature, group, pace)
             record |= {"trust": run.trust.to_dict(), "trust_bounds": asdict(run.config.trust)}
