@@ -160,17 +160,24 @@ def test_superpixel_select(emulated: None, monkeypatch: pytest.MonkeyPatch, supe
     check(monkeypatch, found, on_cpu)
 
 
-def test_superpixel_vote(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    vote, classes = kernel_of(ops.superpixel_vote, "_vote_kernel"), MASK.to(torch.uint8)
-    found = vote(last_items((16, 16), LABELS), last_items((16, 16), classes), 40, 0.3, 255, 7)[0][-1]
-    check(monkeypatch, found, lambda: vote(LABELS[None], classes[None], 40, 0.3, 255, 7)[0][0])
+CLASSES_AND_SUPERPIXELS = pytest.mark.parametrize(
+    ("classes", "superpixels"), [(40, 7), (2, 300)], ids=["classes beyond", "superpixels beyond"]
+)
 
 
-def test_superpixel_confusion(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    confusion, classes = kernel_of(ops.superpixel_confusion, "_kernel"), MASK.to(torch.uint8)
-    predicted, options = last_items((16, 16), classes), (40, 0.3, 0.2, 255, 7)
+@CLASSES_AND_SUPERPIXELS
+def test_superpixel_vote(emulated: None, monkeypatch: pytest.MonkeyPatch, classes: int, superpixels: int) -> None:
+    vote, given, options = kernel_of(ops.superpixel_vote, "_vote_kernel"), MASK.to(torch.uint8), (0.3, 255, superpixels)
+    found = vote(last_items((16, 16), LABELS), last_items((16, 16), given), classes, *options)[0][-1]
+    check(monkeypatch, found, lambda: vote(LABELS[None], given[None], classes, *options)[0][0])
+
+
+@CLASSES_AND_SUPERPIXELS
+def test_superpixel_confusion(emulated: None, monkeypatch: pytest.MonkeyPatch, classes: int, superpixels: int) -> None:
+    confusion, given = kernel_of(ops.superpixel_confusion, "_kernel"), MASK.to(torch.uint8)
+    predicted, options = last_items((16, 16), given), (classes, 0.3, 0.2, 255, superpixels)
     found = confusion(last_items((16, 16), LABELS), predicted, predicted, *options)[1][-1]
-    check(monkeypatch, found, lambda: confusion(LABELS[None], classes[None], classes[None], *options)[1][0])
+    check(monkeypatch, found, lambda: confusion(LABELS[None], given[None], given[None], *options)[1][0])
 
 
 def test_drop_components(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
