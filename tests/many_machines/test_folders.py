@@ -19,6 +19,15 @@ def test_a_folder_that_could_not_be_filled_is_empty_again(tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_what_a_killed_call_left_in_a_new_folder_goes_first(tmp_path):
+    (tmp_path / ".unfinished").touch()
+    (tmp_path / "half").touch()
+    with new_folder(tmp_path):
+        assert not (tmp_path / "half").exists()
+        (tmp_path / "whole").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
 def test_one_writer_a_folder(tmp_path):
     with only_writer(tmp_path / "masks"):
         with pytest.raises(DataError, match=r"masks: is being written by another run"), only_writer(tmp_path / "masks"):
