@@ -124,7 +124,7 @@ __device__ Split partition(const Walk& walk, std::int64_t size, const Stays& sta
   return {kept, taken, block_best(best, kept)};
 }
 
-// Copies the candidates into the scratch; returns the first seed.
+// Copies the candidates into the scratch; returns the first seed, when all threads have copied theirs.
 __device__ std::int64_t fill(const Walk& walk, const double* start, const double* end, const double* score,
                              Range group) {
   Best best = kNothing;
@@ -325,7 +325,6 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
   const Walk walk = walk_of(scratch, total, group);
   const Rows rows = {start + group.begin, end + group.begin, score + group.begin, weight + group.begin};
   std::int64_t best = fill(walk, start, end, score, group);
-  __syncthreads();
   std::int64_t left = walk.candidates, clusters = 0;
   while (left > 0) {
     const double seed_start = walk.start[best], seed_end = walk.end[best];
@@ -369,7 +368,6 @@ __global__ void __launch_bounds__(kThreads)
   const Range group = group_range(offsets, blockIdx.x, total);
   const Walk walk = walk_of(scratch, total, group);
   std::int64_t best = fill(walk, start, end, score, group);
-  __syncthreads();
   std::int64_t left = walk.candidates, kept = 0;
   while (left > 0) {
     const double seed_start = walk.start[best], seed_end = walk.end[best];
