@@ -79,11 +79,16 @@ class Browser:
         self._say("Input.insertText", text=letter)
 
     def click(self, selector):
-        """The middle of an element, where the pointer would hit it."""
+        """The middle of an element, where the pointer would hit it, once nothing on the page moves it any more."""
         x, y = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            "e.scrollIntoView({block: 'center'});"
-            "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            f"(async () => {{ const e = document.querySelector({json.dumps(selector)});"
+            "e.scrollIntoView({block: 'center', behavior: 'instant'});"
+            "for (let before = '', still = 0; ; ) {"
+            "  await new Promise(requestAnimationFrame);"
+            "  const r = e.getBoundingClientRect(), at = [r.x + r.width / 2, r.y + r.height / 2];"
+            "  still = String(at) === before && e.contains(document.elementFromPoint(...at)) ? still + 1 : 0;"
+            "  before = String(at);"
+            "  if (still === 5) return at; } })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self._say("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
