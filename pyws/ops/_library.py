@@ -312,12 +312,18 @@ def check_range(op: str, name: str, value: Any, rule: str, holds: Callable[[], b
         raise ValueError(f"{op}: {name} must be {rule}, got {value}")
 
 
-def check_count(op: str, name: str, value: Any, minimum: int, maximum: int) -> None:
-    """Raise unless ``value`` is an integer in ``minimum..maximum``."""
+def check_count(op: str, name: str, value: Any, minimum: int, maximum: int, rule: str = "") -> None:
+    """Raise unless ``value`` is an integer in ``minimum..maximum``, which ``rule`` may say in other words."""
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
     if not minimum <= value <= maximum:
-        raise ValueError(f"{op}: {name} must be in {minimum}..{maximum}, got {value}")
+        raise ValueError(f"{op}: {name} must be {rule or f'in {minimum}..{maximum}'}, got {value}")
+
+
+def check_pixels(op: str, name: str, frames: Tensor) -> None:
+    """Raise where frames (B, H, W) have 2^31 pixels or more each."""
+    if frames.shape[1] * frames.shape[2] >= 2**31:
+        raise ValueError(f"{op}: {name} must have less than 2**31 pixels a frame, got shape {tuple(frames.shape)}")
 
 
 def check_table(op: str, frames: int, superpixels: int, classes: int) -> None:

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyws.ops._library import _C, FLOATS, check_range, check_tensor, contents_are_readable, launch, register
+from pyws.ops._library import (
+    _C,
+    FLOATS,
+    check_count,
+    check_range,
+    check_tensor,
+    contents_are_readable,
+    launch,
+    register,
+)
 
 _MAX_SIDE = 65535
 _SCRATCH = 2**30  # bytes on a GPU
@@ -81,7 +90,7 @@ def slic(
         check_range(op, "region_area", region_area, ">= 1 and finite", lambda: 1 <= region_area < math.inf)
         segments = max(1.0, pixels / region_area)
     else:
-        _check_integer(op, "n_segments", n_segments, f"in 1..{pixels}, the pixels", 1, pixels)
+        check_count(op, "n_segments", n_segments, 1, pixels, f"in 1..{pixels}, the pixels")
         segments = float(n_segments)
     _check(images, mask, segments, compactness, iterations, min_size_factor)
     if images.is_floating_point() and images.numel() and contents_are_readable():
@@ -110,15 +119,8 @@ def _check(
     pixels = images.shape[2] * images.shape[3]
     check_range("slic", "segments", segments, f"in 1..{pixels}, the pixels", lambda: 1 <= segments <= pixels)
     check_range("slic", "compactness", compactness, "> 0 and finite", lambda: 0 < compactness < math.inf)
-    _check_integer("slic", "iterations", iterations, ">= 1", 1, 2**31 - 1)
+    check_count("slic", "iterations", iterations, 1, 2**31 - 1, ">= 1")
     check_range("slic", "min_size_factor", min_size_factor, ">= 0 and finite", lambda: 0 <= min_size_factor < math.inf)
-
-
-def _check_integer(op: str, name: str, value: Any, rule: str, minimum: int, maximum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
-        raise TypeError(f"{op}: {name} must be an integer, got {type(value).__name__}")
-    if not minimum <= value <= maximum:
-        raise ValueError(f"{op}: {name} must be {rule}, got {value}")
 
 
 def _check_contents(images: Tensor) -> None:

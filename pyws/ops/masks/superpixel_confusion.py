@@ -10,6 +10,7 @@ from torch import Tensor
 from pyws.ops._library import (
     _C,
     check_count,
+    check_pixels,
     check_range,
     check_table,
     check_tensor,
@@ -17,11 +18,9 @@ from pyws.ops._library import (
     launch,
     register,
 )
+from pyws.ops.masks.superpixel_select import CLASSES, LABELS, largest_label, need_readable
 
 _OP = "superpixel_confusion"
-_LABELS = (torch.int32, torch.int64)
-_CLASSES = (torch.uint8, torch.int32, torch.int64)
-_MAX_LABELS = 2**20
 
 
 class SuperpixelConfusion(NamedTuple):
@@ -90,9 +89,8 @@ def superpixel_confusion(
     common = torch.promote_types(prediction.dtype, annotation.dtype)
     readable = contents_are_readable()
     if num_superpixels is None:
-        if not readable:
-            raise ValueError(f"{_OP}: num_superpixels must be a number under torch.compile, vmap and capture, got None")
-        num_superpixels = _largest_label(labels, max(labels.shape[1] * labels.shape[2], _MAX_LABELS)) + 1
+        need_readable(_OP)
+        num_superpixels = largest_label(_OP, labels) + 1 if labels.numel() else 0
     consistency, agreement, invalid = _confusion(
         labels, prediction.to(common), annotation.to(common), num_classes, alpha, beta, ignore_index, num_superpixels
     )
@@ -105,12 +103,10 @@ def _check(
     labels: Tensor, prediction: Tensor, annotation: Tensor, num_classes: int, alpha: float, beta: float,
     ignore_index: int, num_superpixels: int,
 ) -> None:  # fmt: skip
-    check_tensor(_OP, "labels", labels, _LABELS, ndim=3)
+    check_tensor(_OP, "labels", labels, LABELS, ndim=3)
     for name, classes in (("prediction", prediction), ("annotation", annotation)):
-        check_tensor(_OP, name, classes, _CLASSES, shape=tuple(labels.shape), device=labels.device)
-    pixels = labels.shape[1] * labels.shape[2]
-    if pixels >= 2**31:
-        raise ValueError(f"{_OP}: labels must have less than 2**31 pixels a frame, got shape {tuple(labels.shape)}")
+        check_tensor(_OP, name, classes, CLASSES, shape=tuple(labels.shape), device=labels.device)
+    check_pixels(_OP, "labels", labels)
     common = torch.promote_types(prediction.dtype, annotation.dtype)
     check_count(_OP, "num_classes", num_classes, 1, torch.iinfo(common).max + 1)
     check_count(_OP, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
@@ -123,16 +119,6 @@ def _check(
 def _check_same(*arguments: Any) -> None:
     _check(*arguments)
     check_tensor(_OP, "annotation", arguments[2], (arguments[1].dtype,))
-
-
-def _largest_label(labels: Tensor, limit: int) -> int:
-    if labels.numel() == 0:
-        return -1
-    lowest, highest = (int(label) for label in labels.aminmax())
-    if lowest < 0 or highest >= limit:
-        wrong = lowest if lowest < 0 else highest
-        raise ValueError(f"{_OP}: labels must be in 0..{limit - 1}, got {wrong}")
-    return highest
 
 
 def _raise_invalid(

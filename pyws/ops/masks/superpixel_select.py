@@ -15,6 +15,7 @@ from pyws.ops._library import (
     check_choice,
     check_count,
     check_entries,
+    check_pixels,
     check_range,
     check_table,
     check_tensor,
@@ -23,8 +24,8 @@ from pyws.ops._library import (
     register,
 )
 
-_LABELS = (torch.int32, torch.int64)
-_CLASSES = (torch.uint8, torch.int32, torch.int64)
+LABELS = (torch.int32, torch.int64)
+CLASSES = (torch.uint8, torch.int32, torch.int64)
 _OVERLAPS: tuple[str, ...] = _C.MASK_OVERLAPS
 _BOUNDED = ("superpixel", "component")
 
@@ -182,9 +183,8 @@ def superpixel_vote(
 
 
 def _check_labels(op: str, labels: Tensor, alpha: float, num_superpixels: int) -> None:
-    check_tensor(op, "labels", labels, _LABELS, ndim=3)
-    if labels.shape[1] * labels.shape[2] >= 2**31:
-        raise ValueError(f"{op}: labels must have less than 2**31 pixels a frame, got shape {tuple(labels.shape)}")
+    check_tensor(op, "labels", labels, LABELS, ndim=3)
+    check_pixels(op, "labels", labels)
     check_count(op, "num_superpixels", num_superpixels, 0, 2**31 - 1)
     check_range(op, "alpha", alpha, "in [0, 1]", lambda: 0 <= alpha <= 1)
 
@@ -203,7 +203,7 @@ def _check_vote(
 ) -> None:
     op = "superpixel_vote"
     _check_labels(op, labels, alpha, num_superpixels)
-    check_tensor(op, "classes", classes, _CLASSES, shape=tuple(labels.shape), device=labels.device)
+    check_tensor(op, "classes", classes, CLASSES, shape=tuple(labels.shape), device=labels.device)
     check_count(op, "num_classes", num_classes, 1, torch.iinfo(classes.dtype).max + 1)
     check_table(op, len(labels), num_superpixels, num_classes)
     check_count(op, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
@@ -211,39 +211,44 @@ def _check_vote(
 
 def _check_drop(masks: Tensor, beta: float) -> None:
     check_tensor("drop_components", "masks", masks, (torch.bool,), ndim=3)
-    if masks.shape[1] * masks.shape[2] >= 2**31:
-        raise ValueError(f"drop_components: masks must have less than 2**31 pixels each, got {tuple(masks.shape)}")
+    check_pixels("drop_components", "masks", masks)
 
 
 def _with_capacity(
     op: str, labels: Tensor, num_superpixels: int | None, count: Callable[[int], tuple[Tensor, ...]]
 ) -> tuple[tuple[Tensor, ...], int]:
     """The outputs of ``count(capacity)``, and K. The last one is the summary (superpixel_select.h)."""
-    pixels = labels.shape[1] * labels.shape[2]
-    readable = contents_are_readable()
-    if num_superpixels is None and not readable:
-        raise ValueError(f"{op}: num_superpixels must be a number under torch.compile, vmap and capture, got None")
+    if num_superpixels is None:
+        need_readable(op)
     capacity = _FIRST_CAPACITY if num_superpixels is None else num_superpixels
     outputs = count(capacity)
-    if not readable:
+    if not contents_are_readable():
         return outputs, capacity
     frames = outputs[-1].tolist()
     if any(frame[_C.SUMMARY_OUTSIDE] for frame in frames):
-        lowest, highest = (int(label) for label in labels.aminmax())
-        limit = max(pixels, _MAX_LABELS) if num_superpixels is None else num_superpixels
-        if lowest < 0 or highest >= limit:
-            wrong = lowest if lowest < 0 else highest
-            raise ValueError(f"{op}: labels must be in 0..{limit - 1}, got {wrong}{_advice(num_superpixels, wrong)}")
+        highest = largest_label(op, labels, num_superpixels)
         return count(highest + 1), highest + 1
     if num_superpixels is None:
         capacity = max((frame[_C.SUMMARY_USED] for frame in frames), default=0)
     return outputs, capacity
 
 
-def _advice(num_superpixels: int | None, label: int) -> str:
-    if num_superpixels is not None or label < 0:
-        return ""
-    return "; renumber them (torch.unique(labels, return_inverse=True)) or give num_superpixels"
+def need_readable(op: str) -> None:
+    """Raise where the number of superpixels must be found and no label can be read."""
+    if not contents_are_readable():
+        raise ValueError(f"{op}: num_superpixels must be a number under torch.compile, vmap and capture, got None")
+
+
+def largest_label(op: str, labels: Tensor, num_superpixels: int | None = None) -> int:
+    """The largest label; ValueError names one below 0, or not below ``num_superpixels`` or what memory allows."""
+    lowest, highest = (int(label) for label in labels.aminmax())
+    limit = max(labels.shape[1] * labels.shape[2], _MAX_LABELS) if num_superpixels is None else num_superpixels
+    if lowest >= 0 and highest < limit:
+        return highest
+    wrong, advice = lowest if lowest < 0 else highest, ""
+    if num_superpixels is None and lowest >= 0:
+        advice = "; renumber them (torch.unique(labels, return_inverse=True)) or give num_superpixels"
+    raise ValueError(f"{op}: labels must be in 0..{limit - 1}, got {wrong}{advice}")
 
 
 def _select_kernel(
