@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 LARGEST = 1e300  # magnitude of a time, score or weight
 
@@ -36,6 +37,17 @@ def check_offsets(op: str, name: str, offsets: Tensor, total: int | None = None)
         raise ValueError(f"{op}: {name} must never fall, got {ends[group + 1]} after {ends[group]} at group {group}")
     if total is not None and ends[-1] != total:
         raise ValueError(f"{op}: {name} must end at the number of values {total}, got {ends[-1]}")
+
+
+def offsets_of(sizes: Tensor) -> Tensor:
+    """(groups+1,) offsets of groups of these (groups,) sizes.
+
+    Examples
+    --------
+    >>> offsets_of(torch.tensor([2, 0, 3]))
+    tensor([0, 2, 2, 5])
+    """
+    return functional.pad(sizes.cumsum(0), (1, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,12 +144,20 @@ class Segments:
         """Number of groups, empty ones included."""
         return len(self.offsets) - 1
 
+    @property
+    def owner(self) -> Tensor:
+        """(N,) int64, the group of each segment."""
+        groups = torch.arange(self.groups, device=self.offsets.device)
+        return torch.repeat_interleave(groups, self.offsets.diff(), output_size=len(self))
+
     def group(self, index: int) -> Segments:
         """The segments of one group, as a ragged batch of one group."""
         first, last = int(self.offsets[index]), int(self.offsets[index + 1])
-        fields = [field[first:last] for field in (self.start, self.end, self.score, self.weight)]
-        start, end, score, weight = fields
-        return Segments(start, end, score, weight, self.offsets.new_tensor([0, last - first]))
+        return self.where(slice(first, last), self.offsets.new_tensor([0, last - first]))
+
+    def where(self, rows: Tensor | slice, offsets: Tensor) -> Segments:
+        """The segments at some rows, a mask or indices, in groups with these offsets."""
+        return Segments(self.start[rows], self.end[rows], self.score[rows], self.weight[rows], offsets)
 
     def to(self, device: torch.device | str) -> Segments:
         """The same segments on another device."""

@@ -37,7 +37,7 @@ def match_segments(
     hit = torch.zeros(len(predictions), len(thresholds), dtype=torch.bool)
     ap = torch.full((len(class_offsets) - 1, len(thresholds)), torch.nan, dtype=torch.float64)
     orders = [torch.empty(0, dtype=torch.int64)]
-    group_of = torch.repeat_interleave(torch.arange(predictions.groups), predictions.offsets.diff())
+    group_of = predictions.owner
     for c in range(len(class_offsets) - 1):
         first, last = (int(predictions.offsets[class_offsets[c + i]]) for i in (0, 1))
         order = first + predictions.score[first:last].argsort(descending=True, stable=True)

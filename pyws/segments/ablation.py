@@ -245,7 +245,7 @@ def _results(
         scores["preset"] = _scores(run, tests, run.config.detection)
         worth = None if run.latest is None else label_worth(run.latest, training, run.previous)
         seconds, began = time.perf_counter() - began, time.perf_counter()
-        trust = None if run.trust is None else run.trust.to_dict()
+        trust = None if run.trust is None else asdict(run.trust)
         yield name, {"epochs": run.epoch, "mAP": scores, "labels": worth, "trust": trust, "seconds": seconds}
 
 

@@ -5,10 +5,8 @@ Either way the same steps: proposals are fused, their bounds rounded to the grid
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,9 +28,10 @@ from pyws.files import atomic_write, write_json
 from pyws.models import Backbone
 from pyws.models.devices import on_device
 from pyws.ops.segments.linpro import Labels, Status, linpro
-from pyws.ragged import Segments
+from pyws.ragged import Segments, offsets_of
 from pyws.segments.config import ProposalConfig, PseudoLabelConfig
 from pyws.segments.detection.inference import Maps, activation_maps, candidates, with_suppression_of
+from pyws.segments.detection.maps import packed, unpacked
 from pyws.segments.detection.postprocess import GRID, PostprocessConfig, group_instances, postprocess
 from pyws.segments.training.batches import Videos
 
@@ -101,7 +100,7 @@ class PseudoLabels:
 
     def statuses(self) -> dict[str, int]:
         """How many columns became what; videos and classes without segments are not among them."""
-        return {status.name.lower(): int((self.status == status).sum()) for status in Status}
+        return Status.counts(self.status)
 
     def tensors(self) -> dict[str, Tensor]:
         """Its fields, for a checkpoint."""
@@ -169,7 +168,7 @@ def snippet_labels(
     fixed = None
     if known:
         fixed = torch.full((int(lengths.sum()),), torch.nan, dtype=torch.float64, device=lengths.device)
-        places = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).tolist()
+        places = offsets_of(lengths).tolist()
         for group, values in known.items():
             fixed[places[group] : places[group + 1]] = values.to(fixed.device)
     return linpro(fused, lengths, preset, rows=rows, known=fixed), fused.offsets.diff()
@@ -194,10 +193,8 @@ def without_known(segments: Segments, known: Mapping[int, Tensor], iou: float) -
         both = (torch.minimum(end, last) - torch.maximum(start, first)).clamp_min(0)
         either = (end - start) + (last - first) - both
         kept[rows] = ~(both > iou * either).any(0)
-    owner = torch.repeat_interleave(torch.arange(segments.groups, device=device), segments.offsets.diff())
-    counts = torch.bincount(owner[kept], minlength=segments.groups)
-    columns = {name: getattr(segments, name)[kept] for name in ("start", "end", "score", "weight")}
-    return replace(segments, **columns, offsets=torch.nn.functional.pad(counts.cumsum(0), (1, 0)))
+    counts = torch.bincount(segments.owner[kept], minlength=segments.groups)
+    return segments.where(kept, offsets_of(counts))
 
 
 def known_columns(data: FeatureSet, rows: str) -> dict[tuple[int, int], Tensor]:
@@ -320,16 +317,13 @@ class VideoLabels:
 
     def document(self) -> dict[str, Any]:
         """The same as JSON holds it, bit for bit; labels, most of them zero, are packed."""
-        packed = base64.b64encode(zlib.compress(self.labels.numpy().astype("<f4").tobytes(), 1)).decode()
         facts = {"segments": self.segments, "statuses": self.statuses, "residual": self.residual}
-        return {"shape": list(self.labels.shape), "labels": packed, **facts}
+        return {"labels": packed(self.labels.numpy()), **facts}
 
     @staticmethod
     def read(video: str, document: Mapping[str, Any]) -> VideoLabels:
         """What :meth:`document` gave."""
-        values = np.frombuffer(zlib.decompress(base64.b64decode(document["labels"])), "<f4")
-        labels = torch.from_numpy(values.astype(np.float32).reshape(document["shape"]))
-        return VideoLabels(video, labels, document["segments"], document["statuses"], document["residual"])
+        return VideoLabels(video, **{**document, "labels": torch.from_numpy(unpacked(document["labels"]))})
 
 
 def label_videos(
@@ -418,7 +412,7 @@ def label_videos(
         labels = torch.zeros(int(lengths[video]), len(places))
         for group in groups:
             labels[:, columns[group]] = solved.group(int(group)).float()
-        statuses = {status.name.lower(): int((solved.status[groups] == status).sum()) for status in Status}
+        statuses = Status.counts(solved.status[groups])
         statuses["empty"] += len(places) - len(groups)
         residual = float(solved.residual[groups].sum())
         answer.append(VideoLabels(name, labels, int(counts[groups].sum()), statuses, residual))
@@ -456,7 +450,7 @@ def write_labels(
     for video, (name, length) in enumerate(zip(data.names, data.lengths.tolist(), strict=True)):
         mine = torch.arange(bounds[video], bounds[video + 1])
         tensors[name] = labels.dense(video, (length, len(columns)))
-        counts = {status.name.lower(): int((labels.status[mine] == status).sum()) for status in Status}
+        counts = Status.counts(labels.status[mine])
         counts["empty"] += len(columns) - len(mine)
         missed = float(labels.residual[mine].sum())
         segments, seconds = int(labels.segments[mine].sum()), length / float(data.rates[video])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -75,10 +74,6 @@ class Trust:
             f"{config.agreement:.2f}), conflict {self.conflict:.2f} (at most {config.conflict:.2f})"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """For the history of a run."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Share:
@@ -130,10 +125,6 @@ class Share:
             f"{self.with_labels:.2f}, with the one without by {self.without_labels:.2f}, and these two with each other "
             f"by {self.likeness:.2f}"
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the history of a run."""
-        return asdict(self)
 
 
 def agreement(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], tags: np.ndarray) -> np.ndarray:

@@ -24,9 +24,7 @@ class DemoConfig:
     streams: int = 12
     stream_seconds: float = 48.0
     smoothing: int = 3  # snippets that are averaged before the classifier's head is slid over a stream
-    thresholds: tuple[float, ...] = tuple(
-        step / 20 for step in range(1, 19)
-    )  # thresholds of activation maps, for proposals
+    thresholds: tuple[float, ...] = tuple(step / 20 for step in range(1, 19))  # those of proposals
     class_threshold: float = 0.15  # a class whose best eighth of snippets scores less is not looked for
     threads: int = 2  # fixed, since the order of sums depends on it: the same numbers on any number of cores
     scene: SceneConfig = field(default_factory=SceneConfig)

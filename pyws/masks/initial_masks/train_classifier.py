@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pyws.checkpoint import (
@@ -34,7 +34,7 @@ from pyws.masks.linear_head import L2, features_of, fit_head, set_head
 from pyws.models.classifier import Classifier
 from pyws.models.classifiers import build_classifier, load_weights, read_state, save_classifier
 from pyws.models.devices import Precision, on_device, set_precision
-from pyws.models.video_networks.catalogue import head_of, replace_head
+from pyws.models.video_networks.catalogue import last_layer, replace_head
 from pyws.progress import track
 from pyws.run_manifest import check_same
 
@@ -222,7 +222,7 @@ def _fit(
 ) -> list[float]:
     """Fit the last layer alone; returns the mean loss of its scores."""
     model, count = classifier.model.eval(), len(classifier.labels)
-    head = next(one for one in reversed(list(model.modules())) if _is_head(one, count))
+    _, head = last_layer(model, count)
     rows, targets, shares = [], [], []
     for example in track(examples, "features", quiet=quiet):
         seen = features_of(classifier, head, store, example.video, device)
@@ -241,11 +241,6 @@ def _fit(
         else:
             errors = -(scores.log_softmax(1) * wanted).sum(1)
     return [float((errors * weights).sum() / weights.sum())]
-
-
-def _is_head(module: nn.Module, classes: int) -> bool:
-    weight = getattr(module, "weight", None)
-    return isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)) and weight is not None and len(weight) == classes
 
 
 @dataclass(frozen=True)
@@ -423,7 +418,7 @@ def _network(
     torch.manual_seed(seed)
     if weights is None:
         classifier = build_classifier(config.network, len(labels))
-        head = head_of(classifier.model, len(labels))
+        head = list(last_layer(classifier.model, len(labels))[1].parameters())
     else:
         state = read_state(weights)
         classes = len(state[next(reversed(state))])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from pyws.models.video_networks.i3d import I3D
 from pyws.models.video_networks.small3d import Small3D
@@ -123,26 +123,28 @@ def replace_head(model: nn.Module, old: int, new: int) -> nn.Module:
 
     Raises
     ------
-    ValueError : no linear layer or 1x1 convolution of ``old`` outputs is found
+    ValueError : no linear layer or convolution of ``old`` outputs is found
     """
-    for name, module in reversed(list(model.named_modules())):
-        if isinstance(module, nn.Linear) and module.out_features == old:
-            fresh: nn.Module = nn.Linear(module.in_features, new)
-        elif (
-            isinstance(module, (nn.Conv2d, nn.Conv3d)) and module.out_channels == old and set(module.kernel_size) == {1}
-        ):
-            fresh = type(module)(module.in_channels, new, 1)
-        else:
-            continue
-        parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, fresh)
-        return fresh
-    raise ValueError(f"network: found no last layer of {old} classes to replace")
+    name, layer = last_layer(model, old)
+    fresh: nn.Module = (
+        nn.Linear(layer.in_features, new)
+        if isinstance(layer, nn.Linear)
+        else type(layer)(layer.in_channels, new, layer.kernel_size)
+    )
+    model.set_submodule(name, fresh)
+    return fresh
 
 
-def head_of(model: nn.Module, classes: int) -> list[Tensor]:
-    """The parameters of the last layer of ``classes`` outputs."""
-    for module in reversed(list(model.modules())):
-        if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)) and module.weight.shape[0] == classes:
-            return list(module.parameters())
-    return []
+def last_layer(model: nn.Module, classes: int) -> tuple[str, Any]:
+    """The name in the model of the last linear layer or convolution of ``classes`` outputs, and this layer.
+
+    Raises
+    ------
+    ValueError : there is none
+    """
+    for name, layer in reversed(list(model.named_modules())):
+        if isinstance(layer, nn.Linear) and layer.out_features == classes:
+            return name, layer
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and layer.out_channels == classes:
+            return name, layer
+    raise ValueError(f"network: found no last layer of {classes} classes")

@@ -25,7 +25,7 @@ from pyws.ops._library import (
     register,
     runs_on_card,
 )
-from pyws.ragged import Segments
+from pyws.ragged import Segments, offsets_of
 
 ENTRY_LIMIT = 1 << 20  # a component of more tableau entries goes to the interior-point method
 _OPTIONS = ("preset", "margin", "upper", "rows", "tie_break")
@@ -39,6 +39,11 @@ class Status(IntEnum):
     RELAXED = 1  #: no labels satisfy all rows; these have the least l1 residual, and among those the least mass
     EMPTY = 2  #: no segments: zeros
     APPROXIMATE = 3  #: as RELAXED, but among labels of limited size, or as far as the gap says
+
+    @classmethod
+    def counts(cls, status: Tensor) -> dict[str, int]:
+        """How many groups came out as each, by its name in lower case."""
+        return {one.name.lower(): int((status == one).sum()) for one in cls}
 
 
 @dataclass(frozen=True)
@@ -256,7 +261,7 @@ def _kernel(
     answer = _answer(segments, None, snippets, options, on_card=True)
     left = answer[-1]
     if known is not None:  # the kernels take none
-        given = torch.nn.functional.pad((~known.isnan()).cumsum(0), (1, 0))[answer[1]]
+        given = offsets_of(~known.isnan())[answer[1]]
         left |= given[1:] > given[:-1]
     groups = left.nonzero()[:, 0]
     if len(groups):
@@ -313,7 +318,7 @@ def _solve_on_host(
 def _places(offsets: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
     """Where the values of ``groups`` lie, and the offsets of these groups alone."""
     begin, sizes = offsets[groups], offsets[groups + 1] - offsets[groups]
-    own = torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
+    own = offsets_of(sizes)
     shift = torch.repeat_interleave(begin - own[:-1], sizes)
     return torch.arange(len(shift), device=offsets.device) + shift, own
 

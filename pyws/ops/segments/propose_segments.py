@@ -21,7 +21,7 @@ from pyws.ops._library import (
     refuse_vmap,
     register,
 )
-from pyws.ragged import Segments, check_offsets
+from pyws.ragged import Segments, check_offsets, offsets_of
 
 RELEASED_THRESHOLDS = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
 _UNIT = 2.0**36
@@ -177,7 +177,7 @@ def score_segments(
     outside = (high - low - (end_at - start_at)).double() / _UNIT / (right - left - size).clamp_min(1)
     sizes = torch.zeros(wanted.numel(), dtype=torch.int64, device=tcam.device).index_put((groups,), counts)
     rows = torch.stack([start.double(), end.double(), inside - outside, inside])
-    return Segments.unchecked(rows, functional.pad(sizes.cumsum(0), (1, 0)))
+    return Segments.unchecked(rows, offsets_of(sizes))
 
 
 def _check(

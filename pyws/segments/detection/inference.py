@@ -18,7 +18,7 @@ from pyws.evaluation import DetectionScores, detection_map
 from pyws.models import Backbone
 from pyws.models.devices import on_device
 from pyws.progress import track
-from pyws.ragged import Segments
+from pyws.ragged import Segments, offsets_of
 from pyws.segments.config import ProposalConfig
 from pyws.segments.detection.postprocess import GRID, PostprocessConfig, postprocess
 from pyws.segments.detection.proposals import propose
@@ -49,7 +49,7 @@ class Maps:
     @property
     def offsets(self) -> Tensor:
         """(B+1,) int64, where each video begins."""
-        return torch.nn.functional.pad(self.lengths.cumsum(0), (1, 0))
+        return offsets_of(self.lengths)
 
     def by_video(self, classes: int) -> list[np.ndarray]:
         """(snippets, classes) float64 of each video: its map of the first classes."""
@@ -132,7 +132,7 @@ def candidates(maps: Maps, config: ProposalConfig, columns: int, tags: Tensor | 
     found = propose(config, maps.tcam, maps.offsets, scores, maps.actionness if len(maps.actionness) else None)
     sizes = found.offsets.diff()
     keys = sizes.nonzero().squeeze(1)
-    return replace(found, offsets=torch.nn.functional.pad(sizes[keys].cumsum(0), (1, 0))), keys
+    return replace(found, offsets=offsets_of(sizes[keys])), keys
 
 
 def with_suppression_of(proposals: ProposalConfig, config: PostprocessConfig) -> PostprocessConfig:

@@ -74,22 +74,24 @@ class VideoMap:
     def document(self) -> dict[str, Any]:
         """The same as JSON holds it, bit for bit."""
         arrays = {"values": self.values, "edges": self.edges, "scores": self.scores}
-        return {name: None if array is None else _packed(array) for name, array in arrays.items()}
+        return {name: None if array is None else packed(array) for name, array in arrays.items()}
 
     @staticmethod
     def of(document: Mapping[str, Any]) -> VideoMap:
         """What :meth:`document` gave."""
-        return VideoMap(*(None if document[name] is None else _unpacked(document[name])
+        return VideoMap(*(None if document[name] is None else unpacked(document[name])
                           for name in ("values", "edges", "scores")))  # type: ignore[arg-type]  # fmt: skip
 
 
-def _packed(array: np.ndarray) -> list[Any]:
+def packed(array: np.ndarray) -> list[Any]:
+    """An array as JSON holds it, bit for bit."""
     raw = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return [raw.dtype.str, list(raw.shape), base64.b64encode(zlib.compress(raw.tobytes(), 1)).decode()]
 
 
-def _unpacked(packed: Sequence[Any]) -> np.ndarray:
-    kind, shape, text = packed
+def unpacked(document: Sequence[Any]) -> np.ndarray:
+    """The array that :func:`packed` was given."""
+    kind, shape, text = document
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind).reshape(shape).copy()
 
 
@@ -231,8 +233,8 @@ class MapFiles:
         places = np.arange(len(values) + 1)
         if snippets_per_second is not None:
             return VideoMap(values, to_seconds(places, snippets_per_second), scores)
-        row = {} if truth is None else {name: index for index, name in enumerate(truth.instances.videos)}
-        duration = truth.duration[row[video]] if truth is not None and video in row else np.nan
+        durations = {} if truth is None else dict(zip(truth.instances.videos, truth.duration, strict=True))
+        duration = durations.get(video, np.nan)
         if not duration > 0:
             rule = f"nothing says when the snippets of {video!r} are: give --snippets-per-second, or --truth with its"
             raise DataError(self.path, f"{rule} duration")

@@ -143,13 +143,11 @@ def postprocess(segments: Segments, config: PostprocessConfig) -> tuple[Segments
 def _by_support(fused: Segments, member_of: Tensor, candidates: Segments, ranking: str) -> tuple[Segments, Tensor]:
     """Fused segments scored by what their members' scores above 0 add up to, each group by falling support."""
     support = torch.zeros_like(fused.score).index_add(0, member_of, candidates.score.clamp_min(0).to(fused.score))
-    group = torch.repeat_interleave(torch.arange(fused.groups), fused.offsets.diff())
     order = support.argsort(descending=True, stable=True)
-    order = order[group[order].argsort(stable=True)]
+    order = order[fused.owner[order].argsort(stable=True)]
     place = torch.empty_like(order).index_copy(0, order, torch.arange(len(order)))
     score = support if ranking == "support" else -torch.expm1(-support)
-    start, end, score, weight = (column[order] for column in (fused.start, fused.end, score, fused.weight))
-    return Segments(start, end, score, weight, fused.offsets), place[member_of]
+    return replace(fused, score=score).where(order, fused.offsets), place[member_of]
 
 
 def fuse_detections(

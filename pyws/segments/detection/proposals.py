@@ -56,16 +56,12 @@ def propose(
         maps, offsets = upsampled(maps, offsets, factor), offsets * factor
     found = propose_segments(maps, offsets, config.thresholds, config.scoring, shortest, config.margin, wanted)
     if curve is not None:
-        runs = propose_segments(
-            curve.contiguous(), offsets, config.actionness_thresholds, "paper", shortest, 0.0
-        )  # fmt: skip
+        runs = propose_segments(curve.contiguous(), offsets, config.actionness_thresholds, "paper", shortest, 0.0)
         found = _joined(found, score_segments(runs, maps, offsets, wanted, config.margin))
     outside = found.weight - found.score
     score = found.weight - config.outer_weight * outside
     if config.video_weight:
-        groups = torch.arange(scores.numel(), device=scores.device)
-        group = torch.repeat_interleave(groups, found.offsets.diff())
-        score = score + config.video_weight * scores.detach().double().flatten()[group]
+        score = score + config.video_weight * scores.detach().double().flatten()[found.owner]
     return replace(found, start=found.start / factor, end=found.end / factor, score=score)
 
 
@@ -90,9 +86,9 @@ def upsampled(maps: Tensor, offsets: Tensor, factor: int) -> Tensor:
 
 def _joined(first: Segments, second: Segments) -> Segments:
     """The segments of two sets of the same groups, in each group the first set's before the second's."""
-    groups = torch.arange(first.groups, device=first.offsets.device)
-    owner = torch.cat([torch.repeat_interleave(groups, part.offsets.diff()) for part in (first, second)])
-    order = owner.argsort(stable=True)
-    names = ("start", "end", "score", "weight")
-    start, end, score, weight = (torch.cat([getattr(first, name), getattr(second, name)])[order] for name in names)
-    return Segments(start, end, score, weight, first.offsets + second.offsets)
+    order = torch.cat([first.owner, second.owner]).argsort(stable=True)
+    start = torch.cat([first.start, second.start])
+    end = torch.cat([first.end, second.end])
+    score = torch.cat([first.score, second.score])
+    weight = torch.cat([first.weight, second.weight])
+    return Segments(start[order], end[order], score[order], weight[order], first.offsets + second.offsets)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyws.models.classifier import Classifier
 from pyws.models.devices import Precision, has_bfloat16, on_device, set_precision
+from pyws.models.video_networks.catalogue import last_layer
 
 
 class SnippetNetwork:
@@ -38,7 +39,7 @@ class SnippetNetwork:
             precision if precision != "auto" else "bfloat16" if has_bfloat16(device) else "float32"
         )
         set_precision(classifier.model, self.precision, device)
-        self._head = _head(classifier.model, len(classifier.labels), classifier.name)
+        _, self._head = last_layer(classifier.model, len(classifier.labels))
 
     @torch.inference_mode()
     def __call__(self, windows: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,21 +51,8 @@ class SnippetNetwork:
         finally:
             handle.remove()
         features = seen[-1].float()
-        convolution = isinstance(self._head, nn.modules.conv._ConvNd)
-        features = (
-            features.flatten(2).mean(2)
-            if convolution
-            else features.flatten(1, -2).mean(1)
-            if features.ndim > 2
-            else features
-        )
+        if not isinstance(self._head, nn.Linear):
+            features = features.flatten(2).mean(2)
+        elif features.ndim > 2:
+            features = features.flatten(1, -2).mean(1)
         return features.cpu(), scores.cpu()
-
-
-def _head(model: nn.Module, classes: int, name: str) -> nn.Module:
-    for module in reversed(list(model.modules())):
-        if isinstance(module, nn.Linear) and module.out_features == classes:
-            return module
-        if isinstance(module, nn.modules.conv._ConvNd) and module.out_channels == classes:
-            return module
-    raise ValueError(f"network: {name} has no last layer of {classes} classes whose input could be the features")

@@ -6,10 +6,8 @@ from dataclasses import replace
 
 from pyws.segments.config import OptimConfig, TrainConfig
 
-WIDTH, VIDEOS = (
-    2048,
-    200,
-)  # width of I3D's joint features, videos of THUMOS14's training set, which the backbones are published for
+# Width of I3D's joint features, videos of THUMOS14's training set, which the backbones are published for.
+WIDTH, VIDEOS = 2048, 200
 _MAX_LR, _MIN_EPOCHS, _STEPS = 3e-3, 50, 2
 
 

@@ -129,7 +129,7 @@ def run_epoch(
             record["labels"]["on_host"] = int(run.latest.on_host.sum())
         if run.config.trust is not None and run.trust is None:
             run.trust, halves = measure_trust(run, run.latest, videos, epoch, temperature, group, pace)
-            record |= {"trust": run.trust.to_dict(), "trust_bounds": asdict(run.config.trust)}
+            record |= {"trust": asdict(run.trust), "trust_bounds": asdict(run.config.trust)}
             if run.trust.adopted and run.config.trust.shares is not None:
                 run.set_aside(halves)
     record |= learn(run, videos, epoch, group, pace)
@@ -138,7 +138,7 @@ def run_epoch(
         without.latest, without.previous = run.latest, run.previous  # it keeps what people fixed in them
         record["loss_without_labels"] = learn(without, videos, epoch, group, pace)["loss"]
         if temperature is not None or run.epoch == schedule.epochs:
-            record["share"] = weigh(run, videos, group).to_dict()
+            record["share"] = asdict(weigh(run, videos, group))
     return record
 
 
