@@ -109,13 +109,13 @@ __global__ void weigh_channels(const T* activations, Layout at, const A* weights
   }
   for (int k = 0; k < kCount; ++k) partial[warp * kTile + lane * kCount + k] = sum[k];
   __syncthreads();
-  for (int i = threadIdx.x; i < kTile; i += kWarp * kMapWarps) {
-    const std::int64_t target = blockIdx.x % tiles * kTile + i;
-    if (target >= positions) break;
-    A total = partial[i];
-    for (int other = 1; other < kMapWarps; ++other) total += partial[other * kTile + i];
-    sums[(b * splits + split) * positions + target] = total;
-  }
+  static_assert(kTile <= kWarp * kMapWarps, "a thread adds one position");
+  const int i = threadIdx.x;
+  const std::int64_t target = blockIdx.x % tiles * kTile + i;
+  if (i >= kTile || target >= positions) return;
+  A total = partial[i];
+  for (int other = 1; other < kMapWarps; ++other) total += partial[other * kTile + i];
+  sums[(b * splits + split) * positions + target] = total;
 }
 
 // Traffic: B * splits * S sums are read, from L2 where they fit, and B*S values written. Ownership: one thread a

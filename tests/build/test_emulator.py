@@ -121,6 +121,13 @@ def test_shared_memory_must_be_written_before_it_is_read(run: Callable[..., list
         run("uninitialised", [], 64, block=(64, 1))
 
 
+@pytest.mark.skipif(bool(emulation.SANITIZE), reason="AddressSanitizer ends the process")
+def test_shared_arrays_are_not_written_beyond_their_end(run: Callable[..., list[int]]) -> None:
+    run("write_beyond", [], 1, block=(7, 1))
+    with pytest.raises(RuntimeError, match="a shared array of 32 bytes was written beyond its end"):
+        run("write_beyond", [], 1, block=(8, 1))
+
+
 def test_vectors_are_loaded_at_multiples_of_their_size(run: Callable[..., list[int]]) -> None:
     with pytest.raises(RuntimeError, match="a vector of 16 bytes at an address that they do not divide"):
         run("misaligned", RANGE, 1, block=(2, 1))

@@ -1,5 +1,6 @@
 #include "emulator.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -28,6 +29,8 @@ namespace {
 constexpr unsigned kMaxThreads = 1024, kLanes = 32, kMaxWarps = kMaxThreads / kLanes;
 constexpr std::size_t kSharedLimit = 48 * 1024;
 constexpr std::size_t kArena = 2 * kSharedLimit;  // space for alignment and a gap after each array
+constexpr std::size_t kGap = 16;
+constexpr unsigned char kUntouched = 0xff;
 
 const char* name_of(Sync kind) {
   const char* names[] = {"__syncwarp",      "__shfl_sync",   "__shfl_up_sync", "__shfl_down_sync",
@@ -80,6 +83,7 @@ struct Warp {
 struct SharedArray {
   const void* site;
   void* address;
+  std::size_t bytes;
 };
 
 struct Grid {
@@ -133,6 +137,7 @@ class Machine {
   void start_block(Random& random);
   void run_block(Random& random);
   void finish_grid();
+  void check_gaps();
   void make_ready();  // all threads of the block
   void open_barrier();
   void open_lanes(Warp& warp, unsigned first, unsigned mask);
@@ -190,7 +195,7 @@ void Machine::new_arena() {
   const Unobserved unobserved;
   arena_.reset(static_cast<unsigned char*>(std::malloc(kArena)));
   if (!arena_) throw std::bad_alloc();
-  std::memset(arena_.get(), 0xff, kArena);
+  std::memset(arena_.get(), kUntouched, kArena);
 }
 
 void Machine::start_block(Random& random) {
@@ -246,6 +251,20 @@ void Machine::run_block(Random& random) {
     if (!error_.empty()) fail(error_);
   }
   if (exited_ < grid_->threads) fail(deadlock());
+  check_gaps();
+}
+
+// What lies between shared arrays is as new_arena left it. AddressSanitizer, which poisons it, says more, and earlier;
+// ThreadSanitizer would take the host for one more thread.
+void Machine::check_gaps() {
+#if !defined(PYWS_SANITIZE_ADDRESS) && !defined(PYWS_SANITIZE_THREAD)
+  arrays_.push_back({nullptr, arena_.get(), grid_->shared_bytes});
+  for (const SharedArray& array : arrays_) {
+    const auto* gap = static_cast<const unsigned char*>(array.address) + array.bytes;
+    if (std::any_of(gap, gap + kGap, [](unsigned char byte) { return byte != kUntouched; }))
+      fail("a shared array of " + std::to_string(array.bytes) + " bytes was written beyond its end");
+  }
+#endif
 }
 
 void Machine::finish_grid() {
@@ -355,11 +374,11 @@ void* Machine::shared_array(const void* site, std::size_t bytes, std::size_t ali
                    " bytes or more");
   const std::size_t step = alignment < 16 ? 16 : alignment;
   const std::size_t begin = (arena_used_ + step - 1) / step * step;
-  arena_used_ = begin + bytes + 16;
+  arena_used_ = begin + bytes + kGap;
   if (arena_used_ > kArena) fail_in_thread("too many shared arrays for the emulator");
   void* address = arena_.get() + begin;
   PYWS_UNPOISON(address, bytes);
-  arrays_.push_back({site, address});
+  arrays_.push_back({site, address, bytes});
   return address;
 }
 

@@ -124,6 +124,12 @@ __global__ void overflow(const int* in, int* out) {
   next[0] = 2;
   *out = first[in[8]];
 }
+__global__ void write_beyond(const int*, int*) {
+  PYWS_SHARED(int, slots, 8);
+  PYWS_SHARED(int, next, 8);
+  next[threadIdx.x] = 2;
+  slots[threadIdx.x + 1] = 1;
+}
 __global__ void misaligned(const int* in, int* out) {
   const int4 vector = *reinterpret_cast<const int4*>(in + 1 + threadIdx.x);  // one of the two is not aligned
   out[threadIdx.x] = vector.x + vector.w;
@@ -215,6 +221,7 @@ const Named kernels[] = {
     PYWS_NAMED(uninitialised),
     PYWS_NAMED(colliding_blocks),
     PYWS_NAMED(overflow),
+    PYWS_NAMED(write_beyond),
     PYWS_NAMED(misaligned),
     PYWS_NAMED(diverged_barrier),
     PYWS_NAMED(early_exit),

@@ -2,7 +2,8 @@
 
 The tensors are mapped and never filled: only the last blocks of each grid are run, which touch the last item alone, and
 the rest stays pages that the system never hands out. What must come is what the CPU says of the last item by itself.
-Behind the last element lies a page that nobody may touch: what reads or writes past the end crashes.
+Behind the last element lies a page that nobody may touch: what reads or writes past the end crashes. So do tensors of
+few elements end, whose last block is not full.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ LIBC = ctypes.CDLL(None)
 def vast(*shape: int, dtype: torch.dtype = torch.float16) -> Tensor:
     """Zeros whose pages come into being where they are touched; after the last one comes a page that is locked."""
     count = torch.Size(shape).numel()
-    size = max(1, count * torch.empty(0, dtype=dtype).element_size())
+    if count == 0:
+        return torch.zeros(shape, dtype=dtype)
+    size = max(1, count * dtype.itemsize)
     end = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     try:
         pages = mmap.mmap(-1, end + mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
@@ -238,3 +241,57 @@ def test_class_mean(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
         before:, -1
     ]
     check(monkeypatch, found, lambda: ops.class_mean(values, ids, 3)[:, -1])
+
+
+@pytest.fixture
+def guarded(emulated: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """All blocks, and every tensor that an operation allocates ends at a locked page."""
+    monkeypatch.setattr(sys.modules[__name__], "FROM_HERE", 0)
+    with emulation.last_blocks(0):
+        yield
+
+
+def locked(values: Tensor) -> Tensor:
+    found = vast(*values.shape, dtype=values.dtype)
+    found.copy_(values)
+    return found
+
+
+IMAGES = torch.rand(1, 3, 20, 20, generator=G).half()  # 400 pixels: not a multiple of a block, but of a vector
+SUPERPIXELS = torch.arange(400).reshape(1, 20, 20).div(57, rounding_mode="floor").int()
+MASKS = torch.rand(1, 20, 20, generator=G) < 0.4
+CLASSES = MASKS.to(torch.uint8)
+WITHIN: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
+    "slic": (lambda images: ops.slic(images, 6), (IMAGES,)),
+    "otsu": (ops.otsu, (IMAGES[:, 0],)),
+    "otsu_masks": (lambda maps: ops.otsu_masks(maps, (20, 28)).masks, (IMAGES[:, 0],)),
+    "gradcam3d": (ops.gradcam3d, (IMAGES[:, :, None], IMAGES[:, :, None])),
+    "integral_image": (ops.integral_image, (MASKS,)),
+    "drop_components": (lambda masks: kernel_of(ops.superpixel_select, "_drop_kernel")(masks, 0.02), (MASKS,)),
+    "superpixel_select": (lambda *given: ops.superpixel_select(*given, 0.3).mask, (SUPERPIXELS, MASKS)),
+    "superpixel_vote": (lambda *given: ops.superpixel_vote(*given, 2, 0.3).classes, (SUPERPIXELS, CLASSES)),
+    "superpixel_confusion": (lambda *given: ops.superpixel_confusion(*given, 2)[1], (SUPERPIXELS, CLASSES, CLASSES)),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_nothing_is_touched_beyond_the_end(guarded: None, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    operation, given = WITHIN[name]
+    check(monkeypatch, operation(*map(locked, given)), lambda: operation(*given))
+
+
+def test_offsets_that_change_meanwhile_write_nothing_beyond_the_end(
+    guarded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proposals are counted, and then there are more of the last video."""
+    module = sys.modules[ops.propose_segments.__module__]
+    launch, offsets = module.launch, torch.tensor([0, 24, 32])
+
+    def late(name: str, device: torch.device, fields: dict[str, Any]) -> None:
+        if name == "fill_proposals":
+            fields["offsets"][1] = 4
+        launch(name, device, fields)
+
+    monkeypatch.setattr(module, "launch", late)
+    found = ops.propose_segments(locked(torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(8)[:, None]), offsets, (0.5,))
+    assert len(found.start) == 8

@@ -82,6 +82,12 @@ def test_cells_wider_than_a_chunk_of_the_loops(backend: str) -> None:
         assert torch.equal(slic(images, 2, 30.0, 3, mask=at), reference.slic(images, 2, 30.0, 3, mask=at))
 
 
+def test_more_pixels_than_a_block_scans_at_once(backend: str) -> None:
+    """A scan takes 256 blocks of 256 pixels: here are 261, and superpixels begin in all of them."""
+    image = scene(1, 600, 111)
+    assert torch.equal(slic(image, 700, iterations=1), reference.slic(image, 700, 10.0, 1))
+
+
 def test_every_pixel_its_own_cell(backend: str) -> None:
     images = scene(1, 6, 9)
     labels = slic(images, 54, 1.0, 5, min_size_factor=0.0)

@@ -72,6 +72,15 @@ def test_many_classes_and_superpixels():
 
 
 @on_every_backend
+def test_classes_of_all_lanes_are_one_vote():
+    """The pixels of each superpixel are of many classes, below and above half a warp and a whole one."""
+    labels, prediction, annotation = frames((1, 16, 33), 70, coherent=False)
+    found = superpixel_confusion(labels, prediction, annotation, 70, alpha=0.01, beta=0.9)
+    same(found, reference.superpixel_confusion(labels, prediction, annotation, 70, 0.01, 0.9))
+    assert (found[0].sum(1) > 0).sum() > 1  # several classes won
+
+
+@on_every_backend
 @pytest.mark.parametrize("shape", [(0, 4, 4), (2, 0, 4), (2, 4, 0)])
 def test_empty_input(shape):
     labels = torch.zeros(shape, dtype=torch.int32)
