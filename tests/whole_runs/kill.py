@@ -1,10 +1,16 @@
-"""SIGKILL at random moments: the same command again ends with the files, byte for byte, of a run that nobody disturbed.
+"""Stop commands at random: the same one again ends with the files, byte for byte, of a run that nobody disturbed.
 
-    python tests/whole_runs/kill.py --kills 30 [COMMAND ...]
+    python tests/whole_runs/kill.py --kills 30 --by term [COMMAND ...]
 
-A command runs in a process that is forked off after everything is imported, and is killed at a moment drawn uniformly
-from the time that the whole run takes; what resumes it may be killed too. Not compared: what says how long things
-took, and pages but of report.
+A command runs in a process that is forked off after everything is imported. What stops it comes at a moment, or at a
+size, drawn uniformly from what the whole run takes; what resumes it may be stopped too. Of itself:
+
+- kill: SIGKILL
+- term, int: SIGTERM and SIGINT, after which it says in a line that it was stopped; 143 or 130
+- disk: a folder of output on a full disk (needs root, to mount a tmpfs), which gets room before the next run
+- size: the limit on the size of a file (ulimit -f); both end it with an error of a line that names a file in the folder
+
+Not compared: what says how long things took, and pages but of report.
 """
 
 from __future__ import annotations
@@ -14,9 +20,12 @@ import importlib
 import os
 import random
 import re
+import resource
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -30,8 +39,14 @@ ONCE = {"data convert", "export coco", "export davis", "export csv"}  # refuse t
 AGAIN = 0.3  # how often what resumes a run is killed as well
 
 
-def start(words: list[str]) -> int:
-    """Run a command in a forked process; its id."""
+WAYS = ("kill", "term", "int", "disk", "size")
+PAGE = 4096  # bytes, what a tmpfs counts in
+SAYS = Path("says.txt")  # the messages of the latest command
+PATIENCE = 60.0  # seconds that a command may take to end once it is told to
+
+
+def start(words: list[str], largest: int = -1) -> int:
+    """Run a command in a forked process, which may write files of so many bytes; its id."""
     process = os.fork()
     if process:
         return process
@@ -41,6 +56,9 @@ def start(words: list[str]) -> int:
 
         from pyws.cli import main
 
+        os.dup2(os.open(SAYS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, -1))
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True, warn_only=True)
         status = main(words)
@@ -57,15 +75,48 @@ def end(process: int) -> int:
 def finish(words: list[str]) -> None:
     status = end(start(words))
     if status:
-        raise SystemExit(f"pyws {' '.join(words)}: exit status {status}")
+        raise SystemExit(f"pyws {' '.join(words)}: exit status {status}: {SAYS.read_text()}")
 
 
-def killed(words: list[str], after: float) -> bool:
-    """Run a command and kill it after so many seconds; whether it was still running."""
+def signalled(words: list[str], way: str, after: float) -> tuple[bool, str]:
+    """Send a signal to a command after so many seconds; whether it was still running, and what was wrong with its end.
+
+    A signal within the first moments comes before there is a handler for it.
+    """
+    number = signal.Signals[f"SIG{way.upper()}"]
     process = start(words)
     time.sleep(after)
-    os.kill(process, signal.SIGKILL)
-    return end(process) == -signal.SIGKILL
+    os.kill(process, number)
+    late = threading.Timer(PATIENCE, os.kill, (process, signal.SIGKILL))
+    late.start()
+    status = end(process)
+    late.cancel()
+    early = status in (-number, 99) and after < 0.1
+    if way == "kill" or early or status == 0:
+        return status != 0, ""
+    lines = SAYS.read_text().splitlines()
+    right = status == 128 + number and len(lines) == 1 and "run it again to go on" in lines[0]
+    return True, "" if right else f"exit status {status}: {' / '.join(lines[-3:])}"
+
+
+def without_room(words: list[str], way: str, out: str, room: int) -> tuple[bool, str]:
+    """Run a command with so many bytes of room; whether that stopped it, and what was wrong with its end."""
+    disk = os.path.dirname(out)
+    if way == "disk":
+        used = os.statvfs(disk)
+        resize(disk, (used.f_blocks - used.f_bfree) * PAGE + room // PAGE * PAGE + PAGE)
+    status = end(start(words, room if way == "size" else -1))
+    if way == "disk":
+        resize(disk)
+    said = SAYS.read_text()
+    right = status == 1 and "Traceback" not in said and out in said
+    return status != 0, "" if right or status == 0 else f"{room} bytes: exit status {status}: {said[-500:]}"
+
+
+def resize(disk: str, size: int = 1 << 30) -> None:
+    """Mount a disk of a size, or give another one to the disk that is there."""
+    there = ["-o", f"remount,size={size}"] if os.path.ismount(disk) else ["-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
+    subprocess.run(["mount", *there, disk], check=True)
 
 
 def contents(name: str, folder: Path) -> dict[str, bytes]:
@@ -76,7 +127,7 @@ def contents(name: str, folder: Path) -> dict[str, bytes]:
     for path in folder.rglob("*"):
         file = path.relative_to(folder)
         if path.is_file() and not left_out & set(file.parts) and str(file) != plan:
-            found[str(file)] = SECONDS.sub(b"", path.read_bytes()).replace(folder.name.encode(), b"OUT")
+            found[str(file)] = SECONDS.sub(b"", path.read_bytes()).replace(str(folder).encode(), b"OUT")
     return found
 
 
@@ -87,40 +138,59 @@ def differences(name: str, run: str, expected: dict[str, bytes], folder: Path) -
     return [f"{name}, {run}: {', '.join(names[:5])} differ"] if names else []
 
 
-def attack(name: str, kills: int, rng: random.Random, wholes: dict[str, str]) -> list[str]:
-    """Kill a command so often; what went wrong."""
+def attack(name: str, way: str, kills: int, rng: random.Random, wholes: dict[str, str]) -> list[str]:
+    """Stop a command so often; what went wrong."""
     whole = made(name, wholes)
     expected = contents(name, Path(whole))
-    timed = f"timed-{whole}"
+    timed = out_of("timed", name)
     words = words_of(name, timed, lambda other: made(other, wholes))
-    began = time.monotonic()
+    began = time.time()
     finish(words)
-    takes = time.monotonic() - began
+    takes = time.time() - began
+    written = [path.stat() for path in Path(timed).rglob("*") if path.is_file()]
+    sizes = [each.st_size for each in written if each.st_mtime >= began]
+    most = {"disk": sum(-(-size // PAGE) * PAGE for size in sizes), "size": max(sizes, default=0)}.get(way, takes)
     hits, attempt, wrong = 0, 0, differences(name, "twice", expected, Path(timed))
     while hits < kills and attempt < 5 * kills:
         attempt += 1
-        out = f"{whole}-{attempt}"
+        out = out_of(f"{attempt}", name)
+        if way == "disk":
+            resize(os.path.dirname(out))
         words = words_of(name, out, lambda other: made(other, wholes))
         hit = True
         while hit and hits < kills:
-            hit = killed(words, rng.uniform(0, takes))
+            hit, fault = stop(words, way, out, rng.uniform(0, most))
             hits += hit
+            wrong += [f"{name}, run {attempt}: {fault}"] if fault else []
             if rng.random() > AGAIN:
                 break
-        if hit or name not in ONCE:
+        if name not in ONCE or contents(name, Path(out)) != expected:
             finish(words)
         wrong += differences(name, f"run {attempt}", expected, Path(out))
+        if way == "disk":
+            subprocess.run(["umount", os.path.dirname(out)], check=True)
     print(
-        f"{name}: {hits} kills, {attempt} runs of {takes:.1f} s, {len(expected)} files, {len(wrong)} runs differ",
+        f"{name}: {hits} times by {way}, {attempt} runs of {takes:.1f} s, {len(expected)} files, {len(wrong)} wrong",
         flush=True,
     )
-    return [*wrong, *([f"{name}: only {hits} of {kills} kills hit it"] if hits < kills else [])]
+    return [*wrong, *([f"{name}: only {hits} of {kills} stopped it"] if hits < kills else [])]
+
+
+def out_of(run: str, name: str) -> str:
+    """The folder of output of a command, in a folder of the run, which may be on a disk of its own."""
+    place = f"{name.replace(' ', '-')}-{run}"
+    os.mkdir(place)
+    return f"{place}/out"
+
+
+def stop(words: list[str], way: str, out: str, amount: float) -> tuple[bool, str]:
+    return without_room(words, way, out, int(amount)) if way in ("disk", "size") else signalled(words, way, amount)
 
 
 def made(name: str, wholes: dict[str, str]) -> str:
     """The folder of an undisturbed run."""
     if name not in wholes:
-        out = f"whole-{name.replace(' ', '-')}"
+        out = out_of("whole", name)
         finish(words_of(name, out, lambda other: made(other, wholes)))
         wholes[name] = out
     return wholes[name]
@@ -130,6 +200,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commands", nargs="*", help=f"of {', '.join(COMMANDS)}; all if left out")
     parser.add_argument("--kills", type=int, default=30, help="of each command")
+    parser.add_argument("--by", choices=WAYS, default="kill", help="what stops it")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     unknown = set(given.commands) - set(COMMANDS)
@@ -146,10 +217,12 @@ def main() -> int:
         end(process)
         wholes: dict[str, str] = {}
         names = given.commands or list(COMMANDS)
-        wrong = [each for name in names for each in attack(name, given.kills, random.Random(given.seed), wholes)]
+        wrong = [
+            each for name in names for each in attack(name, given.by, given.kills, random.Random(given.seed), wholes)
+        ]
         os.chdir("/")
     print(*wrong, sep="\n")
-    print(f"{len(names)} commands, {given.kills} kills each: {'files differ' if wrong else 'all files are the same'}")
+    print(f"{len(names)} commands, {given.kills} times each by {given.by}: {len(wrong)} wrong")
     return 1 if wrong else 0
 
 

@@ -112,7 +112,8 @@ def words_of(name: str, out: str, made: Callable[[str], str]) -> list[str]:
     made : the folder that a command that it needs has written, given that one's name
     """
     if name in WITHIN and not Path(out).exists():
-        shutil.copytree(made(WITHIN[name]) if WITHIN[name] in COMMANDS else WITHIN[name], out)
+        pages = shutil.ignore_patterns("report*", "overlays") if name.startswith("report") else None
+        shutil.copytree(made(WITHIN[name]) if WITHIN[name] in COMMANDS else WITHIN[name], out, ignore=pages)
     Path(out).mkdir(exist_ok=True)  # what names a file in it expects the folder
     words = []
     for word in COMMANDS[name].split():
