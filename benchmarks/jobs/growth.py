@@ -4,7 +4,8 @@
 
 Each stage is a process of its own; figures are processor seconds (of the program and the system for it), the most
 resident memory, and bytes and files written. Videos are tiny: 8 snippets of width 8; for masks, one frame of 16x16
-that an annotator without a network marks; results have 20 segments a video. What is left is pyws's own work.
+that an annotator without a network marks; for pyws label, six frames of 32x40, linked, and networks of three layers;
+results have 20 segments a video. What is left is pyws's own work.
 """
 
 import argparse
@@ -71,7 +72,32 @@ def write_inputs(work: Path, count: int) -> None:
         frame.save(work / "frames" / name / "0.png")
     write_json(work / "set/truth.json", {"database": database})
     write_json(work / "set/dataset.json", {"snippets_per_second": 25 / 16, "classes": CLASSES})
+    write_clips(work, count)
     write_json(work / "proposals.json", {"results": results})
+
+
+def write_clips(work: Path, count: int) -> None:
+    """Folders of six frames, in which a square moves, their tags and a classifier of them with random weights."""
+    import torch
+    from PIL import Image
+
+    from pyws.files import write_lines
+    from pyws.models.image_networks.small2d import Small2D
+
+    names = {f"v{number:07}": ("fox", "swan")[number % 2] for number in range(count)}
+    for name, tag in names.items():
+        (work / "clips" / name).mkdir(parents=True)
+        for index in range(6):
+            first = work / f"{tag}{index}.png"
+            if not first.exists():
+                frame = np.random.default_rng(index).integers(0, 60, (32, 40, 3), dtype=np.uint8)
+                frame[4:28, 2 * index : 2 * index + 24] = (220, 90, 30) if tag == "fox" else (40, 90, 220)
+                Image.fromarray(frame).save(first)
+            os.link(first, work / "clips" / name / f"{index}.png")
+    torch.manual_seed(0)
+    torch.save(Small2D(2).state_dict(), work / "images.pth")
+    write_lines(work / "labels.txt", ["fox", "swan"])
+    write_lines(work / "tags.csv", ["video,tag", *map(",".join, names.items())])
 
 
 def stages(work: Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -85,6 +111,9 @@ def stages(work: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     blank = [sys.executable, "-c", BLANK, str(work / "frames"), masks]
     review = ["--format", "activitynet", "-o", str(work / "review")]
     frames = ["--format", "coco", "-o", str(work / "coco")]
+    images = ["--classifier", "small2d", "--classifier-weights", str(work / "images.pth")]
+    clips = [str(work / "clips"), "--tags", str(work / "tags.csv"), "--folder-fps", "8", *images]
+    names, clip_labels = ["--classifier-class-names", str(work / "labels.txt")], str(work / "label")
     yield "open features", [sys.executable, "-c", opening, data], []
     yield "data check", [*PYWS, "data", "check", data, "--quiet"], []
     yield "data convert to packs", [*PYWS, "data", "convert", data, packed, "--videos-per-file", "1000"], [packed]
@@ -100,6 +129,7 @@ def stages(work: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     yield "masks init", blank, [masks]
     yield "masks init, all done", blank, []
     yield "report of masks", [*PYWS, "report", masks], [f"{masks}/report.html", f"{masks}/report"]
+    yield "label", [*PYWS, "label", *clips, *names, "--mask-frames", "2", "-o", clip_labels], [clip_labels]
     yield "verify", [*PYWS, "verify", model], []
     yield "export of masks", [*PYWS, "export", masks, *frames], [str(work / "coco")]
 
