@@ -35,7 +35,8 @@ from runs import COMMANDS, words_of, write_inputs
 PAGES = {"report.html", "report"}  # what other commands than report write there says how long they took
 LEFT_OUT = {"hashes.json", "history.jsonl"}
 SECONDS = re.compile(rb'"seconds": [0-9.e-]+')  # in a cell of segments ablate
-ONCE = {"data convert", "export coco", "export davis", "export csv"}  # refuse the folder of a run that has ended
+# These refuse the folder of a run that has ended.
+ONCE = {"data convert", "data synthesize", "data synthesize-a2d", "export coco", "export davis", "export csv"}
 AGAIN = 0.3  # how often what resumes a run is killed as well
 
 
