@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pyws.errors import DataError
-from pyws.files import check_regular
+from pyws.errors import DataError, reading
+from pyws.files import check_bytes, check_regular
 
 
 @contextmanager
@@ -23,17 +24,11 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
         import h5py
     except ImportError as error:
         raise DataError(path, "is an HDF5 file: pip install 'pyws-video[hdf5]'") from error
-    try:
+    with reading(path, "is damaged or no HDF5 file (MATLAB 7.3)"):
         check_regular(path)
-        file = h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
-        raise DataError(path, f"cannot be read as HDF5 (MATLAB 7.3): {error}") from error
-    try:
-        with file:
+        with h5py.File(path, "r") as file:
             check_links(path, file)
             yield file
-    except (OSError, RuntimeError, KeyError) as error:
-        raise DataError(path, f"is damaged: {error}") from error
 
 
 def check_links(path: str | os.PathLike[str], group: Any) -> None:
@@ -46,6 +41,11 @@ def check_links(path: str | os.PathLike[str], group: Any) -> None:
 
 
 def check_dataset(path: str | os.PathLike[str], name: str, dataset: Any) -> None:
-    """Raise DataError where a data set is stored in another file."""
+    """Raise DataError where a data set is stored in another file, or unpacks to more than a file may.
+
+    A chunk is unpacked whole, and may be larger than the data set.
+    """
     if dataset.external or dataset.is_virtual:
         raise DataError(path, f"must hold its data itself, got {name!r} in another file")
+    for shape in (dataset.shape, dataset.chunks or ()):
+        check_bytes(path, math.prod(shape) * dataset.dtype.itemsize)

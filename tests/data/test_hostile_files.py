@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import shutil
 import stat
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -168,6 +169,32 @@ def test_hdf5_reads_no_other_file(how, tmp_path):
             file.create_virtual_dataset("reS_id", layout)
     with pytest.raises(DataError, match="must hold its data itself"):
         read_annotation(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("chunk", "must unpack to at most 1024 MiB"),
+        ("empty", "must hold numbers under 'reS_id'"),
+        ("type", "must hold numbers under 'reS_id'"),
+        ("name", "is damaged or no HDF5 file"),
+    ],
+)
+def test_hdf5_that_holds_no_array_of_a_fair_size(how, message, tmp_path):
+    """Four values in a chunk of 3 GB, an array without a shape, a type in place of one, a name that is no text."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        if how == "chunk":
+            file.create_dataset("reS_id", (2, 2), "f8", maxshape=(None, None), chunks=(20_000, 20_000))
+        elif how == "name":
+            file[b"v\xff"] = file["reS_id"] = np.ones((2, 2))
+        else:
+            file["reS_id"] = h5py.Empty("f8") if how == "empty" else np.dtype("f8")
+    with pytest.raises(DataError, match=rf"a\.mat: {message}"):
+        read_annotation(tmp_path / "a.mat")
+    shutil.copy(tmp_path / "a.mat", tmp_path / "a.h5")
+    with pytest.raises(DataError, match=r"a\.h5: "):
+        open_features(tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def _read_hdf5(path: str | os.PathLike[str]) -> Annotation:
 
 def _numbers(path: str | os.PathLike[str], file: Any, name: str) -> NDArray[Any]:
     dataset = file.get(name)
-    if not hasattr(dataset, "shape") or dataset.dtype.kind not in "uifb":
+    if getattr(dataset, "shape", None) is None or dataset.dtype.kind not in "uifb":
         raise DataError(path, f"must hold numbers under {name!r}, it holds {', '.join(sorted(file)) or 'nothing'}")
     check_dataset(path, name, dataset)
     if dataset.size > MAX_PIXELS:
