@@ -27,7 +27,7 @@ from pyws.sharding import WHOLE, Shard
 
 MANIFEST = "manifest.json"
 HASHES = "hashes.json"
-_FORMAT, _VERSION = "pyws hashes", 1
+_FORMAT = {"format": "pyws hashes", "version": 1}
 MANIFESTS = (MANIFEST, "run.json")  # the latter of pyws segments train
 # Pages can be written anew at any time, with other options; tags and truth are put beside features by people.
 _LEFT_OUT = {HASHES, "report", "report.html", "tensorboard", ".run", "tags.csv", "truth.json", "truth.json.gz"}
@@ -292,7 +292,7 @@ def seal(result: str | os.PathLike[str], words: Sequence[Word], foreign: Mapping
         commands = [command]
     elif command not in commands:
         commands = [*commands, command]
-    document = {"format": _FORMAT, "version": _VERSION, "commands": commands, "files": files}
+    document = {**_FORMAT, "commands": commands, "files": files}
     if document != before:
         write_json(path, document)
         os.utime(path, ns=(began, began))  # what is written from now on is hashed anew
@@ -319,9 +319,10 @@ def read_hashes(result: str | os.PathLike[str]) -> dict[str, Any]:
         rule = f"has no {path.name}: no command wrote it, it has not ended, or it is a part of another; end it first"
         raise DataError(result, rule)
     document = read_json(path)
-    known = isinstance(document, dict) and (document.get("format"), document.get("version")) == (_FORMAT, _VERSION)
+    known = isinstance(document, dict) and _FORMAT.items() <= document.items()
     if not (known and _are_commands(document.get("commands")) and _are_files(document.get("files"))):
-        raise DataError(path, f"must be {_FORMAT}, version {_VERSION}; it is damaged, or of another version of pyws")
+        rule = "must be {format}, version {version}; it is damaged, or of another version of pyws"
+        raise DataError(path, rule.format(**_FORMAT))
     return document
 
 

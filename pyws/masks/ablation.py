@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -171,7 +171,8 @@ def _versions(runs: Sequence[Run]) -> Table:
             if part == "selected" and title.startswith(TITLES["baseline"]):
                 continue
             frames = round(sum(version[part]["frames"] for version in own) / len(own))
-            rows.append([f"PA.v{number} {title} {part}", f"{frames} ({len(own)})", *_views(own, _part_of(part))])
+            scores = _views([version[part] for version in own])
+            rows.append([f"PA.v{number} {title} {part}", f"{frames} ({len(own)})", *scores])
     return _table("Table 2: mIoU of pseudo-annotations by version", ("masks", "frames (seeds)"), rows)
 
 
@@ -179,8 +180,8 @@ def _tests(runs: Sequence[Run]) -> Table:
     rows = []
     for part, said in (("test", ""), ("aligned", ", aligned")):
         for title, number, versions in _by_version(runs):
-            if own := [version for version in versions if version.get(part, {}).get("joint") is not None]:
-                rows.append([f"{title} v{number}{said}", str(len(own)), *_views(own, _part_of(part))])
+            if own := _scored(version.get(part, {}) for version in versions):
+                rows.append([f"{title} v{number}{said}", str(len(own)), *_views(own)])
     return _table("Table 3: mIoU of test videos by version", ("model", "seeds"), rows)
 
 
@@ -189,28 +190,19 @@ def _criteria(runs: Sequence[Run]) -> Table:
     rows = []
     for title, number, versions in _by_version(runs):
         for choice, said in CHOSEN.items():
-            own = [
-                version for version in versions if version.get("chosen", {}).get(choice, {}).get("joint") is not None
-            ]
-            if own:
-                rows.append([f"{title} v{number}, by {said}", str(len(own)), *_views(own, _chosen_by(choice))])
+            if own := _scored(version.get("chosen", {}).get(choice, {}) for version in versions):
+                rows.append([f"{title} v{number}, by {said}", str(len(own)), *_views(own)])
     return _table("Epochs by criterion: mIoU of test videos, one training each", ("model", "seeds"), rows)
 
 
-Reader = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+def _scored(scores: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those that were measured."""
+    return [one for one in scores if one.get("joint") is not None]
 
 
-def _part_of(part: str) -> Reader:
-    return lambda version: version[part]
-
-
-def _chosen_by(choice: str) -> Reader:
-    return lambda version: version["chosen"][choice]
-
-
-def _views(versions: Sequence[Mapping[str, Any]], scores: Reader) -> list[str]:
-    known = [view for view in VIEWS if view in scores(versions[0])]
-    return [_mean([scores(version).get(view) for version in versions]) for view in known]
+def _views(scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The mean of each view."""
+    return [_mean([one.get(view) for one in scores]) for view in VIEWS if view in scores[0]]
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[list[str]]) -> Table:

@@ -42,9 +42,6 @@ _LAST_LAYERS = {
 # Whose published weights expect images that are normalised anew inside.
 _TRANSFORM_INPUT = ("googlenet", "inception_v3")
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 def load_classifier(
     name: str,

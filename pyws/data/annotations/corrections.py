@@ -24,7 +24,7 @@ from pyws.errors import DataError
 from pyws.files import read_json, write_json
 
 CORRECTIONS = "corrections.json"
-_FORMAT = ("pyws corrections", 1)
+_FORMAT = {"format": "pyws corrections", "version": 1}
 
 Spans = tuple[tuple[str, float, float], ...]
 
@@ -88,7 +88,7 @@ def read_corrections(path: str | os.PathLike[str]) -> dict[str, Corrected]:
         if not path.exists():
             return {}
     document = read_json(path)
-    fits = isinstance(document, dict) and (document.get("format"), document.get("version")) == _FORMAT
+    fits = isinstance(document, dict) and _FORMAT.items() <= document.items()
     if not fits or not isinstance(document.get("videos"), dict):
         raise DataError(path, "must be corrections that pyws import wrote")
     found = {}
@@ -124,7 +124,7 @@ def corrections_document(corrections: Mapping[str, Corrected]) -> dict[str, Any]
         | {"from": one.source}
         for video, one in corrections.items()
     }
-    return {"format": _FORMAT[0], "version": _FORMAT[1], "videos": videos}
+    return {**_FORMAT, "videos": videos}
 
 
 def _spans(path: str | os.PathLike[str], video: str, listed: Any) -> Spans:

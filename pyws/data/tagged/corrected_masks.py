@@ -21,7 +21,7 @@ from pyws.errors import DataError
 from pyws.files import read_json, write_json
 
 FOLDER = "corrections"
-_FORMAT = ("pyws corrected masks", 1)
+_FORMAT = {"format": "pyws corrected masks", "version": 1}
 
 FrameIds = dict[tuple[str, str], tuple[int, ...]]
 """(video, frame): the ids in its corrected mask."""
@@ -74,13 +74,13 @@ def write_corrected(folder: Path, masks: Iterable[tuple[str, str, Pixels]], sour
         entry["from"] = source
         entry["frames"][frame] = ids
         count += 1
-    write_json(path, {"format": _FORMAT[0], "version": _FORMAT[1], "videos": videos})
+    write_json(path, {**_FORMAT, "videos": videos})
     return count
 
 
 def _videos(path: Path) -> dict[str, Any]:
     document = read_json(path)
-    fits = isinstance(document, dict) and (document.get("format"), document.get("version")) == _FORMAT
+    fits = isinstance(document, dict) and _FORMAT.items() <= document.items()
     videos = document.get("videos") if fits else None
     if not isinstance(videos, Mapping) or not all(_is_entry(one) for one in videos.values()):
         raise DataError(path, "must be corrections that pyws import wrote")

@@ -205,18 +205,7 @@ class SelfTraining:
         for epoch in self._epochs(version, first):  # 12, 17
             folder = self.annotations(version.number)
             loss = train_epoch(  # 13
-                model,
-                optimizer,
-                data,
-                folder,
-                frames,
-                training,
-                epoch,
-                seed,
-                self.device,
-                count,
-                pace,
-                self.group,
+                model, optimizer, data, folder, frames, training, epoch, seed, self.device, count, pace, self.group
             )
             scores = self._score(model, held_out, version.number)  # 14
             version.curve.append({"epoch": epoch, "loss": loss, **scores})
@@ -403,13 +392,9 @@ class SelfTraining:
     def _score(self, model: DeepLabV2, frames: Sequence[Frame], number: int) -> dict[str, Any]:
         """RIC and its parts against the pseudo-annotations of this version, and mIoU_PA against the first one's."""
         loop = self.config.loop
+        classes, weight = len(self.data.space), loop.rii_weight
         now, first = (
-            Criterion(
-                len(self.data.space),
-                weight=loop.rii_weight,
-                include_background=loop.include_background,
-                binary=loop.binary,
-            )
+            Criterion(classes, weight=weight, include_background=loop.include_background, binary=loop.binary)
             for _ in range(2)
         )
         foreground, mine = False, frames[self.group.rank :: self.group.world]

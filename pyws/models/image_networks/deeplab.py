@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyws.models.classifiers import IMAGENET_MEAN, IMAGENET_STD, LITE0, SMALL2D, load_weights, read_state
+from pyws.models.classifiers import LITE0, SMALL2D, load_weights, read_state
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 from pyws.models.image_networks.motion_stream import CHANNELS, MotionStream
 from pyws.models.image_networks.small2d import Small2D
+from pyws.models.video_networks.catalogue import IMAGENET_MEAN, IMAGENET_STD
 
 BACKBONES = ("resnet101", "resnet50", "resnet18", LITE0, SMALL2D)
 RATES = (6, 12, 18, 24)

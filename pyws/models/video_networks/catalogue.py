@@ -19,8 +19,8 @@ VideoNetworkName = Literal[
 
 _KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 _KINETICS_STD = (0.22803, 0.22145, 0.216989)
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _mvit(name: str) -> VideoNetwork:
 
 
 def _swin3d(name: str) -> VideoNetwork:
-    return VideoNetwork(_torchvision(name), "norm", _IMAGENET_MEAN, _IMAGENET_STD, 32, 224, 32, 15, (256,), 224)
+    return VideoNetwork(_torchvision(name), "norm", IMAGENET_MEAN, IMAGENET_STD, 32, 224, 32, 15, (256,), 224)
 
 
 VIDEO_NETWORKS = {
