@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("backend")
 
 OVERLAPS = ("superpixel", "iou", "min")
 SHAPES = [(1, 1, 1), (2, 7, 13), (3, 8, 8), (1, 5, 101), (1, 16, 33)]
+BLOCKS = (1, 83, 101)  # more pixels than a block counts
 
 
 def blocks(batch: int, height: int, width: int, side: int, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -41,7 +42,7 @@ def same(found: Tensor, expected: Tensor) -> None:
 
 @pytest.mark.parametrize("overlap", OVERLAPS)
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, BLOCKS])
 @pytest.mark.parametrize("kind", ["blocks", "random"])
 def test_select_equals_the_definition(shape: tuple[int, int, int], dtype: torch.dtype, kind: str, overlap: str) -> None:
     generator = torch.Generator().manual_seed(1)
@@ -77,6 +78,17 @@ def test_vote_equals_the_definition(
         counted = classes[b] != 255
         pairs = labels[b][counted].long() * 4 + classes[b][counted].long()
         same(vote.table[b], torch.bincount(pairs, minlength=4 * k).reshape(k, 4))
+
+
+@pytest.mark.parametrize("first", [1, 20, 33])
+def test_classes_of_all_lanes_are_one_vote(first: int) -> None:
+    """The pixels of each superpixel are of many classes, below and above half a warp and a whole one."""
+    generator = torch.Generator().manual_seed(first)
+    labels = torch.randint(0, 30, (1, 20, 33), generator=generator)
+    classes = first + torch.randint(0, 36, labels.shape, generator=generator)
+    vote = superpixel_vote(labels, classes, num_classes=70, alpha=0.01)
+    same(vote.classes, reference.superpixel_vote(labels, classes, 70, 0.01))
+    assert len(vote.classes.unique()) > 5
 
 
 def test_by_hand() -> None:
