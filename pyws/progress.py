@@ -30,7 +30,7 @@ def track(
     items : what is worked through
     description : what the work is, in a few words
     total : number of items; taken from ``len(items)`` where it has one
-    quiet : show nothing
+    quiet : show nothing; so does a total of 0
     size : how many an item counts as, such as the frames of a batch; one where it is left out. ``items`` then has a
         length, or ``total`` is the sum
 
@@ -42,7 +42,7 @@ def track(
     description = printable(description)
     if total is None and isinstance(items, Sized):
         total = len(items) if size is None else sum(map(size, items))
-    if quiet:
+    if quiet or total == 0:
         yield from items
     elif sys.stderr.isatty():
         yield from _bar(items, description, total, size)

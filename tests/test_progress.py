@@ -66,6 +66,13 @@ def test_quiet_says_nothing(clock, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("seen", [False, True])
+def test_no_work_is_no_line(seen, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: seen)
+    assert list(track([], "pictures")) == []
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_names_of_videos_are_shown_as_they_are(terminal, monkeypatch, capsys):
     """A newline stays in its line, and brackets are no markup."""
