@@ -1,1 +1,1 @@
-"""Into and out of the tools where people review: results to their formats, and corrections back."""
+"""Results in the formats of the tools where people review them, and what people corrected there."""

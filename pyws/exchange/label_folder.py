@@ -1,4 +1,4 @@
-"""Where a folder of ``pyws label`` has what."""
+"""Which stages a folder of ``pyws label`` has, and where."""
 
 from __future__ import annotations
 

@@ -169,9 +169,8 @@ class Video:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Its tags, and what else its segments and masks show."""
-        found = dict.fromkeys((*self.tags, *(one.label for one in self.segments or ())))
-        return tuple(found)
+        """Its tags, and the other labels of its segments."""
+        return tuple(dict.fromkeys((*self.tags, *(one.label for one in self.segments or ()))))
 
 
 @dataclass(frozen=True)
@@ -233,7 +232,7 @@ class Results:
         return tuple(name for name in order if name in there)
 
     def chosen(self, min_score: float, max_count: int | None) -> Results:
-        """Without segments of lower scores than ``min_score``, and of each video and label the ``max_count`` best."""
+        """The results with the ``max_count`` best segments of each video and label that score ``min_score`` or more."""
         return Results(
             tuple(replace(video, segments=_best(video.segments, min_score, max_count)) for video in self.videos)
         )

@@ -121,7 +121,7 @@ class Results:
         self.cells = {(cell["backbone"], cell["seed"], cell["variant"]): cell for cell in cells}
 
     def scores(self, backbone: str, setting: Setting, metric: str) -> dict[int, float]:
-        """By seed."""
+        """What each seed scored."""
         variant, method = setting
         return {
             seed: cell["mAP"][method][metric]

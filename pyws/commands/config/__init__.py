@@ -1,1 +1,1 @@
-"""pyws config ...: settings of commands."""
+"""The commands pyws config ..., each in a file of its own."""

@@ -1,1 +1,1 @@
-"""pyws data ...: a file a command."""
+"""The commands pyws data ..., each in a file of its own."""

@@ -1,4 +1,4 @@
-"""pyws data ...: data sets of tagged videos with masks."""
+"""pyws data synthesize-a2d: a synthetic data set of tagged videos with true masks."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Choices:
 
     @staticmethod
     def read(document: Mapping[str, Any]) -> Choices:
-        """From JSON."""
+        """The choices that a manifest has."""
         return Choices(**{**document, "sampling": Sampling(**document["sampling"])})
 
 
@@ -81,7 +81,7 @@ class Costs:
 
     @staticmethod
     def read(document: Mapping[str, Any]) -> Costs:
-        """From JSON."""
+        """The costs that a plan or manifest has."""
         return Costs({name: Cost(**one) for name, one in document["stages"].items()}, document["decoding"])
 
 

@@ -1,1 +1,1 @@
-"""pyws masks ...: a file a command."""
+"""The commands pyws masks ..., each in a file of its own."""

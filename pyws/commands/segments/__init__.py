@@ -1,1 +1,1 @@
-"""pyws segments ...: a file a command."""
+"""The commands pyws segments ..., each in a file of its own."""

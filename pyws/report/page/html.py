@@ -20,6 +20,7 @@ from pyws.report.page.videos import Measure, Video, page_data
 
 KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 VIDEOS = "The videos"  # the heading over the list of videos
+_NUMBER = ' class="number"'
 _NAMED = 12  # videos that a finding names at once; the others are folded
 
 
@@ -222,6 +223,3 @@ def _movie(movie: Movie) -> str:
     words = escape(movie.caption)
     source = f'<video controls preload="none" src="{quote(movie.path)}" aria-label="{words}"></video>'
     return f"<figure>{source}<figcaption>{words}</figcaption></figure>"
-
-
-_NUMBER = ' class="number"'

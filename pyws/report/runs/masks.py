@@ -79,8 +79,8 @@ def masked_video(
     folders : caption to a folder that holds ``VIDEO/FRAME.png``; the first one is what the run ends with
     names : names of the ids in the masks
     count : videos of the run, which share the bytes for pictures
-    measures : more of them
-    lanes : more of them, for the place of each frame that has a mask
+    measures : further ones by which videos can be sorted
+    lanes : makes further lanes of the places of the frames that have masks
     """
     folders = {caption: folder / name for caption, folder in folders.items() if (folder / name).is_dir()}
     truth = None if place.truth is None else place.truth / name

@@ -45,14 +45,14 @@ class Place:
         return Path(os.path.relpath(path, self.page.parent)).as_posix()
 
     def link_of_run(self, run: str | os.PathLike[str]) -> str | None:
-        """To the page of another run, if it has one."""
+        """The path of another run's page as the page has to write it; None where that run has no page."""
         page = Path(run) / "report.html"
         return self.link(page) if page.is_file() else None
 
 
 @dataclass(frozen=True)
 class Page:
-    """What :func:`pyws.report.page.html.write_html` writes."""
+    """What :func:`pyws.report.page.html.write_html` writes; its parameters are explained there."""
 
     title: str
     lead: str

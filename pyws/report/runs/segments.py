@@ -67,7 +67,7 @@ def detections_page(place: Place) -> Page:
     if "proposals" in inputs:
         add_spans(seen, "proposals", read_detections(inputs["proposals"]))
     lead = f"{counted(len(found), 'segment')} in {counted(len(found.videos), 'video')}."
-    made = settings({"parameters": _but_times(about)})
+    made = settings({"parameters": _without_times(about)})
     return segments_page(place, "Segments of videos", lead, seen, classes, [made])
 
 
@@ -84,12 +84,12 @@ def labels_page(place: Place) -> Page:
     lead = f"Labels of {counted(len(seen), 'video')}, a linear program for each video and class: {counts}."
     facts = {"classes": ", ".join(about["classes"])}
     return segments_page(
-        place, "Snippet labels", lead, seen, [], [settings({"parameters": _but_times(about["settings"])}, facts)]
+        place, "Snippet labels", lead, seen, [], [settings({"parameters": _without_times(about["settings"])}, facts)]
     )
 
 
-def _but_times(note: Mapping[str, Any]) -> dict[str, Any]:
-    """What holds for all videos."""
+def _without_times(note: Mapping[str, Any]) -> dict[str, Any]:
+    """What a note says of all videos: all but the times of each one's snippets."""
     return {name: value for name, value in note.items() if name != "times"}
 
 
