@@ -80,12 +80,8 @@ def write_checkpoint(
     header = {"kind": kind, "version": VERSION, "sha256": _UNSEALED, "order": list(named), "facts": facts or {}}
     unsealed = save(named, {_KEY: json.dumps(header, allow_nan=False)})  # with several keys the order would vary
     target = Path(path)
-    with atomic_write(target, "wb") as file:
+    with atomic_write(target, "wb", _previous(target) if keep_previous else None) as file:
         file.write(unsealed.replace(_UNSEALED.encode(), sha256(unsealed).hexdigest().encode(), 1))
-        if keep_previous and target.exists():
-            file.flush()
-            os.fsync(file.fileno())  # the new one is whole before the old one moves
-            os.replace(target, _previous(target))
     sync_folder(target.parent)
 
 

@@ -116,13 +116,14 @@ def write_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_write(path: str | os.PathLike[str], mode: str = "w", previous: Path | None = None) -> Iterator[IO[Any]]:
     """Open a temporary file that becomes ``path`` only when the block ends without an error.
 
     Parameters
     ----------
     path : the file to write; its folder is made where it does not exist
     mode : "w" (UTF-8 text) or "wb"
+    previous : where the file that is there goes once the new one is whole; None for nowhere
 
     Yields
     ------
@@ -147,15 +148,25 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
             raise WriteError(target, f"must be a regular file, found {_KINDS.get(stat.S_IFMT(target.stat().st_mode))}")
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = _open_temporary(target)
-        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with _Bytes(open(descriptor, "r+b", 0)) if "b" in mode else open(descriptor, mode, encoding="utf-8") as file:
             try:
                 yield file
                 file.flush()
                 os.fsync(descriptor)
+                if previous is not None and target.exists():
+                    os.replace(target, previous)
                 os.replace(temporary, target)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
+
+
+class _Bytes(io.BufferedRandom):
+    """A file that libraries write by its method alone: given the descriptor, Pillow and NumPy take fewer bytes than
+    they have for all where the disk is full."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
 
 
 def _open_temporary(target: Path) -> tuple[int, Path]:

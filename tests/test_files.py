@@ -3,13 +3,17 @@
 import gzip
 import json
 import os
+import resource
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import pyws.files as files
 from pyws import DataError
+from pyws.data.features.files import write_features
+from pyws.data.video.frames import write_picture
 from pyws.errors import WriteError
 from pyws.files import append_line, atomic_write, read_json, write_json
 
@@ -22,6 +26,31 @@ def test_an_error_leaves_the_old_file(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.npy", "a.safetensors", "a.json"])
+def test_a_file_that_does_not_fit_is_an_error_and_nothing_is_left(name, tmp_path):
+    """At any size: libraries that write to the descriptor say nothing where the last part of it does not fit."""
+    values = np.random.default_rng(0).integers(0, 256, (50, 33, 3), dtype=np.uint8)
+    write = {
+        "jpg": lambda path: write_picture(path, values),
+        "png": lambda path: write_picture(path, values),
+        "npy": lambda path: write_features(path, values[..., 0] / 255),
+        "safetensors": lambda path: write_features(path, values[..., 0] / 255),
+        "json": lambda path: write_json(path, values.tolist()),
+    }[name.partition(".")[2]]
+    write(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in range(1, len(whole), max(1, len(whole) // 50)):
+        (tmp_path / name).unlink(missing_ok=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            with pytest.raises(WriteError, match=rf"{name}: cannot be written"):
+                write(tmp_path / name)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert not os.listdir(tmp_path)
 
 
 def test_a_kill_leaves_the_old_file_and_what_the_next_writer_takes(tmp_path):
