@@ -187,7 +187,25 @@ def check_new_folder(folder: str | os.PathLike[str]) -> None:
 @contextmanager
 def new_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Fill ``folder``, new, empty or half-filled by a call that was killed; where the block fails it is empty again.
-    DataError where it holds something else, or another process fills it."""
+
+    Raises
+    ------
+    DataError : it holds something else, or another process fills it
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with new_folder(folder):
+    ...     _ = (folder / "tags.csv").write_text("video,tag")
+    >>> sorted(path.name for path in folder.iterdir())
+    ['tags.csv']
+    >>> with new_folder(folder):
+    ...     pass
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: ...: must be a new or empty folder
+    """
     target, unfinished = Path(folder), Path(folder, ".unfinished")
 
     def enter(writer: Writer, first: bool) -> None:

@@ -200,12 +200,8 @@ def open_features(
         raise ValueError(f"open_features: on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
     listing = list_features(source, annotations)
     chosen = _of_subset(listing, subset) if videos is None else _named(listing, videos)
-    elsewhere = {
-        one
-        for one in listing.problems
-        if videos is not None or (subset is not None and one.subset not in (None, subset))
-    }
-    listing = replace(listing, problems=tuple(one for one in listing.problems if one not in elsewhere))
+    mine = (one for one in listing.problems if videos is None and (subset is None or one.subset in (None, subset)))
+    listing = replace(listing, problems=tuple(mine))
     shapes, problems = check_headers(listing, chosen, need_tags)
     if on_error == "skip":
         for index in list(shapes):
@@ -285,14 +281,18 @@ def read_checked(stored: Stored, shape: tuple[int, int]) -> np.ndarray:
         raise DataError(where, f"features must be floating-point of shape {shape}, got {array.dtype} {array.shape}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found below
         array = np.require(array, np.float32, ["C", "W"])  # torch warns of arrays that cannot be written to
+    check_finite(where, "features", array)
+    return array
+
+
+@np.errstate(invalid="ignore")
+def check_finite(where: str | os.PathLike[str], what: str, array: np.ndarray) -> None:
+    """Raise DataError unless all numbers of an array (rows, columns) are finite."""
     # A sum is finite only if all of its terms are, and costs one pass without a mask; where it is not, look closer.
     if not np.isfinite(array.sum(dtype=np.float64)):
         rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
         if len(rows):
-            raise DataError(
-                where, f"features must be finite, got {len(rows)} rows that are not, the first is {rows[0]}"
-            )
-    return array
+            raise DataError(where, f"{what} must be finite, got {len(rows)} rows that are not, the first is {rows[0]}")
 
 
 def check_headers(

@@ -16,7 +16,7 @@ import torch
 from pyws.checkpoint import read_tensors, write_checkpoint
 from pyws.data.annotations.activitynet import Instances, Truth
 from pyws.data.csv_table import ROW_NUMBERS, columns_of, is_number
-from pyws.data.features.dataset import FeatureSet
+from pyws.data.features.dataset import FeatureSet, check_finite
 from pyws.data.features.files import stored_in, stored_videos
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.streams import Stored
@@ -252,10 +252,7 @@ class MapFiles:
         if values.dtype.kind not in "fiu":
             raise DataError(where, f"the map of {video!r} must be numbers, got {values.dtype}")
         values = np.require(values, np.float32, ["C", "W"])
-        if not np.isfinite(values).all():
-            rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
-            rule = f"the map of {video!r} must be finite, got {len(rows)} rows that are not, the first is {rows[0]}"
-            raise DataError(where, rule)
+        check_finite(where, f"the map of {video!r}", values)
         return values
 
 
