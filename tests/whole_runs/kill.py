@@ -35,7 +35,7 @@ from runs import COMMANDS, words_of, write_inputs
 PAGES = {"report.html", "report"}  # what other commands than report write there says how long they took
 LEFT_OUT = {"hashes.json", "history.jsonl"}
 SECONDS = re.compile(rb'"seconds": [0-9.e-]+')  # in a cell of segments ablate
-# These refuse the folder of a run that has ended.
+# These refuse the folder of a run that has ended, also of one that was stopped while it wrote its hashes.
 ONCE = {"data convert", "data synthesize", "data synthesize-a2d", "export coco", "export davis", "export csv"}
 AGAIN = 0.3  # how often what resumes a run is killed as well
 
@@ -123,6 +123,7 @@ def resize(disk: str, size: int = 1 << 30) -> None:
 def contents(name: str, folder: Path) -> dict[str, bytes]:
     """What a command wrote, by file, less what says how long it took and in which folder."""
     left_out = LEFT_OUT if name.startswith("report") else LEFT_OUT | PAGES
+    left_out = left_out | {".hashes.json.0.tmp"} if name in ONCE else left_out
     plan = "manifest.json" if name == "label" else ""  # minutes
     found = {}
     for path in folder.rglob("*"):
