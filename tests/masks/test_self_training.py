@@ -468,6 +468,18 @@ def test_kill_9(init: Path, small_networks: None, whole: Path, tmp_path: Path) -
     assert files_of(tmp_path) == files_of(whole)
 
 
+@pytest.mark.parametrize(
+    "name", ["models/v0.safetensors", "models/v1.safetensors", "select/v1.jsonl", "model.safetensors"]
+)
+def test_what_was_removed_is_made_again(
+    name: str, init: Path, small_networks: None, whole: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(whole, tmp_path / "run")
+    (copy / name).unlink()
+    SelfTraining(init, copy, tiny(), quiet=True).run()
+    assert files_of(copy) == files_of(whole)
+
+
 def test_other_parameters_and_damage_are_refused(init: Path, small_networks: None, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds a run with loop.patience 5, not 4; choose another folder"):
         SelfTraining(init, whole, tiny(patience=4), quiet=True).run()

@@ -170,6 +170,7 @@ class SelfTraining:
                 run = open_run(self.out, *FORMAT, self._parameters(), packages, self._facts(), owned=("models",))
                 manifest = opened.enter_context(run)
                 self.manifest, self._save_manifest = manifest.document, manifest.flush
+                self._forget_what_is_lost()
             begun = self.group.of_first(lambda: self.manifest)  # a copy of what the first process writes
             self.manifest = self.manifest if self.group.first else begun
             self.versions = [Version.read(row) for row in self.manifest["versions"]]
@@ -187,6 +188,21 @@ class SelfTraining:
             self._return(reason)  # 20
             self._show_predictions(self.manifest["returned"])
         return self.manifest
+
+    def _forget_what_is_lost(self) -> None:
+        """Files that were removed, as the error about a damaged one says, are made again, the same ones."""
+        lost = "returned" in self.manifest and not (self.out / "model.safetensors").is_file()
+        for row in self.manifest["versions"]:
+            number = row["version"]
+            if "best_epoch" in row and not self.model_file(number).is_file():
+                del row["best_epoch"], row["curve"]
+                lost = True
+            if "selection" in row and not self.selection_file(number).is_file():
+                del row["selection"]
+                lost = True
+        if lost:
+            for key in ("stopped", "returned", "model_sha256"):
+                self.manifest.pop(key, None)
 
     def _train(self, version: Version) -> None:
         """The inner loop, lines 11 to 17: train until the criterion no longer rises; keep the best epoch's model."""
