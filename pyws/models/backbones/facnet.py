@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.models.backbones.backbone import Activations, Backbone, VideoBatch, cross_entropy, tag_targets
-from pyws.models.backbones.linear import linear
 from pyws.models.backbones.snippet_products import SnippetProducts
 
 _TEMPERATURES = (1.0, 2.0, 5.0)  # temperatures of attention over time; their results are averaged
@@ -58,7 +57,9 @@ class FACNet(Backbone):
             rows = batch.embed(rows, layer, 0.5)
         centres = functional.normalize(torch.cat([self.actions, self.foreground]), dim=1)
         snippets = SnippetProducts(batch.unpack(rows), batch.mask)
-        scores = _SCALE * batch.unpack(linear(functional.normalize(rows, dim=1), centres))  # (B, L, K+2)
+        norm = torch.linalg.vector_norm(snippets.snippets, dim=2, keepdim=True).clamp_min(1e-12)
+        # The length of a product is divided, not that of the snippets: few numbers, not all of them.
+        scores = _SCALE * snippets.products(centres.expand(len(norm), -1, -1)).mT / norm  # (B, L, K+2)
         logits, cosines = scores[..., :-1], []
         hidden = scores.masked_fill(~batch.mask.unsqueeze(2), -torch.inf)
         attention = [(temperature * hidden).softmax(1) for temperature in _TEMPERATURES]
