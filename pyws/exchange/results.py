@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyws.data.annotations.activitynet import Instances
-from pyws.data.tagged.label_space import IGNORE, read_ids
+from pyws.data.tagged.label_space import IGNORE, read_ids, shown_ids
 from pyws.data.tagged.rle import decode_mask
 from pyws.data.video.frames import in_order
 from pyws.errors import DataError
@@ -90,7 +90,7 @@ class Masks:
         if self.instances is not None:
             return list(self._tracked.get(stem, ()))
         ids = self.read(stem)
-        return [Object(self.names[one], one, ids == one) for one in np.unique(ids).tolist() if one not in (0, IGNORE)]
+        return [Object(self.names[one], one, ids == one) for one in shown_ids(ids)]
 
     @property
     def count(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pyws.data.tagged.label_space import a2d, actor_actions, object_labels
+from pyws.data.tagged.label_space import LabelSpace, a2d, actor_actions, object_labels
 from pyws.data.tagged.rle import decode_mask, encode_mask
 from pyws.masks.prediction.action_alignment import (
     ActionAligner,
     AlignedFrame,
     AlignmentConfig,
     ClassProbabilities,
-    align_actions,
+    Instance,
     find_instances,
 )
 from pyws.masks.prediction.predict import CocoVideo
@@ -25,6 +26,30 @@ from pyws.masks.prediction.predict import CocoVideo
 # Ids 1 cat-running, 2 cat-eating, 3 dog-running, 4 dog-walking.
 SPACE = actor_actions([("cat", "running"), ("cat", "eating"), ("dog", "running"), ("dog", "walking")])
 SMALL = AlignmentConfig(min_area=4)
+
+
+class Aligned(NamedTuple):
+    """The masks of all frames, and their instances in the order of the frames."""
+
+    masks: list[np.ndarray]
+    instances: list[Instance]
+
+
+def align_actions(
+    masks: list[np.ndarray],
+    space: LabelSpace,
+    config: AlignmentConfig,
+    gap: int = 1,
+    instances: list[Instance] | None = None,
+) -> Aligned:
+    """All frames of a video by one aligner; the instances are found where none are given."""
+    if instances is None:
+        instances = [one for index, mask in enumerate(masks) for one in find_instances(index, mask, space, config)]
+    aligner, frames = ActionAligner(space, config, gap), list[AlignedFrame]()
+    for index, mask in enumerate(masks):
+        frames += aligner.add(mask, [one for one in instances if one.frame == index])
+    frames += aligner.finish()
+    return Aligned([one.mask for one in frames], [one for several in frames for one in several.instances])
 
 
 def frame(*boxes: tuple[int, int, int, int, int]) -> np.ndarray:
@@ -118,7 +143,7 @@ def test_small_pieces_and_plain_objects() -> None:
     assert align_actions(masks, SPACE, SMALL).masks[0][25, 30] == 2
     aligned = align_actions(masks, object_labels(["cat", "dog"]), SMALL)
     assert np.array_equal(aligned.masks[0], masks[0])
-    assert align_actions([], SPACE).masks == []
+    assert align_actions([], SPACE, SMALL).masks == []
 
 
 @given(arrays(np.uint8, (3, 12, 15), elements=st.sampled_from([0, 1, 12, 40, 255])))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pyws.data.csv_table import csv_rows, write_table
 from pyws.data.hdf5 import check_dataset, open_hdf5
-from pyws.data.tagged.label_space import A2D_CODES, A2D_PAIRS, IGNORE
+from pyws.data.tagged.label_space import A2D_CODES, A2D_PAIRS, IGNORE, shown_ids
 from pyws.data.tagged.rle import box_of
 from pyws.data.video.decoders import MAX_PIXELS
 from pyws.data.video.frames import palette, read_image, write_picture
@@ -110,7 +110,7 @@ def read_annotation(path: str | os.PathLike[str], table: Colours | None = None) 
     codes = np.full(flat.shape, IGNORE, np.uint8)
     for code, (red, green, blue) in table.items():
         codes[flat == (red << 16 | green << 8 | blue)] = code
-    return Annotation(codes, tuple(int(code) for code in np.unique(codes) if code not in (0, IGNORE)))
+    return Annotation(codes, tuple(shown_ids(codes)))
 
 
 def read_instances(path: str | os.PathLike[str]) -> tuple[int, ...]:

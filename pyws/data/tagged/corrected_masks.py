@@ -13,9 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pyws.data.tagged.label_space import IGNORE
+from pyws.data.tagged.label_space import IGNORE, shown_ids
 from pyws.data.video.frames import Pixels, write_mask
 from pyws.errors import DataError
 from pyws.files import read_json, write_json
@@ -58,6 +56,7 @@ def write_corrected(folder: Path, masks: Iterable[tuple[str, str, Pixels]], sour
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> folder = Path(tempfile.mkdtemp())
     >>> write_corrected(folder, [("dog", "00003", np.array([[0, 2]], np.uint8))], "review.json")
     1
@@ -69,10 +68,9 @@ def write_corrected(folder: Path, masks: Iterable[tuple[str, str, Pixels]], sour
     count = 0
     for video, frame, mask in masks:
         write_mask(mask_file(folder, video, frame), mask)
-        ids = [one for one in np.unique(mask).tolist() if one not in (0, IGNORE)]
         entry = videos.setdefault(video, {"frames": {}})
         entry["from"] = source
-        entry["frames"][frame] = ids
+        entry["frames"][frame] = shown_ids(mask)
         count += 1
     write_json(path, {**_FORMAT, "videos": videos})
     return count

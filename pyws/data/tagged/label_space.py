@@ -45,6 +45,11 @@ def read_ids(path: str | os.PathLike[str], count: int) -> NDArray[np.uint8]:
     return ids
 
 
+def shown_ids(mask: NDArray[Any]) -> list[int]:
+    """The ids that a mask shows, in order, without the background and what is ignored."""
+    return [one for one in np.unique(mask).tolist() if one not in (0, IGNORE)]
+
+
 @dataclass(frozen=True)
 class LabelSpace:
     """The train ids 0..C-1 of masks; id 0 is the background, and 255 in a mask is ignored.

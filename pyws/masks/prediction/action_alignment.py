@@ -7,7 +7,7 @@ most frames around it predict.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -104,29 +104,29 @@ class AlignedFrame(NamedTuple):
     instances: list[Instance]
 
 
-class Aligned(NamedTuple):
-    """What :func:`align_actions` returns.
-
-    Parameters
-    ----------
-    masks : (H, W) uint8 train ids of each frame
-    instances : in the order of the frames; ``track`` is the same along a chain
-    """
-
-    masks: list[Pixels]
-    instances: list[Instance]
-
-
 class ActionAligner:
     """Aligns the actions of a video frame by frame; what it keeps in memory does not grow with the video.
 
-    A frame is final ``radius`` frames later, when everything that votes on its actions is known.
+    A frame is final ``radius`` frames later, when everything that votes on its actions is known. The background and the
+    actors stay as they were; pieces too small for an instance keep their action. Ties go to the action predicted in
+    the frame of the instance, then to the one with more pixels, then to the lower one.
 
     Parameters
     ----------
     space : what the ids mean; only pairs that it has can come out
     config : see :class:`AlignmentConfig`
     gap : frames of the video from one sampled frame to the next
+
+    Examples
+    --------
+    >>> from pyws.data.tagged.label_space import actor_actions
+    >>> space, config = actor_actions([("cat", "running"), ("cat", "eating")]), AlignmentConfig()
+    >>> aligner, aligned = ActionAligner(space, config), []
+    >>> for number, action in enumerate((1, 2, 1)):
+    ...     mask = np.full((10, 10), action, np.uint8)
+    ...     aligned += aligner.add(mask, find_instances(number, mask, space, config))
+    >>> [int(frame.mask[0, 0]) for frame in (*aligned, *aligner.finish())]
+    [1, 1, 1]
     """
 
     def __init__(self, space: LabelSpace, config: AlignmentConfig = AlignmentConfig(), gap: int = 1) -> None:
@@ -136,14 +136,12 @@ class ActionAligner:
         self._pairs = space.pairs()
         self._frames = 0
         self._masks: dict[int, Pixels] = {}  # masks of frames that are not final
-        self._instances: dict[
-            int, list[Instance]
-        ] = {}  # instances of those frames and of earlier ones that still matter
+        self._instances: dict[int, list[Instance]] = {}  # also of earlier frames that still matter
 
     def add(self, mask: Pixels, instances: list[Instance]) -> Iterator[AlignedFrame]:
         """Take the next frame and its instances (:func:`find_instances`); gives the frame that becomes final."""
         if self.config.vote == "prob" and any(one.action_sums is None for one in instances):
-            raise ValueError("align_actions: vote 'prob' needs instances that were found with class probabilities")
+            raise ValueError("ActionAligner: vote 'prob' needs instances that were found with class probabilities")
         index, self._frames = self._frames, self._frames + 1
         self._masks[index], self._instances[index] = mask, instances
         self._link(index)
@@ -178,46 +176,6 @@ class ActionAligner:
         for old in [k for k in self._instances if k < needed]:
             del self._instances[old]
         return AlignedFrame(index, mask, instances)
-
-
-def align_actions(
-    masks: Sequence[Pixels],
-    space: LabelSpace,
-    config: AlignmentConfig = AlignmentConfig(),
-    gap: int = 1,
-    instances: list[Instance] | None = None,
-) -> Aligned:
-    """Give each instance of an actor the action that the frames around it predict most often.
-
-    Parameters
-    ----------
-    masks : (H, W) uint8 train ids of the sampled frames of one video, in order
-    space : what the ids mean; only pairs that it has can come out
-    config : see :class:`AlignmentConfig`
-    gap : frames of the video from one sampled frame to the next
-    instances : results of :func:`find_instances` for each frame in turn, where they are known already; ``vote="prob"``
-        needs them, found with class probabilities
-
-    Returns
-    -------
-    Aligned. The background and the actors are as they were; pieces too small for an instance keep their action. Ties
-    go to the action predicted in the frame of the instance, then to the one with more pixels, then to the lower one.
-
-    Examples
-    --------
-    >>> from pyws.data.tagged.label_space import actor_actions
-    >>> space = actor_actions([("cat", "running"), ("cat", "eating")])
-    >>> frames = [np.full((10, 10), action, np.uint8) for action in (1, 2, 1)]
-    >>> [int(mask[0, 0]) for mask in align_actions(frames, space).masks]
-    [1, 1, 1]
-    """
-    if instances is None:
-        instances = [one for index, mask in enumerate(masks) for one in find_instances(index, mask, space, config)]
-    aligner, frames = ActionAligner(space, config, gap), list[AlignedFrame]()
-    for index, mask in enumerate(masks):
-        frames += aligner.add(mask, [one for one in instances if one.frame == index])
-    frames += aligner.finish()
-    return Aligned([frame.mask for frame in frames], [one for frame in frames for one in frame.instances])
 
 
 def find_instances(

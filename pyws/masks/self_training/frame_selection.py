@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyws.data.csv_table import read_json_lines
-from pyws.data.tagged.label_space import IGNORE
+from pyws.data.tagged.label_space import IGNORE, shown_ids
 from pyws.data.video.frames import Pixels, read_mask
 from pyws.errors import check_fields
 from pyws.files import write_lines
@@ -194,7 +194,7 @@ class FrameSelector:
         for frame in frames:
             mask, found = self.data.mask(self.folder, frame), read_mask(frame.png(predictions))
             tested[frame] = []
-            for label in _labels_of(mask):
+            for label in shown_ids(mask):
                 own, same = mask == label, (found == label) & (mask != IGNORE)
                 iou = float((own & same).sum() / (own | same).sum())
                 tested[frame].append({"label": label, "reproduced": round(iou, 6)})
@@ -204,7 +204,7 @@ class FrameSelector:
     def _candidates(self, video: str, frames: Sequence[Frame]) -> dict[Frame, list[_Candidate]]:
         """The labels of each frame of a video, with their patches cut and their classifier scores."""
         masks = [self.data.mask(self.folder, frame) for frame in frames]
-        present = [_labels_of(mask) for mask in masks]
+        present = [shown_ids(mask) for mask in masks]
         if self.config.label_tests == "none":
             return {
                 frame: [_Candidate(frame, {"label": label}) for label in labels]
@@ -313,10 +313,6 @@ def _pieces(
             yield from (({"label": label, "part": k}, part) for k, part in enumerate(parts_of(mask == label)))
         else:
             yield {"label": label}, mask == label
-
-
-def _labels_of(mask: Pixels) -> list[int]:
-    return [int(label) for label in np.unique(mask) if label not in (0, IGNORE)]
 
 
 def _pass_share(labels: Sequence[Row], test: str, share: float) -> None:
