@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import feature_sets
 import pytest
@@ -12,11 +13,14 @@ from torch.nn.functional import softmax
 import pyws.masks.self_training.train_segmentation as segmentation
 from pyws import Segments, ops
 from pyws.data.annotations.corrections import Corrected
+from pyws.data.tagged.label_space import actor_actions
 from pyws.distributed import Group
+from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig, Branch
 from pyws.masks.initial_masks.annotator import Chunk
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.image_annotator import ImageAnnotator
 from pyws.masks.initial_masks.train_classifier import ClassifierConfig, _Training
+from pyws.masks.self_training.frame_selection import FrameSelector, SelectionConfig, _Candidate
 from pyws.masks.self_training.pseudo_annotations import Frame
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, _scores, _step
 from pyws.models.classifiers import build_classifier
@@ -175,6 +179,44 @@ def test_initial_masks_are_read_for_their_head_their_nans_and_their_tags(gpu):
     found.refine(on_device(pictures(2, 40, 48).long() % 4, CARD))
     # How many tags the masks have, and how many superpixels there are.
     assert waits(gpu) == {"_local_scalar_dense": 1, "copy to the host": 1}
+
+
+def test_describe_reads_the_head_and_the_scores_of_a_batch(gpu):
+    classifier = replace(build_classifier("small2d", 3), labels=("a", "b", "c"))
+    classifier.model.to(CARD).eval()
+    config = InitialMaskConfig(short_side=32, batch=2)
+    annotator = ImageAnnotator(classifier, Path(), {"a": [0], "b": [1, 2]}, config, CARD)
+    frames = SimpleNamespace(read=lambda places: iter(pictures(len(places), 40, 48, 3).numpy()), path=Path())
+    waits(gpu)
+    annotator.describe(frames, (1, 2), range(6))
+    # In each of three batches: whether the head is linear, and the scores of all classes.
+    assert waits(gpu) == {"_local_scalar_dense": 3, "copy to the host": 3}
+
+
+def test_masks_of_actors_and_actions_are_read_as_those_of_objects(gpu):
+    annotator = ActorActionAnnotator.__new__(ActorActionAnnotator)
+    classifier = replace(build_classifier("small2d", 2), labels=("a", "b"))
+    classifier.model.to(CARD).eval()
+    annotator.space, annotator.device, annotator.frames = actor_actions([("a", "run"), ("b", "run")]), CARD, 0
+    annotator.config, annotator.clip_config = InitialMaskConfig(), ActorActionConfig()
+    annotator.actor, annotator.action = Branch(classifier, Path(), (-1, 0, 1)), None
+    waits(gpu)
+    annotator.initial_masks(pictures(2, 40, 48, 3), Chunk([0, 1], [0, 1]), (1, 2), {})
+    found = waits(gpu)
+    assert sum(found.values()) <= 2, found
+    assert not found.keys() & {"index by a mask or from the host", "copy to the card"}
+
+
+def test_the_classifier_of_frame_selection_is_read_once_a_batch(gpu):
+    classifier = replace(build_classifier("small2d", 2), labels=("a", "b"))
+    classifier.model.to(CARD).eval()
+    found = [_Candidate(Frame("v", "0"), {"label": 1}, pictured=torch.rand(3, 32, 32)) for _ in range(3)]
+    data = SimpleNamespace(classes=((), (0,)))
+    selector = FrameSelector(data, Path(), SelectionConfig(), DiscriminatorConfig(), classifier, 0, CARD)
+    waits(gpu)
+    selector._test_by_classifier(found)
+    assert waits(gpu) == ONCE
+    assert all(0 <= one.about["classifier"] <= 1 for one in found)
 
 
 LABELS = torch.arange(16).view(1, 4, 4) // 4

@@ -95,7 +95,7 @@ class Branch:
         classes = [[self.classes[index] for index in ids]]
         classifier = self.classifier
         shown = sampled if not classifier.frames else clip.indices()
-        images = images[[index - clip.start for index in shown]]
+        images = _chosen(images, [index - clip.start for index in shown])
         with GradCAM(classifier.model, classifier.layer) as cam:
 
             def at(scale: float, mirrored: bool) -> Tensor:
@@ -106,7 +106,7 @@ class Branch:
                     return maps
                 maps = maps[0].transpose(0, 1)  # (t', K, h, w)
                 of_frame = {frame: index for index, frame in clip.of_maps(len(maps), clip_config.map_rule)}
-                return maps[[of_frame[index] for index in sampled]]
+                return _chosen(maps, [of_frame[index] for index in sampled])
 
             size, scope = (images.shape[1], images.shape[2]), clip_config.otsu_per
             return multi_scale_cam(at, size, config.scales, config.mirror, config.power, scope)
@@ -307,6 +307,11 @@ def refine_class_masks(
     means = means.view(batch, *superpixels.shape[1:], count)
     best, pair = torch.where(torch.stack(chosen, -1), means, -1).max(-1)
     return torch.where(best >= 0, pair + 1, 0)
+
+
+def _chosen(values: Tensor, places: list[int]) -> Tensor:
+    """Some rows; a GPU would wait for a list as the index."""
+    return values.index_select(0, on_device(torch.tensor(places), values.device))
 
 
 def _maps_of(classifier: Classifier, device: torch.device | None) -> int:
