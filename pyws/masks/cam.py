@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -21,13 +22,27 @@ Targets = int | Sequence[Any] | Tensor | Callable[[Tensor], Tensor] | None
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
+class _Pass(threading.local):
+    """What the hooks see of a forward pass, and what its call then knows: of each thread its own."""
+
+    recording = False
+    runs = 0
+    recorded: Any = None
+    last: nn.Module | None = None
+    grid: tuple[int, ...] = ()
+    size: tuple[int, ...] = ()
+    shape = Layout("channels-first")
+    computed = torch.float32
+    logits: Tensor | None = None
+
+
 class GradCAM:
     """Class activation maps of a layer, with the hook removed when the block ends, however it ends.
 
     The part of the model below the layer runs without a graph, and gradients are taken with respect to the layer's
     output alone: nothing is left in the parameters, and memory is that of inference. Train and eval mode are used as
     they are. (In train mode a forward pass updates batch norm statistics, as any forward pass does.) Ordinary calls of
-    the model inside the block are not touched.
+    the model inside the block are not touched. Several threads may call it at once.
 
     Parameters
     ----------
@@ -73,17 +88,14 @@ class GradCAM:
         self.model, self.output, self.run, self.layout = model, output, run, layout
         self.layer = _find_layer(model, layer)
         self.head = head
-        self.logits: Tensor | None = None
-        """Class scores (B, classes) of the last call, without a graph."""
         self._layer_name = layer if isinstance(layer, str) else type(layer).__name__
         self._handles: list[Any] = []
-        self._runs = 0
-        self._recorded: Any = None
-        self._recording = False
-        self._grid: tuple[int, ...] = ()
-        self._last: nn.Module | None = None
-        self._shape = Layout("channels-first")
-        self._computed = torch.float32
+        self._now = _Pass()
+
+    @property
+    def logits(self) -> Tensor | None:
+        """Class scores (B, classes) of this thread's last call, without a graph."""
+        return self._now.logits
 
     def __enter__(self) -> GradCAM:
         if self.layout == "auto":
@@ -131,12 +143,12 @@ class GradCAM:
         if size is None:
             return maps
         wanted = _input_size(inputs) if size == "input" else tuple(int(side) for side in size)
-        return scaled(maps, wanted, len(self._channels_first_size))
+        return scaled(maps, wanted, len(self._now.size))
 
     def _maps(self, inputs: Any, classes: Targets, normalize: str | None) -> Tensor:
         with torch.inference_mode(False), torch.no_grad():
             activations, logits = self._forward(inputs)
-            self.logits = logits.detach()
+            self._now.logits = logits.detach()
             if callable(classes):
                 return self._from_gradients(activations, self._explained(classes, logits), normalize)
             wanted = _class_table(classes, logits)
@@ -147,7 +159,7 @@ class GradCAM:
                 maps = self._from_gradients(activations, targets, normalize)
             else:
                 maps = _from_weight(
-                    self._shape.channels_first(activations.detach()), weight, _two_dims(wanted), normalize
+                    self._now.shape.channels_first(activations.detach()), weight, _two_dims(wanted), normalize
                 )
             return maps[:, 0] if wanted.ndim == 1 else maps
 
@@ -163,35 +175,35 @@ class GradCAM:
             raise ValueError("GradCAM: maps of a linear head are of classes, got a function of the scores")
         with torch.inference_mode(False), torch.no_grad():
             activations, logits = self._forward(inputs)
-            self.logits = logits.detach()
+            self._now.logits = logits.detach()
             wanted = _class_table(classes, logits)
-            weight = _proved_head(self.model, activations, logits, self._shape, self._computed)
+            weight = _proved_head(self.model, activations, logits, self._now.shape, self._now.computed)
             if weight is None:
                 return None
-            maps = _from_weight(self._shape.channels_first(activations.detach()), weight, _two_dims(wanted), None)
+            maps = _from_weight(self._now.shape.channels_first(activations.detach()), weight, _two_dims(wanted), None)
             return maps[:, 0] if wanted.ndim == 1 else maps
 
     def _pass(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """The hook of modules with weights: which ran last before the layer gave its output tells the layout."""
-        if self._recording and self._recorded is None:
-            self._last = module
+        if self._now.recording and self._now.recorded is None:
+            self._now.last = module
 
     def _record(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         """The hook: cut the graph at the layer's output and give what follows a copy it may change in place."""
-        if not self._recording:
+        if not self._now.recording:
             return None
-        self._runs += 1
-        if self.run not in (None, -1, self._runs - 1):
+        self._now.runs += 1
+        if self.run not in (None, -1, self._now.runs - 1):
             return None
-        found, self._grid, place = tensor_in(output)
-        self._recorded = found
+        found, self._now.grid, place = tensor_in(output)
+        self._now.recorded = found
         if not isinstance(found, Tensor) or not found.is_floating_point() or not 3 <= found.ndim <= 5:
             return None
-        self._computed = found.dtype
+        self._now.computed = found.dtype
         # Under autocast the layer may be narrow: its maps and gradients are not.
         narrow = torch.is_autocast_enabled(found.device.type)
         wide = torch.promote_types(found.dtype, torch.float32) if narrow else found.dtype
-        leaf = self._recorded = found.detach().to(wide)
+        leaf = self._now.recorded = found.detach().to(wide)
         if isinstance(self.head, nn.Module):
             return with_tensor(output, place, leaf.clone())
         torch.set_grad_enabled(True)  # until the no_grad block of _forward ends
@@ -199,15 +211,15 @@ class GradCAM:
 
     def _forward(self, inputs: Any) -> tuple[Tensor, Tensor]:
         """The layer's output, as it came, and the scores; sets the layout of the former."""
-        self._runs, self._recorded, self._last, self._recording = 0, None, None, True
+        self._now.runs, self._now.recorded, self._now.last, self._now.recording = 0, None, None, True
         try:
             with torch.no_grad():
                 logits = _called(self.model, inputs)
                 if self.output is not None:
                     logits = self.output(logits)
-            activations = self._recorded
+            activations = self._now.recorded
         finally:
-            self._recorded, self._recording = None, False
+            self._now.recorded, self._now.recording = None, False
         self._check_runs()
         if not isinstance(activations, Tensor) or not 3 <= activations.ndim <= 5:
             name = self._layer_name
@@ -221,14 +233,14 @@ class GradCAM:
             raise ValueError(f"GradCAM: output of the model must be scores {wanted}, got {_shown(logits)}{hint}")
         try:
             size = _input_size(inputs)
-            self._shape = find_layout(activations.shape, self.layout, self._last, size, self._grid)
+            self._now.shape = find_layout(activations.shape, self.layout, self._now.last, size, self._now.grid)
         except ValueError as error:
             raise ValueError(f"GradCAM: layer {self._layer_name}: {error}") from error
-        self._channels_first_size = self._shape.channels_first(activations).shape[2:]
+        self._now.size = self._now.shape.channels_first(activations).shape[2:]
         return activations, logits
 
     def _check_runs(self) -> None:
-        runs, name = self._runs, self._layer_name
+        runs, name = self._now.runs, self._layer_name
         if self.run is None and runs != 1:
             hint = "; run= chooses one" if runs else ""
             raise ValueError(f"GradCAM: layer must run once in a forward pass of the model, {name} ran {runs} x{hint}")
@@ -258,13 +270,13 @@ class GradCAM:
                 (gradients,) = torch.autograd.grad(total, activations, retain_graph=not last, allow_unused=True)
             if gradients is None:
                 raise ValueError(f"GradCAM: no gradient reaches layer {self._layer_name} from the scores")
-            shaped = self._shape.channels_first
+            shaped = self._now.shape.channels_first
             maps.append(ops.gradcam3d(shaped(activations.detach()), shaped(gradients), normalize))
         return maps[0] if targets.ndim == 1 else torch.stack(maps, 1)
 
     def _head_weight(self, activations: Tensor, logits: Tensor, wanted: Tensor) -> Tensor | None:
         """The weight (classes, C) of a head that is pool + linear; None where gradients must be asked."""
-        channels, classes = self._shape.channels_first(activations).shape[1], logits.shape[1]
+        channels, classes = self._now.shape.channels_first(activations).shape[1], logits.shape[1]
         if isinstance(self.head, nn.Module):
             weight = _matrix(self.head, classes, channels)
             if weight is None:
@@ -273,7 +285,7 @@ class GradCAM:
         several = wanted.ndim == 2 and wanted.shape[1] > 1
         if not several or self.head != "auto":
             return None
-        return _proved_head(self.model, activations, logits, self._shape, self._computed)
+        return _proved_head(self.model, activations, logits, self._now.shape, self._now.computed)
 
 
 def _proved_head(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Literal
 
 import torch
@@ -81,8 +82,8 @@ def set_precision(network: nn.Module, precision: Precision, device: torch.device
     network.register_forward_hook(around.leave, always_call=True)
 
 
-class _Autocast:
-    """Hooks around a forward pass: autocast begins before it, and ends after it or after its error."""
+class _Autocast(threading.local):
+    """Hooks around a forward pass: autocast, of this thread, begins before it and ends after it or its error."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -52,11 +52,12 @@ class ActorActionConfig:
 
 @dataclass(frozen=True)
 class Branch:
-    """A classifier, and the class of it that stands for each train id (-1 for none)."""
+    """A classifier, the class of it that stands for each train id (-1 for none), and its maps."""
 
     classifier: Classifier
     weights: Path
     classes: tuple[int, ...]
+    cam: GradCAM
 
     @staticmethod
     def open(path: Path, names: tuple[str, ...], part: tuple[int, ...], output_stride: int, device: Any) -> Branch:
@@ -71,9 +72,9 @@ class Branch:
         missing = sorted({names[index] for index in part if index} - set(classifier.labels))
         if missing:
             raise ValueError(f"{path}: must know {', '.join(missing)}; it knows {', '.join(classifier.labels)}")
-        return Branch(
-            classifier.for_inference(), path, tuple(classifier.labels.index(names[k]) if k else -1 for k in part)
-        )
+        ready, classes = classifier.for_inference(), (classifier.labels.index(names[k]) if k else -1 for k in part)
+        # Hooks stay: threads that use the network must not see them come and go.
+        return Branch(ready, path, tuple(classes), GradCAM(ready.model, ready.layer).__enter__())
 
     def maps(
         self,
@@ -96,20 +97,19 @@ class Branch:
         classifier = self.classifier
         shown = sampled if not classifier.frames else clip.indices()
         images = _chosen(images, [index - clip.start for index in shown])
-        with GradCAM(classifier.model, classifier.layer) as cam:
 
-            def at(scale: float, mirrored: bool) -> Tensor:
-                short_side = max(1, round(classifier.short_side * scale))
-                inputs = classifier.prepare(images[None] if classifier.frames else images, short_side)
-                maps = cam(inputs.flip(-1) if mirrored else inputs, classes)
-                if not classifier.frames:
-                    return maps
-                maps = maps[0].transpose(0, 1)  # (t', K, h, w)
-                of_frame = {frame: index for index, frame in clip.of_maps(len(maps), clip_config.map_rule)}
-                return _chosen(maps, [of_frame[index] for index in sampled])
+        def at(scale: float, mirrored: bool) -> Tensor:
+            short_side = max(1, round(classifier.short_side * scale))
+            inputs = classifier.prepare(images[None] if classifier.frames else images, short_side)
+            maps = self.cam(inputs.flip(-1) if mirrored else inputs, classes)
+            if not classifier.frames:
+                return maps
+            maps = maps[0].transpose(0, 1)  # (t', K, h, w)
+            of_frame = {frame: index for index, frame in clip.of_maps(len(maps), clip_config.map_rule)}
+            return _chosen(maps, [of_frame[index] for index in sampled])
 
-            size, scope = (images.shape[1], images.shape[2]), clip_config.otsu_per
-            return multi_scale_cam(at, size, config.scales, config.mirror, config.power, scope)
+        size, scope = (images.shape[1], images.shape[2]), clip_config.otsu_per
+        return multi_scale_cam(at, size, config.scales, config.mirror, config.power, scope)
 
 
 class ActorActionAnnotator:
@@ -150,7 +150,7 @@ class ActorActionAnnotator:
         for one in filter(None, (self.actor, self.action)):
             set_precision(one.classifier.model, config.precision, torch.device(device or "cpu"))
         of_clips = [one for one in (self.action, self.actor) if one and one.classifier.frames]
-        sizes = {(one.classifier.frames, _maps_of(one.classifier, device)) for one in of_clips}
+        sizes = {(one.classifier.frames, _maps_of(one, device)) for one in of_clips}
         if len(sizes) > 1:
             raise ValueError(f"masks init: classifiers of clips must agree in (frames, maps) of a clip, got {sizes}")
         self.frames, self.maps = sizes.pop() if sizes else (0, 0)
@@ -314,8 +314,8 @@ def _chosen(values: Tensor, places: list[int]) -> Tensor:
     return values.index_select(0, on_device(torch.tensor(places), values.device))
 
 
-def _maps_of(classifier: Classifier, device: torch.device | None) -> int:
+def _maps_of(branch: Branch, device: torch.device | None) -> int:
     """How many maps a clip has."""
+    classifier = branch.classifier
     clip = torch.zeros(1, classifier.frames, classifier.stride, classifier.stride, 3, dtype=torch.uint8, device=device)
-    with GradCAM(classifier.model, classifier.layer) as cam:
-        return cam(classifier.prepare(clip, classifier.stride), 0).shape[1]
+    return branch.cam(classifier.prepare(clip, classifier.stride), 0).shape[1]

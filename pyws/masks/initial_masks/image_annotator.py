@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ import torch
 from torch import Tensor
 
 from pyws.data.tagged.label_space import LabelSpace, object_labels
+from pyws.data.video.ahead import side_by_side
 from pyws.data.video.clips import are_plain, stack
-from pyws.data.video.frames import FrameFolder, VideoFile, evenly
+from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, evenly
 from pyws.data.video.optical_flow import FlowMethod
 from pyws.files import file_sha256
 from pyws.masks.cam import GradCAM
@@ -78,7 +81,6 @@ class ImageAnnotator:
         """All of them: where masks overlap, the tag with the larger map wins."""
         return ids
 
-    @torch.no_grad()
     def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...], sampled: Sequence[int]) -> dict[str, Any]:
         """The class that stands for each tag: where several show it ("dog"), the one with the highest mean score.
 
@@ -91,14 +93,20 @@ class ImageAnnotator:
         total, mean = torch.zeros(2, len(self.classifier.labels), dtype=torch.float64)
         looked = 0
         self.seen.clear()
+        _ = self.cam  # made before threads use it
         candidates, pictures = sorted({one for classes in tags.values() for one in classes}), frames.read(chosen)
-        for start in range(0, len(chosen), self.config.batch):
-            places = chosen[start : start + self.config.batch]
-            images = stack(list(islice(pictures, len(places))), frames.path)
-            scores, shown = self._scores(images, places, candidates), ~are_plain(images)
-            total += scores[shown].sum(0)
-            mean += scores[shown].softmax(1).sum(0)
-            looked += int(shown.sum())
+        batches = [chosen[start : start + self.config.batch] for start in range(0, len(chosen), self.config.batch)]
+
+        def scores_of(job: tuple[list[int], list[Pixels]]) -> Tensor:
+            images = stack(job[1], frames.path)
+            return self._scores(images, job[0], candidates)[~are_plain(images)]
+
+        read = ((places, list(islice(pictures, len(places)))) for places in batches)
+        with closing(side_by_side(scores_of, read)) as found:
+            for scores in found:
+                total += scores.sum(0)
+                mean += scores.softmax(1).sum(0)
+                looked += len(scores)
         mean /= max(1, looked)
         own = {index for classes in tags.values() for index in classes}
         others = {**common_tags(self.classifier.labels), **self.tags}
@@ -134,34 +142,37 @@ class ImageAnnotator:
     def maps(self, frames: Tensor, places: Sequence[int], classes: list[int]) -> Tensor:
         """Maps (B, K, h, w) of K classes in frames (B, H, W, 3) uint8 with these places in their video, see
         :func:`~.multi_scale.multi_scale_cam`."""
-        with GradCAM(self.classifier.model, self.classifier.layer) as cam:
 
-            def at(scale: float, mirrored: bool) -> Tensor:
-                if scale == 1 and not mirrored:
-                    return self._of_whole(cam, frames, places, classes)
-                inputs = self._inputs(frames, scale)
-                return cam(inputs.flip(3) if mirrored else inputs, [classes])
+        def at(scale: float, mirrored: bool) -> Tensor:
+            if scale == 1 and not mirrored:
+                return self._of_whole(frames, places, classes)
+            inputs = self._inputs(frames, scale)
+            return self.cam(inputs.flip(3) if mirrored else inputs, [classes])
 
-            size, config = (frames.shape[1], frames.shape[2]), self.config
-            return multi_scale_cam(at, size, config.scales, config.mirror, config.power)
+        size, config = (frames.shape[1], frames.shape[2]), self.config
+        return multi_scale_cam(at, size, config.scales, config.mirror, config.power)
+
+    @cached_property
+    def cam(self) -> GradCAM:
+        """The maps of the classifier. Its hooks stay: threads that use the network must not see them come and go."""
+        return GradCAM(self.classifier.model, self.classifier.layer).__enter__()
 
     def _inputs(self, frames: Tensor, scale: float = 1.0) -> Tensor:
         return self.classifier.prepare(on_device(frames, self.device), max(1, round(self.short_side * scale)))
 
     def _scores(self, frames: Tensor, places: list[int], classes: list[int]) -> Tensor:
         """Scores (B, classes) of frames, float64 on the CPU; where maps cost nothing more, they are kept."""
-        with GradCAM(self.classifier.model, self.classifier.layer) as cam:
-            found = cam.linear(self._inputs(frames), [classes])
-            if found is not None:
-                for place, maps in zip(places, found, strict=True):
-                    self.seen[place] = dict(zip(classes, maps, strict=True))
-            assert cam.logits is not None
-            return cam.logits.double().cpu()
+        found = self.cam.linear(self._inputs(frames), [classes])
+        if found is not None:
+            for place, maps in zip(places, found, strict=True):
+                self.seen[place] = dict(zip(classes, maps, strict=True))
+        assert self.cam.logits is not None
+        return self.cam.logits.double().cpu()
 
-    def _of_whole(self, cam: GradCAM, frames: Tensor, places: Sequence[int], classes: list[int]) -> Tensor:
+    def _of_whole(self, frames: Tensor, places: Sequence[int], classes: list[int]) -> Tensor:
         """Maps (B, K, h, w) at the usual scale, of the frames that were not looked at before."""
         fresh = [row for row, place in enumerate(places) if place not in self.seen]
-        made = iter(cam(self._inputs(frames[fresh]), [classes]) if fresh else ())
+        made = iter(self.cam(self._inputs(frames[fresh]), [classes]) if fresh else ())
         rows = [
             torch.stack([self.seen[place][one] for one in classes]) if place in self.seen else next(made)
             for place in places

@@ -20,18 +20,15 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from pyws.data.tagged.dataset import TaggedVideo
-from pyws.data.video.ahead import ahead
+from pyws.data.video.ahead import side_by_side
 from pyws.data.video.clips import are_plain, stack
 from pyws.data.video.frames import (
     FrameFolder,
@@ -48,7 +45,6 @@ from pyws.data.video.png import is_whole
 from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError
 from pyws.masks.initial_masks.annotator import Annotator, Chunk
-from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.progress import track
 from pyws.run_manifest import RunManifest, open_run
 from pyws.sharding import WHOLE, Shard, size_of_video
@@ -194,57 +190,40 @@ def _write_masks(
 ) -> dict[Path, float]:
     """Whole chunks of the same frames as in an uninterrupted run: a resumed run writes the same bytes.
 
-    Frames are read and cut into superpixels a chunk ahead of the network, and masks are written behind it, each by a
-    thread of its own. Returns the share of the frame that each mask written covers.
+    Frames are read ahead, and chunks are worked on side by side. Returns the share of the frame that each mask covers.
     """
     superpixels = annotator.config.superpixel_cache(out)
     table = np.array([0, *ids], np.uint8)
     left = [chunk for chunk in chunks if not all(is_whole(path) for index in chunk.sampled for path in files[index])]
+
+    def write(job: tuple[Chunk, list[Pixels]]) -> dict[Path, float]:
+        chunk, pictures = job
+        images = stack(pictures, frames.path)
+        shown, stems = chunk.shown(images), [frames.stems[index] for index in chunk.sampled]
+        labels = torch.from_numpy(superpixels.of_frames(shown.numpy(), name, stems))
+        first = annotator.initial_masks(images, chunk, ids, about)
+        refined = first.refine(labels.to(first.masks.device))
+        heats = {"heat": first.heat} | {f"heat-{kind}": maps for kind, maps in first.branches.items()}
+        levels = {folder: maps.cpu().numpy() for folder, maps in heats.items()}
+        pairs = np.stack([table.take(masks.cpu().numpy()) for masks in (first.masks, refined)], 1)
+        pairs[are_plain(shown).numpy()] = 0
+        shares = {}
+        for place, (index, pair) in enumerate(zip(chunk.sampled, pairs, strict=True)):
+            for folder, maps in levels.items():
+                write_heat(out / folder / name / f"{stems[place]}.png", maps[place])
+            for path, mask in zip(files[index], pair, strict=True):  # last: masks say that the frame is done
+                write_mask(path, mask)
+                shares[path] = _share(mask)
+        return shares
+
     tracked = track(left, f"{name}, frames", quiet=quiet, size=lambda chunk: len(chunk.sampled))
-    writing: list[Future[dict[Path, float]]] = []
-    with closing(ahead(_inputs(frames, left, superpixels, name))) as inputs, ThreadPoolExecutor(1) as writer:
-        for chunk, (images, labels) in zip(tracked, inputs, strict=True):
-            first = annotator.initial_masks(images, chunk, ids, about)
-            refined = first.refine(labels.to(first.masks.device))
-            plain = are_plain(chunk.shown(images))
-            heats = {"heat": first.heat} | {f"heat-{kind}": maps for kind, maps in first.branches.items()}
-            levels = {folder: maps.cpu().numpy() for folder, maps in heats.items()}
-            pairs = np.stack([table.take(masks.cpu().numpy()) for masks in (first.masks, refined)], 1)
-            pairs[plain.numpy()] = 0
-            wait(writing)  # those of the chunk before: no more than one chunk is held
-            for place, (index, pair) in enumerate(zip(chunk.sampled, pairs, strict=True)):
-                file = f"{name}/{frames.stems[index]}.png"
-                pictures = {out / folder / file: maps[place] for folder, maps in levels.items()}
-                writing.append(writer.submit(_write, pictures, files[index], pair))
-        return {path: share for future in writing for path, share in future.result().items()}
-
-
-def _write(
-    heats: Mapping[Path, NDArray[np.floating[Any]]], paths: tuple[Path, Path], masks: Pixels
-) -> dict[Path, float]:
-    """Files of a frame, the masks last: they say that it is done. Returns the share of the frame that each covers."""
-    for picture, heat in heats.items():
-        write_heat(picture, heat)
-    for path, mask in zip(paths, masks, strict=True):
-        write_mask(path, mask)
-    return {path: _share(mask) for path, mask in zip(paths, masks, strict=True)}
+    with closing(side_by_side(write, zip(left, _in_one_pass(frames, left), strict=True))) as written:
+        return {path: share for _, shares in zip(tracked, written, strict=True) for path, share in shares.items()}
 
 
 def _share(mask: Pixels) -> float:
     """Share of the frame that a mask covers."""
     return float((mask > 0).mean())
-
-
-def _inputs(
-    frames: FrameFolder | VideoFile, chunks: list[Chunk], superpixels: Superpixels, name: str
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (N, H, W, 3) of what each chunk reads, and superpixels (B, H, W) of its sampled frames."""
-    for chunk, pictures in zip(chunks, _in_one_pass(frames, chunks), strict=True):
-        images = stack(pictures, frames.path)
-        labels = superpixels.of_frames(
-            chunk.shown(images).numpy(), name, [frames.stems[index] for index in chunk.sampled]
-        )
-        yield images, torch.from_numpy(labels)
 
 
 def _in_one_pass(frames: FrameFolder | VideoFile, chunks: list[Chunk]) -> Iterator[list[Pixels]]:
