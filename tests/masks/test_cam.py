@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -314,3 +315,20 @@ def test_bad_head(net: Net3d, clips: Tensor) -> None:
         cam(clips, 1)
     with pytest.raises(RuntimeError, match="inside its with block"):
         GradCAM(net, "relu")(clips, 1)
+
+
+def test_threads_that_share_a_model_see_their_own_maps_and_scores() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)).eval()
+    inputs = [torch.randn(2, 3, 40 + step, 30) for step in range(8)]
+    with GradCAM(model, "1") as cam:
+
+        def seen(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+            return cam(images, [[0, 3]]), cam.logits
+
+        alone = [seen(images) for images in inputs]
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(seen, inputs * 4))
+    for (maps, logits), (expected, scores) in zip(together, alone * 4, strict=True):
+        assert torch.equal(maps, expected)
+        assert torch.equal(logits, scores)

@@ -1,10 +1,12 @@
 """ahead: the order of the items, errors in their place, and how far it runs."""
 
 import threading
+from collections.abc import Iterator
 
 import pytest
+import torch
 
-from pyws.data.video.ahead import ahead
+from pyws.data.video.ahead import MOST_WORKERS, ahead, side_by_side
 
 
 @pytest.mark.parametrize("count", [1, 3, 10])
@@ -58,3 +60,44 @@ def test_leaving_early_stops_the_thread():
     source.close()
     assert len(made) <= 4
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2, 6])
+def test_side_by_side_keeps_order_and_shares_torchs_threads(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        made = list(side_by_side(lambda number: (number, torch.get_num_threads()), range(40)))
+        after = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+    workers = min(threads, MOST_WORKERS)
+    assert made == [(number, threads // workers) for number in range(40)]
+    assert after == threads
+
+
+@pytest.mark.parametrize("of_item", [True, False])
+def test_side_by_side_raises_an_error_in_its_place(of_item: bool) -> None:
+    def items() -> Iterator[int]:
+        yield from range(3)
+        if of_item:
+            raise ValueError("the fourth")
+        yield 3
+
+    def double(number: int) -> int:
+        if number == 3:
+            raise ValueError("the fourth")
+        return 2 * number
+
+    source = side_by_side(double, items())
+    assert [next(source) for _ in range(3)] == [0, 2, 4]
+    with pytest.raises(ValueError, match="the fourth"):
+        next(source)
+
+
+def test_side_by_side_reads_no_more_than_its_window() -> None:
+    read: list[int] = []
+    source = side_by_side(lambda number: number, (read.append(number) or number for number in range(1000)))
+    assert next(source) == 0
+    source.close()
+    assert len(read) <= 1 + min(torch.get_num_threads(), MOST_WORKERS) + 2
