@@ -15,6 +15,8 @@ from pyws import Segments, ops
 from pyws.data.annotations.corrections import Corrected
 from pyws.data.tagged.label_space import actor_actions
 from pyws.distributed import Group
+from pyws.masks.cam import GradCAM
+from pyws.masks.initial_masks import image_annotator
 from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig, Branch
 from pyws.masks.initial_masks.annotator import Chunk
 from pyws.masks.initial_masks.config import InitialMaskConfig
@@ -181,7 +183,9 @@ def test_initial_masks_are_read_for_their_head_their_nans_and_their_tags(gpu):
     assert waits(gpu) == {"_local_scalar_dense": 1, "copy to the host": 1}
 
 
-def test_describe_reads_the_head_and_the_scores_of_a_batch(gpu):
+def test_describe_reads_the_head_and_the_scores_of_a_batch(gpu, monkeypatch):
+    # The stand-in is this thread's alone.
+    monkeypatch.setattr(image_annotator, "side_by_side", lambda function, items: (function(item) for item in items))
     classifier = replace(build_classifier("small2d", 3), labels=("a", "b", "c"))
     classifier.model.to(CARD).eval()
     config = InitialMaskConfig(short_side=32, batch=2)
@@ -196,10 +200,10 @@ def test_describe_reads_the_head_and_the_scores_of_a_batch(gpu):
 def test_masks_of_actors_and_actions_are_read_as_those_of_objects(gpu):
     annotator = ActorActionAnnotator.__new__(ActorActionAnnotator)
     classifier = replace(build_classifier("small2d", 2), labels=("a", "b"))
-    classifier.model.to(CARD).eval()
+    cam = GradCAM(classifier.model.to(CARD).eval(), classifier.layer).__enter__()
     annotator.space, annotator.device, annotator.frames = actor_actions([("a", "run"), ("b", "run")]), CARD, 0
     annotator.config, annotator.clip_config = InitialMaskConfig(), ActorActionConfig()
-    annotator.actor, annotator.action = Branch(classifier, Path(), (-1, 0, 1)), None
+    annotator.actor, annotator.action = Branch(classifier, Path(), (-1, 0, 1), cam), None
     waits(gpu)
     annotator.initial_masks(pictures(2, 40, 48, 3), Chunk([0, 1], [0, 1]), (1, 2), {})
     found = waits(gpu)
