@@ -51,6 +51,13 @@ def test_average_precision_by_hand():
     assert matched.ap.item() == pytest.approx((1 + 2 / 3) / 3, rel=1e-15)
 
 
+def test_more_truths_of_a_video_than_a_warp_has_lanes():
+    bounds = [(10 * place, 10 * place + 4, 1 - place / 100) for place in range(70)]
+    predictions, classes = one_class(bounds)
+    truth, _ = one_class(bounds)
+    assert match_segments(predictions, truth, classes, TIOUS).ap.tolist() == [[1.0] * len(TIOUS)]
+
+
 def test_envelope_lifts_early_precision():
     # Miss, hit, hit: precision 1/2 then 2/3; the envelope gives both hits 2/3.
     predictions, classes = one_class([(40, 41, 0.9), (0, 4, 0.8), (9, 11, 0.7)])
