@@ -432,7 +432,8 @@ def test_killed_run_goes_on_to_the_same_bytes(weights: Path, tmp_path: Path) -> 
     """Killed after a frame of the second batch is on disk: the next run ends as an undisturbed one."""
     make_frames(tmp_path / "v")
     program = (
-        "import os, signal, sys, pyws.masks.initial_masks.pipeline as initial, pyws.cli\n"
+        "import os, signal, sys, torch, pyws.masks.initial_masks.pipeline as initial, pyws.cli\n"
+        "torch.set_num_threads(1)\n"  # one batch after the other
         "write, done = initial.write_mask, []\n"
         "def dying(path, ids):\n"
         "    write(path, ids); done.append(path)\n"
