@@ -104,6 +104,10 @@ class GradCAM:
         self._handles.append(self.layer.register_forward_hook(self._record))
         return self
 
+    def attached(self) -> GradCAM:
+        """The same with its hooks in place for good: threads that use the network must not see them come and go."""
+        return self.__enter__()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -185,7 +185,7 @@ def test_initial_masks_are_read_for_their_head_their_nans_and_their_tags(gpu):
 
 def test_describe_reads_the_head_and_the_scores_of_a_batch(gpu, monkeypatch):
     # The stand-in is this thread's alone.
-    monkeypatch.setattr(image_annotator, "side_by_side", lambda function, items: (function(item) for item in items))
+    monkeypatch.setattr(image_annotator, "map_in_threads", lambda function, items: (function(item) for item in items))
     classifier = replace(build_classifier("small2d", 3), labels=("a", "b", "c"))
     classifier.model.to(CARD).eval()
     config = InitialMaskConfig(short_side=32, batch=2)
@@ -200,7 +200,7 @@ def test_describe_reads_the_head_and_the_scores_of_a_batch(gpu, monkeypatch):
 def test_masks_of_actors_and_actions_are_read_as_those_of_objects(gpu):
     annotator = ActorActionAnnotator.__new__(ActorActionAnnotator)
     classifier = replace(build_classifier("small2d", 2), labels=("a", "b"))
-    cam = GradCAM(classifier.model.to(CARD).eval(), classifier.layer).__enter__()
+    cam = GradCAM(classifier.model.to(CARD).eval(), classifier.layer).attached()
     annotator.space, annotator.device, annotator.frames = actor_actions([("a", "run"), ("b", "run")]), CARD, 0
     annotator.config, annotator.clip_config = InitialMaskConfig(), ActorActionConfig()
     annotator.actor, annotator.action = Branch(classifier, Path(), (-1, 0, 1), cam), None

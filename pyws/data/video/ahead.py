@@ -31,7 +31,7 @@ def ahead(items: Iterable[Item], count: int = 1) -> Generator[Item, None, None]:
         yield from _in_order(lambda: pool.submit(next, source, _END), count)
 
 
-def side_by_side(function: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:
+def map_in_threads(function: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:
     """``function`` of each item, in their order, by as many threads as torch has, which share those of torch.
 
     Items are made by a thread of their own, at most two more than there are workers. An error, of an item or of the
@@ -39,7 +39,7 @@ def side_by_side(function: Callable[[Item], Made], items: Iterable[Item]) -> Gen
 
     Examples
     --------
-    >>> list(side_by_side(lambda number: number**2, range(4)))
+    >>> list(map_in_threads(lambda number: number**2, range(4)))
     [0, 1, 4, 9]
     """
     threads = torch.get_num_threads()

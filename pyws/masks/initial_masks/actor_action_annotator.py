@@ -73,8 +73,7 @@ class Branch:
         if missing:
             raise ValueError(f"{path}: must know {', '.join(missing)}; it knows {', '.join(classifier.labels)}")
         ready, classes = classifier.for_inference(), (classifier.labels.index(names[k]) if k else -1 for k in part)
-        # Hooks stay: threads that use the network must not see them come and go.
-        return Branch(ready, path, tuple(classes), GradCAM(ready.model, ready.layer).__enter__())
+        return Branch(ready, path, tuple(classes), GradCAM(ready.model, ready.layer).attached())
 
     def maps(
         self,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyws.data.tagged.label_space import LabelSpace, object_labels
-from pyws.data.video.ahead import side_by_side
+from pyws.data.video.ahead import map_in_threads
 from pyws.data.video.clips import are_plain, stack
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, evenly
 from pyws.data.video.optical_flow import FlowMethod
@@ -102,7 +102,7 @@ class ImageAnnotator:
             return self._scores(images, job[0], candidates)[~are_plain(images)]
 
         read = ((places, list(islice(pictures, len(places)))) for places in batches)
-        with closing(side_by_side(scores_of, read)) as found:
+        with closing(map_in_threads(scores_of, read)) as found:
             for scores in found:
                 total += scores.sum(0)
                 mean += scores.softmax(1).sum(0)
@@ -154,8 +154,8 @@ class ImageAnnotator:
 
     @cached_property
     def cam(self) -> GradCAM:
-        """The maps of the classifier. Its hooks stay: threads that use the network must not see them come and go."""
-        return GradCAM(self.classifier.model, self.classifier.layer).__enter__()
+        """The maps of the classifier."""
+        return GradCAM(self.classifier.model, self.classifier.layer).attached()
 
     def _inputs(self, frames: Tensor, scale: float = 1.0) -> Tensor:
         return self.classifier.prepare(on_device(frames, self.device), max(1, round(self.short_side * scale)))

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from pyws.data.tagged.dataset import TaggedVideo
-from pyws.data.video.ahead import side_by_side
+from pyws.data.video.ahead import map_in_threads
 from pyws.data.video.clips import are_plain, stack
 from pyws.data.video.frames import (
     FrameFolder,
@@ -217,7 +217,7 @@ def _write_masks(
         return shares
 
     tracked = track(left, f"{name}, frames", quiet=quiet, size=lambda chunk: len(chunk.sampled))
-    with closing(side_by_side(write, zip(left, _in_one_pass(frames, left), strict=True))) as written:
+    with closing(map_in_threads(write, zip(left, _in_one_pass(frames, left), strict=True))) as written:
         return {path: share for _, shares in zip(tracked, written, strict=True) for path, share in shares.items()}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pyws.data.video.ahead import MOST_WORKERS, ahead, side_by_side
+from pyws.data.video.ahead import MOST_WORKERS, ahead, map_in_threads
 
 
 @pytest.mark.parametrize("count", [1, 3, 10])
@@ -67,7 +67,7 @@ def test_side_by_side_keeps_order_and_shares_torchs_threads(threads: int) -> Non
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        made = list(side_by_side(lambda number: (number, torch.get_num_threads()), range(40)))
+        made = list(map_in_threads(lambda number: (number, torch.get_num_threads()), range(40)))
         after = torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
@@ -89,7 +89,7 @@ def test_side_by_side_raises_an_error_in_its_place(of_item: bool) -> None:
             raise ValueError("the fourth")
         return 2 * number
 
-    source = side_by_side(double, items())
+    source = map_in_threads(double, items())
     assert [next(source) for _ in range(3)] == [0, 2, 4]
     with pytest.raises(ValueError, match="the fourth"):
         next(source)
@@ -97,7 +97,7 @@ def test_side_by_side_raises_an_error_in_its_place(of_item: bool) -> None:
 
 def test_side_by_side_reads_no_more_than_its_window() -> None:
     read: list[int] = []
-    source = side_by_side(lambda number: number, (read.append(number) or number for number in range(1000)))
+    source = map_in_threads(lambda number: number, (read.append(number) or number for number in range(1000)))
     assert next(source) == 0
     source.close()
     assert len(read) <= 1 + min(torch.get_num_threads(), MOST_WORKERS) + 2
