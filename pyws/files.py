@@ -181,6 +181,21 @@ def _open_temporary(target: Path) -> tuple[int, Path]:
     raise AssertionError("the numbers do not end")
 
 
+def remove_unheld(path: Path) -> None:
+    """Remove a temporary file, unless its writer lives and still has it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # gone, or no file of atomic_write
+        path.unlink(missing_ok=True)
+        return
+    try:
+        unheld = lock_file(descriptor, wait=False)
+        if unheld and is_open_file(descriptor, path):
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
 def is_open_file(descriptor: int, path: Path) -> bool:
     """Whether an open file still has its name."""
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import TEMPORARY, append_bytes, is_open_file, lock_file, read_text, write_errors
+from pyws.files import TEMPORARY, append_bytes, is_open_file, lock_file, read_text, remove_unheld, write_errors
 from pyws.sharding import WHOLE, Shard
 
 _RUN = ".run"  # the folder, in one that is written into, where its writers tell each other that they are there
@@ -246,6 +246,7 @@ def run_entries(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _sweep(folder: Path) -> None:
+    """Remove what killed writers left. Those that live, as one that ends with a report or hashes, hold their files."""
     for parent, _, names in os.walk(folder):
         for name in filter(TEMPORARY.fullmatch, names):
-            os.unlink(os.path.join(parent, name))
+            remove_unheld(Path(parent, name))

@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from pyws.sharding import WHOLE, Shard
 MANIFEST = "manifest.json"
 HASHES = "hashes.json"
 _FORMAT = {"format": "pyws hashes", "version": 1}
+_ROUNDS = 8  # one that goes on writing notes itself what it wrote when it ends
 MANIFESTS = (MANIFEST, "run.json")  # the latter of pyws segments train
 # Pages can be written anew at any time, with other options; tags and truth are put beside features by people.
 _LEFT_OUT = {HASHES, "report", "report.html", "tensorboard", ".run", "tags.csv", "truth.json", "truth.json.gz"}
@@ -35,6 +36,8 @@ _LEFT_OUT = {HASHES, "report", "report.html", "tensorboard", ".run", "tags.csv",
 
 Word = str | None | list[str]
 """On the command line that wrote a result: None stands for that result, a name in a list for another one."""
+Finished = Callable[[str, Mapping[str, Any]], None]
+"""Called with the name and the entry of a video that is done, as long as the folder of the run is held."""
 
 
 class RunManifest:
@@ -273,29 +276,36 @@ def seal(result: str | os.PathLike[str], words: Sequence[Word], foreign: Mapping
     >>> differences(folder, read_hashes(folder / "found.json")["files"])
     {}
     """
-    result, began, foreign = Path(result), time.time_ns(), foreign or {}
-    path, place = _hashes_of(result), place_of(result)
-    before, sealed = (read_hashes(result), path.stat().st_mtime_ns) if path.is_file() else (None, 0)
-    known = before["files"] if before else {}
-    files = {}
-    for name in sorted(_files(result)):
-        written = (place / name).lstat().st_mtime_ns
-        if written != foreign.get(name):
-            files[name] = known[name] if name in known and written < sealed else file_sha256(place / name)
-    commands = before["commands"] if before else []
+    result, path, foreign = Path(result), _hashes_of(Path(result)), foreign or {}
     torch = sys.modules.get("torch")  # whose sums depend on the number of threads
     threads = torch.get_num_threads() if torch else 1
     # The name of the result is left out: two runs that differ in it alone have the same files.
     command = {"words": list(words), "folder": os.getcwd(), "relative": not result.is_absolute(),
                "threads": threads}  # fmt: skip
-    if result.is_file():  # which the last command made alone
-        commands = [command]
-    elif command not in commands:
-        commands = [*commands, command]
-    document = {**_FORMAT, "commands": commands, "files": files}
-    if document != before:
+    for _ in range(_ROUNDS):  # until nothing is left to note: another process may have noted what it wrote meanwhile
+        began = time.time_ns()
+        before, sealed = (read_hashes(result), path.stat().st_mtime_ns) if path.is_file() else (None, 0)
+        files = _hashed(result, foreign, before["files"] if before else {}, sealed)
+        commands = before["commands"] if before else []
+        if result.is_file():  # which the last command made alone
+            commands = [command]
+        elif command not in commands:
+            commands = [*commands, command]
+        document = {**_FORMAT, "commands": commands, "files": files}
+        if document == before:
+            return
         write_json(path, document)
         os.utime(path, ns=(began, began))  # what is written from now on is hashed anew
+
+
+def _hashed(result: Path, foreign: Mapping[str, int], known: Mapping[str, str], sealed: int) -> dict[str, str]:
+    """Hashes of the files of a result; ``known`` those of the files that were not written since."""
+    place, files = place_of(result), {}
+    for name in sorted(_files(result)):
+        written = (place / name).lstat().st_mtime_ns
+        if written != foreign.get(name):
+            files[name] = known[name] if name in known and written < sealed else file_sha256(place / name)
+    return files
 
 
 def read_hashes(result: str | os.PathLike[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pyws import DataError
+from pyws import DataError, run_manifest
 from pyws.run_manifest import check_same, open_run, read_hashes, read_manifest, seal
 
 KIND = "pyws test"
@@ -91,3 +91,21 @@ def test_what_another_process_is_writing_is_not_sealed(tmp_path):
     (tmp_path / ".hashes.json.0.tmp").write_text("half")
     seal(tmp_path, ["masks", "init", None])
     assert list(read_hashes(tmp_path)["files"]) == ["mask.png"]
+
+
+def test_hashes_that_two_processes_note_at_once_are_of_all_files(tmp_path, monkeypatch):
+    """The other one writes a file and notes it between what this one saw and what it notes."""
+    (tmp_path / "one.png").write_text("one")
+    write = run_manifest.write_json
+
+    def late(path, document):
+        monkeypatch.setattr(run_manifest, "write_json", write)
+        (tmp_path / "other.png").write_text("other")
+        seal(tmp_path, ["masks", "init", None])
+        write(path, document)
+
+    monkeypatch.setattr(run_manifest, "write_json", late)
+    seal(tmp_path, ["masks", "init", None])
+    assert list(read_hashes(tmp_path)["files"]) == ["one.png", "other.png"]
+    monkeypatch.setattr(run_manifest, "write_json", lambda path, document: pytest.fail("nothing is left to note"))
+    seal(tmp_path, ["masks", "init", None])

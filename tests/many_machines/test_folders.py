@@ -173,3 +173,15 @@ def test_a_folder_that_another_process_filled_meanwhile_stays(tmp_path, monkeypa
     with pytest.raises(DataError, match="must be a new or empty folder"), new_folder(out):
         pass
     assert [path.name for path in out.iterdir()] == ["result"]
+
+
+def test_a_file_that_another_process_is_writing_is_not_swept(tmp_path):
+    """One that left the folder may still write its report or hashes when the next comes."""
+    (tmp_path / ".killed.json.0.tmp").touch()
+    (tmp_path / ".nowhere.0.tmp").symlink_to("nowhere")
+    with atomic_write(tmp_path / "report.html") as file:
+        file.write("whole")
+        with only_writer(tmp_path):
+            assert sorted(path.name for path in tmp_path.iterdir()) == [".report.html.0.tmp", ".run"]
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").read_text() == "whole"

@@ -19,8 +19,11 @@ from pyws import cli
 from pyws.data.features.dataset import open_features
 from pyws.data.video.frames import write_mask
 from pyws.distributed import Group, JoinedLayers
+from pyws.errors import DataError
+from pyws.folders import only_writer
 from pyws.masks.self_training import train_segmentation as training
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
+from pyws.report import pictures
 
 QUIET = ["--device", "cpu", "--quiet"]
 SIZE = (40, 56)
@@ -190,6 +193,33 @@ def test_stages_over_videos_need_no_group(both):
     assert files_of(two / "first") == files_of(one / "first")
     assert (two / "found.json").read_bytes() == (one / "found.json").read_bytes()
     assert not (two / "found.json.parts").exists()
+
+
+@pytest.mark.parametrize("stage", ["init", "predict", "refine"])
+def test_pictures_are_drawn_while_the_folder_is_held(both, stage, tmp_path, monkeypatch):
+    """Else the last one notes the hashes, and writes the page, of what another one has not drawn yet."""
+    folder, out, drawn = both[0].parent, tmp_path / "out", []
+
+    def draw(source, folders, path, *rest, **options):
+        drawn.append(path.name)
+        with pytest.raises(DataError, match="is being written by another run"), only_writer(out):
+            pass
+
+    monkeypatch.setattr(pictures, "draw_masks", draw)
+    monkeypatch.setattr(training, "build_deeplab", sys.modules["two_processes"].small)
+    words = {
+        "init": init(folder, out),
+        "predict": ["masks", "predict", str(both[0] / "run"), str(folder / "set/videos"), "-o", str(out), *QUIET],
+        "refine": ["masks", "refine", str(folder / "first"), "-o", str(out), *QUIET],
+    }
+    words["refine"] += [
+        "--classifier-weights",
+        str(folder / "weights.pth"),
+        "--class-names",
+        str(folder / "labels.txt"),
+    ]
+    assert cli.main(words[stage]) == 0
+    assert sorted(drawn) == [f"v{number}" for number in range(5)]
 
 
 def test_a_process_that_is_killed_ends_the_other_and_the_next_run_goes_on(both):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -194,14 +194,14 @@ def init(
         videos = tuple(video for video in videos if video.source in kept)
     elif on_error == "error":
         check_videos((video.source for video in videos), by_name=False)
-    run = annotate(annotator, videos, out, on_error, common.silent, part)
-    manifest, mine = run.document, set(run.mine)
-    _draw(manifest, out, mine, config)
+    draw = partial(_draw, out, annotator.space.names, config.superpixel_cache(out))
+    run = annotate(annotator, videos, out, on_error, common.silent, part, draw)
+    manifest = run.document
     if run.last:
         write_report(out, quiet=common.silent)
     common.say(_table(manifest, names))
     say_left_out(common, manifest["videos"])
-    say_doubts(common, manifest["videos"], mine)
+    say_doubts(common, manifest["videos"], set(run.mine))
     return of_shard(manifest, part, run.missing, run.last, common)
 
 
@@ -275,24 +275,20 @@ def _only_tags(
     return tuple(video for video in mine if video.tags)
 
 
-def _draw(manifest: dict[str, Any], out: Path, names: set[str], config: InitialMaskConfig) -> None:
-    """Pictures of the videos that are done, drawn anew where the masks are newer."""
+def _draw(out: Path, names: Sequence[str], cache: Superpixels, name: str, video: Mapping[str, Any]) -> None:
+    """Pictures of a video that is done, drawn anew where its masks are newer."""
     from pyws.report.pictures import draw_masks
 
-    cache = config.superpixel_cache(out)
-    for name in sorted(names):
-        video, sheet = manifest["videos"][name], out / "overlays" / f"{name}.jpg"
-        folders = {"initial mask": out / "init" / name, "refined mask (PA.v0)": out / "pa/v0" / name}
-        if video["status"] != "done":
-            continue
-        written = max(folder.stat().st_mtime_ns for folder in folders.values())
-        if not sheet.is_file() or sheet.stat().st_mtime_ns < written:
-            names_of = manifest["label_space"]["names"]
-            both = (out / "heat-actor").is_dir() and (out / "heat-action").is_dir()
-            kinds = {"map of the actor": "heat-actor", "map of the action": "heat-action"} if both else {"map": "heat"}
-            heats = {caption: out / kind / name for caption, kind in kinds.items()}
-            cached = partial(_superpixels, cache, name)
-            draw_masks(video["source"], folders, out / "overlays" / name, 6, names_of, heats, cached)
+    sheet = out / "overlays" / f"{name}.jpg"
+    folders = {"initial mask": out / "init" / name, "refined mask (PA.v0)": out / "pa/v0" / name}
+    written = max(folder.stat().st_mtime_ns for folder in folders.values())
+    if sheet.is_file() and sheet.stat().st_mtime_ns >= written:
+        return
+    both = (out / "heat-actor").is_dir() and (out / "heat-action").is_dir()
+    kinds = {"map of the actor": "heat-actor", "map of the action": "heat-action"} if both else {"map": "heat"}
+    heats = {caption: out / kind / name for caption, kind in kinds.items()}
+    cached = partial(_superpixels, cache, name)
+    draw_masks(video["source"], folders, out / "overlays" / name, 6, names, heats, cached)
 
 
 def _superpixels(cache: Superpixels, video: str, picture: Pixels, stem: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -97,15 +98,16 @@ def predict(
         check_videos(videos.values(), by_name=data is None)
     quiet = common.silent
     part = this_shard(shard)
-    done = predict_videos(model, videos, out, allowed, every, align, on_error, quiet, refine, part)
-    mine = set(done.mine)
+
+    def draw(name: str, video: Mapping[str, Any]) -> None:
+        folders, heats = {"mask": out / "masks" / name}, {"map": out / "heat" / name}
+        draw_masks(video["source"], folders, out / "overlays" / name, names=model.space.names, heats=heats)
+
+    done = predict_videos(model, videos, out, allowed, every, align, on_error, quiet, refine, part, draw)
     rows = []
     for name, video in done.document["videos"].items():
         counts = [video[key] for key in ("frames", "empty", "instances", "tracks") if key in video]
         rows.append([printable(name), *(counts or ["left out"])])
-        if counts and name in mine:
-            folders, heats = {"mask": out / "masks" / name}, {"map": out / "heat" / name}
-            draw_masks(video["source"], folders, out / "overlays" / name, names=model.space.names, heats=heats)
     common.say(table_of(("video", "frames", "without mask", "instances", "tracks"), rows))
     say_left_out(common, done.document["videos"])
     if done.last:

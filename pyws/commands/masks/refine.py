@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,28 +65,31 @@ def refine(
     pyws masks refine first -o final --flow raft_large --raft-weights raft_large.pth
     """
     from pyws.commands.masks.train import open_first_classifier
+    from pyws.masks.initial_masks.pipeline import FORMAT
     from pyws.masks.refinement.pipeline import refine_annotations
     from pyws.report.pictures import draw_masks
     from pyws.report.run import write_report
+    from pyws.run_manifest import MANIFEST, read_manifest
     from pyws.sharding import this_shard
 
     classifier = open_first_classifier(init, classifier_weights, class_names)
     classifier.model.to(common.torch_device)
     method = flow_of(flow, raft_weights, common)
     part = this_shard(shard)
-    run = refine_annotations(init, out, classifier, config, masks, common.silent, part, method)
-    mine = set(run.mine)
+    space = read_manifest(init / MANIFEST, *FORMAT)["label_space"]["names"]
+
+    def draw(name: str, video: Mapping[str, Any]) -> None:
+        folders = {"pseudo-annotation": (masks or init / "pa/v0") / name, "refined": out / "pa/v0" / name}
+        heats = {"map": init / "heat" / name}
+        draw_masks(video["source"], folders, out / "overlays" / name, names=space, heats=heats)
+
+    run = refine_annotations(init, out, classifier, config, masks, common.silent, part, method, draw)
     rows = []
     for name, video in run.document["videos"].items():
-        folders = {"pseudo-annotation": (masks or init / "pa/v0") / name, "refined": out / "pa/v0" / name}
-        if name in mine:
-            names = run.document["label_space"]["names"]
-            heats = {"map": init / "heat" / name}
-            draw_masks(video["source"], folders, out / "overlays" / name, names=names, heats=heats)
         report = video["report"]
         rows.append((name, len(video["sampled"]), f"{report['refined_area']:.1%}", report["refined_empty"]))
     common.say(table_of(("video", "masks", "area", "without mask"), rows))
-    say_doubts(common, run.document["videos"], mine)
+    say_doubts(common, run.document["videos"], set(run.mine))
     if run.last:
         write_report(out, quiet=common.silent)
     return of_shard(run.document, part, run.missing, run.last, common)

@@ -46,7 +46,7 @@ from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError
 from pyws.masks.initial_masks.annotator import Annotator, Chunk
 from pyws.progress import track
-from pyws.run_manifest import RunManifest, open_run
+from pyws.run_manifest import Finished, RunManifest, open_run
 from pyws.sharding import WHOLE, Shard, size_of_video
 
 FORMAT = ("pyws masks init", 4)  # kind and version of the manifest
@@ -60,6 +60,7 @@ def annotate(
     on_error: Literal["error", "skip"] = "error",
     quiet: bool = False,
     shard: Shard = WHOLE,
+    finished: Finished = lambda name, entry: None,
 ) -> RunManifest:
     """Make PA.v0 of videos, going on where an earlier run of the same parameters stopped.
 
@@ -70,6 +71,7 @@ def annotate(
     out : the folder to write
     on_error : "error" stops at the first bad video, "skip" notes the error in the manifest and goes on
     shard : which of the videos this process makes
+    finished : called for each of its videos that is done; what it writes into the folder is a part of the run
 
     Returns
     -------
@@ -103,6 +105,8 @@ def annotate(
                     manifest.put(video.name, {"source": source, "status": "failed", "error": str(error)})
                 if on_error == "error":
                     raise
+            if entries.get(video.name, {}).get("status") == "done":
+                finished(video.name, entries[video.name])
     return manifest
 
 

@@ -61,7 +61,7 @@ from pyws.models.devices import Precision, set_precision
 from pyws.models.image_networks.deeplab import DeepLabV2
 from pyws.models.inference import for_inference
 from pyws.progress import track
-from pyws.run_manifest import RunManifest, open_run, read_manifest
+from pyws.run_manifest import Finished, RunManifest, open_run, read_manifest
 from pyws.sharding import WHOLE, Shard, size_of_video
 
 FORMAT = ("pyws masks predict", 4)  # kind and version of the manifest
@@ -119,6 +119,7 @@ def predict_videos(
     quiet: bool = False,
     refine: bool = False,
     shard: Shard = WHOLE,
+    finished: Finished = lambda name, entry: None,
 ) -> RunManifest:
     """Write masks and instances of videos; those that an earlier call with the same arguments finished are left alone.
 
@@ -133,6 +134,7 @@ def predict_videos(
     on_error : "error" stops at the first bad video, "skip" notes the error in the manifest and goes on
     refine : each superpixel, of the size that ``pyws masks init`` had, takes the class of more than half its pixels
     shard : which of the videos this process predicts
+    finished : called for each of its videos that has masks; what it writes into the folder is a part of the run
 
     Returns
     -------
@@ -169,6 +171,8 @@ def predict_videos(
                     manifest.put(name, {"source": os.path.abspath(path), "error": str(error)})
                 if on_error == "error":
                     raise
+            if "fingerprint" in entries.get(name, {}):
+                finished(name, entries[name])
     return manifest
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, dige
 from pyws.models.classifier import Classifier
 from pyws.models.image_networks.raft import Raft
 from pyws.progress import track
-from pyws.run_manifest import RunManifest
+from pyws.run_manifest import Finished, RunManifest
 from pyws.sharding import WHOLE, Shard
 
 COMPACTNESS, ITERATIONS = 10.0, 10  # SLIC's usual parameters
@@ -50,6 +51,7 @@ def refine_annotations(
     quiet: bool = False,
     shard: Shard = WHOLE,
     flow: FlowMethod | Raft = "dis",
+    finished: Finished = lambda name, entry: None,
 ) -> RunManifest:
     """Refine the pseudo-annotations of each video by a model of it; videos that are done are left alone.
 
@@ -63,6 +65,7 @@ def refine_annotations(
     quiet : no progress
     shard : which of the videos this process refines
     flow : how optical flow is found
+    finished : called for each of its videos; what it writes into the folder is a part of the run
 
     Returns
     -------
@@ -91,28 +94,38 @@ def refine_annotations(
             files = [frame.png(out / "pa/v0") for frame in frames]
             before = digest(data.file(source, frame) for frame in frames)
             done = entries.get(video, {})
-            if done.get("refined_from") == before and done.get("bytes") == total_bytes(files):
-                continue
-            areas = []
-            scores = _scores(data, frames, source, classifier, layers, config, flow, quiet)
-            for frame, file, score in zip(frames, files, scores, strict=True):
-                score = local_crf(score, data.picture(frame, config.working_side), config.crf_weight)
-                refined = _winners(score, data.tags[video], data.picture(frame).shape[:2])
-                refined = data.mask(source, frame) if frame in data.corrected else refined
-                areas.append(float((refined > 0).mean()))
-                write_mask(file, refined)
-            report = {"refined_area": round(sum(areas) / len(areas), 6), "refined_empty": areas.count(0.0)}
-            facts = {
-                "masks": os.path.abspath(source),
-                "refined_from": before,
-                "bytes": total_bytes(files),
-                "report": report,
-            }
-            manifest.put(video, {**data.manifest["videos"][video], **facts})
+            if done.get("refined_from") != before or done.get("bytes") != total_bytes(files):
+                scores = _scores(data, frames, source, classifier, layers, config, flow, quiet)
+                facts = {
+                    "masks": os.path.abspath(source),
+                    "refined_from": before,
+                    "report": _write_masks(data, frames, source, scores, config, files),
+                    "bytes": total_bytes(files),
+                }
+                manifest.put(video, {**data.manifest["videos"][video], **facts})
+            finished(video, entries[video])
         if data.corrected:
             kept = ((*frame, data.mask(source, frame)) for frame in data.corrected)
             write_corrected(out, kept, str(init))
     return manifest
+
+
+def _write_masks(
+    data: Annotations,
+    frames: Sequence[Frame],
+    source: Path,
+    scores: Sequence[Scores],
+    config: RefinementConfig,
+    files: Sequence[Path],
+) -> dict[str, Any]:
+    areas = []
+    for frame, file, score in zip(frames, files, scores, strict=True):
+        score = local_crf(score, data.picture(frame, config.working_side), config.crf_weight)
+        refined = _winners(score, data.tags[frame.video], data.picture(frame).shape[:2])
+        refined = data.mask(source, frame) if frame in data.corrected else refined
+        areas.append(float((refined > 0).mean()))
+        write_mask(file, refined)
+    return {"refined_area": round(sum(areas) / len(areas), 6), "refined_empty": areas.count(0.0)}
 
 
 def _scores(
