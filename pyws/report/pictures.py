@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from pyws.data.video.ahead import map_in_threads
 from pyws.data.video.frames import Pixels, evenly, open_frames, read_heat, read_mask, write_picture
 from pyws.report.colours import shown_colours
 from pyws.report.movies import heat
@@ -182,25 +184,27 @@ def draw_masks(
         if all((folder / f"{stem}.png").is_file() for folder in folders.values())
     ]
     chosen = [masked[place] for place in evenly(len(masked), count)]
-    rows: list[list[Pixels]] = []
-    seen: set[int] = set()
     warm = {
         caption: folder
         for caption, folder in (heats or {}).items()
         if all((folder / f"{source.stems[index]}.png").is_file() for index in chosen)
     }
-    for index, picture in zip(chosen, source.read(chosen), strict=True):
-        stem = source.stems[index]
+
+    def row(job: tuple[int, Pixels]) -> tuple[list[Pixels], set[int]]:
+        stem, picture = source.stems[job[0]], job[1]
         masks = [read_mask(folder / f"{stem}.png") for folder in folders.values()]
-        seen.update(*(np.flatnonzero(np.bincount(mask.ravel())).tolist() for mask in masks))
         maps = [heat(picture, read_heat(folder / f"{stem}.png", picture.shape[:2])) for folder in warm.values()]
-        rows.append([picture, *maps, *(overlay(picture, mask) for mask in masks)])
-        write_picture(out / f"{stem}.jpg", rows[-1][-1])
+        pictures = [picture, *maps, *(overlay(picture, mask) for mask in masks)]
+        write_picture(out / f"{stem}.jpg", pictures[-1])
         if superpixels is not None:
-            rows[-1].append(refinement(picture, masks[-2], masks[-1], superpixels(picture, stem)))
+            pictures.append(refinement(picture, masks[-2], masks[-1], superpixels(picture, stem)))
+        return pictures, set(np.flatnonzero(np.bincount(np.concatenate(masks, None))).tolist())
+
+    with closing(map_in_threads(row, zip(chosen, source.read(chosen), strict=True))) as made:
+        rows = list(made)
     last = ["superpixels: white kept, red left out, green added"] if superpixels is not None else []
-    sheet = contact_sheet(rows, [f"{out.name}: frame", *warm, *folders, *last])
-    shown = {index: names[index] for index in sorted(seen) if 0 < index < len(names)}
+    sheet = contact_sheet([pictures for pictures, _ in rows], [f"{out.name}: frame", *warm, *folders, *last])
+    shown = {index: names[index] for index in sorted(set().union(*(ids for _, ids in rows))) if 0 < index < len(names)}
     if shown or warm:
         sheet = np.concatenate([sheet, legend(shown, sheet.shape[1], "map: low to high" if warm else "")])
     write_picture(out.with_name(out.name + ".jpg"), sheet)

@@ -12,7 +12,7 @@ from pyws.errors import counted
 from pyws.report.page.html import Movie, Section, Table
 from pyws.report.page.videos import Video
 from pyws.report.runs.masks import MEASURES as OF_MASKS
-from pyws.report.runs.masks import masked_video
+from pyws.report.runs.masks import masked_videos
 from pyws.report.runs.parts import Page, Place, problems_of, settings
 from pyws.report.runs.segments import Seen, add_spans, read_timelines, segments_page
 from pyws.run_manifest import read_manifest
@@ -88,7 +88,7 @@ def _masks(place: Place) -> list[Video]:
         names = names or document.get("label_space", {}).get("names", [])
         entries |= {name: entry for name, entry in document["videos"].items() if name not in entries}
     apart = replace(place, pictures=place.pictures.with_name("report-masks"))
-    return [masked_video(apart, name, entry, folders, names, len(entries)) for name, entry in entries.items()]
+    return masked_videos(apart, entries, folders, names)
 
 
 def _links(place: Place) -> dict[str, str]:

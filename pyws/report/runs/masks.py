@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pyws.data.tagged.label_space import IGNORE
+from pyws.data.video.ahead import map_in_threads
 from pyws.data.video.frames import FrameFolder, Pixels, evenly, in_order, open_frames, read_mask
 from pyws.errors import DataError
 from pyws.progress import track
@@ -19,6 +21,7 @@ from pyws.report.page.strips import PICTURE_BYTES, Tile, rungs, write_strip
 from pyws.report.page.videos import Lane, Measure, Video
 from pyws.report.runs.parts import Page, Place, problems_of, settings
 
+Lanes = Callable[[Mapping[str, int]], Sequence[Lane]]
 FULL, LOW = 0.9, 0.05  # share of a frame that a mask of all covers; score of a tag that is not seen
 MEASURES = (
     Measure("iou", "IoU with truth"),
@@ -35,6 +38,10 @@ TITLES = {
 }
 
 
+def _no_lanes(places: Mapping[str, int]) -> Sequence[Lane]:
+    return ()
+
+
 def masks_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     """The page of a folder that pyws masks init, refine or predict wrote."""
     predicted = manifest["format"] == "pyws masks predict"
@@ -49,15 +56,31 @@ def masks_page(place: Place, manifest: Mapping[str, Any]) -> Page:
         folders |= {"before": Path(before)} if before else {}
     names = manifest.get("label_space", {}).get("names", [])
     entries = manifest["videos"]
-    videos = [
-        masked_video(place, name, entry, folders, names, len(entries))
-        for name, entry in track(entries.items(), "pictures of the report", len(entries), place.quiet)
-    ]
+    videos = masked_videos(place, entries, folders, names)
     kind = "predict" if predicted else "refine" if refined else "init"
     done = sum(entry.get("status", "failed" if "error" in entry else "done") == "done" for entry in entries.values())
     lead = f"{done} of {len(entries)} videos are done."
     made = settings(manifest, {"made by": f"pyws masks {kind}"})
     return Page(TITLES[kind], lead, [made], VideoList(videos, MEASURES), problems_of(videos), links)
+
+
+def masked_videos(
+    place: Place,
+    entries: Mapping[str, Mapping[str, Any]],
+    folders: Mapping[str, Path],
+    names: Sequence[str],
+    more: Callable[[str], tuple[Mapping[str, float], Lanes]] = lambda name: ({}, _no_lanes),
+) -> list[Video]:
+    """The videos of a run with their masks, made side by side; ``more`` gives measures and lanes of each by its name.
+
+    The rest is as :func:`masked_video` has it.
+    """
+
+    def one(item: tuple[str, Mapping[str, Any]]) -> Video:
+        return masked_video(place, *item, folders, names, len(entries), *more(item[0]))
+
+    with closing(map_in_threads(one, entries.items())) as made:
+        return list(track(made, "pictures of the report", len(entries), place.quiet))
 
 
 def masked_video(
@@ -68,7 +91,7 @@ def masked_video(
     names: Sequence[str],
     count: int,
     measures: Mapping[str, float] | None = None,
-    lanes: Callable[[Mapping[str, int]], Sequence[Lane]] = lambda at: (),
+    lanes: Lanes = _no_lanes,
 ) -> Video:
     """A video with its masks: a player of what is there of them, how much they cover, and what looks wrong.
 

@@ -11,11 +11,10 @@ from pyws.checkpoint import read_facts
 from pyws.data.csv_table import read_json_lines
 from pyws.errors import DataError
 from pyws.files import read_json
-from pyws.progress import track
 from pyws.report.page.charts import Chart
 from pyws.report.page.html import Finding, Picture, Section, Table, VideoList
 from pyws.report.page.videos import Lane
-from pyws.report.runs.masks import MEASURES, masked_video, mean_iou
+from pyws.report.runs.masks import MEASURES, Lanes, masked_videos, mean_iou
 from pyws.report.runs.parts import Page, Place, problems_of, settings
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]  # rows of a selection: video to frame to row
@@ -36,12 +35,12 @@ def masks_training_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     names = manifest["label_space"]["names"]
     entries = _entries(init)
     folders = _folders(place.run, init, len(versions), manifest.get("returned"))
-    videos = []
-    for name, entry in track(entries.items(), "pictures of the report", len(entries), place.quiet):
+
+    def selected(name: str) -> tuple[Mapping[str, float], Lanes]:
         rows = {number: found.get(name, {}) for number, found in selections.items()}
-        measures = _measures(name, rows, folders)
-        lanes = partial(_selected_lanes, rows, names)
-        videos.append(masked_video(place, name, entry, folders, names, len(entries), measures, lanes))
+        return _measures(name, rows, folders), partial(_selected_lanes, rows, names)
+
+    videos = masked_videos(place, entries, folders, names, selected)
     link = place.link_of_run(init)
     sections = [_charts(versions), _table(versions), _tests(versions, names)]
     sections += [_samples(place.run, versions, names), _versions_sheet(place.run)]
