@@ -18,6 +18,7 @@ from pyws.report.movies import heat
 
 _CAPTION = 16  # pixels of height
 _GAP = 4
+_TILE = 320  # pixels of width
 
 
 def overlay(image: Pixels, mask: NDArray[np.integer], opacity: float = 0.5) -> Pixels:
@@ -91,7 +92,7 @@ def outline(ids: Pixels) -> NDArray[np.bool_]:
     return edge & (ids > 0)
 
 
-def contact_sheet(rows: Sequence[Sequence[Pixels]], captions: Sequence[str] = (), width: int = 320) -> Pixels:
+def contact_sheet(rows: Sequence[Sequence[Pixels]], captions: Sequence[str] = (), width: int = _TILE) -> Pixels:
     """Pictures side by side, one row a frame.
 
     Parameters
@@ -108,7 +109,7 @@ def contact_sheet(rows: Sequence[Sequence[Pixels]], captions: Sequence[str] = ()
         raise ValueError(f"contact_sheet: rows must be equally long and not empty, got {[len(row) for row in rows]}")
     if captions and len(captions) != len(rows[0]):
         raise ValueError(f"contact_sheet: captions must be one a column, got {len(captions)} for {len(rows[0])}")
-    heights = [max(1, round(width * row[0].shape[0] / row[0].shape[1])) for row in rows]
+    heights = [_height(row[0], width) for row in rows]
     top = _CAPTION if captions else 0
     columns = len(rows[0])
     sheet = Image.new(
@@ -123,6 +124,17 @@ def contact_sheet(rows: Sequence[Sequence[Pixels]], captions: Sequence[str] = ()
             sheet.paste(Image.fromarray(picture).resize((width, height)), (column * (width + _GAP), y))
         y += height + _GAP
     return np.asarray(sheet)
+
+
+def _height(picture: Pixels, width: int) -> int:
+    """Height of a picture that is scaled to a width."""
+    return max(1, round(width * picture.shape[0] / picture.shape[1]))
+
+
+def _nearest(ids: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.integer]:
+    """Ids (H, W) at another size: of the pixel in whose place each lies."""
+    rows, columns = ((np.arange(new) + 0.5) * old / new for new, old in zip(size, ids.shape, strict=True))
+    return ids[rows.astype(int)[:, None], columns.astype(int)]
 
 
 def refinement(
@@ -141,7 +153,7 @@ def refinement(
     --------
     >>> grey, labels = np.full((1, 4, 3), 100, np.uint8), np.array([[0, 0, 1, 1]])
     >>> refinement(grey, np.array([[0, 1, 1, 0]]), np.array([[0, 0, 1, 1]]), labels)[0].tolist()
-    [[100, 100, 100], [88, 25, 25], [177, 177, 177], [50, 177, 50]]
+    [[100, 100, 100], [124, 35, 35], [177, 177, 177], [50, 177, 50]]
     """
     kept, added = (after > 0) & (after == before), (after > 0) & (after != before)
     left_out = (before > 0) & (after == 0)
@@ -151,7 +163,7 @@ def refinement(
     border = np.zeros(superpixels.shape, bool)
     border[:, :-1] |= superpixels[:, 1:] != superpixels[:, :-1]
     border[:-1] |= superpixels[1:] != superpixels[:-1]
-    mixed[border] *= 0.5
+    mixed[border] *= 0.7
     return mixed.astype(np.uint8)
 
 
@@ -193,11 +205,15 @@ def draw_masks(
     def row(job: tuple[int, Pixels]) -> tuple[list[Pixels], set[int]]:
         stem, picture = source.stems[job[0]], job[1]
         masks = [read_mask(folder / f"{stem}.png") for folder in folders.values()]
-        maps = [heat(picture, read_heat(folder / f"{stem}.png", picture.shape[:2])) for folder in warm.values()]
-        pictures = [picture, *maps, *(overlay(picture, mask) for mask in masks)]
-        write_picture(out / f"{stem}.jpg", pictures[-1])
+        write_picture(out / f"{stem}.jpg", overlay(picture, masks[-1]))
+        small = np.asarray(Image.fromarray(picture).resize((_TILE, _height(picture, _TILE))))
+        size = small.shape[:2]
+        shown = [_nearest(mask, size) for mask in masks]
+        maps = [heat(small, read_heat(folder / f"{stem}.png", size)) for folder in warm.values()]
+        pictures = [small, *maps, *(overlay(small, mask) for mask in shown)]
         if superpixels is not None:
-            pictures.append(refinement(picture, masks[-2], masks[-1], superpixels(picture, stem)))
+            labels = _nearest(superpixels(picture, stem), size)
+            pictures.append(refinement(small, shown[-2], shown[-1], labels))
         return pictures, set(np.flatnonzero(np.bincount(np.concatenate(masks, None))).tolist())
 
     with closing(map_in_threads(row, zip(chosen, source.read(chosen), strict=True))) as made:
