@@ -50,9 +50,8 @@ class Common:
 
             Console(highlight=False, soft_wrap=True, markup=False).print(text)
 
-    @property
-    def torch_device(self) -> Any:
-        """The device that the option means; videos are decoded there too, where torchcodec can."""
+    def use_device(self) -> Any:
+        """Have videos decoded on the device that the option means, where torchcodec can; returns that device."""
         import torch
 
         from pyws.data.video.decoders import Torchcodec
@@ -144,7 +143,7 @@ def flow_of(flow: FlowName, raft_weights: str, common: Common) -> FlowMethod | R
 
         if raft_weights == RANDOM:
             raise ValueError(f"--raft-weights: flow needs trained weights, got {raft_weights}")
-        return load_raft(flow, raft_weights, common.torch_device)
+        return load_raft(flow, raft_weights, common.use_device())
     only_with("--flow raft_small or raft_large", False, {"raft-weights": raft_weights != "default"})
     check_flow(flow)
     return flow

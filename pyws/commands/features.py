@@ -138,12 +138,12 @@ def features(
     sampling = Sampling(fps or usual.fps, window or usual.window, stride or usual.stride, offset)
     if not classifier.frames and sampling.window != 1:
         raise ValueError(f"--window: {network} sees single frames, got {window}")
-    given = SnippetNetwork(classifier, common.torch_device, precision)
+    device, quiet = common.use_device(), common.silent
+    given = SnippetNetwork(classifier, device, precision)
     beside = None
     if method is not None and flow_weights is not None:
         of_flow = load_classifier(network, flow_weights, class_names, channels=2)
-        beside = FlowNetwork(SnippetNetwork(of_flow, common.torch_device, precision), method)
-    quiet = common.silent
+        beside = FlowNetwork(SnippetNetwork(of_flow, device, precision), method)
     common.say(
         f"{network}, {given.precision}: {sampling.window} frames at {sampling.fps:g} a second every "
         f"{sampling.stride / sampling.fps:.3f} s, {sampling.rate:g} snippets a second"

@@ -50,7 +50,7 @@ def run_demo(config: Any, out: Path, common: Common) -> dict[str, Any]:
     from pyws.commands.demo.train import draw_clips, train
     from pyws.run_manifest import RunManifest, new_document
 
-    device, quiet = common.torch_device, common.silent
+    device, quiet = common.use_device(), common.silent
     parameters = {"seed": common.seed, "device": str(device), "config": asdict(config)}
     progress = {"data": "synthetic", "status": "started"}
     manifest = new_document(FORMAT, VERSION, parameters, ["torch", "numpy", "scikit-image"], progress)

@@ -73,7 +73,7 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
     if any(route.kind == "action" for route in routes):
         clips = _clips(nets, [route.tag for route in routes if route.kind == "action"])
         routes = [route_of(tag, counts[tag], images.labels, clips.labels) for tag in used]
-        network = SnippetNetwork(clips, job.common.torch_device)
+        network = SnippetNetwork(clips, job.common.use_device())
         wanted = replace(wanted, sampling=default_sampling(clips))
     mask_config = mask_config_for(
         images, median_low(one.height * one.width for one in headers.values()), wanted.versions > 0

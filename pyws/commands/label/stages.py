@@ -203,7 +203,7 @@ def make_maps(job: Job, choices: Choices) -> None:
             network, file = load_classifier(nets.network, nets.weights, _words(job)), "known-classes.json"
         else:
             network, file = open_classifier(_head_of_actions(job)), "detections.json"
-        network.model.to(job.common.torch_device)
+        network.model.to(job.common.use_device())
         network = network.for_inference()
         if nets.network.startswith(clip_networks.PREFIX):
             network = replace(network, frames=clip_networks.FRAMES)

@@ -90,7 +90,7 @@ def ablate(
     if not init:
         raise ValueError("INIT: at least one folder of pyws masks init is needed")
     truth = open_mask_set(data)
-    device = common.torch_device
+    device = common.use_device()
     backbone = None if weights is None else weights_file(training.backbone, weights)
     loop = replace(loop, keep_choices=True)
     runs: list[dict[str, Any]] = []

@@ -51,7 +51,7 @@ def attention(
 
     names = {k: name for k, name in (read_action_list(actions) if actions else AVA10).items() if k in AVA10}
     network = open_classifier(classifier)
-    network.model.to(common.torch_device)
+    network.model.to(common.use_device())
     ids = {name: index for index, name in names.items() if name in network.labels}
     if not ids:
         raise ValueError(f"--classifier: must know one of {', '.join(names.values())}; it knows {network.labels}")

@@ -79,7 +79,7 @@ def classify(
         raise ValueError(f"--out: must end in .safetensors, got {out}")
     found = opened_set(data, layout, tags, validation, common.seed)
     test = found.measured if test is None else test
-    device = own_device(common.torch_device)
+    device = own_device(common.use_device())
     with processes(device) as group:
         common = common if group.first else replace(common, quiet=True)
         report = train_classifier(

@@ -163,7 +163,7 @@ def init(
     if actor_classifier or action_classifier:
         if found is None or classifier or weights != "default" or tag or tags:
             raise ValueError("--actor-classifier, --action-classifier: need --data, and no other classifier or tags")
-        device = common.torch_device
+        device = common.use_device()
         annotator = ActorActionAnnotator(found.space, actor_classifier, action_classifier, config, clip_config, device)
         videos, names = found.videos, ()
     elif classifier is None:
@@ -175,7 +175,8 @@ def init(
         network = load_classifier(classifier, weights, class_names, layer, config.output_stride, named)
         if network.file is None:
             raise ValueError(f"--weights: masks need trained weights, got {weights}")
-        network.model.to(common.torch_device)
+        device = common.use_device()
+        network.model.to(device)
         classes, warnings, unknown = _resolve(named, network.labels)
         if unknown and (on_error == "error" or found is not None or not classes):
             raise ValueError("\n  ".join(unknown.values()))
@@ -186,8 +187,8 @@ def init(
         videos = _only_tags(videos, named, unknown)
         method = flow_of(flow, raft_weights, common) if config.motion else "dis"
         fast = network.for_inference()
-        set_precision(fast.model, config.precision, common.torch_device)
-        annotator = ImageAnnotator(fast, network.file, classes, config, common.torch_device, warnings, method)
+        set_precision(fast.model, config.precision, device)
+        annotator = ImageAnnotator(fast, network.file, classes, config, device, warnings, method)
         names = network.labels
     if found is None:
         kept = set(checked_videos([video.source for video in videos], on_error, common))

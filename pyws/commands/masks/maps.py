@@ -103,7 +103,7 @@ def maps(
         raise ValueError("maps: short_side, clip_frames and max_clips must be >= 0, fps and classes >= 1")
     torch.manual_seed(common.seed)
     classifier = _classifier(network, weights, class_names, classes, label)
-    classifier.model.to(common.torch_device)
+    classifier.model.to(common.use_device())
     classifier = replace(
         classifier,
         short_side=short_side or classifier.short_side,

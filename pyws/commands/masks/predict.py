@@ -80,7 +80,7 @@ def predict(
         raise ValueError("FRAMES: folders of frames or video files are needed, or a data set as --data, not both")
     only_with("--data", data is not None, {"subset": bool(subset)})
     only_with("FRAMES", data is None, {"tags": tags is not None})
-    model = load_model(run, common.torch_device, precision)
+    model = load_model(run, common.use_device(), precision)
     allowed = None
     if data is not None:
         videos = {video.name: video.source for video in open_mask_set(data).part(*subset).videos}

@@ -73,7 +73,7 @@ def refine(
     from pyws.sharding import this_shard
 
     classifier = open_first_classifier(init, classifier_weights, class_names)
-    classifier.model.to(common.torch_device)
+    classifier.model.to(common.use_device())
     method = flow_of(flow, raft_weights, common)
     part = this_shard(shard)
     space = read_manifest(init / MANIFEST, *FORMAT)["label_space"]["names"]

@@ -79,7 +79,7 @@ def train(
     from pyws.report.run import write_report
 
     config = as_variant(SelfTrainingConfig(selection, discriminator, training, loop, common.seed, preset), variant)
-    classifier, device = None, own_device(common.torch_device)
+    classifier, device = None, own_device(common.use_device())
     if config.selection.uses_classifier:
         classifier = open_first_classifier(init, classifier_weights, class_names)
         set_precision(classifier.model.to(device), training.precision, device)

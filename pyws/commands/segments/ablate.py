@@ -71,7 +71,7 @@ def ablate(
     detection = None if postprocessing == Postprocessing() else postprocessing.over(usual)
     ablation = Ablation(preset, backbones, seeds, epochs, lr, source, subset, evaluate, difficulty, videos, detection,
                         temperatures)  # fmt: skip
-    count = run_ablation(ablation, out, common.torch_device, quiet=common.silent)
+    count = run_ablation(ablation, out, common.use_device(), quiet=common.silent)
     tables = write_ablation_report(out)
     common.say(tables)
     common.say(f"{out}: {count} results; report.html and report.md")

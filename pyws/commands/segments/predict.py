@@ -98,10 +98,10 @@ def predict(
     check_data(saved, built, videos)
     config = postprocessing.over(PostprocessConfig(**saved.facts["config"]["detection"]))
     say_skipped(common, videos)
-    set_precision(built.model.to(common.torch_device), precision, common.torch_device)
-    quiet = common.silent
+    device, quiet = common.use_device(), common.silent
+    set_precision(built.model.to(device), precision, device)
     snippets = saved.facts["config"]["batch_snippets"]
-    seen = Videos(videos, common.torch_device)
+    seen = Videos(videos, device)
     batches = by_length(range(len(videos)), videos.lengths, snippets)
     units = {str(place): float(len(batch) * videos.lengths[batch[0]]) for place, batch in enumerate(batches)}
 

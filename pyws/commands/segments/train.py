@@ -108,7 +108,7 @@ def train(
     videos = open_features(data, one_subset(data, subset, annotations), on_error, True, annotations)
     held_out = open_features(data, evaluate, on_error, annotations=annotations) if evaluate else None
     quiet = common.silent
-    device = own_device(common.torch_device)
+    device = own_device(common.use_device())
     with processes(device) as group:
         if not group.first:
             common = replace(common, quiet=True)

@@ -152,7 +152,7 @@ def test_the_gpu_decodes_what_it_can(tmp_path, monkeypatch, name, reason):
     monkeypatch.setattr(OnGpu, "opened", [])
     monkeypatch.setattr(Torchcodec, "device", "cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert Common(device="cuda:0").torch_device.type == "cuda"
+    assert Common(device="cuda:0").use_device().type == "cuda"
     path = write(tmp_path / name, pictures(5))
     with (
         pytest.warns(UserWarning, match=rf"{name}: decoded on the CPU, not on cuda:0: {reason}")
@@ -162,7 +162,7 @@ def test_the_gpu_decodes_what_it_can(tmp_path, monkeypatch, name, reason):
         found = list(Torchcodec(path).read([1, 4]))
     assert [frame.max() for frame in found] == [1, 4]
     assert OnGpu.opened[-1] == (name, "cpu" if reason else "cuda:0")
-    assert Common(device="cpu").torch_device.type == Torchcodec.device == "cpu"
+    assert Common(device="cpu").use_device().type == Torchcodec.device == "cpu"
 
 
 @pytest.mark.parametrize("name", ["cut.mp4", "list.m3u8", "other.txt"])
