@@ -10,6 +10,7 @@ of 32x40, linked, and networks of three layers; results have 20 segments a video
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import sys
@@ -154,7 +155,11 @@ def main() -> None:
     given = parser.parse_args()
     for count in given.videos:
         work = given.work / str(count)
-        write_inputs(work, count)
+        child = multiprocessing.Process(target=write_inputs, args=(work, count))
+        child.start()  # the most memory of a stage is never below that of the process that starts it: torch stays out
+        child.join()
+        if child.exitcode:
+            raise SystemExit(child.exitcode)
         for name, command, outputs in stages(work):
             if given.only in name:
                 for path in outputs:

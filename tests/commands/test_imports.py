@@ -46,6 +46,11 @@ def test_segments(tmp_path):
         ]
     )
     assert not found & HEAVY
+    without = [
+        ["export", tmp_path / "fused.json", "--format", "activitynet", "-o", tmp_path / "review", "--quiet"],
+        ["verify", tmp_path / "fused.json", "--quiet"],
+    ]
+    assert "torch" not in loaded(without)
 
 
 def test_masks_init(tmp_path):

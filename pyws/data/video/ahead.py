@@ -8,8 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, TypeVar
 
-import torch
-
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 _END: Any = object()
@@ -42,6 +40,8 @@ def map_in_threads(function: Callable[[Item], Made], items: Iterable[Item]) -> G
     >>> list(map_in_threads(lambda number: number**2, range(4)))
     [0, 1, 4, 9]
     """
+    import torch  # which commands that draw nothing do without
+
     threads = torch.get_num_threads()
     workers = min(threads, MOST_WORKERS)
     source = iter(items)
