@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,14 +162,22 @@ def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
     if "--help-all" in rest or "--help" in rest or "-h" in rest:
         print(usage.command_help(command, name, everything="--help-all" in rest))
         return 0
-    from pyws.run_manifest import strangers
+    from pyws.run_manifest import seal, sealing, strangers
+    from pyws.settings import expand
 
     arguments = parse(name, rest, command)
     results = _results(command, arguments)
-    before = {each: strangers(path) for each, path in results.items()}
-    document = command(**arguments)
+    words = [*name.split(), *expand(rest, command)] if results else []
+    notes = {
+        path: partial(seal, words=_repeatable(words, results, each), foreign=strangers(path))
+        for each, path in results.items()
+    }
+    with sealing(notes):
+        document = command(**arguments)
     if _speaks(arguments, document):
-        _seal(command, name, rest, results, before)
+        for path, note in notes.items():
+            if path.exists():
+                _seal(note, path)
     if arguments["common"].json and _speaks(arguments, document):
         print(json.dumps(document, indent=1, allow_nan=False))
     return 1 if document.get("ok") is False else 0
@@ -181,23 +190,14 @@ def _speaks(arguments: dict[str, Any], document: dict[str, Any]) -> bool:
     return "shard" not in document if "shard" in arguments else int(os.environ.get("RANK", 0)) == 0
 
 
-def _seal(
-    command: Callable[..., Any], name: str, rest: list[str], results: Mapping[str, Path],
-    before: Mapping[str, Mapping[str, int]],
-) -> None:  # fmt: skip
+def _seal(note: Callable[[Path], None], result: Path) -> None:
     """Note what a command that ended has written, see :mod:`pyws.run_manifest`."""
-    from pyws.run_manifest import seal
-    from pyws.settings import expand
-
-    for each, path in results.items():
-        if path.exists():
-            words = _repeatable(expand(rest, command), results, each)
-            try:
-                seal(path, [*name.split(), *words], before[each])
-            except WriteError as error:
-                reason = error.reason.partition(";")[0]
-                rule = f"{reason}; results are whole, but pyws verify has nothing to compare them with"
-                raise WriteError(error.path, rule) from error
+    try:
+        note(result)
+    except WriteError as error:
+        reason = error.reason.partition(";")[0]
+        rule = f"{reason}; results are whole, but pyws verify has nothing to compare them with"
+        raise WriteError(error.path, rule) from error
 
 
 def _results(command: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Path]:

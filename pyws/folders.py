@@ -14,6 +14,7 @@ from pyws.errors import DataError
 from pyws.files import TEMPORARY, append_bytes, is_open_file, lock_file, read_text, remove_unheld, write_errors
 from pyws.sharding import WHOLE, Shard
 
+UNFINISHED = ".unfinished"  # in a folder that is not whole yet
 _RUN = ".run"  # the folder, in one that is written into, where its writers tell each other that they are there
 
 
@@ -79,6 +80,21 @@ class Writer:
         with suppress(OSError):
             run.rmdir()
 
+    def move(self, folder: Path) -> None:
+        """Give the folder another name, where nothing is or an empty folder; it is held as before."""
+        if is_held(folder):
+            raise DataError(folder, "is being written by another run; wait for it or choose another folder")
+        with write_errors(folder):
+            shutil.rmtree(folder / _RUN, ignore_errors=True)  # of a killed run
+            os.replace(self.folder, folder)
+        self.folder = folder
+
+    def take(self, folder: Path, last: str) -> None:
+        """Move what lies in another folder, which nobody holds, into this one; what goes by a name at the end."""
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == last):
+            if path.name != _RUN:
+                os.replace(path, self.folder / path.name)
+
     @property
     def _name(self) -> str:
         return f"{self.shard.index}-of-{self.shard.count}.jsonl"
@@ -105,9 +121,9 @@ def _door(folder: Path) -> Iterator[None]:
     path = folder / _RUN / "door"
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            path.parent.mkdir()
         try:
+            with suppress(FileExistsError):
+                path.parent.mkdir()
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         except FileNotFoundError:
             if path.parent.is_symlink():  # to nowhere: it would never open
@@ -165,22 +181,29 @@ def only_writer(
     try:
         yield writer
     finally:
-        with _door(target):
+        with _door(writer.folder):
             last = not writer.leave()
             leaving(last)
             if last:
                 writer.remove()
 
 
+def is_held(folder: str | os.PathLike[str]) -> bool:
+    """Whether somebody writes into a folder, see :func:`only_writer`."""
+    with suppress(FileNotFoundError):  # the last one goes just now
+        return any(_is_held(path) for path in (Path(folder) / _RUN).glob("*.jsonl"))
+    return False
+
+
 def is_empty(folder: str | os.PathLike[str]) -> bool:
-    """Whether there is nothing in a folder but what :func:`only_writer` puts there."""
-    return all(name == _RUN for name in os.listdir(folder))
+    """Whether there is nothing in a folder but what :func:`only_writer` puts there, and what killed writers left."""
+    return all(name == _RUN or TEMPORARY.fullmatch(name) for name in os.listdir(folder))
 
 
 def check_new_folder(folder: str | os.PathLike[str]) -> None:
     """Raise DataError where :func:`new_folder` would, before long work."""
     target = Path(folder)
-    if target.exists() and not (target.is_dir() and (is_empty(target) or (target / ".unfinished").exists())):
+    if target.exists() and not (target.is_dir() and (is_empty(target) or (target / UNFINISHED).exists())):
         raise DataError(target, "must be a new or empty folder")
 
 
@@ -206,7 +229,7 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
         ...
     pyws.errors.DataError: ...: must be a new or empty folder
     """
-    target, unfinished = Path(folder), Path(folder, ".unfinished")
+    target, unfinished = Path(folder), Path(folder, UNFINISHED)
 
     def enter(writer: Writer, first: bool) -> None:
         check_new_folder(target)
@@ -218,16 +241,17 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
     check_new_folder(folder)
     with only_writer(target, entering=enter, leaving=leave):
         try:
-            _empty(target, {_RUN, unfinished.name})
+            clear_folder(target, UNFINISHED)
             yield
         except BaseException:
-            _empty(target, {_RUN, unfinished.name})
+            clear_folder(target, UNFINISHED)
             raise
 
 
-def _empty(folder: Path, less: set[str]) -> None:
+def clear_folder(folder: Path, less: str) -> None:
+    """Remove what is in a folder that is held, less what goes by a name."""
     for path in folder.iterdir():
-        if path.name not in less:
+        if path.name not in (_RUN, less):
             (shutil.rmtree if path.is_dir() else os.unlink)(path)
 
 

@@ -17,21 +17,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from pyws.errors import DataError
 from pyws.files import TEMPORARY, file_sha256, read_json, sync_folder, write_json
-from pyws.folders import Writer, only_writer, run_entries
+from pyws.folders import UNFINISHED, Writer, only_writer, run_entries
 from pyws.sharding import WHOLE, Shard
 
 MANIFEST = "manifest.json"
 HASHES = "hashes.json"
+ORIGIN = "origin.json"  # in a data set of features that is not whole yet: where its contents come from
 _FORMAT = {"format": "pyws hashes", "version": 1}
 _ROUNDS = 8  # one that goes on writing notes itself what it wrote when it ends
 MANIFESTS = (MANIFEST, "run.json")  # the latter of pyws segments train
 # Pages can be written anew at any time, with other options; tags and truth are put beside features by people.
-_LEFT_OUT = {HASHES, "report", "report.html", "tensorboard", ".run", "tags.csv", "truth.json", "truth.json.gz"}
+_LEFT_OUT = {HASHES, "report", "report.html", "tensorboard", ".run", "tags.csv", "truth.json", "truth.json.gz",
+             ORIGIN, UNFINISHED}  # fmt: skip
+_sealing: ContextVar[Mapping[str, Callable[[Path], None]] | None] = ContextVar("what notes hashes", default=None)
 
 
 Word = str | None | list[str]
@@ -249,7 +253,7 @@ def strangers(result: str | os.PathLike[str]) -> Mapping[str, int]:
     """Files in a folder that no command of ours has written, by path within it: when each was. None in the folder of a
     run, nor where one is to be gone on with."""
     folder = Path(result)
-    if not folder.is_dir() or any((folder / name).exists() for name in (".run", *MANIFESTS)):
+    if not folder.is_dir() or any((folder / name).exists() for name in (".run", ORIGIN, UNFINISHED, *MANIFESTS)):
         return {}
     known = read_hashes(folder)["files"] if (folder / HASHES).is_file() else {}
     return {name: (folder / name).lstat().st_mtime_ns for name in _files(folder) if name not in known}
@@ -296,6 +300,24 @@ def seal(result: str | os.PathLike[str], words: Sequence[Word], foreign: Mapping
             return
         write_json(path, document)
         os.utime(path, ns=(began, began))  # what is written from now on is hashed anew
+
+
+@contextmanager
+def sealing(results: Mapping[Path, Callable[[Path], None]]) -> Iterator[None]:
+    """Say what notes the hashes of each result that a command writes, for :func:`seal_whole` within the block."""
+    token = _sealing.set({os.path.abspath(path): note for path, note in results.items()})
+    try:
+        yield
+    finally:
+        _sealing.reset(token)
+
+
+def seal_whole(folder: Path, result: Path) -> None:
+    """Note the hashes of a folder that is to be whole at the next step, as ``result``: however a command is stopped, a
+    whole folder then has them. Where no command writes it, nothing is noted."""
+    note = (_sealing.get() or {}).get(os.path.abspath(result))
+    if note is not None:
+        note(folder)
 
 
 def _hashed(result: Path, foreign: Mapping[str, int], known: Mapping[str, str], sealed: int) -> dict[str, str]:

@@ -69,6 +69,7 @@ def export(
     from pyws.exchange.sources import read_results
     from pyws.exchange.writers.formats import EXPORTS, WITH_FRAMES
     from pyws.folders import check_new_folder, new_folder
+    from pyws.run_manifest import seal_whole
     from pyws.sharding import this_shard
 
     if not results:
@@ -101,6 +102,7 @@ def export(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 picture.rename(target)
             EXPORTS[format](found, out)
+            seal_whole(out, out)
         said = f"{counted(len(found.videos), 'video')}, {counted(segments, 'segment')} and masks of"
         said += f" {counted(sum(frames.values()), 'frame')} as {format}"
         common.say(f"{out}: {said}")

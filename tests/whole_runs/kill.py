@@ -35,7 +35,7 @@ from runs import COMMANDS, words_of, write_inputs
 PAGES = {"report.html", "report"}  # what other commands than report write there says how long they took
 LEFT_OUT = {"hashes.json", "history.jsonl"}
 SECONDS = re.compile(rb'"seconds": [0-9.e-]+')  # in a cell of segments ablate
-# These refuse the folder of a run that has ended, also of one that was stopped while it wrote its hashes.
+# These refuse the folder of a run that has ended, which is one that has its hashes.
 ONCE = {"data convert", "data synthesize", "data synthesize-a2d", "export coco", "export davis", "export csv"}
 AGAIN = 0.3  # how often what resumes a run is killed as well
 
@@ -130,13 +130,15 @@ def resize(disk: str, size: int = 1 << 30) -> None:
 def contents(name: str, folder: Path) -> dict[str, bytes]:
     """What a command wrote, by file, less what says how long it took and in which folder."""
     left_out = LEFT_OUT if name.startswith("report") else LEFT_OUT | PAGES
-    left_out = left_out | {".hashes.json.0.tmp"} if name in ONCE else left_out
+    left_out = left_out | {".run"} if name in ONCE else left_out  # of a folder that was whole when it was stopped
     plan = "manifest.json" if name == "label" else ""  # minutes
     found = {}
     for path in folder.rglob("*"):
         file = path.relative_to(folder)
         if path.is_file() and not left_out & set(file.parts) and str(file) != plan:
             found[str(file)] = SECONDS.sub(b"", path.read_bytes()).replace(str(folder).encode(), b"OUT")
+    if (folder / "hashes.json").is_file():  # which name where the command was run
+        found["hashes.json"] = b""
     return found
 
 

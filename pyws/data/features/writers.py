@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,9 @@ from pyws.data.features.packs import PackedVideo, pack_videos, packed_in
 from pyws.data.problem import Problem
 from pyws.errors import DataError
 from pyws.files import atomic_write, read_json, write_json, write_lines
-from pyws.folders import only_writer
+from pyws.folders import Writer, clear_folder, is_empty, is_held, only_writer
 from pyws.progress import track
-
-_ORIGIN = "origin.json"  # in a folder that is not whole yet: where its contents come from
+from pyws.run_manifest import HASHES, ORIGIN, seal_whole
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,9 @@ def write_data_set(
     if videos_per_file is not None and suffix != ".safetensors":
         raise ValueError(f"write_data_set: packs are .safetensors, got {suffix}")
     target = Path(folder)
-    partial = _begin(target, {**origin, "layout": layout, "suffix": suffix, "videos_per_file": videos_per_file})
-    with only_writer(partial):
+    with _growing(
+        target, {**origin, "layout": layout, "suffix": suffix, "videos_per_file": videos_per_file}
+    ) as partial:
         database: dict[str, Any] = {}
         resumed, packed = 0, packed_in(partial / "features")
         for video in track(videos, "writing", quiet=quiet):
@@ -110,8 +111,6 @@ def write_data_set(
         (_finish_tags if tags_alone else _FINISH[layout])(partial, truth, about)
         if corrections:
             write_corrections(partial / CORRECTIONS, corrections)
-    os.replace(partial, target)
-    (target / _ORIGIN).unlink()
     return {**truth.counts(), "resumed": resumed}
 
 
@@ -198,23 +197,41 @@ def _write(path: Path, video: FeatureVideo) -> None:
         write_features(path, video.read())
 
 
-def _begin(target: Path, origin: dict[str, Any]) -> Path:
-    """The folder to work in: one left by an interrupted run with the same origin, or a new one."""
+@contextmanager
+def _growing(target: Path, origin: dict[str, Any]) -> Iterator[Path]:
+    """Hold a folder beside the target, new or left by an interrupted run with the same origin. When the block ends, the
+    hashes are noted in it and it takes the name of the target, held until nothing says any more that it is not whole.
+    """
     partial = target.with_name(f"{target.name}.partial")
-    if (target / _ORIGIN).is_file() and not partial.exists() and read_json(target / _ORIGIN) == origin:
-        os.replace(target, partial)  # it was killed at its last step
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+    try:
+        with only_writer(partial, entering=lambda writer, first: _begin(writer, target, origin)) as writer:
+            yield partial
+            seal_whole(partial, target)
+            writer.move(target)
+            (target / ORIGIN).unlink()
+    except DataError:
+        with suppress(OSError):  # made for this call alone
+            partial.rmdir()
+        raise
+
+
+def _begin(writer: Writer, target: Path, origin: dict[str, Any]) -> None:
+    """Check what is there and note the origin. Only with the door of the folder beside the target closed."""
+    partial = writer.folder
+    if is_held(target):  # at its last step
+        raise DataError(target, "is being written by another run; wait for it or choose another folder")
+    killed = (target / ORIGIN).is_file() and read_json(target / ORIGIN) == origin
+    if target.exists() and not killed and not (target.is_dir() and is_empty(target)):
         raise DataError(target, "must be a new or empty folder")
-    if partial.exists() and any(path.suffix != ".tmp" for path in partial.iterdir()):
-        if not (partial / _ORIGIN).exists():
+    if not is_empty(partial):
+        if not (partial / ORIGIN).exists():
             raise DataError(partial, f"is not left from writing {target.name}; remove it or choose another name")
-        if read_json(partial / _ORIGIN) != origin:
-            with only_writer(partial):  # nobody is writing it
-                pass
-            shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    write_json(partial / _ORIGIN, origin)
-    return partial
+        if read_json(partial / ORIGIN) != origin:
+            clear_folder(partial, "")
+    write_json(partial / ORIGIN, origin)
+    if killed:
+        writer.take(target, ORIGIN)
+    (partial / HASHES).unlink(missing_ok=True)
 
 
 def _is_whole(path: Path, shape: tuple[int, int]) -> bool:

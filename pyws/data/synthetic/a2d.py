@@ -20,7 +20,9 @@ from pyws.data.tagged.label_space import A2D_CODES, A2D_PAIRS
 from pyws.data.video.frames import evenly, write_picture
 from pyws.errors import DataError, check_fields
 from pyws.files import write_lines
+from pyws.folders import UNFINISHED, Writer, only_writer
 from pyws.progress import track
+from pyws.run_manifest import HASHES, seal_whole
 
 DRAWN_ACTIONS = ("flying", "jumping", "rolling", "running", "none")
 
@@ -218,9 +220,23 @@ def write_generated_a2d(
     DataError : ``out`` already holds a data set, or h5py is not installed
     """
     needed_h5py(out)  # before anything is drawn
+    unfinished = out / UNFINISHED
+
+    def begin(writer: Writer, first: bool) -> None:
+        if (out / "Release" / "videoset.csv").exists() and not unfinished.exists():
+            raise DataError(out, "holds a data set already; choose another folder")
+        unfinished.touch()
+        (out / HASHES).unlink(missing_ok=True)
+
+    with only_writer(out, entering=begin):
+        rows = _draw(out, seed, config, quiet)
+        seal_whole(out, out)
+        unfinished.unlink()
+    return rows
+
+
+def _draw(out: Path, seed: int, config: GeneratedConfig, quiet: bool) -> list[VideoRow]:
     release = out / "Release"
-    if (release / "videoset.csv").exists():
-        raise DataError(out, "holds a data set already; choose another folder")
     subsets = ["train"] * config.train + ["val"] * config.validation + ["test"] * config.test
     rows = []
     table = colours(config.pairs)

@@ -1,6 +1,7 @@
 """The synthetic benchmark has the difficulties that it is drawn for, and data sets are written whole or not at all."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,6 +181,34 @@ def test_writers_of_one_set_exclude_each_other(tmp_path, origin):
     write_data_set(out, [FeatureVideo("v", RECORD, (5, 4), read)], {}, {"from": "x"})
     assert other == []
     assert [path.name for path in (out / "features").iterdir()] == ["v.npy"]
+
+
+def test_a_set_that_has_its_name_is_held_to_its_last_step(tmp_path, monkeypatch):
+    """Whoever comes then is told who writes there, and leaves nothing behind."""
+    out, unlink, found = tmp_path / "set", Path.unlink, []
+
+    def watched(path, **options):
+        if path.name == "origin.json" and path.parent == out:
+            with pytest.raises(DataError, match="set: is being written by another run") as raised:
+                write_data_set(out, videos_read([]), {}, {"from": "x"})
+            found.append(raised)
+            assert [path.name for path in tmp_path.iterdir()] == ["set"]
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    write_data_set(out, videos_read([]), {}, {"from": "x"})
+    assert len(found) == 1
+    with pytest.raises(DataError, match="set: must be a new or empty folder"):
+        write_data_set(out, videos_read([]), {}, {"from": "x"})
+    assert sorted(path.name for path in out.iterdir()) == ["dataset.json", "features", "truth.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_folder_where_a_killed_run_left_its_lock_is_empty(tmp_path):
+    (tmp_path / "set" / ".run").mkdir(parents=True)
+    (tmp_path / "set" / ".run" / "1-of-1.jsonl").touch()
+    write_data_set(tmp_path / "set", videos_read([]), {}, {"from": "x"})
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["dataset.json", "features", "truth.json"]
 
 
 def test_interrupted_writing_of_something_else_starts_anew(tmp_path):
