@@ -1,6 +1,7 @@
 """Training from video tags: schedules, targets, batches, pseudo labels, resume, and several processes."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import feature_sets
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from pyws.distributed import Group
 from pyws.errors import DataError, TrainingError
 from pyws.ops.segments.linpro import Status
+from pyws.report.run import write_report
 from pyws.segments.backbones import BACKBONES, build_backbone
 from pyws.segments.config import PRESETS
 from pyws.segments.detection.inference import Maps, detect
@@ -396,6 +398,36 @@ def test_a_finished_run_is_left_alone(whole, data, held_out, tmp_path):
     assert again.epoch == 6
     assert len(again.history) == 6
     assert (folder / "last.safetensors").read_bytes() == before
+
+
+def test_files_that_a_run_lost_are_made_again(data, held_out, tmp_path):
+    train.train("rskp", QUICK, data, held_out, tmp_path)
+    rounds = sorted(path.name for path in (tmp_path / "labels").glob("*.json"))[-2:]
+    lost = [tmp_path / "labels" / name for name in rounds] + [tmp_path / "labels" / rounds[-1].removesuffix(".json")]
+    lost += [tmp_path / "timelines" / f"{what}.json.gz" for what in ("trained", "evaluated")]
+    before = [path.read_bytes() for path in lost]
+    for path in lost:
+        path.unlink()
+    train.train("rskp", QUICK, data, held_out, tmp_path)
+    assert [path.read_bytes() for path in lost] == before
+    for path in (tmp_path / "labels").iterdir():  # all but the last two cannot be made again
+        if path.name.removesuffix(".json") not in [name.removesuffix(".json") for name in rounds]:
+            path.unlink()
+    assert write_report(tmp_path).is_file()
+
+
+@pytest.mark.parametrize("left", [None, 4])
+def test_a_lost_history_says_what_to_do(whole, data, held_out, tmp_path, left):
+    folder = shutil.copytree(whole[1], tmp_path / "run")
+    lines = (folder / "history.jsonl").read_text().splitlines()
+    (folder / "history.jsonl").unlink()
+    if left:
+        (folder / "history.jsonl").write_text("".join(f"{line}\n" for line in lines[:left]))
+    with pytest.raises(DataError, match=r"history.jsonl: .* remove last.safetensors and last.previous.safetensors to"):
+        train.train("rskp", QUICK, data, held_out, folder)
+    for name in ("last.safetensors", "last.previous.safetensors"):
+        (folder / name).unlink()
+    assert train.train("rskp", QUICK, data, held_out, folder).epoch == len(lines)
 
 
 def test_another_run_in_the_folder_is_an_error(whole, data, held_out):

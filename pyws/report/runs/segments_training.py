@@ -55,7 +55,8 @@ def _seen(run: Path) -> tuple[dict[str, Seen], list[str]]:
     for path in sorted((run / "timelines").glob("*.json.gz"), reverse=True):
         more, classes = read_timelines(path)
         found |= more
-    rounds = sorted((run / "labels").glob("epoch-*.safetensors"))
+    tables = (run / "labels").glob("epoch-*.safetensors.json")
+    rounds = [path for path in sorted(table.with_suffix("") for table in tables) if path.is_file()]
     for path in dict.fromkeys(rounds[:1] + rounds[-1:]):
         caption = f"labels, epoch {int(path.stem.removeprefix('epoch-'))}"
         for name, one in labels_seen(path, caption).items():

@@ -197,18 +197,34 @@ class RunFolder:
             document = new_document(TRAINING, 1, self._parameters(run), ["torch", "numpy"], self._data())
             RunManifest(self.path / MANIFEST, document).flush()
             write_lines(self.path / HISTORY, map(_line, run.history))
+            rounds = [record for record in run.history if "labels" in record]
+            for labels, record in zip((run.latest, run.previous), reversed(rounds), strict=False):
+                path = self._labels_path(record["epoch"])
+                if labels is not None and not (path.is_file() and Path(f"{path}.json").is_file()):
+                    self.write_labels(labels, record["epoch"], record["labels"])
 
     def write_labels(self, labels: PseudoLabels, epoch: int, settings: Record) -> None:
-        """A round, as ``labels/epoch-0200.safetensors``."""
+        """A round, as ``labels/epoch-0200.safetensors``; of a run that goes on the last two are made again."""
         if self.path is not None and self.group.first:
-            path = self.path / "labels" / f"epoch-{epoch:04}.safetensors"
-            write_labels(path, labels, self.data, settings)
+            write_labels(self._labels_path(epoch), labels, self.data, settings)
+
+    def _labels_path(self, epoch: int) -> Path:
+        assert self.path is not None
+        return self.path / "labels" / f"epoch-{epoch:04}.safetensors"
+
+    def lacks_timelines(self, what: str) -> bool:
+        """Whether a file of :meth:`write_timelines` is gone; the same in all processes."""
+        return self.path is not None and any(self.group.gather([not self._timelines_path(what).is_file()]))
+
+    def _timelines_path(self, what: str) -> Path:
+        assert self.path is not None
+        return self.path / "timelines" / f"{what}.json.gz"
 
     def write_timelines(self, seen: Timelines, what: str) -> None:
         """What the network says of the videos, for the report: ``timelines/WHAT.json.gz``."""
         documents = seen.documents(self.group)
         if self.path is not None and self.group.first:
-            write_timelines(self.path / "timelines" / f"{what}.json.gz", seen.data, documents)
+            write_timelines(self._timelines_path(what), seen.data, documents)
 
     def write_epoch(self, run: Run, record: Record) -> None:
         """The state after an epoch; the network too if it is the best so far."""
@@ -264,7 +280,14 @@ class RunFolder:
         parameters = self._parameters(run)
         check_same(checkpoint.path, {name: checkpoint.facts.get(name) for name in parameters}, parameters)
         run.epoch, run.best = checkpoint.facts["epoch"], checkpoint.facts["best"]
-        run.history = read_json_lines(checkpoint.path.parent / HISTORY, "the record of an epoch")[: run.epoch]
+        history = checkpoint.path.parent / HISTORY
+        if not history.is_file():
+            rule = f"is gone, which says what the epochs up to {run.epoch} gave; bring it back, or remove {LAST} and"
+            raise DataError(history, f"{rule} last.previous.safetensors to begin anew")
+        run.history = read_json_lines(history, "the record of an epoch")[: run.epoch]
+        if len(run.history) < run.epoch:
+            rule = f"must have a line for each of {run.epoch} epochs, got {len(run.history)}; bring the others back, or"
+            raise DataError(history, f"{rule} remove {LAST} and last.previous.safetensors to begin anew")
         run.trust = next((Trust(**record["trust"]) for record in run.history if "trust" in record), None)
         if len(checkpoint.facts["shares"]) > 1:
             halves = [name for name in ("half_0", "half_1") if checkpoint.part(name)]

@@ -88,6 +88,12 @@ def train(
     schedule = run.config.schedule
     with RunFolder(out, data, group).held(tensorboard) as folder:
         folder.resume(run)
+        if run.epoch == schedule.epochs:
+            for what, part in (("trained", videos), ("evaluated", tests)):
+                if part is not None and folder.lacks_timelines(what):
+                    seen = Timelines(part.data)
+                    detections(run, part, group, seen)
+                    folder.write_timelines(seen, what)
         pace = Pace(f"training {backbone}", steps_left(run, len(data)), quiet=quiet or not group.first)
         for epoch in range(run.epoch, schedule.epochs):
             began = time.perf_counter()
