@@ -1,6 +1,6 @@
 // class_mean: which snippets no segment tells apart, and the mean of values over each such class (GauFuse eq. 6).
 //
-// Two snippets of a group belong to one class iff their columns of W (csrc/snippet_rows.h) are equal. Classes are
+// Two snippets of a group belong to one class iff their columns of W (constraint_rows.h) are equal. Classes are
 // numbered by their first snippet, from 1; class 0 holds the snippets that no row touches, and may be empty.
 //
 // snippet_classes   `segments` bounds; those of group g: offsets[g] .. offsets[g+1]-1; it has lengths[g] snippets

@@ -103,7 +103,7 @@ void with_classes(const char* op, const char* name, DType dtype, const Body& bod
   with_types<std::uint8_t, std::int32_t, std::int64_t>(op, name, "uint8, int32 or int64", dtype, body);
 }
 
-// A kernel's loops for an element type.
+// A kernel's loops for an element type, which have its name.
 template <class T, class Loops>
 const auto& loops_of(const Loops& loops) {
   if constexpr (std::is_same_v<T, float>)
@@ -112,8 +112,14 @@ const auto& loops_of(const Loops& loops) {
     return loops.f64;
   else if constexpr (std::is_same_v<T, half_t>)
     return loops.f16;
-  else
+  else if constexpr (std::is_same_v<T, bfloat16_t>)
     return loops.bf16;
+  else if constexpr (std::is_same_v<T, std::uint8_t>)
+    return loops.u8;
+  else if constexpr (std::is_same_v<T, std::int32_t>)
+    return loops.i32;
+  else
+    return loops.i64;
 }
 
 }  // namespace pyws

@@ -123,30 +123,26 @@ void normalize_maps(T* maps, std::int64_t batch, std::int64_t positions, int thr
 }
 
 template <class T, class A = typename Accumulator<T>::type>
-void gradcam3d(const GradcamLayouts<T>& loops, const void* activations, const void* gradients, const Shape5& shape,
-               const Shape5& activation_strides, const Shape5& gradient_strides, bool minmax, void* scratch, void* maps,
-               int threads) {
-  const std::int64_t positions = shape[2] * shape[3] * shape[4];
-  if (shape[0] == 0 || positions == 0) return;
-  T* out = static_cast<T*>(maps);
-  if (shape[1] == 0) {
-    std::fill_n(out, shape[0] * positions, T{});
+void run(const GradcamParams& p, int threads) {
+  const GradcamLayouts<T>& loops = loops_of<T>(gradcam_loops());
+  const std::int64_t positions = p.shape[2] * p.shape[3] * p.shape[4];
+  if (p.shape[0] == 0 || positions == 0) return;
+  T* maps = p.maps.as<T>();
+  if (p.shape[1] == 0) {
+    std::fill_n(maps, p.shape[0] * positions, T{});
     return;
   }
-  A* weights = static_cast<A*>(scratch);
-  mean_positions(loops, static_cast<const T*>(gradients), shape, gradient_strides, weights, threads);
-  weigh_channels<T, A>(loops, static_cast<const T*>(activations), shape, activation_strides, weights, out, threads);
-  if (minmax) normalize_maps<T, A>(out, shape[0], positions, threads);
+  A* weights = p.scratch.as<A>();
+  mean_positions(loops, p.gradients.as<T>(), p.shape, p.gradient_strides, weights, threads);
+  weigh_channels<T, A>(loops, p.activations.as<T>(), p.shape, p.activation_strides, weights, maps, threads);
+  if (p.minmax) normalize_maps<T, A>(maps, p.shape[0], positions, threads);
 }
 
 }  // namespace
 
 void gradcam3d_cpu(const GradcamParams& p, int threads) {
   check_dtypes(p);
-  with_floats("gradcam3d", "activations", p.activations.dtype, [&](auto zero) {
-    gradcam3d(loops_of<decltype(zero)>(gradcam_loops()), p.activations.data, p.gradients.data, p.shape,
-              p.activation_strides, p.gradient_strides, p.minmax, p.scratch.data, p.maps.data, threads);
-  });
+  with_floats("gradcam3d", "activations", p.activations.dtype, [&](auto zero) { run<decltype(zero)>(p, threads); });
 }
 
 }  // namespace pyws

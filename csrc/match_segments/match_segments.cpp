@@ -27,14 +27,8 @@ struct Candidate {
 };
 static_assert(sizeof(Candidate) == 3 * sizeof(std::int64_t), "the scratch holds one of them a truth segment");
 
-struct Problem {
-  const double *start, *end, *score;
-  const std::int64_t* offsets;
-  const double *truth_start, *truth_end;
-  const std::int64_t *truth_offsets, *class_offsets;
-  const double* thresholds;
-  std::int64_t threshold_count;
-  double lowest;
+struct Problem : MatchParams {  // with offsets that stay within the tensors
+  double lowest;                // of the thresholds
 };
 
 // Sorts by rising key, equal keys in the order they came: a radix sort, byte by byte from the lowest, which skips the
@@ -90,35 +84,36 @@ std::uint64_t match(const Problem& p, std::int64_t i, std::int64_t group, std::u
 
 // Average precision at threshold k of a class with `positives` truth segments: precision changes its envelope only at
 // hits, so the last hit's precision is carried to the front.
-double average_precision(const Problem& p, const std::int64_t* order, std::int64_t count, const std::uint8_t* hit,
-                         std::int64_t k, std::int64_t positives) {
+double average_precision(const Problem& p, const std::int64_t* order, std::int64_t count, std::int64_t k,
+                         std::int64_t positives) {
   std::int64_t hits = 0;
-  for (std::int64_t rank = 0; rank < count; ++rank) hits += hit[order[rank] * p.threshold_count + k];
+  for (std::int64_t rank = 0; rank < count; ++rank) hits += p.hit[order[rank] * p.threshold_count + k];
   double envelope = 0, area = 0;
   for (std::int64_t rank = count - 1; hits > 0; --rank) {
-    if (!hit[order[rank] * p.threshold_count + k]) continue;
+    if (!p.hit[order[rank] * p.threshold_count + k]) continue;
     envelope = std::max(envelope, static_cast<double>(hits--) / static_cast<double>(rank + 1));
     area += envelope;
   }
   return area / static_cast<double>(positives);
 }
 
-void match_class(const Problem& p, std::int64_t c, Ranked* ranked, std::uint64_t* taken, Candidate* candidates,
-                 std::uint8_t* hit, std::int64_t* order, double* ap) {
+void match_class(const Problem& p, std::int64_t c) {
   const std::int64_t first = p.class_offsets[c], last = p.class_offsets[c + 1];
   const std::int64_t origin = p.offsets[first], count = p.offsets[last] - origin;
   const std::int64_t truth = p.truth_offsets[first], positives = p.truth_offsets[last] - truth;
-  order += origin;
-  const Ranked* ranking = rank(p, first, last, ranked + 2 * origin);
+  auto* taken = reinterpret_cast<std::uint64_t*>(p.scratch + 4 * p.predictions);
+  auto* candidates = reinterpret_cast<Candidate*>(p.scratch + 4 * p.predictions + p.truths) + truth;
+  std::int64_t* order = p.order + origin;
+  const Ranked* ranking = rank(p, first, last, reinterpret_cast<Ranked*>(p.scratch) + 2 * origin);
   std::fill_n(taken + truth, positives, std::uint64_t{0});
   for (std::int64_t r = 0; r < count; ++r) {
     order[r] = origin + ranking[r].position;
-    const std::uint64_t hits = match(p, order[r], first + ranking[r].group, taken, candidates + truth);
-    for (std::int64_t k = 0; k < p.threshold_count; ++k) hit[order[r] * p.threshold_count + k] = hits >> k & 1;
+    const std::uint64_t hits = match(p, order[r], first + ranking[r].group, taken, candidates);
+    for (std::int64_t k = 0; k < p.threshold_count; ++k) p.hit[order[r] * p.threshold_count + k] = hits >> k & 1;
   }
   for (std::int64_t k = 0; k < p.threshold_count; ++k)
-    ap[c * p.threshold_count + k] = positives > 0 ? average_precision(p, order, count, hit, k, positives)
-                                                  : std::numeric_limits<double>::quiet_NaN();
+    p.ap[c * p.threshold_count + k] =
+        positives > 0 ? average_precision(p, order, count, k, positives) : std::numeric_limits<double>::quiet_NaN();
 }
 
 }  // namespace
@@ -129,24 +124,13 @@ void match_segments_cpu(const MatchParams& p, int threads) {
   const std::vector<std::int64_t> truth_offsets = clamped_offsets(p.truth_offsets, p.groups, p.truths);
   const std::vector<std::int64_t> class_offsets = clamped_offsets(p.class_offsets, p.classes, p.groups);
   const double* last = p.thresholds + p.threshold_count;
-  const double lowest = p.threshold_count > 0 ? *std::min_element(p.thresholds, last) : 0.0;
-  const Problem problem{p.start,
-                        p.end,
-                        p.score,
-                        offsets.data(),
-                        p.truth_start,
-                        p.truth_end,
-                        truth_offsets.data(),
-                        class_offsets.data(),
-                        p.thresholds,
-                        p.threshold_count,
-                        lowest};
-  std::int64_t *ranked = p.scratch, *taken = ranked + 4 * p.predictions, *candidates = taken + p.truths;
+  Problem problem{p, p.threshold_count > 0 ? *std::min_element(p.thresholds, last) : 0.0};
+  problem.offsets = offsets.data();
+  problem.truth_offsets = truth_offsets.data();
+  problem.class_offsets = class_offsets.data();
   const double cost = 100 * static_cast<double>(p.predictions) / static_cast<double>(p.classes);
   parallel_for(p.classes, cost, threads, [&](std::int64_t begin, std::int64_t stop) {
-    for (std::int64_t c = begin; c < stop; ++c)
-      match_class(problem, c, reinterpret_cast<Ranked*>(ranked), reinterpret_cast<std::uint64_t*>(taken),
-                  reinterpret_cast<Candidate*>(candidates), p.hit, p.order, p.ap);
+    for (std::int64_t c = begin; c < stop; ++c) match_class(problem, c);
   });
 }
 

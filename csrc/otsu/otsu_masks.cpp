@@ -157,17 +157,17 @@ A cut(const OtsuMap<A>& otsu, const ScaleMap<A>& loops, Scaled<T>& scaled, const
 }
 
 template <class T, class A = typename Accumulator<T>::type>
-void run(const OtsuMap<A>& otsu, const ScaleRow<T>& row, const ScaleMap<A>& map, const void* maps, std::int64_t batch,
-         const Size& size, std::uint8_t* masks, void* thresholds, int threads) {
+void run(const OtsuMap<A>& otsu, const ScaleMap<A>& map, const OtsuMasksParams& p, int threads) {
+  const Size size = {p.height, p.width, p.rows, p.columns};
+  const ScaleRow<T>& row = loops_of<T>(scale_loops());
   const ColumnTable<A> columns(size);
   const RowTable<A> table(size);
   const std::int64_t pixels = size.rows * size.columns;
-  parallel_for(batch, 1000.0 + 3.0 * static_cast<double>(pixels), threads, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(p.batch, 1000.0 + 3.0 * static_cast<double>(pixels), threads, [&](std::int64_t begin, std::int64_t end) {
     Scaled<T> scaled(row, map, columns, table, size);
-    for (std::int64_t b = begin; b < end; ++b) {
-      const T* one = static_cast<const T*>(maps) + b * size.height * size.width;
-      static_cast<A*>(thresholds)[b] = cut(otsu, map, scaled, one, pixels, masks + b * pixels);
-    }
+    for (std::int64_t b = begin; b < end; ++b)
+      p.thresholds.as<A>()[b] =
+          cut(otsu, map, scaled, p.maps.as<T>() + b * size.height * size.width, pixels, p.masks + b * pixels);
   });
 }
 
@@ -175,18 +175,11 @@ void run(const OtsuMap<A>& otsu, const ScaleRow<T>& row, const ScaleMap<A>& map,
 
 void otsu_masks_cpu(const OtsuMasksParams& p, int threads) {
   check_dtype("otsu_masks", "thresholds", p.thresholds.dtype, summing_type(p.maps.dtype));
-  const OtsuLoops& otsu = otsu_loops();
-  const ScaleLoops& scale = scale_loops();
-  const Size size = {p.height, p.width, p.rows, p.columns};
-  const auto with = [&](const auto& map, const auto& row, const auto& loops) {
-    run(map, row, loops, p.maps.data, p.batch, size, p.masks, p.thresholds.data, threads);
-  };
   with_floats("otsu_masks", "maps", p.maps.dtype, [&](auto zero) {
-    const auto& row = loops_of<decltype(zero)>(scale);
     if constexpr (std::is_same_v<decltype(zero), double>)
-      with(otsu.f64, row, scale.wide);
+      run<double>(otsu_loops().f64, scale_loops().wide, p, threads);
     else
-      with(otsu.f32, row, scale.single);
+      run<decltype(zero)>(otsu_loops().f32, scale_loops().single, p, threads);
   });
 }
 

@@ -52,10 +52,10 @@ void run(void (*count)(const ConfusionFrame<Label, Class>*), const ConfusionPara
 void superpixel_confusion_cpu(const ConfusionParams& p, int threads) {
   const char* op = "superpixel_confusion";
   check_dtype(op, "annotation", p.annotation.dtype, p.prediction.dtype);
-  const ConfusionLoops& loops = confusion_loops();
   with_labels(op, "labels", p.labels.dtype, [&](auto label) {
+    const auto& row = loops_of<decltype(label)>(confusion_loops());
     with_classes(op, "prediction", p.prediction.dtype,
-                 [&](auto kind) { run(count_of(row_of(loops, label), kind), p, threads); });
+                 [&](auto kind) { run(loops_of<decltype(kind)>(row), p, threads); });
   });
 }
 

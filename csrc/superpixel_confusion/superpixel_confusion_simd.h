@@ -36,20 +36,4 @@ struct ConfusionLoops {
 
 PYWS_DECLARE_LOOPS(ConfusionLoops, confusion_loops)
 
-// Those of a type of labels, and of a type of classes.
-inline const ConfusionRow<std::int32_t>& row_of(const ConfusionLoops& loops, std::int32_t) { return loops.i32; }
-inline const ConfusionRow<std::int64_t>& row_of(const ConfusionLoops& loops, std::int64_t) { return loops.i64; }
-template <class Label>
-auto count_of(const ConfusionRow<Label>& row, std::uint8_t) {
-  return row.u8;
-}
-template <class Label>
-auto count_of(const ConfusionRow<Label>& row, std::int32_t) {
-  return row.i32;
-}
-template <class Label>
-auto count_of(const ConfusionRow<Label>& row, std::int64_t) {
-  return row.i64;
-}
-
 }  // namespace pyws

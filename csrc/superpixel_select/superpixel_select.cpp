@@ -15,17 +15,16 @@ std::int64_t labels_used(const std::int64_t* area, std::int64_t superpixels) {
 }
 
 template <class Label, class Code>
-void select(const SelectLoops<Label, Code>& loops, const void* labels, const std::uint8_t* mask, std::int64_t batch,
-            std::int64_t pixels, std::int64_t superpixels, double alpha, double beta, MaskOverlap overlap,
-            std::int64_t* counts, std::uint8_t* passes, std::uint8_t* refined, std::int64_t* summary, int threads) {
-  parallel_for(batch, 0.8 * static_cast<double>(pixels), threads, [&](std::int64_t begin, std::int64_t end) {
+void select(const SelectLoops<Label, Code>& loops, const SelectParams& k, int threads) {
+  const std::int64_t pixels = k.pixels, superpixels = k.superpixels;
+  parallel_for(k.batch, 0.8 * static_cast<double>(pixels), threads, [&](std::int64_t begin, std::int64_t end) {
     const std::unique_ptr<Code[]> codes(new Code[pixels]);
     const std::unique_ptr<std::uint32_t[]> counted(new std::uint32_t[2 * (superpixels + 1)]);
     for (std::int64_t b = begin; b < end; ++b) {
-      std::int64_t *area = counts + b * superpixels, *intersection = area + batch * superpixels;
-      std::uint8_t* passed = passes + b * (superpixels + 1);
+      std::int64_t *area = k.counts + b * superpixels, *intersection = area + k.batch * superpixels;
+      std::uint8_t* passed = k.passes + b * (superpixels + 1);
       std::fill_n(counted.get(), 2 * (superpixels + 1), 0);
-      loops.count(static_cast<const Label*>(labels) + b * pixels, mask + b * pixels, pixels, superpixels, codes.get(),
+      loops.count(k.labels.as<Label>() + b * pixels, k.mask + b * pixels, pixels, superpixels, codes.get(),
                   counted.get());
       std::int64_t mask_area = 0;
       for (std::int64_t p = 0; p < superpixels; ++p) {
@@ -34,36 +33,34 @@ void select(const SelectLoops<Label, Code>& loops, const void* labels, const std
         mask_area += intersection[p];
       }
       for (std::int64_t p = 0; p < superpixels; ++p)
-        passed[p] = superpixel_passes(area[p], intersection[p], mask_area, pixels, alpha, beta, overlap);
+        passed[p] = superpixel_passes(area[p], intersection[p], mask_area, pixels, k.alpha, k.beta, k.overlap);
       passed[superpixels] = 0;
-      loops.paint(codes.get(), pixels, superpixels, passed, refined + b * pixels);
-      summary[b * kSummary + kUsed] = labels_used(area, superpixels);
-      summary[b * kSummary + kOutside] = counted[2 * superpixels] + counted[2 * superpixels + 1];
+      loops.paint(codes.get(), pixels, superpixels, passed, k.refined + b * pixels);
+      k.summary[b * kSummary + kUsed] = labels_used(area, superpixels);
+      k.summary[b * kSummary + kOutside] = counted[2 * superpixels] + counted[2 * superpixels + 1];
     }
   });
 }
 
 template <class Label, class Class>
-void vote(const VoteLoops<Label, Class>& loops, const void* labels, const void* classes, std::int64_t batch,
-          std::int64_t pixels, std::int64_t superpixels, std::int64_t num_classes, std::int64_t ignored, double alpha,
-          std::int64_t* area, std::int64_t* table, std::int64_t* winner, void* refined, std::int64_t* summary,
-          int threads) {
-  parallel_for(batch, 2.0 * static_cast<double>(pixels), threads, [&](std::int64_t begin, std::int64_t end) {
+void vote(const VoteLoops<Label, Class>& loops, const VoteParams& k, int threads) {
+  const std::int64_t pixels = k.pixels, superpixels = k.superpixels, num_classes = k.num_classes;
+  parallel_for(k.batch, 2.0 * static_cast<double>(pixels), threads, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
-      const Label* frame = static_cast<const Label*>(labels) + b * pixels;
-      std::int64_t *areas = area + b * superpixels, *rows = table + b * superpixels * num_classes;
-      std::int64_t *taken = winner + b * superpixels, outside[2];
-      loops.count(frame, static_cast<const Class*>(classes) + b * pixels, pixels, superpixels, num_classes, ignored,
-                  areas, rows, outside);
+      const Label* frame = k.labels.as<Label>() + b * pixels;
+      std::int64_t *areas = k.area + b * superpixels, *rows = k.table + b * superpixels * num_classes;
+      std::int64_t *taken = k.winner + b * superpixels, outside[2];
+      loops.count(frame, k.classes.as<Class>() + b * pixels, pixels, superpixels, num_classes, k.ignored, areas, rows,
+                  outside);
       for (std::int64_t p = 0; p < superpixels; ++p) {
         Votes best{0, 0};
         for (std::int64_t c = 1; c < num_classes; ++c) best = max_votes(best, {rows[p * num_classes + c], c});
-        taken[p] = accepted_class(best, areas[p], alpha);
+        taken[p] = accepted_class(best, areas[p], k.alpha);
       }
-      loops.paint(frame, pixels, superpixels, taken, static_cast<Class*>(refined) + b * pixels);
-      summary[b * kSummary + kUsed] = labels_used(areas, superpixels);
-      summary[b * kSummary + kOutside] = outside[0];
-      summary[b * kSummary + kUnknown] = outside[1];
+      loops.paint(frame, pixels, superpixels, taken, k.refined.as<Class>() + b * pixels);
+      k.summary[b * kSummary + kUsed] = labels_used(areas, superpixels);
+      k.summary[b * kSummary + kOutside] = outside[0];
+      k.summary[b * kSummary + kUnknown] = outside[1];
     }
   });
 }
@@ -71,25 +68,18 @@ void vote(const VoteLoops<Label, Class>& loops, const void* labels, const void* 
 }  // namespace
 
 void superpixel_select_cpu(const SelectParams& p, int threads) {
-  const SuperpixelLoops& loops = superpixel_loops();
-  const auto run = [&](const auto& select_loops) {
-    select(select_loops, p.labels.data, p.mask, p.batch, p.pixels, p.superpixels, p.alpha, p.beta, p.overlap, p.counts,
-           p.passes, p.refined, p.summary, threads);
-  };
-  const auto pick = [&](const auto& row) { p.superpixels < 1 << 15 ? run(row.select) : run(row.select_many); };
-  with_labels("superpixel_select", "labels", p.labels.dtype, [&](auto label) { pick(row_of(loops, label)); });
+  with_labels("superpixel_select", "labels", p.labels.dtype, [&](auto label) {
+    const auto& row = loops_of<decltype(label)>(superpixel_loops());
+    p.superpixels < 1 << 15 ? select(row.select, p, threads) : select(row.select_many, p, threads);
+  });
 }
 
 void superpixel_vote_cpu(const VoteParams& p, int threads) {
   const char* op = "superpixel_vote";
   check_dtype(op, "refined", p.refined.dtype, p.classes.dtype);
-  const SuperpixelLoops& loops = superpixel_loops();
-  const auto run = [&](const auto& vote_loops) {
-    vote(vote_loops, p.labels.data, p.classes.data, p.batch, p.pixels, p.superpixels, p.num_classes, p.ignored, p.alpha,
-         p.area, p.table, p.winner, p.refined.data, p.summary, threads);
-  };
   with_labels(op, "labels", p.labels.dtype, [&](auto label) {
-    with_classes(op, "classes", p.classes.dtype, [&](auto kind) { run(vote_of(row_of(loops, label), kind)); });
+    const auto& row = loops_of<decltype(label)>(superpixel_loops());
+    with_classes(op, "classes", p.classes.dtype, [&](auto kind) { vote(loops_of<decltype(kind)>(row), p, threads); });
   });
 }
 

@@ -35,9 +35,9 @@ template <class Label>
 struct SuperpixelRow {
   SelectLoops<Label, std::uint16_t> select;
   SelectLoops<Label, std::uint32_t> select_many;  // more superpixels than 16 bits can tell apart
-  VoteLoops<Label, std::uint8_t> vote_u8;
-  VoteLoops<Label, std::int32_t> vote_i32;
-  VoteLoops<Label, std::int64_t> vote_i64;
+  VoteLoops<Label, std::uint8_t> u8;              // by the type of the classes
+  VoteLoops<Label, std::int32_t> i32;
+  VoteLoops<Label, std::int64_t> i64;
 };
 
 struct SuperpixelLoops {
@@ -46,21 +46,5 @@ struct SuperpixelLoops {
 };
 
 PYWS_DECLARE_LOOPS(SuperpixelLoops, superpixel_loops)
-
-// Those of a type of labels, and of a type of classes.
-inline const SuperpixelRow<std::int32_t>& row_of(const SuperpixelLoops& loops, std::int32_t) { return loops.i32; }
-inline const SuperpixelRow<std::int64_t>& row_of(const SuperpixelLoops& loops, std::int64_t) { return loops.i64; }
-template <class Label>
-const VoteLoops<Label, std::uint8_t>& vote_of(const SuperpixelRow<Label>& row, std::uint8_t) {
-  return row.vote_u8;
-}
-template <class Label>
-const VoteLoops<Label, std::int32_t>& vote_of(const SuperpixelRow<Label>& row, std::int32_t) {
-  return row.vote_i32;
-}
-template <class Label>
-const VoteLoops<Label, std::int64_t>& vote_of(const SuperpixelRow<Label>& row, std::int64_t) {
-  return row.vote_i64;
-}
 
 }  // namespace pyws
