@@ -139,6 +139,8 @@ class TrustConfig:
         the labels than with those of the one that goes on without
     likeness : least correlation in time of the maps of these two, on average over classes. Below it the labels have led
         to something else than what the tags teach, and the network of the run is the one without them
+    reach : by how much more of its video the best segment of a tag may cover, on average, as the network that learns
+        from the labels has it. Above that the labels have levelled its maps, and the network of the run is the other
 
     Raises
     ------
@@ -151,10 +153,11 @@ class TrustConfig:
     sure: float = 0.5
     margin: float = 0.1
     likeness: float = 0.33
+    reach: float = 0.5
 
     def __post_init__(self) -> None:
         check_fields(self, "trust", "in [-1, 1]", "agreement", "sure", "likeness")
-        check_fields(self, "trust", "in [0, 1]", "conflict")
+        check_fields(self, "trust", "in [0, 1]", "conflict", "reach")
         check_fields(self, "trust", "in [-2, 2]", "margin")
         if self.shares is not None and not all(0 <= share <= 1 for share in self.shares):
             raise ValueError(f"trust: shares must be in [0, 1], got {self.shares}")

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from pyws.segments.config import TrustConfig
+from pyws.segments.config import ProposalConfig, TrustConfig
+from pyws.segments.detection.inference import Maps, candidates
 from pyws.segments.pseudo_labels import PseudoLabels
 
 
@@ -85,15 +87,26 @@ class Share:
         the network that goes on without labels, with those of networks that never saw the videos
     likeness : the same of both networks with each other
     value : its share; 0 where the other one stands alone
+    reach, reach_without : the part of a video that the best segment of a tag covers, on average over videos and tags,
+        as the network with labels has it and the one without
     """
 
     with_labels: float
     without_labels: float
     likeness: float
     value: float
+    reach: float = 0.0
+    reach_without: float = 0.0
 
     @classmethod
-    def of(cls, sums: np.ndarray, tags: np.ndarray, agreement: float, config: TrustConfig) -> Share:
+    def of(
+        cls,
+        sums: np.ndarray,
+        tags: np.ndarray,
+        agreement: float,
+        config: TrustConfig,
+        reaches: tuple[float, float] = (0.0, 0.0),
+    ) -> Share:
         """The share that follows from what networks that never saw the videos say of both networks.
 
         Parameters
@@ -102,14 +115,16 @@ class Share:
             networks that never saw the video, and with each other
         tags : (videos, classes) bool
         agreement : agreement of the labels
-        config : its shares, what tells between them, and the least likeness
+        config : its shares, what tells between them, the least likeness, and the greatest reach
+        reaches : :func:`reach` of both networks
         """
         assert config.shares is not None
         if not len(sums):
             return cls(0.0, 0.0, 1.0, config.shares[0])
         ours, plain, alike = (mean_there(correlation(sums[:, place], tags)) for place in range(3))
         place = 2 if ours - plain >= config.margin else int(agreement >= config.sure)
-        return cls(ours, plain, alike, config.shares[place] if alike >= config.likeness else 0.0)
+        kept = alike >= config.likeness and reaches[0] - reaches[1] <= config.reach
+        return cls(ours, plain, alike, config.shares[place] if kept else 0.0, *reaches)
 
     def sentence(self) -> str:
         """The same for people.
@@ -118,12 +133,13 @@ class Share:
         --------
         >>> print(Share(0.65, 0.44, 0.51, 0.6).sentence())  # doctest: +NORMALIZE_WHITESPACE
         the network with labels has a share of 0.60: unseen halves agree with it by 0.65, with the one without by 0.44,
-        and these two with each other by 0.51
+        and these two with each other by 0.51; its best segments cover 0.00 of their videos, without labels 0.00
         """
         return (
             f"the network with labels has a share of {self.value:.2f}: unseen halves agree with it by "
             f"{self.with_labels:.2f}, with the one without by {self.without_labels:.2f}, and these two with each other "
-            f"by {self.likeness:.2f}"
+            f"by {self.likeness:.2f}; its best segments cover {self.reach:.2f} of their videos, without labels "
+            f"{self.reach_without:.2f}"
         )
 
 
@@ -176,6 +192,23 @@ def mean_there(values: np.ndarray) -> float:
     """The mean of what is not NaN; 0 of nothing."""
     there = ~np.isnan(values)
     return float(values[there].mean()) if there.any() else 0.0
+
+
+def reach(maps: Maps, proposals: ProposalConfig, tags: np.ndarray) -> list[float]:
+    """The part of its video that the best segment of each tag covers, where there is one.
+
+    Parameters
+    ----------
+    maps : maps of some videos
+    proposals : how they become segments
+    tags : (videos, classes) bool, of these videos
+    """
+    classes = tags.shape[1]
+    found, keys = candidates(maps, proposals, classes, torch.from_numpy(tags).to(maps.tcam.device))
+    sizes = found.offsets.diff().tolist()
+    lengths = maps.lengths[keys // classes].tolist()
+    parts = zip(found.score.split(sizes), (found.end - found.start).split(sizes), lengths, strict=True)
+    return [float(size[score.argmax()]) / length for score, size, length in parts]
 
 
 def conflict(labels: Sequence[np.ndarray]) -> float:

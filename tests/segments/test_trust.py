@@ -13,15 +13,16 @@ from pyws.progress import Pace
 from pyws.report.run import write_report
 from pyws.segments.ablation import Variant
 from pyws.segments.backbones import BACKBONES, load_backbone
-from pyws.segments.config import PRESETS, OptimConfig, TrainConfig, TrustConfig
+from pyws.segments.config import PRESETS, OptimConfig, ProposalConfig, TrainConfig, TrustConfig
+from pyws.segments.detection.inference import Maps, activation_maps
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.training import train
 from pyws.segments.training.batches import Videos
 from pyws.segments.training.fitting import fitted
 from pyws.segments.training.run_folder import open_checkpoint
-from pyws.segments.trust import Share, Trust
+from pyws.segments.trust import Share, Trust, reach
 
-ANY, NONE, USUAL = TrustConfig(agreement=-1, conflict=1, likeness=-1), TrustConfig(agreement=1), TrustConfig()
+ANY, NONE, USUAL = TrustConfig(agreement=-1, conflict=1, likeness=-1, reach=1), TrustConfig(agreement=1), TrustConfig()
 QUICK = replace(PRESETS["pyws"], epochs=6, lr=1e-2, batch=6, trust=ANY)
 TAGS = np.array([[True, True], [True, False]])
 
@@ -152,6 +153,34 @@ def test_labels_that_lead_elsewhere_have_no_share(likeness, share):
     assert (found.likeness, found.value) == (pytest.approx(likeness), share)
 
 
+@pytest.mark.parametrize(("reaches", "share"), [((0.9, 0.3), 0.0), ((0.9, 0.5), 0.6), ((0.1, 0.9), 0.6)])
+def test_labels_that_level_the_maps_have_no_share(reaches, share):
+    found = Share.of(correlations(0.8, 0.1, 0.5), np.array([[True]]), 0.9, USUAL, reaches)
+    assert (found.reach, found.reach_without, found.value) == (*reaches, share)
+
+
+def test_how_far_the_best_segments_reach():
+    # One run of two snippets and a better one of a single snippet; a level map; a class that is no tag.
+    tcam = torch.tensor([[0.6, 0.7, 0.9], [0.6, 0.7, 0.0], [0.0, 0.7, 0.0], [0.9, 0.7, 0.0], [0.0, 0.7, 0.0]])
+    maps = Maps([0], torch.tensor([5]), tcam, torch.tensor([[0.9, 0.9, 0.9]]), torch.empty(0))
+    found = reach(maps, ProposalConfig(), np.array([[True, True, False]]))
+    assert found == pytest.approx([1 / 5, 1])
+
+
+def test_how_far_segments_reach_is_measured_on_all_videos(data):
+    run = train.train("rskp", QUICK, data)
+    share, videos = run.history[-1]["share"], Videos(data, torch.device("cpu"))
+    networks = {"reach": run.backbone.model, "reach_without": run.aside.without.backbone.model}
+    for name, network in networks.items():
+        every = [
+            part
+            for maps in activation_maps(network.eval(), videos, 1)
+            for part in reach(maps, run.backbone.proposals, data.tags[maps.videos])
+        ]
+        assert share[name] == pytest.approx(np.mean(every), abs=1e-6)
+        assert 0 < share[name] <= 1
+
+
 def test_without_a_share_the_run_is_one_without_labels(data):
     run = train.train("stpn", replace(QUICK, trust=replace(ANY, likeness=1)), data)
     assert run.aside.share == 0
@@ -253,6 +282,7 @@ def test_what_is_given_is_not_fitted():
         {"conflict": -0.1},
         {"margin": 3},
         {"likeness": 2},
+        {"reach": -0.1},
         {"shares": (0.1, 0.2, 1.5)},
     ],
 )

@@ -102,6 +102,8 @@ def _summary(history: Sequence[Record]) -> Table:
             ["agreement of unseen halves with it", shares[-1]["with_labels"]],
             ["and with the one without labels", shares[-1]["without_labels"]],
             ["likeness of the maps of these two", shares[-1].get("likeness", "")],
+            ["part of a video that its best segments cover", shares[-1].get("reach", "")],
+            ["and those of the one without labels", shares[-1].get("reach_without", "")],
         ]
     if any("labels" in record for record in history) and not any("trust" in record for record in history):
         rows += [["pseudo labels", UNASKED]]
