@@ -71,6 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PywsError, ValueError, TypeError, OSError) as error:
         print(f"pyws {name}: {_words_of(error)}", file=sys.stderr)
         return 1
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and "shared object" not in str(error):
+            raise
+        rule = "there is not enough memory, or a limit on it (ulimit -v) is too low"
+        print(f"pyws {name}: {rule}: {str(error) or type(error).__name__}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as stop:
         how = "terminated" if isinstance(stop, Terminated) else "interrupted"
         print(f"pyws {name}: {how}; what is written so far is whole, run it again to go on", file=sys.stderr)

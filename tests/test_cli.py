@@ -184,3 +184,26 @@ def test_a_preset_is_found_where_python_makes_its_parameter_optional() -> None:
         raise AssertionError((preset, lr))
 
     assert expand(["--preset", "slow"], command) == ["--lr", "0.1", "--preset", "slow"]
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("libtorch_cpu.so: failed to map segment from shared object"), MemoryError()]
+)
+def test_too_little_memory_is_said_in_a_line(monkeypatch, capsys, error):
+    def load(name):
+        raise error
+
+    monkeypatch.setattr(cli, "load", load)
+    assert cli.main(["report", "run"]) == 1
+    said = capsys.readouterr().err
+    assert "there is not enough memory, or a limit on it (ulimit -v) is too low: " in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_module_that_is_missing_is_no_lack_of_memory(monkeypatch):
+    def load(name):
+        raise ImportError("No module named 'nothing'")
+
+    monkeypatch.setattr(cli, "load", load)
+    with pytest.raises(ImportError, match="nothing"):
+        cli.main(["report", "run"])
