@@ -23,7 +23,6 @@ from pyws.commands.common import (
 )
 from pyws.data.annotations.names import first_synonym
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
-from pyws.data.video.frames import Pixels
 from pyws.data.video.optical_flow import FlowName
 from pyws.errors import printable
 from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig
@@ -288,12 +287,10 @@ def _draw(out: Path, names: Sequence[str], cache: Superpixels, name: str, video:
     both = (out / "heat-actor").is_dir() and (out / "heat-action").is_dir()
     kinds = {"map of the actor": "heat-actor", "map of the action": "heat-action"} if both else {"map": "heat"}
     heats = {caption: out / kind / name for caption, kind in kinds.items()}
-    cached = partial(_superpixels, cache, name)
-    draw_masks(video["source"], folders, out / "overlays" / name, 6, names, heats, cached)
-
-
-def _superpixels(cache: Superpixels, video: str, picture: Pixels, stem: str) -> Any:
-    return cache(picture, video, stem)
+    draw_masks(
+        video["source"], folders, out / "overlays" / name, 6, names, heats,
+        lambda picture, stem: cache(picture, name, stem),
+    )  # fmt: skip
 
 
 def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:

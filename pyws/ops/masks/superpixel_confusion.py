@@ -10,7 +10,6 @@ from torch import Tensor
 from pyws.ops._library import (
     _C,
     check_count,
-    check_pixels,
     check_range,
     check_table,
     check_tensor,
@@ -18,7 +17,7 @@ from pyws.ops._library import (
     launch,
     register,
 )
-from pyws.ops.masks.superpixel_select import CLASSES, LABELS, largest_label, need_readable
+from pyws.ops.masks.superpixel_select import CLASSES, check_labels, largest_label, need_readable
 
 _OP = "superpixel_confusion"
 
@@ -103,16 +102,13 @@ def _check(
     labels: Tensor, prediction: Tensor, annotation: Tensor, num_classes: int, alpha: float, beta: float,
     ignore_index: int, num_superpixels: int,
 ) -> None:  # fmt: skip
-    check_tensor(_OP, "labels", labels, LABELS, ndim=3)
+    check_labels(_OP, labels, alpha, num_superpixels)
     for name, classes in (("prediction", prediction), ("annotation", annotation)):
         check_tensor(_OP, name, classes, CLASSES, shape=tuple(labels.shape), device=labels.device)
-    check_pixels(_OP, "labels", labels)
     common = torch.promote_types(prediction.dtype, annotation.dtype)
     check_count(_OP, "num_classes", num_classes, 1, torch.iinfo(common).max + 1)
     check_count(_OP, "ignore_index", ignore_index, -(2**63), 2**63 - 1)
-    check_range(_OP, "alpha", alpha, "in [0, 1]", lambda: 0 <= alpha <= 1)
     check_range(_OP, "beta", beta, ">= 0", lambda: beta >= 0)
-    check_count(_OP, "num_superpixels", num_superpixels, 0, 2**31 - 1)
     check_table(_OP, len(labels), max(num_superpixels, num_classes), num_classes)
 
 

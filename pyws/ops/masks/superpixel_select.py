@@ -182,7 +182,8 @@ def superpixel_vote(
     return SuperpixelVote(refined, *(statistic.narrow(1, 0, k).contiguous() for statistic in statistics))
 
 
-def _check_labels(op: str, labels: Tensor, alpha: float, num_superpixels: int) -> None:
+def check_labels(op: str, labels: Tensor, alpha: float, num_superpixels: int) -> None:
+    """Raise unless superpixels, their number and alpha are what the operations on superpixels take."""
     check_tensor(op, "labels", labels, LABELS, ndim=3)
     check_pixels(op, "labels", labels)
     check_count(op, "num_superpixels", num_superpixels, 0, 2**31 - 1)
@@ -191,7 +192,7 @@ def _check_labels(op: str, labels: Tensor, alpha: float, num_superpixels: int) -
 
 def _check_select(labels: Tensor, mask: Tensor, alpha: float, beta: float, overlap: str, num_superpixels: int) -> None:
     op = "superpixel_select"
-    _check_labels(op, labels, alpha, num_superpixels)
+    check_labels(op, labels, alpha, num_superpixels)
     check_tensor(op, "mask", mask, (torch.bool,), shape=tuple(labels.shape), device=labels.device)
     check_range(op, "beta", beta, ">= 0", lambda: beta >= 0)
     check_choice(op, "overlap", overlap, _OVERLAPS)
@@ -202,7 +203,7 @@ def _check_vote(
     labels: Tensor, classes: Tensor, num_classes: int, alpha: float, ignore_index: int, num_superpixels: int
 ) -> None:
     op = "superpixel_vote"
-    _check_labels(op, labels, alpha, num_superpixels)
+    check_labels(op, labels, alpha, num_superpixels)
     check_tensor(op, "classes", classes, CLASSES, shape=tuple(labels.shape), device=labels.device)
     check_count(op, "num_classes", num_classes, 1, torch.iinfo(classes.dtype).max + 1)
     check_table(op, len(labels), num_superpixels, num_classes)

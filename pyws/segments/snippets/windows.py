@@ -152,16 +152,14 @@ class WindowReader:
             held = views if not held.numel() else torch.cat([held, views], 1)
             self.frames += views.shape[1]
             while made * stride + size <= first + held.shape[1]:
-                yield self._window(held, made * stride - first)
+                start = made * stride - first
+                yield self._squeezed(held[:, start : start + size])
                 made += 1
             keep = min(max(0, made * stride - first), held.shape[1] - 1)
             held, first = held[:, keep:], first + keep
         for place in range(made, self.sampling.snippets(self.frames)):
             indices = torch.arange(place * stride - first, place * stride - first + size)
             yield self._squeezed(held[:, indices.clamp(0, held.shape[1] - 1)])
-
-    def _window(self, held: Tensor, start: int) -> Tensor:
-        return self._squeezed(held[:, start : start + self.sampling.window])
 
     def _squeezed(self, window: Tensor) -> Tensor:
         return window if self.classifier.frames else window[:, 0]
