@@ -79,6 +79,12 @@ def test_seeds_change_the_order(run: Callable[..., list[int]]) -> None:
     assert len({tuple(order) for order in orders}) == len(SEEDS)
 
 
+def test_threads_are_interrupted_between_two_atomics(run: Callable[..., list[int]]) -> None:
+    counted = [run("lost_counts", [], 1, block=(256, 1), seed=seed)[0] for seed in SEEDS]
+    assert all(0 < count < 256 for count in counted)
+    assert len(set(counted)) > 1
+
+
 def lines_of(message: str) -> list[str]:
     source = (Path(emulation.__file__).parent / "emulator" / "selftest.cpp").read_text().splitlines()
     return [source[int(number) - 1] for number in re.findall(r"selftest\.cpp:(\d+)", message)]

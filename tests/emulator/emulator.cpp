@@ -30,6 +30,7 @@ constexpr unsigned kMaxThreads = 1024, kLanes = 32, kMaxWarps = kMaxThreads / kL
 constexpr std::size_t kSharedLimit = 48 * 1024;
 constexpr std::size_t kArena = 2 * kSharedLimit;  // space for alignment and a gap after each array
 constexpr std::size_t kGap = 16;
+constexpr unsigned kInterrupts = 8;  // one of so many atomics lets other threads go first
 constexpr unsigned char kUntouched = 0xff;
 
 const char* name_of(Sync kind) {
@@ -123,6 +124,7 @@ class Machine {
   void run(const Grid& grid, Random& random);
 
   void wait_at_barrier(const char* file, int line);
+  void maybe_interrupt();
   std::uint64_t wait_for_lanes(Sync kind, unsigned mask, std::uint64_t value, int source, const char* file, int line);
   unsigned lane() const { return running_->lane; }
   void* shared_array(const void* site, std::size_t bytes, std::size_t alignment);
@@ -146,6 +148,7 @@ class Machine {
   std::string deadlock() const;
 
   const Grid* grid_ = nullptr;
+  Random* random_ = nullptr;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   Thread threads_[kMaxThreads];
   Warp warps_[kMaxWarps];
@@ -165,6 +168,7 @@ std::uint64_t most_blocks = 0;  // number of last blocks of a grid that are run;
 
 void Machine::run(const Grid& grid, Random& random) {
   grid_ = &grid;
+  random_ = &random;
   races::start_launch();
   while (fibers_.size() < grid.threads) fibers_.push_back(std::make_unique<Fiber>(thread_main));
   blockDim = grid.block;
@@ -288,6 +292,14 @@ void Machine::wait_at_barrier(const char* file, int line) {
   self.file = file;
   self.line = line;
   if (++at_barrier_ == grid_->threads) open_barrier();
+  Fiber::suspend();
+}
+
+// A thread that has seen something by one atomic may find it changed at the next.
+void Machine::maybe_interrupt() {
+  if (random_->below(kInterrupts) != 0) return;
+  warps_[running_->warp].ready |= 1u << running_->lane;
+  ready_warps_ |= 1u << running_->warp;
   Fiber::suspend();
 }
 
@@ -433,6 +445,8 @@ void check_launch(const char* op, const dim3& grid, const dim3& block, std::size
 }
 
 }  // namespace
+
+void before_atomic() { machine.maybe_interrupt(); }
 
 void sync_threads(const char* file, int line) { machine.wait_at_barrier(file, line); }
 

@@ -190,6 +190,7 @@ inline int __all_sync(unsigned mask, int predicate, PYWS_CALL_SITE) {
 namespace pyws {
 namespace emulator {
 void atomic_access(const void* address, std::size_t bytes, const void* code);
+void before_atomic();
 
 #if !defined(PYWS_RACES)
 #define PYWS_ATOMIC inline
@@ -198,6 +199,7 @@ void atomic_access(const void* address, std::size_t bytes, const void* code);
 #endif
 template <class T, class Change>
 PYWS_ATOMIC T atomic_update(T* address, const Change& change) {
+  before_atomic();
 #if defined(PYWS_RACES)
   atomic_access(address, sizeof(T), __builtin_return_address(0));
 #endif

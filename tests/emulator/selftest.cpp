@@ -112,6 +112,9 @@ __global__ void last_threads(const int*, int* out) {
   atomicExch(&out[blockIdx.x], static_cast<int>(threadIdx.x));
 }
 
+// Counts by two atomics, between which others may count.
+__global__ void lost_counts(const int*, int* out) { atomicExch(out, atomicAdd(out, 0) + 1); }
+
 // Every block writes one address.
 __global__ void colliding_blocks(const int*, int* out) {
   if (threadIdx.x == 0) *out = static_cast<int>(blockIdx.x);
@@ -219,6 +222,7 @@ const Named kernels[] = {
     PYWS_NAMED(bits),
     PYWS_NAMED(histogram),
     PYWS_NAMED(uninitialised),
+    PYWS_NAMED(lost_counts),
     PYWS_NAMED(colliding_blocks),
     PYWS_NAMED(overflow),
     PYWS_NAMED(write_beyond),
