@@ -122,3 +122,13 @@ def test_a_segment_reaches_over_more_rows_than_a_warp_has_lanes(card, monkeypatc
     assert found.components.tolist() == [1]
     assert found.on_host.tolist() == [True]
     assert_same_bits(found, on_cpu(monkeypatch, segments, lengths, margin=0.0))
+
+
+def test_components_of_more_rows_than_a_warp_has_lanes_stay_on_the_card(card, monkeypatch):
+    """Beyond a warp's lanes rows are counted, and bands of the matrix are eliminated, to the last one."""
+    groups = [[(3.0 * i, 3.0 * i + reach, 0.5) for i in range(n)] for n, reach in ((33, 5), (40, 5), (70, 5), (36, 8))]
+    segments, lengths = Segments.of(groups), torch.tensor([130, 150, 230, 130])
+    found = linpro(segments, lengths, margin=0.0)
+    assert found.components.tolist() == [1, 1, 1, 1]
+    assert found.on_host.tolist() == [False] * 4
+    assert_same_bits(found, on_cpu(monkeypatch, segments, lengths, margin=0.0))
