@@ -85,7 +85,7 @@ class Writer:
         if is_held(folder):
             raise DataError(folder, "is being written by another run; wait for it or choose another folder")
         with write_errors(folder):
-            shutil.rmtree(folder / _RUN, ignore_errors=True)  # of a killed run
+            shutil.rmtree(folder / _RUN, ignore_errors=True)  # a killed run left it
             os.replace(self.folder, folder)
         self.folder = folder
 

@@ -28,7 +28,7 @@ struct Candidate {
 static_assert(sizeof(Candidate) == 3 * sizeof(std::int64_t), "the scratch holds one of them a truth segment");
 
 struct Problem : MatchParams {  // with offsets that stay within the tensors
-  double lowest;                // of the thresholds
+  double lowest;                // the least threshold
 };
 
 // Sorts by rising key, equal keys in the order they came: a radix sort, byte by byte from the lowest, which skips the

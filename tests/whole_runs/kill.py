@@ -130,7 +130,7 @@ def resize(disk: str, size: int = 1 << 30) -> None:
 def contents(name: str, folder: Path) -> dict[str, bytes]:
     """What a command wrote, by file, less what says how long it took and in which folder."""
     left_out = LEFT_OUT if name.startswith("report") else LEFT_OUT | PAGES
-    left_out = left_out | {".run"} if name in ONCE else left_out  # of a folder that was whole when it was stopped
+    left_out = left_out | {".run"} if name in ONCE else left_out  # the folder was whole when it was stopped
     plan = "manifest.json" if name == "label" else ""  # minutes
     found = {}
     for path in folder.rglob("*"):
