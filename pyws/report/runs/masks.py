@@ -38,10 +38,6 @@ TITLES = {
 }
 
 
-def _no_lanes(places: Mapping[str, int]) -> Sequence[Lane]:
-    return ()
-
-
 def masks_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     """The page of a folder that pyws masks init, refine or predict wrote."""
     predicted = manifest["format"] == "pyws masks predict"
@@ -69,7 +65,7 @@ def masked_videos(
     entries: Mapping[str, Mapping[str, Any]],
     folders: Mapping[str, Path],
     names: Sequence[str],
-    more: Callable[[str], tuple[Mapping[str, float], Lanes]] = lambda name: ({}, _no_lanes),
+    more: Callable[[str], tuple[Mapping[str, float], Lanes]] = lambda name: ({}, lambda places: ()),
 ) -> list[Video]:
     """The videos of a run with their masks, made side by side; ``more`` gives measures and lanes of each by its name.
 
@@ -90,8 +86,8 @@ def masked_video(
     folders: Mapping[str, Path],
     names: Sequence[str],
     count: int,
-    measures: Mapping[str, float] | None = None,
-    lanes: Lanes = _no_lanes,
+    measures: Mapping[str, float],
+    lanes: Lanes,
 ) -> Video:
     """A video with its masks: a player of what is there of them, how much they cover, and what looks wrong.
 
@@ -124,7 +120,7 @@ def masked_video(
     max_bytes = PICTURE_BYTES / max(count, 1)
     strip = write_strip(place.pictures, name, key, rungs(count, len(folders)), reader, max_bytes)
     areas = _areas(files)
-    found = {"area": float(areas.sum(1).mean()), "empty": float((areas.sum(1) == 0).mean()), **(measures or {})}
+    found = {"area": float(areas.sum(1).mean()), "empty": float((areas.sum(1) == 0).mean()), **measures}
     if entry.get("scores"):
         found["score"] = min(map(float, entry["scores"].values()))
     if truth is not None and "truth" in folders:

@@ -281,13 +281,14 @@ class RunFolder:
         check_same(checkpoint.path, {name: checkpoint.facts.get(name) for name in parameters}, parameters)
         run.epoch, run.best = checkpoint.facts["epoch"], checkpoint.facts["best"]
         history = checkpoint.path.parent / HISTORY
+        anew = f"or remove {LAST} and last.previous.safetensors to begin anew"
         if not history.is_file():
-            rule = f"is gone, which says what the epochs up to {run.epoch} gave; bring it back, or remove {LAST} and"
-            raise DataError(history, f"{rule} last.previous.safetensors to begin anew")
+            rule = f"is gone, which says what the epochs up to {run.epoch} gave; bring it back, {anew}"
+            raise DataError(history, rule)
         run.history = read_json_lines(history, "the record of an epoch")[: run.epoch]
         if len(run.history) < run.epoch:
-            rule = f"must have a line for each of {run.epoch} epochs, got {len(run.history)}; bring the others back, or"
-            raise DataError(history, f"{rule} remove {LAST} and last.previous.safetensors to begin anew")
+            rule = f"must have a line for each of {run.epoch} epochs, got {len(run.history)}; bring the others back"
+            raise DataError(history, f"{rule}, {anew}")
         run.trust = next((Trust(**record["trust"]) for record in run.history if "trust" in record), None)
         if len(checkpoint.facts["shares"]) > 1:
             halves = [name for name in ("half_0", "half_1") if checkpoint.part(name)]
