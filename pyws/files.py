@@ -12,7 +12,8 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TextIO
@@ -21,6 +22,7 @@ from pyws.errors import DataError, WriteError, reading
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket",
           stat.S_IFDIR: "a folder"}  # fmt: skip
+_TAKES = {b"{": 192, b"[": 72, b",": 32}  # bytes in memory of an object, a list, and a number with its place
 
 
 def bound(name: str, default: int) -> int:
@@ -292,7 +294,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     DataError : the file is missing, not a regular file, unreadable, truncated, not UTF-8 or not JSON, unpacks to more
-        than :func:`max_bytes`, or has a key twice in one object; it names the file and the place
+        than :func:`max_bytes` or to values that take eight times as much, has a key twice in one object, or a whole
+        number of more than 64 bits; it names the file and the place
 
     Examples
     --------
@@ -306,7 +309,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
             source = gzip.GzipFile(fileobj=file) if str(path).endswith(".gz") else file
             raw = source.read(max_bytes() + 1)
         check_bytes(path, len(raw))
-        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=lambda pairs: _object(path, pairs))
+        check_bytes(path, sum(raw.count(mark) * size for mark, size in _TAKES.items()) // 8)
+        return parse_json(raw.decode("utf-8-sig"), lambda pairs: _object(path, pairs))
     except DataError:
         raise
     except json.JSONDecodeError as error:
@@ -315,16 +319,45 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         rule = f"is not UTF-8 text: byte {error.start} of {len(raw)}"
     except RecursionError:
         rule = "is nested too deeply"
-    except ValueError as error:  # an integer of more digits than Python reads
+    except ValueError as error:
         rule = f"holds a number that is too long: {error}"
     except (EOFError, zlib.error) as error:
         rule = f"is truncated or damaged: {error}"
     raise DataError(path, rule)
 
 
+def parse_json(text: str | bytes, hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """A JSON document whose whole numbers fit into 64 bits, as every array of numbers does.
+
+    Parameters
+    ----------
+    text : the document
+    hook : makes an object of its pairs; None for a dictionary
+
+    Raises
+    ------
+    ValueError : no JSON, or a longer number
+    RecursionError : nested too deeply
+
+    Examples
+    --------
+    >>> parse_json('{"frames": 1000000000000000000000}')
+    Traceback (most recent call last):
+        ...
+    ValueError: must be whole numbers of 64 bits, got one of 22 digits
+    """
+    return json.loads(text, object_pairs_hook=hook, parse_int=_whole)
+
+
+def _whole(digits: str) -> int:
+    if len(digits) < 21 and -(2**63) <= (value := int(digits)) < 2**64:
+        return value
+    raise ValueError(f"must be whole numbers of 64 bits, got one of {len(digits)} digits")
+
+
 def _object(path: str | os.PathLike[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise DataError(path, f"must have each key once, got {next(n for n in names if names.count(n) > 1)!r} twice")
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise DataError(path, f"must have each key once, got {twice!r} twice")
     return found

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import TEMPORARY, append_bytes, is_open_file, lock_file, read_text, remove_unheld, write_errors
+from pyws.files import (
+    TEMPORARY,
+    append_bytes,
+    is_open_file,
+    lock_file,
+    parse_json,
+    read_text,
+    remove_unheld,
+    write_errors,
+)
 from pyws.sharding import WHOLE, Shard
 
 UNFINISHED = ".unfinished"  # in a folder that is not whole yet
@@ -262,8 +271,8 @@ def run_entries(folder: str | os.PathLike[str]) -> dict[str, Any]:
     for path in sorted((Path(folder) / _RUN).glob("*.jsonl")):
         for line in read_text(path).splitlines():
             try:
-                name, value = json.loads(line)
-            except (ValueError, TypeError):
+                name, value = parse_json(line)
+            except (ValueError, TypeError, RecursionError):
                 continue
             found[str(name)] = value
     return found

@@ -10,13 +10,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.files import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+_DEEPEST = 16  # tables within each other; options have two
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +95,14 @@ def read_toml(path: str) -> dict[str, Any]:
     ------
     DataError : missing, or no TOML; the message has the line
     """
-    try:
+    with reading(path, "must be TOML"):  # deep nesting and long numbers raise what Python's parser raises
         return tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(path, f"must be TOML: {error}") from error
 
 
 def options_of(path: str, document: Mapping[str, Any], command: Callable[..., Any], prefix: str = "") -> list[str]:
     """The options that a TOML document means: a table is the first part of the names of those within."""
+    if prefix.count(".") > _DEEPEST:
+        raise DataError(path, f"must have tables within each other at most {_DEEPEST} deep")
     words: list[str] = []
     for key, value in document.items():
         if isinstance(value, Mapping):

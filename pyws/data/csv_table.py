@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import atomic_write, open_text, read_text
+from pyws.files import atomic_write, open_text, parse_json, read_text
 
 ROW_NUMBERS = ("", "index", "frame", "snippet")  # names of columns that number the rows of a table of numbers
 
@@ -89,7 +88,7 @@ def read_json_lines(path: str | os.PathLike[str], what: str, keys: Sequence[str]
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         try:
-            rows.append(json.loads(line))
+            rows.append(parse_json(line))
             good = isinstance(rows[-1], dict) and all(key in rows[-1] for key in keys)
         except (ValueError, RecursionError):
             good = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from pyws.errors import DataError, reading
 from pyws.exchange.label_folder import FORMAT as LABEL
 from pyws.exchange.label_folder import LabelFolder, kind_of
 from pyws.exchange.results import Masks, Results, Segment, Video, facts_of, merged, of_instances
-from pyws.files import check_regular, read_json
+from pyws.files import check_regular, parse_json, read_json
 from pyws.run_manifest import read_manifest
 
 _KNOWN = (
@@ -159,9 +158,9 @@ def _labels(path: Path) -> Iterator[Video]:
     try:
         check_regular(path)
         with safe_open(path, framework="numpy") as file:
-            classes = json.loads((file.metadata() or {}).get("classes", "null"))
+            classes = parse_json((file.metadata() or {}).get("classes", "null"))
             columns = {video: file.get_tensor(video) for video in file.keys()}  # noqa: SIM118  # not a mapping
-    except (SafetensorError, ValueError, TypeError) as error:
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise DataError(path, f"is damaged, or no labels of pyws segments labels: {error}") from error
     if not isinstance(classes, list) or any(one.shape[1:] != (len(classes),) for one in columns.values()):
         raise DataError(path, "must hold labels of pyws segments labels: (snippets, classes) of each video")

@@ -200,7 +200,9 @@ def test_hdf5_that_holds_no_array_of_a_fair_size(how, message, tmp_path):
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"size": [1 << 40, 1 << 40], "counts": "1"}, "at most 67108864 pixels"),
+        ({"size": [1 << 26, 1 << 26], "counts": "1"}, "at most 67108864 pixels"),
+        ({"size": [0, 1 << 40], "counts": ""}, "whole numbers of at most 67108864"),
+        ({"size": [0, 10**400], "counts": ""}, "whole numbers of at most 67108864"),
         ({"size": [2, 2], "counts": "o" * 100}, "run lengths in letters"),
         ({"size": [2, 2], "counts": "é"}, "run lengths in letters"),
         ({"size": [2, 2], "counts": "0" * 10**6}, "runs must fill 2x2"),
@@ -223,7 +225,10 @@ def test_run_lengths_that_are_none(document, message):
     [
         ('{"v1": 1, "v2": {"a": 1, "a": 2}}', "must have each key once, got 'a' twice"),
         ('{"v1": ' + "9" * 5000 + "}", "holds a number that is too long"),
-        ('{"v1": 1' + "0" * 400 + "}", None),
+        ('{"v1": 1' + "0" * 4000 + "}", "must be whole numbers of 64 bits, got one of 4001 digits"),
+        ('{"v1": 18446744073709551616}', "must be whole numbers of 64 bits"),
+        ('{"v1": -9223372036854775809}', "must be whole numbers of 64 bits"),
+        ('{"v1": [18446744073709551615, -9223372036854775808]}', None),
     ],
 )
 def test_json_says_what_is_odd(text, message, tmp_path):

@@ -26,7 +26,7 @@ import numpy as np
 
 from pyws.data.features.time_base import TimeBase, read_time_base
 from pyws.errors import DataError, reading
-from pyws.files import append_line, atomic_write, check_bytes, check_regular, read_text
+from pyws.files import append_line, atomic_write, check_bytes, check_regular, parse_json, read_text
 from pyws.progress import track
 
 INDEX = "index.jsonl"
@@ -101,8 +101,8 @@ class _Pack:
         self.keys = set(self.file.keys())
         said = self.file.metadata() or {}
         try:
-            self.shared, self.own = (json.loads(said.get(key, "{}")) for key in ("pyws", "videos"))
-        except ValueError as error:
+            self.shared, self.own = (parse_json(said.get(key, "{}")) for key in ("pyws", "videos"))
+        except (ValueError, RecursionError) as error:
             raise DataError(path, f"must have its notes in JSON: {error}") from error
         if not (isinstance(self.shared, dict) and isinstance(self.own, dict)):
             raise DataError(path, "must have its notes in objects of JSON")
@@ -134,8 +134,8 @@ def note_of(path: Path, file: Any) -> dict[str, Any]:
     DataError : the note is not a JSON object
     """
     try:
-        note = json.loads((file.metadata() or {}).get("pyws", "{}"))
-    except ValueError as error:
+        note = parse_json((file.metadata() or {}).get("pyws", "{}"))
+    except (ValueError, RecursionError) as error:
         raise DataError(path, f"must have a note in JSON: {error}") from error
     return note if isinstance(note, dict) else {}
 
@@ -187,7 +187,7 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 def _checked(path: Path, number: int, text: str) -> dict[str, Any]:
     rule = f"line {number} must name a pack, its bytes and its videos with their shapes"
     try:
-        line = json.loads(text)
+        line = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise DataError(path, f"{rule}: {error}") from error
     if isinstance(line, dict) and set(line) == {"removed"} and isinstance(line["removed"], list):

@@ -24,6 +24,7 @@ from pyws.files import atomic_write, read_text
 
 Colours = dict[int, tuple[int, int, int]]
 HDF5_SUFFIXES = (".mat", ".h5")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _LINE_OF_TABLE = re.compile(r"\s*(\S+)\s+(\d{1,3})\s+([01])\s+(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s*")
 
 
@@ -76,9 +77,9 @@ def _row(path: str | os.PathLike[str], line: int, cells: list[str]) -> VideoRow:
     name, code, start, end, *numbers, usage = cells
     if not name or name in (".", "..") or "/" in name or "\\" in name:
         raise DataError(path, f"line {line}: the first column must be the name of a video, got {name!r}")
-    if not code.isdecimal() or not all(cell.isdecimal() for cell in numbers) or usage not in ("0", "1"):
+    if not all(_NUMBER.fullmatch(cell) for cell in (code, *numbers)) or usage not in ("0", "1"):
         rule = "label, height, width, frames and annotated frames must be numbers, usage 0 or 1"
-        raise DataError(path, f"line {line}: {rule}, got {','.join(cells)}")
+        raise DataError(path, f"line {line}: {rule}, got {','.join(cells)[:200]}")
     height, width, frames, annotated = map(int, numbers)
     return VideoRow(name, int(code), start, end, height, width, frames, annotated, ("train", "test")[int(usage)])
 

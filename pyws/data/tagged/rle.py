@@ -62,8 +62,12 @@ def decode_mask(document: dict[str, Any]) -> NDArray[np.bool_]:
     if not isinstance(document, dict) or not isinstance(document.get("counts"), str):
         raise DataError("mask", "must be an object with size [H, W] and counts, a text")
     size = document.get("size")
-    if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(type(n) is int and n >= 0 for n in size):
-        raise DataError("mask", f"size must be two whole numbers, got {str(size)[:80]}")
+    if (
+        not isinstance(size, (list, tuple))
+        or len(size) != 2
+        or not all(type(n) is int and 0 <= n <= MAX_PIXELS for n in size)
+    ):
+        raise DataError("mask", f"size must be two whole numbers of at most {MAX_PIXELS}, got {str(size)[:80]}")
     height, width = size
     if height * width > MAX_PIXELS:
         raise DataError("mask", f"must have at most {MAX_PIXELS} pixels, got {height}x{width}")
