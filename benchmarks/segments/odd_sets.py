@@ -28,7 +28,7 @@ from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
 from pyws.data.synthetic.watch_streams import write_watch
 from pyws.models import Backbone
 from pyws.segments.config import PRESETS
-from pyws.segments.detection.inference import activation_maps, average_map, detect
+from pyws.segments.detection.inference import average_map, detect
 from pyws.segments.training.batches import Videos
 from pyws.segments.training.run_folder import Run
 from pyws.segments.training.train import begin, run_epoch
@@ -91,7 +91,9 @@ SETS = {
     "hard": OddSet("synthetic", settings=(("difficulty", 0.9),)),
     "watch": OddSet("watch"),
     "watch-negated": OddSet("watch", np.negative),
+    "watch-videos14": OddSet("watch", videos=14),
     "watch-videos20": OddSet("watch", videos=20),
+    "watch-videos30": OddSet("watch", videos=30),
     "watch-width512": OddSet("watch", projected(512)),
     "watch-width1024": OddSet("watch", projected(1024)),
     "watch-noisy": OddSet("watch", noisy),
@@ -178,16 +180,8 @@ def trained(backbone: str, data: FeatureSet, seed: int, lr: float | None = None,
     return run
 
 
-def tag_auc(network: Backbone, run: Run, data: FeatureSet) -> float:
-    """How often the score of a tag is above that of what is no tag, over all training videos."""
-    scores = np.zeros(data.tags.shape)
-    for maps in activation_maps(network.eval(), Videos(data, torch.device("cpu")), run.config.batch_snippets):
-        scores[maps.videos] = maps.scores[:, : scores.shape[1]].numpy()
-    return float((scores[data.tags][:, None] > scores[~data.tags][None]).mean())
-
-
-def measured(run: Run, data: FeatureSet, test: FeatureSet) -> dict[str, Any]:
-    """Average mAP of the networks, how well they know the tags of training videos, and what the run decided."""
+def measured(run: Run, test: FeatureSet) -> dict[str, Any]:
+    """Average mAP of the networks, and what the run decided."""
     tests = Videos(test, torch.device("cpu"))
 
     def average(network: Backbone, rule: str) -> float:
@@ -200,8 +194,7 @@ def measured(run: Run, data: FeatureSet, test: FeatureSet) -> dict[str, Any]:
         networks |= {"without": run.aside.without.backbone.model, "with": run.backbone.model}
     scores = {rule: {name: average(network, rule) for name, network in networks.items()} for rule in ("preset", "nms")}
     share = next((record["share"] for record in reversed(run.history) if "share" in record), None)
-    return {"epochs": run.epoch, "mAP": scores, "trust": run.trust and asdict(run.trust), "share": share,
-            "tag_auc": {name: tag_auc(network, run, data) for name, network in networks.items()}}  # fmt: skip
+    return {"epochs": run.epoch, "mAP": scores, "trust": run.trust and asdict(run.trust), "share": share}
 
 
 def row(found: dict[str, Any], rule: str = "preset") -> str:
@@ -253,7 +246,7 @@ def main() -> None:
         run = trained(backbone, data, seed, asked.lr, asked.epochs)
         if asked.keep:
             torch.save(run, path.with_suffix(".pt"))
-        found = {"set": name, "backbone": backbone, "seed": seed, **measured(run, data, open_features(folder, "test"))}
+        found = {"set": name, "backbone": backbone, "seed": seed, **measured(run, open_features(folder, "test"))}
         found["seconds"] = time.perf_counter() - began
         path.write_text(json.dumps(found))
         print(name, backbone, seed, row(found), f"{found['seconds']:.0f} s", flush=True)

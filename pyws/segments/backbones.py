@@ -115,7 +115,8 @@ class BuiltBackbone:
                 setattr(self.model, name, value)
 
     def facts(self) -> dict[str, Any]:
-        """What :func:`load_backbone` needs beside the weights, and the ``shares`` of the members of a mean."""
+        """What :func:`load_backbone` needs beside the weights, and the ``shares`` and ``raises`` of the members of a
+        mean."""
         return {
             "backbone": self.name,
             "options": dict(self.overrides.options),
@@ -173,12 +174,14 @@ def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
     try:
         built = build_backbone(facts["backbone"], facts["features"], tuple(facts["classes"]), overrides)
         shares = facts.get("shares", [1.0])
-        if not isinstance(shares, list) or not 1 <= len(shares) <= _MAX_MEMBERS:
-            raise ValueError(f"shares must be a list of 1 .. {_MAX_MEMBERS} numbers, got {shares!r}")
-        if not all(isinstance(share, float) and 0 <= share <= 1 for share in shares):
-            raise ValueError(f"shares must be in [0, 1], got {shares!r}")
+        raises = facts.get("raises")  # None: scores of videos are a mean too, as they were in earlier versions
+        for name, given in (("shares", shares), ("raises", shares if raises is None else raises)):
+            if not isinstance(given, list) or not 1 <= len(given) <= _MAX_MEMBERS:
+                raise ValueError(f"{name} must be a list of 1 .. {_MAX_MEMBERS} numbers, got {given!r}")
+            if not all(isinstance(share, float) and 0 <= share <= 1 for share in given):
+                raise ValueError(f"{name} must be in [0, 1], got {given!r}")
         if len(shares) > 1:
-            built = replace(built, model=Averaged([copy.deepcopy(built.model) for _ in shares], shares))
+            built = replace(built, model=Averaged([copy.deepcopy(built.model) for _ in shares], shares, raises))
     except (TypeError, ValueError) as error:
         raise DataError(checkpoint.path, f"is of another model: {error}") from error
     load_into(built.model, checkpoint)

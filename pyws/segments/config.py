@@ -141,6 +141,10 @@ class TrustConfig:
         to something else than what the tags teach, and the network of the run is the one without them
     reach : by how much more of its video the best segment of a tag may cover, on average, as the network that learns
         from the labels has it. Above that the labels have levelled its maps, and the network of the run is the other
+    forgotten : by how much less often the score of a tag may be above that of what is no tag, over the training videos,
+        as the network that learns from the labels has them. Above that the labels have made it forget the tags: the
+        share holds for the maps alone, and the scores of videos are those of the other network. Up to that its scores
+        raise those of the other by its share, and never lower them
 
     Raises
     ------
@@ -154,10 +158,11 @@ class TrustConfig:
     margin: float = 0.1
     likeness: float = 0.33
     reach: float = 0.5
+    forgotten: float = 0.1
 
     def __post_init__(self) -> None:
         check_fields(self, "trust", "in [-1, 1]", "agreement", "sure", "likeness")
-        check_fields(self, "trust", "in [0, 1]", "conflict", "reach")
+        check_fields(self, "trust", "in [0, 1]", "conflict", "reach", "forgotten")
         check_fields(self, "trust", "in [-2, 2]", "margin")
         if self.shares is not None and not all(0 <= share <= 1 for share in self.shares):
             raise ValueError(f"trust: shares must be in [0, 1], got {self.shares}")

@@ -86,9 +86,12 @@ class Share:
     with_labels, without_labels : mean over classes of the correlation in time of its activation maps, and of those of
         the network that goes on without labels, with those of networks that never saw the videos
     likeness : the same of both networks with each other
-    value : its share; 0 where the other one stands alone
+    value : its share in the maps; 0 where the other one stands alone
     reach, reach_without : the part of a video that the best segment of a tag covers, on average over videos and tags,
         as the network with labels has it and the one without
+    tag_auc, tag_auc_without : how often the score of a tag is above that of what is no tag, over videos and classes,
+        as each of these two has them
+    raised : the share of what its scores of videos have above those of the one without, by which these are raised
     """
 
     with_labels: float
@@ -97,6 +100,9 @@ class Share:
     value: float
     reach: float = 0.0
     reach_without: float = 0.0
+    tag_auc: float = 1.0
+    tag_auc_without: float = 1.0
+    raised: float = 0.0
 
     @classmethod
     def of(
@@ -106,6 +112,7 @@ class Share:
         agreement: float,
         config: TrustConfig,
         reaches: tuple[float, float] = (0.0, 0.0),
+        tag_aucs: tuple[float, float] = (1.0, 1.0),
     ) -> Share:
         """The share that follows from what networks that never saw the videos say of both networks.
 
@@ -115,16 +122,19 @@ class Share:
             networks that never saw the video, and with each other
         tags : (videos, classes) bool
         agreement : agreement of the labels
-        config : its shares, what tells between them, the least likeness, and the greatest reach
-        reaches : :func:`reach` of both networks
+        config : its shares, what tells between them, the least likeness, the greatest reach, and how much may be
+            forgotten
+        reaches, tag_aucs : :func:`reach` and :func:`tag_auc` of both networks
         """
         assert config.shares is not None
         if not len(sums):
-            return cls(0.0, 0.0, 1.0, config.shares[0])
+            return cls(0.0, 0.0, 1.0, config.shares[0], raised=config.shares[0])
         ours, plain, alike = (mean_there(correlation(sums[:, place], tags)) for place in range(3))
         place = 2 if ours - plain >= config.margin else int(agreement >= config.sure)
         kept = alike >= config.likeness and reaches[0] - reaches[1] <= config.reach
-        return cls(ours, plain, alike, config.shares[place] if kept else 0.0, *reaches)
+        value = config.shares[place] if kept else 0.0
+        raised = value if tag_aucs[1] - tag_aucs[0] <= config.forgotten else 0.0
+        return cls(ours, plain, alike, value, *reaches, *tag_aucs, raised)
 
     def sentence(self) -> str:
         """The same for people.
@@ -133,13 +143,17 @@ class Share:
         --------
         >>> print(Share(0.65, 0.44, 0.51, 0.6).sentence())  # doctest: +NORMALIZE_WHITESPACE
         the network with labels has a share of 0.60: unseen halves agree with it by 0.65, with the one without by 0.44,
-        and these two with each other by 0.51; its best segments cover 0.00 of their videos, without labels 0.00
+        and these two with each other by 0.51; its best segments cover 0.00 of their videos, without labels 0.00;
+        it raises scores of videos by 0.00 of what it has above the other: tags are above the rest in 1.00 of all pairs,
+        without labels in 1.00
         """
         return (
             f"the network with labels has a share of {self.value:.2f}: unseen halves agree with it by "
             f"{self.with_labels:.2f}, with the one without by {self.without_labels:.2f}, and these two with each other "
             f"by {self.likeness:.2f}; its best segments cover {self.reach:.2f} of their videos, without labels "
-            f"{self.reach_without:.2f}"
+            f"{self.reach_without:.2f}; it raises scores of videos by {self.raised:.2f} of what it has above the "
+            f"other: tags are above the rest in {self.tag_auc:.2f} of all pairs, without labels in "
+            f"{self.tag_auc_without:.2f}"
         )
 
 
@@ -209,6 +223,30 @@ def reach(maps: Maps, proposals: ProposalConfig, tags: np.ndarray) -> list[float
     lengths = maps.lengths[keys // classes].tolist()
     parts = zip(found.score.split(sizes), (found.end - found.start).split(sizes), lengths, strict=True)
     return [float(size[score.argmax()]) / length for score, size, length in parts]
+
+
+def tag_auc(scores: np.ndarray, tags: np.ndarray) -> float:
+    """How often the score of a tag is above that of what is no tag, over all pairs of them; equal ones count half.
+
+    Parameters
+    ----------
+    scores : (videos, classes)
+    tags : (videos, classes) bool
+
+    Returns
+    -------
+    In [0, 1]; 1 where there are no pairs.
+
+    Examples
+    --------
+    >>> tag_auc(np.array([[0.9, 0.2], [0.2, 0.1]]), np.array([[True, False], [True, False]]))
+    0.875
+    """
+    high, low = scores[tags], np.sort(scores[~tags])
+    if not (len(high) and len(low)):
+        return 1.0
+    above = np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")
+    return float(above.sum() / (2 * len(high) * len(low)))
 
 
 def conflict(labels: Sequence[np.ndarray]) -> float:

@@ -301,6 +301,25 @@ def test_a_mean_of_networks_is_the_mean_of_what_they_say(name):
         assert value is None if each[0] is None else torch.equal(value, 0.75 * each[0] + 0.25 * each[1])
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+def test_scores_of_the_first_are_raised_and_never_lowered(name):
+    first, *others = members = [build(name).eval() for _ in range(3)]
+    with torch.no_grad():
+        for factor, other in zip((1.5, -1.0), others, strict=True):
+            for weight in other.parameters():
+                weight.mul_(factor)
+    features, mask = padded()
+    shares, raises = [0.5, 0.25, 0.25], [0.0, 0.75, 0.25]
+    found, mean = (Averaged(members, shares, each)(features, mask) for each in (raises, None))
+    base, expected = first(features, mask).scores, []
+    for place, score in enumerate(base.flatten().tolist()):
+        each = [other(features, mask).scores.flatten()[place].item() for other in others]
+        expected.append(score + sum(by * max(one - score, 0) for by, one in zip(raises[1:], each, strict=True)))
+    torch.testing.assert_close(found.scores, torch.tensor(expected, dtype=base.dtype).view_as(base))
+    assert (found.scores > base).any()
+    assert torch.equal(found.tcam, mean.tcam)
+
+
 def test_bad_members_of_a_mean():
     with pytest.raises(ValueError, match=r"members must be of the same features and classes, got \[\]"):
         Averaged([])
@@ -308,6 +327,8 @@ def test_bad_members_of_a_mean():
         Averaged([STPN(6, 3), STPN(7, 3)])
     with pytest.raises(ValueError, match=r"shares must be one of each member, got 1 for 2"):
         Averaged([STPN(6, 3), STPN(6, 3)], [1.0])
+    with pytest.raises(ValueError, match=r"raises must be one of each member, got 3 for 2"):
+        Averaged([STPN(6, 3), STPN(6, 3)], raises=[0.0, 0.5, 0.5])
 
 
 def test_quality_of_wum_rises_from_the_rest_to_the_action():

@@ -20,9 +20,13 @@ from pyws.segments.training import train
 from pyws.segments.training.batches import Videos
 from pyws.segments.training.fitting import fitted
 from pyws.segments.training.run_folder import open_checkpoint
-from pyws.segments.trust import Share, Trust, reach
+from pyws.segments.trust import Share, Trust, reach, tag_auc
 
-ANY, NONE, USUAL = TrustConfig(agreement=-1, conflict=1, likeness=-1, reach=1), TrustConfig(agreement=1), TrustConfig()
+ANY, NONE, USUAL = (
+    TrustConfig(agreement=-1, conflict=1, likeness=-1, reach=1, forgotten=1),
+    TrustConfig(agreement=1),
+    TrustConfig(),
+)
 QUICK = replace(PRESETS["pyws"], epochs=6, lr=1e-2, batch=6, trust=ANY)
 TAGS = np.array([[True, True], [True, False]])
 
@@ -98,10 +102,12 @@ def test_the_network_is_the_mean_of_without_and_with(data, backbone):
     for member, part in zip(run.network.members, parts, strict=True):
         assert all(torch.equal(tensor, part.state_dict()[name]) for name, tensor in member.state_dict().items())
     features, mask = Videos(data, torch.device("cpu")).batch([0, 1])
-    found, each, share = run.network(features, mask), [part(features, mask) for part in parts], run.aside.share
-    for name in ("tcam", "scores"):
-        mean = sum(part * getattr(one, name) for part, one in zip((1 - share, share), each, strict=True))
-        torch.testing.assert_close(getattr(found, name), mean)
+    found, (plain, ours), share = run.network(features, mask), [part(features, mask) for part in parts], run.aside.share
+    torch.testing.assert_close(found.tcam, (1 - share) * plain.tcam + share * ours.tcam)
+    assert run.aside.raised == share
+    higher = torch.maximum(plain.scores, ours.scores)
+    assert (higher > plain.scores).any()
+    torch.testing.assert_close(found.scores, (1 - share) * plain.scores + share * higher)
     alone = train.train(backbone, replace(QUICK, trust=replace(ANY, shares=None)), data)
     assert alone.network is alone.backbone.model
     assert torch.equal(weights(alone), weights(taught))
@@ -181,6 +187,39 @@ def test_how_far_segments_reach_is_measured_on_all_videos(data):
         assert 0 < share[name] <= 1
 
 
+@pytest.mark.parametrize(
+    ("aucs", "bound", "raised"),
+    [((0.7, 0.9), 0.1, 0.0), ((0.8, 0.89), 0.1, 0.6), ((0.9, 0.7), 0.1, 0.6), ((0.7, 0.9), 1, 0.6)],
+)
+def test_labels_by_which_tags_are_forgotten_raise_no_score_of_a_video(aucs, bound, raised):
+    rules = replace(USUAL, forgotten=bound)
+    found = Share.of(correlations(0.8, 0.1, 0.5), np.array([[True]]), 0.9, rules, (0.1, 0.1), aucs)
+    assert (found.tag_auc, found.tag_auc_without, found.value, found.raised) == (*aucs, 0.6, raised)
+    elsewhere = Share.of(correlations(0.8, 0.1, 0.1), np.array([[True]]), 0.9, rules, (0.1, 0.1), aucs)
+    assert (elsewhere.value, elsewhere.raised) == (0, 0)
+
+
+def test_the_order_of_tags_and_the_rest_is_counted_pair_by_pair():
+    draws = np.random.default_rng(3)
+    scores, tags = draws.integers(0, 6, (7, 4)) / 5, draws.random((7, 4)) < 0.4  # equal ones too
+    pairs = [(high > low) + (high == low) / 2 for high in scores[tags] for low in scores[~tags]]
+    assert 0 < np.mean(pairs) < 1
+    assert tag_auc(scores, tags) == pytest.approx(np.mean(pairs))
+    assert tag_auc(scores, np.ones_like(tags)) == tag_auc(scores, np.zeros_like(tags)) == 1
+
+
+def test_how_well_tags_are_known_is_measured_on_all_videos(data):
+    run = train.train("stpn", replace(QUICK, trust=replace(ANY, forgotten=0)), data)
+    share, videos = run.history[-1]["share"], Videos(data, torch.device("cpu"))
+    networks = {"tag_auc": run.backbone.model, "tag_auc_without": run.aside.without.backbone.model}
+    for name, network in networks.items():
+        found = torch.cat([network.eval()(*videos.batch([video])).scores for video in range(len(data))]).detach()
+        high, low = (found[torch.from_numpy(chosen)] for chosen in (data.tags, ~data.tags))
+        assert share[name] == pytest.approx((high[:, None] > low).double().mean().item(), abs=1e-6)
+    known = share["tag_auc"] >= share["tag_auc_without"]
+    assert run.network.raises == [0, share["raised"]] == [0, share["value"] if known else 0]
+
+
 def test_without_a_share_the_run_is_one_without_labels(data):
     run = train.train("stpn", replace(QUICK, trust=replace(ANY, likeness=1)), data)
     assert run.aside.share == 0
@@ -215,11 +254,26 @@ def test_an_averaged_run_is_resumed_bit_for_bit_and_predicts(data, tmp_path, mon
     assert all("loss_without_labels" in record for record in again.history[whole.config.schedule.rounds[0] :])
     page = write_report(tmp_path / "halted").read_text()
     assert "share of the network with labels" in page
-    assert whole.aside.share == again.aside.share
+    assert "share by which it raises scores of videos" in page
+    assert (whole.aside.share, whole.aside.raised) == (again.aside.share, again.aside.raised)
+    assert (saved.shares, saved.raises) == (whole.network.shares, whole.network.raises)
     checkpoint = open_checkpoint(tmp_path / "halted" / "last.safetensors")
     for shares, rule in (([], "a list of 1 .. 16"), ([0.1] * 17, "a list of 1 .. 16"), ([0.5, 2.0], r"in \[0, 1\]")):
         with pytest.raises(DataError, match=f"shares must be {rule}"):
             load_backbone(replace(checkpoint, facts={**checkpoint.facts, "shares": shares}))
+    for raises, rule in ((0.1, "a list of 1 .. 16"), ([0.5, -0.1], r"in \[0, 1\]"), ([0.1], "one of each member")):
+        with pytest.raises(DataError, match=f"raises must be {rule}"):
+            load_backbone(replace(checkpoint, facts={**checkpoint.facts, "raises": raises}))
+
+
+def test_a_checkpoint_of_an_earlier_version_is_a_mean_in_scores_too(data, tmp_path):
+    train.train("stpn", QUICK, data, out=tmp_path)
+    checkpoint = open_checkpoint(tmp_path / "last.safetensors")
+    facts = {name: value for name, value in checkpoint.facts.items() if name != "raises"}
+    model = load_backbone(replace(checkpoint, facts=facts)).model.eval()
+    features, mask = Videos(data, torch.device("cpu")).batch([0, 1])
+    mean = sum(share * one(features, mask).scores for share, one in zip(model.shares, model.members, strict=True))
+    torch.testing.assert_close(model(features, mask).scores, mean)
 
 
 @pytest.mark.parametrize("trust", [ANY, NONE, None])
@@ -283,6 +337,7 @@ def test_what_is_given_is_not_fitted():
         {"margin": 3},
         {"likeness": 2},
         {"reach": -0.1},
+        {"forgotten": 1.5},
         {"shares": (0.1, 0.2, 1.5)},
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import cast
 
@@ -57,10 +58,12 @@ class Averaged(Backbone):
     ----------
     members : one or more backbones
     shares : share of each network in scores, maps and logit columns; the same if None
+    raises : where given, the scores of videos are those of the first network, raised by this share of what each of the
+        others has above them, and never lowered; the mean if None
 
     Raises
     ------
-    ValueError : no members, members of other features or classes, or shares that are not one of each
+    ValueError : no members, members of other features or classes, or shares or raises that are not one of each
 
     Examples
     --------
@@ -70,19 +73,32 @@ class Averaged(Backbone):
     torch.Size([1, 5, 3])
     """
 
-    def __init__(self, members: Sequence[Backbone], shares: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        members: Sequence[Backbone],
+        shares: Sequence[float] | None = None,
+        raises: Sequence[float] | None = None,
+    ) -> None:
         kinds = {(member.features, member.num_classes) for member in members}
         if len(kinds) != 1:
             raise ValueError(f"Averaged: members must be of the same features and classes, got {sorted(kinds)}")
         super().__init__(*kinds.pop())
-        if shares is not None and len(shares) != len(members):
-            raise ValueError(f"Averaged: shares must be one of each member, got {len(shares)} for {len(members)}")
+        for name, given in (("shares", shares), ("raises", raises)):
+            if given is not None and len(given) != len(members):
+                raise ValueError(f"Averaged: {name} must be one of each member, got {len(given)} for {len(members)}")
         self.members = nn.ModuleList(members)
         self.shares = [1 / len(members)] * len(members) if shares is None else list(shares)
+        self.raises = None if raises is None else list(raises)
         self.training, self.bfloat16_layers = members[-1].training, members[-1].bfloat16_layers
 
     def activate(self, batch: VideoBatch) -> Activations:
-        return mean_of([cast("Backbone", member).activate(batch) for member in self.members], self.shares)
+        found = [cast("Backbone", member).activate(batch) for member in self.members]
+        mean = mean_of(found, self.shares)
+        if self.raises is None:
+            return mean
+        first = found[0].scores
+        above = [share * (one.scores - first).relu() for share, one in zip(self.raises, found, strict=True)]
+        return replace(mean, scores=reduce(torch.add, above, first))
 
 
 def mean_of(found: Sequence[Activations], weights: Sequence[float]) -> Activations:

@@ -69,11 +69,13 @@ class Aside:
     halves : networks that learned from half of the videos and tell by the others whether labels can be trusted
     without : the same run, going on without the labels
     share : how much the network that learns from the labels counts in the mean with that one
+    raised : the share of what its scores of videos have above those of that one, by which these are raised
     """
 
     halves: list[Backbone]
     without: Run
     share: float
+    raised: float
 
 
 @dataclass
@@ -109,12 +111,17 @@ class Run:
         """What finds segments: the network that learns, or the mean of it and those aside."""
         if self.aside is None:
             return self.backbone.model
-        return Averaged([self.aside.without.backbone.model, self.backbone.model], self.shares)
+        return Averaged([self.aside.without.backbone.model, self.backbone.model], self.shares, self.raises)
 
     @property
     def shares(self) -> list[float]:
         """How much the networks without labels and with them count; the last alone if none is aside."""
         return [1.0] if self.aside is None else [1 - self.aside.share, self.aside.share]
+
+    @property
+    def raises(self) -> list[float]:
+        """How far each raises the scores of videos of the first."""
+        return [0.0] if self.aside is None else [0.0, self.aside.raised]
 
     def set_aside(self, halves: Sequence[Backbone]) -> None:
         """Keep the networks of the halves, and let a copy of this one go on without the pseudo labels."""
@@ -124,7 +131,7 @@ class Run:
         model, optimizer = copy.deepcopy((self.backbone.model, self.optimizer))  # the optimizer of the copied weights
         trust = replace(self.trust, adopted=False)
         without = Run(replace(self.backbone, model=model), self.config, optimizer, self.epoch, trust=trust)
-        self.aside = Aside(list(halves), without, self.config.trust.shares[0])
+        self.aside = Aside(list(halves), without, self.config.trust.shares[0], self.config.trust.shares[0])
 
     @property
     def lr(self) -> float:
@@ -235,7 +242,7 @@ class RunFolder:
         if self.path is None or not self.group.first:
             return
         facts = {**self._parameters(run), "epoch": run.epoch, "best": run.best}
-        facts["shares"] = run.shares
+        facts |= {"shares": run.shares, "raises": run.raises}
         model = run.network.state_dict()
         if better:
             write_checkpoint(self.path / BEST, CHECKPOINT, {"model": model}, facts)
@@ -296,7 +303,7 @@ class RunFolder:
             assert run.aside is not None
             for name, half in zip(halves, run.aside.halves, strict=True):
                 load_into(half, checkpoint, name)
-            run.aside.share = checkpoint.facts["shares"][-1]
+            run.aside.share, run.aside.raised = (checkpoint.facts[name][-1] for name in ("shares", "raises"))
         load_into(run.network, checkpoint)
         load_optimizer(run.optimizer, checkpoint.part("optimizer"))
         if run.aside is not None:

@@ -27,7 +27,7 @@ from pyws.segments.training.batches import Videos, by_length, noise_seeds, steps
 from pyws.segments.training.distribution_loss import distribution_loss, targets
 from pyws.segments.training.fitting import fitted
 from pyws.segments.training.run_folder import Record, Run, RunFolder
-from pyws.segments.trust import Share, Trust, mean_there, moments, reach
+from pyws.segments.trust import Share, Trust, mean_there, moments, reach, tag_auc
 
 _HALVES = 1 << 20  # seeds of networks on half of the videos lie this far from the seed of the run
 
@@ -243,7 +243,7 @@ def weigh(run: Run, videos: Videos, group: Group) -> Share:
     assert run.trust is not None
     networks = [run.backbone.model.eval(), aside.without.backbone.model.eval()]
     tags = unknown_tags(run, data)
-    found: list[tuple[int, np.ndarray]] = []
+    found: list[tuple[int, np.ndarray, np.ndarray]] = []
     reaches: tuple[list[float], list[float]] = ([], [])
     for half, (_, unseen) in zip(aside.halves, halves_of(data, config.seed), strict=True):
         batches = by_length(unseen.tolist(), data.lengths, config.batch_snippets)[group.rank :: group.world]
@@ -255,14 +255,18 @@ def weigh(run: Run, videos: Videos, group: Group) -> Share:
             for kept, part in zip(reaches, parts[1:], strict=True):
                 kept += reach(part, run.backbone.proposals, tags[part.videos])
             maps = (part.by_video(len(data.classes)) for part in parts)
-            for video, theirs, ours, plain in zip(parts[0].videos, *maps, strict=True):
+            scores = torch.stack([part.scores[:, : len(data.classes)] for part in parts[1:]], 1).cpu().numpy()
+            for video, theirs, ours, plain, said in zip(parts[0].videos, *maps, scores, strict=True):
                 pairs = ((ours, theirs), (plain, theirs), (ours, plain))
-                found.append((video, np.stack([moments(*pair) for pair in pairs])))
+                found.append((video, np.stack([moments(*pair) for pair in pairs]), said))
     found = sorted(group.gather(found), key=lambda one: one[0])
     ours, plain = (mean_there(np.sort(group.gather(each))) for each in reaches)  # one sum in any number of processes
-    seen = tags[[video for video, _ in found]]
-    share = Share.of(np.array([sums for _, sums in found]), seen, run.trust.agreement, config.trust, (ours, plain))
-    aside.share = share.value
+    order = [video for video, _, _ in found]
+    said = np.array([scores for _, _, scores in found]).reshape(-1, 2, len(data.classes))  # of no video too
+    known = tag_auc(said[:, 0], data.tags[order]), tag_auc(said[:, 1], data.tags[order])
+    sums = np.array([each for _, each, _ in found])
+    share = Share.of(sums, tags[order], run.trust.agreement, config.trust, (ours, plain), known)
+    aside.share, aside.raised = share.value, share.raised
     return share
 
 
