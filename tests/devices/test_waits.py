@@ -174,8 +174,7 @@ def test_initial_masks_are_read_for_their_head_their_nans_and_their_tags(gpu):
     config = InitialMaskConfig(short_side=32)
     annotator = ImageAnnotator(classifier, Path(), {"a": [0], "b": [1]}, config, CARD)
     waits(gpu)
-    about = {"classes": {"a": 0, "b": 1}}
-    found = annotator.initial_masks(pictures(2, 40, 48, 3), Chunk([0, 1], [0, 1]), (1, 2), about)
+    found = annotator.initial_masks([0, 1], {}, pictures(2, 40, 48, 3), Chunk([0, 1], [0, 1]))
     # Whether the head is linear, and whether a map is NaN.
     assert waits(gpu) == {"_local_scalar_dense": 1, "copy to the host": 1}
     found.refine(on_device(pictures(2, 40, 48).long() % 4, CARD))
@@ -183,7 +182,7 @@ def test_initial_masks_are_read_for_their_head_their_nans_and_their_tags(gpu):
     assert waits(gpu) == {"_local_scalar_dense": 1, "copy to the host": 1}
 
 
-def test_describe_reads_the_head_and_the_scores_of_a_batch(gpu, monkeypatch):
+def test_choosing_classes_reads_the_head_and_the_scores_of_a_batch(gpu, monkeypatch):
     # The stand-in is this thread's alone.
     monkeypatch.setattr(image_annotator, "map_in_threads", lambda function, items: (function(item) for item in items))
     classifier = replace(build_classifier("small2d", 3), labels=("a", "b", "c"))
@@ -192,7 +191,7 @@ def test_describe_reads_the_head_and_the_scores_of_a_batch(gpu, monkeypatch):
     annotator = ImageAnnotator(classifier, Path(), {"a": [0], "b": [1, 2]}, config, CARD)
     frames = SimpleNamespace(read=lambda places: iter(pictures(len(places), 40, 48, 3).numpy()), path=Path())
     waits(gpu)
-    annotator.describe(frames, (1, 2), range(6))
+    annotator.of_video(frames, (1, 2), range(6))
     # In each of three batches: whether the head is linear, and the scores of all classes.
     assert waits(gpu) == {"_local_scalar_dense": 3, "copy to the host": 3}
 
@@ -205,7 +204,7 @@ def test_masks_of_actors_and_actions_are_read_as_those_of_objects(gpu):
     annotator.config, annotator.clip_config = InitialMaskConfig(), ActorActionConfig()
     annotator.actor, annotator.action = Branch(classifier, Path(), (-1, 0, 1), cam), None
     waits(gpu)
-    annotator.initial_masks(pictures(2, 40, 48, 3), Chunk([0, 1], [0, 1]), (1, 2), {})
+    annotator.initial_masks((1, 2), pictures(2, 40, 48, 3), Chunk([0, 1], [0, 1]))
     found = waits(gpu)
     assert sum(found.values()) <= 2, found
     assert not found.keys() & {"index by a mask or from the host", "copy to the card"}

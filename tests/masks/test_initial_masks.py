@@ -17,6 +17,7 @@ from video_files import write_timed_video
 
 from pyws import DataError, ops
 from pyws.cli import main
+from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.video.frames import (
     open_frames,
     read_heat,
@@ -31,6 +32,7 @@ from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.cam_to_mask import cut_maps, initial_masks, refine_masks, scaled_maps
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.image_annotator import ImageAnnotator
+from pyws.masks.initial_masks.pipeline import annotate
 from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.masks.initial_masks.tag_to_class import IMAGENET_TAGS, resolve_tag, tag_warnings
 from pyws.models.classifiers import load_classifier
@@ -108,7 +110,7 @@ def test_maps_of_several_scales(weights: Path) -> None:
 
     def maps(of: torch.Tensor, **options: Any) -> torch.Tensor:
         config = InitialMaskConfig(short_side=64, **options)
-        return ImageAnnotator(classifier, weights, {"swan": [2]}, config).maps(of, range(len(of)), [2, 0])
+        return ImageAnnotator(classifier, weights, {"swan": [2]}, config).maps(of, range(len(of)), [2, 0], {})
 
     with GradCAM(classifier.model, classifier.layer) as cam:
         torch.testing.assert_close(maps(frames), cam(classifier.prepare(frames, 64), [[2, 0]]))
@@ -130,16 +132,18 @@ def test_maps_of_frames_that_the_class_was_chosen_on(weights: Path, tmp_path: Pa
         write_picture(tmp_path / "video" / f"{index:03d}.png", picture)
     frames, images = open_frames(tmp_path / "video"), torch.from_numpy(pictures)
     annotator = ImageAnnotator(classifier, weights, {"swan": [2, 1]}, InitialMaskConfig(short_side=64))
-    before = annotator.maps(images, range(35), [1])
-    chosen = annotator.describe(frames, (1,), range(len(frames)))["classes"]["swan"]
-    assert len(annotator.seen) == 32
-    assert chosen in annotator.seen[0]
-    for places in (range(35), [0, 1], [index for index in range(35) if index not in annotator.seen]):
+    before = annotator.maps(images, range(35), [1], {})
+    of_video = annotator.of_video(frames, (1,), range(len(frames)))
+    chosen = of_video.about["classes"]["swan"]
+    seen = of_video.initial_masks.args[1]
+    assert len(seen) == 32
+    assert chosen in seen[0]
+    for places in (range(35), [0, 1], [index for index in range(35) if index not in seen]):
         torch.testing.assert_close(
-            annotator.maps(images[list(places)], places, [1]), before[list(places)], rtol=1e-4, atol=1e-6
+            annotator.maps(images[list(places)], places, [1], seen), before[list(places)], rtol=1e-4, atol=1e-6
         )
-    short = annotator.describe(open_frames(tmp_path / "video"), (1,), [0])
-    assert short["classes"]["swan"] == chosen
+    short = annotator.of_video(open_frames(tmp_path / "video"), (1,), [0])
+    assert short.about["classes"]["swan"] == chosen
 
 
 def test_scale_of_otsu() -> None:
@@ -600,6 +604,36 @@ def test_skipping_bad_videos(weights: Path, tmp_path: Path, capsys: pytest.Captu
     assert videos["good"]["status"] == "done"
     assert videos["bad"]["status"] == "failed"
     assert str(broken) in videos["bad"]["error"]
+
+
+def test_a_bad_video_does_not_touch_the_one_before_it(weights: Path, tmp_path: Path) -> None:
+    """It is begun while the last frames of that one are worked on, and its error comes in its turn."""
+    good, bad = make_frames(tmp_path / "good", 6), tmp_path / "bad.mp4"
+    bad.write_text("not a video")
+    videos = [TaggedVideo("good", good, (1,)), TaggedVideo("bad", bad, (1,))]
+    classifier = load_classifier("efficientnet-lite0", weights, weights.parent / "labels.txt")
+    annotator = ImageAnnotator(classifier, weights, {"fox": [1]}, InitialMaskConfig(short_side=64, batch=2))
+    done: list[str] = []
+    with pytest.raises(DataError, match="bad.mp4"):
+        annotate(annotator, videos, tmp_path / "out", quiet=True, finished=lambda name, entry: done.append(name))
+    assert done == ["good"]
+    entries = json.loads((tmp_path / "out" / "manifest.json").read_text())["videos"]
+    assert [entries[name]["status"] for name in ("good", "bad")] == ["done", "failed"]
+    assert len(list((tmp_path / "out" / "pa/v0/good").iterdir())) == 6
+
+
+def test_videos_side_by_side_have_the_masks_of_each_alone(weights: Path, tmp_path: Path) -> None:
+    """Maps that were made when the class was chosen belong to one video, though the next is begun before it ends."""
+    folders = [
+        make_frames(tmp_path / name, count, size)
+        for name, count, size in (("a", 9, (40, 56)), ("b", 5, (48, 40)), ("c", 12, (40, 56)))
+    ]
+    assert main(command(weights, tmp_path / "all", *folders, "--tag", "thing=1-3")) == 0
+    for folder in folders:
+        assert main(command(weights, tmp_path / "alone" / folder.name, folder, "--tag", "thing=1-3")) == 0
+        for part in ("init", "pa/v0", "heat"):
+            made = files_of(tmp_path / "all" / part / folder.name)
+            assert made == files_of(tmp_path / "alone" / folder.name / part / folder.name)
 
 
 def test_numbers_in_names_count_by_value(tmp_path: Path) -> None:

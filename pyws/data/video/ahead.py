@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -29,6 +30,54 @@ def ahead(items: Iterable[Item], count: int = 1) -> Generator[Item, None, None]:
         yield from _in_order(lambda: pool.submit(next, source, _END), count)
 
 
+class Workers:
+    """As many threads as torch has, which share those of torch, and one that makes the items they work on.
+
+    Their work is done in the order in which it is given, whoever gives it. ``count`` results are made ahead.
+    """
+
+    def __init__(self) -> None:
+        import torch  # which commands that draw nothing do without
+
+        self._threads = torch.get_num_threads()
+        workers = min(self._threads, MOST_WORKERS)
+        self.count = workers + 1
+        self._reader = ThreadPoolExecutor(1)
+        self._pool = ThreadPoolExecutor(workers, "worker", torch.set_num_threads, (self._threads // workers,))
+
+    def map(self, function: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:
+        """See :func:`map_in_threads`; the first ``count`` are begun by the call itself."""
+        source = iter(items)
+
+        def made(item: Future[Item]) -> Made:
+            given: Any = item.result()
+            return _END if given is _END else function(given)
+
+        return _in_order(lambda: self._pool.submit(made, self._reader.submit(next, source, _END)), self.count)
+
+    def close(self) -> None:
+        """Stop each thread after the item that it is at."""
+        import torch
+
+        self._reader.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(self._threads)  # what threads to come start with
+
+
+_shared: ContextVar[Workers | None] = ContextVar("workers", default=None)
+
+
+@contextmanager
+def shared_workers() -> Iterator[Workers]:
+    """Threads that each :func:`map_in_threads` of this thread uses until the end of the block."""
+    with closing(Workers()) as workers:
+        token = _shared.set(workers)
+        try:
+            yield workers
+        finally:
+            _shared.reset(token)
+
+
 def map_in_threads(function: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:
     """``function`` of each item, in their order, by as many threads as torch has, which share those of torch.
 
@@ -40,34 +89,25 @@ def map_in_threads(function: Callable[[Item], Made], items: Iterable[Item]) -> G
     >>> list(map_in_threads(lambda number: number**2, range(4)))
     [0, 1, 4, 9]
     """
-    import torch  # which commands that draw nothing do without
-
-    threads = torch.get_num_threads()
-    workers = min(threads, MOST_WORKERS)
-    source = iter(items)
-
-    def made(item: Future[Item]) -> Made:
-        given: Any = item.result()
-        return _END if given is _END else function(given)
-
-    try:
-        with (
-            ThreadPoolExecutor(1) as reader,
-            ThreadPoolExecutor(workers, "worker", torch.set_num_threads, (threads // workers,)) as pool,
-            closing(_in_order(lambda: pool.submit(made, reader.submit(next, source, _END)), workers + 1)) as results,
-        ):
-            yield from results
-    finally:
-        torch.set_num_threads(threads)  # what threads to come start with
+    shared = _shared.get()
+    with (
+        nullcontext(shared) if shared else closing(Workers()) as workers,
+        closing(workers.map(function, items)) as made,
+    ):
+        yield from made
 
 
 def _in_order(submit: Callable[[], Future[Made]], count: int) -> Generator[Made, None, None]:
-    """Results of what is submitted, ``count`` of them ahead, until one is the end."""
+    """Results of what is submitted, ``count`` of them ahead, until one is the end; the first are submitted now."""
     waiting = deque(submit() for _ in range(count))
-    try:
-        while (result := waiting.popleft().result()) is not _END:
-            waiting.append(submit())
-            yield result
-    finally:
-        for future in waiting:
-            future.cancel()
+
+    def results() -> Generator[Made, None, None]:
+        try:
+            while (result := waiting.popleft().result()) is not _END:
+                waiting.append(submit())
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    return results()

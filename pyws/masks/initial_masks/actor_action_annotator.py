@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from pyws.data.video.clips import Clip, MapRule, clips_of
 from pyws.data.video.frames import FrameFolder, VideoFile
 from pyws.files import file_sha256
 from pyws.masks.cam import GradCAM
-from pyws.masks.initial_masks.annotator import Chunk, InitialMasks
+from pyws.masks.initial_masks.annotator import Chunk, InitialMasks, VideoAnnotator
 from pyws.masks.initial_masks.cam_to_mask import Scope, class_masks, cut_maps, heat_of, scaled_maps
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
@@ -180,10 +181,10 @@ class ActorActionAnnotator:
             return ids[:1] if self.clip_config.multi_label == "single" else ()
         return ids
 
-    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...], sampled: Sequence[int]) -> dict[str, Any]:
-        """The clips, so that it can be seen which frames a mask was made from."""
+    def of_video(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...], sampled: Sequence[int]) -> VideoAnnotator:
+        """The clips are kept, so that it can be seen which frames a mask was made from."""
         starts = [[clip.start, clip.real] for clip in clips_of(len(frames), self.frames)] if self.frames else []
-        return {"clips": starts}
+        return VideoAnnotator({"clips": starts}, partial(self.initial_masks, ids))
 
     def chunks(self, length: int) -> list[Chunk]:
         """Clip by clip; a frame of two clips belongs to the first that has a map of it."""
@@ -199,8 +200,8 @@ class ActorActionAnnotator:
                 chunks.append(Chunk(list(range(clip.start, clip.start + clip.real)), sampled))
         return chunks
 
-    def initial_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> InitialMasks:
-        """See ``Annotator``."""
+    def initial_masks(self, ids: tuple[int, ...], images: Tensor, chunk: Chunk) -> InitialMasks:
+        """See ``VideoAnnotator``; of a video with the tags ``ids``."""
         size = (images.shape[1], images.shape[2])
         clip = Clip(chunk.read[0], len(chunk.read), max(self.frames, len(chunk.read)))
         images, found, seen = on_device(images, self.device), [], {}

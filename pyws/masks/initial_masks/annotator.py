@@ -50,6 +50,19 @@ class InitialMasks(NamedTuple):
     branches: Mapping[str, Tensor] = {}
 
 
+class VideoAnnotator(NamedTuple):
+    """What makes initial masks of one video.
+
+    Parameters
+    ----------
+    about : what is chosen once for the video and kept in the manifest
+    initial_masks : from the frames ``chunk.read`` (N, H, W, 3) uint8 and the chunk; several threads may call it at once
+    """
+
+    about: dict[str, Any]
+    initial_masks: Callable[[Tensor, Chunk], InitialMasks]
+
+
 class Annotator(Protocol):
     """What makes initial masks of a tagged video: :mod:`.image_annotator` from single frames,
     :mod:`.actor_action_annotator` from frames and clips."""
@@ -68,11 +81,8 @@ class Annotator(Protocol):
     def kept_tags(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """The tags of a video that are annotated; none means that the video is left out."""
 
-    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...], sampled: Sequence[int]) -> dict[str, Any]:
-        """What is chosen once for a video and kept in the manifest; ``sampled`` are the frames that get masks."""
+    def of_video(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...], sampled: Sequence[int]) -> VideoAnnotator:
+        """For a video with the tags ``ids``; ``sampled`` are the frames that get masks."""
 
     def chunks(self, length: int) -> list[Chunk]:
         """The parts of a video of so many frames, whatever is done already."""
-
-    def initial_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> InitialMasks:
-        """From the frames ``chunk.read`` (N, H, W, 3) uint8."""

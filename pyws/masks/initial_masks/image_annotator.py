@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pyws.data.video.frames import FrameFolder, Pixels, VideoFile, evenly
 from pyws.data.video.optical_flow import FlowMethod
 from pyws.files import file_sha256
 from pyws.masks.cam import GradCAM
-from pyws.masks.initial_masks.annotator import Chunk, InitialMasks
+from pyws.masks.initial_masks.annotator import Chunk, InitialMasks, VideoAnnotator
 from pyws.masks.initial_masks.cam_to_mask import heat_of, initial_masks, refine_masks, scaled_maps
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.motion import motion_weights, neighbours
@@ -32,6 +32,7 @@ from pyws.models.devices import on_device
 from pyws.models.image_networks.raft import Raft
 
 CHOOSING_FRAMES = 32
+Seen = dict[int, dict[int, Tensor]]  # maps (h, w) of frames of a video that were made before, by frame and class
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,6 @@ class ImageAnnotator:
     device : where the classifier is; None for the CPU
     warnings : what is doubtful about the classes of some tags
     flow : how ``config.motion`` finds optical flow
-    seen : maps (h, w) of frames of the present video by frame and class, left by :meth:`describe` for :meth:`maps`
     """
 
     classifier: Classifier
@@ -54,7 +54,6 @@ class ImageAnnotator:
     device: torch.device | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)
     flow: FlowMethod | Raft = "dis"
-    seen: dict[int, dict[int, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def space(self) -> LabelSpace:
@@ -81,7 +80,7 @@ class ImageAnnotator:
         """All of them: where masks overlap, the tag with the larger map wins."""
         return ids
 
-    def describe(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...], sampled: Sequence[int]) -> dict[str, Any]:
+    def of_video(self, frames: FrameFolder | VideoFile, ids: tuple[int, ...], sampled: Sequence[int]) -> VideoAnnotator:
         """The class that stands for each tag: where several show it ("dog"), the one with the highest mean score.
 
         One map of many classes is worse: those that score low add their own mistakes. The mean is over at most
@@ -91,15 +90,14 @@ class ImageAnnotator:
         tags = {self.space.names[index]: self.tags[self.space.names[index]] for index in ids}
         chosen = [sampled[place] for place in evenly(len(sampled), CHOOSING_FRAMES)]
         total, mean = torch.zeros(2, len(self.classifier.labels), dtype=torch.float64)
-        looked = 0
-        self.seen.clear()
+        looked, seen = 0, Seen()
         _ = self.cam  # made before threads use it
         candidates, pictures = sorted({one for classes in tags.values() for one in classes}), frames.read(chosen)
         batches = [chosen[start : start + self.config.batch] for start in range(0, len(chosen), self.config.batch)]
 
         def scores_of(job: tuple[list[int], list[Pixels]]) -> Tensor:
             images = stack(job[1], frames.path)
-            return self._scores(images, job[0], candidates)[~are_plain(images)]
+            return self._scores(images, job[0], candidates, seen)[~are_plain(images)]
 
         read = ((places, list(islice(pictures, len(places)))) for places in batches)
         with closing(map_in_threads(scores_of, read)) as found:
@@ -112,11 +110,13 @@ class ImageAnnotator:
         others = {**common_tags(self.classifier.labels), **self.tags}
         foreign = {name: classes for name, classes in others.items() if not own & set(classes)}
         doubts = [self.warnings[tag] for tag in tags if tag in self.warnings]
-        return {
-            "classes": {tag: classes[int(total[classes].argmax())] for tag, classes in tags.items()},
+        best = {tag: classes[int(total[classes].argmax())] for tag, classes in tags.items()}
+        about = {
+            "classes": best,
             "scores": {tag: round(float(mean[classes].sum()), 6) for tag, classes in tags.items()},
             "warnings": doubts + tag_warnings(mean.tolist(), tags, foreign),
         }
+        return VideoAnnotator(about, partial(self.initial_masks, list(best.values()), seen))
 
     def chunks(self, length: int) -> list[Chunk]:
         """All frames, batch by batch."""
@@ -126,11 +126,10 @@ class ImageAnnotator:
             return [Chunk(batch, batch) for batch in batches]
         return [Chunk(neighbours(batch, length), batch) for batch in batches]
 
-    def initial_masks(self, images: Tensor, chunk: Chunk, ids: tuple[int, ...], about: dict[str, Any]) -> InitialMasks:
-        """See ``Annotator``; each superpixel takes the tag with most of its pixels."""
-        classes = [about["classes"][self.space.names[index]] for index in ids]
+    def initial_masks(self, classes: list[int], seen: Seen, images: Tensor, chunk: Chunk) -> InitialMasks:
+        """See ``VideoAnnotator``; each tag is one class, and each superpixel takes the tag with most of its pixels."""
         size = (images.shape[1], images.shape[2])
-        maps = self.maps(chunk.shown(images), chunk.sampled, classes)
+        maps = self.maps(chunk.shown(images), chunk.sampled, classes, seen)
         if self.config.motion:
             weights = motion_weights(images, chunk.read, chunk.sampled, self.flow)
             maps = scaled_maps(maps, size) * weights[:, None].to(maps.device)
@@ -139,13 +138,13 @@ class ImageAnnotator:
         heat = heat_of([maps], size)
         return InitialMasks(masks, lambda superpixels: refine_masks(superpixels, masks, *selection), heat)
 
-    def maps(self, frames: Tensor, places: Sequence[int], classes: list[int]) -> Tensor:
+    def maps(self, frames: Tensor, places: Sequence[int], classes: list[int], seen: Seen) -> Tensor:
         """Maps (B, K, h, w) of K classes in frames (B, H, W, 3) uint8 with these places in their video, see
         :func:`~.multi_scale.multi_scale_cam`."""
 
         def at(scale: float, mirrored: bool) -> Tensor:
             if scale == 1 and not mirrored:
-                return self._of_whole(frames, places, classes)
+                return self._of_whole(frames, places, classes, seen)
             inputs = self._inputs(frames, scale)
             return self.cam(inputs.flip(3) if mirrored else inputs, [classes])
 
@@ -160,23 +159,20 @@ class ImageAnnotator:
     def _inputs(self, frames: Tensor, scale: float = 1.0) -> Tensor:
         return self.classifier.prepare(on_device(frames, self.device), max(1, round(self.short_side * scale)))
 
-    def _scores(self, frames: Tensor, places: list[int], classes: list[int]) -> Tensor:
+    def _scores(self, frames: Tensor, places: list[int], classes: list[int], seen: Seen) -> Tensor:
         """Scores (B, classes) of frames, float64 on the CPU; where maps cost nothing more, they are kept."""
         found = self.cam.linear(self._inputs(frames), [classes])
         if found is not None:
             for place, maps in zip(places, found, strict=True):
-                self.seen[place] = dict(zip(classes, maps, strict=True))
+                seen[place] = dict(zip(classes, maps, strict=True))
         assert self.cam.logits is not None
         return self.cam.logits.double().cpu()
 
-    def _of_whole(self, frames: Tensor, places: Sequence[int], classes: list[int]) -> Tensor:
+    def _of_whole(self, frames: Tensor, places: Sequence[int], classes: list[int], seen: Seen) -> Tensor:
         """Maps (B, K, h, w) at the usual scale, of the frames that were not looked at before."""
-        fresh = [row for row, place in enumerate(places) if place not in self.seen]
+        fresh = [row for row, place in enumerate(places) if place not in seen]
         made = iter(self.cam(self._inputs(frames[fresh]), [classes]) if fresh else ())
-        rows = [
-            torch.stack([self.seen[place][one] for one in classes]) if place in self.seen else next(made)
-            for place in places
-        ]
+        rows = [torch.stack([seen[place][one] for one in classes]) if place in seen else next(made) for place in places]
         return torch.stack(rows)
 
     @property

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from pyws.data.tagged.dataset import TaggedVideo
-from pyws.data.video.ahead import map_in_threads
+from pyws.data.video.ahead import Workers, shared_workers
 from pyws.data.video.clips import are_plain, stack
 from pyws.data.video.frames import (
     FrameFolder,
@@ -44,7 +44,8 @@ from pyws.data.video.frames import (
 from pyws.data.video.png import is_whole
 from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError
-from pyws.masks.initial_masks.annotator import Annotator, Chunk
+from pyws.masks.initial_masks.annotator import Annotator, Chunk, VideoAnnotator
+from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.progress import track
 from pyws.run_manifest import Finished, RunManifest, open_run
 from pyws.sharding import WHOLE, Shard, size_of_video
@@ -92,21 +93,31 @@ def annotate(
             raise DataError(video.name, f"tags must be among the {len(annotator.space) - 1} labels, got {video.tags}")
     named = {video.name: video for video in videos}
     sizes = {name: size_of_video(video.source) for name, video in named.items()}
-    with open_annotations(out, annotator.parameters(), annotator.space.document(), shard, sizes) as manifest:
-        entries = manifest.document["videos"]
-        for video in map(named.__getitem__, manifest.mine):
+    parameters, space = annotator.parameters(), annotator.space.document()
+    with open_annotations(out, parameters, space, shard, sizes) as manifest, shared_workers() as workers:
+        entries, left = manifest.document["videos"], deque(map(named.__getitem__, manifest.mine))
+        begun = deque[_Begun]()
+
+        def begin_next() -> None:
+            if left and not begun:
+                begun.append(_Begun(annotator, left.popleft(), out, manifest, workers))
+
+        begin_next()
+        while begun:
+            work = begun.popleft()
+            name, source = work.video.name, os.path.abspath(work.video.source)
             try:
-                made = _annotate_video(annotator, video, out, manifest, quiet)
-                if made is not entries.get(video.name):
-                    manifest.put(video.name, made)
+                made = work.finish(quiet, begin_next)
+                if made is not entries.get(name):
+                    manifest.put(name, made)
             except DataError as error:
-                source = os.path.abspath(video.source)
-                if entries.get(video.name, {}).get("source", source) == source:
-                    manifest.put(video.name, {"source": source, "status": "failed", "error": str(error)})
+                if entries.get(name, {}).get("source", source) == source:
+                    manifest.put(name, {"source": source, "status": "failed", "error": str(error)})
                 if on_error == "error":
                     raise
-            if entries.get(video.name, {}).get("status") == "done":
-                finished(video.name, entries[video.name])
+            if entries.get(name, {}).get("status") == "done":
+                finished(name, entries[name])
+            begin_next()
     return manifest
 
 
@@ -138,91 +149,111 @@ def open_annotations(
         yield manifest
 
 
-def _annotate_video(
-    annotator: Annotator, video: TaggedVideo, out: Path, manifest: RunManifest, quiet: bool
-) -> dict[str, Any]:
-    ids = annotator.kept_tags(video.tags)
-    state: dict[str, Any] = {
-        "source": os.path.abspath(video.source),  # masks train may run elsewhere
-        "tags": [annotator.space.names[index] for index in ids or video.tags],
-        "ids": list(ids or video.tags),
-        "subset": video.subset,
-    }
-    if not ids:
-        return {**state, "status": "left out", "error": f"shows {len(video.tags)} tags"}
-    frames = open_frames(video.source)
-    chunks = _thinned(annotator.chunks(len(frames)), annotator.config.max_frames)
-    sampled = [index for chunk in chunks for index in chunk.sampled]
-    state |= {"fingerprint": frames.fingerprint(), "frames": len(frames), "sampled": sampled, "status": "started"}
-    name = video.name
-    files = {
-        index: (out / "init" / name / f"{frames.stems[index]}.png", out / "pa/v0" / name / f"{frames.stems[index]}.png")
-        for index in sampled
-    }
-    paths = list(itertools.chain(*files.values()))
-    before = manifest.document["videos"].get(name, {})
-    if before.get("fingerprint", state["fingerprint"]) != state["fingerprint"]:
-        check_same_source(before, video.source, out)
-    if any(before.get(key) != state[key] for key in ("fingerprint", "ids")):
-        for path in paths:
-            path.unlink(missing_ok=True)
-    elif before.get("status") == "done" and before.get("bytes") == total_bytes(paths):
-        return before
-    about = annotator.describe(frames, ids, sampled)
-    state |= about
-    manifest.put(name, state)
-    shares = _write_masks(annotator, frames, name, ids, about, chunks, files, out, quiet)
-    report = _report(list(files.values()), shares)
-    if report["init_empty"]:
-        doubt = (
-            f"{report['init_empty']} of {len(files)} frames have no mask: they are of one colour, or nothing in them"
-        )
-        state["warnings"] = [*state.get("warnings", ()), f"{doubt} speaks for the tags"]
-    return {**state, "status": "done", "bytes": total_bytes(paths), "report": report}
+class _Begun:
+    """A video whose first chunks the threads have; the next may begin when they have the last.
 
-
-def _write_masks(
-    annotator: Annotator,
-    frames: FrameFolder | VideoFile,
-    name: str,
-    ids: tuple[int, ...],
-    about: dict[str, Any],
-    chunks: list[Chunk],
-    files: dict[int, tuple[Path, Path]],
-    out: Path,
-    quiet: bool,
-) -> dict[Path, float]:
-    """Whole chunks of the same frames as in an uninterrupted run: a resumed run writes the same bytes.
-
-    Frames are read ahead, and chunks are worked on side by side. Returns the share of the frame that each mask covers.
+    Whole chunks of the same frames are made as in an uninterrupted run: a resumed run writes the same bytes. An error
+    is kept until :meth:`finish`.
     """
-    superpixels = annotator.config.superpixel_cache(out)
-    table = np.array([0, *ids], np.uint8)
-    left = [chunk for chunk in chunks if not all(is_whole(path) for index in chunk.sampled for path in files[index])]
 
-    def write(job: tuple[Chunk, list[Pixels]]) -> dict[Path, float]:
-        chunk, pictures = job
-        images = stack(pictures, frames.path)
-        shown, stems = chunk.shown(images), [frames.stems[index] for index in chunk.sampled]
-        labels = torch.from_numpy(superpixels.of_frames(shown.numpy(), name, stems))
-        first = annotator.initial_masks(images, chunk, ids, about)
-        refined = first.refine(labels.to(first.masks.device))
-        heats = {"heat": first.heat} | {f"heat-{kind}": maps for kind, maps in first.branches.items()}
-        levels = {folder: maps.cpu().numpy() for folder, maps in heats.items()}
-        pairs = np.stack([table.take(masks.cpu().numpy()) for masks in (first.masks, refined)], 1)
-        pairs[are_plain(shown).numpy()] = 0
-        shares = {}
-        for place, (index, pair) in enumerate(zip(chunk.sampled, pairs, strict=True)):
-            for folder, maps in levels.items():
-                write_heat(out / folder / name / f"{stems[place]}.png", maps[place])
-            for path, mask in zip(files[index], pair, strict=True):  # last: masks say that the frame is done
-                write_mask(path, mask)
-                shares[path] = _share(mask)
-        return shares
+    def __init__(
+        self, annotator: Annotator, video: TaggedVideo, out: Path, manifest: RunManifest, workers: Workers
+    ) -> None:
+        self.video, self.out, self.ahead = video, out, workers.count
+        self.entry: dict[str, Any] = {}
+        self.chunks: list[Chunk] = []
+        self.error: DataError | None = None
+        try:
+            self.entry = self._begin(annotator, manifest, workers)
+        except DataError as error:
+            self.error = error
 
-    tracked = track(left, f"{name}, frames", quiet=quiet, size=lambda chunk: len(chunk.sampled))
-    with closing(map_in_threads(write, zip(left, _in_one_pass(frames, left), strict=True))) as written:
-        return {path: share for _, shares in zip(tracked, written, strict=True) for path, share in shares.items()}
+    def _begin(self, annotator: Annotator, manifest: RunManifest, workers: Workers) -> dict[str, Any]:
+        """Returns the video's entry of the manifest, as far as it is known."""
+        video, name = self.video, self.video.name
+        ids = annotator.kept_tags(video.tags)
+        state: dict[str, Any] = {
+            "source": os.path.abspath(video.source),  # masks train may run elsewhere
+            "tags": [annotator.space.names[index] for index in ids or video.tags],
+            "ids": list(ids or video.tags),
+            "subset": video.subset,
+        }
+        if not ids:
+            return {**state, "status": "left out", "error": f"shows {len(video.tags)} tags"}
+        frames = open_frames(video.source)
+        chunks = _thinned(annotator.chunks(len(frames)), annotator.config.max_frames)
+        sampled = [index for chunk in chunks for index in chunk.sampled]
+        state |= {"fingerprint": frames.fingerprint(), "frames": len(frames), "sampled": sampled, "status": "started"}
+        self.files = {
+            index: tuple(self.out / kind / name / f"{frames.stems[index]}.png" for kind in ("init", "pa/v0"))
+            for index in sampled
+        }
+        paths = list(itertools.chain(*self.files.values()))
+        before: dict[str, Any] = manifest.document["videos"].get(name, {})
+        if before.get("fingerprint", state["fingerprint"]) != state["fingerprint"]:
+            check_same_source(before, video.source, self.out)
+        if any(before.get(key) != state[key] for key in ("fingerprint", "ids")):
+            for path in paths:
+                path.unlink(missing_ok=True)
+        elif before.get("status") == "done" and before.get("bytes") == total_bytes(paths):
+            return before
+        of_video = annotator.of_video(frames, ids, sampled)
+        state |= of_video.about
+        manifest.put(name, state)
+        done = {index for index, masks in self.files.items() if all(map(is_whole, masks))}
+        self.chunks = [chunk for chunk in chunks if not done.issuperset(chunk.sampled)]
+        write = self._writer(annotator.config.superpixel_cache(self.out), of_video, frames, ids)
+        self.written = workers.map(write, zip(self.chunks, _in_one_pass(frames, self.chunks), strict=True))
+        return state
+
+    def _writer(
+        self, superpixels: Superpixels, of_video: VideoAnnotator, frames: FrameFolder | VideoFile, ids: tuple[int, ...]
+    ) -> Callable[[tuple[Chunk, list[Pixels]]], dict[Path, float]]:
+        """Writes the masks of a chunk, and returns the share of the frame that each covers."""
+        out, name, table = self.out, self.video.name, np.array([0, *ids], np.uint8)
+
+        def write(job: tuple[Chunk, list[Pixels]]) -> dict[Path, float]:
+            chunk, pictures = job
+            images = stack(pictures, frames.path)
+            shown, stems = chunk.shown(images), [frames.stems[index] for index in chunk.sampled]
+            labels = torch.from_numpy(superpixels.of_frames(shown.numpy(), name, stems))
+            first = of_video.initial_masks(images, chunk)
+            refined = first.refine(labels.to(first.masks.device))
+            heats = {"heat": first.heat} | {f"heat-{kind}": maps for kind, maps in first.branches.items()}
+            levels = {folder: maps.cpu().numpy() for folder, maps in heats.items()}
+            pairs = np.stack([table.take(masks.cpu().numpy()) for masks in (first.masks, refined)], 1)
+            pairs[are_plain(shown).numpy()] = 0
+            shares = {}
+            for place, (index, pair) in enumerate(zip(chunk.sampled, pairs, strict=True)):
+                for folder, maps in levels.items():
+                    write_heat(out / folder / name / f"{stems[place]}.png", maps[place])
+                for path, mask in zip(self.files[index], pair, strict=True):  # last: masks say that the frame is done
+                    write_mask(path, mask)
+                    shares[path] = _share(mask)
+            return shares
+
+        return write
+
+    def finish(self, quiet: bool, begin_next: Callable[[], None]) -> dict[str, Any]:
+        """The video's entry when its masks are written; calls ``begin_next`` when the threads have the last chunk."""
+        if self.error is not None:
+            raise self.error
+        if self.entry["status"] != "started":
+            return self.entry
+        shares: dict[Path, float] = {}
+        tracked = track(self.chunks, f"{self.video.name}, frames", quiet=quiet, size=lambda chunk: len(chunk.sampled))
+        with closing(self.written) as written:
+            for number, (_, found) in enumerate(zip(tracked, written, strict=True), start=1):
+                shares |= found
+                if number >= len(self.chunks) - self.ahead:
+                    begin_next()
+        report = _report(list(self.files.values()), shares)
+        if report["init_empty"]:
+            without = f"{report['init_empty']} of {len(self.files)} frames have no mask"
+            doubt = f"{without}: they are of one colour, or nothing in them speaks for the tags"
+            self.entry["warnings"] = [*self.entry.get("warnings", ()), doubt]
+        written_bytes = total_bytes(list(itertools.chain(*self.files.values())))
+        return {**self.entry, "status": "done", "bytes": written_bytes, "report": report}
 
 
 def _share(mask: Pixels) -> float:
@@ -252,7 +283,7 @@ def _thinned(chunks: list[Chunk], max_frames: int) -> list[Chunk]:
     return [chunk for chunk in thinned if chunk.sampled]
 
 
-def _report(files: list[tuple[Path, Path]], known: dict[Path, float]) -> dict[str, Any]:
+def _report(files: list[tuple[Path, ...]], known: dict[Path, float]) -> dict[str, Any]:
     """Shares of the frames that the masks cover, and frames without a mask; masks of unknown share are read."""
     report: dict[str, Any] = {}
     for kind, name in enumerate(("init", "refined")):

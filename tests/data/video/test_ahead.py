@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pyws.data.video.ahead import MOST_WORKERS, ahead, map_in_threads
+from pyws.data.video.ahead import MOST_WORKERS, ahead, map_in_threads, shared_workers
 
 
 @pytest.mark.parametrize("count", [1, 3, 10])
@@ -101,3 +101,33 @@ def test_side_by_side_reads_no_more_than_its_window() -> None:
     assert next(source) == 0
     source.close()
     assert len(read) <= 1 + min(torch.get_num_threads(), MOST_WORKERS) + 2
+
+
+def test_maps_share_the_workers_of_a_block() -> None:
+    """The second map begins when the first has not ended, and no thread is added for it."""
+    began = threading.Event()
+
+    def second(number: int) -> tuple[int, str]:
+        began.set()
+        return number, threading.current_thread().name
+
+    with shared_workers() as workers:
+        first = workers.map(lambda number: (number, threading.current_thread().name), range(6))
+        other = workers.map(second, range(6))
+        assert began.wait(10)
+        found = [*first, *other, *map_in_threads(second, range(6))]
+    assert [number for number, _ in found] == 3 * list(range(6))
+    assert len({name for _, name in found}) <= min(torch.get_num_threads(), MOST_WORKERS)
+    after = list(map_in_threads(second, range(2)))
+    assert [number for number, _ in after] == [0, 1]
+
+
+def test_leaving_a_block_stops_what_was_begun_and_not_used() -> None:
+    read: list[int] = []
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="of the user"), shared_workers() as workers:
+        unused = workers.map(lambda number: number, (read.append(number) or number for number in range(1000)))
+        raise ValueError("of the user")
+    assert unused is not None
+    assert len(read) <= workers.count
+    assert threading.active_count() == before
