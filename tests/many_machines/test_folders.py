@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from pathlib import Path
 
 import pytest
 
@@ -106,28 +107,28 @@ def test_entries_of_a_killed_writer_stay(tmp_path):
 
 def test_a_writer_that_comes_while_the_last_one_goes_keeps_its_door(tmp_path, monkeypatch):
     """It makes the door anew between the last one's removing it and removing its folder."""
-    rmdir, door = os.rmdir, tmp_path / ".run" / "door"
+    rmdir, door = Path.rmdir, tmp_path / ".run" / "door"
 
-    def late(path, **options):
+    def late(path):
         door.touch()
-        rmdir(path, **options)
+        rmdir(path)
 
-    monkeypatch.setattr(os, "rmdir", late)
+    monkeypatch.setattr(Path, "rmdir", late)
     with only_writer(tmp_path):
         pass
     assert door.exists()
 
 
 def test_a_folder_of_writers_that_is_removed_as_one_comes_is_made_anew(tmp_path, monkeypatch):
-    mkdir, removed = os.mkdir, []
+    mkdir, removed = Path.mkdir, []
 
     def late(path, *options, **more):
-        if os.path.basename(path) == ".run" and not removed:
+        if path.name == ".run" and not removed:
             removed.append(path)
             raise FileExistsError(17, "File exists", path)  # there when it was to be made, and gone a moment later
         mkdir(path, *options, **more)
 
-    monkeypatch.setattr(os, "mkdir", late)
+    monkeypatch.setattr(Path, "mkdir", late)
     with only_writer(tmp_path, entering=lambda *_: removed.append("entered")):
         pass
     assert removed[1:] == ["entered"]
