@@ -2,6 +2,7 @@
 // The list of videos, their timelines and players. All text comes from the JSON in the page and is set as text.
 const data = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 100; // videos that are added to the list at once
+const AT_ONCE = 8; // thumbnails of the list that a page loads before it says that it has: a still picture or a print shows them
 
 function make(tag, attributes, ...children) {
   const element = document.createElement(tag);
@@ -48,9 +49,9 @@ for (const button of document.querySelectorAll("figure > button")) {
 
 // Pictures of a video: each kind is one sheet of tiles, which is moved behind a window of one tile
 
-function stage(strip, layers, caption) {
+function stage(strip, layers, caption, loading = "lazy") {
   const sheets = layers.map((layer) =>
-    make("img", { src: address(layer), alt: "", loading: "lazy", decoding: "async",
+    make("img", { src: address(layer), alt: "", loading, decoding: loading === "eager" ? "sync" : "async",
       style: { width: `${100 * strip.columns}%`, height: `${100 * strip.rows}%` } }));
   const window = make("div", { class: "stage", role: "img", "aria-label": caption,
     style: { aspectRatio: `${strip.width} / ${strip.height}` } }, ...sheets);
@@ -225,8 +226,9 @@ function body(video) {
 
 // The list
 
-function card(video) {
-  const thumb = video.strip ? stage(video.strip, [video.strip.frames, Object.values(video.strip.layers)[0]].filter(Boolean), video.name) : make("span");
+function card(video, loading) {
+  const layers = video.strip ? [video.strip.frames, Object.values(video.strip.layers)[0]].filter(Boolean) : [];
+  const thumb = video.strip ? stage(video.strip, layers, video.name, loading) : make("span");
   const first = data.measures[0];
   const value = first && video.measures[first.key] !== undefined ? video.measures[first.key] : null;
   const box = make("details", { class: "video", id: `video=${encodeURIComponent(video.name)}` },
@@ -260,7 +262,7 @@ if (list) {
   const more = () => {
     const next = found.slice(drawn, drawn + PAGE);
     list.append(...next.map((index) => {
-      if (!cards.has(index)) cards.set(index, card(data.videos[index]));
+      if (!cards.has(index)) cards.set(index, card(data.videos[index], cards.size < AT_ONCE ? "eager" : "lazy"));
       return cards.get(index);
     }));
     drawn += next.length;
