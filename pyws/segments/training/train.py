@@ -262,7 +262,7 @@ def weigh(run: Run, videos: Videos, group: Group) -> Share:
     found = sorted(group.gather(found), key=lambda one: one[0])
     ours, plain = (mean_there(np.sort(group.gather(each))) for each in reaches)  # one sum in any number of processes
     order = [video for video, _, _ in found]
-    said = np.array([scores for _, _, scores in found]).reshape(-1, 2, len(data.classes))  # of no video too
+    said = np.array([scores for _, _, scores in found]).reshape(-1, 2, len(data.classes))  # there may be no video
     known = tag_auc(said[:, 0], data.tags[order]), tag_auc(said[:, 1], data.tags[order])
     sums = np.array([each for _, each, _ in found])
     share = Share.of(sums, tags[order], run.trust.agreement, config.trust, (ours, plain), known)
