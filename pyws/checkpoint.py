@@ -7,24 +7,35 @@ tensors. Tensors of several parts (``model``, ``optimizer``) have names such as 
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor
 
-from pyws.errors import DataError
-from pyws.files import atomic_write, check_regular, open_regular, sync_folder
+from pyws.errors import DataError, reading
+from pyws.files import atomic_write, bound, check_regular, open_regular, parse_json, sync_folder
 
 VERSION = 3
 _KEY = "pyws"
 _UNSEALED = "0" * 64  # stands where the checksum will be, while it is taken
+_OPCODES = [
+    "PROTO", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
+    "BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1",
+    "TUPLE2", "TUPLE3", "EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "BINPUT", "LONG_BINPUT", "BINGET",
+    "LONG_BINGET", "GLOBAL", "REDUCE", "BUILD", "BINPERSID",
+]  # fmt: skip
+_ZIP = b"PK\x03\x04"  # begins a file of torch.save since torch 1.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,9 +214,10 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
 
     try:
         with open_regular(path) as file:
+            check_weights(path, os.fstat(file.fileno()).st_size)
             raw = file.read()
         tensors = load(raw)
-        metadata = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")]).get("__metadata__", {})
+        metadata = parse_json(raw[8 : 8 + int.from_bytes(raw[:8], "little")]).get("__metadata__") or {}
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -225,6 +237,123 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     if sorted(order) != sorted(tensors):
         raise DataError(path, f"must list its tensors in its header, got {order}")
     return {name: tensors[name] for name in order}, header
+
+
+def check_weights(path: str | os.PathLike[str], size: int) -> None:
+    """Raise DataError where weights or a state are, or unpack to, more than they may; the variable
+    PYWS_MAX_WEIGHTS_MIB says how much, 8192 if not set."""
+    most = bound("PYWS_MAX_WEIGHTS_MIB", 8192)
+    if size > most << 20:
+        rule = f"must have at most {most} MiB, got more; PYWS_MAX_WEIGHTS_MIB in the environment raises it"
+        raise DataError(path, rule)
+
+
+def read_torch(path: str | os.PathLike[str], check: Callable[[str | os.PathLike[str], int], None]) -> Any:
+    """What a file of ``torch.save`` holds: tensors, numbers and text in tables and lists. Nothing in it is run.
+
+    Parameters
+    ----------
+    path : the file
+    check : is given the path and the bytes that the file unpacks to, and raises where those are too many
+
+    Raises
+    ------
+    DataError : missing, damaged, too large, or it names anything else, such as what makes much of few bytes
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "weights.pth"
+    >>> torch.save({"bias": torch.ones(2)}, path)
+    >>> read_torch(path, check_weights)
+    {'bias': tensor([1., 1.])}
+    """
+    with reading(path, "cannot be read as weights (torch.load, weights_only=True)"):
+        with open_regular(path) as file:
+            check(path, os.fstat(file.fileno()).st_size)
+            if file.read(len(_ZIP)) == _ZIP:
+                with ZipFile(file) as packed:
+                    check(path, sum(member.file_size for member in packed.infolist()))
+                raw = torch._C.PyTorchFileReader(os.fspath(path)).get_record("data.pkl")
+                _Rehearsal(io.BytesIO(raw), len(raw)).load()
+            else:
+                file.seek(0)
+                rehearsal = _Rehearsal(file, os.fstat(file.fileno()).st_size)
+                for _ in ("magic number", "version", "system", "tensors", "storages"):
+                    rehearsal.load()
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+class _Name:
+    """What a pickle names: a class or function of torch, which is not called."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class _Rehearsal(pickle._Unpickler):
+    """Goes through a pickle of torch.save as torch does, makes no tensor, and adds up what everything would take.
+
+    torch lets a pickle call more than tensors need: ``bytearray`` makes two gigabytes of ten bytes.
+    """
+
+    stack: list[Any]
+    allowed = re.compile(
+        r"collections\.OrderedDict|torch\.(Size|device|\w+Storage|b?float\w*|u?int\d+|bool|complex\d+)"
+        r"|torch\._utils\._rebuild_(tensor(_v2)?|parameter)"
+    )
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
+        getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
+    }
+
+    def __init__(self, file: Any, size: int) -> None:
+        super().__init__(file, encoding="utf-8")
+        self._left = 64 * size + (1 << 20)
+        self._unread, self._keys, self._zipped = size, set[str](), isinstance(file, io.BytesIO)
+
+    def load(self) -> Any:
+        try:
+            return super().load()
+        except KeyError as error:
+            raise pickle.UnpicklingError(
+                f"instruction or reference {error}, which no table of tensors needs"
+            ) from error
+
+    def find_class(self, module: str, name: str) -> Any:
+        if not self.allowed.fullmatch(f"{module}.{name}"):
+            raise pickle.UnpicklingError(f"asks for {module}.{name}, which no table of tensors needs")
+        return _Name(name)
+
+    def persistent_load(self, pid: Any) -> Any:
+        """A storage, which files before torch 1.6 have room made for at once."""
+        _, _, key, _, count, *_ = pid
+        if key not in self._keys:
+            self._keys.add(key)
+            self._unread -= count
+            if count < 0 or (self._unread < 0 and not self._zipped):
+                raise pickle.UnpicklingError("claims more values than the file has bytes")
+        return None
+
+    def load_reduce(self) -> None:
+        arguments, function = self.stack.pop(), self.stack[-1]
+        if not isinstance(function, _Name) or not isinstance(arguments, tuple):
+            raise pickle.UnpicklingError("calls something that no table of tensors needs")
+        made: dict[Any, Any] | None = dict(*arguments) if function.name == "OrderedDict" else None
+        self._spend(1000 + 100 * len(made or ()))
+        self.stack[-1] = made
+
+    def load_build(self) -> None:
+        self.stack.pop()
+        if not isinstance(self.stack[-1], dict):
+            raise pickle.UnpicklingError("sets the state of something that is no table")
+
+    def _spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise pickle.UnpicklingError("makes more values than its bytes can hold")
+
+    dispatch[pickle.REDUCE[0]] = load_reduce
+    dispatch[pickle.BUILD[0]] = load_build
 
 
 def load_into(module: torch.nn.Module, checkpoint: Checkpoint, part: str = "model") -> None:
@@ -301,8 +430,9 @@ def _header(path: str | os.PathLike[str], text: Any) -> dict[str, Any]:
     """The header, its fields of the types that they must have."""
     fields = {"kind": str, "version": int, "sha256": str, "order": list, "facts": dict}
     try:
-        header = json.loads(text)
-        sound = all(isinstance(header[name], kind) for name, kind in fields.items()) and len(header["sha256"]) == 64
+        header = parse_json(text)
+        sound = all(isinstance(header[name], kind) for name, kind in fields.items())
+        sound = sound and re.fullmatch("[0-9a-f]{64}", header["sha256"]) is not None
     except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise DataError(path, "is no checkpoint of this version of pyws: its header does not say so") from error
     if not sound:

@@ -22,6 +22,7 @@ from pyws.errors import DataError, WriteError, reading
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket",
           stat.S_IFDIR: "a folder"}  # fmt: skip
+_DEEPEST = 64  # folders within each other that are searched
 _TAKES = {b"{": 192, b"[": 72, b",": 32}  # bytes in memory of an object, a list, and a number with its place
 
 
@@ -106,6 +107,29 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8", errors: str
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
     """The lines of a text file that are not empty, stripped, such as the names of classes."""
     return [line.strip() for line in read_text(path, "utf-8-sig").splitlines() if line.strip()]
+
+
+def check_depth(folder: str | os.PathLike[str], depth: int) -> None:
+    """Raise DataError for a folder so many folders within one that is searched, where those are too many."""
+    if depth > _DEEPEST:
+        raise DataError(folder, f"must not be nested deeper than {_DEEPEST} folders")
+
+
+def files_within(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Paths of the files in a folder and in those within, links to folders left alone.
+
+    Raises
+    ------
+    DataError : a folder that cannot be read, or one that is nested too deeply
+    """
+    left = [(Path(folder), 0)]
+    while left:
+        place, depth = left.pop()
+        check_depth(place, depth)
+        with reading(place):
+            entries = sorted(place.iterdir())
+        yield from (entry for entry in entries if entry.is_file())
+        left += [(entry, depth + 1) for entry in reversed(entries) if entry.is_dir() and not entry.is_symlink()]
 
 
 TEMPORARY = re.compile(r"\..+\.tmp")  # what atomic_write leaves behind where it was killed

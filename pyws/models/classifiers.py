@@ -11,12 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from pyws.checkpoint import read_tensors, write_checkpoint
+from pyws.checkpoint import check_weights, read_tensors, read_torch, write_checkpoint
 from pyws.errors import DataError
-from pyws.files import check_regular, read_lines
+from pyws.files import read_lines
 from pyws.models.classifier import Classifier
 from pyws.models.image_networks.efficientnet_lite import SCALES, EfficientNetLite
 from pyws.models.image_networks.small2d import Small2D
@@ -171,7 +170,12 @@ def open_classifier(path: str | os.PathLike[str], output_stride: int = 32) -> Cl
     facts = _read(path)[1]
     if not isinstance(facts.get("name"), str) or not isinstance(facts.get("layer"), str):
         raise DataError(path, "must be a classifier that pyws masks classify wrote; it names no network")
-    return load_classifier(facts["name"], path, None, facts["layer"], output_stride)
+    try:
+        return load_classifier(facts["name"], path, None, facts["layer"], output_stride)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(path, f"is of no network of pyws: {error}") from error
 
 
 def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -193,16 +197,17 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, An
     if Path(path).suffix == ".safetensors":
         state, header = read_tensors(path)
     else:
-        try:
-            check_regular(path)
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # on arbitrary bytes torch's reader raises whatever its parsing meets
-            reason = str(error).strip().split("\n")[0]
-            raise DataError(path, f"cannot be read as weights (torch.load, weights_only=True): {reason}") from error
+        state = read_torch(path, check_weights)
     tensors = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
     if not tensors or not state or state[next(reversed(state))].ndim == 0:
         raise DataError(path, "must be a state dict of tensors that ends with the bias of the classes")
-    return state, header["facts"] if header.get("kind") == CLASSIFIER else {}
+    facts = header["facts"] if header.get("kind") == CLASSIFIER else {}
+    labels = facts.get("labels", [])
+    sides = [facts.get(key, 0) for key in ("frames", "short_side")]
+    named = isinstance(labels, list) and all(isinstance(one, str) for one in labels)
+    if not named or not all(type(side) is int and 0 <= side < 1 << 16 for side in sides):
+        raise DataError(path, "must say its labels by name, and its frames and short_side in whole numbers")
+    return state, facts
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], name: str, path: str | os.PathLike[str]) -> None:

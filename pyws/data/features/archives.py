@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import ZipFile, is_zipfile
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from pyws.data.features.streams import JoinedStreams, Stored
 from pyws.data.hdf5 import check_dataset, check_links, open_hdf5
 from pyws.data.npy import read_npy_header
 from pyws.errors import DataError, reading
-from pyws.files import check_bytes, check_regular, open_regular, open_text
+from pyws.files import check_bytes, open_regular, open_text
 
 _ONE = ("features", "feature", "feats", "feat")  # names of the array of one video
 _STREAMS = ("rgb", "flow")
@@ -196,20 +196,31 @@ class _Loaded:
     """The arrays of a file that is read whole."""
 
     def __init__(self, path: Path, contents: Any) -> None:
-        self.arrays = dict(_arrays_in(path, contents, ""))
+        arrays = ((name, one) for name, one in _values_in(contents, path.stem) if isinstance(one, np.ndarray))
+        self.arrays = {name: one for name, one in arrays if one.dtype.kind in "fiu"}
         self.shapes: dict[str, tuple[int, ...]] = {name: array.shape for name, array in self.arrays.items()}
 
     def read(self, name: str) -> np.ndarray:
         return np.array(self.arrays[name])
 
 
-def _arrays_in(path: Path, value: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of numbers in tables within each other, under names with /."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _arrays_in(path, item, f"{name}/{key}" if name else str(key))
-    elif isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
-        yield name or path.stem, value
+def _values_in(contents: Any, alone: str) -> Iterator[tuple[str, Any]]:
+    """What is in tables within each other, under names with /; ``alone`` is that of what is in none.
+
+    A table that is in several others is gone through once: thirty that each hold the next twice would have a billion
+    names.
+    """
+    tables = set[int]()
+
+    def within(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+        if not isinstance(value, Mapping):
+            yield name or alone, value
+        elif id(value) not in tables:
+            tables.add(id(value))
+            for key, item in value.items():
+                yield from within(item, f"{name}/{key}" if name else str(key))
+
+    return within(contents, "")
 
 
 def _of_pickle(path: Path) -> _Archive:
@@ -217,27 +228,23 @@ def _of_pickle(path: Path) -> _Archive:
 
 
 def _of_torch(path: Path) -> _Archive:
+    from pyws.checkpoint import read_torch
+
+    return _Loaded(path, _as_arrays(path, read_torch(path, check_bytes)))
+
+
+def _as_arrays(path: Path, contents: Any) -> dict[str, np.ndarray]:
+    """Tensors as arrays, those in tables too; views that repeat their values may claim any size."""
     import torch
 
-    check_regular(path)
-    check_bytes(path, path.stat().st_size)
-    if is_zipfile(path):
-        with ZipFile(path) as packed:
-            check_bytes(path, sum(member.file_size for member in packed.infolist()))
-    return _Loaded(path, _as_arrays(path, torch.load(path, map_location="cpu", weights_only=True)))
-
-
-def _as_arrays(path: Path, value: Any) -> Any:
-    """Tensors as arrays, also inside tables; a view that repeats its values may claim any size."""
-    import torch
-
-    if isinstance(value, Mapping):
-        return {str(key): _as_arrays(path, item) for key, item in value.items()}
-    if isinstance(value, torch.Tensor):
-        check_bytes(path, value.numel() * value.element_size())
-        value = value.detach()
-        return (value.float() if value.is_floating_point() and value.element_size() < 4 else value).numpy()
-    return None
+    found, total = {}, 0
+    for name, value in _values_in(contents, path.stem):
+        if isinstance(value, torch.Tensor):
+            total += value.numel() * value.element_size()
+            check_bytes(path, total)
+            value = value.detach()
+            found[name] = (value.float() if value.is_floating_point() and value.element_size() < 4 else value).numpy()
+    return found
 
 
 def _of_table(path: Path) -> _Archive:

@@ -25,6 +25,7 @@ from pyws.data.features.streams import Stored
 from pyws.data.features.time_base import SnippetGrid, SnippetGrids, TimeBase, rows_by_video, to_seconds
 from pyws.data.problem import Problem
 from pyws.errors import DataError
+from pyws.files import files_within
 
 Read = TypeVar("Read")
 ON_ERROR = ("error", "skip")
@@ -337,7 +338,7 @@ def _instead(listing: Listing, video: str) -> str:
         return f"; there are features of {' and '.join(near)}"
     if listing.stored:
         return f"; there are those of {len(listing.stored)} others, such as {next(iter(listing.stored))}"
-    files = sorted({path.suffix or path.name for path in listing.where.rglob("*") if path.is_file()})
+    files = sorted({path.suffix or path.name for path in files_within(listing.where)})
     return f"; {listing.where} holds {', '.join(files[:6]) or 'nothing'}"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyws.data.video.frames import IMAGE_SUFFIXES, in_order
 from pyws.errors import DataError, reading
-from pyws.files import read_json
+from pyws.files import check_depth, files_within, read_json
 
 VIDEO_SUFFIXES = (
     ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
@@ -36,7 +36,7 @@ def find_videos(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
 
     Raises
     ------
-    DataError : a folder without a video; says what it holds instead
+    DataError : a folder without a video; says what it holds instead; or one that is nested too deeply
 
     Examples
     --------
@@ -122,7 +122,8 @@ def check_same_source(entry: Mapping[str, Any], source: str | os.PathLike[str], 
         raise DataError(source, rule)
 
 
-def _within(folder: Path) -> Iterator[Path]:
+def _within(folder: Path, depth: int = 0) -> Iterator[Path]:
+    check_depth(folder, depth)
     with reading(folder):
         entries = [entry for entry in in_order(folder.iterdir()) if entry.name[0] != "."]
     if any(entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file() for entry in entries):
@@ -130,7 +131,7 @@ def _within(folder: Path) -> Iterator[Path]:
     for entry in entries:
         # A link may lead back to a folder above it.
         if entry.is_dir() and not entry.is_symlink() and not _is_written_by_pyws(entry):
-            yield from _within(entry)
+            yield from _within(entry, depth + 1)
         elif entry.suffix.lower() in VIDEO_SUFFIXES and (entry.is_file() or _leads_nowhere(entry)):
             yield entry
 
@@ -151,6 +152,6 @@ def _leads_nowhere(entry: Path) -> bool:
 
 
 def _contents(folder: Path) -> str:
-    files = sorted(path.suffix.lower() or path.name for path in folder.rglob("*") if path.is_file())
+    files = sorted(path.suffix.lower() or path.name for path in files_within(folder))
     kinds = list(dict.fromkeys(files))
     return f"{len(files)} files ({', '.join(kinds[:5])}{', ...' if len(kinds) > 5 else ''})" if files else "nothing"

@@ -11,7 +11,7 @@ from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import in_order, read_mask
 from pyws.errors import DataError
 from pyws.exchange.readers.review import Regions, Reviews, frame_of
-from pyws.files import read_json
+from pyws.files import files_within, read_json
 
 
 def read_palette_folder(path: Path) -> Reviews:
@@ -25,7 +25,7 @@ def read_palette_folder(path: Path) -> Reviews:
     DataError : no such pictures, or ``objects.json`` is none
     """
     within = path / "Annotations" if (path / "Annotations").is_dir() else path
-    files = in_order(within.rglob("*.png"))
+    files = in_order(file for file in files_within(within) if file.suffix == ".png")
     if not files:
         raise DataError(path, "must hold palette PNG, VIDEO/FRAME.png, found none")
     named = read_json(path / "objects.json") if (path / "objects.json").is_file() else {}

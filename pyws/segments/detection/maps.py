@@ -21,7 +21,7 @@ from pyws.data.features.files import stored_in, stored_videos
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.streams import Stored
 from pyws.data.features.time_base import SnippetGrids, to_seconds
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
 from pyws.files import read_json
 from pyws.ops.segments.linpro import linpro
 from pyws.ragged import Segments
@@ -38,6 +38,7 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "softmax": lambda values: values.softmax(1),
 }
 _SECONDS = "/seconds"  # ends the name of the tensor that says when the snippets of a video are
+_NUMBERS = {torch.float16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 _TOP = 8  # a class is scored by the mean of its highest eighth
 
 
@@ -291,14 +292,12 @@ def open_maps(path: str | os.PathLike[str], classes: Sequence[str] = ()) -> MapF
     named: tuple[str, ...] = ()
     if path.is_file() and path.suffix == ".safetensors":
         tensors, header = read_tensors(path)
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items() if tensor.dtype != torch.bfloat16}
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items() if tensor.dtype in _NUMBERS}
         stored: dict[str, Stored] = {name: _Held(path, array) for name, array in arrays.items()}
         if header.get("kind") == KIND:
-            facts = header["facts"]
-            edges = {video: arrays[video + _SECONDS] for video in facts["videos"]}
-            stored = {video: stored[video] for video in facts["videos"]}
-            scores = {video: np.array(found, np.float32) for video, found in facts["scores"].items()}
-            named = tuple(facts["classes"])
+            with reading(path, "does not say its videos, classes and scores as pyws segments predict does"):
+                named, edges, scores = _of_facts(header["facts"], arrays)
+            stored = {video: stored[video] for video in edges}
         elif header:
             raise DataError(path, f"must hold activation maps, got a {header.get('kind')}")
         else:
@@ -313,6 +312,29 @@ def open_maps(path: str | os.PathLike[str], classes: Sequence[str] = ()) -> MapF
     if not (named or classes):
         raise DataError(path, "does not say the classes of its columns: name them with --classes")
     return MapFiles(path, named or tuple(classes), stored, edges, scores)
+
+
+def _of_facts(
+    facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> tuple[tuple[str, ...], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Classes, and edges and scores of the videos, that :func:`write_maps` noted.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError : facts that it does not note, or that are of other arrays
+    """
+    videos, classes = facts["videos"], facts["classes"]
+    for names in (videos, classes):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise TypeError(f"names must be a list of texts, got {str(names)[:80]}")
+    edges = {video: arrays[video + _SECONDS] for video in videos}
+    scores = {video: np.array(facts["scores"][video], np.float32) for video in videos if video in facts["scores"]}
+    for video in videos:
+        if edges[video].shape != (len(arrays[video]) + 1,) or not (np.diff(edges[video]) >= 0).all():
+            raise ValueError(f"{video!r} must have an edge more than snippets, in their order")
+        if video in scores and not (scores[video].shape == (len(classes),) and np.isfinite(scores[video]).all()):
+            raise ValueError(f"{video!r} must have a finite score of each class")
+    return tuple(classes), edges, scores
 
 
 def _of_labels(path: Path, stored: Mapping[str, Stored]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:

@@ -126,7 +126,7 @@ BAD_TRUTH = [
     (truth_with(annotations=[entry(segment=[0, math.nan])]), r"finite start <= end, got \[0, nan\]"),
     (truth_with(annotations=[entry(segment=[0, math.inf])]), "finite start <= end"),
     (truth_with(annotations=[entry(segment=[0, None])]), "finite start <= end"),
-    (truth_with(annotations=[entry(segment=[0, 10**400])]), "finite start <= end"),
+    (truth_with(annotations=[entry(segment=[0, 10**400])]), "holds a number that is too long"),
     (truth_with(annotations=[entry(segment=[0, 1, 2])]), "finite start <= end"),
     (truth_with(annotations=[entry(segment=[0, 1]), entry(segment=[0, 1, 2, 3])]), "entry 1: segment must be"),
     (truth_with(annotations=[entry(segment="01")]), "finite start <= end, got '01'"),
