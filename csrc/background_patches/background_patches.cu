@@ -50,45 +50,43 @@ struct Squares {
   }
 };
 
-__device__ __forceinline__ Squares squares_of(const std::int32_t* integral, std::int64_t batch, std::int64_t height,
-                                              std::int64_t width, std::int64_t frame, std::int64_t side, double share) {
-  const bool known = frame >= 0 && frame < batch;
-  const Corners corners = corners_of(known ? side : 0, height, width);
-  const std::int64_t stride = width + 1, count = corners.rows * corners.columns;
-  return {integral + (known ? frame : 0) * (height + 1) * stride,
+template <class Params>
+__device__ __forceinline__ Squares squares_of(const Params& p, std::int64_t query) {
+  const std::int64_t frame = p.frames[query], side = p.sides[query];
+  const bool known = frame >= 0 && frame < p.batch;
+  const Corners corners = corners_of(known ? side : 0, p.height, p.width);
+  const std::int64_t stride = p.width + 1, count = corners.rows * corners.columns;
+  return {p.integral + (known ? frame : 0) * (p.height + 1) * stride,
           stride,
           side,
           corners.columns,
           count,
-          count > 0 ? patch_limit(side, share) : 0};
+          count > 0 ? patch_limit(side, p.share) : 0};
 }
 
 // Traffic: four values of the integral image a square, coalesced and shared with its neighbours in L1 and L2; one
 // atomic addition a warp. Ownership: a block counts 8192 neighbouring squares of one side and frame.
-__global__ void count_squares(const std::int32_t* integral, std::int64_t strips, std::int64_t batch,
-                              std::int64_t height, std::int64_t width, const std::int64_t* frames,
-                              const std::int64_t* sides, double share, Counter* counts) {
+__global__ void count_squares(CountPatchesParams p, std::int64_t strips) {
   const std::int64_t i = blockIdx.x / strips, from = blockIdx.x % strips * kStrip;
-  const Squares squares = squares_of(integral, batch, height, width, frames[i], sides[i], share);
+  const Squares squares = squares_of(p, i);
   const std::int64_t to = min64(from + kStrip, squares.count);
   unsigned fitting = 0;
   for (std::int64_t first = from; first < to; first += kThreads) {
     const std::int64_t at = first + threadIdx.x;
     fitting += __popc(__ballot_sync(kWholeWarp, at < to && squares.fits(at)));
   }
-  if (threadIdx.x % kWarp == 0 && fitting > 0) atomicAdd(counts + i, static_cast<Counter>(fitting));
+  if (threadIdx.x % kWarp == 0 && fitting > 0)
+    atomicAdd(reinterpret_cast<Counter*>(p.counts + i), static_cast<Counter>(fitting));
 }
 
 // Traffic: four values of the integral image a square, up to the one that is found. Ownership: one block a query; 256
 // squares at a time, each warp counting its own by ballot.
-__global__ void find_squares(const std::int32_t* integral, std::int64_t batch, std::int64_t height, std::int64_t width,
-                             const std::int64_t* frames, const std::int64_t* sides, const std::int64_t* ranks,
-                             double share, std::int64_t* corners) {
+__global__ void find_squares(FindPatchesParams p) {
   PYWS_SHARED(int, fitting, kWarps);
   const std::int64_t q = blockIdx.x;
-  const Squares squares = squares_of(integral, batch, height, width, frames[q], sides[q], share);
+  const Squares squares = squares_of(p, q);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  std::int64_t rank = ranks[q];
+  std::int64_t rank = p.ranks[q];
   bool found = false;
   for (std::int64_t first = 0; first < squares.count && rank >= 0 && !found; first += kThreads) {
     const std::int64_t at = first + threadIdx.x;
@@ -103,13 +101,13 @@ __global__ void find_squares(const std::int32_t* integral, std::int64_t batch, s
       total += fitting[w];
     }
     if (fits && before + __popc(ballot & ((1u << lane) - 1)) == rank) {
-      corners[2 * q] = at / squares.columns;
-      corners[2 * q + 1] = at % squares.columns;
+      p.corners[2 * q] = at / squares.columns;
+      p.corners[2 * q + 1] = at % squares.columns;
     }
     found = rank < total;
     rank -= total;
   }
-  if (!found && threadIdx.x == 0) corners[2 * q] = corners[2 * q + 1] = -1;
+  if (!found && threadIdx.x == 0) p.corners[2 * q] = p.corners[2 * q + 1] = -1;
 }
 
 }  // namespace
@@ -126,14 +124,12 @@ void integral_image_cuda(const IntegralParams& p, void* stream) {
 void count_patches_cuda(const CountPatchesParams& p, void* stream) {
   const char* op = "count_patches";
   const std::int64_t strips = ceil_div(p.height * p.width, kStrip);
-  launch(op, count_squares, grid_1d(op, p.queries * strips), dim3(kThreads), 0, stream, p.integral, strips, p.batch,
-         p.height, p.width, p.frames, p.sides, p.share, reinterpret_cast<Counter*>(p.counts));
+  launch(op, count_squares, grid_1d(op, p.queries * strips), dim3(kThreads), 0, stream, p, strips);
 }
 
 void find_patches_cuda(const FindPatchesParams& p, void* stream) {
   const char* op = "find_patches";
-  launch(op, find_squares, grid_1d(op, p.queries), dim3(kThreads), 0, stream, p.integral, p.batch, p.height, p.width,
-         p.frames, p.sides, p.ranks, p.share, p.corners);
+  launch(op, find_squares, grid_1d(op, p.queries), dim3(kThreads), 0, stream, p);
 }
 
 }  // namespace pyws

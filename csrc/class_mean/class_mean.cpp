@@ -181,7 +181,7 @@ void snippet_classes_cpu(const SnippetClassesParams& p, int threads) {
   const double nanoseconds = work / static_cast<double>(max64(p.groups, 1));
   parallel_for(p.groups, nanoseconds, threads, [&](std::int64_t first_group, std::int64_t last_group) {
     for (std::int64_t g = first_group; g < last_group; ++g) {
-      const ClassGroup group = class_group(p.starts, p.groups, g, p.slots, p.scratch);
+      const ClassGroup group = class_group(p, g);
       for (std::int64_t i = 0; i < group.rows; ++i)
         spans_of(group)[i] =
             row_spans(p.geometry, p.margin, p.start[group.row + i], p.end[group.row + i], group.length);
@@ -200,7 +200,7 @@ void class_rows_cpu(const ClassRowsParams& p, int threads) {
   const double nanoseconds = work / static_cast<double>(max64(p.groups, 1));
   parallel_for(p.groups, nanoseconds, threads, [&](std::int64_t first_group, std::int64_t last_group) {
     for (std::int64_t g = first_group; g < last_group; ++g) {
-      const ClassGroup group = class_group(p.starts, p.groups, g, p.slots, p.scratch);
+      const ClassGroup group = class_group(p, g);
       const std::int64_t first_class = p.class_offsets[g], count = p.class_offsets[g + 1] - first_class;
       const std::int64_t *bounds = array_of(group, kBounds), *name = array_of(group, kName);
       for (std::int64_t k = 0; bounds[k] < group.length; ++k)
@@ -224,10 +224,10 @@ void class_mean_cpu(const ClassMeanParams& p, int threads) {
         const Range snippets = class_range(p.snippet_offsets, g, p.total),
                     known = class_range(p.class_offsets, g, p.classes);
         if (p.columns == 1)
-          average(typed, p.ids, snippets, known, std::integral_constant<int, 1>(), p.class_sums(), result,
+          average(typed, p.ids, snippets, known, std::integral_constant<int, 1>(), class_sums(p), result,
                   p.unknown + g);
         else
-          average(typed, p.ids, snippets, known, p.columns, p.class_sums(), result, p.unknown + g);
+          average(typed, p.ids, snippets, known, p.columns, class_sums(p), result, p.unknown + g);
       }
     });
   };

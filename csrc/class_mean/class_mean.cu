@@ -10,7 +10,8 @@ using Counter = unsigned long long;
 constexpr int kThreads = 256;
 
 // Inclusive sums of one number a thread over the block; `total` becomes the sum of all.
-__device__ std::int64_t scan(std::int64_t x, std::int64_t* sums, std::int64_t* total) {
+__device__ std::int64_t scan(std::int64_t x, std::int64_t* total) {
+  PYWS_SHARED(std::int64_t, sums, kThreads);
   const int t = threadIdx.x;
   sums[t] = x;
   __syncthreads();
@@ -26,6 +27,99 @@ __device__ std::int64_t scan(std::int64_t x, std::int64_t* sums, std::int64_t* t
   return sum;
 }
 
+// The arrays of a group that one step of the classification leaves to the next.
+struct Intervals {
+  std::int64_t *ids, *bounds, *rep, *change;
+};
+
+// Spans of the rows, and in ids 1 where a row changes its sign, else 0.
+__device__ void flag_changes(const SnippetClassesParams& p, const ClassGroup& group, std::int64_t* ids) {
+  RowSpans* spans = spans_of(group);
+  for (std::int64_t i = threadIdx.x; i < group.length; i += kThreads) ids[i] = i == 0;
+  __syncthreads();
+  for (std::int64_t r = threadIdx.x; r < group.rows; r += kThreads) {
+    const RowSpans row = row_spans(p.geometry, p.margin, p.start[group.row + r], p.end[group.row + r], group.length);
+    const std::int64_t places[4] = {row.left, row.start, row.end, row.right};
+    for (int k = 0; k < 4; ++k)
+      if (places[k] < group.length) atomicMax(reinterpret_cast<Counter*>(ids + places[k]), Counter{1});
+    spans[r] = row;
+  }
+  __syncthreads();
+}
+
+// From flags to the interval of each snippet, and the bounds of the intervals; returns how many there are.
+__device__ std::int64_t number_intervals(const ClassGroup& group, const Intervals& at) {
+  std::int64_t intervals = 0, total;
+  for (std::int64_t base = 0; base < group.length; base += kThreads) {
+    const std::int64_t i = base + threadIdx.x, flag = i < group.length ? at.ids[i] : 0;
+    const std::int64_t interval = intervals + scan(flag, &total) - 1;
+    if (i < group.length) at.ids[i] = interval;
+    if (flag) at.bounds[interval] = i;
+    intervals += total;
+  }
+  if (threadIdx.x == 0) at.bounds[intervals] = group.length;
+  return intervals;
+}
+
+// Leaves in rep the first interval of each interval's class, in change how many rows touch it.
+__device__ void part_intervals(const ClassGroup& group, const Intervals& at, std::int64_t intervals) {
+  const std::int64_t rows = group.rows, slots = group.slots;
+  std::int64_t *rep = at.rep, *change = at.change;
+  Counter* best = reinterpret_cast<Counter*>(array_of(group, kWork + 3));
+  for (std::int64_t k = threadIdx.x; k < 4 * rows + 2; k += kThreads) {
+    rep[k] = change[k] = 0;
+    for (int sign = 0; sign < 3; ++sign) best[sign * slots + k] = ~Counter{0};
+  }
+  __syncthreads();
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const RowSpans row = spans_of(group)[r];
+    if (row.left == row.right) continue;  // for all threads alike
+    for (std::int64_t k = threadIdx.x; k < intervals; k += kThreads)
+      atomicMin(best + (row_sign(row, at.bounds[k]) + 1) * slots + rep[k], static_cast<Counter>(rows - r) << 32 | k);
+    __syncthreads();
+    for (std::int64_t k = threadIdx.x; k < intervals; k += kThreads) {
+      const int sign = row_sign(row, at.bounds[k]);
+      rep[k] = static_cast<std::int64_t>(best[(sign + 1) * slots + rep[k]] & 0xffffffffu);
+      change[k] += sign != 0;
+    }
+    __syncthreads();
+  }
+}
+
+// Numbers the classes and lists what they begin with, have and are touched by; returns how many classes and entries.
+struct Named {
+  std::int64_t classes, entries;
+};
+
+__device__ Named name_classes(const ClassGroup& group, const Intervals& at, std::int64_t intervals) {
+  PYWS_SHARED(Counter, found, 1);
+  std::int64_t *name = array_of(group, kName), *first = array_of(group, kFirst), *size = array_of(group, kSize);
+  std::int64_t *touching = array_of(group, kTouching), *number = array_of(group, kWork + 2);
+  if (threadIdx.x == 0) *found = touching[0] = 0;
+  for (std::int64_t k = threadIdx.x; k < 4 * group.rows + 2; k += kThreads) size[k] = 0;
+  __syncthreads();
+  std::int64_t named = 1, total;
+  for (std::int64_t base = 0; base < intervals; base += kThreads) {
+    const std::int64_t k = base + threadIdx.x;
+    const bool leads = k < intervals && at.rep[k] == k;
+    const bool counts = leads && at.change[k] > 0;
+    const std::int64_t rank = scan(counts, &total);
+    if (leads) number[k] = counts ? named - 1 + rank : 0;
+    if (counts) {
+      first[number[k]] = at.bounds[k];
+      touching[number[k]] = at.change[k];
+      atomicAdd(found, static_cast<Counter>(at.change[k]));
+    }
+    named += total;
+  }
+  __syncthreads();
+  for (std::int64_t k = threadIdx.x; k < intervals; k += kThreads) {
+    name[k] = number[at.rep[k]];
+    atomicAdd(reinterpret_cast<Counter*>(size + name[k]), static_cast<Counter>(at.bounds[k + 1] - at.bounds[k]));
+  }
+  return {named, static_cast<std::int64_t>(*found)};
+}
+
 // Traffic: ids are written and read twice, the rest is one short array an interval, in L1 or L2. Ownership: one block a
 // group; thread t owns snippets, rows and intervals t, t + 256, ...
 //
@@ -34,108 +128,35 @@ __device__ std::int64_t scan(std::int64_t x, std::int64_t* sums, std::int64_t* t
 //      and one sign agree on the least of them by atomicMin in best[sign][rep]. Keys of later rows are smaller, so that
 //      nothing has to be cleared.
 //   3  first intervals of classes that some row touches are numbered by running sums
-__global__ void classify(const double* start, const double* end, const std::int64_t* starts, std::int64_t groups,
-                         RowGeometry geometry, double margin, std::int64_t slots, std::int64_t* scratch,
-                         std::int64_t* all_ids, std::int64_t* entries, std::int64_t* classes) {
-  PYWS_SHARED(std::int64_t, sums, kThreads);
-  PYWS_SHARED(Counter, found, 1);
-  const ClassGroup group = class_group(starts, groups, blockIdx.x, slots, scratch);
-  const std::int64_t rows = group.rows, length = group.length;
-  std::int64_t* ids = all_ids + group.snippet;
-  RowSpans* spans = spans_of(group);
-  std::int64_t *bounds = array_of(group, kBounds), *name = array_of(group, kName), *first = array_of(group, kFirst);
-  std::int64_t *size = array_of(group, kSize), *touching = array_of(group, kTouching);
-  std::int64_t *rep = array_of(group, kWork), *change = array_of(group, kWork + 1);
-  std::int64_t* number = array_of(group, kWork + 2);
-  Counter* best = reinterpret_cast<Counter*>(array_of(group, kWork + 3));
-
-  for (std::int64_t i = threadIdx.x; i < length; i += kThreads) ids[i] = i == 0;
-  if (threadIdx.x == 0) *found = 0;
-  __syncthreads();
-  for (std::int64_t r = threadIdx.x; r < rows; r += kThreads) {
-    const RowSpans row = row_spans(geometry, margin, start[group.row + r], end[group.row + r], length);
-    const std::int64_t places[4] = {row.left, row.start, row.end, row.right};
-    for (int k = 0; k < 4; ++k)
-      if (places[k] < length) atomicMax(reinterpret_cast<Counter*>(ids + places[k]), Counter{1});
-    spans[r] = row;
-  }
-  __syncthreads();
-  std::int64_t intervals = 0, total;
-  for (std::int64_t base = 0; base < length; base += kThreads) {
-    const std::int64_t i = base + threadIdx.x, flag = i < length ? ids[i] : 0;
-    const std::int64_t interval = intervals + scan(flag, sums, &total) - 1;
-    if (i < length) ids[i] = interval;
-    if (flag) bounds[interval] = i;
-    intervals += total;
-  }
-  for (std::int64_t k = threadIdx.x; k < 4 * rows + 2; k += kThreads) {
-    rep[k] = change[k] = size[k] = 0;
-    for (int sign = 0; sign < 3; ++sign) best[sign * slots + k] = ~Counter{0};
-  }
-  if (threadIdx.x == 0) {
-    bounds[intervals] = length;
-    touching[0] = 0;
-  }
-  __syncthreads();
-
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const RowSpans row = spans[r];
-    if (row.left == row.right) continue;  // for all threads alike
-    for (std::int64_t k = threadIdx.x; k < intervals; k += kThreads)
-      atomicMin(best + (row_sign(row, bounds[k]) + 1) * slots + rep[k], static_cast<Counter>(rows - r) << 32 | k);
-    __syncthreads();
-    for (std::int64_t k = threadIdx.x; k < intervals; k += kThreads) {
-      const int sign = row_sign(row, bounds[k]);
-      rep[k] = static_cast<std::int64_t>(best[(sign + 1) * slots + rep[k]] & 0xffffffffu);
-      change[k] += sign != 0;
-    }
-    __syncthreads();
-  }
-
-  std::int64_t named = 1;
-  for (std::int64_t base = 0; base < intervals; base += kThreads) {
-    const std::int64_t k = base + threadIdx.x;
-    const bool leads = k < intervals && rep[k] == k;
-    const bool counts = leads && change[k] > 0;
-    const std::int64_t rank = scan(counts, sums, &total);
-    if (leads) number[k] = counts ? named - 1 + rank : 0;
-    if (counts) {
-      first[number[k]] = bounds[k];
-      touching[number[k]] = change[k];
-      atomicAdd(found, static_cast<Counter>(change[k]));
-    }
-    named += total;
-  }
-  __syncthreads();
-  for (std::int64_t k = threadIdx.x; k < intervals; k += kThreads) {
-    name[k] = number[rep[k]];
-    atomicAdd(reinterpret_cast<Counter*>(size + name[k]), static_cast<Counter>(bounds[k + 1] - bounds[k]));
-  }
-  if (threadIdx.x == 0) {
-    classes[blockIdx.x + 1] = named;
-    entries[blockIdx.x + 1] = static_cast<std::int64_t>(*found);
-  }
+__global__ void classify(SnippetClassesParams p) {
+  const ClassGroup group = class_group(p, blockIdx.x);
+  const Intervals at = {p.ids + group.snippet, array_of(group, kBounds), array_of(group, kWork),
+                        array_of(group, kWork + 1)};
+  flag_changes(p, group, at.ids);
+  const std::int64_t intervals = number_intervals(group, at);
+  part_intervals(group, at, intervals);
+  const Named named = name_classes(group, at, intervals);
+  if (threadIdx.x > 0) return;
+  p.class_offsets[blockIdx.x + 1] = named.classes;
+  p.starts[kEntries * (p.groups + 1) + blockIdx.x + 1] = named.entries;
 }
 
 // Traffic: ids are read and written once; sizes and entries, a few an interval, move from the slots to where they stay,
 // coalesced. Ownership: one block a group; thread t owns snippets and classes t, t + 256, ...
-__global__ void pack(const std::int64_t* starts, const std::int64_t* class_offsets, std::int64_t groups,
-                     std::int64_t slots, std::int64_t* scratch, std::int64_t* ids, std::int64_t* size,
-                     std::int64_t* row_offsets) {
-  PYWS_SHARED(std::int64_t, sums, kThreads);
-  const ClassGroup group = class_group(starts, groups, blockIdx.x, slots, scratch);
-  const std::int64_t* classes = class_offsets + blockIdx.x;
+__global__ void pack(ClassRowsParams p) {
+  const ClassGroup group = class_group(p, blockIdx.x);
+  const std::int64_t* classes = p.class_offsets + blockIdx.x;
   const std::int64_t *name = array_of(group, kName), *touching = array_of(group, kTouching);
   for (std::int64_t i = group.snippet + threadIdx.x; i < group.snippet + group.length; i += kThreads)
-    ids[i] = classes[0] + name[ids[i]];
-  std::int64_t entry = starts[kEntries * (groups + 1) + blockIdx.x], total;
+    p.ids[i] = classes[0] + name[p.ids[i]];
+  std::int64_t entry = p.starts[kEntries * (p.groups + 1) + blockIdx.x], total;
   for (std::int64_t base = 0; base < classes[1] - classes[0]; base += kThreads) {
     const std::int64_t k = base + threadIdx.x;
     const bool known = k < classes[1] - classes[0];
-    const std::int64_t sum = scan(known ? touching[k] : 0, sums, &total);
+    const std::int64_t sum = scan(known ? touching[k] : 0, &total);
     if (known) {
-      row_offsets[classes[0] + k + 1] = entry + sum;
-      size[classes[0] + k] = array_of(group, kSize)[k];
+      p.row_offsets[classes[0] + k + 1] = entry + sum;
+      p.size[classes[0] + k] = array_of(group, kSize)[k];
     }
     entry += total;
   }
@@ -153,25 +174,23 @@ PYWS_HD std::int64_t group_of(const std::int64_t* class_offsets, std::int64_t gr
 
 // Traffic: the spans of a group's rows are read once for each of its classes, coalesced, from L2; each entry is written
 // once. Ownership: one warp a class; lanes read 32 rows at a time, placed by the ballot.
-__global__ void list_rows(const std::int64_t* starts, const std::int64_t* class_offsets, std::int64_t groups,
-                          std::int64_t slots, std::int64_t* scratch, const std::int64_t* row_offsets,
-                          std::int64_t warps, std::int64_t* rows, std::int8_t* signs) {
+__global__ void list_rows(ClassRowsParams p, std::int64_t warps) {
   const int lane = threadIdx.x % kWarp;
   const std::int64_t warp = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp;
-  for (std::int64_t c = warp; c < class_offsets[groups]; c += warps) {
-    std::int64_t next = row_offsets[c];
-    if (next == row_offsets[c + 1]) continue;
-    const std::int64_t g = group_of(class_offsets, groups, c);
-    const ClassGroup group = class_group(starts, groups, g, slots, scratch);
-    const std::int64_t snippet = array_of(group, kFirst)[c - class_offsets[g]];
+  for (std::int64_t c = warp; c < p.class_offsets[p.groups]; c += warps) {
+    std::int64_t next = p.row_offsets[c];
+    if (next == p.row_offsets[c + 1]) continue;
+    const std::int64_t g = group_of(p.class_offsets, p.groups, c);
+    const ClassGroup group = class_group(p, g);
+    const std::int64_t snippet = array_of(group, kFirst)[c - p.class_offsets[g]];
     for (std::int64_t base = 0; base < group.rows; base += kWarp) {
       const std::int64_t r = base + lane;
       const int sign = r < group.rows ? row_sign(spans_of(group)[r], snippet) : 0;
       const unsigned touching = __ballot_sync(kWholeWarp, sign != 0);
       if (sign != 0) {
         const std::int64_t at = next + __popc(touching & lanes_below());
-        rows[at] = group.row + r;
-        signs[at] = static_cast<std::int8_t>(sign);
+        p.rows[at] = group.row + r;
+        p.signs[at] = static_cast<std::int8_t>(sign);
       }
       next += __popc(touching);
     }
@@ -182,11 +201,13 @@ __global__ void list_rows(const std::int64_t* starts, const std::int64_t* class_
 // column, so that no two threads add to one sum. Of 32 neighbouring snippets the first of each class adds up the values
 // of all of them in order, and then to the class.
 template <class T>
-__global__ void average(const T* values, const std::int64_t* ids, const std::int64_t* snippet_offsets,
-                        const std::int64_t* class_offsets, std::int64_t total, std::int64_t classes,
-                        std::int64_t columns, ClassSum* sums, T* out, std::int64_t* unknown) {
-  const std::int64_t g = blockIdx.x / columns, d = blockIdx.x % columns;
-  const Range snippets = class_range(snippet_offsets, g, total), those = class_range(class_offsets, g, classes);
+__global__ void average(ClassMeanParams p) {
+  const std::int64_t columns = p.columns, g = blockIdx.x / columns, d = blockIdx.x % columns;
+  const Range snippets = class_range(p.snippet_offsets, g, p.total);
+  const Range those = class_range(p.class_offsets, g, p.classes);
+  const T* values = p.values.as<T>();
+  const std::int64_t* ids = p.ids;
+  ClassSum* sums = class_sums(p);
   const std::int64_t begin = snippets.begin, end = snippets.end, low = those.begin, high = those.end;
   const int lane = threadIdx.x;
   for (std::int64_t k = low + lane; k < high; k += kWarp) sums[k * columns + d] = {0.0, 0.0};
@@ -215,12 +236,12 @@ __global__ void average(const T* values, const std::int64_t* ids, const std::int
     }
     __syncwarp();
   }
-  if (d == 0 && lane == 0) unknown[g] = odd;
+  if (d == 0 && lane == 0) p.unknown[g] = odd;
   for (std::int64_t k = low + lane; k < high; k += kWarp) sums[k * columns + d].sum /= sums[k * columns + d].count;
   __syncwarp();
   for (std::int64_t i = begin + lane; i < end; i += kWarp) {
     const std::int64_t at = i * columns + d;
-    out[at] = ids[i] >= low && ids[i] < high ? static_cast<T>(sums[ids[i] * columns + d].sum) : values[at];
+    p.out.as<T>()[at] = ids[i] >= low && ids[i] < high ? static_cast<T>(sums[ids[i] * columns + d].sum) : values[at];
   }
 }
 
@@ -230,30 +251,22 @@ void snippet_classes_cuda(const SnippetClassesParams& p, void* stream) {
   const char* op = "snippet_classes";
   const auto array = [&](int index) { return p.starts + index * (p.groups + 1); };
   launch_lay_out(op, p.offsets, p.lengths, p.groups, p.segments, array(kRows), array(kSnippets), stream);
-  launch(op, classify, grid_1d(op, p.groups), dim3(kThreads), 0, stream, p.start, p.end, p.starts, p.groups, p.geometry,
-         p.margin, p.slots, p.scratch, p.ids, array(kEntries), p.class_offsets);
+  launch(op, classify, grid_1d(op, p.groups), dim3(kThreads), 0, stream, p);
   launch_scan_counts(op, array(kEntries), p.groups, stream);
   launch_scan_counts(op, p.class_offsets, p.groups, stream);
 }
 
 void class_rows_cuda(const ClassRowsParams& p, void* stream) {
   const char* op = "snippet_classes";
-  launch(op, pack, grid_1d(op, p.groups), dim3(kThreads), 0, stream, p.starts, p.class_offsets, p.groups, p.slots,
-         p.scratch, p.ids, p.size, p.row_offsets);
+  launch(op, pack, grid_1d(op, p.groups), dim3(kThreads), 0, stream, p);
   const std::int64_t blocks = min64(4 * p.groups, 4096);  // the number of classes is known on the device only
-  launch(op, list_rows, grid_1d(op, blocks), dim3(kThreads), 0, stream, p.starts, p.class_offsets, p.groups, p.slots,
-         p.scratch, p.row_offsets, blocks * kThreads / kWarp, p.rows, p.signs);
+  launch(op, list_rows, grid_1d(op, blocks), dim3(kThreads), 0, stream, p, blocks * kThreads / kWarp);
 }
 
 void class_mean_cuda(const ClassMeanParams& p, void* stream) {
-  const auto run = [&](const auto* typed, auto* result) {
-    using T = std::remove_pointer_t<decltype(result)>;
-    launch("class_mean", average<T>, grid_1d("class_mean", p.groups * p.columns), dim3(kWarp), 0, stream, typed, p.ids,
-           p.snippet_offsets, p.class_offsets, p.total, p.classes, p.columns, p.class_sums(), result, p.unknown);
-  };
-  with_singles("class_mean", "values", p.values.dtype, [&](auto typed) {
-    using T = decltype(typed);
-    run(p.values.as<T>(), p.out.as<T>());
+  with_singles("class_mean", "values", p.values.dtype, [&](auto zero) {
+    launch("class_mean", average<decltype(zero)>, grid_1d("class_mean", p.groups * p.columns), dim3(kWarp), 0, stream,
+           p);
   });
 }
 

@@ -55,11 +55,11 @@ struct ClassGroup {
   std::int64_t* scratch;  // from the group's slot on
 };
 
-PYWS_HD ClassGroup class_group(const std::int64_t* starts, std::int64_t groups, std::int64_t g, std::int64_t slots,
-                               std::int64_t* scratch) {
-  const std::int64_t* snippets = starts + kSnippets * (groups + 1);
-  return {starts[g], starts[g + 1] - starts[g],         snippets[g], snippets[g + 1] - snippets[g],
-          slots,     scratch + class_slot(starts[g], g)};
+template <class Params>
+PYWS_HD ClassGroup class_group(const Params& p, std::int64_t g) {
+  const std::int64_t *rows = p.starts + g, *snippets = rows + kSnippets * (p.groups + 1);
+  return {
+      rows[0], rows[1] - rows[0], snippets[0], snippets[1] - snippets[0], p.slots, p.scratch + class_slot(rows[0], g)};
 }
 
 PYWS_HD std::int64_t* array_of(const ClassGroup& group, int index) { return group.scratch + index * group.slots; }
@@ -106,9 +106,8 @@ struct ClassMeanParams {
   Array<void> out;
   std::int64_t* unknown;
   PYWS_FIELDS(values, ids, snippet_offsets, class_offsets, groups, total, classes, columns, sums, out, unknown)
-
-  ClassSum* class_sums() const { return reinterpret_cast<ClassSum*>(sums); }
 };
+PYWS_HD ClassSum* class_sums(const ClassMeanParams& p) { return reinterpret_cast<ClassSum*>(p.sums); }
 
 void class_mean_cpu(const ClassMeanParams& p, int threads);
 void class_mean_cuda(const ClassMeanParams& p, void* stream);

@@ -29,11 +29,11 @@ namespace pyws {
 template <class Enum>
 struct Names;
 
-// An address that may be null.
+// An address that may be null. Members are constexpr so that device code may call them.
 template <class T>
 struct Optional {
   T* data;
-  operator T*() const { return data; }
+  constexpr operator T*() const { return data; }
 };
 
 // An address and the type of what lies there.
@@ -43,7 +43,7 @@ struct Array {
   DType dtype;
 
   template <class T>
-  auto as() const {
+  constexpr auto as() const {
     if constexpr (std::is_const_v<Void>)
       return static_cast<const T*>(data);
     else

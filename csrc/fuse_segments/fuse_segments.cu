@@ -33,7 +33,7 @@ __device__ __forceinline__ Walk walk_of(double* scratch, std::int64_t total, Ran
           total};
 }
 
-// A group's input; the row is chosen by comparison, since an array of pointers would live in local memory.
+// Segments; the row is chosen by comparison, since an array of pointers would live in local memory.
 struct Rows {
   const double *start, *end, *score, *weight;
 
@@ -41,6 +41,11 @@ struct Rows {
     return row == kStart ? start[i] : row == kEnd ? end[i] : row == kScore ? score[i] : weight[i];
   }
 };
+
+template <class Params>
+__device__ __forceinline__ Rows group_rows(const Params& p, Range group) {
+  return {p.start + group.begin, p.end + group.begin, p.score + group.begin, p.weight + group.begin};
+}
 
 // The best candidate that a thread has seen: the highest score, the first of equals.
 struct Best {
@@ -125,15 +130,14 @@ __device__ Split partition(const Walk& walk, std::int64_t size, const Stays& sta
 }
 
 // Copies the candidates into the scratch; returns the first seed, when all threads have copied theirs.
-__device__ std::int64_t fill(const Walk& walk, const double* start, const double* end, const double* score,
-                             Range group) {
+__device__ std::int64_t fill(const Walk& walk, const Rows& rows) {
   Best best = kNothing;
   for (std::int64_t i = threadIdx.x; i < walk.candidates; i += kThreads) {
-    walk.start[i] = start[group.begin + i];
-    walk.end[i] = end[group.begin + i];
-    walk.score[i] = score[group.begin + i];
+    walk.start[i] = rows.start[i];
+    walk.end[i] = rows.end[i];
+    walk.score[i] = rows.score[i];
     walk.index[i] = i;
-    best = better(best, {score[group.begin + i], i});
+    best = better(best, {rows.score[i], i});
   }
   return block_best(best, walk.candidates);
 }
@@ -213,15 +217,8 @@ __device__ double weighted_median(const double* x, const double* g, std::int64_t
   return middle;
 }
 
-struct Fusion {
-  Overlap overlap;
-  double threshold;
-  Distribution distribution;
-  double temperature, dof;
-};
-
 // Gathers the members' rows and, where weights count, their g.
-__device__ void gather_members(const Walk& walk, const Fusion& fusion, const Rows& rows, std::int64_t size) {
+__device__ void gather_members(const Walk& walk, const FuseParams& p, const Rows& rows, std::int64_t size) {
   PYWS_SHARED(double, tops, kWarps);
   double top = -kInfinity;
   for (std::int64_t r = threadIdx.x; r < size; r += kThreads) {
@@ -233,10 +230,10 @@ __device__ void gather_members(const Walk& walk, const Fusion& fusion, const Row
   if (threadIdx.x % kWarp == 0) tops[threadIdx.x / kWarp] = top;
   __syncthreads();
   for (int warp = 0; warp < kWarps; ++warp) top = higher(tops[warp], top);
-  const bool is_signed = fusion.distribution == kSigned;
-  const double origin = is_signed ? signed_origin(top, fusion.temperature) : top;
+  const bool is_signed = p.distribution == kSigned;
+  const double origin = is_signed ? signed_origin(top, p.temperature) : top;
   for (std::int64_t r = threadIdx.x; r < size; r += kThreads) {
-    const double exponent = (walk.member[kWeight * walk.stride + r] - origin) / fusion.temperature;
+    const double exponent = (walk.member[kWeight * walk.stride + r] - origin) / p.temperature;
     walk.g[r] = is_signed ? exact_exp(exponent) : exp_nonpositive(exponent);
   }
   __syncthreads();
@@ -272,22 +269,22 @@ __device__ void fuse_signed(const Walk& walk, std::int64_t size, std::int64_t se
 }
 
 // Warp 0 fits all four rows at once, eight lanes a row.
-__device__ void fuse_members(const Walk& walk, const Fusion& fusion, const Rows& rows, std::int64_t size,
-                             std::int64_t seed, double* fused, std::int64_t total) {
-  if (size == 1 && fusion.distribution != kSigned) {
-    if (threadIdx.x < kFuseRows) fused[threadIdx.x * total] = rows.at(threadIdx.x, seed);
+__device__ void fuse_members(const Walk& walk, const FuseParams& p, const Rows& rows, std::int64_t size,
+                             std::int64_t seed, double* fused) {
+  if (size == 1 && p.distribution != kSigned) {
+    if (threadIdx.x < kFuseRows) fused[threadIdx.x * p.total] = rows.at(threadIdx.x, seed);
     return;
   }
-  gather_members(walk, fusion, rows, size);
-  if (fusion.distribution == kSigned) {
-    fuse_signed(walk, size, seed, fused, total);
+  gather_members(walk, p, rows, size);
+  if (p.distribution == kSigned) {
+    fuse_signed(walk, size, seed, fused, p.total);
     return;
   }
-  if (fusion.distribution == kExponential) {
+  if (p.distribution == kExponential) {
 #pragma unroll 1
     for (int row = 0; row < kFuseRows; ++row) {
       const double median = weighted_median(walk.member + row * walk.stride, walk.g, size);
-      if (threadIdx.x == 0) fused[row * total] = median;
+      if (threadIdx.x == 0) fused[row * p.total] = median;
     }
     return;
   }
@@ -298,16 +295,16 @@ __device__ void fuse_members(const Walk& walk, const Fusion& fusion, const Rows&
   const double origin = rows.at(row, seed);
   const double whole = lane_sum(size, [&](std::int64_t r) { return g[r]; });
   double place;
-  if (fusion.distribution == kUniform) {
+  if (p.distribution == kUniform) {
     place = midrange(x, size);
-  } else if (fusion.distribution == kStudent) {
-    place = student_location(x, g, size, origin, whole, fusion.dof);
+  } else if (p.distribution == kStudent) {
+    place = student_location(x, g, size, origin, whole, p.dof);
   } else {
     place = origin + lane_sum(size, [&](std::int64_t r) { return g[r] * (x[r] - origin); }) / whole;
   }
   const double start = __shfl_sync(kWholeWarp, place, 0);
   if (row == kEnd) place = higher(start, place);
-  if (threadIdx.x % kFuseLanes == 0) fused[row * total] = place;
+  if (threadIdx.x % kFuseLanes == 0) fused[row * p.total] = place;
 }
 
 // Traffic: a candidate is read and written once for every cluster made before its own: 56 bytes, coalesced, from L1 or
@@ -317,98 +314,100 @@ __device__ void fuse_members(const Walk& walk, const Fusion& fusion, const Rows&
 //   members -> g by all threads -> warp 0: rows start, end, score, weight, eight lanes each -> fused
 //
 // Afterwards clusters are ranked by counting those before them.
-__global__ void __launch_bounds__(kThreads, kBlocksPerSm)
-    fuse_groups(const double* start, const double* end, const double* score, const double* weight,
-                const std::int64_t* offsets, std::int64_t total, Fusion fusion, double* scratch, double* fused,
-                std::int64_t* order, std::int64_t* membership, std::int64_t* fused_offsets) {
-  const Range group = group_range(offsets, blockIdx.x, total);
-  const Walk walk = walk_of(scratch, total, group);
-  const Rows rows = {start + group.begin, end + group.begin, score + group.begin, weight + group.begin};
-  std::int64_t best = fill(walk, start, end, score, group);
+__global__ void __launch_bounds__(kThreads, kBlocksPerSm) fuse_groups(FuseParams p) {
+  const FuseKept kept = fuse_kept(p.scratch, p.groups, p.total);
+  const Range group = group_range(p.offsets, blockIdx.x, p.total);
+  const Walk walk = walk_of(p.scratch, p.total, group);
+  const Rows rows = group_rows(p, group);
+  std::int64_t best = fill(walk, rows);
   std::int64_t left = walk.candidates, clusters = 0;
   while (left > 0) {
     const double seed_start = walk.start[best], seed_end = walk.end[best];
     const std::int64_t seed = within(walk.index[best], walk.candidates);
     const Split split =
         partition(walk, left, [&](std::int64_t i, double candidate_start, double candidate_end, double*) {
-          return i != best && !(overlap_with(fusion.overlap, candidate_start, candidate_end, seed_start, seed_end) >
-                                fusion.threshold);
+          return i != best &&
+                 !(overlap_with(p.overlap, candidate_start, candidate_end, seed_start, seed_end) > p.iou_threshold);
         });
-    fuse_members(walk, fusion, rows, split.taken, seed, fused + group.begin + clusters, total);
+    fuse_members(walk, p, rows, split.taken, seed, kept.fused + group.begin + clusters);
     for (std::int64_t r = threadIdx.x; r < split.taken; r += kThreads)
-      membership[group.begin + within(walk.members[r], walk.candidates)] = clusters;
+      p.membership[group.begin + within(walk.members[r], walk.candidates)] = clusters;
     ++clusters;
     left = split.left;
     best = split.best;
     __syncthreads();
   }
-  const double* fused_score = fused + kScore * total + group.begin;
+  const double* fused_score = kept.fused + kScore * p.total + group.begin;
   for (std::int64_t c = threadIdx.x; c < clusters; c += kThreads) {
     const std::int64_t key = sort_key(fused_score[c]);
     std::int64_t rank = 0;
+#pragma unroll 1
     for (std::int64_t other = 0; other < clusters; ++other) {
       const std::int64_t at = sort_key(fused_score[other]);
       rank += at > key || (at == key && other < c) ? 1 : 0;
     }
     walk.rank[c] = rank;
-    order[group.begin + rank] = c;
+    kept.order[group.begin + rank] = c;
   }
   __syncthreads();
   for (std::int64_t i = group.begin + threadIdx.x; i < group.end; i += kThreads)
-    membership[i] = walk.rank[within(membership[i], clusters)];
-  if (threadIdx.x == 0) fused_offsets[blockIdx.x + 1] = clusters;
+    p.membership[i] = walk.rank[within(p.membership[i], clusters)];
+  if (threadIdx.x == 0) p.packed_offsets[blockIdx.x + 1] = clusters;
 }
 
 // Traffic and ownership as in fuse_groups, without the members' part; soft suppression reads and writes all that is
 // left for each segment kept.
-__global__ void __launch_bounds__(kThreads)
-    suppress_groups(const double* start, const double* end, const double* score, const std::int64_t* offsets,
-                    std::int64_t total, Overlap overlap, double threshold, double sigma, double min_score,
-                    double* scratch, double* kept_score, std::int64_t* order, std::int64_t* kept_offsets) {
-  const Range group = group_range(offsets, blockIdx.x, total);
-  const Walk walk = walk_of(scratch, total, group);
-  std::int64_t best = fill(walk, start, end, score, group);
-  std::int64_t left = walk.candidates, kept = 0;
+__global__ void __launch_bounds__(kThreads) suppress_groups(SuppressParams p) {
+  const FuseKept kept = fuse_kept(p.scratch, p.groups, p.total);
+  const Range group = group_range(p.offsets, blockIdx.x, p.total);
+  const Walk walk = walk_of(p.scratch, p.total, group);
+  std::int64_t best = fill(walk, group_rows(p, group));
+  std::int64_t left = walk.candidates, seeds = 0;
   while (left > 0) {
     const double seed_start = walk.start[best], seed_end = walk.end[best];
     if (threadIdx.x == 0) {
       const std::int64_t index = within(walk.index[best], walk.candidates);
-      kept_score[group.begin + index] = walk.score[best];
-      order[group.begin + kept] = index;
+      kept.fused[group.begin + index] = walk.score[best];
+      kept.order[group.begin + seeds] = index;
     }
-    ++kept;
+    ++seeds;
     const Split split =
         partition(walk, left, [&](std::int64_t i, double candidate_start, double candidate_end, double* value) {
-          const double shared = overlap_with(overlap, candidate_start, candidate_end, seed_start, seed_end);
-          if (sigma <= 0.0) return i != best && !(shared > threshold);
-          *value = decayed(*value, shared, sigma);
-          return i != best && *value > min_score;
+          const double shared = overlap_with(p.overlap, candidate_start, candidate_end, seed_start, seed_end);
+          if (p.sigma <= 0.0) return i != best && !(shared > p.iou_threshold);
+          *value = decayed(*value, shared, p.sigma);
+          return i != best && *value > p.min_score;
         });
     left = split.left;
     best = split.best;
   }
-  if (threadIdx.x == 0) kept_offsets[blockIdx.x + 1] = kept;
+  if (threadIdx.x == 0) p.packed_offsets[blockIdx.x + 1] = seeds;
+}
+
+// What is packed: the fused segments, or those that were kept, with the scores at which they were picked.
+__device__ __forceinline__ Rows packed_from(const FuseParams& p, const FuseKept& kept) {
+  return {kept.fused, kept.fused + kEnd * p.total, kept.fused + kScore * p.total, kept.fused + kWeight * p.total};
+}
+__device__ __forceinline__ Rows packed_from(const SuppressParams& p, const FuseKept& kept) {
+  return {p.start, p.end, kept.fused, p.weight};
 }
 
 // Traffic: 40 bytes a row gathered, 32 to 40 written, coalesced; of the fusion 16 bytes a candidate more. Ownership:
 // one block a group.
-__global__ void __launch_bounds__(kThreads)
-    pack_groups(const double* start, const double* end, const double* score, const double* weight,
-                const std::int64_t* order, const std::int64_t* offsets, const std::int64_t* packed_offsets,
-                std::int64_t groups, std::int64_t total, double* packed, std::int64_t* index,
-                std::int64_t* membership) {
-  const Range group = group_range(offsets, blockIdx.x, total);
-  const std::int64_t first = packed_offsets[blockIdx.x], stride = packed_offsets[groups];
-  for (std::int64_t at = first + threadIdx.x; at < packed_offsets[blockIdx.x + 1]; at += kThreads) {
-    const std::int64_t source = within(group.begin + order[group.begin + at - first], total);
-    packed[at] = start[source];
-    packed[kEnd * stride + at] = end[source];
-    packed[kScore * stride + at] = score[source];
-    packed[kWeight * stride + at] = weight[source];
-    if (index != nullptr) index[at] = source;
+template <class Params>
+__global__ void __launch_bounds__(kThreads) pack_groups(Params p) {
+  const FuseKept kept = fuse_kept(p.scratch, p.groups, p.total);
+  const Rows rows = packed_from(p, kept);
+  const Range group = group_range(p.offsets, blockIdx.x, p.total);
+  const std::int64_t first = p.packed_offsets[blockIdx.x], stride = p.packed_offsets[p.groups];
+  for (std::int64_t at = first + threadIdx.x; at < p.packed_offsets[blockIdx.x + 1]; at += kThreads) {
+    const std::int64_t source = within(group.begin + kept.order[group.begin + at - first], p.total);
+#pragma unroll
+    for (int row = 0; row < kFuseRows; ++row) p.packed[row * stride + at] = rows.at(row, source);
+    if constexpr (std::is_same_v<Params, SuppressParams>) p.index[at] = source;
   }
-  if (membership == nullptr) return;
-  for (std::int64_t i = group.begin + threadIdx.x; i < group.end; i += kThreads) membership[i] += first;
+  if constexpr (std::is_same_v<Params, FuseParams>)
+    for (std::int64_t i = group.begin + threadIdx.x; i < group.end; i += kThreads) p.membership[i] += first;
 }
 
 }  // namespace
@@ -416,25 +415,17 @@ __global__ void __launch_bounds__(kThreads)
 void fuse_segments_cuda(const FuseParams& p, void* stream) {
   const char* op = "fuse_segments";
   const dim3 grid = grid_1d(op, p.groups);
-  const Fusion fusion{p.overlap, p.iou_threshold, p.distribution, p.temperature, p.dof};
-  const FuseKept kept = fuse_kept(p.scratch, p.groups, p.total);
-  launch(op, fuse_groups, grid, dim3(kThreads), 0, stream, p.start, p.end, p.score, p.weight, p.offsets, p.total,
-         fusion, p.scratch, kept.fused, kept.order, p.membership, p.packed_offsets);
+  launch(op, fuse_groups, grid, dim3(kThreads), 0, stream, p);
   launch_scan_counts(op, p.packed_offsets, p.groups, stream, p.total);
-  launch(op, pack_groups, grid, dim3(kThreads), 0, stream, kept.fused, kept.fused + kEnd * p.total,
-         kept.fused + kScore * p.total, kept.fused + kWeight * p.total, kept.order, p.offsets, p.packed_offsets,
-         p.groups, p.total, p.packed, nullptr, p.membership);
+  launch(op, pack_groups<FuseParams>, grid, dim3(kThreads), 0, stream, p);
 }
 
 void suppress_segments_cuda(const SuppressParams& p, void* stream) {
   const char* op = "suppress_segments";
   const dim3 grid = grid_1d(op, p.groups);
-  const FuseKept kept = fuse_kept(p.scratch, p.groups, p.total);
-  launch(op, suppress_groups, grid, dim3(kThreads), 0, stream, p.start, p.end, p.score, p.offsets, p.total, p.overlap,
-         p.iou_threshold, p.sigma, p.min_score, p.scratch, kept.fused, kept.order, p.packed_offsets);
+  launch(op, suppress_groups, grid, dim3(kThreads), 0, stream, p);
   launch_scan_counts(op, p.packed_offsets, p.groups, stream, p.total);
-  launch(op, pack_groups, grid, dim3(kThreads), 0, stream, p.start, p.end, kept.fused, p.weight, kept.order, p.offsets,
-         p.packed_offsets, p.groups, p.total, p.packed, p.index, nullptr);
+  launch(op, pack_groups<SuppressParams>, grid, dim3(kThreads), 0, stream, p);
 }
 
 }  // namespace pyws

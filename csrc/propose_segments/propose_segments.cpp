@@ -64,7 +64,6 @@ void lower_to(std::atomic<std::int64_t>* lowest, std::int64_t value) {
 template <class T>
 void count_runs(const CountProposalsParams& p, int threads) {
   const ProposalLoops& loops = proposal_loops();
-  std::uint8_t* levels = reinterpret_cast<std::uint8_t*>(p.scratch + proposal_levels(p.videos, p.classes, p.snippets));
   const std::int64_t groups = p.videos * p.classes;
   std::atomic<std::int64_t> bad{kAllFinite};
   const double cost =
@@ -74,15 +73,14 @@ void count_runs(const CountProposalsParams& p, int threads) {
       std::int64_t* counts = p.runs + group * p.count + 1;
       for (std::int64_t t = 0; t < p.count; ++t) counts[t] = 0;
       if (p.wanted != nullptr && !p.wanted[group]) continue;
-      const ProposalGroup at = proposal_group(p.offsets, p.classes, p.snippets, group);
+      const auto at = proposal_group(p, group);
       if (at.length == 0) continue;
       const std::int64_t column = at.begin * p.classes + group % p.classes;
       const std::int64_t row = read_column(loops, p.tcam.as<T>() + column, p.classes, at.length, p.thresholds, p.count,
-                                           p.scratch + at.prefix, levels + at.levels);
+                                           at.prefix, at.levels);
       if (row < at.length) lower_to(&bad, column + row * p.classes);
-      loops.drop_short(levels + at.levels, at.length, p.min_length);
-      for (std::int64_t t = 0; t < p.count; ++t)
-        counts[t] = loops.runs(levels + at.levels, at.length, static_cast<int>(t));
+      loops.drop_short(at.levels, at.length, p.min_length);
+      for (std::int64_t t = 0; t < p.count; ++t) counts[t] = loops.runs(at.levels, at.length, static_cast<int>(t));
     }
   });
   scan_counts(p.runs, groups * p.count);
@@ -97,8 +95,6 @@ void count_proposals_cpu(const CountProposalsParams& p, int threads) {
 
 void fill_proposals_cpu(const FillProposalsParams& p, int threads) {
   const ProposalLoops& loops = proposal_loops();
-  const auto* levels =
-      reinterpret_cast<const std::uint8_t*>(p.scratch + proposal_levels(p.videos, p.classes, p.snippets));
   for (std::int64_t group = 0; group <= p.videos * p.classes; ++group)
     p.packed_offsets[group] = p.runs[group * p.count];
   const double cost =
@@ -107,13 +103,11 @@ void fill_proposals_cpu(const FillProposalsParams& p, int threads) {
     for (std::int64_t group = first; group < last; ++group) {
       const std::int64_t* begins = p.runs + group * p.count;
       if (begins[0] == begins[p.count]) continue;
-      const ProposalGroup at = proposal_group(p.offsets, p.classes, p.snippets, group);
+      const auto at = proposal_group(p, group);
       for (std::int64_t t = 0; t < p.count; ++t) {
         std::int64_t to = begins[t];
-        each_run(loops, levels + at.levels, at.length, static_cast<int>(t), [&](std::int64_t s, std::int64_t e) {
-          if (to < begins[t + 1])
-            score_run(s, e, at.length, p.scratch + at.prefix, p.margins, p.margin_sizes, p.past, p.packed, p.total,
-                      to++);
+        each_run(loops, at.levels, at.length, static_cast<int>(t), [&](std::int64_t s, std::int64_t e) {
+          if (to < begins[t + 1]) score_run(p, s, e, at.length, at.prefix, to++);
         });
       }
     }

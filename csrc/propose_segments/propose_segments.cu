@@ -29,34 +29,35 @@ __device__ __forceinline__ void each_run(const std::uint8_t* levels, std::int64_
   }
 }
 
-__global__ void no_bad_value(std::int64_t* first_bad) { *first_bad = kAllFinite; }
+// Where the first position of a value that is not finite is kept.
+__device__ __forceinline__ std::int64_t* first_bad(const CountProposalsParams& p) {
+  return p.runs + p.videos * p.classes * p.count + 1;
+}
+
+__global__ void no_bad_value(CountProposalsParams p) { *first_bad(p) = kAllFinite; }
 
 // Traffic: each value is read once (a column has the stride of a row; its neighbours in the sector are the columns of
 // the blocks beside, which find it in L2); 9 bytes a value are written, and the levels read once a threshold from L1.
 // Ownership: one block a group. First a warp takes 32 snippets: lane k adds the values 0..k in turn, then the sums of
 // the warps and tiles before. Then a warp takes a threshold and counts the ends of its runs by ballots.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    count_runs(const T* tcam, const std::int64_t* offsets, std::int64_t classes, std::int64_t snippets,
-               const double* thresholds, std::int64_t count, const bool* wanted, std::int64_t min_length,
-               double* all_prefix, std::uint8_t* all_levels, std::int64_t* runs, std::int64_t* first_bad) {
+__global__ void __launch_bounds__(kThreads) count_runs(CountProposalsParams p) {
   PYWS_SHARED(double, sums, kWarps);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const std::int64_t group = blockIdx.x;
-  std::int64_t* counts = runs + group * count + 1;
-  if (wanted != nullptr && !wanted[group]) {
-    for (std::int64_t t = threadIdx.x; t < count; t += kThreads) counts[t] = 0;
+  const T* tcam = p.tcam.as<T>();
+  std::int64_t* counts = p.runs + group * p.count + 1;
+  if (p.wanted != nullptr && !p.wanted[group]) {
+    for (std::int64_t t = threadIdx.x; t < p.count; t += kThreads) counts[t] = 0;
     return;
   }
-  const ProposalGroup at = proposal_group(offsets, classes, snippets, group);
-  const std::int64_t column = at.begin * classes + group % classes;
-  double* prefix = all_prefix + at.prefix;
-  std::uint8_t* levels = all_levels + at.levels;
-  if (threadIdx.x == 0) prefix[0] = 0.0;
+  const auto at = proposal_group(p, group);
+  const std::int64_t column = at.begin * p.classes + group % p.classes;
+  if (threadIdx.x == 0) at.prefix[0] = 0.0;
   double whole = 0.0;
   for (std::int64_t tile = 0; tile < at.length; tile += kThreads) {
     const std::int64_t i = tile + threadIdx.x;
-    const double x = i < at.length ? widen(tcam[column + i * classes]) : 0.0;
+    const double x = i < at.length ? widen(tcam[column + i * p.classes]) : 0.0;
     double sum = 0.0;
     for (int k = 0; k < kWarp; ++k) {
       const double other = __shfl_sync(kWholeWarp, x, k);
@@ -68,17 +69,17 @@ __global__ void __launch_bounds__(kThreads)
     for (int w = 0; w < warp; ++w) before += sums[w];
     for (int w = 0; w < kWarps; ++w) whole += sums[w];
     if (i < at.length) {
-      prefix[i + 1] = before + sum;
+      at.prefix[i + 1] = before + sum;
       int level = 0;
-      for (std::int64_t t = 0; t < count; ++t) level += x > thresholds[t] ? 1 : 0;
-      levels[i] = static_cast<std::uint8_t>(level);
-      if (!(x - x == 0.0)) atomicMin(reinterpret_cast<long long*>(first_bad), column + i * classes);
+      for (std::int64_t t = 0; t < p.count; ++t) level += x > p.thresholds[t] ? 1 : 0;
+      at.levels[i] = static_cast<std::uint8_t>(level);
+      if (!(x - x == 0.0)) atomicMin(reinterpret_cast<long long*>(first_bad(p)), column + i * p.classes);
     }
     __syncthreads();
   }
-  for (std::int64_t t = warp; t < count; t += kWarps) {
+  for (std::int64_t t = warp; t < p.count; t += kWarps) {
     std::int64_t found = 0;
-    each_run(levels, at.length, t, min_length,
+    each_run(at.levels, at.length, t, p.min_length,
              [&](unsigned kept, std::int64_t, std::int64_t) { found += __popc(kept); });
     if (lane == 0) counts[t] = found;
   }
@@ -87,27 +88,22 @@ __global__ void __launch_bounds__(kThreads)
 // Traffic: the levels are read once a threshold, 4 to 6 running sums a segment from L1 or L2, 32 bytes a segment are
 // written; the segments of 32 snippets lie side by side. Ownership: one block a group, a warp a threshold; where there
 // is no group, one block writes the offset 0.
-__global__ void __launch_bounds__(kThreads)
-    fill_runs(const std::int64_t* offsets, std::int64_t groups, std::int64_t classes, std::int64_t snippets,
-              std::int64_t count, std::int64_t min_length, const std::int32_t* margins, std::int64_t margin_sizes,
-              std::int64_t past, const double* prefix, const std::uint8_t* levels, const std::int64_t* runs,
-              std::int64_t total, double* packed, std::int64_t* packed_offsets) {
+__global__ void __launch_bounds__(kThreads) fill_runs(FillProposalsParams p) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const std::int64_t group = blockIdx.x;
+  const std::int64_t group = blockIdx.x, groups = p.videos * p.classes;
   if (threadIdx.x == 0) {
-    packed_offsets[group] = runs[group * count];
-    if (group + 1 >= groups) packed_offsets[groups] = runs[groups * count];
+    p.packed_offsets[group] = p.runs[group * p.count];
+    if (group + 1 >= groups) p.packed_offsets[groups] = p.runs[groups * p.count];
   }
   if (group >= groups) return;
-  const ProposalGroup at = proposal_group(offsets, classes, snippets, group);
-  for (std::int64_t t = warp; t < count; t += kWarps) {
-    std::int64_t next = runs[group * count + t];
-    const std::int64_t last = runs[group * count + t + 1];
+  const auto at = proposal_group(p, group);
+  for (std::int64_t t = warp; t < p.count; t += kWarps) {
+    std::int64_t next = p.runs[group * p.count + t];
+    const std::int64_t last = p.runs[group * p.count + t + 1];
     if (next == last) continue;
-    each_run(levels + at.levels, at.length, t, min_length, [&](unsigned kept, std::int64_t s, std::int64_t e) {
+    each_run(at.levels, at.length, t, p.min_length, [&](unsigned kept, std::int64_t s, std::int64_t e) {
       const std::int64_t to = next + __popc(kept & lanes_below());
-      if ((kept >> lane & 1u) != 0 && to < last)
-        score_run(s, e, at.length, prefix + at.prefix, margins, margin_sizes, past, packed, total, to);
+      if ((kept >> lane & 1u) != 0 && to < last) score_run(p, s, e, at.length, at.prefix, to);
       next += __popc(kept);
     });
   }
@@ -117,26 +113,16 @@ __global__ void __launch_bounds__(kThreads)
 
 void count_proposals_cuda(const CountProposalsParams& p, void* stream) {
   const char* op = "propose_segments";
-  auto* levels = reinterpret_cast<std::uint8_t*>(p.scratch + proposal_levels(p.videos, p.classes, p.snippets));
-  std::int64_t* first_bad = p.runs + p.videos * p.classes * p.count + 1;
-  const dim3 grid = grid_1d(op, p.videos * p.classes);
-  launch(op, no_bad_value, dim3(1), dim3(1), 0, stream, first_bad);
+  launch(op, no_bad_value, dim3(1), dim3(1), 0, stream, p);
   with_singles(op, "tcam", p.tcam.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    launch(op, count_runs<T>, grid, dim3(kThreads), 0, stream, p.tcam.as<T>(), p.offsets, p.classes, p.snippets,
-           p.thresholds, p.count, p.wanted.data, p.min_length, p.scratch, levels, p.runs, first_bad);
+    launch(op, count_runs<decltype(zero)>, grid_1d(op, p.videos * p.classes), dim3(kThreads), 0, stream, p);
   });
   launch_scan_counts(op, p.runs, p.videos * p.classes * p.count, stream);
 }
 
 void fill_proposals_cuda(const FillProposalsParams& p, void* stream) {
   const char* op = "propose_segments";
-  const std::int64_t groups = p.videos * p.classes;
-  const auto* levels =
-      reinterpret_cast<const std::uint8_t*>(p.scratch + proposal_levels(p.videos, p.classes, p.snippets));
-  launch(op, fill_runs, grid_1d(op, max64(groups, 1)), dim3(kThreads), 0, stream, p.offsets, groups, p.classes,
-         p.snippets, p.count, p.min_length, p.margins, p.margin_sizes, p.past, p.scratch, levels, p.runs, p.total,
-         p.packed, p.packed_offsets);
+  launch(op, fill_runs, grid_1d(op, max64(p.videos * p.classes, 1)), dim3(kThreads), 0, stream, p);
 }
 
 }  // namespace pyws

@@ -68,47 +68,49 @@ struct FillProposalsParams {
 void fill_proposals_cpu(const FillProposalsParams& params, int threads);
 void fill_proposals_cuda(const FillProposalsParams& params, void* stream);
 
-// Where the levels begin in the scratch, in float64.
-PYWS_HD std::int64_t proposal_levels(std::int64_t videos, std::int64_t classes, std::int64_t snippets) {
-  return (snippets + videos) * classes;
-}
-
 PYWS_HD std::int64_t propose_segments_scratch(std::int64_t videos, std::int64_t classes, std::int64_t snippets) {
-  return proposal_levels(videos, classes, snippets) + ceil_div(snippets * classes, 8);
+  return (snippets + videos) * classes + ceil_div(snippets * classes, 8);
 }
 
 PYWS_HD std::int64_t propose_segments_runs(std::int64_t videos, std::int64_t classes, std::int64_t count) {
   return videos * classes * count + 2;
 }
 
-// Where a group lies: its snippets in the video, its running sums (length + 1) and its levels (length) in the scratch.
+// A group: its snippets in the video, its running sums (length + 1) and its levels (length) in the scratch.
+template <class Sums, class Levels>
 struct ProposalGroup {
-  std::int64_t begin, length, prefix, levels;
+  std::int64_t begin, length;
+  Sums* prefix;
+  Levels* levels;
 };
 
-PYWS_HD ProposalGroup proposal_group(const std::int64_t* offsets, std::int64_t classes, std::int64_t snippets,
-                                     std::int64_t group) {
-  const std::int64_t video = group / classes, c = group % classes;
-  const Range range = group_range(offsets, video, snippets);
+template <class Params>
+PYWS_HD auto proposal_group(const Params& p, std::int64_t group) {
+  using Sums = std::remove_pointer_t<decltype(p.scratch)>;
+  using Levels = std::conditional_t<std::is_const_v<Sums>, const std::uint8_t, std::uint8_t>;
+  const std::int64_t video = group / p.classes, c = group % p.classes;
+  const Range range = group_range(p.offsets, video, p.snippets);
   const std::int64_t length = range.end - range.begin;
-  return {range.begin, length, (range.begin + video) * classes + c * (length + 1), range.begin * classes + c * length};
+  auto* levels = reinterpret_cast<Levels*>(p.scratch + (p.snippets + p.videos) * p.classes);
+  return ProposalGroup<Sums, Levels>{range.begin, length,
+                                     p.scratch + (range.begin + video) * p.classes + c * (length + 1),
+                                     levels + range.begin * p.classes + c * length};
 }
 
 // Writes the segment of the run [s, e) to column `at` of packed.
-PYWS_HD void score_run(std::int64_t s, std::int64_t e, std::int64_t length, const double* prefix,
-                       const std::int32_t* margins, std::int64_t margin_sizes, std::int64_t past, double* packed,
-                       std::int64_t total, std::int64_t at) {
-  const std::int64_t d = min64(e - s, margin_sizes - 1);
-  const std::int64_t inner_end = min64(e + past, length);
+PYWS_HD void score_run(const FillProposalsParams& p, std::int64_t s, std::int64_t e, std::int64_t length,
+                       const double* prefix, std::int64_t at) {
+  const std::int64_t d = min64(e - s, p.margin_sizes - 1);
+  const std::int64_t inner_end = min64(e + p.past, length);
   const double inner = (prefix[inner_end] - prefix[s]) / static_cast<double>(inner_end - s);
-  const std::int64_t left = max64(0, s - margins[d]);
-  const std::int64_t right = max64(inner_end, min64(length - past, e + past + margins[margin_sizes + d]));
+  const std::int64_t left = max64(0, s - p.margins[d]);
+  const std::int64_t right = max64(inner_end, min64(length - p.past, e + p.past + p.margins[p.margin_sizes + d]));
   const std::int64_t outer_size = s - left + right - inner_end;
   const double outer = prefix[s] - prefix[left] + (prefix[right] - prefix[inner_end]);
-  packed[kStart * total + at] = static_cast<double>(s);
-  packed[kEnd * total + at] = static_cast<double>(e + past);
-  packed[kScore * total + at] = inner - outer / static_cast<double>(max64(outer_size, 1));
-  packed[kWeight * total + at] = inner;
+  p.packed[kStart * p.total + at] = static_cast<double>(s);
+  p.packed[kEnd * p.total + at] = static_cast<double>(e + p.past);
+  p.packed[kScore * p.total + at] = inner - outer / static_cast<double>(max64(outer_size, 1));
+  p.packed[kWeight * p.total + at] = inner;
 }
 
 }  // namespace pyws

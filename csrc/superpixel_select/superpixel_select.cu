@@ -11,6 +11,11 @@ constexpr int kTile = 8192;        // pixels a block counts
 constexpr int kMostShared = 4096;  // superpixels whose counters fit into 32 KB of shared memory
 constexpr int kPaintedAtOnce = 4;  // pixels a thread paints
 
+template <class Params>
+__device__ __forceinline__ Counter* summary_of(const Params& p, std::int64_t frame) {
+  return reinterpret_cast<Counter*>(p.summary) + frame * kSummary;
+}
+
 // Traffic: every label and mask byte is read once, coalesced, 32 pixels a warp and step. A run of one label within
 // these 32 pixels costs one atomic addition of (pixels, mask pixels), packed in 64 bits: to the block's shared
 // counters, which then go to those of the frame, or straight there where the superpixels are too many to share.
@@ -19,18 +24,18 @@ constexpr int kPaintedAtOnce = 4;  // pixels a thread paints
 //   labels  7 7 7 7 7 9 9 9 9 9 9 7 7 ...     lane 0 adds (5, 3) to 7
 //   mask    . . x x x x x . . . . . .         lane 5 adds (6, 2) to 9, lane 11 ...
 template <class Label>
-__global__ void count_pixels(const Label* labels, const std::uint8_t* mask, std::int64_t pixels, std::int64_t tiles,
-                             std::uint64_t superpixels, Counter* counts, Counter* summary) {
+__global__ void count_pixels(SelectParams p, std::int64_t tiles) {
   PYWS_DYNAMIC_SHARED(Counter, shared);
   const std::int64_t b = blockIdx.x / tiles, from = blockIdx.x % tiles * kTile;
-  const std::int64_t to = min64(from + kTile, pixels);
+  const std::int64_t to = min64(from + kTile, p.pixels);
+  const std::uint64_t superpixels = p.superpixels;
   const bool sharing = superpixels <= kMostShared;
-  Counter* frame = counts + b * superpixels;
+  Counter* frame = reinterpret_cast<Counter*>(p.counts) + b * superpixels;
   Counter* target = sharing ? shared : frame;
-  for (unsigned p = threadIdx.x; sharing && p < superpixels; p += kThreads) shared[p] = 0;
+  for (unsigned s = threadIdx.x; sharing && s < superpixels; s += kThreads) shared[s] = 0;
   __syncthreads();
-  labels += b * pixels;
-  mask += b * pixels;
+  const Label* labels = p.labels.as<Label>() + b * p.pixels;
+  const std::uint8_t* mask = p.mask + b * p.pixels;
   unsigned outside = 0;
   for (std::int64_t first = from; first < to; first += kInFlight * kThreads) {
     std::uint64_t label[kInFlight];
@@ -53,10 +58,10 @@ __global__ void count_pixels(const Label* labels, const std::uint8_t* mask, std:
         outside += n;
     }
   }
-  if (outside > 0) atomicAdd(summary + b * kSummary + 1, static_cast<Counter>(outside));
+  if (outside > 0) atomicAdd(summary_of(p, b) + kOutside, static_cast<Counter>(outside));
   __syncthreads();
-  for (unsigned p = threadIdx.x; sharing && p < superpixels; p += kThreads)
-    if (shared[p] != 0) atomicAdd(frame + p, shared[p]);
+  for (unsigned s = threadIdx.x; sharing && s < superpixels; s += kThreads)
+    if (shared[s] != 0) atomicAdd(frame + s, shared[s]);
 }
 
 // The sum, or the greatest, of one number a thread, in all threads.
@@ -75,26 +80,23 @@ __device__ std::int64_t reduce(std::int64_t x, std::int64_t* partial, const Add&
 }
 
 // Traffic: 8 bytes a superpixel are read, 16 written and read again, 1 written. Ownership: one block a frame.
-__global__ void select_superpixels(std::int64_t pixels, std::int64_t superpixels, double alpha, double beta,
-                                   MaskOverlap overlap, std::int64_t* area, std::int64_t* intersection,
-                                   std::uint8_t* passes, std::int64_t* summary) {
+__global__ void select_superpixels(SelectParams p) {
   PYWS_SHARED(std::int64_t, partial, kThreads);
-  area += blockIdx.x * superpixels;
-  intersection += blockIdx.x * superpixels;
+  std::int64_t *area = p.counts + blockIdx.x * p.superpixels, *intersection = area + p.batch * p.superpixels;
   std::int64_t mask_area = 0, used = 0;
-  for (std::int64_t p = threadIdx.x; p < superpixels; p += kThreads) {
-    const std::int64_t both = area[p];
-    area[p] = both & 0xffffffff;
-    intersection[p] = both >> 32;
+  for (std::int64_t s = threadIdx.x; s < p.superpixels; s += kThreads) {
+    const std::int64_t both = area[s];
+    area[s] = both & 0xffffffff;
+    intersection[s] = both >> 32;
     mask_area += both >> 32;
-    if (both != 0) used = p + 1;
+    if (both != 0) used = s + 1;
   }
   mask_area = reduce(mask_area, partial, [](std::int64_t a, std::int64_t b) { return a + b; });
   used = reduce(used, partial, [](std::int64_t a, std::int64_t b) { return max64(a, b); });
-  if (threadIdx.x == 0) summary[blockIdx.x * kSummary + kUsed] = used;
-  for (std::int64_t p = threadIdx.x; p < superpixels; p += kThreads)
-    passes[blockIdx.x * superpixels + p] =
-        superpixel_passes(area[p], intersection[p], mask_area, pixels, alpha, beta, overlap);
+  if (threadIdx.x == 0) p.summary[blockIdx.x * kSummary + kUsed] = used;
+  for (std::int64_t s = threadIdx.x; s < p.superpixels; s += kThreads)
+    p.passes[blockIdx.x * p.superpixels + s] =
+        superpixel_passes(area[s], intersection[s], mask_area, p.pixels, p.alpha, p.beta, p.overlap);
 }
 
 // Traffic: every label is read once, coalesced; its verdict comes from L1 or L2; one value a pixel is written.
@@ -118,100 +120,78 @@ __global__ void paint(const Label* labels, std::int64_t pixels, std::int64_t til
 // Traffic: every label and class is read once, coalesced; a run of one label and class within 32 pixels costs one
 // atomic addition to the table and one to the area. Ownership: a thread a pixel.
 template <class Label, class Class>
-__global__ void count_classes(const Label* labels, const Class* classes, std::int64_t pixels, std::int64_t tiles,
-                              std::uint64_t superpixels, std::uint64_t num_classes, std::uint64_t ignored,
-                              Counter* area, Counter* table, Counter* summary) {
+__global__ void count_classes(VoteParams p, std::int64_t tiles) {
+  const std::uint64_t superpixels = p.superpixels, num_classes = p.num_classes;
   const std::int64_t b = blockIdx.x / tiles, i = blockIdx.x % tiles * kThreads + threadIdx.x;
-  const bool there = i < pixels;
-  const std::uint64_t label = there ? index_of(labels[b * pixels + i]) : 0;
-  const std::uint64_t kind = there ? index_of(classes[b * pixels + i]) : 0;
+  const bool there = i < p.pixels;
+  const std::uint64_t label = there ? index_of(p.labels.as<Label>()[b * p.pixels + i]) : 0;
+  const std::uint64_t kind = there ? index_of(p.classes.as<Class>()[b * p.pixels + i]) : 0;
   const std::uint64_t left_label = left_neighbour(label), left_kind = left_neighbour(kind);
   const unsigned run = run_from(threadIdx.x % kWarp == 0 || label != left_label || kind != left_kind);
   const Counter n = __popc(run & __ballot_sync(kWholeWarp, there));
   if (n == 0) return;
   const bool counted = kind < num_classes;
-  if (!counted && kind != ignored) atomicAdd(summary + b * kSummary + 2, n);
+  if (!counted && kind != index_of(p.ignored)) atomicAdd(summary_of(p, b) + kUnknown, n);
   if (label >= superpixels) {
-    atomicAdd(summary + b * kSummary + 1, n);
+    atomicAdd(summary_of(p, b) + kOutside, n);
     return;
   }
-  atomicAdd(area + b * superpixels + label, n);
-  if (counted) atomicAdd(table + (b * superpixels + label) * num_classes + kind, n);
+  const std::uint64_t row = b * superpixels + label;
+  atomicAdd(reinterpret_cast<Counter*>(p.area) + row, n);
+  if (counted) atomicAdd(reinterpret_cast<Counter*>(p.table) + row * num_classes + kind, n);
 }
 
 // Traffic: the table is read once, coalesced. Ownership: one warp a superpixel, lanes over its classes.
-__global__ void choose_classes(std::int64_t rows, std::int64_t superpixels, std::int64_t num_classes, double alpha,
-                               const std::int64_t* area, const std::int64_t* table, std::int64_t* winner,
-                               Counter* summary) {
+__global__ void choose_classes(VoteParams p) {
   const std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp;
-  if (row >= rows) return;  // whole warps leave together
+  if (row >= p.batch * p.superpixels) return;  // whole warps leave together
   const int lane = threadIdx.x % kWarp;
   Votes best{0, 0};
-  for (std::int64_t c = lane; c < num_classes; c += kWarp)
-    if (c > 0) best = max_votes(best, {table[row * num_classes + c], c});
+  for (std::int64_t c = lane; c < p.num_classes; c += kWarp)
+    if (c > 0) best = max_votes(best, {p.table[row * p.num_classes + c], c});
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
     const Votes other{__shfl_xor_sync(kWholeWarp, static_cast<long long>(best.count), offset),
                       __shfl_xor_sync(kWholeWarp, static_cast<long long>(best.kind), offset)};
     best = max_votes(best, other);
   }
   if (lane > 0) return;
-  winner[row] = accepted_class(best, area[row], alpha);
-  if (area[row] > 0) atomicMax(summary + row / superpixels * kSummary, static_cast<Counter>(row % superpixels + 1));
+  p.winner[row] = accepted_class(best, p.area[row], p.alpha);
+  if (p.area[row] > 0)
+    atomicMax(summary_of(p, row / p.superpixels) + kUsed, static_cast<Counter>(row % p.superpixels + 1));
 }
 
-template <class Label, class Verdict, class Out>
-void launch_paint(const char* op, const Label* labels, std::int64_t batch, std::int64_t pixels,
-                  std::int64_t superpixels, const Verdict* verdicts, Out* refined, void* stream) {
-  const std::int64_t tiles = ceil_div(pixels, kThreads * kPaintedAtOnce);
-  launch(op, paint<Label, Verdict, Out>, grid_1d(op, batch * tiles), dim3(kThreads), 0, stream, labels, pixels, tiles,
-         superpixels, verdicts, refined);
-}
-
-template <class Label>
-void select(const Label* labels, const std::uint8_t* mask, std::int64_t batch, std::int64_t pixels,
-            std::int64_t superpixels, double alpha, double beta, MaskOverlap overlap, std::int64_t* counts,
-            std::uint8_t* passes, std::uint8_t* refined, std::int64_t* summary, void* stream) {
-  const char* op = "superpixel_select";
-  const std::int64_t tiles = ceil_div(pixels, kTile);
-  const std::size_t shared = superpixels <= kMostShared ? superpixels * sizeof(Counter) : 0;
-  launch(op, count_pixels<Label>, grid_1d(op, batch * tiles), dim3(kThreads), shared, stream, labels, mask, pixels,
-         tiles, superpixels, reinterpret_cast<Counter*>(counts), reinterpret_cast<Counter*>(summary));
-  launch(op, select_superpixels, grid_1d(op, batch), dim3(kThreads), 0, stream, pixels, superpixels, alpha, beta,
-         overlap, counts, counts + batch * superpixels, passes, summary);
-  launch_paint(op, labels, batch, pixels, superpixels, passes, refined, stream);
-}
-
-template <class Label, class Class>
-void vote(const Label* labels, const Class* classes, std::int64_t batch, std::int64_t pixels, std::int64_t superpixels,
-          std::int64_t num_classes, std::int64_t ignored, double alpha, std::int64_t* area, std::int64_t* table,
-          std::int64_t* winner, Class* refined, std::int64_t* summary, void* stream) {
-  const char* op = "superpixel_vote";
-  const std::int64_t tiles = ceil_div(pixels, kThreads), rows = batch * superpixels;
-  launch(op, count_classes<Label, Class>, grid_1d(op, batch * tiles), dim3(kThreads), 0, stream, labels, classes,
-         pixels, tiles, superpixels, num_classes, index_of(ignored), reinterpret_cast<Counter*>(area),
-         reinterpret_cast<Counter*>(table), reinterpret_cast<Counter*>(summary));
-  launch(op, choose_classes, grid_1d(op, ceil_div(rows, kThreads / kWarp)), dim3(kThreads), 0, stream, rows,
-         superpixels, num_classes, alpha, area, table, winner, reinterpret_cast<Counter*>(summary));
-  launch_paint(op, labels, batch, pixels, superpixels, winner, refined, stream);
+template <class Label, class Params, class Verdict, class Out>
+void launch_paint(const char* op, const Params& p, const Verdict* verdicts, Out* refined, void* stream) {
+  const std::int64_t tiles = ceil_div(p.pixels, kThreads * kPaintedAtOnce);
+  launch(op, paint<Label, Verdict, Out>, grid_1d(op, p.batch * tiles), dim3(kThreads), 0, stream,
+         p.labels.template as<Label>(), p.pixels, tiles, p.superpixels, verdicts, refined);
 }
 
 }  // namespace
 
 void superpixel_select_cuda(const SelectParams& p, void* stream) {
-  with_labels("superpixel_select", "labels", p.labels.dtype, [&](auto label) {
-    select(p.labels.as<decltype(label)>(), p.mask, p.batch, p.pixels, p.superpixels, p.alpha, p.beta, p.overlap,
-           p.counts, p.passes, p.refined, p.summary, stream);
+  const char* op = "superpixel_select";
+  const std::int64_t tiles = ceil_div(p.pixels, kTile);
+  const std::size_t shared = p.superpixels <= kMostShared ? p.superpixels * sizeof(Counter) : 0;
+  with_labels(op, "labels", p.labels.dtype, [&](auto label) {
+    using Label = decltype(label);
+    launch(op, count_pixels<Label>, grid_1d(op, p.batch * tiles), dim3(kThreads), shared, stream, p, tiles);
+    launch(op, select_superpixels, grid_1d(op, p.batch), dim3(kThreads), 0, stream, p);
+    launch_paint<Label>(op, p, p.passes, p.refined, stream);
   });
 }
 
 void superpixel_vote_cuda(const VoteParams& p, void* stream) {
   const char* op = "superpixel_vote";
   check_dtype(op, "refined", p.refined.dtype, p.classes.dtype);
+  const std::int64_t tiles = ceil_div(p.pixels, kThreads), rows = p.batch * p.superpixels;
   with_labels(op, "labels", p.labels.dtype, [&](auto label) {
     with_classes(op, "classes", p.classes.dtype, [&](auto kind) {
-      vote(p.labels.as<decltype(label)>(), p.classes.as<decltype(kind)>(), p.batch, p.pixels, p.superpixels,
-           p.num_classes, p.ignored, p.alpha, p.area, p.table, p.winner, p.refined.as<decltype(kind)>(), p.summary,
-           stream);
+      using Label = decltype(label);
+      using Class = decltype(kind);
+      launch(op, count_classes<Label, Class>, grid_1d(op, p.batch * tiles), dim3(kThreads), 0, stream, p, tiles);
+      launch(op, choose_classes, grid_1d(op, ceil_div(rows, kThreads / kWarp)), dim3(kThreads), 0, stream, p);
+      launch_paint<Label>(op, p, p.winner, p.refined.as<Class>(), stream);
     });
   });
 }
