@@ -19,6 +19,7 @@ from pyws.data.annotations.corrections import read_corrections
 from pyws.data.features.archives import archived_videos, open_archive
 from pyws.data.features.packs import note_of
 from pyws.data.tagged.a2d_files import read_videoset
+from pyws.data.tagged.tags_table import read_tags_table
 from pyws.data.video.sources import find_videos
 from pyws.exchange.readers.formats import read_review
 from pyws.files import _object, read_json
@@ -309,3 +310,36 @@ def test_folders_without_end_are_named(tmp_path, monkeypatch):
         os.chdir("..")
         os.rmdir("videos")
         os.rename("next", "videos")
+
+
+@pytest.mark.parametrize("what", ["far", "merged", "linked", "columns"])
+def test_cells_of_workbooks_are_bounded(what, tmp_path):
+    """A few bytes say that 17 billion cells are one; a single cell makes a table of all that are before it."""
+    openpyxl = pytest.importorskip("openpyxl")
+    path = tmp_path / "tags.xlsx"
+    workbook = openpyxl.Workbook()
+    for row in (["video", "tag"], ["a", "dog"], ["b", None]):
+        workbook.active.append(row)
+    workbook.active.merge_cells("B2:B3")
+    workbook.save(path)
+    assert read_tags_table(path).tags == {"a": ("dog",), "b": ("dog",)}
+    if what == "far":
+        workbook.active["XFD1048576"] = "x"
+        workbook.save(path)
+    else:
+        with ZipFile(path) as packed:
+            members = {name: packed.read(name) for name in packed.namelist()}
+        where = "A:XFD" if what == "columns" else "A4:XFD1048576"
+        range_ = f'<hyperlinks><hyperlink ref="{where}"/></hyperlinks>' if what == "linked" else ""
+        old = b'<mergeCell ref="B2:B3"'
+        sheet = members["xl/worksheets/sheet1.xml"]
+        assert old in sheet
+        if range_:
+            sheet = sheet.replace(b"</mergeCells>", b"</mergeCells>" + range_.encode())
+        else:
+            sheet = sheet.replace(old, old.replace(b"B2:B3", where.encode()))
+        with ZipFile(path, "w") as packed:
+            for name, data in members.items():
+                packed.writestr(name, sheet if name.endswith("sheet1.xml") else data)
+    with pytest.raises(DataError, match=r"tags\.xlsx: must (have at most 5000000 cells|name merged cells by two)"):
+        read_tags_table(path)

@@ -11,9 +11,11 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.parsers import expat
 from zipfile import ZipFile
 
 from pyws.data.video.sources import VIDEO_SUFFIXES
@@ -23,6 +25,8 @@ from pyws.files import check_bytes
 VIDEO_COLUMNS = ("video", "videos", "video name", "video_name", "name", "file", "filename", "file name", "path", "clip")
 TAG_COLUMNS = ("tag", "tags", "label", "labels", "class", "classes")
 MAX_BYTES = 1 << 26
+MAX_CELLS = 5_000_000  # of a workbook, those without contents too
+_RANGE = re.compile(r"([A-Z]{1,3})([0-9]{1,7})(?::([A-Z]{1,3})([0-9]{1,7}))?")
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -288,11 +292,49 @@ def _sheet(path: Path, raw: bytes) -> Iterator[list[str]]:
     with reading(path, "cannot be read as a workbook"):  # openpyxl raises what zipfile and the XML parser raise
         with ZipFile(io.BytesIO(raw)) as packed:
             check_bytes(path, sum(member.file_size for member in packed.infolist()))
-        sheets = {one.title: _table_of(one) for one in load_workbook(io.BytesIO(raw), data_only=True).worksheets}
+            _check_ranges(path, packed)
+        workbook = load_workbook(io.BytesIO(raw), data_only=True).worksheets
+        _check_cells(path, sum(one.max_row * one.max_column for one in workbook))
+        sheets = {one.title: _table_of(one) for one in workbook}
     found = [name for name, rows in sheets.items() if _has_columns(rows)]
     if len(found) > 1:
         raise DataError(path, f"must have one sheet with the columns video and tag, got {', '.join(found)}")
     return iter(sheets[found[0]] if found else next(iter(sheets.values()), []))
+
+
+def _check_cells(path: Path, count: int) -> None:
+    if count > MAX_CELLS:
+        raise DataError(path, f"must have at most {MAX_CELLS} cells to its last row and column, got {count}")
+
+
+def _check_ranges(path: Path, packed: ZipFile) -> None:
+    """Raise DataError where merged or linked cells are too many: openpyxl makes each of them, though the file only says
+    where the first and the last is."""
+    total = 0
+
+    def element(name: str, attributes: dict[str, str]) -> None:
+        nonlocal total
+        if name.rpartition(" ")[2] in ("mergeCell", "hyperlink"):
+            corners = _RANGE.fullmatch(attributes.get("ref", ""))
+            if corners is None:
+                raise DataError(path, f"must name merged cells by two of them, got {attributes.get('ref', '')[:40]!r}")
+            left, top, right, bottom = corners.groups()
+            columns = _column(right or left) - _column(left) + 1
+            total += columns * (int(bottom or top) - int(top) + 1)
+            _check_cells(path, total)
+
+    for member in packed.infolist():
+        parser = expat.ParserCreate(namespace_separator=" ")
+        parser.StartElementHandler = element
+        with packed.open(member) as file, suppress(expat.ExpatError):  # a picture, or what openpyxl refuses too
+            parser.ParseFile(file)
+
+
+def _column(letters: str) -> int:
+    number = 0
+    for letter in letters:
+        number = 26 * number + ord(letter) - ord("A") + 1
+    return number
 
 
 def _table_of(sheet: Any) -> list[list[str]]:
