@@ -199,7 +199,12 @@ def _open_temporary(target: Path) -> tuple[int, Path]:
     """A file beside ``target`` to write, locked: the one that a killed writer left, as long as nobody else has it."""
     for number in itertools.count():
         path = target.with_name(f".{target.name[:32]}.{number}.tmp")  # 255 bytes leave no room for more
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a link, which somebody laid to have another file written over
+                continue
+            raise
         if lock_file(descriptor, wait=False) and is_open_file(descriptor, path):
             os.ftruncate(descriptor, 0)
             return descriptor, path

@@ -58,7 +58,8 @@ class Writer:
         if own in others or strangers:
             which = "another run" if self.shard.whole else f"another run of shard {self.shard}, or of other shards"
             raise DataError(self.folder, f"is being written by {which}; wait for it or choose another folder")
-        self._file = os.open(self.folder / _RUN / own, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC  # a link would lead to another file
+        self._file = os.open(self.folder / _RUN / own, flags)
         lock_file(self._file)
         if os.fstat(self._file).st_size:
             os.write(self._file, b"\n")  # the last line of a killed run may not be whole
@@ -133,7 +134,7 @@ def _door(folder: Path) -> Iterator[None]:
         try:
             with suppress(FileExistsError):
                 path.parent.mkdir()
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             if path.parent.is_symlink():  # to nowhere: it would never open
                 raise

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 from collections import OrderedDict
 from zipfile import ZIP_DEFLATED, ZipFile
@@ -22,11 +23,13 @@ from pyws.data.tagged.a2d_files import read_videoset
 from pyws.data.tagged.tags_table import read_tags_table
 from pyws.data.video.sources import find_videos
 from pyws.exchange.readers.formats import read_review
-from pyws.files import _object, read_json
+from pyws.files import _object, read_json, write_json
+from pyws.folders import only_writer
 from pyws.models.classifiers import CLASSIFIER, open_classifier, read_state
 from pyws.models.image_networks.small2d import Small2D
 from pyws.segments.detection.maps import KIND, open_maps
 from pyws.settings import read_toml
+from pyws.sharding import WHOLE
 
 
 class Name(str):
@@ -343,3 +346,21 @@ def test_cells_of_workbooks_are_bounded(what, tmp_path):
                 packed.writestr(name, sheet if name.endswith("sheet1.xml") else data)
     with pytest.raises(DataError, match=r"tags\.xlsx: must (have at most 5000000 cells|name merged cells by two)"):
         read_tags_table(path)
+
+
+def test_links_in_folders_of_output_lead_nowhere(tmp_path):
+    """Whoever may write where a result is to be could have another file of the user written over."""
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    out = tmp_path / "out"
+    (out / ".run").mkdir(parents=True)
+    (out / ".a.json.0.tmp").symlink_to(mine)
+    write_json(out / "a.json", {"a": 1})
+    assert read_json(out / "a.json") == {"a": 1}
+    for name in (f"{WHOLE.index}-of-1.jsonl", "door"):
+        (out / ".run" / name).symlink_to(mine)
+        with pytest.raises(OSError, match="symbolic links"), only_writer(out) as writer:
+            writer.append("video", 1)
+        assert mine.read_text() == "mine"
+        shutil.rmtree(out / ".run")
+        (out / ".run").mkdir()
