@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -76,9 +77,8 @@ def labels(
     from pyws.errors import DataError, named_as
     from pyws.evaluation.detection import look_like_frames
     from pyws.files import file_sha256
-    from pyws.report.run import write_report
     from pyws.segments import PostprocessConfig, label_videos
-    from pyws.segments.pseudo_labels import VideoLabels, save_labels, with_names
+    from pyws.segments.pseudo_labels import with_names
     from pyws.sharding import this_shard
 
     if out.suffix != ".safetensors":
@@ -101,30 +101,40 @@ def labels(
             videos = label_videos(chosen, known, classes, config, preset, rows, only_tags, grids, mine)
         return {one.video: one.document() for one in videos}
 
-    def write(videos: Mapping[str, Any]) -> dict[str, Any]:
-        made = [VideoLabels.read(name, document) for name, document in videos.items()]
-        records = {
-            one.video: {"snippets": len(one.labels), "segments": one.segments, "residual": one.residual, **one.statuses}
-            for one in made
-        }
-        report = save_labels(out, {one.video: one.labels for one in made}, classes, settings, records)
-        write_report(out, quiet=common.silent, inputs={"proposals": proposals, "truth": truth})
-        counts = ", ".join(f"{count} {name}" for name, count in report["statuses"].items())
-        common.say(f"{out}: {counted(len(made), 'video')}, {len(classes)} classes each: {counts}")
-        return report
-
-    inputs = {"proposals": file_sha256(proposals), "truth": file_sha256(truth)}
-    if corrections:
-        inputs["corrections"] = file_sha256(corrections)
-    parameters = {"stage": "segments labels", **inputs, **settings}
+    files = {"proposals": proposals, "truth": truth}
+    write = partial(_write, out, classes, settings, files, common)
+    inputs = files | ({"corrections": corrections} if corrections else {})
+    parameters = {"stage": "segments labels", **{name: file_sha256(file) for name, file in inputs.items()}, **settings}
     report = in_parts(out, this_shard(shard), parameters, found.sizes(), work, write, common)
-    if "shard" in report:
-        return report
-    if plot is not None:
+    if plot is not None and "shard" not in report:
         from pyws.report.labels import draw_labels
         from pyws.segments import fuse_detections
 
         fused = fuse_detections(found, config, grids)
         draw_labels({"labels": out}, plot, {"truth": known.instances, "segments": fused},
                     quiet=common.silent)  # fmt: skip
+    return report
+
+
+def _write(
+    out: Path,
+    classes: Sequence[str],
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    common: Common,
+    videos: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Put together the labels that the processes made."""
+    from pyws.report.run import write_report
+    from pyws.segments.pseudo_labels import VideoLabels, save_labels
+
+    made = [VideoLabels.read(name, document) for name, document in videos.items()]
+    records = {
+        one.video: {"snippets": len(one.labels), "segments": one.segments, "residual": one.residual, **one.statuses}
+        for one in made
+    }
+    report = save_labels(out, {one.video: one.labels for one in made}, classes, settings, records)
+    write_report(out, quiet=common.silent, inputs=inputs)
+    counts = ", ".join(f"{count} {name}" for name, count in report["statuses"].items())
+    common.say(f"{out}: {counted(len(made), 'video')}, {len(classes)} classes each: {counts}")
     return report

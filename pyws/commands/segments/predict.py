@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -74,17 +75,16 @@ def predict(
     from hashlib import sha256
 
     from pyws.commands.parts import in_parts
-    from pyws.data.annotations.activitynet import read_detections, results_of, write_results
+    from pyws.data.annotations.activitynet import results_of
     from pyws.data.features.dataset import open_features
     from pyws.errors import DataError
     from pyws.files import file_sha256
     from pyws.models.devices import set_precision
-    from pyws.report.run import place_of, write_report
     from pyws.segments.backbones import check_data, load_backbone
     from pyws.segments.detection.inference import detect
-    from pyws.segments.detection.maps import KeptMaps, VideoMap, write_maps
+    from pyws.segments.detection.maps import KeptMaps
     from pyws.segments.detection.postprocess import PostprocessConfig
-    from pyws.segments.detection.timelines import Timelines, write_timelines
+    from pyws.segments.detection.timelines import Timelines
     from pyws.segments.training.batches import Videos, by_length
     from pyws.segments.training.run_folder import open_checkpoint
     from pyws.sharding import this_shard
@@ -120,29 +120,45 @@ def predict(
             for unit, batch in zip(names, mine, strict=True)
         }
 
-    def write(parts: Mapping[str, Any]) -> dict[str, Any]:
-        merged = {name: found for part in parts.values() for name, found in part.items()}
-        write_results(out, {name: merged[name][0] for name in videos.names}, made_by)
-        shown = {video: merged[name][1] for video, name in enumerate(videos.names)}
-        write_timelines(place_of(out).pictures / "timelines.json.gz", videos, shown)
-        write_report(out, quiet=quiet)
-        kept = {name: VideoMap.of(merged[name][2]) for name in videos.names} if keep else {}
-        if maps is not None:
-            write_maps(maps, kept, videos.classes)
-        if plot is not None:
-            _draw(plot, kept, read_detections(out), videos, quiet)
-        segments = sum(len(merged[name][0]) for name in videos.names)
-        common.say(f"{out}: {counted(segments, 'segment')} in {counted(len(videos), 'video')}")
-        skipped = [str(problem) for problem in videos.skipped]
-        return {"out": str(out), "videos": len(videos), "segments": segments, "skipped": skipped, "settings": made_by}
-
     made_by = {"tool": "pyws segments predict", "backbone": built.name, "checkpoint": checkpoint.name,
                "only_tags": only_tags, "precision": precision, "epoch": saved.facts["epoch"],
                **videos.grids.note(), **asdict(config)}  # fmt: skip
-    looked_at = sha256(json.dumps([videos.names, videos.lengths.tolist(), snippets]).encode()).hexdigest()
-    parameters = {"videos_sha256": looked_at, "checkpoint_sha256": file_sha256(checkpoint), "maps": keep,
+    watched = sha256(json.dumps([videos.names, videos.lengths.tolist(), snippets]).encode()).hexdigest()
+    parameters = {"videos_sha256": watched, "checkpoint_sha256": file_sha256(checkpoint), "maps": keep,
                   **made_by}  # fmt: skip
+    write = partial(_write, out, maps, plot, videos, made_by, common)
     return in_parts(out, this_shard(shard), parameters, units, work, write, common)
+
+
+def _write(
+    out: Path,
+    maps: Path | None,
+    plot: Path | None,
+    videos: FeatureSet,
+    made_by: dict[str, Any],
+    common: Common,
+    parts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Put together what the processes found: detections, timelines, maps and pictures."""
+    from pyws.data.annotations.activitynet import read_detections, write_results
+    from pyws.report.run import place_of, write_report
+    from pyws.segments.detection.maps import VideoMap, write_maps
+    from pyws.segments.detection.timelines import write_timelines
+
+    merged = {name: found for part in parts.values() for name, found in part.items()}
+    write_results(out, {name: merged[name][0] for name in videos.names}, made_by)
+    shown = {video: merged[name][1] for video, name in enumerate(videos.names)}
+    write_timelines(place_of(out).pictures / "timelines.json.gz", videos, shown)
+    write_report(out, quiet=common.silent)
+    kept = {name: VideoMap.of(merged[name][2]) for name in videos.names} if maps is not None or plot is not None else {}
+    if maps is not None:
+        write_maps(maps, kept, videos.classes)
+    if plot is not None:
+        _draw(plot, kept, read_detections(out), videos, common.silent)
+    segments = sum(len(merged[name][0]) for name in videos.names)
+    common.say(f"{out}: {counted(segments, 'segment')} in {counted(len(videos), 'video')}")
+    skipped = [str(problem) for problem in videos.skipped]
+    return {"out": str(out), "videos": len(videos), "segments": segments, "skipped": skipped, "settings": made_by}
 
 
 def _draw(folder: Path, maps: Mapping[str, VideoMap], found: Instances, data: FeatureSet, quiet: bool) -> None:
