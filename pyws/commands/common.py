@@ -112,23 +112,23 @@ def figures(
     return table
 
 
-def only_with(what: str, there: bool, options: Mapping[str, bool]) -> None:
+def only_with(what: str, there: object, **options: object) -> None:
     """Refuse options that would do nothing.
 
     Parameters
     ----------
     what : what they need
     there : whether it is there
-    options : their names, and whether they were given
+    options : by their names, with underscores, whether they were given
 
     Examples
     --------
-    >>> only_with("--data", False, {"subset": True})
+    >>> only_with("--data", False, subset=True)
     Traceback (most recent call last):
         ...
     ValueError: --subset: only with --data
     """
-    given = [f"--{name}" for name, is_given in options.items() if is_given]
+    given = [f"--{name.replace('_', '-')}" for name, is_given in options.items() if is_given]
     if given and not there:
         raise ValueError(f"{', '.join(given)}: only with {what}")
 
@@ -144,7 +144,7 @@ def flow_of(flow: FlowName, raft_weights: str, common: Common) -> FlowMethod | R
         if raft_weights == RANDOM:
             raise ValueError(f"--raft-weights: flow needs trained weights, got {raft_weights}")
         return load_raft(flow, raft_weights, common.use_device())
-    only_with("--flow raft_small or raft_large", False, {"raft-weights": raft_weights != "default"})
+    only_with("--flow raft_small or raft_large", False, raft_weights=raft_weights != "default")
     check_flow(flow)
     return flow
 

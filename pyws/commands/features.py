@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -126,7 +127,7 @@ def features(
     if (flow is None) != (flow_weights is None):
         given_alone = "--flow-weights" if flow is None else "--flow"
         raise ValueError(f"--flow, --flow-weights: needed together, got {given_alone} alone")
-    only_with("--flow", flow is not None, {"raft-weights": raft_weights != "default"})
+    only_with("--flow", flow, raft_weights=raft_weights != "default")
     method = flow_of(flow, raft_weights, common) if flow is not None else None
     check_videos_per_file(videos_per_file)
     found = checked_videos(find_videos(videos), on_error, common)
@@ -153,12 +154,16 @@ def features(
     manifest = extract(
         given, sampling, found, out, folder_fps, batch, decoders, scores, on_error, quiet, part, beside, videos_per_file
     )
-    rows = []
-    for name, one in manifest["videos"].items():
-        cells = ["left out"] if "error" in one else [one["snippets"], f"{one['start']:.2f} s", f"{one['end']:.2f} s"]
-        rows.append([printable(name), *cells])
-    common.say(table_of(("video", "snippets", "from", "to"), rows))
+    common.say(_table(manifest["videos"]))
     say_left_out(common, manifest["videos"])
     if "shard" not in manifest:
         write_report(out, quiet=quiet)
     return of_shard(manifest, part, manifest.get("missing", ()), "shard" not in manifest, common)
+
+
+def _table(videos: Mapping[str, Mapping[str, Any]]) -> Any:
+    rows = []
+    for name, one in videos.items():
+        cells = ["left out"] if "error" in one else [one["snippets"], f"{one['start']:.2f} s", f"{one['end']:.2f} s"]
+        rows.append([printable(name), *cells])
+    return table_of(("video", "snippets", "from", "to"), rows)

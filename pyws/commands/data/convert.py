@@ -52,8 +52,7 @@ def convert(
     check_videos_per_file(videos_per_file)
     problems: list[str] = []
     if out.name.endswith((".json", ".json.gz")):
-        given = {"suffix": suffix is not None, "videos-per-file": videos_per_file is not None}
-        only_with("features", False, given)
+        only_with("features", False, suffix=suffix is not None, videos_per_file=videos_per_file is not None)
         truth = read_wtalc(source)
         write_truth(out, truth)
         counts = truth.counts()

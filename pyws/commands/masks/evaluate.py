@@ -60,16 +60,16 @@ def evaluate(
     from pyws.evaluation.youtube_objects import evaluate_youtube_objects
 
     of_classes = {"absent": absent != "skip"}
-    of_objects = {"semi-protocol": semi_protocol, "foreground": foreground != "category"}
+    of_objects = {"semi_protocol": semi_protocol, "foreground": foreground != "category"}
     of_data = layout != "auto" or is_mask_set(truth)
-    only_with("a data set as TRUTH", of_data, {**of_classes, **of_objects, "subset": bool(subset)})
+    only_with("a data set as TRUTH", of_data, **of_classes, **of_objects, subset=subset)
     if not of_data:
         scores = evaluate_masks(predictions, truth, missing)
         common.say(_table_of_videos(scores))
         return scores
     data = open_mask_set(truth, layout).part(*subset)
-    only_with("YouTube-Objects", data.layout == "youtube-objects", of_objects)
-    only_with("data sets of classes", data.layout != "youtube-objects", of_classes)
+    only_with("YouTube-Objects", data.layout == "youtube-objects", **of_objects)
+    only_with("data sets of classes", data.layout != "youtube-objects", **of_classes)
     if data.layout == "youtube-objects":
         scores = evaluate_youtube_objects(predictions, data, semi_protocol, foreground, missing)
         common.say(_table_of_youtube_objects(scores))

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -35,6 +35,11 @@ from pyws.masks.initial_masks.tag_to_class import TagClasses, resolve_tag
 from pyws.models.classifiers import load_classifier
 from pyws.models.devices import set_precision
 from pyws.sharding import this_shard
+
+if TYPE_CHECKING:
+    from pyws.data.video.optical_flow import FlowMethod
+    from pyws.models.classifier import Classifier
+    from pyws.models.image_networks.raft import Raft
 
 
 def init(
@@ -140,25 +145,14 @@ def init(
     found = _data_set(data, layout, data_tags, subset, validation, common.seed) if data else None
     annotator: Annotator
     names: tuple[str, ...]
-    of_data = {
-        "layout": layout != "auto",
-        "data-tags": data_tags != "all",
-        "subset": bool(subset),
-        "validation": validation != 0,
-    }
-    of_images = {
-        "class-names": bool(class_names),
-        "layer": bool(layer),
-        "short-side": config.short_side != InitialMaskConfig.short_side,
-        "motion": config.motion,
-    }
-    of_clips = {
-        name.replace("_", "-"): value != vars(ActorActionConfig())[name] for name, value in vars(clip_config).items()
-    }
-    only_with("--data", bool(data), of_data)
-    only_with("--actor-classifier or --action-classifier", bool(actor_classifier or action_classifier), of_clips)
-    only_with("--classifier", bool(classifier), of_images)
-    only_with("--motion", config.motion, {"flow": flow != "dis", "raft-weights": raft_weights != "default"})
+    of_clips = {name: value != vars(ActorActionConfig())[name] for name, value in vars(clip_config).items()}
+    only_with(
+        "--data", data, layout=layout != "auto", data_tags=data_tags != "all", subset=subset, validation=validation
+    )
+    only_with("--actor-classifier or --action-classifier", actor_classifier or action_classifier, **of_clips)
+    only_with("--classifier", classifier, class_names=class_names, layer=layer,
+              short_side=config.short_side != InitialMaskConfig.short_side, motion=config.motion)  # fmt: skip
+    only_with("--motion", config.motion, flow=flow != "dis", raft_weights=raft_weights != "default")
     if actor_classifier or action_classifier:
         if found is None or classifier or weights != "default" or tag or tags:
             raise ValueError("--actor-classifier, --action-classifier: need --data, and no other classifier or tags")
@@ -168,27 +162,16 @@ def init(
     elif classifier is None:
         raise ValueError("--classifier is needed, or classifiers of pyws masks classify")
     else:
-        videos, named = (
-            _tagged(frames, tag, tags, on_error, common) if found is None else (found.videos, found.space.names[1:])
-        )
+        of_set = None if found is None else (found.videos, found.space.names[1:])
+        videos, named = of_set or _tagged(frames, tag, tags, on_error, common)
         network = load_classifier(classifier, weights, class_names, layer, config.output_stride, named)
         if network.file is None:
             raise ValueError(f"--weights: masks need trained weights, got {weights}")
-        device = common.use_device()
-        network.model.to(device)
-        classes, warnings, unknown = _resolve(named, network.labels)
-        if unknown and (on_error == "error" or found is not None or not classes):
-            raise ValueError("\n  ".join(unknown.values()))
-        for doubt in unknown.values():
-            common.say(f"left out: {doubt}")
-        for warning in warnings.values():
-            common.say(f"warning: {warning}")
+        names = network.labels
+        classes, warnings, unknown = _resolve(named, names, on_error == "error" or found is not None, common)
         videos = _only_tags(videos, named, unknown)
         method = flow_of(flow, raft_weights, common) if config.motion else "dis"
-        fast = network.for_inference()
-        set_precision(fast.model, config.precision, device)
-        annotator = ImageAnnotator(fast, network.file, classes, config, device, warnings, method)
-        names = network.labels
+        annotator = _image_annotator(network, network.file, classes, config, warnings, method, common)
     if found is None:
         kept = set(checked_videos([video.source for video in videos], on_error, common))
         videos = tuple(video for video in videos if video.source in kept)
@@ -196,13 +179,12 @@ def init(
         check_videos((video.source for video in videos), by_name=False)
     draw = partial(_draw, out, annotator.space.names, config.superpixel_cache(out))
     run = annotate(annotator, videos, out, on_error, common.silent, part, draw)
-    manifest = run.document
     if run.last:
         write_report(out, quiet=common.silent)
-    common.say(_table(manifest, names))
-    say_left_out(common, manifest["videos"])
-    say_doubts(common, manifest["videos"], set(run.mine))
-    return of_shard(manifest, part, run.missing, run.last, common)
+    common.say(_table(run.document, names))
+    say_left_out(common, run.document["videos"])
+    say_doubts(common, run.document["videos"], set(run.mine))
+    return of_shard(run.document, part, run.missing, run.last, common)
 
 
 def _data_set(root: Path, layout: Any, tags: Any, subset: tuple[str, ...], validation: int, seed: int) -> MaskSet:
@@ -248,8 +230,24 @@ def _tagged(
     return tuple(videos), written
 
 
+def _image_annotator(
+    network: Classifier,
+    file: Path,
+    classes: dict[str, list[int]],
+    config: InitialMaskConfig,
+    warnings: dict[str, str],
+    flow: FlowMethod | Raft,
+    common: Common,
+) -> ImageAnnotator:
+    device = common.use_device()
+    network.model.to(device)
+    fast = network.for_inference()
+    set_precision(fast.model, config.precision, device)
+    return ImageAnnotator(fast, file, classes, config, device, warnings, flow)
+
+
 def _resolve(
-    written: tuple[str, ...], labels: tuple[str, ...]
+    written: tuple[str, ...], labels: tuple[str, ...], strict: bool, common: Common
 ) -> tuple[dict[str, list[int]], dict[str, str], dict[str, str]]:
     """Classes of each tag by its name, what is doubtful about some, and what to do about those that are no class."""
     found: list[TagClasses] = []
@@ -262,7 +260,14 @@ def _resolve(
     table = {one.name: one.classes for one in found}
     if len(table) != len(found) or len(table) > MAX_TAGS:
         raise ValueError(f"tags: must be different names, at most {MAX_TAGS}, got {', '.join(written)}")
-    return table, {one.name: warning for one in found if (warning := one.warning(labels))}, unknown
+    if unknown and (strict or not table):
+        raise ValueError("\n  ".join(unknown.values()))
+    warnings = {one.name: warning for one in found if (warning := one.warning(labels))}
+    for doubt in unknown.values():
+        common.say(f"left out: {doubt}")
+    for warning in warnings.values():
+        common.say(f"warning: {warning}")
+    return table, warnings, unknown
 
 
 def _only_tags(

@@ -78,8 +78,8 @@ def predict(
 
     if bool(frames) == bool(data):
         raise ValueError("FRAMES: folders of frames or video files are needed, or a data set as --data, not both")
-    only_with("--data", data is not None, {"subset": bool(subset)})
-    only_with("FRAMES", data is None, {"tags": tags is not None})
+    only_with("--data", data, subset=subset)
+    only_with("FRAMES", not data, tags=tags)
     model = load_model(run, common.use_device(), precision)
     allowed = None
     if data is not None:

@@ -87,7 +87,7 @@ def evaluate(
     rate: float | SnippetGrids = SNIPPETS_PER_SECOND
     on_snippets = [name for name, rules in PROTOCOLS.items() if rules.grid]
     only_with(f"--protocol {', '.join(on_snippets)}", protocol in on_snippets,
-              {"snippets-per-second": snippets_per_second is not None, "features": features is not None})  # fmt: skip
+              snippets_per_second=snippets_per_second is not None, features=features is not None)  # fmt: skip
     if protocol in on_snippets:
         rate = grids_of(snippets_per_second, note, predictions, found.videos, features)
     with named_as(ground_truth=truth, predictions=predictions):

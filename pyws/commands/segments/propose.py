@@ -87,8 +87,8 @@ def propose(
     from pyws.segments.detection.maps import ACTIVATIONS, THRESHOLDS, open_maps, segments_of
     from pyws.segments.detection.postprocess import PostprocessConfig
 
-    only_with("--truth", truth is not None, {"only-tags": only_tags})
-    only_with("--scoring paper", scoring == "paper", {"margin": margin is not None})
+    only_with("--truth", truth, only_tags=only_tags)
+    only_with("--scoring paper", scoring == "paper", margin=margin is not None)
     config = postprocessing.over(PostprocessConfig("none"))
     rules = ProposalConfig(
         class_threshold=-np.inf if class_threshold is None else class_threshold, thresholds=thresholds or THRESHOLDS,
