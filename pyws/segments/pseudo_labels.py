@@ -326,6 +326,18 @@ class VideoLabels:
         return VideoLabels(video, **{**document, "labels": torch.from_numpy(unpacked(document["labels"]))})
 
 
+def _places_in_truth(proposals: Instances, truth: Truth, classes: Mapping[str, int]) -> list[int]:
+    """Where the ground truth has each video of the proposals, whose labels must be of the classes."""
+    for label in proposals.labels:
+        if label not in classes:
+            raise DataError("proposals", f"label must be one of the {len(classes)} classes, got {label!r}")
+    known = {name: index for index, name in enumerate(truth.instances.videos)}
+    for name in proposals.videos:
+        if name not in known:
+            raise DataError("ground truth", f"must give the duration of video {name!r}")
+    return [known[name] for name in proposals.videos]
+
+
 def label_videos(
     proposals: Instances,
     truth: Truth,
@@ -372,15 +384,8 @@ def label_videos(
     corrections = corrections or {}
     proposals = with_names(as_named_by(proposals, truth), corrections)
     places = {name: index for index, name in enumerate(classes)}
-    for label in proposals.labels:
-        if label not in places:
-            raise DataError("proposals", f"label must be one of the {len(places)} classes, got {label!r}")
     grids = SnippetGrids.of(snippets_per_second)
-    known = {name: index for index, name in enumerate(truth.instances.videos)}
-    for name in proposals.videos:
-        if name not in known:
-            raise DataError("ground truth", f"must give the duration of video {name!r}")
-    in_truth = [known[name] for name in proposals.videos]
+    in_truth = _places_in_truth(proposals, truth, places)
     durations = truth.duration[in_truth].tolist()
     lengths = np.array([_snippets(name, grids[name], duration) for name, duration in zip(
         proposals.videos, durations, strict=True)], dtype=np.int64)  # fmt: skip

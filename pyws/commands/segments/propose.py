@@ -10,10 +10,11 @@ from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions, only_with
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
-from pyws.errors import counted
+from pyws.errors import DataError, counted
 
 if TYPE_CHECKING:
     from pyws.data.features.time_base import SnippetGrid
+    from pyws.segments.detection.maps import MapFiles
 
 
 def propose(
@@ -81,7 +82,6 @@ def propose(
 
     from pyws.data.annotations.activitynet import read_truth, results_of, write_results
     from pyws.data.features.time_base import SnippetGrid
-    from pyws.errors import DataError
     from pyws.progress import track
     from pyws.segments.config import ProposalConfig
     from pyws.segments.detection.maps import ACTIVATIONS, THRESHOLDS, open_maps, segments_of
@@ -96,10 +96,7 @@ def propose(
         margin=ProposalConfig.margin if margin is None else margin,
     )  # fmt: skip
     found = open_maps(maps, _named(classes))
-    if background is not None and background not in found.classes:
-        raise DataError(maps, f"--background must be one of {', '.join(found.classes)}, got {background!r}")
-    if snippets_per_second is not None and found.edges:
-        raise DataError(maps, "says when its snippets are: leave out --snippets-per-second")
+    _check_maps(maps, found, background, snippets_per_second)
     known = None if truth is None else read_truth(truth)
     tags = {} if known is None else dict(zip(known.instances.videos, known.tags, strict=True))
     results: dict[str, Any] = {}
@@ -126,6 +123,13 @@ def propose(
     if not count:
         common.say(f"warning: the highest value is {highest:g}, the lowest threshold {min(rules.thresholds):g}")
     return {"out": str(out), "videos": len(results), "segments": count, "settings": settings}
+
+
+def _check_maps(path: Path, found: MapFiles, background: str | None, snippets_per_second: float | None) -> None:
+    if background is not None and background not in found.classes:
+        raise DataError(path, f"--background must be one of {', '.join(found.classes)}, got {background!r}")
+    if snippets_per_second is not None and found.edges:
+        raise DataError(path, "says when its snippets are: leave out --snippets-per-second")
 
 
 def _noted(grids: Mapping[str, SnippetGrid]) -> dict[str, Any]:
