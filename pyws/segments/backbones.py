@@ -182,7 +182,7 @@ def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
                 raise ValueError(f"{name} must be in [0, 1], got {given!r}")
         if len(shares) > 1:
             built = replace(built, model=Averaged([copy.deepcopy(built.model) for _ in shares], shares, raises))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of torch, which has no room for its weights
         raise DataError(checkpoint.path, f"is of another model: {error}") from error
     load_into(built.model, checkpoint)
     return built

@@ -15,7 +15,7 @@ from tyro.conf import Positional
 from pyws.commands.common import ALSO_WRITTEN, Common, CommonOptions
 from pyws.commands.segments.feature_sets import OnError, one_subset, say_skipped
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
-from pyws.errors import counted
+from pyws.errors import counted, reading
 
 if TYPE_CHECKING:
     from pyws.data.annotations.activitynet import Instances
@@ -96,11 +96,15 @@ def predict(
     built = load_backbone(saved)
     videos = open_features(data, one_subset(data, subset, annotations), on_error, annotations=annotations)
     check_data(saved, built, videos)
-    config = postprocessing.over(PostprocessConfig(**saved.facts["config"]["detection"]))
+    with reading(checkpoint, "says settings of detection that cannot be"):
+        chosen = PostprocessConfig(**saved.facts["config"]["detection"])
+        snippets = saved.facts["config"]["batch_snippets"]
+        if type(snippets) is not int or snippets < 1:
+            raise ValueError(f"batch_snippets must be a whole number > 0, got {snippets!r}")
+    config = postprocessing.over(chosen)
     say_skipped(common, videos)
     device, quiet = common.use_device(), common.silent
     set_precision(built.model.to(device), precision, device)
-    snippets = saved.facts["config"]["batch_snippets"]
     seen = Videos(videos, device)
     batches = by_length(range(len(videos)), videos.lengths, snippets)
     units = {str(place): float(len(batch) * videos.lengths[batch[0]]) for place, batch in enumerate(batches)}
