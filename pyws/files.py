@@ -132,6 +132,14 @@ def files_within(folder: str | os.PathLike[str]) -> Iterator[Path]:
         left += [(entry, depth + 1) for entry in reversed(entries) if entry.is_dir() and not entry.is_symlink()]
 
 
+def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """:func:`os.walk`, no deeper than files of pyws lie: before Python 3.12 it fails a thousand folders down."""
+    for parent, folders, names in os.walk(folder):
+        yield parent, folders, names
+        if len(Path(parent).relative_to(folder).parts) >= _DEEPEST:
+            folders.clear()
+
+
 TEMPORARY = re.compile(r"\..+\.tmp")  # what atomic_write leaves behind where it was killed
 
 

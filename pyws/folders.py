@@ -19,6 +19,7 @@ from pyws.files import (
     parse_json,
     read_text,
     remove_unheld,
+    walk,
     write_errors,
 )
 from pyws.sharding import WHOLE, Shard
@@ -281,6 +282,6 @@ def run_entries(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _sweep(folder: Path) -> None:
     """Remove what killed writers left. Those that live, as one that ends with a report or hashes, hold their files."""
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in walk(folder):
         for name in filter(TEMPORARY.fullmatch, names):
             remove_unheld(Path(parent, name))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pyws.errors import DataError
-from pyws.files import TEMPORARY, file_sha256, read_json, sync_folder, write_json
+from pyws.files import TEMPORARY, file_sha256, read_json, sync_folder, walk, write_json
 from pyws.folders import UNFINISHED, Writer, only_writer, run_entries
 from pyws.sharding import WHOLE, Shard
 
@@ -402,7 +402,7 @@ def _files(result: Path) -> Iterator[str]:
         beside = f"{result.name}.json"
         yield from (name for name in (result.name, beside) if (result.parent / name).is_file())
         return
-    for parent, folders, names in os.walk(result):
+    for parent, folders, names in walk(result):
         folders[:] = [name for name in folders if name not in _LEFT_OUT]
         others = {name.removesuffix(f".{HASHES}") for name in names if name.endswith(f".{HASHES}")}
         left_out = _LEFT_OUT.union(*({name, f"{name}.json", f"{name}.{HASHES}"} for name in others))

@@ -16,6 +16,7 @@ import tyro
 
 from pyws.commands.common import Common, CommonOptions
 from pyws.errors import DataError
+from pyws.files import walk
 from pyws.run_manifest import HASHES, Word, differences, place_of, read_hashes
 
 
@@ -83,7 +84,7 @@ def _beside(run: Path) -> Iterator[Path]:
 
 def _bring(place: Path, into: Path, less: Collection[str]) -> None:
     """Link what a command that works within a folder finds there and no command wrote."""
-    for parent, _, names in os.walk(place):
+    for parent, _, names in walk(place):
         for path in (Path(parent, name) for name in names):
             name = path.relative_to(place)
             if str(name) not in less and path.name != HASHES and not os.path.lexists(into / name):

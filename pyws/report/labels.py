@@ -11,9 +11,8 @@ import numpy as np
 from pyws.checkpoint import read_tensors
 from pyws.data.annotations.activitynet import Instances
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
-from pyws.data.features.time_base import SnippetGrids
+from pyws.data.features.time_base import read_label_note
 from pyws.errors import DataError
-from pyws.files import read_json
 from pyws.progress import track
 from pyws.report.colours import COLOURS
 from pyws.report.timelines import Timeline, bars_of, draw_timeline, picture_name
@@ -45,20 +44,18 @@ def draw_labels(
     ------
     DataError : a file is missing or damaged, or does not have the video
     """
-    facts = [read_json(f"{path}.json") for path in files.values()]
+    note = [read_label_note(path, SNIPPETS_PER_SECOND) for path in files.values()][-1]
     labels = [{name: each.numpy() for name, each in read_tensors(path)[0].items()} for path in files.values()]
-    grids = SnippetGrids.read(list(files.values())[-1], facts[-1]["settings"], SNIPPETS_PER_SECOND)
     pictures: dict[str, Path] = {}
     for video, values in track(sorted(labels[-1].items()), "drawing", quiet=quiet):
         columns = np.flatnonzero(values.any(axis=0))[: len(COLOURS)]
         if not len(columns) or (limit is not None and len(pictures) >= limit):
             continue
         for path, found in zip(files.values(), labels, strict=True):
-            if video not in found:
-                raise DataError(path, f"must have labels of video {video!r}")
-        names = [facts[-1]["classes"][column] for column in columns]
-        record = facts[-1]["videos"][video]
-        edges = grids.edges_of(video, len(values), record.get("seconds"))
+            if video not in found or video not in note.lasting or found[video].shape[1] != len(note.classes):
+                raise DataError(path, f"must have labels of video {video!r}, a column for each of its classes")
+        names = [note.classes[column] for column in columns]
+        edges = note.grids.edges_of(video, len(values), note.lasting[video][1])
         curves = {caption: found[video][:, columns] for caption, found in zip(files, labels, strict=True)}
         bars = {caption: bars_of(rows.of_videos([video]), names) for caption, rows in (segments or {}).items()}
         pictures[video] = Path(out) / f"{picture_name(video)}.png"

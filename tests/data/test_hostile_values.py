@@ -12,6 +12,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from pyws import DataError
 from pyws.checkpoint import check_weights, read_tensors, read_torch, write_checkpoint
@@ -23,10 +24,11 @@ from pyws.data.tagged.a2d_files import read_videoset
 from pyws.data.tagged.tags_table import read_tags_table
 from pyws.data.video.sources import find_videos
 from pyws.exchange.readers.formats import read_review
-from pyws.files import _object, read_json, write_json
+from pyws.files import _object, read_json, walk, write_json
 from pyws.folders import only_writer
 from pyws.models.classifiers import CLASSIFIER, open_classifier, read_state
 from pyws.models.image_networks.small2d import Small2D
+from pyws.report.labels import draw_labels
 from pyws.segments.detection.maps import KIND, open_maps
 from pyws.settings import read_toml
 from pyws.sharding import WHOLE
@@ -265,6 +267,43 @@ def test_maps_that_say_something_else_of_themselves(facts, tmp_path):
         open_maps(tmp_path / "maps.safetensors")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": 5},
+        {"settings": None},
+        {"settings": {"times": [1]}},
+        {"classes": "ab"},
+        {"classes": [1, 2]},
+        {"videos": ["v"]},
+        {"videos": {"v": 3}},
+        {"videos": {"v": {"snippets": 0}}},
+        {"videos": {"v": {"snippets": "3"}}},
+        {"videos": {"v": {"snippets": 3, "seconds": "x"}}},
+        {"videos": {"v": {"snippets": 3, "seconds": -1}}},
+    ],
+)
+def test_notes_of_labels_that_say_something_else(change, tmp_path):
+    path, note = tmp_path / "labels.safetensors", tmp_path / "labels.safetensors.json"
+    save_file({"v": np.ones((3, 2), np.float32)}, path)
+    said = {"settings": {}, "classes": ["a", "b"], "videos": {"v": {"snippets": 3, "seconds": 6.0}}}
+    write_json(note, said)
+    assert open_maps(path).read("v").edges.tolist() == [0, 2, 4, 6]
+    assert [*draw_labels({"labels": path}, tmp_path / "plots", quiet=True)] == ["v"]
+    write_json(note, said | change)
+    for read in (open_maps, lambda path: draw_labels({"labels": path}, tmp_path / "plots", quiet=True)):
+        with pytest.raises(DataError, match=r"labels\.safetensors\.json: "):
+            read(path)
+
+
+def test_labels_of_other_classes_than_their_note(tmp_path):
+    save_file({"v": np.ones((3, 2), np.float32)}, tmp_path / "labels.safetensors")
+    said = {"settings": {}, "classes": ["a"], "videos": {"v": {"snippets": 3}}}
+    write_json(tmp_path / "labels.safetensors.json", said)
+    with pytest.raises(DataError, match="must have labels of video 'v', a column for each of its classes"):
+        draw_labels({"labels": tmp_path / "labels.safetensors"}, tmp_path / "plots", quiet=True)
+
+
 def test_maps_of_numbers_that_numpy_has_not_are_left_out(tmp_path):
     header = json.dumps({"v": {"dtype": "F8_E4M3", "shape": [2, 2], "data_offsets": [0, 4]}}).encode()
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
@@ -295,24 +334,32 @@ def test_classifiers_that_say_something_else_of_themselves(facts, tmp_path):
         open_classifier(path)
 
 
-def test_folders_without_end_are_named(tmp_path, monkeypatch):
-    """A path has room for two thousand folders within each other."""
+@pytest.fixture
+def endless(tmp_path, monkeypatch):
+    """A folder with 1,200 others within each other; a path has room for two thousand."""
     monkeypatch.chdir(tmp_path)
-    os.mkdir("videos")
-    os.chdir("videos")
-    for _ in range(1200):
-        os.mkdir("a")
-        os.chdir("a")
+    for name in ["endless"] + 1200 * ["a"]:
+        os.mkdir(name)
+        os.chdir(name)
     os.chdir(tmp_path)
+    yield tmp_path / "endless"
+    os.chdir(tmp_path)
+    for _ in range(1200):  # what removes a folder goes down into it as deeply
+        os.rename("endless/a", "next")
+        shutil.rmtree("endless")
+        os.rename("next", "endless")
+
+
+def test_folders_without_end_are_named(endless):
     for read in (find_videos, lambda given: read_review(given[0])):
         with pytest.raises(DataError, match="must not be nested deeper than 64 folders"):
-            read([tmp_path / "videos"])
-    for _ in range(1200):  # what removes a folder goes down into it as deeply
-        os.chdir("videos")
-        os.rename("a", "../next")
-        os.chdir("..")
-        os.rmdir("videos")
-        os.rename("next", "videos")
+            read([endless])
+
+
+def test_folders_without_end_may_hold_a_result(endless):
+    """What killed writers left is looked for, and files of pyws are not so deep."""
+    with only_writer(endless):
+        assert len(list(walk(endless / "a"))) == 65
 
 
 @pytest.mark.parametrize("what", ["far", "merged", "linked", "columns"])

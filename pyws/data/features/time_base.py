@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyws.data.annotations.names import other_name
-from pyws.errors import DataError
+from pyws.errors import DataError, reading
+from pyws.files import read_json
 
 Seconds = NDArray[np.float64]
 SAME_RATE = 0.01  # by which rates may differ: 29.97 and 30 frames a second are one
@@ -184,6 +188,44 @@ class SnippetGrids:
         for index, rows in rows_by_video(video) if self.own else ():
             seconds[rows] = self[names[index]].seconds(places[rows])
         return seconds
+
+
+class LabelNote(NamedTuple):
+    """What the ``.json`` beside a file of pseudo labels says.
+
+    Parameters
+    ----------
+    classes : names of the columns
+    grids : when the snippets of the videos are
+    lasting : snippets and seconds of each video, seconds None where they are not known
+    """
+
+    classes: tuple[str, ...]
+    grids: SnippetGrids
+    lasting: dict[str, tuple[int, float | None]]
+
+
+def read_label_note(path: str | os.PathLike[str], assumed: float) -> LabelNote:
+    """Read the ``.json`` beside the labels ``path``; ``assumed`` is the rate where none is noted.
+
+    Raises
+    ------
+    DataError : missing, damaged, or it says something else
+    """
+    beside = Path(f"{path}.json")
+    note = read_json(beside)
+    with reading(beside, "does not say its classes, videos and settings as pyws segments labels does"):
+        grids = SnippetGrids.read(beside, dict(note["settings"]), assumed)
+        lasting = {}
+        for video, record in note["videos"].items():
+            count, seconds = record["snippets"], record.get("seconds")
+            if type(count) is not int or count < 1 or not (seconds is None or 0 < seconds < math.inf):
+                raise ValueError(f"{video!r} must have snippets > 0 and finite seconds > 0")
+            lasting[video] = (count, seconds)
+        classes = note["classes"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise TypeError("classes must be a list of names")
+    return LabelNote(tuple(classes), grids, lasting)
 
 
 @dataclass(frozen=True, eq=False)

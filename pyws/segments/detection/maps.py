@@ -20,9 +20,8 @@ from pyws.data.features.dataset import FeatureSet, check_finite
 from pyws.data.features.files import stored_in, stored_videos
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.streams import Stored
-from pyws.data.features.time_base import SnippetGrids, to_seconds
+from pyws.data.features.time_base import read_label_note, to_seconds
 from pyws.errors import DataError, reading
-from pyws.files import read_json
 from pyws.ops.segments.linpro import linpro
 from pyws.ragged import Segments
 from pyws.segments.config import ProposalConfig
@@ -339,15 +338,12 @@ def _of_facts(
 
 def _of_labels(path: Path, stored: Mapping[str, Stored]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Classes, and edges of snippets, that the report beside labels says; nothing without one."""
-    beside = Path(f"{path}.json")
-    if not beside.exists():
+    if not Path(f"{path}.json").exists():
         return (), {}
-    report = read_json(beside)
-    grids, edges = SnippetGrids.read(beside, report["settings"], SNIPPETS_PER_SECOND), {}
-    for video, record in report["videos"].items():
-        if video in stored:
-            edges[video] = grids.edges_of(video, record["snippets"], record.get("seconds"))
-    return tuple(report["classes"]), edges
+    note = read_label_note(path, SNIPPETS_PER_SECOND)
+    return note.classes, {
+        video: note.grids.edges_of(video, *lasting) for video, lasting in note.lasting.items() if video in stored
+    }
 
 
 def _of_tables(path: Path) -> tuple[str, ...]:
