@@ -28,7 +28,7 @@ def check_offsets(op: str, name: str, offsets: Tensor, total: int | None = None)
         raise ValueError(
             f"{op}: {name} must be int64 of shape (groups+1,), got {offsets.dtype} of shape {tuple(offsets.shape)}"
         )
-    ends = offsets.cpu().numpy()
+    ends = offsets.cpu().resolve_neg().numpy()
     if ends[0] != 0:
         raise ValueError(f"{op}: {name} must start at 0, got {ends[0]}")
     falls = ends[1:] < ends[:-1]

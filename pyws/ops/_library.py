@@ -223,7 +223,8 @@ def dispatch_is_skipped() -> bool:
 
 def can_skip_dispatch(arguments: tuple[Any, ...]) -> bool:
     """Whether the dispatcher would go straight to the kernel: no compiler, tracer, fake or functorch mode, profiler or
-    gradient is interested in the call, and all tensors are plain ones, none a view that negates.
+    gradient is interested in the call, and all tensors are plain ones, none a view that negates, none a zero without
+    memory (which derivatives are made of).
 
     False as well where this torch lacks a function that tells: the dispatcher then does its work, and nothing but some
     microseconds is lost.
@@ -235,7 +236,7 @@ def can_skip_dispatch(arguments: tuple[Any, ...]) -> bool:
     for argument in arguments:
         kind = type(argument)
         if kind is Tensor:
-            if argument.requires_grad or argument.is_neg():
+            if argument.requires_grad or argument.is_neg() or argument._is_zerotensor():
                 return False
         elif kind not in _SCALARS:
             return False  # a tensor of another class, or of the symbolic numbers of a tracer

@@ -75,6 +75,20 @@ def test_views_that_negate_are_resolved(dispatched):
     assert dispatched == [True, False]
 
 
+def test_zeros_without_memory_get_it(dispatched):
+    zeros = torch._efficientzerotensor((2, 4, 5))
+    assert not ops.otsu_masks(zeros, (3, 4)).masks.any()
+    assert dispatched == [True]
+
+
+def test_offsets_may_be_a_view_that_negates():
+    offsets = torch._neg_view(-torch.tensor([0, 4]))
+    tcam = torch.tensor([[0.0], [1.0], [1.0], [0.0]])
+    found, expected = (ops.propose_segments(tcam, each, [0.5]) for each in (offsets, offsets.resolve_neg()))
+    assert torch.equal(found.start, expected.start)
+    assert len(found.start)
+
+
 @pytest.mark.skipif(bool(emulation.SANITIZE), reason="sanitizers reserve all addresses")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_memory_that_cannot_be_had_is_an_error(threads):
