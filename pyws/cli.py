@@ -42,7 +42,7 @@ GROUPS = {
     "settings": ("config show",),
 }  # fmt: skip
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
-USAGE_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143
+USAGE_ERROR, INTERRUPTED, NO_READER, TERMINATED = 2, 130, 141, 143
 
 
 class Terminated(KeyboardInterrupt):
@@ -53,23 +53,31 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # constants of glibc's m
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 bad data, 2 bad usage, 130 interrupted, 143 terminated."""
+    """Run one command; returns the exit status.
+
+    0 done, 1 bad data, 2 bad usage, 130 interrupted, 141 nobody reads what is printed, 143 terminated.
+    """
     if arguments is None:
+        _open_closed_streams()
         _keep_freed_memory()
         gc.set_threshold(700, 10, 1000)  # what libraries define stays: to go through all of it takes a third of a start
         atexit.register(gc.freeze)  # and as long again at the end
     words = list(sys.argv[1:] if arguments is None else arguments)
     name, rest = split(words)
-    if name is None:
-        return _without_command(words)
     before = _catch_sigterm()
     try:
-        return _run(load(name), name, rest)
+        done = _without_command(words) if name is None else _run(load(name), name, rest)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return done
+    except BrokenPipeError:  # as `pyws ... | head -1` ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to print would fail again at the end
+        return NO_READER
     except usage.UsageError as error:
         print(f"pyws {name}: {error}", file=sys.stderr)
         return USAGE_ERROR
     except (PywsError, ValueError, TypeError, OSError) as error:
-        print(f"pyws {name}: {_words_of(error)}", file=sys.stderr)
+        print(f"{f'pyws {name}' if name else 'pyws'}: {_words_of(error)}", file=sys.stderr)
         return 1
     except (MemoryError, ImportError) as error:
         if isinstance(error, ImportError) and "shared object" not in str(error):
@@ -84,6 +92,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def _open_closed_streams() -> None:
+    """Put the null device in the place of standard streams that are closed (`pyws ... 2>&-`).
+
+    Python has None there, which nothing can be asked, and the next file that a command opens would get the number of
+    the stream, and with it what libraries print.
+    """
+    closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
+    if not closed:
+        return
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name in closed:
+        setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _keep_freed_memory() -> None:

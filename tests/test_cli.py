@@ -133,6 +133,30 @@ def test_sigterm_ends_a_command_as_ctrl_c_does():
     assert "terminated; what is written so far is whole" in done.stderr
 
 
+@pytest.mark.parametrize("words", ["--help", "doctor --help", "config show masks train"])
+def test_a_reader_that_leaves_is_no_error(words):
+    code = f"{sys.executable} -m pyws.cli {words} | exec true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", f"trap '' PIPE; {code}"], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_empty_ones(closed, tmp_path):
+    code = (
+        "import os, sys; from pyws import cli, progress\n"
+        "def tell(common=None):\n"
+        "    fine = list(progress.track([1], 'reading', quiet=False)) == [1]\n"
+        "    low = os.open('low', os.O_CREAT | os.O_WRONLY); os.write(2, b'lost')\n"
+        "    open('told', 'w').write(f'{fine} {low > 2} {os.path.getsize(\"low\")}'); return {}\n"
+        "cli.load, cli.parse = lambda name: tell, lambda name, words, command: {'common': Common()}\n"
+        "from pyws.commands.common import Common\n"
+        "sys.argv[1:] = ['doctor']; sys.exit(cli.main())"
+    )
+    done = subprocess.run(["bash", "-c", f'{sys.executable} -c "$0" {closed}', code], cwd=tmp_path, timeout=50)
+    assert done.returncode == 0
+    assert (tmp_path / "told").read_text() == "True True 0"
+
+
 def test_doctor_json_is_one_document(capsys):
     assert cli.main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

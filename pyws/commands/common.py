@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 
@@ -48,7 +48,9 @@ class Common:
         if not self.silent:
             from rich.console import Console
 
-            Console(highlight=False, soft_wrap=True, markup=False).print(text)
+            console = Console(highlight=False, soft_wrap=True, markup=False)
+            console.on_broken_pipe = _nobody_reads  # type: ignore[method-assign]  # rich's own ends the process
+            console.print(text)
 
     def use_device(self) -> Any:
         """Have videos decoded on the device that the option means, where torchcodec can; returns that device."""
@@ -208,6 +210,10 @@ def of_shard(
     left = f"{len(missing)} videos are left to others, or to the next run" if missing else "others are at work"
     common.say(f"shard {shard} is done; {left}")
     return {**document, "shard": str(shard), "missing": list(missing)}
+
+
+def _nobody_reads() -> NoReturn:
+    raise BrokenPipeError
 
 
 CommonOptions = Annotated[Common, tyro.conf.arg(name="")]
