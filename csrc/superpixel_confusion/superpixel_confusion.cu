@@ -1,5 +1,6 @@
 #include "components/pixel_runs_cuda.h"
 #include "superpixel_confusion/superpixel_confusion.h"
+#include "superpixel_select/most_votes.cuh"
 
 namespace pyws {
 namespace {
@@ -46,14 +47,7 @@ __global__ void compare(ConfusionParams p) {
   const int lane = threadIdx.x % kWarp;
   const std::int64_t num_classes = p.num_classes;
   const unsigned *votes = p.votes + row * num_classes, *annotated = p.annotated + row * num_classes;
-  Votes best{0, 0};
-  for (std::int64_t c = lane; c < num_classes; c += kWarp)
-    if (c > 0) best = max_votes(best, {votes[c], c});
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    const Votes other{__shfl_xor_sync(kWholeWarp, static_cast<long long>(best.count), offset),
-                      __shfl_xor_sync(kWholeWarp, static_cast<long long>(best.kind), offset)};
-    best = max_votes(best, other);
-  }
+  const Votes best = most_votes(votes, num_classes);
   const std::int64_t taken = accepted_below(best, p.area[row], p.pixels, p.alpha, p.beta);
   const std::int64_t frame = row / p.superpixels * num_classes * num_classes;
   Counter* consistency = reinterpret_cast<Counter*>(p.consistency) + frame;

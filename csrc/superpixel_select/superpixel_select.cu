@@ -1,5 +1,6 @@
 #include "common/cuda_launch.h"
 #include "components/pixel_runs_cuda.h"
+#include "superpixel_select/most_votes.cuh"
 #include "superpixel_select/superpixel_select.h"
 
 namespace pyws {
@@ -145,16 +146,8 @@ __global__ void count_classes(VoteParams p, std::int64_t tiles) {
 __global__ void choose_classes(VoteParams p) {
   const std::int64_t row = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp;
   if (row >= p.batch * p.superpixels) return;  // whole warps leave together
-  const int lane = threadIdx.x % kWarp;
-  Votes best{0, 0};
-  for (std::int64_t c = lane; c < p.num_classes; c += kWarp)
-    if (c > 0) best = max_votes(best, {p.table[row * p.num_classes + c], c});
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    const Votes other{__shfl_xor_sync(kWholeWarp, static_cast<long long>(best.count), offset),
-                      __shfl_xor_sync(kWholeWarp, static_cast<long long>(best.kind), offset)};
-    best = max_votes(best, other);
-  }
-  if (lane > 0) return;
+  const Votes best = most_votes(p.table + row * p.num_classes, p.num_classes);
+  if (threadIdx.x % kWarp > 0) return;
   p.winner[row] = accepted_class(best, p.area[row], p.alpha);
   if (p.area[row] > 0)
     atomicMax(summary_of(p, row / p.superpixels) + kUsed, static_cast<Counter>(row % p.superpixels + 1));
