@@ -143,7 +143,7 @@ def test_labels_are_drawn(files, capsys):
 
 def test_pictures_of_labels_stay_in_their_folder(files):
     save_file({"../up": np.ones((4, 1), np.float32)}, files / "one")
-    facts = {"classes": ["a"], "settings": {}, "videos": {"../up": {"seconds": 2.0}}}
+    facts = {"classes": ["a"], "settings": {}, "videos": {"../up": {"snippets": 4, "seconds": 2.0}}}
     (files / "one.json").write_text(json.dumps(facts))
     drawn = draw_labels({"labels": files / "one"}, files / "pictures")
     assert drawn == {"../up": files / "pictures" / ".._up.png"}

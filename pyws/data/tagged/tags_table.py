@@ -25,7 +25,7 @@ from pyws.files import check_bytes
 VIDEO_COLUMNS = ("video", "videos", "video name", "video_name", "name", "file", "filename", "file name", "path", "clip")
 TAG_COLUMNS = ("tag", "tags", "label", "labels", "class", "classes")
 MAX_BYTES = 1 << 26
-MAX_CELLS = 5_000_000  # of a workbook, those without contents too
+MAX_CELLS = 5_000_000  # in a workbook, those without contents too
 _RANGE = re.compile(r"([A-Z]{1,3})([0-9]{1,7})(?::([A-Z]{1,3})([0-9]{1,7}))?")
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
