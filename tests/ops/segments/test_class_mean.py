@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -304,3 +306,19 @@ def test_raw_operators_survive_anything(
     out, unknown = torch.ops.pyws.class_mean(torch.rand(6), torch.arange(6), *groups, 0)
     assert out.shape == (6,)
     assert ((unknown >= -1) & (unknown < 6)).all()
+
+
+def test_lengths_that_change_meanwhile_are_those_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer has been sized, and then a caller's thread makes a video longer than all memory."""
+    segments, lengths = random_segments([20, 20], [3, 3], 0), torch.tensor([20, 20])
+    expected = snippet_classes(segments, lengths)
+    module = sys.modules[snippet_classes.__module__]
+    launch = module.launch
+
+    def late(name: str, device: torch.device, fields: dict[str, Any]) -> None:
+        lengths[0] = 2**40
+        launch(name, device, fields)
+
+    monkeypatch.setattr(module, "launch", late)
+    found = snippet_classes(segments, lengths)
+    assert all(map(torch.equal, found, expected))
