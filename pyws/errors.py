@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -19,6 +20,17 @@ def printable(text: object) -> str:
     'new\\\\nline.avi'
     """
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(text))
+
+
+def name_bytes(name: str) -> bytes:
+    """A name of files in UTF-8, for hashes; names may be bytes that are no text.
+
+    Examples
+    --------
+    >>> name_bytes("a"), name_bytes("\\udcff")
+    (b'a', b'\\xed\\xb3\\xbf')
+    """
+    return name.encode("utf-8", "surrogatepass")
 
 
 class PywsError(Exception):
@@ -183,3 +195,18 @@ class WriteError(PywsError, OSError):
 
 class TrainingError(PywsError, RuntimeError):
     """A loss or weight that is no longer finite."""
+
+
+def check_loss(loss: float, what: str, epoch: int) -> None:
+    """Raise TrainingError where the mean loss of an epoch, counted from 0, is not finite.
+
+    Examples
+    --------
+    >>> check_loss(float("nan"), "masks train", 2)
+    Traceback (most recent call last):
+        ...
+    pyws.errors.TrainingError: masks train: loss must be finite, got nan in epoch 3; give a lower --lr
+    """
+    if not math.isfinite(loss):
+        rule = f"loss must be finite, got {loss} in epoch {epoch + 1}"
+        raise TrainingError(f"{what}: {rule}; give a lower --lr")

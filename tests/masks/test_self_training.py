@@ -25,6 +25,7 @@ from pyws.cli import main
 from pyws.data.tagged.label_space import actor_actions
 from pyws.data.video.clips import around
 from pyws.data.video.frames import open_frames, read_image, read_mask, write_mask
+from pyws.errors import TrainingError
 from pyws.masks.ablation import scores_of
 from pyws.masks.prediction.predict import load_model, predict_videos
 from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection
@@ -551,6 +552,13 @@ def test_equal_steps(init: Path, small_networks: None, tmp_path: Path, monkeypat
     )
     assert sorted(frame for frame, _ in crops) == sorted([*data.frames[:2]] * 4)
     assert len({seed for _, seed in crops}) == 8
+
+
+def test_training_that_diverges_says_so(init: Path, small_networks: None, tmp_path: Path) -> None:
+    config = tiny()
+    fast = replace(config, training=replace(config.training, lr=1e30))
+    with pytest.raises(TrainingError, match=r"masks train, version 0: loss must be finite, got nan in epoch [12]"):
+        SelfTraining(init, tmp_path, fast, quiet=True).run()
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

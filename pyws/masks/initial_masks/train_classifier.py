@@ -29,7 +29,7 @@ from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.clips import Clip, FrameStore, clips_of
 from pyws.data.video.frames import evenly
 from pyws.distributed import Group, JoinedLayers
-from pyws.errors import DataError, check_fields
+from pyws.errors import DataError, check_fields, check_loss
 from pyws.masks.linear_head import L2, features_of, fit_head, set_head
 from pyws.models.classifier import Classifier
 from pyws.models.classifiers import build_classifier, load_weights, read_state, save_classifier
@@ -301,6 +301,7 @@ class _Training:
         self.classifier.model.train()
         for epoch in track(range(len(losses), self.config.epochs), "training from tags", quiet=quiet):
             losses.append(self._epoch(store, epoch))
+            check_loss(losses[-1], "masks classify", epoch)
             if self.group.first:
                 self._keep(state, losses)
         self.classifier.model.eval()

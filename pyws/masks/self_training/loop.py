@@ -38,7 +38,7 @@ from pyws.data.csv_table import read_json_lines
 from pyws.data.video.frames import write_mask
 from pyws.data.video.optical_flow import check_flow
 from pyws.distributed import Group
-from pyws.errors import DataError, counted
+from pyws.errors import DataError, check_loss, counted
 from pyws.files import atomic_write
 from pyws.masks.seeds import seed_of
 from pyws.masks.self_training.frame_selection import (
@@ -223,6 +223,7 @@ class SelfTraining:
             loss = train_epoch(  # 13
                 model, optimizer, data, folder, frames, training, epoch, seed, self.device, count, pace, self.group
             )
+            check_loss(loss, f"masks train, version {version.number}", epoch)
             scores = self._score(model, held_out, version.number)  # 14
             version.curve.append({"epoch": epoch, "loss": loss, **scores})
             if self.group.first:
