@@ -23,7 +23,7 @@ from pyws.data.annotations.activitynet import (
 from pyws.data.annotations.names import as_named_by
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.time_base import SnippetGrids
-from pyws.errors import DataError
+from pyws.errors import DataError, name_bytes
 from pyws.evaluation.precision import class_sums, first_match, precision_of_hits
 from pyws.ops import match_segments
 from pyws.ragged import Segments
@@ -232,7 +232,7 @@ def detection_map(
     matched = match_detections(found, known, rules, ambiguous)
     wanted, counted, kept = matched.truth, matched.counted, matched.predictions
     ap = 100 * matched.ap
-    names_hash = hashlib.sha256("\n".join(sorted(matched.videos)).encode()).hexdigest()
+    names_hash = hashlib.sha256(name_bytes("\n".join(sorted(matched.videos)))).hexdigest()
     without = matched.classes_without_predictions
     predicted = np.flatnonzero(np.bincount(counted.video, minlength=len(matched.videos))[: len(matched.videos)])
     counts = {

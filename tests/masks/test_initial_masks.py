@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -634,6 +635,17 @@ def test_videos_side_by_side_have_the_masks_of_each_alone(weights: Path, tmp_pat
         for part in ("init", "pa/v0", "heat"):
             made = files_of(tmp_path / "all" / part / folder.name)
             assert made == files_of(tmp_path / "alone" / folder.name / part / folder.name)
+
+
+def test_a_name_that_is_no_text(weights: Path, tmp_path: Path) -> None:
+    """Older disks have names in other encodings; masks, page and hashes take them."""
+    name = os.fsdecode(b"v\xff")
+    words = command(weights, tmp_path / "out", make_frames(tmp_path / name, 3), "--tag", "fox")
+    assert main(words) == 0
+    assert len(list((tmp_path / "out" / "pa/v0" / name).iterdir())) == 3
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert '"name":"v?"' in page
+    assert main(["verify", str(tmp_path / "out"), "--quiet"]) == 0
 
 
 def test_numbers_in_names_count_by_value(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from pyws.data.video.decoders import Pixels, PyAV, check_size, open_decoder
 from pyws.data.video.png import encode_png
-from pyws.errors import DataError, reading
+from pyws.errors import DataError, name_bytes, reading
 from pyws.files import atomic_write
 
 HEAT_SIDE = 120  # pixels of the short side of a map that is kept for pictures
@@ -341,4 +341,4 @@ def _is_regular(path: Path) -> bool:
 
 
 def _digest(lines: Any) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256(name_bytes("\n".join(lines))).hexdigest()[:16]

@@ -68,7 +68,7 @@ def served(path: str | os.PathLike[str]) -> str:
     >>> served("/films/a dog.mp4")
     '/data/local-files/?d=films/a%20dog.mp4'
     """
-    return f"/data/local-files/?d={quote(os.path.abspath(path).lstrip('/'))}"
+    return f"/data/local-files/?d={quote(os.fsencode(os.path.abspath(path)).lstrip(b'/'))}"
 
 
 def _timeline(video: Video, media: Media) -> dict[str, Any]:

@@ -123,10 +123,11 @@ def write_html(
         hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(), script=script,
         data=page_data(shown.videos, shown.measures), links=_links(links or {}), contents=_contents(titles),
     )  # fmt: skip
-    if Path(path).is_file() and Path(path).read_bytes() == page.encode():
+    raw = page.encode("utf-8", "replace")  # names of files may be no text
+    if Path(path).is_file() and Path(path).read_bytes() == raw:
         return
-    with atomic_write(path) as file:
-        file.write(page)
+    with atomic_write(path, "wb") as file:
+        file.write(raw)
 
 
 @cache
@@ -137,7 +138,9 @@ def _asset(name: str) -> str:
 def _links(links: Mapping[str, str]) -> str:
     if not links:
         return ""
-    items = "".join(f'<li><a href="{quote(path)}">{escape(caption)}</a></li>' for caption, path in links.items())
+    items = "".join(
+        f'<li><a href="{quote(os.fsencode(path))}">{escape(caption)}</a></li>' for caption, path in links.items()
+    )
     return f'<nav aria-label="related pages"><ul class="links">{items}</ul></nav>'
 
 
@@ -160,7 +163,7 @@ def _findings(findings: Sequence[Finding]) -> str:
 def _named(videos: Sequence[str]) -> str:
     if not videos:
         return ""
-    links = [f'<a href="#video={quote(name, safe="")}">{escape(name)}</a>' for name in videos]
+    links = [f'<a href="#video={quote(name, safe="", errors="replace")}">{escape(name)}</a>' for name in videos]
     more = f"<details><summary>{len(links) - _NAMED} more</summary>{', '.join(links[_NAMED:])}</details>"
     return ": " + ", ".join(links[:_NAMED]) + (more if len(links) > _NAMED else "")
 
@@ -221,5 +224,5 @@ def _picture(picture: Picture) -> str:
 
 def _movie(movie: Movie) -> str:
     words = escape(movie.caption)
-    source = f'<video controls preload="none" src="{quote(movie.path)}" aria-label="{words}"></video>'
+    source = f'<video controls preload="none" src="{quote(os.fsencode(movie.path))}" aria-label="{words}"></video>'
     return f"<figure>{source}<figcaption>{words}</figcaption></figure>"

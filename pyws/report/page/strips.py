@@ -21,7 +21,7 @@ from PIL import Image
 from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.frames import Pixels
 from pyws.data.video.png import RUNS
-from pyws.errors import DataError
+from pyws.errors import DataError, name_bytes
 from pyws.files import atomic_write, read_json, write_json
 from pyws.report.colours import shown_colours
 from pyws.report.pictures import outline
@@ -81,7 +81,9 @@ def folder_of(video: str) -> str:
     ('clip_1-95f95409', '..x-d6b96a97')
     """
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", video.replace("/", ""))[:60]
-    return plain if plain == video and plain.strip(".") else f"{plain}-{hashlib.sha256(video.encode()).hexdigest()[:8]}"
+    return (
+        plain if plain == video and plain.strip(".") else f"{plain}-{hashlib.sha256(name_bytes(video)).hexdigest()[:8]}"
+    )
 
 
 def write_strip(

@@ -13,7 +13,7 @@ import numpy as np
 from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.ahead import map_in_threads
 from pyws.data.video.frames import FrameFolder, Pixels, evenly, in_order, open_frames, read_mask
-from pyws.errors import DataError
+from pyws.errors import DataError, name_bytes
 from pyws.progress import track
 from pyws.report.colours import shown_colours
 from pyws.report.page.html import VideoList
@@ -182,7 +182,7 @@ def _digest(folder: Path) -> str:
     """Changes with any mask in a folder."""
     total = hashlib.sha256()
     for path in sorted(folder.glob("*.png")):
-        total.update(f"{path.name} ".encode())
+        total.update(name_bytes(f"{path.name} "))
         total.update(path.read_bytes())
     return total.hexdigest()
 
