@@ -175,9 +175,8 @@ def _classes_kernel(
     start: Tensor, end: Tensor, offsets: Tensor, lengths: Tensor, geometry: int, margin: float
 ) -> tuple[Tensor, ...]:
     start, end, groups = start.contiguous(), end.contiguous(), len(lengths)
-    known = lengths.tolist()
-    lengths = lengths.new_tensor(known)  # what sizes the answer is what the kernel reads, whoever writes meanwhile
-    snippets = sum(max(0, length) for length in known)
+    lengths = lengths.clone()  # what sizes the answer is what the kernel reads, whoever writes meanwhile
+    snippets = sum(max(0, length) for length in lengths.tolist())
     check_entries("snippet_classes", "lengths", snippets)
     ids = offsets.new_empty(snippets)
     starts, class_offsets = offsets.new_empty(3 * (groups + 1)), offsets.new_empty(groups + 1)
