@@ -310,6 +310,8 @@ def _check_cells(path: Path, count: int) -> None:
 def _check_ranges(path: Path, packed: ZipFile) -> None:
     """Raise DataError where merged or linked cells are too many: openpyxl makes each of them, though the file only says
     where the first and the last is."""
+    from openpyxl.utils import column_index_from_string
+
     total = 0
 
     def element(name: str, attributes: dict[str, str]) -> None:
@@ -319,7 +321,7 @@ def _check_ranges(path: Path, packed: ZipFile) -> None:
             if corners is None:
                 raise DataError(path, f"must name merged cells by two of them, got {attributes.get('ref', '')[:40]!r}")
             left, top, right, bottom = corners.groups()
-            columns = _column(right or left) - _column(left) + 1
+            columns = column_index_from_string(right or left) - column_index_from_string(left) + 1
             total += columns * (int(bottom or top) - int(top) + 1)
             _check_cells(path, total)
 
@@ -328,13 +330,6 @@ def _check_ranges(path: Path, packed: ZipFile) -> None:
         parser.StartElementHandler = element
         with packed.open(member) as file, suppress(expat.ExpatError):  # a picture, or what openpyxl refuses too
             parser.ParseFile(file)
-
-
-def _column(letters: str) -> int:
-    number = 0
-    for letter in letters:
-        number = 26 * number + ord(letter) - ord("A") + 1
-    return number
 
 
 def _table_of(sheet: Any) -> list[list[str]]:
