@@ -289,7 +289,3 @@ def _catch_sigterm() -> Any:
         return signal.signal(signal.SIGTERM, terminate)
     except ValueError:
         return None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,7 +18,7 @@ from pyws.settings import Presets, expand
 
 def run(*words, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "pyws.cli", *words], capture_output=True, text=True, env={**os.environ, **environment}
+        [sys.executable, "-m", "pyws", *words], capture_output=True, text=True, env={**os.environ, **environment}
     )
 
 
@@ -135,7 +135,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does():
 
 @pytest.mark.parametrize("words", ["--help", "doctor --help", "config show masks train"])
 def test_a_reader_that_leaves_is_no_error(words):
-    code = f"{sys.executable} -m pyws.cli {words} | exec true; exit ${{PIPESTATUS[0]}}"
+    code = f"{sys.executable} -m pyws {words} | exec true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", f"trap '' PIPE; {code}"], capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stderr) == (141, "")
 

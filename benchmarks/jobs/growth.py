@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from measure import run
 
-PYWS = [sys.executable, "-m", "pyws.cli"]
+PYWS = [sys.executable, "-m", "pyws"]
 CLASSES = [f"class{number:02}" for number in range(20)]
 
 BLANK = """

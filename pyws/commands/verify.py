@@ -116,7 +116,7 @@ def _run_again(run: Path, command: Mapping[str, Any], out: Path) -> None:
         raise DataError(run, f"was made in {command['folder']}, which is gone: pyws {shown} cannot be run there")
     alone = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "RANK", "WORLD_SIZE"))}
     alone["OMP_NUM_THREADS"] = str(command["threads"])
-    call = [sys.executable, "-P", "-m", "pyws.cli", *words, "--quiet"]
+    call = [sys.executable, "-P", "-m", "pyws", *words, "--quiet"]
     if sys.version_info < (3, 11):
         call.remove("-P")  # the folder's own files are not modules of ours
     done = subprocess.run(call, cwd=command["folder"], env=alone, capture_output=True, text=True, check=False)
