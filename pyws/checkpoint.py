@@ -25,16 +25,11 @@ from torch import Tensor
 
 from pyws.errors import DataError, reading
 from pyws.files import atomic_write, bound, check_regular, open_regular, parse_json, sync_folder
+from pyws.pickles import BoundedUnpickler, Instructions, Record, instructions
 
 VERSION = 3
 _KEY = "pyws"
 _UNSEALED = "0" * 64  # stands where the checksum will be, while it is taken
-_OPCODES = [
-    "PROTO", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
-    "BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1",
-    "TUPLE2", "TUPLE3", "EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "BINPUT", "LONG_BINPUT", "BINGET",
-    "LONG_BINGET", "GLOBAL", "REDUCE", "BUILD", "BINPERSID",
-]  # fmt: skip
 _ZIP = b"PK\x03\x04"  # begins a file of torch.save since torch 1.6
 
 
@@ -284,45 +279,33 @@ def read_torch(path: str | os.PathLike[str], check: Callable[[str | os.PathLike[
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-class _Name:
-    """What a pickle names: a class or function of torch, which is not called."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+class _Table(dict[Any, Any], Record):
+    """OrderedDict, whose ``_metadata`` torch keeps as its state."""
 
 
-class _Rehearsal(pickle._Unpickler):
+class _Unmade:
+    """A tensor, type or size of torch, which is not made."""
+
+
+class _Rehearsal(BoundedUnpickler):
     """Goes through a pickle of torch.save as torch does, makes no tensor, and adds up what everything would take.
 
     torch lets a pickle call more than tensors need: ``bytearray`` makes two gigabytes of ten bytes.
     """
 
-    stack: list[Any]
-    allowed = re.compile(
-        r"collections\.OrderedDict|torch\.(Size|device|\w+Storage|b?float\w*|u?int\d+|bool|complex\d+)"
-        r"|torch\._utils\._rebuild_(tensor(_v2)?|parameter)"
-    )
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
-        getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
+    stray, foreign = ", which no table of tensors needs", "no table of tensors needs"
+    makers: ClassVar[Mapping[str, Any]] = {
+        r"collections\.OrderedDict": _Table,
+        r"torch\.(Size|device|\w+Storage|b?float\w*|u?int\d+|bool|complex\d+)": _Unmade,
+        r"torch\._utils\._rebuild_(tensor(_v2)?|parameter)": _Unmade,
     }
+    dispatch: ClassVar[Instructions] = BoundedUnpickler.dispatch | instructions(
+        "EMPTY_DICT SETITEM SETITEMS EMPTY_SET BINPERSID"
+    )
 
     def __init__(self, file: Any, size: int) -> None:
-        super().__init__(file, encoding="utf-8")
-        self._left = 64 * size + (1 << 20)
+        super().__init__(file, 64 * size + (1 << 20), "utf-8")
         self._unread, self._keys, self._zipped = size, set[str](), isinstance(file, io.BytesIO)
-
-    def load(self) -> Any:
-        try:
-            return super().load()
-        except KeyError as error:
-            raise pickle.UnpicklingError(
-                f"instruction or reference {error}, which no table of tensors needs"
-            ) from error
-
-    def find_class(self, module: str, name: str) -> Any:
-        if not self.allowed.fullmatch(f"{module}.{name}"):
-            raise pickle.UnpicklingError(f"asks for {module}.{name}, which no table of tensors needs")
-        return _Name(name)
 
     def persistent_load(self, pid: Any) -> Any:
         """A storage, which files before torch 1.6 have room made for at once."""
@@ -334,26 +317,10 @@ class _Rehearsal(pickle._Unpickler):
                 raise pickle.UnpicklingError("claims more values than the file has bytes")
         return None
 
-    def load_reduce(self) -> None:
-        arguments, function = self.stack.pop(), self.stack[-1]
-        if not isinstance(function, _Name) or not isinstance(arguments, tuple):
-            raise pickle.UnpicklingError("calls something that no table of tensors needs")
-        made: dict[Any, Any] | None = dict(*arguments) if function.name == "OrderedDict" else None
-        self._spend(1000 + 100 * len(made or ()))
-        self.stack[-1] = made
-
-    def load_build(self) -> None:
-        self.stack.pop()
-        if not isinstance(self.stack[-1], dict):
-            raise pickle.UnpicklingError("sets the state of something that is no table")
-
-    def _spend(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
-            raise pickle.UnpicklingError("makes more values than its bytes can hold")
-
-    dispatch[pickle.REDUCE[0]] = load_reduce
-    dispatch[pickle.BUILD[0]] = load_build
+    def make(self, maker: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        made = _Table(*arguments) if maker is _Table else None
+        self.spend(1000 + 100 * len(made or ()))
+        return made
 
 
 def load_into(module: torch.nn.Module, checkpoint: Checkpoint, part: str = "model") -> None:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyws import usage
+from pyws.commands import usage
 from pyws.errors import PywsError, WriteError, printable
 
 if TYPE_CHECKING:

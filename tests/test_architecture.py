@@ -23,17 +23,19 @@ BASE = {
     "errors",
     "files",
     "folders",
+    "pickles",
     "progress",
     "ragged",
     "run_manifest",
     "sharding",
 }
 ALLOWED = {
-    "checkpoint": {"errors", "files"},
+    "checkpoint": {"errors", "files", "pickles"},
     "distributed": {"errors"},
     "errors": set(),
     "files": {"errors"},
     "folders": {"errors", "files", "sharding"},
+    "pickles": set(),
     "progress": {"errors"},
     "ragged": set(),
     "run_manifest": {"errors", "files", "folders", "sharding"},
@@ -46,11 +48,10 @@ ALLOWED = {
     "exchange": BASE | {"data", "report"},
     "masks": BASE | {"ops", "models", "data", "evaluation"},
     "segments": BASE | {"ops", "models", "data", "evaluation"},
-    "commands": BASE | SUBPACKAGES | {"cli", "settings", "usage"},
-    "cli": {"errors", "commands", "run_manifest", "settings", "usage"},
+    "commands": BASE | SUBPACKAGES | {"cli", "settings"},
+    "cli": {"errors", "commands", "run_manifest", "settings"},
     "__main__": {"cli"},
     "settings": {"errors", "files"},
-    "usage": set(),
 }
 
 
@@ -69,7 +70,7 @@ def imports_of(path: Path) -> set[str]:
         else:
             continue
         found |= {name.split(".")[1] for name in names if name.startswith("pyws.")}
-    return found & (SUBPACKAGES | BASE | {"cli", "settings", "usage"})
+    return found & (SUBPACKAGES | BASE | {"cli", "settings"})
 
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

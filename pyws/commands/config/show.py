@@ -31,8 +31,8 @@ def show(
     pyws config show segments train --set epochs=20
     """
     from pyws import cli
+    from pyws.commands.usage import UsageError, with_parameters
     from pyws.settings import toml_lines
-    from pyws.usage import UsageError, with_parameters
 
     words = json.loads(command) if command.startswith("[") else command.split()
     name, rest = cli.split(words)

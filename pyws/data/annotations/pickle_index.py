@@ -21,6 +21,7 @@ from pyws.data.annotations.safe_pickle import _Array, _ArrayUnpickler, _DType, _
 from pyws.data.npy import read_npy_header
 from pyws.errors import DataError, reading
 from pyws.files import open_regular
+from pyws.pickles import Instructions
 
 _SKIPPED = 4096  # bytes from which a string is left where it is
 _READ_MIB = 256  # that may be read of the file, arrays aside
@@ -95,10 +96,8 @@ def index_npy(path: str | os.PathLike[str]) -> list[PickledArray]:
 class _IndexingUnpickler(_ArrayUnpickler):
     """The restricted interpreter over a file, which leaves long strings where they are."""
 
-    read: Callable[[int], bytes]
-    append: Callable[[Any], None]
     _unframer: Any
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(_ArrayUnpickler.dispatch)
+    dispatch: ClassVar[Instructions] = dict(_ArrayUnpickler.dispatch)
 
     def __init__(self, file: BinaryIO) -> None:
         self._end = os.fstat(file.fileno()).st_size

@@ -14,7 +14,7 @@ import os
 import pickle
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -23,19 +23,10 @@ import numpy as np
 from pyws.data.npy import read_npy_header
 from pyws.errors import DataError, reading
 from pyws.files import check_bytes, open_regular
+from pyws.pickles import BoundedUnpickler, Instructions, Record, instructions
 
 MIB = 2**20
 _DEPTH = 32  # depth of lists and arrays within each other
-
-_OPCODES = [
-    "PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE",
-    "INT", "BININT", "BININT1", "BININT2", "LONG1", "FLOAT", "BINFLOAT",
-    "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
-    "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
-    "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
-    "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET",
-    "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
-]  # fmt: skip
 
 
 def load_npy(path: str | os.PathLike[str], limit_mib: int = 4096) -> np.ndarray:
@@ -88,7 +79,7 @@ def load_pickled_array(data: bytes) -> Any:
     pickle.UnpicklingError, ValueError and others : the bytes are not such a pickle
     """
     reader = _ArrayUnpickler(io.BytesIO(data), len(data))
-    return _resolve(reader.load(), {}, 0, reader.memory)
+    return _resolve(reader.load(), {}, 0, reader.spend)
 
 
 def load_pickle(path: str | os.PathLike[str]) -> Any:
@@ -110,38 +101,14 @@ def load_pickle(path: str | os.PathLike[str]) -> Any:
         size = os.fstat(file.fileno()).st_size
         check_bytes(path, size)
         reader = _TableUnpickler(file, size)
-        return _resolve(reader.load(), {}, 0, reader.memory)
+        return _resolve(reader.load(), {}, 0, reader.spend)
 
 
-class _Memory:
-    """What the values of a pickle may take together: what honest ones do, in which nothing is made twice of one text.
-
-    The dearest honest value is an entry of a list, one byte in the file and a pointer of eight in an array.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.left = 8 * size + MIB
-
-    def spend(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
-            raise pickle.UnpicklingError("makes more values than its bytes can hold")
-
-
-class _Record:
-    """What stands for an object while its pickle is read: BUILD stores its state, and checks nothing yet."""
-
-    state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class _Array(_Record):
+class _Array(Record):
     """numpy.ndarray before its state was checked."""
 
 
-class _DType(_Record):
+class _DType(Record):
     """numpy.dtype before its state was checked."""
 
     def __init__(self, text: Any, align: Any = False, copy: Any = True) -> None:
@@ -158,7 +125,7 @@ class _DType(_Record):
 
 def _new_array(kind: Any, shape: Any, code: Any) -> _Array:
     """numpy's _reconstruct: an empty array that BUILD fills."""
-    if kind is not _Array:
+    if kind is not _NDARRAY:
         raise pickle.UnpicklingError("an array must be a plain numpy.ndarray")
     return _Array()
 
@@ -189,74 +156,48 @@ def _new_table() -> dict[Any, Any]:
     return {}
 
 
-_ALLOWED: dict[tuple[str, str], Any] = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _DType}
-_ALLOWED[("_codecs", "encode")] = _encode
-for _core in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    _ALLOWED[(_core, "_reconstruct")] = _new_array
-    _ALLOWED[(_core, "scalar")] = _new_scalar
-_ALLOWED_IN_TABLES = {**_ALLOWED, ("collections", "OrderedDict"): _new_table}
-for _core in ("numpy.core.numeric", "numpy._core.numeric"):
-    _ALLOWED_IN_TABLES[(_core, "_frombuffer")] = _from_buffer
-_CALLABLE = (_DType, _new_array, _new_scalar, _encode, _from_buffer, _new_table)
+_NDARRAY = object()  # the class, which _reconstruct is given and nothing calls
 
 
-class _ArrayUnpickler(pickle._Unpickler):
-    """Python's own unpickler in Python, cut down to a few instructions.
+class _ArrayUnpickler(BoundedUnpickler):
+    """Arrays of numbers, text and objects.
 
-    The C version has no table to cut down, and a single LONG_BINPUT makes it allocate 64 GB.
+    Honest values are not made twice of one text. The dearest is an entry of a list, one byte in the file and a pointer
+    of eight in an array.
     """
 
-    stack: list[Any]
-    allowed: ClassVar[dict[tuple[str, str], Any]] = _ALLOWED
+    stray, foreign = " has no place in an array", "is not part of an array"
+    makers: ClassVar[Mapping[str, Any]] = {
+        r"numpy\.ndarray": _NDARRAY,
+        r"numpy\.dtype": _DType,
+        r"numpy\._?core\.multiarray\._reconstruct": _new_array,
+        r"numpy\._?core\.multiarray\.scalar": _new_scalar,
+        r"_codecs\.encode": _encode,
+    }
+    dispatch: ClassVar[Instructions] = BoundedUnpickler.dispatch | instructions(
+        "FRAME INT FLOAT STRING BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE SHORT_BINUNICODE BINUNICODE8 LIST PUT "
+        "MEMOIZE GET STACK_GLOBAL"
+    )
 
     def __init__(self, file: Any, size: int) -> None:
-        super().__init__(file, encoding="latin1")
-        self.memory = _Memory(size)
+        super().__init__(file, 8 * size + MIB, "latin1")
 
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
-        getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES
-    }
-
-    def load(self) -> Any:
-        try:
-            return super().load()
-        except KeyError as error:
-            raise pickle.UnpicklingError(f"instruction or reference {error} has no place in an array") from error
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self.allowed[(module, name)]
-        except KeyError:
-            raise pickle.UnpicklingError(f"asks for {module}.{name}, which is not part of an array") from None
-
-    def load_reduce(self) -> None:
-        arguments, function = self.stack.pop(), self.stack[-1]
-        if not any(function is allowed for allowed in _CALLABLE):
-            raise pickle.UnpicklingError("calls something that is not part of an array")
-        made = self.stack[-1] = function(*arguments)
+    def make(self, maker: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        made = maker(*arguments)
         if isinstance(made, (bytes, str)):
-            self.memory.spend(sys.getsizeof(made))
-
-    def load_build(self) -> None:
-        state, record = self.stack.pop(), self.stack[-1]
-        if not isinstance(record, _Record):
-            raise pickle.UnpicklingError("sets the state of something that is not an array")
-        record.state = state
-
-    dispatch[pickle.REDUCE[0]] = load_reduce
-    dispatch[pickle.BUILD[0]] = load_build
+            self.spend(sys.getsizeof(made))
+        return made
 
 
 class _TableUnpickler(_ArrayUnpickler):
     """Dictionaries too, and arrays as protocol 5 writes them."""
 
-    read: Callable[[int], bytes]
-    append: Callable[[Any], None]
-    allowed: ClassVar[dict[tuple[str, str], Any]] = _ALLOWED_IN_TABLES
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = _ArrayUnpickler.dispatch | {
-        getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]
-        for name in ("EMPTY_DICT", "DICT", "SETITEM", "SETITEMS")
+    makers: ClassVar[Mapping[str, Any]] = {
+        **_ArrayUnpickler.makers,
+        r"collections\.OrderedDict": _new_table,
+        r"numpy\._?core\.numeric\._frombuffer": _from_buffer,
     }
+    dispatch: ClassVar[Instructions] = _ArrayUnpickler.dispatch | instructions("EMPTY_DICT DICT SETITEM SETITEMS")
 
     def load_bytearray8(self) -> None:
         """What is there of it: the size that the file claims is not allocated."""
@@ -265,7 +206,7 @@ class _TableUnpickler(_ArrayUnpickler):
     dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
 
-def _resolve(value: Any, done: dict[int, Any], depth: int, memory: _Memory) -> Any:
+def _resolve(value: Any, done: dict[int, Any], depth: int, spend: Callable[[int], None]) -> Any:
     """Build the real arrays. Shared values are visited once, so that references cannot multiply the work."""
     if depth > _DEPTH:
         raise ValueError(f"must not be nested deeper than {_DEPTH}")
@@ -274,11 +215,11 @@ def _resolve(value: Any, done: dict[int, Any], depth: int, memory: _Memory) -> A
     if id(value) in done:
         return done[id(value)][1]
     if isinstance(value, (list, tuple)):
-        resolved: Any = type(value)(_resolve(item, done, depth + 1, memory) for item in value)
+        resolved: Any = type(value)(_resolve(item, done, depth + 1, spend) for item in value)
     elif isinstance(value, dict):
-        resolved = {_key(key): _resolve(item, done, depth + 1, memory) for key, item in value.items()}
+        resolved = {_key(key): _resolve(item, done, depth + 1, spend) for key, item in value.items()}
     elif isinstance(value, _Array):
-        resolved = _build(value.state, done, depth, memory)
+        resolved = _build(value.state, done, depth, spend)
     else:
         raise ValueError(f"must hold numbers, strings, lists and arrays, got {type(value).__name__.strip('_')}")
     done[id(value)] = value, resolved  # value is kept alive, so that its id stays its own
@@ -291,7 +232,7 @@ def _key(key: Any) -> str:
     return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
 
 
-def _build(state: Any, done: dict[int, Any], depth: int, memory: _Memory) -> np.ndarray:
+def _build(state: Any, done: dict[int, Any], depth: int, spend: Callable[[int], None]) -> np.ndarray:
     if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], _DType):
         raise ValueError("array must have a version, shape, dtype, order and data")
     _, shape, dtype, fortran, data = state
@@ -299,14 +240,14 @@ def _build(state: Any, done: dict[int, Any], depth: int, memory: _Memory) -> np.
         raise ValueError(f"array must have a shape of whole numbers, got {shape!r}")
     kind = dtype.resolve()
     if not kind.hasobject:
-        memory.spend(math.prod(shape) * kind.itemsize)
+        spend(math.prod(shape) * kind.itemsize)
         return _from_bytes(shape, kind, data, "F" if fortran else "C").copy()
     if not isinstance(data, list) or len(data) != math.prod(shape):
         raise ValueError(f"object array of shape {shape} must have as many values")
-    memory.spend(8 * len(data))
+    spend(8 * len(data))
     array = np.empty(len(data), dtype=object)
     for index, item in enumerate(data):
-        array[index] = _resolve(item, done, depth + 1, memory)
+        array[index] = _resolve(item, done, depth + 1, spend)
     return array.reshape(shape, order="F" if fortran else "C")
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-COMMANDS = Path(__file__).parent / "commands"
+COMMANDS = Path(__file__).parent
 SHOWN = 12  # optional options that --help shows; --help-all shows the others
 _OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
 
