@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 LARGEST = 1e300  # magnitude of a time, score or weight
+
+
+def check_dense(op: str, name: str, tensor: Any) -> None:
+    """Raise unless ``tensor`` is a tensor whose values lie side by side in memory of the CPU or of a GPU.
+
+    Examples
+    --------
+    >>> check_dense("otsu", "maps", torch.eye(2).to_sparse())
+    Traceback (most recent call last):
+        ...
+    ValueError: otsu: maps must be a dense tensor on cpu or cuda, got torch.sparse_coo on cpu
+    """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type not in ("cpu", "cuda"):
+        layout = "a nested tensor" if tensor.is_nested else str(tensor.layout)
+        raise ValueError(f"{op}: {name} must be a dense tensor on cpu or cuda, got {layout} on {tensor.device.type}")
+    if tensor.dtype == torch.bool and not torch.compiler.is_compiling() and tensor.is_neg():
+        raise ValueError(f"{op}: {name} must be true or false, got a view that negates them")
 
 
 def check_offsets(op: str, name: str, offsets: Tensor, total: int | None = None) -> None:
@@ -22,8 +42,7 @@ def check_offsets(op: str, name: str, offsets: Tensor, total: int | None = None)
         ...
     ValueError: fuse_segments: offsets must never fall, got 2 after 3 at group 1
     """
-    if not isinstance(offsets, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {type(offsets).__name__}")
+    check_dense(op, name, offsets)
     if offsets.dtype != torch.int64 or offsets.ndim != 1 or offsets.numel() == 0:
         raise ValueError(
             f"{op}: {name} must be int64 of shape (groups+1,), got {offsets.dtype} of shape {tuple(offsets.shape)}"
@@ -97,8 +116,7 @@ class Segments:
             )
 
     def _check_field(self, name: str, field: Tensor) -> None:
-        if not isinstance(field, Tensor):
-            raise TypeError(f"Segments: {name} must be a tensor, got {type(field).__name__}")
+        check_dense("Segments", name, field)
         if field.dtype != torch.float64 or field.ndim != 1:
             raise ValueError(
                 f"Segments: {name} must be float64 of shape (N,), got {field.dtype} of shape {tuple(field.shape)}"

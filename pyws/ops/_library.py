@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from pyws.ragged import Segments
+from pyws.ragged import Segments, check_dense
 
 try:
     from pyws import _C as _compiled
@@ -256,12 +256,7 @@ def check_tensor(
 
     ``shape`` holds None where any size will do.
     """
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
-    if tensor.layout != torch.strided or tensor.device.type not in ("cpu", "cuda"):
-        raise ValueError(
-            f"{op}: {name} must be a dense tensor on cpu or cuda, got {tensor.layout} on {tensor.device.type}"
-        )
+    check_dense(op, name, tensor)
     if tensor.dtype not in dtypes:
         expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"{op}: {name} must be {expected}, got {str(tensor.dtype).removeprefix('torch.')}")
@@ -338,6 +333,24 @@ def check_entries(op: str, name: str, entries: int) -> None:
     """Raise where a number that only sizes memory asks for more than MAX_ENTRIES values."""
     if entries > MAX_ENTRIES:
         raise ValueError(f"{op}: {name} must be 2**30 or less in all, got {entries}")
+
+
+def first_wrong(op: str, name: str, values: Tensor, wrong: Tensor) -> int | float:
+    """The first of the values that are ``wrong``, which a kernel has found: that there is one.
+
+    Raises
+    ------
+    RuntimeError : none is, since another thread wrote to the tensor meanwhile
+    """
+    places = wrong.nonzero()
+    if not len(places):
+        raise changed(op, name)
+    return values[tuple(places[0])].item()
+
+
+def changed(op: str, name: str) -> RuntimeError:
+    """What is raised where a tensor was not the same throughout a call."""
+    return RuntimeError(f"{op}: {name} must not be written to during the call, by another thread, found them changed")
 
 
 def refuse_grad(op: str, **arguments: Any) -> None:

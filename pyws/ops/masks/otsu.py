@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pyws.ops._library import FLOATS, check_tensor, contents_are_readable, launch, register
+from pyws.ops._library import FLOATS, check_tensor, contents_are_readable, first_wrong, launch, register
 
 _MAX_POSITIONS = 2**31 - 1
 
@@ -70,7 +70,7 @@ def _raise_unless_finite(maps: Tensor, thresholds: Tensor) -> None:
         at = int(bad.nonzero()[0])
         values = maps[at].flatten().to(thresholds.dtype)
         limit = torch.finfo(values.dtype).max / 2
-        value = values[~(values.abs() <= limit)][0].item()
+        value = first_wrong("otsu", "maps", values, ~(values.abs() <= limit))
         raise ValueError(f"otsu: maps must be finite and at most {limit:.3g} in magnitude, got {value} in map {at}")
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
 from pyws.ops._library import (
     _C,
+    changed,
     check_count,
     check_range,
     check_table,
     check_tensor,
     contents_are_readable,
+    first_wrong,
     launch,
     register,
 )
@@ -119,7 +121,7 @@ def _check_same(*arguments: Any) -> None:
 
 def _raise_invalid(
     labels: Tensor, prediction: Tensor, annotation: Tensor, num_classes: int, ignore_index: int, num_superpixels: int
-) -> None:
+) -> NoReturn:
     rules = (
         ("labels", labels, num_superpixels, None),
         ("prediction", prediction, num_classes, None),
@@ -131,7 +133,9 @@ def _raise_invalid(
             wrong &= values != allowed
         if wrong.any():
             also = "" if allowed is None else f" or ignore_index {allowed}"
-            raise ValueError(f"{_OP}: {name} must be in 0..{bound - 1}{also}, got {int(values[wrong][0])}")
+            got = first_wrong(_OP, name, values, wrong)
+            raise ValueError(f"{_OP}: {name} must be in 0..{bound - 1}{also}, got {got}")
+    raise changed(_OP, "labels or classes")
 
 
 def _kernel(

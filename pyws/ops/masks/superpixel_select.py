@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyws.ops._library import (
     _C,
+    changed,
     check_choice,
     check_count,
     check_entries,
@@ -20,6 +21,7 @@ from pyws.ops._library import (
     check_table,
     check_tensor,
     contents_are_readable,
+    first_wrong,
     launch,
     register,
 )
@@ -172,10 +174,10 @@ def superpixel_vote(
     def count(capacity: int) -> tuple[Tensor, ...]:
         outputs = _vote(labels, classes, num_classes, alpha, ignore_index, capacity)
         if contents_are_readable() and outputs[-1][:, _C.SUMMARY_UNKNOWN].any():
-            wrong = classes[((classes < 0) | (classes >= num_classes)) & (classes != ignore_index)]
-            raise ValueError(
-                f"{op}: classes must be in 0..{num_classes - 1} or ignore_index {ignore_index}, got {int(wrong[0])}"
-            )
+            strange = ((classes < 0) | (classes >= num_classes)) & (classes != ignore_index)
+            wrong = first_wrong(op, "classes", classes, strange)
+            rule = f"must be in 0..{num_classes - 1} or ignore_index {ignore_index}"
+            raise ValueError(f"{op}: classes {rule}, got {wrong}")
         return outputs
 
     (refined, *statistics, _), k = _with_capacity(op, labels, num_superpixels, count)
@@ -227,8 +229,11 @@ def _with_capacity(
         return outputs, capacity
     frames = outputs[-1].tolist()
     if any(frame[_C.SUMMARY_OUTSIDE] for frame in frames):
-        highest = largest_label(op, labels, num_superpixels)
-        return count(highest + 1), highest + 1
+        capacity = largest_label(op, labels, num_superpixels) + 1
+        outputs = count(capacity)
+        if outputs[-1][:, _C.SUMMARY_OUTSIDE].any():
+            raise changed(op, "labels")
+        return outputs, capacity
     if num_superpixels is None:
         capacity = max((frame[_C.SUMMARY_USED] for frame in frames), default=0)
     return outputs, capacity
