@@ -22,6 +22,7 @@ from pyws.files import bound, check_regular
 Pixels = NDArray[np.uint8]
 
 MAX_PIXELS = bound("PYWS_MAX_PIXELS", 64 << 20)  # pixels of one frame; an 8K frame has 33 million
+_FFMPEG_PIXELS = (2**31 - 1) // 8  # av_image_check_size2
 _LAST = 8  # frames at the end that torchcodec must decode; it is there that it gives up
 MAX_FRAMES = bound("PYWS_MAX_FRAMES", 1_000_000)  # frames of one video; nine hours at 30 frames a second
 
@@ -88,6 +89,8 @@ class PyAV:
         import av
 
         with self._open() as (container, stream):
+            if not stream.width * stream.height:  # FFmpeg found none that it takes, or has read too little to know
+                next(container.decode(stream), None)
             seconds = float((container.duration or 0) / av.time_base)
             frames = stream.frames or max(1, round(seconds * self._rate))
             return Header(seconds, frames, stream.height, stream.width)
@@ -140,7 +143,9 @@ class PyAV:
 
     @cached_property
     def stamps(self) -> Stamps | None:
-        """None where time stamps are missing or repeated, or decoding the end of the file gives others."""
+        """None where time stamps are missing or repeated, or decoding the end of the file fails or gives others."""
+        import av
+
         with self._open() as (container, stream):
             packets = [packet for packet in container.demux(stream) if packet.size]
             if len(packets) > MAX_FRAMES:
@@ -154,8 +159,11 @@ class PyAV:
                 return None
             if _is_cut_off(stream.frames, len(frames)):
                 return None  # decoding says how many are left
-            container.seek(keys[-1], stream=stream)
-            end = [frame.pts for frame in container.decode(stream)]
+            try:
+                container.seek(keys[-1], stream=stream)
+                end = [frame.pts for frame in container.decode(stream)]
+            except av.FFmpegError:  # what is there before may be needed, such as the size of the pictures
+                return None
             known = [stamp for stamp in end if stamp is not None and stamp >= keys[-1]]
             whole = None not in end and known == list(frames[bisect_left(frames, keys[-1]) :])
             return Stamps(frames, keys) if whole else None
@@ -208,6 +216,8 @@ class PyAV:
             reason = getattr(error, "strerror", None) or str(error)
             if error.errno == errno.EINVAL and stream is None:  # what FFmpeg says of a container not on the list
                 reason = f"its container must be one of {_CONTAINERS.replace(',', ', ')}"
+            elif error.errno == errno.EINVAL and stream is not None and not stream.width * stream.height:
+                reason = f"its pictures have no size that FFmpeg takes, which is at most {_FFMPEG_PIXELS} pixels or so"
             raise DataError(self.path, f"cannot be decoded: {reason}") from error
 
 

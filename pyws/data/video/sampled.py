@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from pyws.data.video.decoders import Pixels, PyAV
+from pyws.data.video.decoders import MAX_FRAMES, Pixels, PyAV
 from pyws.data.video.frames import FrameFolder
 from pyws.errors import DataError
 
@@ -31,7 +31,8 @@ class SampledVideo:
     ------
     ValueError : fps or folder_fps not above 0, offset below 0
     DataError : a folder of frames without ``folder_fps``; when read, what :mod:`pyws.data.video.decoders` refuses, and
-        a video without a frame, or one that ends before the offset
+        a video without a frame, one that ends before the offset, or one whose times ask for more than MAX_FRAMES
+        samples
     """
 
     def __init__(
@@ -52,6 +53,9 @@ class SampledVideo:
         for time, lasts, pixels in self._frames():
             if shown is None:
                 self.start = time
+            if (time + lasts - self.start - self.offset) * self.fps > MAX_FRAMES + 1:
+                rule = f"must have at most {MAX_FRAMES} samples at {self.fps:g} a second"
+                raise DataError(self.path, f"{rule}, got a frame until {time + lasts - self.start:g} s after its start")
             while shown is not None and self._at(sample) < time - _SLACK:
                 yield shown()
                 sample += 1

@@ -264,3 +264,37 @@ def test_an_unknown_codec_is_an_error_of_the_file(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"FMP4", b"ZZ9Z").replace(b"fmp4", b"zz9z"))
     with pytest.raises(DataError, match=r"clip.avi: is of a codec that this FFmpeg has no decoder for"):
         open_frames(path)
+
+
+def test_pictures_without_a_size_that_ffmpeg_takes_are_an_error_that_says_so(tmp_path):
+    path, size = tmp_path / "vast.gif", b"\xff\xff\xff\xff"
+    path.write_bytes(b"GIF89a" + size + b"\x80\0\0" + bytes(6) + b",\0\0\0\0" + size + b"\0\x02\x02L\x01\0;")
+    for read in (PyAV(path).header, lambda: open_frames(path)):
+        with pytest.raises(
+            DataError, match=r"vast.gif: cannot be decoded: its pictures have no size that FFmpeg takes"
+        ):
+            read()
+
+
+def test_frames_that_change_their_size_midway_are_decoded_from_the_start(tmp_path):
+    path, time = tmp_path / "grows.ts", 0
+    with av.open(str(path), "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg2video", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        larger = av.CodecContext.create("mpeg2video", "w")
+        larger.height, larger.width, larger.pix_fmt, larger.framerate = 96, 128, "yuv420p", Fraction(10)
+        larger.time_base = Fraction(1, 10)
+        for encoder, size in ((stream.codec_context, (48, 64)), (larger, (96, 128))):
+            packets = []
+            for picture in pictures(10, *size):
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base, time = time, Fraction(1, 10), time + 1
+                packets += encoder.encode(frame)
+            for packet in [*packets, *encoder.encode(None)]:
+                packet.stream, packet.time_base = stream, Fraction(1, 10)
+                container.mux(packet)
+    frames = open_frames(path)
+    sizes = [picture.shape[:2] for picture in frames.read(range(len(frames)))]
+    assert sizes[0] == (48, 64)
+    assert sizes[-1] == (96, 128)
+    assert len(sizes) >= 18

@@ -91,3 +91,12 @@ def test_times_that_cannot_be(tmp_path, seconds, note, message):
     write_snippets(path, {"features": np.zeros((1, 3), np.float32), "seconds": np.array(seconds)}, whole)
     with pytest.raises(DataError, match=message):
         SafetensorsFile(path).times()
+
+
+def test_times_that_ask_for_more_samples_than_there_may_be_frames_are_refused(tmp_path):
+    path = write_timed_video(tmp_path / "gap.mkv", [0, 0.04, 90_000])
+    assert sum(1 for _ in SampledVideo(path, 0.1)) == 9001
+    with pytest.raises(
+        DataError, match=r"gap.mkv: must have at most 1000000 samples at 25 a second, got a frame until"
+    ):
+        next(one for k, one in enumerate(SampledVideo(path, 25)) if k > 1)
