@@ -3,8 +3,9 @@
 python benchmarks/segments/odd_sets.py OUT --shared ../shared --sets width1024 easy --backbones wum facnet --seeds 31
 python benchmarks/segments/odd_sets.py OUT --table
 
-Average mAP of 0.1 to 0.7 on the test videos after the last epoch. What is in OUT is not computed again. The seed is
-that of networks and, where videos are synthetic, of the videos. docs/results/segments/trusted-labels.md has the table.
+Average mAP of 0.1 to 0.7 on the test videos after the last epoch. What is in OUT is not computed again; with --again
+runs of which --keep kept the networks are measured by the rule as it is now, without training. The seed is that of
+networks and, where videos are synthetic, of the videos. docs/results/segments/trusted-labels.md has the table.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from pyws.data.features.dataset import FeatureSet, open_features
 from pyws.data.features.writers import FeatureVideo, write_data_set
 from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
 from pyws.data.synthetic.watch_streams import write_watch
+from pyws.distributed import Group
 from pyws.models import Backbone
 from pyws.segments.config import PRESETS
 from pyws.segments.detection.inference import average_map, detect
 from pyws.segments.training.batches import Videos
 from pyws.segments.training.run_folder import Run
-from pyws.segments.training.train import begin, run_epoch
+from pyws.segments.training.train import begin, run_epoch, weigh
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -180,6 +182,15 @@ def trained(backbone: str, data: FeatureSet, seed: int, lr: float | None = None,
     return run
 
 
+def kept(path: Path, data: FeatureSet) -> Run:
+    """A run of before, with the share that the rule as it is now gives the network with labels."""
+    run: Run = torch.load(path, weights_only=False)
+    run.config = replace(run.config, trust=PRESETS["pyws"].trust)
+    if run.aside is not None:
+        run.history.append({"share": asdict(weigh(run, Videos(data, torch.device("cpu")), Group()))})
+    return run
+
+
 def measured(run: Run, test: FeatureSet) -> dict[str, Any]:
     """Average mAP of the networks, and what the run decided."""
     tests = Videos(test, torch.device("cpu"))
@@ -232,19 +243,23 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="likewise")
     parser.add_argument("--table", action="store_true", help="show what is there")
     parser.add_argument("--keep", action="store_true", help="keep the runs' networks too, as OUT/*.pt")
+    parser.add_argument("--again", action="store_true", help="measure those that --keep kept by the rule as it is now")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     for seed, name, backbone in () if asked.table else product(asked.seeds, asked.sets, asked.backbones):
         path = asked.out / f"{name}-{backbone}-{seed}.json"
-        if path.exists():
+        if not path.with_suffix(".pt").exists() if asked.again else path.exists():
             continue
         odd = SETS[name]
         source = base_set(odd, asked.out / "data", asked.shared, seed)
         folder = changed(odd, source, asked.out / "data" / f"{name}-{seed}")
         began = time.perf_counter()
         data = open_features(folder, "training", need_tags=True)
-        run = trained(backbone, data, seed, asked.lr, asked.epochs)
-        if asked.keep:
+        if asked.again:
+            run = kept(path.with_suffix(".pt"), data)
+        else:
+            run = trained(backbone, data, seed, asked.lr, asked.epochs)
+        if asked.keep and not asked.again:
             torch.save(run, path.with_suffix(".pt"))
         found = {"set": name, "backbone": backbone, "seed": seed, **measured(run, open_features(folder, "test"))}
         found["seconds"] = time.perf_counter() - began
