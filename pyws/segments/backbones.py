@@ -175,13 +175,15 @@ def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
         built = build_backbone(facts["backbone"], facts["features"], tuple(facts["classes"]), overrides)
         shares = facts.get("shares", [1.0])
         raises = facts.get("raises")  # None: scores of videos are a mean too, as they were in earlier versions
+        pooled = facts.get("pooled", False) is True  # earlier versions proposed from the mean alone
         for name, given in (("shares", shares), ("raises", shares if raises is None else raises)):
             if not isinstance(given, list) or not 1 <= len(given) <= _MAX_MEMBERS:
                 raise ValueError(f"{name} must be a list of 1 .. {_MAX_MEMBERS} numbers, got {given!r}")
             if not all(isinstance(share, float) and 0 <= share <= 1 for share in given):
                 raise ValueError(f"{name} must be in [0, 1], got {given!r}")
         if len(shares) > 1:
-            built = replace(built, model=Averaged([copy.deepcopy(built.model) for _ in shares], shares, raises))
+            members = [copy.deepcopy(built.model) for _ in shares]
+            built = replace(built, model=Averaged(members, shares, raises, pooled))
     except (TypeError, ValueError, RuntimeError) as error:  # the last of torch, which has no room for its weights
         raise DataError(checkpoint.path, f"is of another model: {error}") from error
     load_into(built.model, checkpoint)

@@ -141,6 +141,9 @@ class TrustConfig:
         to something else than what the tags teach, and the network of the run is the one without them
     reach : by how much more of its video the best segment of a tag may cover, on average, as the network that learns
         from the labels has it. Above that the labels have levelled its maps, and the network of the run is the other
+    joined : how many times as much of its video the best segment of a tag may cover, on average, as the mean of the two
+        has it than as the one of them has it that reaches further. Above that the mean joins segments that each of them
+        keeps apart, and the network of the run is the one without labels
     forgotten : by how much less often the score of a tag may be above that of what is no tag, over the training videos,
         as the network that learns from the labels has them. Above that the labels have made it forget the tags: the
         share holds for the maps alone, and the scores of videos are those of the other network. Up to that its scores
@@ -148,7 +151,7 @@ class TrustConfig:
 
     Raises
     ------
-    ValueError : a number outside [-1, 1], of the margin [-2, 2], or [0, 1]
+    ValueError : a number outside [-1, 1], of the margin [-2, 2], or [0, 1]; a negative ``joined``
     """
 
     agreement: float = 0.15
@@ -158,12 +161,14 @@ class TrustConfig:
     margin: float = 0.1
     likeness: float = 0.33
     reach: float = 0.5
+    joined: float = 1.5
     forgotten: float = 0.1
 
     def __post_init__(self) -> None:
         check_fields(self, "trust", "in [-1, 1]", "agreement", "sure", "likeness")
         check_fields(self, "trust", "in [0, 1]", "conflict", "reach", "forgotten")
         check_fields(self, "trust", "in [-2, 2]", "margin")
+        check_fields(self, "trust", ">= 0", "joined")
         if self.shares is not None and not all(0 <= share <= 1 for share in self.shares):
             raise ValueError(f"trust: shares must be in [0, 1], got {self.shares}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -92,6 +92,7 @@ class Share:
     tag_auc, tag_auc_without : how often the score of a tag is above that of what is no tag, over videos and classes,
         as each of these two has them
     raised : the share of what its scores of videos have above those of the one without, by which these are raised
+    reach_mean : reach of the mean of both maps, where it was asked for
     """
 
     with_labels: float
@@ -103,6 +104,7 @@ class Share:
     tag_auc: float = 1.0
     tag_auc_without: float = 1.0
     raised: float = 0.0
+    reach_mean: float = 0.0
 
     @classmethod
     def of(
@@ -136,6 +138,19 @@ class Share:
         raised = value if tag_aucs[1] - tag_aucs[0] <= config.forgotten else 0.0
         return cls(ours, plain, alike, value, *reaches, *tag_aucs, raised)
 
+    def with_mean(self, reach_mean: float, config: TrustConfig) -> Share:
+        """The same where the mean of both maps reaches so far; nothing where it joins what each of them keeps apart.
+
+        Examples
+        --------
+        >>> share = Share(0.65, 0.44, 0.51, 0.1, reach=0.05, reach_without=0.08, raised=0.1)
+        >>> [share.with_mean(reach, TrustConfig()).value for reach in (0.11, 0.13)]
+        [0.1, 0.0]
+        """
+        kept = reach_mean <= config.joined * max(self.reach, self.reach_without)
+        values = (self.value, self.raised) if kept else (0.0, 0.0)
+        return replace(self, value=values[0], raised=values[1], reach_mean=reach_mean)
+
     def sentence(self) -> str:
         """The same for people.
 
@@ -143,17 +158,17 @@ class Share:
         --------
         >>> print(Share(0.65, 0.44, 0.51, 0.6).sentence())  # doctest: +NORMALIZE_WHITESPACE
         the network with labels has a share of 0.60: unseen halves agree with it by 0.65, with the one without by 0.44,
-        and these two with each other by 0.51; its best segments cover 0.00 of their videos, without labels 0.00;
-        it raises scores of videos by 0.00 of what it has above the other: tags are above the rest in 1.00 of all pairs,
-        without labels in 1.00
+        and these two with each other by 0.51; its best segments cover 0.00 of their videos, without labels 0.00, those
+        of the mean of both 0.00; it raises scores of videos by 0.00 of what it has above the other: tags are above the
+        rest in 1.00 of all pairs, without labels in 1.00
         """
         return (
             f"the network with labels has a share of {self.value:.2f}: unseen halves agree with it by "
             f"{self.with_labels:.2f}, with the one without by {self.without_labels:.2f}, and these two with each other "
             f"by {self.likeness:.2f}; its best segments cover {self.reach:.2f} of their videos, without labels "
-            f"{self.reach_without:.2f}; it raises scores of videos by {self.raised:.2f} of what it has above the "
-            f"other: tags are above the rest in {self.tag_auc:.2f} of all pairs, without labels in "
-            f"{self.tag_auc_without:.2f}"
+            f"{self.reach_without:.2f}, those of the mean of both {self.reach_mean:.2f}; it raises scores of videos by "
+            f"{self.raised:.2f} of what it has above the other: tags are above the rest in {self.tag_auc:.2f} of all "
+            f"pairs, without labels in {self.tag_auc_without:.2f}"
         )
 
 
@@ -213,12 +228,12 @@ def reach(maps: Maps, proposals: ProposalConfig, tags: np.ndarray) -> list[float
 
     Parameters
     ----------
-    maps : maps of some videos
+    maps : maps of some videos; ``others`` are not looked at
     proposals : how they become segments
     tags : (videos, classes) bool, of these videos
     """
     classes = tags.shape[1]
-    found, keys = candidates(maps, proposals, classes, torch.from_numpy(tags).to(maps.tcam.device))
+    found, keys = candidates(replace(maps, others=()), proposals, classes, torch.from_numpy(tags).to(maps.tcam.device))
     sizes = found.offsets.diff().tolist()
     lengths = maps.lengths[keys // classes].tolist()
     parts = zip(found.score.split(sizes), (found.end - found.start).split(sizes), lengths, strict=True)

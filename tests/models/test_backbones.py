@@ -320,6 +320,21 @@ def test_scores_of_the_first_are_raised_and_never_lowered(name):
     assert torch.equal(found.tcam, mean.tcam)
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+def test_segments_are_proposed_from_networks_with_a_share_of_a_mean(name):
+    members = [build(name).eval() for _ in range(3)]
+    features, mask = padded()
+    found = Averaged(members, [0.75, 0.0, 0.25], pooled=True)(features, mask)
+    for (weight, tcam, actionness), share, member in zip(found.others, (0.75, 0.25), members[::2], strict=True):
+        own = member(features, mask)
+        assert weight == share
+        assert torch.equal(tcam, own.tcam)
+        assert actionness is own.actionness is None or torch.equal(actionness, own.actionness)
+    assert torch.equal(found.tcam, Averaged(members, [0.75, 0.0, 0.25])(features, mask).tcam)
+    assert Averaged(members, [0.75, 0.0, 0.25])(features, mask).others == ()
+    assert Averaged(members, [1.0, 0.0, 0.0], pooled=True)(features, mask).others == ()
+
+
 def test_bad_members_of_a_mean():
     with pytest.raises(ValueError, match=r"members must be of the same features and classes, got \[\]"):
         Averaged([])

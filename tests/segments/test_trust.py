@@ -14,7 +14,7 @@ from pyws.report.run import write_report
 from pyws.segments.ablation import Variant
 from pyws.segments.backbones import BACKBONES, load_backbone
 from pyws.segments.config import PRESETS, OptimConfig, ProposalConfig, TrainConfig, TrustConfig
-from pyws.segments.detection.inference import Maps, activation_maps
+from pyws.segments.detection.inference import Maps, activation_maps, candidates, detect
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.training import train
 from pyws.segments.training.batches import Videos
@@ -23,7 +23,7 @@ from pyws.segments.training.run_folder import open_checkpoint
 from pyws.segments.trust import Share, Trust, reach, tag_auc
 
 ANY, NONE, USUAL = (
-    TrustConfig(agreement=-1, conflict=1, likeness=-1, reach=1, forgotten=1),
+    TrustConfig(agreement=-1, conflict=1, likeness=-1, reach=1, joined=100, forgotten=1),
     TrustConfig(agreement=1),
     TrustConfig(),
 )
@@ -187,6 +187,53 @@ def test_how_far_segments_reach_is_measured_on_all_videos(data):
         assert 0 < share[name] <= 1
 
 
+def test_a_mean_that_joins_segments_has_no_share(data):
+    run = train.train("bm", QUICK, data)
+    videos, aside, rules = Videos(data, torch.device("cpu")), run.aside, run.backbone.proposals
+    (plain, ours), share = (one.eval() for one in (aside.without.backbone.model, run.backbone.model)), aside.share
+    every = []
+    for video in range(len(data)):
+        first, second = plain(*videos.batch([video])), ours(*videos.batch([video]))
+        tcam, length = (1 - share) * first.tcam[0] + share * second.tcam[0], torch.tensor([len(first.tcam[0])])
+        scores = first.scores + share * (second.scores - first.scores).clamp_min(0)
+        maps = Maps([video], length, tcam.detach(), scores.detach(), torch.empty(0))
+        every += reach(maps, rules, data.tags[[video]])
+    found = run.history[-1]["share"]
+    assert found["reach_mean"] == pytest.approx(np.mean(every), abs=1e-6)
+    further = max(found["reach"], found["reach_without"])
+    for factor, expected in ((0.99, 0), (1.01, share)):
+        bound = replace(ANY, joined=factor * found["reach_mean"] / further)
+        less = train.weigh(replace(run, config=replace(run.config, trust=bound)), videos, train.Group())
+        assert (less.value, less.raised) == (aside.share, aside.raised) == (expected, expected)
+
+
+@pytest.mark.parametrize("backbone", ["bm", "wum"])
+def test_segments_of_the_mean_and_of_both_networks_are_pooled(data, backbone):
+    run = train.train(backbone, QUICK, data)
+    videos, rules, share = Videos(data, torch.device("cpu")), run.backbone.proposals, run.aside.share
+    tags = torch.from_numpy(data.tags)
+    networks = [run.network.eval(), run.aside.without.backbone.model.eval(), run.backbone.model.eval()]
+    parts = [list(activation_maps(one, videos, 1)) for one in networks]  # in batches of one video
+    (pooled, *_), (plain, *_), (ours, *_) = parts
+    expected = set()
+    for weight, maps in ((1.0, replace(pooled, others=())), (1 - share, plain), (share, ours)):
+        one, keys = candidates(replace(maps, scores=pooled.scores), rules, len(data.classes), tags[maps.videos])
+        kept = zip(
+            keys[one.owner].tolist(), one.start.tolist(), one.end.tolist(), (weight * one.score).tolist(), strict=True
+        )
+        expected |= set(kept)
+    one, keys = candidates(pooled, rules, len(data.classes), tags[pooled.videos])
+    got = list(zip(keys[one.owner].tolist(), one.start.tolist(), one.end.tolist(), one.score.tolist(), strict=True))
+    assert set(got) == expected
+    assert got == sorted(got, key=lambda row: row[0])
+    alone = candidates(replace(pooled, others=()), rules, len(data.classes), tags[pooled.videos])[0]
+    assert len(got) > len(alone)
+    whole = detect(run.network, rules, videos, run.config.detection, 16384)
+    single = detect(run.network, rules, videos, run.config.detection, 1)
+    for name in ("start", "end", "score"):
+        np.testing.assert_allclose(*(np.sort(getattr(found, name)) for found in (whole, single)), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("aucs", "bound", "raised"),
     [((0.7, 0.9), 0.1, 0.0), ((0.8, 0.89), 0.1, 0.6), ((0.9, 0.7), 0.1, 0.6), ((0.7, 0.9), 1, 0.6)],
@@ -257,6 +304,7 @@ def test_an_averaged_run_is_resumed_bit_for_bit_and_predicts(data, tmp_path, mon
     assert "share by which it raises scores of videos" in page
     assert (whole.aside.share, whole.aside.raised) == (again.aside.share, again.aside.raised)
     assert (saved.shares, saved.raises) == (whole.network.shares, whole.network.raises)
+    assert saved.pooled
     checkpoint = open_checkpoint(tmp_path / "halted" / "last.safetensors")
     for shares, rule in (([], "a list of 1 .. 16"), ([0.1] * 17, "a list of 1 .. 16"), ([0.5, 2.0], r"in \[0, 1\]")):
         with pytest.raises(DataError, match=f"shares must be {rule}"):
@@ -266,14 +314,16 @@ def test_an_averaged_run_is_resumed_bit_for_bit_and_predicts(data, tmp_path, mon
             load_backbone(replace(checkpoint, facts={**checkpoint.facts, "raises": raises}))
 
 
-def test_a_checkpoint_of_an_earlier_version_is_a_mean_in_scores_too(data, tmp_path):
+def test_a_checkpoint_of_an_earlier_version_is_a_mean_and_nothing_else(data, tmp_path):
     train.train("stpn", QUICK, data, out=tmp_path)
     checkpoint = open_checkpoint(tmp_path / "last.safetensors")
-    facts = {name: value for name, value in checkpoint.facts.items() if name != "raises"}
+    facts = {name: value for name, value in checkpoint.facts.items() if name not in ("raises", "pooled")}
     model = load_backbone(replace(checkpoint, facts=facts)).model.eval()
     features, mask = Videos(data, torch.device("cpu")).batch([0, 1])
     mean = sum(share * one(features, mask).scores for share, one in zip(model.shares, model.members, strict=True))
-    torch.testing.assert_close(model(features, mask).scores, mean)
+    found = model(features, mask)
+    torch.testing.assert_close(found.scores, mean)
+    assert found.others == ()
 
 
 @pytest.mark.parametrize("trust", [ANY, NONE, None])
@@ -319,6 +369,11 @@ def test_every_video_is_labelled_by_a_network_that_never_saw_it(data, monkeypatc
         assert not one & other
         assert one | other == set(data.names)
     assert abs(len(seen[0]) - len(seen[1])) <= 1
+
+
+def test_a_negative_bound():
+    with pytest.raises(ValueError, match="trust: joined must be >= 0, got -1"):
+        TrustConfig(joined=-1)
 
 
 def test_what_is_given_is_not_fitted():

@@ -60,6 +60,9 @@ class Averaged(Backbone):
     shares : share of each network in scores, maps and logit columns; the same if None
     raises : where given, the scores of videos are those of the first network, raised by this share of what each of the
         others has above them, and never lowered; the mean if None
+    pooled : segments are proposed from the map of each network too, not from the mean alone, and their scores are
+        multiplied by its share. Thresholds make a small share of a map no small share of its segments: a valley that
+        the mean lifts above one joins two segments in the place of which the network without it would have found both
 
     Raises
     ------
@@ -78,6 +81,7 @@ class Averaged(Backbone):
         members: Sequence[Backbone],
         shares: Sequence[float] | None = None,
         raises: Sequence[float] | None = None,
+        pooled: bool = False,
     ) -> None:
         kinds = {(member.features, member.num_classes) for member in members}
         if len(kinds) != 1:
@@ -89,11 +93,15 @@ class Averaged(Backbone):
         self.members = nn.ModuleList(members)
         self.shares = [1 / len(members)] * len(members) if shares is None else list(shares)
         self.raises = None if raises is None else list(raises)
+        self.pooled = pooled
         self.training, self.bfloat16_layers = members[-1].training, members[-1].bfloat16_layers
 
     def activate(self, batch: VideoBatch) -> Activations:
         found = [cast("Backbone", member).activate(batch) for member in self.members]
         mean = mean_of(found, self.shares)
+        counted = [(share, one.tcam, one.actionness) for share, one in zip(self.shares, found, strict=True) if share]
+        if self.pooled and len(counted) > 1:
+            mean = replace(mean, others=tuple(counted))
         if self.raises is None:
             return mean
         first = found[0].scores

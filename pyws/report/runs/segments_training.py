@@ -104,6 +104,7 @@ def _summary(history: Sequence[Record]) -> Table:
             ["likeness of the maps of these two", shares[-1].get("likeness", "")],
             ["part of a video that its best segments cover", shares[-1].get("reach", "")],
             ["and those of the one without labels", shares[-1].get("reach_without", "")],
+            ["and those of the mean of both", shares[-1].get("reach_mean", "")],
             ["scores of tags above those of the rest, share of pairs", shares[-1].get("tag_auc", "")],
             ["and of the one without labels", shares[-1].get("tag_auc_without", "")],
             ["share by which it raises scores of videos", shares[-1].get("raised", "")],

@@ -21,7 +21,7 @@ from pyws.progress import track
 from pyws.ragged import Segments, offsets_of
 from pyws.segments.config import ProposalConfig
 from pyws.segments.detection.postprocess import GRID, PostprocessConfig, postprocess
-from pyws.segments.detection.proposals import propose
+from pyws.segments.detection.proposals import joined, propose
 from pyws.segments.training.batches import Videos, by_length, noise_seeds
 
 _AT_ONCE = 1 << 26  # values of activation maps that are kept before their segments are found
@@ -38,6 +38,8 @@ class Maps:
     tcam : (sum of lengths, K or K+1)
     scores : (B, K), or (B, K+1) where the backbone scores background
     actionness : (sum of lengths,); of backbones without one, empty
+    others : (weight, tcam, actionness) of other maps that segments are proposed from too, see
+        :class:`pyws.models.Activations`
     """
 
     videos: list[int]
@@ -45,6 +47,7 @@ class Maps:
     tcam: Tensor
     scores: Tensor
     actionness: Tensor
+    others: tuple[tuple[float, Tensor, Tensor], ...] = ()
 
     @property
     def offsets(self) -> Tensor:
@@ -57,7 +60,9 @@ class Maps:
 
     def cpu(self) -> Maps:
         """The same on the CPU."""
-        return Maps(self.videos, *(getattr(self, name).cpu() for name in _PACKED))
+        lengths, tcam, scores, actionness = (getattr(self, name).cpu() for name in _PACKED)
+        others = tuple((weight, other.cpu(), curve.cpu()) for weight, other, curve in self.others)
+        return Maps(self.videos, lengths, tcam, scores, actionness, others)
 
 
 _PACKED = ("lengths", "tcam", "scores", "actionness")
@@ -95,14 +100,10 @@ def activation_maps(
         with torch.no_grad():
             said = model(features, mask, seeds)
         scores = said.scores if said.background is None else torch.cat([said.scores, said.background[:, None]], 1)
-        device = said.tcam.device
-        lengths, real = (on_device(one, device) for one in (mask.sum(1), mask.flatten().nonzero().squeeze(1)))
-        tcam, actionness = (
-            torch.empty(0, device=device) if one is None else one.flatten(0, 1).index_select(0, real)
-            for one in (said.tcam, said.actionness)
-        )
-        parts.append(Maps(batch, lengths, tcam, scores, actionness))
-        held += parts[-1].tcam.numel()
+        lengths, real = (on_device(one, scores.device) for one in (mask.sum(1), mask.flatten().nonzero().squeeze(1)))
+        others = tuple((weight, _packed(tcam, real), _packed(curve, real)) for weight, tcam, curve in said.others)
+        parts.append(Maps(batch, lengths, _packed(said.tcam, real), scores, _packed(said.actionness, real), others))
+        held += parts[-1].tcam.numel() * (1 + len(others))
         if held > _AT_ONCE:
             yield _joined(parts)
             parts, held = [], 0
@@ -110,11 +111,18 @@ def activation_maps(
         yield _joined(parts)
 
 
+def _packed(padded: Tensor | None, real: Tensor) -> Tensor:
+    """The rows of the real snippets, nothing of None."""
+    return torch.empty(0, device=real.device) if padded is None else padded.flatten(0, 1).index_select(0, real)
+
+
 def _joined(parts: Sequence[Maps]) -> Maps:
-    return Maps(
-        [video for part in parts for video in part.videos],
-        *(torch.cat([getattr(part, name) for part in parts]) for name in _PACKED),
-    )
+    lengths, tcam, scores, actionness = (torch.cat([getattr(part, name) for part in parts]) for name in _PACKED)
+    others = [
+        (same[0][0], torch.cat([other[1] for other in same]), torch.cat([other[2] for other in same]))
+        for same in zip(*(part.others for part in parts), strict=True)
+    ]
+    return Maps([video for part in parts for video in part.videos], lengths, tcam, scores, actionness, tuple(others))
 
 
 def candidates(maps: Maps, config: ProposalConfig, columns: int, tags: Tensor | None = None) -> tuple[Segments, Tensor]:
@@ -129,7 +137,12 @@ def candidates(maps: Maps, config: ProposalConfig, columns: int, tags: Tensor | 
     """
     scores = maps.scores[:, :columns]
     scores = scores if tags is None else scores.masked_fill(~tags, -1.0)
-    found = propose(config, maps.tcam, maps.offsets, scores, maps.actionness if len(maps.actionness) else None)
+    found, *others = (
+        propose(config, tcam, maps.offsets, scores, actionness if len(actionness) else None)
+        for tcam, actionness in ((maps.tcam, maps.actionness), *(other[1:] for other in maps.others))
+    )
+    for (weight, *_), other in zip(maps.others, others, strict=True):
+        found = joined(found, replace(other, score=weight * other.score, weight=weight * other.weight))
     sizes = found.offsets.diff()
     keys = sizes.nonzero().squeeze(1)
     return replace(found, offsets=offsets_of(sizes[keys])), keys

@@ -57,7 +57,7 @@ def propose(
     found = propose_segments(maps, offsets, config.thresholds, config.scoring, shortest, config.margin, wanted)
     if curve is not None:
         runs = propose_segments(curve.contiguous(), offsets, config.actionness_thresholds, "paper", shortest, 0.0)
-        found = _joined(found, score_segments(runs, maps, offsets, wanted, config.margin))
+        found = joined(found, score_segments(runs, maps, offsets, wanted, config.margin))
     outside = found.weight - found.score
     score = found.weight - config.outer_weight * outside
     if config.video_weight:
@@ -84,7 +84,7 @@ def upsampled(maps: Tensor, offsets: Tensor, factor: int) -> Tensor:
     return torch.lerp(maps[below], maps[torch.minimum(below + 1, last)], share)
 
 
-def _joined(first: Segments, second: Segments) -> Segments:
+def joined(first: Segments, second: Segments) -> Segments:
     """The segments of two sets of the same groups, in each group the first set's before the second's."""
     order = torch.cat([first.owner, second.owner]).argsort(stable=True)
     start = torch.cat([first.start, second.start])

@@ -111,7 +111,7 @@ class Run:
         """What finds segments: the network that learns, or the mean of it and those aside."""
         if self.aside is None:
             return self.backbone.model
-        return Averaged([self.aside.without.backbone.model, self.backbone.model], self.shares, self.raises)
+        return Averaged([self.aside.without.backbone.model, self.backbone.model], self.shares, self.raises, True)
 
     @property
     def shares(self) -> list[float]:
@@ -242,7 +242,7 @@ class RunFolder:
         if self.path is None or not self.group.first:
             return
         facts = {**self._parameters(run), "epoch": run.epoch, "best": run.best}
-        facts |= {"shares": run.shares, "raises": run.raises}
+        facts |= {"shares": run.shares, "raises": run.raises, "pooled": True}
         model = run.network.state_dict()
         if better:
             write_checkpoint(self.path / BEST, CHECKPOINT, {"model": model}, facts)

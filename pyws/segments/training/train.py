@@ -267,6 +267,14 @@ def weigh(run: Run, videos: Videos, group: Group) -> Share:
     sums = np.array([each for _, each, _ in found])
     share = Share.of(sums, tags[order], run.trust.agreement, config.trust, (ours, plain), known)
     aside.share, aside.raised = share.value, share.raised
+    if share.value and found:
+        means = [
+            part
+            for maps in activation_maps(run.network.eval(), videos, config.batch_snippets, group)
+            for part in reach(maps, run.backbone.proposals, tags[maps.videos])
+        ]
+        share = share.with_mean(mean_there(np.sort(group.gather(means))), config.trust)
+        aside.share, aside.raised = share.value, share.raised
     return share
 
 
