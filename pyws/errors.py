@@ -143,7 +143,7 @@ def check_fields(config: object, who: str, rule: str, *names: str) -> None:
     ----------
     config : has the attributes ``names``
     who : begins the message
-    rule : "> 0", ">= 1" and the like, or an interval such as "in (0, 1]"; NaN breaks all of them
+    rule : "> 0", ">= 1" and the like, or an interval such as "in (0, 1]"; NaN and infinity break all of them
 
     Raises
     ------
@@ -157,18 +157,25 @@ def check_fields(config: object, who: str, rule: str, *names: str) -> None:
         ...
     ValueError: masks train: share must be in (0, 1], got 0.0
     """
-    sign, _, bounds = rule.partition(" ")
     for name in names:
         value = getattr(config, name)
-        if value is None:
-            continue
-        if sign == "in":
-            low, high = map(float, bounds[1:-1].split(","))
-            good = low <= value <= high and (bounds[0] == "[" or value > low) and (bounds[-1] == "]" or value < high)
-        else:
-            good = value > float(bounds) if sign == ">" else value >= float(bounds)
-        if not good:
+        if value is not None and not keeps(value, rule):
             raise ValueError(f"{who}: {name} must be {rule}, got {value}")
+
+
+def keeps(value: float, rule: str) -> bool:
+    """Whether a number keeps a rule of :func:`check_fields`.
+
+    Examples
+    --------
+    >>> keeps(0, "> 0"), keeps(0.5, "in (0, 1]"), keeps(float("inf"), ">= 1")
+    (False, True, False)
+    """
+    sign, _, bounds = rule.partition(" ")
+    if sign == "in":
+        low, high = map(float, bounds[1:-1].split(","))
+        return low <= value <= high and (bounds[0] == "[" or value > low) and (bounds[-1] == "]" or value < high)
+    return math.inf > value > float(bounds) if sign == ">" else math.inf > value >= float(bounds)
 
 
 class WriteError(PywsError, OSError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 
-from pyws.errors import printable
+from pyws.errors import keeps, printable
 from pyws.sharding import Shard
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ class Common:
     seed: int = 0
     device: str = "auto"
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"--seed: must be at least 0 and less than 2^63, got {self.seed}")
 
     @property
     def silent(self) -> bool:
@@ -135,6 +139,21 @@ def only_with(what: str, there: object, **options: object) -> None:
         raise ValueError(f"{', '.join(given)}: only with {what}")
 
 
+def check_options(rule: str, **options: float | None) -> None:
+    """Refuse numbers that break a rule of :func:`pyws.errors.check_fields`; None stands for a default.
+
+    Examples
+    --------
+    >>> check_options("> 0", folder_fps=0.0)
+    Traceback (most recent call last):
+        ...
+    ValueError: --folder-fps: must be > 0, got 0.0
+    """
+    for name, value in options.items():
+        if value is not None and not keeps(value, rule):
+            raise ValueError(f"--{name.replace('_', '-')}: must be {rule}, got {value}")
+
+
 def flow_of(flow: FlowName, raft_weights: str, common: Common) -> FlowMethod | Raft:
     """What finds optical flow: a method of OpenCV, which must be here, or RAFT with the weights of --raft-weights."""
     from pyws.data.video.optical_flow import check_flow
@@ -158,18 +177,20 @@ def say_left_out(common: Common, videos: Mapping[str, Mapping[str, Any]]) -> Non
             common.say(f"left out: {printable(name)}: {video['error']}")
 
 
-def checked_videos(videos: Sequence[Path], on_error: str, common: Common) -> list[Path]:
+def checked_videos(
+    videos: Sequence[Path], on_error: str, common: Common, timed: bool = False, folder_fps: float | None = None
+) -> list[Path]:
     """Videos whose results go by their names; with "skip" those are left out that have the name of one before them.
 
     Raises
     ------
-    DataError : with "error", videos of one name or whose headers cannot be read: all of them in one report
+    DataError : with "error", what :func:`pyws.data.video.headers.check_videos` refuses
     """
     from pyws.data.video.headers import check_videos
     from pyws.data.video.sources import twins_of
 
     if on_error == "error":
-        check_videos(videos)
+        check_videos(videos, timed=timed, folder_fps=folder_fps)
     twins = twins_of(videos)
     for path, other in twins.items():
         common.say(f"left out: {printable(path)} is called as {printable(other)} is, and results go by names")

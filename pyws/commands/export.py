@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, check_options
 from pyws.errors import counted
 
 Format = Literal[
@@ -74,10 +74,8 @@ def export(
 
     if not results:
         raise ValueError("RESULTS: at least one folder or file is needed")
-    if top is not None and top < 1:
-        raise ValueError(f"--top: must be >= 1, got {top}")
-    if folder_fps is not None and not folder_fps > 0:
-        raise ValueError(f"--folder-fps: must be > 0, got {folder_fps}")
+    check_options(">= 1", top=top)
+    check_options("> 0", folder_fps=folder_fps)
     part = this_shard(shard)
     found = read_results(results, find_videos(videos), folder_fps).chosen(min_score, top)
     by_name = {video.name: video for video in found.videos}

@@ -11,6 +11,7 @@ import tyro
 from pyws.commands.common import (
     Common,
     CommonOptions,
+    check_options,
     checked_videos,
     flow_of,
     of_shard,
@@ -122,15 +123,16 @@ def features(
 
     if not videos:
         raise ValueError("VIDEOS: at least one video file, folder of frames or folder of these is needed")
-    if batch < 1 or decoders < 1:
-        raise ValueError(f"--batch, --decoders: must be >= 1, got {batch} and {decoders}")
+    check_options(">= 1", window=window, stride=stride, batch=batch, decoders=decoders)
+    check_options("> 0", fps=fps, folder_fps=folder_fps)
+    check_options(">= 0", offset=offset)
     if (flow is None) != (flow_weights is None):
         given_alone = "--flow-weights" if flow is None else "--flow"
         raise ValueError(f"--flow, --flow-weights: needed together, got {given_alone} alone")
     only_with("--flow", flow, raft_weights=raft_weights != "default")
     method = flow_of(flow, raft_weights, common) if flow is not None else None
     check_videos_per_file(videos_per_file)
-    found = checked_videos(find_videos(videos), on_error, common)
+    found = checked_videos(find_videos(videos), on_error, common, timed=True, folder_fps=folder_fps)
     torch.manual_seed(common.seed)  # all shards must share random weights
     classifier = load_classifier(network, weights, class_names)
     if "random" in (weights, str(flow_weights)):

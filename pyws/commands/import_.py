@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, check_options
 from pyws.errors import counted
 
 
@@ -53,8 +53,7 @@ def import_(
 
     if not review:
         raise ValueError("REVIEW: at least one file or folder is needed")
-    if folder_fps is not None and not folder_fps > 0:
-        raise ValueError(f"--folder-fps: must be > 0, got {folder_fps}")
+    check_options("> 0", folder_fps=folder_fps)
     target = find_target(into, folder_fps)
     documents = []
     with only_writer(into):

@@ -6,7 +6,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, check_options
 
 RETRIES = 3  # retries of a shard whose machine or process died; what it had finished stays
 
@@ -53,8 +53,7 @@ def ray(
     name, _ = split(words)
     if name is None or "shard" not in inspect.signature(load(name)).parameters:
         raise ValueError(f"COMMAND: must be a command that takes --shard, got {command!r}")
-    if shards < 1:
-        raise ValueError(f"--shards: must be >= 1, got {shards}")
+    check_options(">= 1", shards=shards)
     try:
         import ray as cluster
     except ImportError as error:

@@ -9,6 +9,7 @@ import functools
 import inspect
 import io
 import keyword
+import math
 import re
 import shutil
 import textwrap
@@ -108,14 +109,39 @@ def parse(command: Callable[..., Any], prog: str, words: Sequence[str]) -> dict[
     try:
         with contextlib.redirect_stderr(said):
             # Both forms of a flag are taken, whichever is so by default: a preset or a file may say the other.
-            return tyro.cli(arguments, prog=prog, args=list(words), config=(tyro.conf.PositionalMetavarFromFieldName,))
+            return tyro.cli(
+                arguments, prog=prog, args=list(words), config=(tyro.conf.PositionalMetavarFromFieldName,),
+                registry=_finite_numbers(),
+            )  # fmt: skip
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise UsageError(f"{_complaint(said.getvalue(), command)}\n{prog} --help shows the options") from None
+        raise UsageError(f"{_complaint(said.getvalue(), words, command)}\n{prog} --help shows the options") from None
 
 
-def _complaint(said: str, command: Callable[..., Any]) -> str:
+def _finite_numbers() -> Any:
+    """The rules of tyro, but for numbers, of which NaN and infinities mean nothing to any option."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    registry = ConstructorRegistry()
+
+    def finite(words: list[str]) -> float:
+        if not math.isfinite(number := float(words[0])):
+            raise ValueError("must be finite")
+        return number
+
+    @registry.primitive_rule
+    def number(kind: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
+        if kind.type is not float:
+            return None
+        return PrimitiveConstructorSpec(
+            1, "FLOAT", finite, lambda value: isinstance(value, float), lambda value: [str(value)]
+        )
+
+    return registry
+
+
+def _complaint(said: str, words: Sequence[str], command: Callable[..., Any]) -> str:
     """One line out of the box that tyro draws around an error."""
     lines = [line.strip("│╭╰╮╯─ \t") for line in said.splitlines()]
     lines = [line for line in lines if line.strip("- ")]
@@ -128,13 +154,44 @@ def _complaint(said: str, command: Callable[..., Any]) -> str:
     missing = [line.split("(")[0].strip() for line in lines if _OPTION.match(line) or re.match(r"-\w [A-Z]", line)]
     if any("Required" in line or "Missing" in line for line in lines) and missing:
         return f"needs {', '.join(missing)}"
-    if malformed := re.search(
-        r"Error parsing (\S+): no type matching (.+?) could be instantiated from (\[.*?\])", " ".join(lines)
-    ):
-        wanted = malformed[2].replace("{None}|", "")
-        return f"{malformed[1].rstrip(':')} must be {wanted}, got {' '.join(ast.literal_eval(malformed[3]))}"
+    text = " ".join(lines)
+    if choice := re.search(r"invalid choice '(.*?)' for argument '(.*?)'. Expected one of \((.*?)\)", text):
+        wanted = ", ".join(sorted(set(re.findall(r"'(.*?)'", choice[3])) - {"None"}))
+        return f"{choice[2]} must be one of {wanted}, got {choice[1]}"
+    if malformed := re.search(r"Error parsing (--[\w.-]+): .*? Argument helptext: (.*)", text):
+        return _misread(malformed[1], _kind_in(malformed[2]), words)
     text = " ".join(line for line in lines[1:] if "full helptext" not in line and not line.startswith("pyws "))
     return re.sub(r"\s+", " ", text) or "cannot be read"
+
+
+def _misread(option: str, kind: str, words: Sequence[str]) -> str:
+    """That an option's words are not of its kind, such as FLOAT; the last time that it is given counts."""
+    parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    given = parts[len(parts) - parts[::-1].index(option) :]
+    given = given[: next((i for i, word in enumerate(given) if re.fullmatch("--.*|-[a-zA-Z]", word)), len(given))]
+    given = given if "[" in kind else given[: len(kind.split())]
+    finite = "finite " if any(map(_is_infinite, given)) else ""
+    return f"{option} must be {finite}{kind}, got {' '.join(given) or 'nothing'}"
+
+
+def _is_infinite(word: str) -> bool:
+    try:
+        return not math.isfinite(float(word))
+    except ValueError:
+        return False
+
+
+def _kind_in(helptext: str) -> str:
+    """The kind of an option's words in its help, such as FLOAT or [INT [INT ...]].
+
+    Examples
+    --------
+    >>> _kind_in("--iou {None}|FLOAT Overlap above which segments are one")
+    'FLOAT'
+    """
+    kinds = [word for word in helptext.split() if not word.startswith("-")]
+    length = next((i for i, word in enumerate(kinds) if re.search("[a-z]", word.replace("{None}|", ""))), len(kinds))
+    return " ".join(kinds[:length]).replace("{None}|", "")
 
 
 def _after(lines: list[str], line: str, title: str) -> list[str]:

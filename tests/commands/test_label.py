@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from video_files import write_timed_video
@@ -19,7 +21,7 @@ from pyws.commands.label.prepare import Prepared
 from pyws.commands.label.run import run_stages
 from pyws.commands.label.stages import Job, MaskConfig, Networks, as_file_name
 from pyws.commands.label.tags import Route
-from pyws.data.video.frames import read_mask
+from pyws.data.video.frames import read_mask, write_picture
 from pyws.errors import DataError
 from pyws.models.classifiers import load_classifier
 from pyws.models.image_networks.small2d import Small2D
@@ -186,6 +188,7 @@ def test_what_does_not_fit(world: Path, tmp_path: Path, capsys: pytest.CaptureFi
         (["--tags", tmp_path / "tags.csv"], "row 3: nowhere is none of the videos"),
         (["--mask-frames", 0], "--mask-frames: must be >= 1, got 0"),
         (["--versions", -1], "--versions: must be >= 0, got -1"),
+        (["--folder-fps", 0], "--folder-fps: must be > 0, got 0.0"),
     ):
         assert cli.main(words(world, tmp_path / "out", "--dry-run", *more)) == 1
         assert said in capsys.readouterr().err
@@ -210,6 +213,26 @@ def test_all_that_is_wrong_is_in_one_report(world: Path, tmp_path: Path, capsys:
         assert part in said
     assert cli.main([*given, "--on-error", "skip"]) == 0
     assert json.loads(capsys.readouterr().out)["videos"] == 1
+
+
+def test_folders_of_actions_need_a_rate_before_anything_is_done(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Masks of objects need no times; snippets do, and the last video's rate is asked for before the first's."""
+    shutil.copytree(world / "videos", tmp_path / "videos")
+    (tmp_path / "videos" / "four").mkdir()
+    for number in range(3):
+        write_picture(tmp_path / "videos/four" / f"{number}.png", np.full((32, 32, 3), 90, np.uint8))
+    given = words(world, tmp_path / "out", "--tags", tmp_path / "tags.csv")
+    given[given.index(str(world / "videos"))] = str(tmp_path / "videos")
+    (tmp_path / "tags.csv").write_text((world / "tags.csv").read_text() + "four;red fox\n")
+    assert cli.main([*given, "--dry-run"]) == 0
+    (tmp_path / "tags.csv").write_text((world / "tags.csv").read_text() + "four;running\n")
+    capsys.readouterr()
+    assert cli.main(given) == 1
+    assert f"{tmp_path}/videos/four: is a folder of frames, which have no times" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert cli.main([*given, "--dry-run", "--folder-fps", "10"]) == 0
 
 
 def test_maps_are_of_so_many_clips_and_a_budget_has_fewer() -> None:

@@ -180,6 +180,10 @@ def test_the_command(tmp_path, capsys):
     assert document["videos"]["café"]["snippets"] == 3
     assert load_file(tmp_path / "out/features/café.safetensors")["scores"].shape[0] == 3
     assert cli.main(["data", "check", str(tmp_path / "out"), "--json"]) == 0
-    for bad, message in ((["--fps", "-1"], "fps > 0"), (["--network", "r3d"], "got 'r3d'"), (["--batch", "0"], ">= 1")):
+    for bad, message in (
+        (["--fps", "-1"], "--fps: must be > 0"),
+        (["--network", "r3d"], "got 'r3d'"),
+        (["--batch", "0"], "--batch: must be >= 1"),
+    ):
         assert cli.main([*words, *bad]) == 1
         assert message in capsys.readouterr().err

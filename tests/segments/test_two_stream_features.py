@@ -169,6 +169,9 @@ def test_the_command_with_i3d(tmp_path, capsys):
         torch.manual_seed(channels)
         torch.save(I3D(3, channels).state_dict(), tmp_path / name)
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    assert cli.main(["features", str(videos), "-o", str(out), "--network", "i3d", "--weights", "random"]) == 1
+    assert "v: is a folder of frames, which have no times" in capsys.readouterr().err
+    assert not out.exists()
     words = ["features", str(videos), "-o", str(out), "--folder-fps", "25", "--window", "8", "--stride", "8"]
     words += ["--device", "cpu", "--precision", "float32"]
     network = ["--network", "i3d", "--weights", str(tmp_path / "rgb.pt"), "--class-names", str(tmp_path / "labels.txt")]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, check_options
 
 FORMAT = ("pyws label", 1)  # kind and version of the manifest
 MASK_EPOCHS = 8  # epochs of the training of masks, as measured
@@ -100,12 +100,9 @@ def label(
     from pyws.segments.snippets.windows import Sampling
     from pyws.sharding import this_shard
 
-    for name, value, minimum in (
-        ("mask-frames", mask_frames, 1), ("map-clips", map_clips, 1), ("versions", versions, 0), ("every", every, 1),
-        ("epochs", epochs, 1),
-    ):  # fmt: skip
-        if value < minimum:
-            raise ValueError(f"--{name}: must be >= {minimum}, got {value}")
+    check_options(">= 1", mask_frames=mask_frames, map_clips=map_clips, every=every, epochs=epochs)
+    check_options(">= 0", versions=versions)
+    check_options("> 0", folder_fps=folder_fps)
     if not this_shard().whole:
         raise ValueError("torchrun or Slurm started several processes, but pyws label is one: run its stages, such as"
                          " pyws features and pyws masks init, which part their videos")  # fmt: skip

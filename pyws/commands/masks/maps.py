@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pyws import ops
-from pyws.commands.common import Common, CommonOptions
+from pyws.commands.common import Common, CommonOptions, check_options
 from pyws.data.annotations.activitynet import read_detections
 from pyws.data.annotations.names import first_synonym
 from pyws.data.video.clips import clips_of, clips_within
@@ -99,8 +99,9 @@ def maps(
     --------
     pyws masks maps clip.avi -o maps --network i3d --weights i3d.pth --class-names kinetics.txt --label juggling
     """
-    if min(short_side, clip_frames, max_clips) < 0 or fps < 1 or classes < 1:
-        raise ValueError("maps: short_side, clip_frames and max_clips must be >= 0, fps and classes >= 1")
+    check_options(">= 0", short_side=short_side, clip_frames=clip_frames, max_clips=max_clips)
+    check_options(">= 1", fps=fps, classes=classes)
+    check_options("> 0", folder_fps=folder_fps)
     torch.manual_seed(common.seed)
     classifier = _classifier(network, weights, class_names, classes, label)
     classifier.model.to(common.use_device())

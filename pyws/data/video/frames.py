@@ -72,9 +72,8 @@ class FrameFolder:
         ------
         DataError : no rate given
         """
-        if fps is None:
-            raise DataError(self.path, "is a folder of frames, which have no times: give their rate (--folder-fps)")
-        return [index / fps for index in range(len(self))]
+        rate = check_rate(self.path, fps)
+        return [index / rate for index in range(len(self))]
 
     def fingerprint(self) -> str:
         """Changes when a frame is added, removed, renamed or changes its size in bytes."""
@@ -133,6 +132,13 @@ class VideoFile:
     def fingerprint(self) -> str:
         """Changes with the name, the size in bytes and the number of frames."""
         return _digest([f"{self.path.name} {self.path.stat().st_size} {len(self)}"])
+
+
+def check_rate(folder: Path, fps: float | None) -> float:
+    """The rate of a folder of frames, or DataError where nobody said it."""
+    if fps is None:
+        raise DataError(folder, "is a folder of frames, which have no times: give their rate (--folder-fps)")
+    return fps
 
 
 def open_frames(path: str | os.PathLike[str]) -> FrameFolder | VideoFile:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pyws.data.video.decoders import Header, PyAV
-from pyws.data.video.frames import FrameFolder
+from pyws.data.video.frames import FrameFolder, check_rate
 from pyws.data.video.sources import check_name_fits, twins_of
 from pyws.errors import DataError, listed, printable
 
@@ -29,10 +29,10 @@ def header_of(path: Path, folder_fps: float | None = None) -> Header:
 
 
 def headers_of(
-    videos: Iterable[Path], folder_fps: float | None = None, by_name: bool = True
+    videos: Iterable[Path], folder_fps: float | None = None, by_name: bool = True, timed: bool = False
 ) -> tuple[dict[Path, Header], dict[Path, DataError]]:
-    """What each video says of itself, and what is wrong with those that cannot be read or, where results go by names,
-    have the name of another."""
+    """What each video says of itself, and what is wrong with those that cannot be read; where results go by names, that
+    have the name of another; where times are needed, that are folders of frames without a rate."""
     headers: dict[Path, Header] = {}
     videos, problems = list(videos), dict[Path, DataError]()
     twins = twins_of(videos) if by_name else {}
@@ -44,18 +44,24 @@ def headers_of(
         try:
             if by_name:
                 check_name_fits(path)
+            if timed and path.is_dir():
+                check_rate(path, folder_fps)
             headers[path] = header_of(path, folder_fps)
         except DataError as error:
             problems[path] = error
     return headers, problems
 
 
-def check_videos(videos: Iterable[Path], by_name: bool = True) -> None:
+def check_videos(
+    videos: Iterable[Path], by_name: bool = True, timed: bool = False, folder_fps: float | None = None
+) -> None:
     """Raise DataError where videos cannot be used, as far as their headers tell: all of them in one report.
 
     Parameters
     ----------
     by_name : results go by the names of the videos, which must differ then
+    timed : times of frames are needed, which folders of frames have at the rate of ``folder_fps`` alone
+    folder_fps : frames a second of folders of frames
 
     Examples
     --------
@@ -66,7 +72,7 @@ def check_videos(videos: Iterable[Path], by_name: bool = True) -> None:
       films/a.mp4: must be a folder of frames or a video file, found neither
       films/b.mp4: must be a folder of frames or a video file, found neither
     """
-    problems = headers_of(videos, by_name=by_name)[1]
+    problems = headers_of(videos, folder_fps, by_name, timed)[1]
     if len(problems) == 1:
         raise next(iter(problems.values()))
     if problems:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from pyws.data.video.decoders import MAX_FRAMES, Pixels, PyAV
-from pyws.data.video.frames import FrameFolder
+from pyws.data.video.frames import FrameFolder, check_rate
 from pyws.errors import DataError
 
 _SLACK = 1e-4  # seconds by which rounded times of frames may miss the grid
@@ -41,9 +41,9 @@ class SampledVideo:
         if not fps > 0 or not offset >= 0 or (folder_fps is not None and not folder_fps > 0):
             raise ValueError(f"frames a second must be > 0 and an offset >= 0, got {fps}, {folder_fps} and {offset}")
         self.path, self.fps, self.offset, self._folder_fps = Path(path), fps, offset, folder_fps
-        if self.path.is_dir() and folder_fps is None:
-            raise DataError(path, "is a folder of frames, which have no times: give their rate (--folder-fps)")
-        if not self.path.is_dir() and not self.path.is_file():
+        if self.path.is_dir():
+            check_rate(self.path, folder_fps)
+        elif not self.path.is_file():
             raise DataError(path, "must be a folder of frames or a video file, found neither")
         self.start = self.end = 0.0
         """Seconds of the file at which the stream starts and ends; known when all frames are read."""
