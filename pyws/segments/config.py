@@ -160,7 +160,7 @@ class TrustConfig:
     sure: float = 0.5
     margin: float = 0.1
     likeness: float = 0.33
-    reach: float = 0.5
+    reach: float = 0.35
     joined: float = 1.5
     forgotten: float = 0.1
 
