@@ -293,18 +293,11 @@ void InteriorPoint::solve(const BoxProgram& program, const std::vector<double>& 
   for (std::size_t r = 0; r < price.size(); ++r) price[r] = runs_.state[r] == kBetween ? 0.0 : runs_.gradient[r];
 }
 
-// Newton steps towards products of slack and multiplier that are the sizes.
-bool InteriorPoint::center(const BoxProgram& program, const std::vector<double>& size, double upper) {
-  program_ = &program;
-  equations_.reset(program, equations_.by_rows());
-  const std::size_t runs = program.runs(), rows = program.rows.size();
-  std::vector<double> held;
-  program.multiply(u, held);
-  runs_.resize(runs);
-  rows_.resize(rows);
+// From u, pushed off its bounds, with multipliers whose products with the slacks are the sizes.
+void InteriorPoint::start_centering(const std::vector<double>& size, double upper) {
   double max_label = 0.0;
-  for (std::size_t r = 0; r < runs; ++r) max_label = std::max(max_label, u[r] / size[r]);
-  for (std::size_t r = 0; r < runs; ++r) {
+  for (std::size_t r = 0; r < runs_.size(); ++r) max_label = std::max(max_label, u[r] / size[r]);
+  for (std::size_t r = 0; r < runs_.size(); ++r) {
     const double limit = size[r] * upper, slack = size[r] * std::min(kCenterSlack * max_label, 0.5 * upper);
     runs_.low[r] = 0.0;
     runs_.high[r] = limit;
@@ -314,38 +307,56 @@ bool InteriorPoint::center(const BoxProgram& program, const std::vector<double>&
   }
   std::fill(rows_.value.begin(), rows_.value.end(), 0.0);
   std::fill(rows_.stiffness.begin(), rows_.stiffness.end(), kRegular);
-  bool arrived = false;  // the last step hardly moved
-  for (int iteration = 0; iteration < kCenterIterations; ++iteration) {
+}
+
+// A Newton step. Returns the largest step of a run, as a share of its slack; at least 1 where a bound shortens the
+// step; infinity, and nothing has moved, where rounding leaves no way to go.
+double InteriorPoint::step_to_center(const std::vector<double>& size) {
+  program_->multiply_transposed(rows_.value, columns_);
+  for (std::size_t r = 0; r < runs_.size(); ++r) {
+    runs_.gradient[r] = -columns_[r];
+    runs_.target_low[r] = size[r] - runs_.dual_low[r] * runs_.slack_low(r);
+    runs_.target_high[r] = runs_.dual_high[r] > 0.0 ? size[r] - runs_.dual_high[r] * runs_.slack_high(r) : 0.0;
+  }
+  runs_.set_equations(nullptr);
+  equations_.factor(runs_.stiffness, rows_.stiffness);
+  equations_.solve(runs_.right, rows_.right, runs_.step, rows_.step);
+  runs_.follow();
+  double length = std::min(runs_.length_of_value(), runs_.length_of_dual());
+  double moved = length < 1.0 ? 1.0 : 0.0;
+  if (length < 1.0) length *= kCenterStop;
+  for (std::size_t r = 0; r < runs_.size(); ++r) {
+    const double share = std::fabs(runs_.step[r]) / std::min(runs_.slack_low(r), runs_.slack_high(r));
+    if (!std::isfinite(share)) return INFINITY;
+    moved = std::max(moved, share);
+  }
+  runs_.move(length, length);
+  for (std::size_t i = 0; i < rows_.size(); ++i) rows_.value[i] += length * rows_.step[i];
+  return moved;
+}
+
+// Newton steps towards products of slack and multiplier that are the sizes.
+bool InteriorPoint::center(const BoxProgram& program, const std::vector<double>& size, double upper) {
+  program_ = &program;
+  equations_.reset(program, equations_.by_rows());
+  runs_.resize(program.runs());
+  rows_.resize(program.rows.size());
+  start_centering(size, upper);
+  std::vector<double> held;
+  program.multiply(u, held);
+  double moved = 1.0;
+  for (int iteration = 0; iteration < kCenterIterations && std::isfinite(moved); ++iteration) {
     program.multiply(runs_.value, sums_);
-    program.multiply_transposed(rows_.value, columns_);
-    double missed = 0.0, turn = 0.0;
-    for (std::size_t i = 0; i < rows; ++i) {
+    double missed = 0.0;
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
       rows_.right[i] = held[i] - sums_[i];
       missed = std::max(missed, std::fabs(rows_.right[i]));
     }
-    if (arrived && missed < kHeld) {
+    if (moved < kCentered && missed < kHeld) {
       u = runs_.value;
       return true;
     }
-    for (std::size_t r = 0; r < runs; ++r) {
-      runs_.gradient[r] = -columns_[r];
-      runs_.target_low[r] = size[r] - runs_.dual_low[r] * runs_.slack_low(r);
-      runs_.target_high[r] = runs_.dual_high[r] > 0.0 ? size[r] - runs_.dual_high[r] * runs_.slack_high(r) : 0.0;
-    }
-    runs_.set_equations(nullptr);
-    equations_.factor(runs_.stiffness, rows_.stiffness);
-    equations_.solve(runs_.right, rows_.right, runs_.step, rows_.step);
-    runs_.follow();
-    double length = std::min(runs_.length_of_value(), runs_.length_of_dual());
-    if (length < 1.0) length *= kCenterStop;
-    for (std::size_t r = 0; r < runs; ++r) {
-      const double share = std::fabs(runs_.step[r]) / std::min(runs_.slack_low(r), runs_.slack_high(r));
-      if (!std::isfinite(share)) return false;
-      turn = std::max(turn, share);
-    }
-    runs_.move(length, length);
-    for (std::size_t i = 0; i < rows; ++i) rows_.value[i] += length * rows_.step[i];
-    arrived = length == 1.0 && turn < kCentered;
+    moved = step_to_center(size);
   }
   return false;
 }

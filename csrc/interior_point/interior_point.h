@@ -62,6 +62,8 @@ class InteriorPoint {
   void descend();
   void refine();
   bool exchange();
+  void start_centering(const std::vector<double>& size, double upper);
+  double step_to_center(const std::vector<double>& size);
 
   const BoxProgram* program_ = nullptr;
   NewtonEquations equations_;
