@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from pyws.commands.common import Common, CommonOptions, check_options
 from pyws.errors import counted
+
+if TYPE_CHECKING:
+    from pyws.exchange.results import Results
 
 Format = Literal[
     "activitynet", "csv", "label-studio", "label-studio-masks", "cvat", "cvat-images", "coco", "youtube-vis", "davis",
@@ -48,7 +52,7 @@ def export(
     min_score
         Leave out segments of lower scores.
     top
-        Of each video and label keep so many segments, the best.
+        Keep so many segments of each video and label, those of the highest scores.
     folder_fps
         Frames a second of folders of frames.
     shard
@@ -68,8 +72,7 @@ def export(
     from pyws.exchange.results import Results
     from pyws.exchange.sources import read_results
     from pyws.exchange.writers.formats import EXPORTS, WITH_FRAMES
-    from pyws.folders import check_new_folder, new_folder
-    from pyws.run_manifest import seal_whole
+    from pyws.folders import check_new_folder
     from pyws.sharding import this_shard
 
     if not results:
@@ -82,6 +85,7 @@ def export(
     numbers = {name: str(number) for number, name in enumerate(by_name)}
     frames = {name: len(video.masks.files) for name, video in by_name.items() if video.masks}
     segments = sum(len(video.segments or ()) for video in found.videos)
+    counts = {"videos": len(found.videos), "segments": segments, "masks": sum(frames.values())}
     pictures = parts_of(out) / "frames"
     units = frames if format in WITH_FRAMES else {}
     if part.whole or part.share(list(units), units.__getitem__):  # the others have nothing to do, and may come late
@@ -93,22 +97,35 @@ def export(
             EXPORTS[format](Results((by_name[name],)), pictures / numbers[name])
         return {name: frames[name] for name in names}
 
-    def write(_: Mapping[str, Any]) -> dict[str, Any]:
-        with new_folder(out):
-            for picture in pictures.glob("*/**/*.jpg"):
-                target = out / Path(*picture.relative_to(pictures).parts[1:])
-                target.parent.mkdir(parents=True, exist_ok=True)
-                picture.rename(target)
-            EXPORTS[format](found, out)
-            seal_whole(out, out)
-        said = f"{counted(len(found.videos), 'video')}, {counted(segments, 'segment')} and masks of"
-        said += f" {counted(sum(frames.values()), 'frame')} as {format}"
-        common.say(f"{out}: {said}")
-        counts = {"videos": len(found.videos), "segments": segments, "masks": sum(frames.values())}
-        return {"out": str(out), "format": format, **counts}
-
+    write = partial(_write, out, format, found, counts, pictures, common)
     if part.whole:
         return write({})
     parameters = {"stage": "export", "format": format, "min_score": min_score, "top": top, "segments": segments,
                   "sources": {name: str(video.source) for name, video in by_name.items()}}  # fmt: skip
     return in_parts(out, part, parameters, units, work, write, common)
+
+
+def _write(
+    out: Path,
+    format: str,
+    found: Results,
+    counts: Mapping[str, int],
+    pictures: Path,
+    common: Common,
+    _: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the folder, with the pictures that the processes made."""
+    from pyws.exchange.writers.formats import EXPORTS
+    from pyws.folders import new_folder
+    from pyws.run_manifest import seal_whole
+
+    with new_folder(out):
+        for picture in pictures.glob("*/**/*.jpg"):
+            target = out / Path(*picture.relative_to(pictures).parts[1:])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            picture.rename(target)
+        EXPORTS[format](found, out)
+        seal_whole(out, out)
+    said = f"{counted(counts['videos'], 'video')}, {counted(counts['segments'], 'segment')} and masks of"
+    common.say(f"{out}: {said} {counted(counts['masks'], 'frame')} as {format}")
+    return {"out": str(out), "format": format, **counts}

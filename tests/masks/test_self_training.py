@@ -732,31 +732,9 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
     """Train and predict as a user does, with the classifier asked and taken for the backbone."""
     words = ["masks", "train", init, "-o", tmp_path / "run", "--weights", weights]
     words += ["--class-names", weights.parent / "labels.txt", "--classifier-weights", weights, "--output-stride", 16]
-    words += [
-        "--backbone",
-        "efficientnet-lite0",
-        "--short-side",
-        24,
-        "--crop",
-        24,
-        "--max-epoch",
-        1,
-        "--max-versions",
-        1,
-        "--min-per-class",
-        1,
-    ]
-    words += [
-        "--discriminator.patch-size",
-        36,
-        "--discriminator.width",
-        2,
-        "--discriminator.steps",
-        1,
-        "--device",
-        "cpu",
-        "--json",
-    ]
+    words += ["--backbone", "efficientnet-lite0", "--short-side", 24, "--crop", 24, "--max-epoch", 1]
+    words += ["--max-versions", 1, "--min-per-class", 1, "--discriminator.patch-size", 36, "--discriminator.width", 2]
+    words += ["--discriminator.steps", 1, "--device", "cpu", "--json"]
     assert main([str(word) for word in words]) == 0
     manifest = json.loads(capsys.readouterr().out)
     assert manifest["returned"] == 0
@@ -860,18 +838,8 @@ def test_shards_predict_the_files_of_one_process(
 def test_ablation(init: Path, small_networks: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first pseudo-annotations are the truth here: 100 percent, full and selected."""
     words = ["masks", "ablate", init.parent, init, "-o", tmp_path, "--variants", "baseline", "ws2", "--seeds", 0, 1]
-    words += [
-        "--label-tests",
-        "discriminator",
-        "--discriminator.threshold",
-        0,
-        "--discriminator.patch-size",
-        36,
-        "--discriminator.width",
-        2,
-        "--discriminator.steps",
-        1,
-    ]
+    words += ["--label-tests", "discriminator", "--discriminator.threshold", 0, "--discriminator.patch-size", 36]
+    words += ["--discriminator.width", 2, "--discriminator.steps", 1]
     words += ["--crop", 40, "--batch", 3, "--max-epoch", 1, "--lr", 0.2, "--max-versions", 1, "--json"]
     assert main([str(word) for word in words]) == 0
     found = json.loads(capsys.readouterr().out)

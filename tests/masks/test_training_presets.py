@@ -86,34 +86,10 @@ def test_ablation_of_actions(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         for kind in kinds:
             words += [f"--{kind}-classifier", f"{kind}.safetensors"]
         assert run_in(tmp_path, words) == 0
-    words = [
-        "masks",
-        "ablate",
-        "set",
-        "both",
-        "actions",
-        "-o",
-        "tables",
-        "--seeds",
-        0,
-        "--variants",
-        "baseline",
-        "pyws",
-    ]
+    words = ["masks", "ablate", "set", "both", "actions", "-o", "tables", "--seeds", 0, "--json"]
+    words += ["--variants", "baseline", "pyws", "--max-epoch", 2, "--max-versions", 1, "--clip-frames", 3]
     words += ["--classifier-weights", "actor.safetensors", "--classifier-size", 24, "--crop", 24, "--batch", 4]
-    words += [
-        "--max-epoch",
-        2,
-        "--max-versions",
-        1,
-        "--clip-frames",
-        3,
-        "--backbone",
-        "small2d",
-        "--every",
-        2,
-        "--json",
-    ]
+    words += ["--backbone", "small2d", "--every", 2]
     assert run_in(tmp_path, words) == 0
     found = json.loads(capsys.readouterr().out)
     rows = [row[0] for row in found["tables"][0]["rows"]]

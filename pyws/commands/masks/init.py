@@ -134,7 +134,6 @@ def init(
     """
     import torch
 
-    from pyws.data.video.headers import check_videos
     from pyws.masks.initial_masks.pipeline import annotate
     from pyws.report.run import write_report
 
@@ -143,8 +142,6 @@ def init(
     if bool(frames) == bool(data):
         raise ValueError("FRAMES: folders of frames or video files are needed, or a data set as --data, not both")
     found = _data_set(data, layout, data_tags, subset, validation, common.seed) if data else None
-    annotator: Annotator
-    names: tuple[str, ...]
     of_clips = {name: value != vars(ActorActionConfig())[name] for name, value in vars(clip_config).items()}
     only_with(
         "--data", data, layout=layout != "auto", data_tags=data_tags != "all", subset=subset, validation=validation
@@ -153,12 +150,14 @@ def init(
     only_with("--classifier", classifier, class_names=class_names, layer=layer,
               short_side=config.short_side != InitialMaskConfig.short_side, motion=config.motion)  # fmt: skip
     only_with("--motion", config.motion, flow=flow != "dis", raft_weights=raft_weights != "default")
+    annotator: Annotator
+    names: tuple[str, ...] = ()
     if actor_classifier or action_classifier:
         if found is None or classifier or weights != "default" or tag or tags:
             raise ValueError("--actor-classifier, --action-classifier: need --data, and no other classifier or tags")
         device = common.use_device()
         annotator = ActorActionAnnotator(found.space, actor_classifier, action_classifier, config, clip_config, device)
-        videos, names = found.videos, ()
+        videos = found.videos
     elif classifier is None:
         raise ValueError("--classifier is needed, or classifiers of pyws masks classify")
     else:
@@ -172,11 +171,7 @@ def init(
         videos = _only_tags(videos, named, unknown)
         method = flow_of(flow, raft_weights, common) if config.motion else "dis"
         annotator = _image_annotator(network, network.file, classes, config, warnings, method, common)
-    if found is None:
-        kept = set(checked_videos([video.source for video in videos], on_error, common))
-        videos = tuple(video for video in videos if video.source in kept)
-    elif on_error == "error":
-        check_videos((video.source for video in videos), by_name=False)
+    videos = _checked(videos, found is not None, on_error, common)
     draw = partial(_draw, out, annotator.space.names, config.superpixel_cache(out))
     run = annotate(annotator, videos, out, on_error, common.silent, part, draw)
     if run.last:
@@ -278,6 +273,18 @@ def _only_tags(
     ids = {written.index(one) + 1: place for place, one in enumerate(kept, 1)}
     mine = [replace(video, tags=tuple(ids[tag] for tag in video.tags if tag in ids)) for video in videos]
     return tuple(video for video in mine if video.tags)
+
+
+def _checked(videos: tuple[TaggedVideo, ...], in_set: bool, on_error: str, common: Common) -> tuple[TaggedVideo, ...]:
+    """The videos, once their headers were read where errors stop the run; outside of a data set one video a name."""
+    from pyws.data.video.headers import check_videos
+
+    if not in_set:
+        kept = set(checked_videos([video.source for video in videos], on_error, common))
+        return tuple(video for video in videos if video.source in kept)
+    if on_error == "error":
+        check_videos((video.source for video in videos), by_name=False)
+    return videos
 
 
 def _draw(out: Path, names: Sequence[str], cache: Superpixels, name: str, video: Mapping[str, Any]) -> None:

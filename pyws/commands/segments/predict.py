@@ -18,9 +18,13 @@ from pyws.commands.segments.postprocessing import Postprocessing, Postprocessing
 from pyws.errors import counted, reading
 
 if TYPE_CHECKING:
+    from pyws.checkpoint import Checkpoint
     from pyws.data.annotations.activitynet import Instances
     from pyws.data.features.dataset import FeatureSet
+    from pyws.segments.backbones import BuiltBackbone
     from pyws.segments.detection.maps import VideoMap
+    from pyws.segments.detection.postprocess import PostprocessConfig
+    from pyws.segments.training.batches import Videos
 
 
 def predict(
@@ -75,16 +79,11 @@ def predict(
     from hashlib import sha256
 
     from pyws.commands.parts import in_parts
-    from pyws.data.annotations.activitynet import results_of
     from pyws.data.features.dataset import open_features
     from pyws.errors import DataError
     from pyws.files import file_sha256
     from pyws.models.devices import set_precision
     from pyws.segments.backbones import check_data, load_backbone
-    from pyws.segments.detection.inference import detect
-    from pyws.segments.detection.maps import KeptMaps
-    from pyws.segments.detection.postprocess import PostprocessConfig
-    from pyws.segments.detection.timelines import Timelines
     from pyws.segments.training.batches import Videos, by_length
     from pyws.segments.training.run_folder import open_checkpoint
     from pyws.sharding import this_shard
@@ -96,34 +95,13 @@ def predict(
     built = load_backbone(saved)
     videos = open_features(data, one_subset(data, subset, annotations), on_error, annotations=annotations)
     check_data(saved, built, videos)
-    with reading(checkpoint, "says settings of detection that cannot be"):
-        chosen = PostprocessConfig(**saved.facts["config"]["detection"])
-        snippets = saved.facts["config"]["batch_snippets"]
-        if type(snippets) is not int or snippets < 1:
-            raise ValueError(f"batch_snippets must be a whole number > 0, got {snippets!r}")
+    chosen, snippets = _settings_of(saved)
     config = postprocessing.over(chosen)
     say_skipped(common, videos)
-    device, quiet = common.use_device(), common.silent
+    device = common.use_device()
     set_precision(built.model.to(device), precision, device)
-    seen = Videos(videos, device)
     batches = by_length(range(len(videos)), videos.lengths, snippets)
     units = {str(place): float(len(batch) * videos.lengths[batch[0]]) for place, batch in enumerate(batches)}
-
-    def work(names: Sequence[str]) -> dict[str, Any]:
-        mine = [batches[int(name)] for name in names]
-        shown, whole = Timelines(videos), KeptMaps(videos)
-        watching = (shown, whole) if keep else (shown,)
-        found = detect(built.model, built.proposals, seen, config, snippets, quiet=quiet, seen=watching, batches=mine)
-        if only_tags:
-            allowed = videos.tags | ~videos.tags.any(axis=1, keepdims=True)
-            found = found.where(allowed[found.video, found.label])
-        results, documents = results_of(found), shown.documents()
-        kept = {video: one.document() for video, one in whole.maps.items()}
-        return {
-            unit: {videos.names[v]: [results[videos.names[v]], documents[v], kept.get(v)] for v in batch}
-            for unit, batch in zip(names, mine, strict=True)
-        }
-
     made_by = {"tool": "pyws segments predict", "backbone": built.name, "checkpoint": checkpoint.name,
                "only_tags": only_tags, "precision": precision, "epoch": saved.facts["epoch"],
                **videos.grids.note(), **asdict(config)}  # fmt: skip
@@ -131,10 +109,55 @@ def predict(
     parameters = {"videos_sha256": watched, "checkpoint_sha256": file_sha256(checkpoint), "maps": keep,
                   **made_by}  # fmt: skip
     write = partial(_write, out, maps, plot, videos, made_by, common)
+    work = partial(_find, built, Videos(videos, device), batches, config, snippets, only_tags, keep, common.silent)
     return in_parts(out, this_shard(shard), parameters, units, work, write, common)
 
 
 def _write(
+def _settings_of(saved: Checkpoint) -> tuple[PostprocessConfig, int]:
+    """How a run makes detections of its maps, and the snippets of its batches."""
+    from pyws.segments.detection.postprocess import PostprocessConfig
+
+    with reading(saved.path, "says settings of detection that cannot be"):
+        chosen = PostprocessConfig(**saved.facts["config"]["detection"])
+        snippets = saved.facts["config"]["batch_snippets"]
+        if type(snippets) is not int or snippets < 1:
+            raise ValueError(f"batch_snippets must be a whole number > 0, got {snippets!r}")
+    return chosen, snippets
+
+
+def _find(
+    built: BuiltBackbone,
+    seen: Videos,
+    batches: Sequence[list[int]],
+    config: PostprocessConfig,
+    snippets: int,
+    only_tags: bool,
+    keep: bool,
+    quiet: bool,
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """What a process finds in the batches of these names, by batch and video: detections, timeline and map."""
+    from pyws.data.annotations.activitynet import results_of
+    from pyws.segments.detection.inference import detect
+    from pyws.segments.detection.maps import KeptMaps
+    from pyws.segments.detection.timelines import Timelines
+
+    videos, mine = seen.data, [batches[int(name)] for name in names]
+    shown, whole = Timelines(videos), KeptMaps(videos)
+    watching = (shown, whole) if keep else (shown,)
+    found = detect(built.model, built.proposals, seen, config, snippets, quiet=quiet, seen=watching, batches=mine)
+    if only_tags:
+        allowed = videos.tags | ~videos.tags.any(axis=1, keepdims=True)
+        found = found.where(allowed[found.video, found.label])
+    results, documents = results_of(found), shown.documents()
+    kept = {video: one.document() for video, one in whole.maps.items()}
+    return {
+        unit: {videos.names[v]: [results[videos.names[v]], documents[v], kept.get(v)] for v in batch}
+        for unit, batch in zip(names, mine, strict=True)
+    }
+
+
     out: Path,
     maps: Path | None,
     plot: Path | None,
