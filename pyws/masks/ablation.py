@@ -22,6 +22,7 @@ from pyws.models.image_networks.deeplab import DeepLabV2
 
 VIEWS: tuple[View, ...] = ("joint", "actor", "action")
 TITLES = {"baseline": "Baseline", "model-s": "Model-S", "ws2": "WS2", "paper": "preset paper", "pyws": "preset pyws"}
+_SHOWN = 6
 CHOSEN = {"ric": "RIC", "miou_pa": "mIoU_PA", "end": "the last epoch"}
 
 Table = dict[str, Any]  # title, columns and rows
@@ -234,13 +235,13 @@ def _mean(values: list[float | None]) -> str:
     return f"{np.mean(known):.1f}{spread}"
 
 
-def shown_versions(run: SelfTraining, truth: MaskSet, count: int = 6) -> Iterator[tuple[Pixels, list[Pixels]]]:
+def shown_versions(run: SelfTraining, truth: MaskSet) -> Iterator[tuple[Pixels, list[Pixels]]]:
     """Frames of test videos (H, W, 3), each with the mask by the model of every version and the true one, last: the
-    paper's figure 8. One frame a video, its middle annotated one, of ``count`` videos spread evenly."""
+    paper's figure 8. One frame a video, its middle annotated one, of at most _SHOWN videos spread evenly."""
     versions = [one["version"] for one in run.manifest["versions"] if "curve" in one]
     models, training = [run.model(number) for number in versions], run.config.training
     videos = [video for video in truth.videos if video.subset == "test" and video.truth]
-    for video in (videos[place] for place in evenly(len(videos), count)):
+    for video in (videos[place] for place in evenly(len(videos), _SHOWN)):
         frames = open_frames(video.source)
         annotated = [index for index, stem in enumerate(frames.stems) if stem in video.truth]
         index = annotated[len(annotated) // 2]

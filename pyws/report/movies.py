@@ -18,16 +18,16 @@ from pyws.files import atomic_write
 # so, does not, nor does it depend on the processor.
 _SAME_EVERYWHERE = {"preset": "veryfast", "x264-params": "no-asm=1:threads=1"}
 _LINE = 16  # pixels of height of a line of text
+_OPACITY = 0.6  # opacity of the colour where a map is 1
 
 
-def heat(frame: Pixels, scores: NDArray[np.floating], opacity: float = 0.6) -> Pixels:
+def heat(frame: Pixels, scores: NDArray[np.floating]) -> Pixels:
     """A frame with a map laid over it: the higher, the more of it and the warmer.
 
     Parameters
     ----------
     frame : (H, W, 3) uint8 RGB
     scores : (H, W) in [0, 1]
-    opacity : opacity of the colour where the map is 1
 
     Examples
     --------
@@ -38,7 +38,7 @@ def heat(frame: Pixels, scores: NDArray[np.floating], opacity: float = 0.6) -> P
         raise ValueError(f"heat: frame must be (H, W, 3) uint8 and scores (H, W), got {frame.shape}, {scores.shape}")
     level = np.clip(np.nan_to_num(scores), 0, 1)
     colours = _colours()[(level * 255).astype(np.uint8)]
-    share = (opacity * level)[..., None]
+    share = (_OPACITY * level)[..., None]
     return (frame * (1 - share) + colours * share + 0.5).astype(np.uint8)
 
 

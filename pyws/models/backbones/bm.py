@@ -92,11 +92,11 @@ def _joint(attention: Tensor, logits: Tensor) -> Tensor:
     return torch.cat([actions, rest], 2)
 
 
-def _smooth(values: Tensor, mask: Tensor, sigma: float = 1.0) -> Tensor:
-    """(B, L, C) -> (B, L, C): Gaussian means over each video's own snippets within 4 sigma."""
-    reach = int(4 * sigma)
+def _smooth(values: Tensor, mask: Tensor) -> Tensor:
+    """(B, L, C) -> (B, L, C): Gaussian means, of sigma 1, over the video's own snippets up to 4 away."""
+    reach = 4
     offsets = torch.arange(-reach, reach + 1, dtype=values.dtype, device=values.device)
-    kernel = (-0.5 * (offsets / sigma) ** 2).exp().view(1, 1, -1)
+    kernel = (-0.5 * offsets**2).exp().view(1, 1, -1)
     real = mask.to(values.dtype).unsqueeze(1)
     series = (values.mT * real).flatten(0, 1).unsqueeze(1)
     total = functional.conv1d(series, kernel, padding=reach).view(values.mT.shape)

@@ -13,6 +13,7 @@ from pyws.report.page.html import Finding, Section, Table, VideoList
 from pyws.report.page.videos import Video
 
 INPUTS = "inputs.json"  # beside the page of a file
+_MAX_TEXT = 2000  # characters of a setting
 
 
 @dataclass(frozen=True)
@@ -96,5 +97,5 @@ def problems_of(videos: Sequence[Video]) -> list[Finding]:
     return [Finding(f"{kind} ({len(names)} of {len(videos)} videos)", names) for kind, names in kinds.items()]
 
 
-def _shortened(text: str, limit: int = 2000) -> str:
-    return text if len(text) <= limit else f"{text[:limit]} ... ({len(text)} characters)"
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} ... ({len(text)} characters)"

@@ -170,7 +170,7 @@ def add_truth(seen: Mapping[str, Seen], truth: Truth) -> None:
                 seen[name].seconds = float(truth.duration[index])
 
 
-def average_precision(truth: Sequence[Span], found: Sequence[Span], tiou: float = TIOU) -> float:
+def average_precision(truth: Sequence[Span], found: Sequence[Span]) -> float:
     """Mean over the classes of one video of the average precision; a true segment is found once.
 
     Examples
@@ -185,7 +185,7 @@ def average_precision(truth: Sequence[Span], found: Sequence[Span], tiou: float 
         ranked = sorted((span for span in found if span[2] == label), key=lambda span: -(span[3] or 0.0))
         for rank, span in enumerate(ranked, start=1):
             overlaps = [_overlap(span, true) for true in left]
-            if overlaps and max(overlaps) >= tiou:
+            if overlaps and max(overlaps) >= TIOU:
                 del left[overlaps.index(max(overlaps))]
                 hits += 1
                 precision += hits / rank
