@@ -125,8 +125,9 @@ def processes(device: torch.device) -> Iterator[Group]:
 def _meet(backend: str) -> None:
     """Make the group of all processes.
 
-    The agent of torchrun keeps the addresses of an attempt for the next one, where whoever is first would take those of
-    processes that are gone: each attempt has names of its own. Agents of several machines count attempts apart.
+    The agent of torchrun keeps the addresses of an attempt for the next one, where the first process would meet the
+    addresses of processes that are gone: so each attempt has names of its own. Agents of several machines count
+    attempts apart.
     """
     store, rank, world = next(torch.distributed.rendezvous("env://", timeout=_PATIENCE))
     if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":

@@ -60,7 +60,7 @@ struct OneThread {
 PYWS_HD double least_of(double a, double b) { return b < a ? b : a; }
 PYWS_HD double most_of(double a, double b) { return a < b ? b : a; }
 
-// Of two numbers of 0 or more; NaN counts as infinite, in any order.
+// The greater of two numbers of 0 or more; NaN counts as infinite, in any order.
 PYWS_HD double greater_of(double a, double b) {
   if (!(a <= HUGE_VAL) || !(b <= HUGE_VAL)) return HUGE_VAL;
   return a < b ? b : a;

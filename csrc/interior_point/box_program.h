@@ -47,8 +47,8 @@ struct BoxProgram {
 //   stiffness_u du - W^T dy = a,   W du + stiffness_y dy = b
 //
 // solved either for dy, or for the sums of du before each run, where W has four entries a row and stiffness_u is
-// tridiagonal; then refined. Near an optimum the stiffnesses are far apart: those of rows are better conditioned, the
-// sums are often the cheaper skyline.
+// tridiagonal; then refined. Near an optimum the stiffnesses are far apart: the equations for dy are better conditioned,
+// those for the sums often have the cheaper skyline.
 class NewtonEquations {
  public:
   // by_rows: for dy whatever it costs

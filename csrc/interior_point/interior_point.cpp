@@ -55,7 +55,7 @@ void InteriorPoint::Box::set_equations(const std::vector<double>* curvature) {
   }
 }
 
-// The steps of the multipliers from those of the values.
+// The steps of the multipliers, which follow from the steps of the values.
 void InteriorPoint::Box::follow() {
   for (std::size_t i = 0; i < size(); ++i) {
     step_low[i] = (target_low[i] - dual_low[i] * step[i]) / slack_low(i);

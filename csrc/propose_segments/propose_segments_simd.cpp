@@ -68,7 +68,7 @@ inline std::uint64_t above_64(const std::uint8_t* level, int threshold) {
 }
 
 // Calls visit(first, bits, before) for each 64 snippets: bit i of `bits` is set where the level of first + i is above
-// the threshold, of `before` where that of first + i - 1 is. Nothing behind the end is above.
+// the threshold, bit i of `before` where the level of first + i - 1 is. Nothing behind the end is above.
 template <class Visit>
 inline void each_word(const std::uint8_t* level, std::int64_t length, int threshold, bool above, const Visit& visit) {
   std::uint64_t last = above;

@@ -34,7 +34,7 @@ constexpr int kSlicLevels = 4080;  // levels of a colour channel: 16 between two
 constexpr int kSlicCubeSteps = 1024;
 constexpr int kSlicTables = kSlicLevels + 1 + kSlicCubeSteps + 1;
 constexpr int kSlicSlots = 9;    // the clusters that a pixel meets: of the 3 x 3 cells around it, in raster order
-constexpr int kSlicOwn = 4;      // that of its own cell
+constexpr int kSlicOwn = 4;      // the slot of the pixel's own cell
 constexpr int kSlicOutside = 9;  // in place of a slot: the pixel is not in the mask
 constexpr std::int64_t kSlicTail = 16;  // pixels that loops may read beyond the last
 
@@ -104,7 +104,7 @@ inline SlicScale slic_scale(double compactness, std::int64_t height, std::int64_
           static_cast<std::int64_t>(position / (tall > wide ? tall : wide) * 1048576 + 0.5)};
 }
 
-// The first pixel of a cell; that of cell `cells` is `size`.
+// The first pixel of a cell; `size` for cell `cells`, one behind the last.
 PYWS_HD std::int64_t cell_start(std::int64_t cell, std::int64_t size, std::int64_t cells) {
   return cell * size / cells;
 }

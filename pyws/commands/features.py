@@ -59,8 +59,8 @@ def features(
         Folder to write: features/VIDEO.safetensors (with --flow features/rgb and features/flow), dataset.json,
         manifest.json.
     network
-        Of clips: r3d_18, mc3_18, r2plus1d_18, s3d, mvit_v1_b, mvit_v2_s, swin3d_t, swin3d_s, swin3d_b, i3d; or any
-        image classifier of pyws masks init, clip:NAME among them, whose --class-names are any words.
+        Network of clips: r3d_18, mc3_18, r2plus1d_18, s3d, mvit_v1_b, mvit_v2_s, swin3d_t, swin3d_s, swin3d_b, i3d; or
+        any image classifier of pyws masks init, clip:NAME among them, whose --class-names are any words.
     weights
         default: the published ones, fetched once; their name, such as KINETICS400_V1; or a file.
     class_names

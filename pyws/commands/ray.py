@@ -31,11 +31,11 @@ def ray(
     shards
         tasks; several for each worker, so that those that are done early take more
     address
-        of the cluster, auto for one that runs here; left out, RAY_ADDRESS, or a new one on this machine
+        address of the cluster, auto for one that runs here; left out, RAY_ADDRESS, or a new one on this machine
     cpus
-        that a task holds
+        processors that a task holds
     gpus
-        that a task holds; may be a part of one
+        GPUs that a task holds; may be a part of one
 
     Examples
     --------

@@ -103,8 +103,8 @@ def evaluate_classes(
 
     Raises
     ------
-    DataError : no annotated frame, a frame without a prediction (see ``missing``), an unreadable mask, or a shape that
-        is not that of the truth
+    DataError : no annotated frame, a frame without a prediction (see ``missing``), an unreadable mask, or a
+        shape that differs from the truth
     """
     space = data.space
     views: tuple[View, ...] = ("joint", "actor", "action") if space.has_actions else ("joint",)

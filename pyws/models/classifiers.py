@@ -59,12 +59,13 @@ def load_classifier(
         the name or folder of a network that scores words;
         "efficientnet-lite0", "-lite1" or "-lite2"; "small2d"; or one of
         :data:`~pyws.models.video_networks.VIDEO_NETWORKS`
-    weights : "default" for the published ones, downloaded once into torchvision's cache (or, of timm, that of
+    weights : "default" for the published ones, downloaded once into the cache of torchvision (timm: of
         huggingface_hub); a member of torchvision's enumeration, e.g. "IMAGENET1K_V1"; "random"; or a file, which always
         wins: a state dict saved by torch.save, read with ``weights_only=True``, or safetensors. A file must have
         exactly the parameters of the model; the number of classes is taken from it
     labels : a text file, one class a line, in the order of the scores; one line more than classes means that the first
-        is the background. None: those that :func:`save_classifier` put into the file, or of the published weights
+        is the background. None: the labels that :func:`save_classifier` put into the file, or those of the published
+        weights
     layer : dotted name of the last feature map; known for the usual architectures
     output_stride : 32, or 16 for a feature map twice as fine (efficientnet-lite; ResNet-50 and larger)
     words : what "clip:NAME" scores, see :func:`pyws.models.pretrained.clip_networks.clip_classifier`; its labels where
@@ -119,8 +120,8 @@ def build_classifier(
 ) -> Classifier:
     """A classifier of ``classes`` classes with random weights, without labels; see :func:`load_classifier`.
 
-    ``side`` is that of the squares that a vision transformer is built for; 0 for its default. ``channels``: of the
-    input, see :func:`load_classifier`.
+    ``side`` : side of the squares that a vision transformer is built for, 0 for its default. ``channels`` : channels
+    of the input, see :func:`load_classifier`.
     """
     if name.startswith(PREFIX):
         return timm_classifier(name, classes, layer)
@@ -278,7 +279,7 @@ def _sides(name: str, weights: str, state: dict[str, Tensor]) -> int:
 
 
 def _published_labels(name: str, weights: str) -> tuple[str, ...]:
-    """The names of the classes of published weights: ImageNet's of images, those of Kinetics-400 of clips."""
+    """The names of the classes of published weights: ImageNet for images, Kinetics-400 for clips."""
     if name in (*LITE, SMALL2D):
         return imagenet_labels()
     if name not in VIDEO_NETWORKS:

@@ -34,8 +34,8 @@ class KernelBackend:
     Parameters
     ----------
     module : pyws._C, or one that was compiled like it
-    suffix : "_cpu" or "_cuda", of the functions' names
-    last_argument : gives the number of threads, or the CUDA stream
+    suffix : ends the functions' names: "_cpu" or "_cuda"
+    last_argument : function that gives the number of threads, or the CUDA stream
     """
 
     def __init__(self, module: ModuleType, suffix: str, last_argument: Callable[[], int]) -> None:
@@ -165,7 +165,7 @@ def _checked(function: Callable[..., Any], check: Callable[..., None] | None, sc
 
 
 def _private_functions() -> dict[str, Any] | None:
-    """The functions of torch that :func:`can_skip_dispatch` asks and that no release promises; None where one lacks."""
+    """Functions of torch that :func:`can_skip_dispatch` asks and no release promises; None where one is missing."""
     try:
         keys, key = torch._C.DispatchKeySet, torch._C.DispatchKey
         inference = keys(key.BackendSelect)
@@ -197,7 +197,7 @@ def has_tangent(tensor: Any) -> bool:
 
 
 def in_vmap() -> bool:
-    """Whether torch.vmap is at work around the call."""
+    """Whether the call is inside torch.vmap."""
     stack = getattr(torch._C._functorch, "get_interpreter_stack", lambda: None)()
     return stack is not None and any(level.key().name == "Vmap" for level in stack)
 
@@ -226,8 +226,8 @@ def can_skip_dispatch(arguments: tuple[Any, ...]) -> bool:
     gradient is interested in the call, and all tensors are plain ones, none a view that negates, none a zero without
     memory (which derivatives are made of).
 
-    False as well where this torch lacks a function that tells: the dispatcher then does its work, and nothing but some
-    microseconds is lost.
+    False as well where this torch lacks a function that tells: the dispatcher is then called, which costs a few
+    microseconds.
     """
     if torch.compiler.is_compiling() or _torch is None or in_forward_ad():
         return False

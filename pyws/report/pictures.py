@@ -185,7 +185,7 @@ def draw_masks(
     out : path of the pictures, without a suffix
     count : number of frames, spread evenly over those that have every kind of mask
     names : names of the ids; those that the masks have are listed below the frames
-    heats : caption and folder of maps of the frames; a column shows those of which all are there
+    heats : caption and folder of maps of the frames; a kind of map has a column where all frames shown have it
     superpixels : superpixels of a frame, by its stem; where they are given, a last column shows what the last kind of
         mask left out of the one before it and added to it, see :func:`refinement`
     """

@@ -49,7 +49,7 @@ class Prediction:
 
     @property
     def shown(self) -> list[int]:
-        """Classes of the truth, then those with the best segments, then those of the highest activation; as many as
+        """Classes of the truth, then those with the best segments, then those with the highest activation: as many as
         there are colours."""
         true = [] if self.truth is None else [self.truth.labels[label] for label in self.truth.label]
         best = self.confidence.max(axis=0) + 1e-3 * self.activation.max(axis=0)

@@ -25,7 +25,7 @@ def bars_of(rows: Instances, labels: Sequence[str], scale: float = 1.0) -> list[
 
 
 def picture_name(video: str) -> str:
-    """The name of a video as that of a file."""
+    """The name of a video as the name of a file."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", video)
 
 

@@ -121,9 +121,10 @@ class Ablation:
     subset, evaluate : its subsets to train on and to measure on
     difficulty : difficulty of synthetic videos
     videos : synthetic training videos; half as many are drawn for the test
-    detection : how candidates become detections at test, in rows of their own; the others have the preset's
+    detection : how candidates become detections at test, in rows of their own; the other rows keep the
+        detection of the preset
     temperatures : temperatures of the Gaussian fusion in training, each a variant of the first backbone, evaluated at
-        every one of :data:`AT_TEST` (the paper's figure 3); more can be added to results that are there
+        every one of :data:`AT_TEST` (figure 3 of the paper); more can be added to results that are there
 
     Raises
     ------

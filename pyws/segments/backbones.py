@@ -161,7 +161,7 @@ def build_backbone(
 
 
 def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
-    """The backbone of a checkpoint, with its weights; the mean of several where the run's network was one.
+    """The backbone of a checkpoint, with its weights; a mean of networks where the run had one.
 
     Raises
     ------

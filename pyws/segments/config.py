@@ -48,10 +48,11 @@ class ProposalConfig:
     or_best : where no class does, propose the best one
     thresholds : thresholds of the activation maps
     columns : where the maps are a softmax and the thresholds were chosen for one over this many columns: over others
-        the thresholds keep their ratio to that of an undecided snippet, see :meth:`for_classes`; None keeps them
+        the thresholds keep their ratio to the value of an undecided snippet, see :meth:`for_classes`; None keeps them
     actionness_thresholds : runs of the actionness above these are proposed for each class too
-    upsample : so many positions a snippet, interpolated between the middles of snippets, before runs are sought: their
-        bounds may lie between snippets, and margins of scoring "released" count positions of the finer grid
+    upsample : positions a snippet to which maps are interpolated before runs are sought, between the middles of
+        snippets: bounds of runs may then lie between snippets, and margins of scoring "released" count positions of the
+        finer grid
     min_length : least length of a run, in snippets
     scoring : where the outside of a segment lies, see :func:`pyws.ops.propose_segments`
     margin : outside region on either side, in lengths of the segment; for scoring "paper"
@@ -106,7 +107,7 @@ class PseudoLabelConfig:
 
     Parameters
     ----------
-    postprocess : postprocessing of the proposals; its temperature is replaced by the schedule's
+    postprocess : postprocessing of the proposals; the schedule replaces its temperature
     preset, rows : arguments of :func:`pyws.segments.linpro`
     only_tags : no labels for classes that are not tags of the video
     background : label the background too, in videos whose score of it reaches the class threshold
@@ -221,7 +222,7 @@ class TrainConfig:
         one the loss of a negative target has no lower bound
     clip_norm : greatest norm of the gradient of a step, None for any
     fit : take what is not given of ``epochs``, ``lr`` and ``batch`` by :func:`pyws.segments.training.fitting.fitted`
-    epochs, lr, batch : in place of the backbone's
+    epochs, lr, batch : values in place of those of the backbone
     seed : seed of weights, order and noise
     batch_snippets : positions of a padded batch; decides speed and memory, not results beyond rounding
     evaluate_every : epochs between evaluations; the last epoch always is

@@ -50,7 +50,7 @@ class PseudoLabels:
     offsets : (G+1,) int64
     values : (sum of lengths,) float32; column g is values[offsets[g] : offsets[g+1]], a value for each snippet
     status : (G,) int64, :class:`pyws.segments.Status` of each column
-    residual : (G,) float64, what the column misses of the scores of its segments
+    residual : (G,) float64, by how much the column misses the scores of its segments, in sum
     segments : (G,) int64, segments that it keeps the scores of
     on_host : (G,) bool, whether LinPro took it from the card to the host
     """
@@ -175,7 +175,7 @@ def snippet_labels(
 
 
 def without_known(segments: Segments, known: Mapping[int, Tensor], iou: float) -> Segments:
-    """Without the segments that are one that people fixed: they overlap it by more than ``iou``.
+    """Segments without those that overlap one that people fixed by more than ``iou``.
 
     Examples
     --------
@@ -235,7 +235,7 @@ def pseudo_label_round(
     temperature : temperature of the fusion
     snippets : positions of a padded batch
     group : the processes
-    noise : (seed, epoch) that the noise is drawn from, of the dropout of ``config.noise``
+    noise : (seed, epoch) from which the dropout of ``config.noise`` is drawn
     """
     postprocess = with_suppression_of(proposals, config.postprocess)
     if postprocess.fuses:
@@ -306,7 +306,7 @@ class VideoLabels:
     labels : (snippets, classes) float32
     segments : fused segments that the labels keep the scores of
     statuses : how many classes came out as each :class:`pyws.segments.Status`
-    residual : the sum over classes of what the labels miss of the scores
+    residual : by how much the labels miss the scores, summed over the classes
     """
 
     video: str

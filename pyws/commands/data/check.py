@@ -25,10 +25,10 @@ def check(
     source
         folder with features, or with tagged videos and masks, in any layout that pyws knows
     need_tags
-        of features: a video without tags is unusable, as it is for training
+        with features: a video without tags is unusable, as it is for training
     annotations
-        of features: a file of ground truth in place of the folder's own: ActivityNet's, BSN's or G-TAD's, or a table of
-        segments
+        with features: file of ground truth in place of the folder's own: in the form of ActivityNet, BSN or G-TAD, or a
+        table of segments
 
     Examples
     --------

@@ -34,7 +34,8 @@ def convert(
     on_error
         stop at a video that cannot be used, or leave it out and say why
     suffix
-        of the features; left out, .npy, or .safetensors where a file has more than an array: packs, times of snippets
+        suffix of the feature files; left out, .npy, or .safetensors where a file has more than an array: packs, times
+        of snippets
     videos_per_file
         features of so many videos in one file: features/pack-00000.safetensors and others, and features/index.jsonl,
         which says what is where; left out, a file for each video

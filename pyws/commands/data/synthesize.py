@@ -37,7 +37,7 @@ def synthesize(
     classes
         actions
     width
-        of the features, even; the first half stands for appearance, the second for motion
+        width of the features, even; the first half stands for appearance, the second for motion
     difficulty
         0 to 1; how weak the less salient parts of actions are, how closely context goes with the action,
         how strong the noise is

@@ -26,7 +26,7 @@ def watch(
     source
         .npz file with X, length, y, subject and y_labels; without it the installed package seglearn is asked
     streams
-        of each of the ten persons
+        streams of each of the ten persons
     test_subjects
         persons whose streams are the subset test
 

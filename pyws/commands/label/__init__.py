@@ -51,15 +51,16 @@ def label(
     out
         Folder to write: manifest.json, features, segments, maps, masks, report.html.
     network
-        Of clips, see pyws features; needed only where a tag is no object.
+        Network of clips, see pyws features; needed only where a tag is no object.
     weights
         Its weights: default, the name of published ones, or a file.
     classifier
-        Of images, see pyws masks init.
+        Classifier of images, see pyws masks init.
     classifier_weights
         Its weights: default, the name of published ones, or a file.
     network_class_names
-        Names of the classes of the network of clips, one a line, where a file of weights does not have Kinetics'.
+        Names of the classes of the network of clips, one a line, where a file of weights has other classes than
+        Kinetics.
     classifier_class_names
         Names of the image classifier's classes, one a line, perhaps with synonyms, where they are not ImageNet's.
     dry_run
@@ -72,12 +73,12 @@ def label(
     map_clips
         Clips of a video that get maps and masks of an action, those of its best segments.
     versions
-        Of pseudo-annotations that masks are trained on. None by default: on real videos the refined masks are better;
-        a trained network has coarse masks of all frames, and of new videos.
+        Versions of pseudo-annotations that masks are trained on. None by default: on real videos the refined masks are
+        better; a trained network has coarse masks of all frames, and of new videos.
     every
         Frames from one that the trained network segments to the next.
     epochs
-        Of the training of actions.
+        Epochs of the training of actions.
     folder_fps
         Frames a second of folders of frames.
     on_error

@@ -63,7 +63,7 @@ def run_stages(prepared: Prepared, minutes: float | None, manifest: RunManifest)
         except DataError as error:
             if stage != "trained masks":
                 raise
-            # Of few or poor masks no frame may be good enough to learn from; the masks before are the result then.
+            # With few or poor masks no frame may be good enough to learn from; the masks before are the result then.
             note = f"masks were not trained: {error.rule}"
             job.common.say(note)
             state["notes"] = list(dict.fromkeys([*state["notes"], note]))

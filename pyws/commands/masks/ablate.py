@@ -64,7 +64,7 @@ def ablate(
     variants
         Rows of Table 1: those of the paper, and the rules of the presets with the network of the other options.
     seeds
-        Of the runs.
+        Seeds of the runs.
     every
         Annotated frames of test videos from one that is scored to the next; those vote when actions are aligned.
     selection

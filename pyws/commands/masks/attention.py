@@ -28,7 +28,7 @@ def attention(
     truth
         ava_val_v2.2.csv or the like.
     classifier
-        Of clips, its labels the actions' names; pyws masks classify --loss bce writes one.
+        Classifier of clips whose labels are the actions' names; pyws masks classify --loss bce writes one.
     excluded
         AVA's csv of time stamps that do not count.
     actions

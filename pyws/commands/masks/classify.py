@@ -38,12 +38,12 @@ def classify(
     what
         Which part of the tags; objects without actions are actors.
     weights
-        State dict to begin with, such as ImageNet's or Kinetics' of the network, or default for the published one; its
+        State dict to begin with, such as one trained on ImageNet or Kinetics, or default for the published one; its
         last layer is replaced.
     layout
-        Of the data set; auto finds out.
+        Layout of the data set; auto finds out.
     tags
-        Of A2D: all tags of a video, or the main one of videoset.csv alone.
+        Tags of a video of A2D: all, or the main one of videoset.csv alone.
     train
         Subsets to learn from; left out, train, or all but val and test where there is no train. Videos of no subset
         are of the one named "".

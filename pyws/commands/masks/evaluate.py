@@ -34,7 +34,7 @@ def evaluate(
     truth
         Data set with true masks, or folder of the same layout as PREDICTIONS.
     layout
-        Of the data set; auto finds out.
+        Layout of the data set; auto finds out.
     subset
         Subsets of the data set, e.g. test; all where it is left out.
     absent
@@ -46,7 +46,7 @@ def evaluate(
     semi_protocol
         YouTube-Objects: leave out first annotated frames, as semi-supervised methods do.
     foreground
-        YouTube-Objects: predicted pixels of the video's class are the object, or those of any class.
+        YouTube-Objects: predicted pixels that count as the object: those of the video's class, or of any class.
     common
         Options of every command.
 

@@ -93,18 +93,18 @@ def init(
     data
         Folder of a data set of tagged videos: A2D, YouTube-Objects, or videos/ and tags.csv.
     layout
-        Of the data set; auto finds out.
+        Layout of the data set; auto finds out.
     data_tags
-        Of A2D: all tags of a video, or the main one of videoset.csv alone.
+        Tags of a video of A2D: all, or the main one of videoset.csv alone.
     subset
         Subsets of the data set to annotate, e.g. train val; all where it is left out.
     validation
         Videos of the data set's subset train to set aside as val, which pyws masks train holds out, of each tag its
         share; for data sets that do not say which. The paper has 288 of A2D's 3036.
     actor_classifier
-        Of frames or clips, written by pyws masks classify.
+        Classifier of frames or clips, written by pyws masks classify.
     action_classifier
-        Of clips, written by pyws masks classify.
+        Classifier of clips, written by pyws masks classify.
     flow
         How --motion finds optical flow: dis (fast), tvl1 (extra flow), farneback, or the networks raft_small and
         raft_large.

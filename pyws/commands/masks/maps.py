@@ -65,8 +65,8 @@ def maps(
     out
         Folder to write.
     network
-        Of clips, see pyws features; a file of pyws masks classify says its own. clip:NAME scores the words of --label,
-        or of a file of --class-names, in sequences of frames.
+        Network of clips, see pyws features; a file of pyws masks classify says its own. clip:NAME scores the words of
+        --label, or of a file of --class-names, in sequences of frames.
     weights
         State dict of the network, a file of pyws masks classify, or default for the published ones. Left out: random
         weights, which show how maps and frames go together and nothing about the video.
@@ -81,7 +81,7 @@ def maps(
         The frame that a map belongs to: the middle of its part of the clip, its start, or evenly from the
         first to the last.
     short_side
-        Of the frames that the network sees; 0 for what it was made for.
+        Short side of the frames that the network sees; 0 for what it was made for.
     clip_frames
         Frames of a clip; 0 for what the network was made for.
     max_clips

@@ -51,7 +51,7 @@ def predict(
     refine
         Refine masks by superpixels, as the pseudo-annotations of --refine-pa are: sharper outlines.
     precision
-        Of the network's forward passes: float32, or bfloat16, whose scores differ by a few hundredths.
+        Precision of the network's forward passes: float32, or bfloat16, whose scores differ by a few hundredths.
     on_error
         What an unreadable video does: stop, or be noted in the manifest and skipped.
     shard

@@ -54,7 +54,7 @@ def refine(
         I/N: do the I-th of N shares of the videos, beside other processes on any machines; left out, torchrun or Slurm
         says which.
     config
-        Of the model.
+        How the model of a video is made.
     common
         Options of every command.
 

@@ -46,16 +46,16 @@ def ablate(
     seeds
         runs from the seeds 0, 1, ...
     epochs
-        of every run, over which the preset's schedule is stretched
+        epochs of every run, over which the preset's schedule is stretched
     lr
         learning rate of every run
     difficulty
-        of synthetic videos, from 0 to 1
+        difficulty of synthetic videos, from 0 to 1
     videos
         synthetic training videos; half as many are drawn for the test
     temperatures
-        of the Gaussian fusion in training, a run of the first backbone each, evaluated at seven temperatures at
-        test: the paper's figure 3; more can be added to a folder
+        temperatures of the Gaussian fusion in training, a run of the first backbone each, evaluated at seven
+        temperatures at test: figure 3 of the paper; more can be added to a folder
 
     Examples
     --------

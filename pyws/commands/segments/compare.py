@@ -73,20 +73,20 @@ def compare(
     out
         folder for report.html, pictures and comparison.json
     protocol
-        as in `pyws segments evaluate`
+        rules of the evaluation, as in `pyws segments evaluate`
     subset
-        of the ground truth; the protocol's if not given
+        subset of the ground truth; the protocol's if not given
     tious
         IoU thresholds of the mAP; the protocol's if not given
     ious
         overlaps above which proposals are one, to try
     temperatures
-        of the fusions, to try
+        temperatures of the fusions, to try
     overlap
         iou, or own (the released rule)
     snippets_per_second
-        of the features the proposals come from; if not given what the proposals note, of each video where they do, or
-        1.5625, which is said; another than is noted is an error
+        rate of the features that the proposals were made of; if not given, what the proposals note, for each video
+        where they do, or 1.5625, with a message; another rate than is noted is an error
     features
         data set of the features that these proposals were made of, in whose time base the videos' snippets are, where
         the proposals note none

@@ -49,7 +49,7 @@ def evaluate(
         rules with the subset and thresholds of thumos14), or wtalc (as thumos14, but the first truth segment that
         passes is taken, and AP has no envelope)
     subset
-        of the ground truth; activitynet: validation, the others: test
+        subset of the ground truth; activitynet: validation, the others: test
     tious
         IoU thresholds; thumos14, thumos14-seconds: 0.1 to 0.7, activitynet: 0.5 to 0.95, wtalc: 0.1 to 0.5
     ambiguous
@@ -57,8 +57,8 @@ def evaluate(
     missing_class
         AP 0 for a class without predictions, or as released every mAP 0
     snippets_per_second
-        of thumos14 and wtalc; if not given what the predictions note, of each video where they do, or 1.5625, which is
-        said; another than is noted is an error
+        grid of thumos14 and wtalc; if not given, what the predictions note, for each video where they do, or 1.5625,
+        with a message; another rate than is noted is an error
     features
         data set of the features that these predictions were made of, in whose time base the videos' snippets are, where
         the predictions note none

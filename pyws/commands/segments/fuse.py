@@ -33,10 +33,10 @@ def fuse(
     out
         detections to write, in the same form
     sign_weights
-        of gaussian: divide by the signed weights, as the released code does
+        with gaussian: divide by the signed weights, as the released code does
     snippets_per_second
-        the grid on which proposals overlap; if not given what the proposals note, of each video where they do, or
-        1.5625, which is said; another than is noted is an error
+        the grid on which proposals overlap; if not given, what the proposals note, for each video where they do, or
+        1.5625, with a message; another rate than is noted is an error
     features
         data set of the features that these proposals were made of, in whose time base the videos' snippets are, where
         the proposals note none

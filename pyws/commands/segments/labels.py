@@ -44,15 +44,15 @@ def labels(
     out
         labels to write, .safetensors
     preset
-        of LinPro: paper, or released (every departure of the released code)
+        rules of LinPro: paper, or released (every departure of the released code)
     rows
-        of LinPro: what a segment's labels keep of its score, their sum (the paper's), or their mean, which does
-        not crowd short segments
+        what LinPro sets equal to the score of a segment: the sum of its labels, as the paper does, or their mean, which
+        does not crowd short segments
     only_tags
         drop proposals of classes that are not tags of their video
     snippets_per_second
-        of the features that the labels are for; if not given what the proposals note, of each video where they do, or
-        1.5625, which is said; another than is noted is an error
+        rate of the features that the labels are for; if not given, what the proposals note, for each video where they
+        do, or 1.5625, with a message; another rate than is noted is an error
     features
         data set of the features that these proposals were made of, in whose time base the videos' snippets are, where
         the proposals note none

@@ -22,17 +22,18 @@ class Postprocessing:
     method
         none, suppression (nms, soft-nms), or fusion by a distribution (the others)
     iou
-        of nms and the fusions: overlap above which segments are one
+        overlap above which segments are one, in nms and the fusions
     temperature
-        of the fusions; small follows the best segment, large weighs all alike
+        temperature of the fusions; a small one follows the best segment, a large one weighs all alike
     overlap
         iou, or own (the released rule: over the candidate's own length)
     sigma
-        of soft-nms
+        width of the Gaussian by which soft-nms lowers scores
     ranking
-        of the fusions: the fused score, support (the sum of the scores above 0 that were fused), or 1 - exp(-support)
+        what ranks fused segments: the fused score, support (the sum of the scores above 0 that were fused), or
+        1 - exp(-support)
     snap
-        of the fusions: move bounds to the nearest snippet, or none: leave them where they are
+        what the fusions do with bounds: nearest moves them to the nearest snippet, none leaves them where they are
     """
 
     method: Method | None = None

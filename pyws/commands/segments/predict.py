@@ -57,11 +57,12 @@ def predict(
     only_tags
         keep to the tags of each video that has any
     precision
-        of the network's layers: float32, or bfloat16, which a GPU computes faster
+        precision of the network's layers: float32, or bfloat16, which a GPU computes faster
     on_error
         what a video that cannot be used does: stop, or be named and left out
     annotations
-        a file of ground truth in place of the data set's own: ActivityNet's, BSN's or G-TAD's, or a table of segments
+        file of ground truth in place of the data set's own: in the form of ActivityNet, BSN or G-TAD, or a table of
+        segments
     maps
         activation maps to write, .safetensors: of each video (snippets, classes), and VIDEO/seconds, when snippets are
     plot
@@ -108,12 +109,11 @@ def predict(
     watched = sha256(json.dumps([videos.names, videos.lengths.tolist(), snippets]).encode()).hexdigest()
     parameters = {"videos_sha256": watched, "checkpoint_sha256": file_sha256(checkpoint), "maps": keep,
                   **made_by}  # fmt: skip
-    write = partial(_write, out, maps, plot, videos, made_by, common)
     work = partial(_find, built, Videos(videos, device), batches, config, snippets, only_tags, keep, common.silent)
+    write = partial(_write, out, maps, plot, videos, made_by, common)
     return in_parts(out, this_shard(shard), parameters, units, work, write, common)
 
 
-def _write(
 def _settings_of(saved: Checkpoint) -> tuple[PostprocessConfig, int]:
     """How a run makes detections of its maps, and the snippets of its batches."""
     from pyws.segments.detection.postprocess import PostprocessConfig
@@ -158,6 +158,7 @@ def _find(
     }
 
 
+def _write(
     out: Path,
     maps: Path | None,
     plot: Path | None,

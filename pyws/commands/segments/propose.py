@@ -45,7 +45,7 @@ def propose(
     out
         proposals to write in ActivityNet form, .json or .json.gz
     classes
-        of the columns, in their order, where the file does not name them; or a text file with one a line
+        classes of the columns, in their order, where the file does not name them; or a text file with one a line
     background
         one of the classes, which is not proposed
     snippets_per_second
@@ -56,20 +56,20 @@ def propose(
     only_tags
         propose the tags of a video in --truth only
     activation
-        of the values first: none, or of logits sigmoid or softmax
+        function that the values go through first: none, or for logits sigmoid or softmax
     thresholds
-        of the maps; 0.05, 0.10, ... 0.95 if not given, for maps in [0, 1]
+        thresholds of the maps; 0.05, 0.10, ... 0.95 if not given, for maps in [0, 1]
     class_threshold
         propose a class where the video's score reaches this (where the file has none: the mean of the highest
         eighth of the snippets); all classes if not given
     upsample
         interpolate so many times as many positions first; bounds may then lie between snippets
     min_length
-        of a proposal, in snippets
+        least length of a proposal, in snippets
     scoring
-        paper, or released: where the outside of a segment lies, whose mean is taken off the inside's
+        paper, or released: where the outside of a segment lies, whose mean is subtracted from the mean inside
     margin
-        of the outside on either side, in lengths of the segment; of --scoring paper; 0.25 if not given
+        width of the outside on either side, in lengths of the segment; with --scoring paper; 0.25 if not given
 
     Examples
     --------

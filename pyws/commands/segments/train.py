@@ -64,7 +64,7 @@ def train(
     evaluate
         subset with annotated segments to evaluate on; best.safetensors is the best on it
     epochs
-        of the run, over which the preset's schedule is stretched; the backbone's own if not given
+        epochs of the run, over which the preset's schedule is stretched; the backbone's own if not given
     lr
         learning rate; the backbone's own if not given
     batch
@@ -72,9 +72,9 @@ def train(
     evaluate_every
         epochs between evaluations
     precision
-        of the network's layers: float32, or bfloat16, which a GPU computes faster; losses are float32 always
+        precision of the network's layers: float32, or bfloat16, which a GPU computes faster; losses are float32 always
     protocol
-        of the evaluation, as in `pyws segments evaluate`; that of the benchmark if not given
+        rules of the evaluation, as in `pyws segments evaluate`; those of the benchmark if not given
     tious
         IoU thresholds of the evaluation; the protocol's if not given
     on_error
@@ -82,7 +82,8 @@ def train(
     tensorboard
         also write scalars for TensorBoard
     annotations
-        a file of ground truth in place of the data set's own: ActivityNet's, BSN's or G-TAD's, or a table of segments
+        file of ground truth in place of the data set's own: in the form of ActivityNet, BSN or G-TAD, or a table of
+        segments
 
     Examples
     --------

@@ -205,7 +205,7 @@ class _Loaded:
 
 
 def _values_in(contents: Any, alone: str) -> Iterator[tuple[str, Any]]:
-    """What is in tables within each other, under names with /; ``alone`` is that of what is in none.
+    """What is in tables within each other, under names with /; ``alone`` names what is in no table.
 
     A table that is in several others is gone through once: thirty that each hold the next twice would have a billion
     names.

@@ -343,7 +343,7 @@ def _instead(listing: Listing, video: str) -> str:
 
 
 def _other_widths(listing: Listing, shapes: Mapping[int, tuple[int, int]]) -> list[Problem]:
-    """Videos whose width is not that of most; of equally many the width that comes first."""
+    """Videos whose width is not the most frequent one, of equally frequent ones the first."""
     widths = [width for _, width in shapes.values()]
     usual = most_common(widths) if len(set(widths)) > 1 else None
     hint = "; they look transposed, (width, snippets)" if look_transposed(shapes.values()) else ""

@@ -49,7 +49,7 @@ def check_mask_set(root: str | os.PathLike[str], layout: Layout = "auto", quiet:
 
     Unusable are videos that cannot be read, have frames of different sizes, or true masks that cannot be read, are of
     another shape than the frames, or belong to no frame. Odd, and used all the same, are another number of frames than
-    videoset.csv says, and, of the whole of A2D, other counts than the paper's.
+    videoset.csv says, and, for the whole of A2D, other counts than the paper has.
 
     Raises
     ------

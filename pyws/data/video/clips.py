@@ -99,7 +99,8 @@ def clips_within(clips: Sequence[Clip], spans: Sequence[tuple[float, float]], mo
     ----------
     clips : clips of a video, in its order
     spans : first and last frame of parts of the video, the most wanted first; () for the whole video
-    most : so many clips, those of the most wanted spans, spread evenly over the last that all of do not fit; 0 for all
+    most : maximum number of clips: spans are taken in their order, and clips are spread evenly over the first span
+        whose clips do not all fit; 0 for all
 
     Examples
     --------

@@ -194,7 +194,7 @@ class PyAV:
         """The container and its stream of pictures; errors of FFmpeg within the block name the file."""
         import av
 
-        # Of the container alone: PyAV before 17.1 crashes on options of streams that MPEG files show later (.mpg).
+        # For the container alone: PyAV before 17.1 crashes on options of streams that MPEG files show later (.mpg).
         options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
         stream = None
         try:

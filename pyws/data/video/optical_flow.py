@@ -1,4 +1,4 @@
-"""Dense optical flow between two frames, the part of it that is not the camera's, and values carried along it.
+"""Dense optical flow between two frames, its part that camera motion does not explain, and values carried along it.
 
 Needs OpenCV, ``pip install 'pyws-video[motion]'``; TV-L1 needs its contributed modules, ``pyws-video[flow]``.
 """

@@ -19,7 +19,7 @@ class Chunk(NamedTuple):
     Parameters
     ----------
     read : frames to read
-    sampled : those of them that get masks
+    sampled : the indices that get masks
     """
 
     read: list[int]

@@ -24,7 +24,7 @@ def cut_maps(maps: Tensor, size: tuple[int, int], scale: Scale = "frame") -> Ten
     maps : (..., h, w) float
     size : (H, W) size of the frame
     scale : values that the threshold is computed from: "frame", those of the map scaled to the frame, as in the paper;
-        "map", those of the map itself. Scaling adds values between those of the object and of the background, and so
+        "map", those of the map itself. Scaling adds values between object and background, and so
         moves the threshold
 
     Returns
@@ -81,7 +81,7 @@ def scaled_maps(maps: Tensor, size: tuple[int, int], scope: Scope = "frame") -> 
 
     Parameters
     ----------
-    scope : the range that becomes [0, 1] is that of each map ("frame"), or that of a class over all B ("clip")
+    scope : what is scaled to [0, 1] together: the values of each map ("frame"), or those of a class over all B ("clip")
 
     Returns
     -------
@@ -118,7 +118,7 @@ def class_masks(scores: Tensor, scope: Scope = "frame") -> Tensor:
     Parameters
     ----------
     scores : (B, K, H, W) float of :func:`scaled_maps`
-    scope : the threshold is that of each frame and class ("frame"), or that of a class over all B frames ("clip")
+    scope : one threshold for each frame and class ("frame"), or for each class over all B frames ("clip")
 
     Returns
     -------

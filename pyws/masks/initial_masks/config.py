@@ -31,7 +31,7 @@ class InitialMaskConfig:
     output_stride
         Input pixels between two positions of the last feature map: 32, or 16 with dilated kernels
     otsu_resolution
-        Values that Otsu's threshold is computed from: of the map scaled to the frame, or of the map itself
+        Values that Otsu's threshold is computed from: those of the map scaled to the frame, or of the map itself
     superpixels
         Implementation of SLIC: pyws.ops.slic, or scikit-image's
     region_area
@@ -51,7 +51,7 @@ class InitialMaskConfig:
     batch
         Batch size of an image classifier, in frames
     precision
-        Of the forward passes of networks: float32, or bfloat16, see :func:`pyws.models.devices.set_precision`
+        Precision of the forward passes of networks: float32, or bfloat16, see :func:`pyws.models.devices.set_precision`
     max_frames
         Maximum number of frames of a video that get masks, spread evenly; 0 for all
     """

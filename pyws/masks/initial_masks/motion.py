@@ -42,7 +42,7 @@ def motion_weights(
     ----------
     frames : (N, H, W, 3) uint8, the frames ``read`` of a video
     read : their indices in the video
-    sampled : those of them that get weights
+    sampled : the indices that get weights
     method : method of :func:`pyws.data.video.optical_flow.dense_flow`
 
     Returns

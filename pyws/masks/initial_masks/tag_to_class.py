@@ -56,7 +56,7 @@ class TagClasses(NamedTuple):
     found: Literal["given", "synonym", "group", "branch", "word"]
 
     def warning(self, labels: Sequence[str]) -> str | None:
-        """What to look at before masks of the tag are believed; None where its name is that of a class."""
+        """What to look at before masks of the tag are believed; None where its name is the name of a class."""
         if self.found != "word":
             return None
         names = [first_synonym(labels[index]) for index in self.classes]
@@ -130,7 +130,7 @@ def tag_warnings(
     ----------
     scores : mean probability of each class over frames of the video
     tags : the classes of each of its tags
-    others : those of tags that it does not have
+    others : the classes of each tag that it does not have
 
     Examples
     --------

@@ -77,7 +77,7 @@ class ClassifierConfig:
     loss
         ce: videos of one tag, softmax; bce: all videos, each class for itself
     precision
-        Of the forward passes: float32, or bfloat16, see :func:`pyws.models.devices.set_precision`
+        Precision of the forward passes: float32, or bfloat16, see :func:`pyws.models.devices.set_precision`
     frozen_body
         Only the last layer learns, by logistic regression on what the given weights make of a few frames or clips a
         video: minutes, and for few videos. --weight-decay is its l2 term.
@@ -202,7 +202,7 @@ def names_of(space: LabelSpace, what: What) -> tuple[str, ...]:
 
 
 def examples_of(data: MaskSet, what: What, subsets: Sequence[str], loss: str = "ce") -> list[Example]:
-    """Videos of the subsets and their classes; with ``loss="ce"`` those of one class alone."""
+    """Videos of the subsets and their classes; with ``loss="ce"`` only videos of a single class."""
     part = data.space.actor if what == "actor" else data.space.action
     examples = []
     for video in data.videos:
@@ -449,7 +449,7 @@ def _readable(
 
 @torch.inference_mode()
 def _is_right(classifier: Classifier, store: FrameStore, example: Example, device: torch.device) -> bool:
-    """Whether the class with the highest mean score, over frames or clips, is that of the video."""
+    """Whether the class with the highest mean score, over frames or clips, is the class of the video."""
     shown = example.video.shown(store.length(example.video.source))
     if classifier.frames:
         parts = [[shown[index] for index in clip.indices()] for clip in clips_of(len(shown), classifier.frames)]

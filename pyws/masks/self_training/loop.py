@@ -407,7 +407,7 @@ class SelfTraining:
         return [frame for frame in self.training if frame in selected], held_out
 
     def _score(self, model: DeepLabV2, frames: Sequence[Frame], number: int) -> dict[str, Any]:
-        """RIC and its parts against the pseudo-annotations of this version, and mIoU_PA against the first one's."""
+        """RIC and its parts against the pseudo-annotations of this version, and mIoU_PA against the first version."""
         loop = self.config.loop
         classes, weight = len(self.data.space), loop.rii_weight
         now, first = (

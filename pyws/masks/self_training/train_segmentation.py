@@ -28,7 +28,7 @@ from pyws.progress import Pace
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the segmentation network is trained; defaults are those of the paper, or of its authors' code base.
+    """How the segmentation network is trained; the defaults come from the paper, or from its authors' code base.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class TrainingConfig:
     output_stride
         Pixels between two positions of its features: 8 or 16
     heads
-        Score of a pair of an actor and an action: its own, or the sum of the actor's and the action's score
+        Score of a pair of an actor and an action: one of its own, or the sum of the scores of actor and action
     frozen_norm
         Batch norm keeps the statistics and the scale of the pretrained weights
     frozen_body
@@ -82,7 +82,7 @@ class TrainingConfig:
     flip
         Mirror every second crop
     precision
-        Of the network's and the first classifier's forward passes: float32, or bfloat16, see
+        Precision of the forward passes of the network and of the first classifier: float32, or bfloat16, see
         :func:`pyws.models.devices.set_precision`
     """
 

@@ -23,7 +23,8 @@ class Walk:
     """A random walk's result in low-rank form: snippet t becomes ``(1 - w) (x_t + sum_r z_rt rows_r)``.
 
     The walk's (L, L) transition matrix has the rank of its R representatives, so that by Woodbury's identity neither it
-    nor its inverse is ever formed; nor are the L new features, whose products with anything follow from the rows'.
+    nor its inverse is ever formed; nor are the L new features: their products with anything follow from the products
+    of ``rows``.
     """
 
     z: Tensor  #: (B, R, L), how snippets belong to the representatives; 0 at padding
@@ -89,7 +90,7 @@ class RSKP(Backbone):
     Parameters
     ----------
     features, num_classes : as of :class:`Backbone`
-    mix : share of the embedded version in the activation map, the rest is the spread one's: RSKP 0.6; GauFuse 0.8 for
+    mix : share of the embedded version in the activation map, the spread one has the rest: RSKP 0.6; GauFuse 0.8 for
         pseudo labels and 0.85 at test. The attribute may be set between calls
     dropout : dropout of the embedding
     scale : scale of cosines in the head

@@ -31,7 +31,7 @@ class WordScores(nn.Module):
     """Images (B, 3, H, W), or sequences of frames (B, 3, T, H, W), to scores (B, words).
 
     The score of a word is the cosine of the angle between its embedding and that of the image, times the network's
-    temperature; of a sequence, that of the mean of its frames' embeddings. H and W are multiples of the patch:
+    temperature; a sequence has the mean of its frames' embeddings. H and W are multiples of the patch:
     positions are interpolated.
 
     Parameters

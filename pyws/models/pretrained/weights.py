@@ -1,4 +1,4 @@
-"""The file of weights that a name means: one's own, one of an installed package, or one of torchvision's.
+"""The file of weights that a name means: a file of the user, of an installed package, or of torchvision.
 
 torchvision's files are downloaded once, into the cache that torchvision itself uses; on a machine without a network
 the error says which file belongs where.
@@ -91,8 +91,8 @@ def published(name: str, weights: str = DEFAULT) -> Any:
 def imagenet_labels() -> tuple[str, ...]:
     """The names of ImageNet's 1000 classes, in the order of the scores of published classifiers.
 
-    torchvision has them in a file that needs nothing else; importing torchvision takes a second, most of which is
-    torch.compile's.
+    torchvision has them in a file that needs nothing else; importing torchvision takes a second, most of it for
+    torch.compile.
 
     Examples
     --------

@@ -47,7 +47,7 @@ def count_patches(integral: Tensor, frames: Tensor, sides: Tensor, share: float 
     ----------
     integral : (B, H + 1, W + 1) int32, see :func:`integral_image`
     frames : (N,) int64, the frame of each query, 0..B-1
-    sides : (N,) int64, its side in pixels, >= 1; one beyond the frame's fits nowhere
+    sides : (N,) int64, its side in pixels, >= 1; a square larger than the frame fits nowhere
     share : share of the square that may be foreground, in [0, 1]
 
     Returns

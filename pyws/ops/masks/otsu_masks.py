@@ -25,9 +25,9 @@ def otsu_masks(maps: Tensor, size: tuple[int, int], check_finite: bool = True) -
     """Scale maps to the frame and cut each by Otsu's threshold of its scaled values.
 
     Equivalent to ``scaled = interpolate(maps, size, mode="bilinear", align_corners=False)``, its min-max scaling to
-    [0, 1], and ``scaled > otsu(scaled)``, without the scaled maps. Values are those of PyTorch's formulas rounded step
-    by step; its own kernels may fuse a product and a sum, so that pixels within a last bit of the threshold, and rarely
-    the threshold, can differ.
+    [0, 1], and ``scaled > otsu(scaled)``, without the scaled maps. Values follow PyTorch's formulas, rounded after
+    each step; PyTorch's own kernels may fuse a product and a sum, so that pixels within a last bit of the threshold,
+    and rarely the threshold, can differ.
 
     Parameters
     ----------

@@ -37,15 +37,15 @@ def slic(
 ) -> Tensor:
     """Superpixels: k-means in colour (CIELAB) and position around a grid, then connected components.
 
-    Pixels take the cluster of least |Lab - Lab_k|^2 + (compactness / step)^2 |xy - xy_k|^2 among those of the 3x3 grid
-    cells around them. Each connected part of a cluster becomes a superpixel; parts smaller than ``min_size_factor``
-    cells join the neighbour whose mean colour is nearest.
+    Pixels take the cluster of least |Lab - Lab_k|^2 + (compactness / step)^2 |xy - xy_k|^2 among the clusters of the
+    3x3 grid cells around them. Each connected part of a cluster becomes a superpixel; parts smaller than
+    ``min_size_factor`` cells join the neighbour whose mean colour is nearest.
 
     Parameters
     ----------
     images : (B, 3, H, W) sRGB, uint8 in 0..255, or float16, bfloat16, float32 or float64 in [0, 1]
-    n_segments : about how many superpixels an image gets, in 1..H*W: the cells of the grid. What comes out may be fewer
-        or more, see Notes
+    n_segments : about how many superpixels an image gets, in 1..H*W: the cells of the grid. There may be fewer or more
+        in the end, see Notes
     compactness : weight of position against colour, > 0, in units of CIELAB at the distance of one grid step
     iterations : >= 1; the first is the grid itself, as in scikit-image, whose centres start without a colour
     region_area : mean pixels of a superpixel, in place of ``n_segments``; at least 1

@@ -75,13 +75,13 @@ def superpixel_select(
     alpha : least overlap, in [0, 1]; the comparison is strict
     beta : bound on the share of the frame that what ``beta_on`` names may cover, >= 0; strict, ``math.inf`` for none
     overlap : "superpixel": |p & M| / |p|, the share of the superpixel that the mask covers.
-        "iou": |p & M| / |p | M|, the words of the paper; superpixels are far smaller than objects, so that this
+        "iou": |p & M| / |p | M|, as the paper words it; superpixels are far smaller than objects, so that this
         selects nothing on ordinary frames, and then warns.
         "min": |p & M| / min(|p|, |M|), which also works for superpixels larger than the mask.
     num_superpixels : K of the statistics. None finds the largest label, which must then be below max(H*W, 2**20), and
         waits for the device. A number is needed under ``torch.compile``, where labels outside 0..K-1 are not reported
         but belong to no superpixel.
-    beta_on : "superpixel": each superpixel, the words of the paper, which ordinary superpixels never reach.
+    beta_on : "superpixel": each superpixel, as the paper words it; ordinary superpixels never reach beta.
         "component": each connected part (8 neighbours) of the selected superpixels together; parts that cover beta or
         more are dropped. That leaves out overly large objects, the paper's reason for beta.
 
@@ -147,7 +147,7 @@ def superpixel_vote(
     classes : (B, H, W) uint8, int32 or int64 class maps, 0 is background
     num_classes : C, background included, >= 1
     alpha : least share of the superpixel, in [0, 1]; the comparison is strict
-    ignore_index : pixels of this class vote for nothing, but count in the area of their superpixel
+    ignore_index : pixels of this class do not vote, but count in the area of their superpixel
     num_superpixels : as for :func:`superpixel_select`
 
     Returns

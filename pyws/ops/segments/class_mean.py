@@ -52,7 +52,7 @@ def snippet_classes(
     ----------
     segments : bounds in snippets, truncated towards zero, one group a video and class; scores are not used
     lengths : (groups,) int64, snippets of each group's video
-    margin : factor of the margins' width, >= 0; None for that of ``geometry``
+    margin : factor of the margins' width, >= 0; None for the factor that ``geometry`` has
     geometry : "paper": inner [s, e) and margins of 0.25 (e-s) on each side.
         "released": margins h = 0.0785 (e-s)^0.9, left [int(s-h), s), right [e, min(l-1, int(e+h+1))).
 

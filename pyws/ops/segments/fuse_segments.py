@@ -56,13 +56,13 @@ def fuse_segments(
     distribution : "gaussian" (weighted mean), "uniform" (middle of the range, whatever the weights), "exponential"
         (two-sided: weighted median, the middle of all medians), "t" (Student's t by reweighting, ``dof`` degrees of
         freedom)
-    dof : > 0, of "t"
+    dof : > 0, degrees of freedom of "t"
     return_membership : also return which fused segment took each candidate
     sign_weights : divide by the sum of ``sign(weight) * exp(weight / temperature)``, as the released code does, instead
-        of by the sum of the exponentials; of "gaussian". The same where all weights are positive. Where some are not, a
-        fused segment may lie outside its members, a lone one of negative weight is mirrored at 0, and only where the
-        signs cancel to nothing the plain sum divides. Exponentials and sums are taken as in the released code to the
-        last bit, since ends that ``int()`` cuts afterwards depend on it.
+        of by the sum of the exponentials; with "gaussian" only. Both are the same where all weights are positive. Where
+        some are not, a fused segment may lie outside its members, a single segment of negative weight is mirrored at 0,
+        and the plain sum divides only where the signs cancel to 0. Exponentials and sums are taken as in the released
+        code to the last bit, since ends that ``int()`` cuts afterwards depend on it.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def suppress_segments(
     Parameters
     ----------
     segments : the candidates; ``weight`` is carried along
-    iou_threshold : in [0, 1], of the hard form
+    iou_threshold : in [0, 1], for the hard form
     overlap : "own" (the released rule of the literature's baseline) or "iou", as in :func:`fuse_segments`
     sigma : None for the hard form, or > 0
     min_score : least score that the soft form keeps
@@ -145,8 +145,8 @@ def suppress_segments(
 
     Returns
     -------
-    Segments of the same groups, each in the order picked; with ``sigma`` the scores are those at which they were
-    picked. With ``return_indices`` also (n,) int64.
+    Segments of the same groups, each in the order picked; with ``sigma`` a score is the one at which its segment
+    was picked. With ``return_indices`` also (n,) int64.
 
     Raises
     ------

@@ -33,7 +33,7 @@ _MAX_SEGMENTS = 2**29  # bounds of the rows of a component are numbered in 32 bi
 
 
 class Status(IntEnum):
-    """What became of one group."""
+    """How the program of one group was solved."""
 
     OPTIMAL = 0  #: every segment's row holds: the linear program of the paper, solved
     RELAXED = 1  #: no labels satisfy all rows; these have the least l1 residual, and among those the least mass
@@ -77,8 +77,8 @@ class Labels:
     components : (groups,) int64, parts whose segments share no snippet
     gap : (groups,) float64, by how much residual and objective may exceed the least, shown by duality; 0 or rounding
         but for APPROXIMATE, and there among labels of limited size
-    on_host : (groups,) bool, the groups of CUDA tensors that went to the host and back, because they couple too much or
-        have known labels; all False for CPU tensors
+    on_host : (groups,) bool, the groups of CUDA tensors that went to the host and back, because too many segments
+        overlap or they have known labels; all False for CPU tensors
     """
 
     labels: Tensor
@@ -126,8 +126,8 @@ def linpro(
     rows : "sum" as in eq. 5, or "mean": mean of the labels inside minus their mean over the margins. Labels of "mean"
         are about the score, labels of "sum" about the score divided by the length.
     tie_break : "canonical", the least sum of squares (unique, the most uniform), or "center", the analytic centre of
-        the optimal labels, which is next to what the released code got from SciPy 1.8; where the optimal labels have no
-        interior it is the canonical optimum, or the centre of those that have (interior-point method)
+        the optimal labels, which is close to what the released code got from SciPy 1.8; where the optimal labels have
+        no interior it is the canonical optimum, or the centre of the labels that have one (interior-point method)
     known : (sum of lengths,) float64, labels that are fixed, from 0 to ``upper``, NaN where a label is free:
         equalities that always hold, whatever the segments say. 0 says that a snippet does not show the class
 

@@ -53,7 +53,7 @@ def propose_segments(
         ``h = 0.0785 * (e-s)**0.9``. "paper": the segment and its inside are the run, the outside is
         ``ceil(margin * (e-s))`` snippets on each side
     min_length : in snippets, >= 1
-    margin : >= 0, of "paper" scoring
+    margin : >= 0, for "paper" scoring
     wanted : (videos, classes) bool: propose for these only, e.g. ``class_scores >= 0.16``
 
     Returns
@@ -110,9 +110,9 @@ def score_segments(
 ) -> Segments:
     """Score given segments of each video by another map, as "paper" scoring of :func:`propose_segments` does its runs.
 
-    Segments that one map proposed (the actionness, another network's) become segments of each class: the weight is the
-    mean of the class's map inside, the score that mean minus the mean over ``ceil(margin * (e-s))`` snippets on either
-    side (0 where there is no outside).
+    Segments that one map proposed (the actionness, or the map of another network) become segments of each class: the
+    weight is the mean of the class's map inside, the score that mean minus the mean over ``ceil(margin * (e-s))``
+    snippets on either side (0 where there is no outside).
 
     Parameters
     ----------

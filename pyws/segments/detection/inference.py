@@ -37,7 +37,7 @@ class Maps:
     lengths : (B,) int64 snippets
     tcam : (sum of lengths, K or K+1)
     scores : (B, K), or (B, K+1) where the backbone scores background
-    actionness : (sum of lengths,); of backbones without one, empty
+    actionness : (sum of lengths,); empty where the backbone has none
     others : (weight, tcam, actionness) of other maps that segments are proposed from too, see
         :class:`pyws.models.Activations`
     """
@@ -87,7 +87,7 @@ def activation_maps(
     model : its mode is kept: evaluation, or training for dropout
     videos : all of them
     snippets : positions of a padded batch
-    noise : (seed, epoch) that the noise is drawn from, of the dropout of a model in training mode
+    noise : (seed, epoch) from which the dropout of a model in training mode is drawn
     batches : which of the batches instead of this process's share
     """
     if batches is None:
@@ -149,7 +149,7 @@ def candidates(maps: Maps, config: ProposalConfig, columns: int, tags: Tensor | 
 
 
 def with_suppression_of(proposals: ProposalConfig, config: PostprocessConfig) -> PostprocessConfig:
-    """The same; where "nms" has no threshold or overlap, with the backbone's."""
+    """``config``, in which the backbone's proposals fill in a threshold and an overlap that "nms" leaves open."""
     if config.method != "nms":
         return config
     iou = proposals.iou_threshold if config.iou_threshold is None else config.iou_threshold
@@ -194,7 +194,7 @@ def detect(
     quiet : show no progress
     seen : get the maps and segments of this process's share, such as
         :class:`pyws.segments.detection.timelines.Timelines`
-    batches : look at these batches of videos alone, which must be some of all
+    batches : look only at these batches of videos
 
     Returns
     -------

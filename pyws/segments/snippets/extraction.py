@@ -195,7 +195,7 @@ def _streams(
 
 
 def _move_rgb(folder: Path, names: Sequence[str]) -> None:
-    """Features that a run without flow has written, to where those of RGB lie beside flow."""
+    """Move features that a run without flow has written to the folder that features of RGB have beside flow."""
     (folder / "rgb").mkdir(parents=True, exist_ok=True)
     move_packs(folder, folder / "rgb")
     for name in names:
