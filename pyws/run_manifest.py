@@ -106,7 +106,7 @@ def open_run(
     """Hold the folder of a run, begin the run or go on with it, and write the manifest when the block ends.
 
     What becomes of each video is a line in the folder until then. Of several shards, the one that leaves last writes
-    the manifest of all; it is the same as that of a single process.
+    the manifest of all; it is the same as a single process writes.
 
     Parameters
     ----------

@@ -16,19 +16,8 @@ ROOT = Path(__file__).parent.parent
 MAX_FILES = 12
 SOURCES = {".py", ".h", ".cuh", ".cpp", ".cu", ".md", ".txt", ".toml", ".csv", ".json"}
 SUBPACKAGES = {"ops", "masks", "segments", "models", "data", "evaluation", "report", "exchange", "commands"}
-BASE = {
-    "_C",
-    "checkpoint",
-    "distributed",
-    "errors",
-    "files",
-    "folders",
-    "pickles",
-    "progress",
-    "ragged",
-    "run_manifest",
-    "sharding",
-}
+BASE = {"_C", "checkpoint", "distributed", "errors", "files", "folders", "pickles", "progress", "ragged"}
+BASE |= {"run_manifest", "sharding"}
 ALLOWED = {
     "checkpoint": {"errors", "files", "pickles"},
     "distributed": {"errors"},

@@ -205,7 +205,7 @@ def _after(lines: list[str], line: str, title: str) -> list[str]:
 
 
 def option_names(command: Callable[..., Any]) -> list[str]:
-    """Every long option of a command, in the order of the alphabet."""
+    """Every long option of a command, in alphabetical order."""
     heads = re.findall(r"^  (-.*?)(?:  |$)", _tyro_help(command, "pyws"), flags=re.M)
     return sorted({name for head in heads for name in _OPTION.findall(head)})
 

@@ -97,7 +97,7 @@ class Media:
         return float(self.times[first]), end
 
     def write(self, files: Iterable[tuple[str, Path]]) -> None:
-        """Write frames as JPEG, but for files that are there; those of a folder that are JPEG already are copied.
+        """Write frames as JPEG, but for files that are there; frames of a folder that are JPEG already are copied.
 
         Parameters
         ----------

@@ -100,7 +100,7 @@ class Masks:
         return max((one.number for several in self._tracked.values() for one in several), default=0)
 
     def read(self, stem: str) -> NDArray[np.uint8]:
-        """(H, W) ids of a frame; where layers overlap, those of the last.
+        """(H, W) ids of a frame; where layers overlap, the last one counts.
 
         Raises
         ------
@@ -219,7 +219,7 @@ class Results:
             yield from ((video, masks, stem, item) for stem, item in names.items())
 
     def segment_labels(self) -> tuple[str, ...]:
-        """Labels of segments, and tags of the videos that were searched, in the order of the alphabet."""
+        """Labels of segments, and tags of the videos that were searched, in alphabetical order."""
         return tuple(sorted({label for video in self.segments for label in video.labels}))
 
     def mask_labels(self) -> tuple[str, ...]:

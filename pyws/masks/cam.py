@@ -40,9 +40,9 @@ class GradCAM:
     """Class activation maps of a layer, with the hook removed when the block ends, however it ends.
 
     The part of the model below the layer runs without a graph, and gradients are taken with respect to the layer's
-    output alone: nothing is left in the parameters, and memory is that of inference. Train and eval mode are used as
-    they are. (In train mode a forward pass updates batch norm statistics, as any forward pass does.) Ordinary calls of
-    the model inside the block are not touched. Several threads may call it at once.
+    output alone: nothing is left in the parameters, and no more memory is used than in inference. Train and eval mode
+    are used as they are. (In train mode a forward pass updates batch norm statistics, as any forward pass does.)
+    Ordinary calls of the model inside the block are not touched. Several threads may call it at once.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ class Layout:
     grid: tuple[int, ...] = ()
 
     def channels_first(self, values: Tensor) -> Tensor:
-        """A view (B, C, *S); tokens before those of the grid are left out.
+        """A view (B, C, *S); tokens in front of the grid are left out.
 
         Examples
         --------

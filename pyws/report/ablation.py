@@ -173,17 +173,8 @@ class Results:
                 gain, adopted = self.gain(name, whole, longer), self.adopted(name, variant)
                 paper = "{:.1f} to {:.1f}".format(*_PAPER_BACKBONES[name]) if name in _PAPER_BACKBONES else ""
                 lines.append([name, said, *averages, gain, self.label_worth(name, variant), adopted, paper])
-        columns = [
-            "",
-            "at test",
-            "alone",
-            "longer",
-            "all parts",
-            "gain over longer",
-            "labels inside",
-            "adopted",
-            "paper",
-        ]
+        columns = ["", "at test", "alone", "longer", "all parts"]
+        columns += ["gain over longer", "labels inside", "adopted", "paper"]
         return Table(columns, lines)
 
     def temperatures(self, backbone: str) -> list[float]:

@@ -2,7 +2,8 @@
 
 Nothing that such a file says is run: pickles go through :mod:`pyws.data.annotations.safe_pickle`, PyTorch's through
 ``torch.load(weights_only=True)``, HDF5 files must hold their data themselves. An array is at most
-:func:`pyws.files.max_bytes`. Of archives (npz, HDF5) an array is read when it is asked for; the others are read whole.
+:func:`pyws.files.max_bytes`. Arrays of archives (npz, HDF5) are read one by one when they are asked for; other files
+are read whole.
 
 A file has the features of one video where it holds one array, one named ``features`` or the like, or ``rgb`` and
 ``flow``. Otherwise each name is a video, as is each group of HDF5.

@@ -266,7 +266,7 @@ def _usual_rate(listing: Listing, videos: Sequence[int]) -> float:
 def _durations(
     listing: Listing, videos: Sequence[int], shapes: Mapping[int, tuple[int, int]]
 ) -> NDArray[np.float64] | None:
-    """(videos,) seconds that snippets last, where one rate is not that of all."""
+    """(videos,) seconds that snippets last, where videos have different rates."""
     if listing.rescaled:
         return listing.durations[videos]
     if listing.rates:

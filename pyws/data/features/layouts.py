@@ -43,7 +43,7 @@ def list_features(source: str | os.PathLike[str], annotations: str | os.PathLike
     ----------
     source : the folder
     annotations : a file of ground truth (ActivityNet form or :mod:`pyws.data.annotations.other_forms`) that is read
-        instead of those of the folder; features are then those of ``features/``, or else of the folder itself
+        instead of the folder's own; features are then taken from ``features/``, or else from the folder itself
 
     Raises
     ------

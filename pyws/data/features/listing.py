@@ -39,10 +39,10 @@ class Listing:
     description : a line for people
     unlisted : names of features that belong to no video
     rescaled : all videos were brought to some number of snippets, however long they last
-    rate_is_assumed : ``snippets_per_second`` is that of the literature, since nothing says another
-    annotations : the file that the annotations are of
+    rate_is_assumed : ``snippets_per_second`` is the usual one of the literature, since nothing says another
+    annotations : the file that the annotations come from
     unread : files beside the features that look like annotations and were not read
-    rates : snippets a second by video, where ``dataset.json`` says them; empty where one rate is that of all
+    rates : snippets a second by video, where ``dataset.json`` says them; empty where all have one rate
     """
 
     where: Path

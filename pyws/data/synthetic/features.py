@@ -33,7 +33,7 @@ from pyws.errors import check_fields
 SCENES = 8
 BACKGROUND, CONTEXT, WEAK, SALIENT = range(4)  # what a snippet shows
 _MIN_SNIPPETS = 32
-_STRENGTH = 0.5  # strength of all features, which puts a value where those of I3D are
+_STRENGTH = 0.5  # strength of all features, which puts values in the range of I3D
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def mask_file(folder: Path, video: str, frame: str) -> Path:
 
 
 def write_corrected(folder: Path, masks: Iterable[tuple[str, str, Pixels]], source: str) -> int:
-    """Write corrected masks; those of other frames stay. Returns how many were written.
+    """Write corrected masks; masks of other frames stay. Returns how many were written.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ def open_mask_set(
     root : its folder. A2D: holds Release/videoset.csv (or is Release); YouTube-Objects: holds <class>/data;
         AVA: videos/ and ava_train_v*.csv; plain: videos/ and tags.csv
     layout : which of them, or "auto" to find out
-    tags : tags of A2D: "main" takes the label of videoset.csv alone, "all" adds those of the annotated frames
+    tags : tags of A2D: "main" takes the label of videoset.csv alone, "all" adds the labels of the annotated frames
     validation : videos of "train" to set aside as "val" where the data set does not say which, by a draw that keeps
         the shares of the tags
     seed : seed of that draw

@@ -4,7 +4,7 @@
 
     videos/<video>/<frame>.jpg   or   videos/<video>.mp4
     tags.csv                     video,tag   or   video,actor,action   (one tag a row; perhaps a column subset)
-    labels.csv                   tag   or   actor,action: order of the ids, where it should not be that of the alphabet
+    labels.csv                   tag   or   actor,action: order of the ids, where it should not be alphabetical
     truth/<video>/<frame>.png    palette png of ids, 255 where nothing is known; any frames, or none
 """
 

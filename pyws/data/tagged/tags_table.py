@@ -240,7 +240,7 @@ def _folded(text: str) -> str:
 
 
 def _columns(path: str | os.PathLike[str], header: Sequence[str]) -> tuple[int, list[int]]:
-    """The column of the video and those of tags."""
+    """The column of the video and the columns of tags."""
     videos = [at for name in VIDEO_COLUMNS for at, cell in enumerate(header) if cell == name]
     pattern = re.compile(rf"({'|'.join(TAG_COLUMNS)})[ _]?\d*")
     tags = [at for at, cell in enumerate(header) if pattern.fullmatch(cell)]

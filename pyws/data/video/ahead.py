@@ -31,7 +31,7 @@ def ahead(items: Iterable[Item], count: int = 1) -> Generator[Item, None, None]:
 
 
 class Workers:
-    """As many threads as torch has, which share those of torch, and one that makes the items they work on.
+    """As many threads as torch has, which divide torch's threads among them, and one that makes their items.
 
     Their work is done in the order in which it is given, whoever gives it. ``count`` results are made ahead.
     """
@@ -79,7 +79,7 @@ def shared_workers() -> Iterator[Workers]:
 
 
 def map_in_threads(function: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:
-    """``function`` of each item, in their order, by as many threads as torch has, which share those of torch.
+    """``function`` of each item, in order, by as many threads as torch has, which divide torch's threads among them.
 
     Items are made by a thread of their own, at most two more than there are workers. An error, of an item or of the
     function, comes where its result would have come. Leaving early stops each thread after the item that it is at.

@@ -70,7 +70,7 @@ def dense_flow(first: Pixels, second: Pixels, method: FlowMethod | FlowEstimator
 
 
 def flow_to_next(frames: Iterable[Pixels], method: FlowMethod | FlowEstimator) -> Iterator[Flow]:
-    """The flow from each frame to the next; the last frame has that of the one before it, a single frame has none.
+    """The flow from each frame to the next; the last frame has the flow of the one before, a single frame has none.
 
     Parameters
     ----------

@@ -17,8 +17,8 @@ from pyws.files import files_within, read_json
 def read_palette_folder(path: Path) -> Reviews:
     """``VIDEO/FRAME.png`` at any depth, or below ``Annotations`` where there is such a folder.
 
-    ``objects.json`` says what the ids of each video are; where there is none, ids are those of the masks that are
-    corrected.
+    ``objects.json`` says what the ids of each video are; without that file, the masks have the ids of the
+    masks that they correct.
 
     Raises
     ------

@@ -247,7 +247,8 @@ def join_branches(
     Returns
     -------
     class masks (B, K, H, W) bool and scores (B, K, H, W). The score is the larger of both; where all pairs have one
-    actor it is that of the action, and where all have one action that of the actor: the map that differs decides.
+    actor it is the score of the action, and where all have one action the score of the actor: the map that differs
+    decides.
     """
     if len(branches) == 1:
         scores, masks = branches[0]

@@ -181,7 +181,7 @@ def _is_done(entry: dict[str, Any], frames: FrameFolder | VideoFile, out: Path, 
 
     Raises
     ------
-    DataError : they are those of another video of the same name
+    DataError : they belong to another video of the same name
     """
     if "fingerprint" not in entry:
         return False

@@ -18,7 +18,7 @@ class RefinementConfig:
     feature_side
         Short side of the classifier's input for the features, in pixels
     layers
-        Dotted names of the layers that features are taken from, early ones; empty: those of about a fourth and an
+        Dotted names of the layers that features are taken from, early ones; empty: the layers of about a fourth and an
         eighth of the input's size, known for the usual architectures
     region_area
         Mean area of a superpixel, in pixels of the working size

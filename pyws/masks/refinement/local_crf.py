@@ -63,7 +63,7 @@ def _steps() -> list[tuple[int, int]]:
 
 
 def _neighbours(values: Tensor) -> Tensor:
-    """Values (C, H, W) of the neighbours of each pixel: (N, C, H, W), those of the border repeated beyond it."""
+    """Values (C, H, W) of the neighbours of each pixel: (N, C, H, W); the border is repeated beyond it."""
     height, width = values.shape[1:]
     padded = functional.pad(values[None], (REACH,) * 4, mode="replicate")[0]
     moved = [

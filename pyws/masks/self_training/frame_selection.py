@@ -317,7 +317,7 @@ def _pieces(
 
 def _pass_share(labels: Sequence[Row], test: str, share: float) -> None:
     """Let a test pass this share of the labels of each class, rounded up, by falling score; the first of equals. Labels
-    that have no score do not count, and those of score 0 fail."""
+    without a score do not count, and labels of score 0 fail."""
     shown = [about for about in labels if about.get(test) is not None]
     for label in {about["label"] for about in shown}:
         own = sorted((about for about in shown if about["label"] == label), key=lambda about: -about[test])

@@ -151,7 +151,7 @@ class Annotations:
         )
 
     def soft_file(self, folder: Path, frame: Frame) -> Path:
-        """Where the soft labels of a frame lie: the probability of the background, and below it that of each tag."""
+        """Where the soft labels of a frame lie: the probability of the background and, below it, of each tag."""
         return frame.png(folder.parent.parent / "soft" / folder.name)
 
     def has_soft_labels(self, folder: Path) -> bool:
@@ -166,7 +166,7 @@ class Annotations:
 
     def soft_labels(self, folder: Path, frame: Frame, mask: Tensor) -> Tensor:
         """Probabilities (classes, H, W) of a frame at the size of its mask (H, W) int64, 0 of all classes where that is
-        255; those of the mask where the frame has no others."""
+        255; where the frame has no soft labels, the mask as probabilities of 0 and 1."""
         known = mask != IGNORE
         file, shown = self.soft_file(folder, frame), [0, *self.tags[frame.video]]
         if not file.is_file():

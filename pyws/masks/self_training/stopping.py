@@ -41,10 +41,10 @@ class LoopConfig:
         What counts as a rise of the best score from version to version
     noise
         Spreads of a score, by bootstrap over the frames held out, that a difference between versions must exceed to
-        count. 0: any difference counts (the paper's words).
+        count. 0: any difference counts, as the paper words it.
     returned
         The model that the run ends with: of the version with the best score that still agrees with the first
-        pseudo-annotations, or of the last (the paper's words)
+        pseudo-annotations, or of the last, as the paper words it
     start
         Weights that a version starts from: the classifier's, or those of the version before
     constrain_labels
@@ -52,14 +52,14 @@ class LoopConfig:
     refine_pa
         Refine predicted pseudo-annotations by superpixels
     disagreement
-        Pixels of a predicted pseudo-annotation that are left out (id 255): where it is another than in the first one
-        (v0), where predictions of the frame in other sizes and mirrored differ (views), or where those of the
-        frames before and after do, carried along optical flow (neighbours; needs OpenCV)
+        Pixels of a predicted pseudo-annotation that are left out (id 255): where it differs from the first one (v0),
+        where predictions of the frame in other sizes and mirrored differ (views), or where predictions of the frames
+        before and after do, carried along optical flow (neighbours; needs OpenCV)
     soft_labels
         From version 1 on train towards the predicted probabilities instead of the ids alone
     reproduced_share
-        Instead of predicted masks, a next version trains on first ones: of each class this share of the labels, those
-        that the model before reproduces best
+        Instead of predicted masks, each version trains on some of the first ones: in each class this share of the
+        labels, the ones that the model before reproduces best
     empty
         A frame without a prediction: keep its pseudo-annotation of before, or go on without the frame
     validation

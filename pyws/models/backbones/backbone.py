@@ -109,7 +109,7 @@ class VideoBatch:
         return part
 
     def layer(self, function: Callable[..., Tensor], values: Tensor, *others: Any) -> Tensor:
-        """``function(values, *others)`` in the precision of the network's layers, its result in that of ``values``."""
+        """``function(values, *others)`` in the precision of the network's layers; the result is like ``values``."""
         with torch.autocast(values.device.type, torch.bfloat16, enabled=self.bfloat16):
             return function(values, *others).to(values.dtype)
 
@@ -255,8 +255,8 @@ class Backbone(nn.Module):
     def remember(self, memories: list[Memory]) -> None:
         """Merge contributions into the memory bank, by rising video index whatever their order here.
 
-        Called at the end of an optimiser step with those of all its videos (of all processes), and at the end of epoch
-        ``memory_epoch`` with those of all training videos in evaluation mode.
+        Called at the end of an optimiser step with the contributions of all its videos (of all processes), and at the
+        end of epoch ``memory_epoch`` with the ones that all training videos make in evaluation mode.
         """
 
     def forget(self) -> None:

@@ -22,7 +22,7 @@ class BM(Backbone):
     Parameters
     ----------
     features, num_classes : as of :class:`Backbone`
-    background, guidance, clustering : weights of the losses beside that of the foreground's classes
+    background, guidance, clustering : weights of the losses beside the loss of the foreground's classes
 
     Examples
     --------

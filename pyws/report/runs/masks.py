@@ -204,7 +204,7 @@ def _over_time(values: np.ndarray, positions: Sequence[int], total: int) -> np.n
 
 
 def mean_iou(files: Sequence[Path], folder: Path) -> float | None:
-    """Mean IoU of the foreground of masks and those of the same names in a folder; None where there are none."""
+    """Mean IoU of the foregrounds of masks and of their namesakes in a folder; None where there are none."""
     found = []
     for path in files:
         if (folder / path.name).is_file():

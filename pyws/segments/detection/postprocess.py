@@ -41,7 +41,7 @@ class PostprocessConfig:
         above 0 ("support"), which ranks what many candidates agree on first, or 1 - exp(-s) ("saturated"): the same
         order in [0, 1)
     snap : move fused bounds to the nearest snippet (half to even). A rule that cuts to whole snippets,
-        as that of THUMOS14 does, otherwise moves them by half a snippet towards 0 on average
+        as THUMOS14's does, otherwise moves them by half a snippet towards 0 on average
 
     Raises
     ------

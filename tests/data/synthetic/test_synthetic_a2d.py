@@ -57,22 +57,8 @@ def test_a_pixel_belongs_to_the_layer_with_most_of_it():
 
 
 def test_written_and_read_back(tmp_path, capsys):
-    words = [
-        "--train",
-        3,
-        "--validation",
-        1,
-        "--test",
-        2,
-        "--frames",
-        4,
-        "--annotated",
-        2,
-        "--height",
-        40,
-        "--width",
-        56,
-    ]
+    words = ["--train", 3, "--validation", 1, "--test", 2, "--frames", 4, "--annotated", 2]
+    words += ["--height", 40, "--width", 56]
     sizes = ["--actor-size", 16, 24, "--pan", 2, "--several", 1, "--seed", 5, "--json"]
     assert main([str(word) for word in ("data", "synthesize-a2d", tmp_path / "a", *words, *sizes)]) == 0
     said = json.loads(capsys.readouterr().out)
