@@ -16,6 +16,7 @@ from pyws.data.video.frames import Pixels, evenly, open_frames, read_heat, read_
 from pyws.report.colours import shown_colours
 from pyws.report.movies import heat
 
+_LONGEST = 60_000  # pixels of the pictures on a side of a sheet; a JPEG has at most 65,535
 _CAPTION = 16  # pixels of height
 _GAP = 4
 _TILE = 320  # pixels of width
@@ -99,7 +100,8 @@ def contact_sheet(rows: Sequence[Sequence[Pixels]], captions: Sequence[str] = ()
     ----------
     rows : pictures (H, W, 3) uint8, as many in each row
     captions : one a column, written above it
-    width : width of each picture in the sheet, in pixels; heights keep the shape of the picture
+    width : width of each picture in the sheet, in pixels, less where the sheet would be larger than a JPEG can be;
+        heights keep the shape of the picture
 
     Returns
     -------
@@ -109,9 +111,11 @@ def contact_sheet(rows: Sequence[Sequence[Pixels]], captions: Sequence[str] = ()
         raise ValueError(f"contact_sheet: rows must be equally long and not empty, got {[len(row) for row in rows]}")
     if captions and len(captions) != len(rows[0]):
         raise ValueError(f"contact_sheet: captions must be one a column, got {len(captions)} for {len(rows[0])}")
+    columns = len(rows[0])
+    longest = max(columns * width, sum(_height(row[0], width) for row in rows))
+    width = max(1, width * _LONGEST // longest) if longest > _LONGEST else width
     heights = [_height(row[0], width) for row in rows]
     top = _CAPTION if captions else 0
-    columns = len(rows[0])
     sheet = Image.new(
         "RGB", (columns * (width + _GAP) - _GAP, top + sum(heights) + _GAP * (len(rows) - 1)), (255, 255, 255)
     )

@@ -23,6 +23,7 @@ Pixels = NDArray[np.uint8]
 
 MAX_PIXELS = bound("PYWS_MAX_PIXELS", 64 << 20)  # pixels of one frame; an 8K frame has 33 million
 _FFMPEG_PIXELS = (2**31 - 1) // 8  # av_image_check_size2
+MOST_NARROW = 32  # the long side of a frame by its short side
 _LAST = 8  # frames at the end that torchcodec must decode; it is there that it gives up
 MAX_FRAMES = bound("PYWS_MAX_FRAMES", 1_000_000)  # frames of one video; nine hours at 30 frames a second
 
@@ -180,7 +181,7 @@ class PyAV:
                     if frame.pts is None or frame.pts < self.stamps.frames[first]:
                         continue  # frames before the key frame that the container's index did not skip
                     count = bisect_left(self.stamps.frames, frame.pts)
-                check_size(self.path, frame.width, frame.height)
+                check_frame(self.path, frame.width, frame.height)
                 if count == MAX_FRAMES:
                     raise DataError(self.path, f"must have at most {MAX_FRAMES} frames")
                 yield count, frame
@@ -210,7 +211,7 @@ class PyAV:
                 stream.thread_type = "AUTO"
                 self._origin = (container.start_time or 0) / av.time_base
                 self._rate = float(stream.average_rate or 0)
-                check_size(self.path, stream.width, stream.height)
+                check_frame(self.path, stream.width, stream.height)
                 yield container, stream
         except (av.FFmpegError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
@@ -335,3 +336,19 @@ def check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
     """Raise DataError where a frame of that size is beyond MAX_PIXELS."""
     if width * height > MAX_PIXELS:
         raise DataError(path, f"must have at most {MAX_PIXELS} pixels a frame, got {width}x{height}")
+
+
+def check_frame(path: str | os.PathLike[str], width: int, height: int) -> None:
+    """As :func:`check_size`, and for a frame that is so narrow that networks, which see it at a short side of hundreds
+    of pixels, would make it vast.
+
+    Examples
+    --------
+    >>> check_frame("strip.avi", 4096, 2)
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: strip.avi: must have sides of at most 32 to 1 in a frame, got 4096x2
+    """
+    check_size(path, width, height)
+    if max(width, height) > MOST_NARROW * min(width, height) > 0:
+        raise DataError(path, f"must have sides of at most {MOST_NARROW} to 1 in a frame, got {width}x{height}")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pyws.data.video.decoders import Pixels, PyAV, check_size, open_decoder
+from pyws.data.video.decoders import Pixels, PyAV, check_frame, check_size, open_decoder
 from pyws.data.video.png import encode_png
 from pyws.errors import DataError, name_bytes, reading
 from pyws.files import atomic_write
@@ -63,7 +63,9 @@ class FrameFolder:
     def read(self, indices: Sequence[int]) -> Iterator[Pixels]:
         """The frames of the given indices, each (H, W, 3) uint8 RGB."""
         for index in indices:
-            yield read_image(self._files[index])
+            picture = read_image(self._files[index])
+            check_frame(self._files[index], picture.shape[1], picture.shape[0])
+            yield picture
 
     def times(self, fps: float | None = None) -> list[float]:
         """Seconds at which each frame is shown, at ``fps`` frames a second.

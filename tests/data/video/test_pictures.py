@@ -9,8 +9,11 @@ import pytest
 from PIL import Image
 
 from pyws import DataError
-from pyws.data.video.frames import palette, read_image, read_mask
+from pyws.data.video.decoders import PyAV
+from pyws.data.video.frames import open_frames, palette, read_image, read_mask, write_picture
 from pyws.data.video.png import encode_png, is_whole
+from pyws.report.movies import write_video
+from pyws.report.pictures import contact_sheet
 
 RANDOM = np.random.default_rng(0)
 
@@ -75,3 +78,26 @@ def test_png_files_of_ids_have_the_palette(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encode_png(ids, palette()))
     with Image.open(tmp_path / "a.png") as image:
         assert np.array_equal(np.asarray(image.convert("RGB")), palette()[ids])
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 66), (264, 8)])
+def test_strips_that_networks_would_see_as_vast_frames_are_refused(height: int, width: int, tmp_path: Path) -> None:
+    strip = np.zeros((height, width, 3), np.uint8)
+    write_picture(tmp_path / "strip" / "0.png", strip)
+    write_video(tmp_path / "strip.mp4", [strip] * 3, 10)
+    rule = f"must have sides of at most 32 to 1 in a frame, got {width}x{height}"
+    for read in (
+        lambda: next(open_frames(tmp_path / "strip").read([0])),
+        lambda: open_frames(tmp_path / "strip.mp4"),
+        PyAV(tmp_path / "strip.mp4").header,
+    ):
+        with pytest.raises(DataError, match=rf"strip.*: {rule}"):
+            read()
+
+
+def test_a_sheet_of_many_tall_pictures_is_one_that_can_be_written(tmp_path: Path) -> None:
+    tall = np.zeros((320, 10, 3), np.uint8)
+    write_picture(tmp_path / "sheet.jpg", contact_sheet([[tall, tall]] * 10, width=320))
+    height, width = read_image(tmp_path / "sheet.jpg").shape[:2]
+    assert 50_000 < height < 65_536
+    assert width == 2 * (60_000 // 320) + 4
