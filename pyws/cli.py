@@ -16,12 +16,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyws.commands import usage
-from pyws.errors import PywsError, WriteError, printable
+from pyws.errors import PywsError, WriteError, printable, printing, tell
 
 if TYPE_CHECKING:
     from pyws.run_manifest import Word
@@ -42,11 +43,11 @@ GROUPS = {
     "settings": ("config show",),
 }  # fmt: skip
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
-USAGE_ERROR, INTERRUPTED, NO_READER, TERMINATED = 2, 130, 141, 143
+USAGE_ERROR, NO_READER = 2, 141
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends a command as Ctrl-C does, with an exit status of its own."""
+class Stopped(KeyboardInterrupt):
+    """SIGTERM, or SIGHUP as a terminal is closed: ends a command as Ctrl-C does, with an exit status of its own."""
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # constants of glibc's malloc.h
@@ -55,7 +56,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # constants of glibc's m
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status.
 
-    0 done, 1 bad data, 2 bad usage, 130 interrupted, 141 nobody reads what is printed, 143 terminated.
+    0 done, 1 bad data, 2 bad usage, 129 hung up, 130 interrupted, 141 nobody reads what is printed, 143 terminated.
     """
     if arguments is None:
         _open_closed_streams()
@@ -64,34 +65,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         atexit.register(gc.freeze)  # and as long again at the end
     words = list(sys.argv[1:] if arguments is None else arguments)
     name, rest = split(words)
-    before = _catch_sigterm()
+    before = _catch_signals()
     try:
         done = _without_command(words) if name is None else _run(load(name), name, rest)
         if sys.stdout is not None:
-            sys.stdout.flush()
+            with printing():
+                sys.stdout.flush()
         return done
     except BrokenPipeError:  # as `pyws ... | head -1` ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to print would fail again at the end
         return NO_READER
     except usage.UsageError as error:
-        print(f"pyws {name}: {error}", file=sys.stderr)
+        _end_with(f"pyws {name}: {error}")
         return USAGE_ERROR
     except (PywsError, ValueError, TypeError, OSError) as error:
-        print(f"{f'pyws {name}' if name else 'pyws'}: {_words_of(error)}", file=sys.stderr)
+        _end_with(f"{f'pyws {name}' if name else 'pyws'}: {_words_of(error)}")
         return 1
     except (MemoryError, ImportError) as error:
         if isinstance(error, ImportError) and "shared object" not in str(error):
             raise
         rule = "there is not enough memory, or a limit on it (ulimit -v) is too low"
-        print(f"pyws {name}: {rule}: {str(error) or type(error).__name__}", file=sys.stderr)
+        _end_with(f"pyws {name}: {rule}: {str(error) or type(error).__name__}")
         return 1
     except KeyboardInterrupt as stop:
-        how = "terminated" if isinstance(stop, Terminated) else "interrupted"
-        print(f"pyws {name}: {how}; what is written so far is whole, run it again to go on", file=sys.stderr)
-        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+        number = stop.args[0] if isinstance(stop, Stopped) else signal.SIGINT
+        how = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}.get(number, "interrupted")
+        _end_with(f"pyws {name}: {how}; what is written so far is whole, run it again to go on")
+        return 128 + number
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _open_closed_streams() -> None:
@@ -170,33 +173,33 @@ def split(words: list[str]) -> tuple[str | None, list[str]]:
 def _without_command(words: list[str]) -> int:
     """The overview, the version, a group's commands, or what an unknown command comes near."""
     if not words or words[0] in ("-h", "--help", "--help-all"):
-        print(usage.overview(GROUPS))
+        _print(usage.overview(GROUPS))
         return 0
     if words[0] in ("--version", "-V"):
         from pyws import __version__
 
-        print(f"pyws {__version__}")
+        _print(f"pyws {__version__}")
         return 0
     if words[0] == "--completion":
-        print(usage.completion(COMMANDS, load))
+        _print(usage.completion(COMMANDS, load))
         return 0
     group = {title: [each for each in names if each.split()[0] == words[0]] for title, names in GROUPS.items()}
     if any(group.values()) and (len(words) == 1 or words[1].startswith("-")):
-        print(usage.overview({title: names for title, names in group.items() if names}))
+        _print(usage.overview({title: names for title, names in group.items() if names}))
         return 0
-    print(usage.unknown_command(words, COMMANDS), file=sys.stderr)
+    tell(usage.unknown_command(words, COMMANDS))
     return USAGE_ERROR
 
 
 def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
     if "--help-all" in rest or "--help" in rest or "-h" in rest:
-        print(usage.command_help(command, name, everything="--help-all" in rest))
+        _print(usage.command_help(command, name, everything="--help-all" in rest))
         return 0
     from pyws.run_manifest import seal, sealing, strangers
     from pyws.settings import expand
 
     arguments = parse(name, rest, command)
-    results = _results(command, arguments)
+    results = results_of(command, arguments)
     words = [*name.split(), *expand(rest, command)] if results else []
     notes = {
         path: partial(seal, words=_repeatable(words, results, each), foreign=strangers(path))
@@ -209,8 +212,19 @@ def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
             if path.exists():
                 _seal(note, path)
     if arguments["common"].json and _speaks(arguments, document):
-        print(json.dumps(document, indent=1, allow_nan=False))
+        _print(json.dumps(document, indent=1, allow_nan=False))
     return 1 if document.get("ok") is False else 0
+
+
+def _end_with(text: str) -> None:
+    """The last words of a command, which nobody may be there to read."""
+    with suppress(BrokenPipeError):
+        tell(text)
+
+
+def _print(text: str) -> None:
+    with printing():
+        print(text)
 
 
 def _speaks(arguments: dict[str, Any], document: dict[str, Any]) -> bool:
@@ -230,7 +244,7 @@ def _seal(note: Callable[[Path], None], result: Path) -> None:
         raise WriteError(error.path, rule) from error
 
 
-def _results(command: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Path]:
+def results_of(command: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Path]:
     """What a command writes, by parameter: ``out``, ``into``, and what is annotated as ``ALSO_WRITTEN``."""
     from pyws.commands.common import ALSO_WRITTEN
     from pyws.settings import marks_of
@@ -279,13 +293,18 @@ def _quoted(words: Sequence[str]) -> list[str]:
     return [*own, json.dumps([word for word in words if word not in own])]
 
 
-def _catch_sigterm() -> Any:
-    """Let SIGTERM raise; returns the handler before, or None outside the main thread, which alone may set one."""
+def _catch_signals() -> dict[int, Any]:
+    """Let SIGTERM and SIGHUP raise, but what is ignored (nohup); returns the handlers before, none outside the main
+    thread, which alone may set any."""
 
-    def terminate(number: int, frame: Any) -> None:
-        raise Terminated
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped(number)
 
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
     try:
-        return signal.signal(signal.SIGTERM, terminate)
+        for number in before:
+            signal.signal(number, stop)
     except ValueError:
-        return None
+        return {}
+    return before

@@ -137,12 +137,15 @@ def _meet(backend: str) -> None:
 
 @contextmanager
 def _ends_when_told() -> Iterator[None]:
-    """Inside the block the process ends soon after SIGINT or SIGTERM, whatever it is blocked in.
+    """Inside the block the process ends soon after SIGINT, SIGTERM or SIGHUP, whatever it is blocked in.
 
     Python calls handlers of signals when the main thread comes back to it, which one that waits for another process
     does not. A thread that the system wakes at once gives it a few seconds.
     """
-    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+    if handlers[signal.SIGHUP] == signal.SIG_IGN:  # nohup
+        del handlers[signal.SIGHUP]
     if threading.current_thread() is not threading.main_thread() or not all(map(callable, handlers.values())):
         yield
         return

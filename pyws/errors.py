@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from typing import Any
 
@@ -31,6 +33,29 @@ def name_bytes(name: str) -> bytes:
     (b'a', b'\\xed\\xb3\\xbf')
     """
     return name.encode("utf-8", "surrogatepass")
+
+
+def tell(text: str) -> None:
+    """Print a line on standard error for a person; where that cannot be written (a log on a full disk), the line is
+    lost and nothing else. That nobody reads it any more is still a BrokenPipeError."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        with suppress(OSError, AttributeError):  # what is left in the stream would fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """That standard output cannot be written, as where it is a file on a full disk, as a WriteError that says so."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise WriteError("standard output", error.strerror or str(error)) from error
 
 
 class PywsError(Exception):

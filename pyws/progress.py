@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
-from pyws.errors import printable
+from pyws.errors import printable, tell
 
 Item = TypeVar("Item")
 
@@ -116,7 +116,7 @@ class Pace:
 
     def _print(self, text: str) -> None:
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
 
 
 def _bar(
@@ -145,6 +145,6 @@ def _plain(
         now = time.monotonic()
         if now - said >= PLAIN_SECONDS and done != total:
             left = f", {duration((total - done) * (now - began) / done)} left" if total and done else ""
-            print(f"{description}: {done}{of}{left}", file=sys.stderr, flush=True)
+            tell(f"{description}: {done}{of}{left}")
             said = now
-    print(f"{description}: {done}{of} done", file=sys.stderr, flush=True)
+    tell(f"{description}: {done}{of} done")

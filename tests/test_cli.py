@@ -130,16 +130,51 @@ def test_bash_completes(typed, found, tmp_path, capsys):
     assert done.stdout.split() == [found]
 
 
-def test_sigterm_ends_a_command_as_ctrl_c_does():
+@pytest.mark.parametrize(
+    ("number", "handler", "ends"),
+    [
+        ("SIGTERM", "SIG_DFL", (143, "pyws doctor: terminated; what is written so far is whole")),
+        ("SIGHUP", "SIG_DFL", (129, "pyws doctor: hung up; what is written so far is whole")),
+        ("SIGHUP", "SIG_IGN", (0, "")),  # nohup
+    ],
+)
+def test_signals_end_a_command_as_ctrl_c_does(number, handler, ends):
     code = (
-        "import os, signal, sys; from pyws import cli\n"
-        "def wait(common=None): os.kill(os.getpid(), signal.SIGTERM); import time; time.sleep(60)\n"
-        "cli.load, cli.parse = lambda name: wait, lambda name, words, command: {}\n"
+        f"import os, signal, sys, types; signal.signal(signal.{number}, signal.{handler}); from pyws import cli\n"
+        f"def wait(common=None): os.kill(os.getpid(), signal.{number}); return {{}}\n"
+        "common = types.SimpleNamespace(json=False)\n"
+        "cli.load, cli.parse = lambda name: wait, lambda name, words, command: {'common': common}\n"
         "sys.exit(cli.main(['doctor']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
-    assert done.returncode == 143
-    assert "terminated; what is written so far is whole" in done.stderr
+    assert (done.returncode, done.stderr.partition(",")[0].strip()) == ends
+
+
+needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no device that is always full")
+
+
+@needs_full
+@pytest.mark.parametrize(
+    ("words", "full", "ends"),
+    [
+        ("--help", ">", (1, "pyws: standard output: cannot be written: No space left on device\n")),
+        ("doctor --json", ">", (1, "pyws doctor: standard output: cannot be written: No space left on device\n")),
+        ("nonsense", "2>", (2, "")),
+        ("masks train", "2>", (2, "")),
+        ("doctor --nonsense", ">/dev/full 2>", (2, "")),
+    ],
+)
+def test_streams_on_a_full_disk(words, full, ends):
+    code = f"{sys.executable} -m pyws {words} {full}/dev/full"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == ends
+
+
+@needs_full
+def test_progress_that_cannot_be_written_stops_no_work():
+    code = "from pyws.progress import track; print(list(track([1, 2], 'reading', quiet=False)))"
+    done = subprocess.run(["bash", "-c", f'{sys.executable} -c "{code}" 2>/dev/full'], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[1, 2]\n")
 
 
 @pytest.mark.parametrize("words", ["--help", "doctor --help", "config show masks train"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 
-from pyws.errors import keeps, printable
+from pyws.errors import keeps, printable, printing
 from pyws.sharding import Shard
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class Common:
 
             console = Console(highlight=False, soft_wrap=True, markup=False)
             console.on_broken_pipe = _nobody_reads  # type: ignore[method-assign]  # rich's own ends the process
-            console.print(text)
+            with printing():
+                console.print(text)
 
     def use_device(self) -> Any:
         """Have videos decoded on the device that the option means, where torchcodec can; returns that device."""

@@ -6,7 +6,7 @@ A command runs in a process that is forked off after everything is imported. Wha
 size, drawn uniformly from what the whole run takes; what resumes it may be stopped too. Of itself:
 
 - kill: SIGKILL
-- term, int: SIGTERM and SIGINT, after which it says in a line that it was stopped; 143 or 130
+- term, int, hup: SIGTERM, SIGINT and SIGHUP, after which it says in a line that it was stopped; 143, 130 or 129
 - disk: a folder of output on a full disk (needs root, to mount a tmpfs), which gets room before the next run
 - size: the limit on the size of a file (ulimit -f); both end it with an error that names the file
 
@@ -40,7 +40,7 @@ ONCE = {"data convert", "data synthesize", "data synthesize-a2d", "export coco",
 AGAIN = 0.3  # how often what resumes a run is killed as well
 
 
-WAYS = ("kill", "term", "int", "disk", "size")
+WAYS = ("kill", "term", "int", "hup", "disk", "size")
 PAGE = 4096  # bytes, what a tmpfs counts in
 SAYS = Path("says.txt")  # the messages of the latest command
 PATIENCE = 60.0  # seconds that a command may take to end once it is told to
@@ -60,6 +60,7 @@ def start(words: list[str], largest: int = -1) -> int:
         os.dup2(os.open(SAYS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, -1))
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True, warn_only=True)
         status = main(words)
@@ -82,7 +83,7 @@ def finish(words: list[str]) -> None:
 def signalled(words: list[str], way: str, after: float) -> tuple[bool, str]:
     """Send a signal to a command after so many seconds; whether it was still running, and what was wrong with its end.
 
-    However slow the machine, SIGTERM and SIGINT are not sent before there is a handler for them.
+    However slow the machine, no signal but SIGKILL is sent before there is a handler for it.
     """
     number = signal.Signals[f"SIG{way.upper()}"]
     process = start(words)
@@ -102,9 +103,9 @@ def signalled(words: list[str], way: str, after: float) -> tuple[bool, str]:
 
 
 def handles_signals(process: int) -> bool:
-    """Whether a command has begun to handle SIGTERM, or has ended."""
+    """Whether a command has begun to handle SIGTERM and SIGHUP, or has ended."""
     facts = dict(line.split(":\t", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
-    return facts["State"].startswith("Z") or bool(int(facts["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)
+    return facts["State"].startswith("Z") or bool(int(facts["SigCgt"], 16) >> (signal.SIGHUP - 1) & 1)
 
 
 def without_room(words: list[str], way: str, out: str, room: int) -> tuple[bool, str]:

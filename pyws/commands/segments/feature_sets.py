@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyws.commands.common import Common
+from pyws.errors import tell
 
 if TYPE_CHECKING:
     from pyws.data.features.dataset import FeatureSet
@@ -37,7 +37,7 @@ def one_subset(data: Path, subset: str | None, annotations: Path | None = None) 
 def say_doubts(doubts: Iterable[str]) -> None:
     """Warnings of a data set, each once, on standard error, also where nothing else is said."""
     for doubt in dict.fromkeys(doubts):
-        print(f"warning: {doubt}", file=sys.stderr)
+        tell(f"warning: {doubt}")
 
 
 def grids_of(
