@@ -15,7 +15,8 @@ from typing import Any
 import tyro
 
 from pyws.commands.common import Common, CommonOptions
-from pyws.errors import DataError
+from pyws.commands.usage import UsageError
+from pyws.errors import DataError, printable
 from pyws.files import walk
 from pyws.run_manifest import HASHES, Word, differences, place_of, read_hashes
 
@@ -57,15 +58,18 @@ def verify(
     if not document["commands"]:
         raise DataError(run, "names no command to run again")
     with _beside(run) as again_in:
-        out = again_in / run.name if run.is_file() else again_in
+        # Other results of the same commands lie beside this one, and not beside the run.
+        beside = any(isinstance(word, list) for command in document["commands"] for word in command["words"])
+        out = again_in / run.absolute().name if run.is_file() or beside else again_in
+        new = out.parent if run.is_file() else out
         for command in document["commands"]:
             if "--into" in command["words"]:
-                _bring(place, again_in, files)
-            _run_again(run, command, out)
+                _bring(place, new, files)
+            _run_again(run, command, out, again_in)
         again = {name: digest for name, digest in files.items() if not _says_times(name, document["commands"])}
-        replayed = differences(again_in, again)
+        replayed = differences(new, again)
         for name in [name for name in replayed if name not in wrong]:
-            if _same_but_for(place / name, again_in / name, place.absolute().name, again_in.name):
+            if _same_but_for(place / name, new / name, place.absolute().name, new.name):
                 del replayed[name]
         replayed |= {name: "is new" for name in read_hashes(out)["files"] if name not in files}
     _say(common, replayed, f"{len(again)} files compared with what the same commands write now")
@@ -103,26 +107,49 @@ def _same_but_for(before: Path, after: Path, was: str, is_now: str) -> bool:
     return len({_SECONDS.sub(b"", raw) for raw in documents}) == 1
 
 
-def _run_again(run: Path, command: Mapping[str, Any], out: Path) -> None:
-    """Run a command in the folder in which it was run, as one process of as many threads, into ``out``.
+def _run_again(run: Path, command: Mapping[str, Any], out: Path, within: Path) -> None:
+    """Run a command in the folder in which it was run, as one process of as many threads, into ``out``, and nowhere but
+    ``within`` a folder.
 
     Raises
     ------
-    DataError : it fails now, or its folder is gone
+    DataError : it fails now, its folder is gone, or it is no command that writes there alone
     """
     words = words_into(command, out)
-    shown = " ".join(words)
+    shown = printable(" ".join(words))
     if not Path(command["folder"]).is_dir():
         raise DataError(run, f"was made in {command['folder']}, which is gone: pyws {shown} cannot be run there")
+    check_words(run, command, words, within)
     alone = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "RANK", "WORLD_SIZE"))}
     alone["OMP_NUM_THREADS"] = str(command["threads"])
-    call = [sys.executable, "-P", "-m", "pyws", *words, "--quiet"]
-    if sys.version_info < (3, 11):
-        call.remove("-P")  # the folder's own files are not modules of ours
+    call = [sys.executable, "-c", _PROGRAM, *words, "--quiet"]
     done = subprocess.run(call, cwd=command["folder"], env=alone, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["(it said nothing)"]
         raise DataError(run, f"pyws {shown} ends with exit status {done.returncode} now: {lines[-1]}")
+
+
+# The folder's own files are not modules of ours (-P of Python 3.11).
+_PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from pyws.cli import main; sys.exit(main())"
+
+
+def check_words(run: Path, command: Mapping[str, Any], words: Sequence[str], within: Path) -> None:
+    """Raise DataError where a document of hashes, which anybody may have written, names a command that writes anywhere
+    but ``within`` a folder, or none that makes a result."""
+    from pyws import cli
+
+    rule = f"must name commands that write into this run alone, got pyws {printable(' '.join(words))}"
+    name, rest = cli.split(list(words))
+    if name is None or any(word.partition("=")[0] in ("--config", "--set") for word in rest):
+        raise DataError(run, rule)
+    try:
+        arguments = cli.parse(name, rest)
+    except UsageError as error:
+        raise DataError(run, f"{rule}: {error}") from error
+    results = cli.results_of(cli.load(name), arguments)
+    places = [Path(os.path.abspath(Path(command["folder"], path))) for path in results.values()]
+    if not places or not all(place.is_relative_to(within.absolute()) for place in places):
+        raise DataError(run, rule)
 
 
 def words_into(command: Mapping[str, Any], out: Path) -> list[str]:

@@ -57,8 +57,9 @@ def in_world(world: tuple[Path, Made], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "_run_again", run_here)
 
 
-def run_here(run: Path, command: Mapping[str, Any], out: Path) -> None:
+def run_here(run: Path, command: Mapping[str, Any], out: Path, within: Path) -> None:
     """As the subprocess that it stands for, less the time that importing torch takes."""
+    verify.check_words(run, command, verify.words_into(command, out), within)
     threads = torch.get_num_threads()
     torch.set_num_threads(command["threads"])
     status = cli.main([*verify.words_into(command, out), "--quiet"])

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,50 @@ def test_a_replay_without_its_folder_says_so(run, capsys):
     assert "was made in /no/such/folder, which is gone" in verify(capsys, run, "--replay")[1]
     edit(run, commands=[])
     assert "names no command to run again" in verify(capsys, run, "--replay")[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["features", "videos", "-o", "elsewhere"],
+        ["features", "videos", "-o", None, "--config", "settings.toml"],
+        ["features", "videos", "-o", None, "--no-such-option"],
+        ["import", "review.csv", "--into", "../watching"],
+        ["report", "watching"],  # writes pages there, and makes no result
+        ["verify", ".", "--replay"],
+        ["rm", "-r", None],
+    ],
+)
+def test_a_replay_runs_nothing_that_writes_elsewhere(run, world, capsys, monkeypatch, words):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("was run"))
+    edit(run, commands=[{"words": words, "folder": str(world), "threads": 1}])
+    assert "run: must name commands that write into this run alone, got pyws " in verify(capsys, run, "--replay")[1]
+
+
+def test_a_replay_takes_no_modules_from_the_folder_that_a_run_names(run, tmp_path, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("torch", "numpy", "pyws", "json"):
+        (tmp_path / "elsewhere" / f"{name}.py").write_text("open('ran', 'w').close()\n")
+    edit(run, commands=[{"words": ["features", "videos", "-o", None], "folder": str(tmp_path / "elsewhere"),
+                         "threads": 1}])  # fmt: skip
+    assert "ends with exit status 1 now: " in verify(capsys, run, "--replay")[1]
+    assert not (tmp_path / "elsewhere" / "ran").exists()
+
+
+def test_a_replay_of_one_of_several_results_leaves_the_others(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = [{"score": 0.9, "segment": [0.0, 4.0], "label": "run"}, {"score": 0.1, "segment": [2, 6], "label": "run"}]
+    Path("found.json").write_text(json.dumps({"results": {"v": result}}))
+    truth = {"subset": "test", "duration": 9, "annotations": [{"segment": [0, 4], "label": "run"}]}
+    Path("truth.json").write_text(json.dumps({"database": {"v": truth}}))
+    words = "segments labels found.json truth.json labels.safetensors --plot plots --quiet"
+    assert cli.main(words.split(" ")) == 0, capsys.readouterr().err
+    Path("labels.safetensors").write_text("mine")
+    there = sorted(os.listdir())
+    status, said = verify(capsys, "plots", "--replay")
+    assert (status, said["replayed"]) == (0, {})
+    assert Path("labels.safetensors").read_text() == "mine"
+    assert sorted(os.listdir()) == there
 
 
 def test_a_result_in_a_folder_of_others_is_only_what_was_written(tmp_path, capsys, monkeypatch):
