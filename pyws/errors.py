@@ -162,7 +162,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def check_fields(config: object, who: str, rule: str, *names: str) -> None:
-    """Raise unless numbers of a configuration keep a rule; None, which stands for a default, keeps every one.
+    """Raise unless numbers of a configuration, or tuples of them, keep a rule; None, a default, keeps every one.
 
     Parameters
     ----------
@@ -184,7 +184,8 @@ def check_fields(config: object, who: str, rule: str, *names: str) -> None:
     """
     for name in names:
         value = getattr(config, name)
-        if value is not None and not keeps(value, rule):
+        numbers = value if isinstance(value, (tuple, list)) else (value,)
+        if not all(number is None or keeps(number, rule) for number in numbers):
             raise ValueError(f"{who}: {name} must be {rule}, got {value}")
 
 

@@ -37,6 +37,12 @@ class OptimConfig:
     average: bool = False
     epochs: int = 200
 
+    def __post_init__(self) -> None:
+        check_fields(self, "optimiser", "> 0", "lr")
+        check_fields(self, "optimiser", "in [0, 1)", "betas")
+        check_fields(self, "optimiser", ">= 0", "weight_decay")
+        check_fields(self, "optimiser", ">= 1", "batch", "epochs")
+
 
 @dataclass(frozen=True)
 class ProposalConfig:
@@ -63,7 +69,7 @@ class ProposalConfig:
     Raises
     ------
     ValueError : thresholds of the actionness with scoring "released", which is defined for a map's own runs;
-        ``upsample`` outside 1 .. 64
+        ``upsample`` outside 1 .. 64; a number that is not finite or has no meaning, such as a negative margin
     """
 
     class_threshold: float = 0.1
@@ -81,6 +87,12 @@ class ProposalConfig:
     iou_threshold: float = 0.5
 
     def __post_init__(self) -> None:
+        finite = ("thresholds", "actionness_thresholds", "outer_weight", "video_weight")
+        check_fields(self, "proposals", "in (-inf, inf)", *finite)
+        check_fields(self, "proposals", "in [-inf, inf)", "class_threshold")  # -inf: every class
+        check_fields(self, "proposals", ">= 1", "columns", "min_length")
+        check_fields(self, "proposals", ">= 0", "margin")
+        check_fields(self, "proposals", "in [0, 1]", "iou_threshold")
         if self.actionness_thresholds and self.scoring != "paper":
             raise ValueError(f"proposals: actionness_thresholds need scoring 'paper', got {self.scoring!r}")
         if not 1 <= self.upsample <= _MAX_UPSAMPLE:
@@ -254,7 +266,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "training", ">= 1", "epochs", "batch", "batch_snippets", "evaluate_every")
-        check_fields(self, "training", "in (0, inf)", "lr", "clip_norm")
+        check_fields(self, "training", "> 0", "lr", "clip_norm")
+        check_fields(self, "training", "in (-inf, 0]", "log_floor")
         if self.tious is not None and not (self.tious and all(0 < tiou <= 1 for tiou in self.tious)):
             raise ValueError(f"tious must be one or more numbers in (0, 1], got {list(self.tious)}")
 

@@ -120,7 +120,11 @@ def test_maps_of_several_scales(weights: Path) -> None:
     torch.testing.assert_close(both, ((each[0] + each[1]) / 2) ** 2)
     mirrored = maps(frames, mirror=True)
     torch.testing.assert_close(maps(frames.flip(2), mirror=True), mirrored.flip(3), rtol=1e-3, atol=1e-4)
-    for bad, message in (({"scales": ()}, "scales must be > 0"), ({"power": 0.0}, "power must be > 0")):
+    for bad, message in (
+        ({"scales": ()}, "scales: at least one is needed"),
+        ({"scales": (1.0, 0.0)}, r"scales must be > 0, got \(1.0, 0.0\)"),
+        ({"power": 0.0}, "power must be > 0"),
+    ):
         with pytest.raises(ValueError, match=message):
             InitialMaskConfig(**bad)
 

@@ -258,7 +258,7 @@ def test_variants() -> None:
         (lambda: TrainingConfig(crop=0), "crop must be >= 1, got 0"),
         (lambda: TrainingConfig(rates=(0,)), "rates must be >= 1"),
         (lambda: TrainingConfig(rates=(6,), linear_head=True), "which linear_head leaves out"),
-        (lambda: TrainingConfig(scale=(2.0, 0.5)), "scale must be a range above 0"),
+        (lambda: TrainingConfig(scale=(2.0, 0.5)), "scale must be a range, the smaller factor first"),
     ],
 )
 def test_bad_settings(make: Callable[[], Any], message: str) -> None:

@@ -453,9 +453,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
         ({"batch": 0}, "batch must be >= 1, got 0"),
         ({"evaluate_every": 0}, "evaluate_every must be >= 1, got 0"),
         ({"batch_snippets": -1}, "batch_snippets must be >= 1, got -1"),
-        ({"lr": -1.0}, r"lr must be in \(0, inf\), got -1.0"),
-        ({"lr": math.nan}, r"lr must be in \(0, inf\), got nan"),
-        ({"clip_norm": 0.0}, r"clip_norm must be in \(0, inf\), got 0.0"),
+        ({"lr": -1.0}, r"lr must be > 0, got -1.0"),
+        ({"lr": math.nan}, r"lr must be > 0, got nan"),
+        ({"clip_norm": 0.0}, r"clip_norm must be > 0, got 0.0"),
         ({"tious": (0.5, 1.5)}, r"tious must be one or more numbers in \(0, 1\], got \[0.5, 1.5\]"),
     ],
 )

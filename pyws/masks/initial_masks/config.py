@@ -76,12 +76,12 @@ class InitialMaskConfig:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        check_fields(self, "masks init", ">= 1", "short_side", "batch")
-        check_fields(self, "masks init", "> 0", "power")
+        check_fields(self, "masks init", ">= 1", "short_side", "batch", "output_stride")
+        check_fields(self, "masks init", "> 0", "power", "scales")
         check_fields(self, "masks init", "in [0, 1]", "alpha")
         check_fields(self, "masks init", ">= 0", "beta", "max_frames")
-        if not self.scales or not min(self.scales) > 0:
-            raise ValueError(f"masks init: scales must be > 0, at least one, got {self.scales}")
+        if not self.scales:
+            raise ValueError("masks init: scales: at least one is needed, got none")
         self.superpixel_cache(Path())
 
     @property

@@ -101,7 +101,7 @@ class ClassifierConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "masks classify", "> 0", "epochs", "batch", "samples", "lr", "head_lr")
-        check_fields(self, "masks classify", ">= 0", "frames", "short_side", "crop")
+        check_fields(self, "masks classify", ">= 0", "frames", "short_side", "crop", "weight_decay")
         steps = ("epochs", "samples", "crop", "optimizer", "lr", "head_lr", "schedule")
         given = [name for name in steps if getattr(self, name) != getattr(type(self), name)]
         if self.frozen_body and given:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.rle import box_of
 from pyws.data.video.frames import Pixels
+from pyws.errors import check_fields
 
 EIGHT = np.ones((3, 3), bool)  # neighbours that belong together
 
@@ -53,6 +54,10 @@ class AlignmentConfig:
     max_mask_gap: int = 4
     min_box_iou: float = 0.2
     max_missing: int = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self, "action alignment", ">= 0", "radius", "min_area", "max_mask_gap", "max_missing")
+        check_fields(self, "action alignment", "in [0, 1]", "min_share", "min_iou", "min_box_iou")
 
 
 class ClassProbabilities(NamedTuple):

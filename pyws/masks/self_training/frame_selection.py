@@ -89,6 +89,7 @@ class SelectionConfig:
                 f"selection: 0 <= min_share < max_share <= 1 must hold, got {self.min_share}, {self.max_share}"
             )
         check_fields(self, "selection", "in (0, 1]", "select_share")
+        check_fields(self, "selection", "in [0, 1]", "classifier_threshold")
         check_fields(self, "selection", ">= 0", "context", "min_per_class")
         check_fields(self, "selection", ">= 1", "classifier_size")
         if self.select_share is not None and not self.uses_classifier:

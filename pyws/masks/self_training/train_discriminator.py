@@ -69,9 +69,12 @@ class DiscriminatorConfig:
     def __post_init__(self) -> None:
         if self.folds not in (1, 2):
             raise ValueError(f"discriminator: folds must be 1 or 2, got {self.folds}")
-        check_fields(self, "discriminator", ">= 1", "steps")
+        check_fields(self, "discriminator", ">= 1", "steps", "width", "patch_size")
         check_fields(self, "discriminator", ">= 2", "batch")
+        check_fields(self, "discriminator", "> 0", "lr")
         check_fields(self, "discriminator", "in [0, 1]", "min_auc")
+        check_fields(self, "discriminator", "in (-inf, inf)", "threshold")
+        check_fields(self, "discriminator", "in [0, 1)", "smoothing")
         check_fields(self, "discriminator", "in (0, 1]", "quantile")
 
 

@@ -113,16 +113,19 @@ class TrainingConfig:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        check_fields(self, "training", ">= 1", "crop", "batch", "max_epoch", "clip_frames", "clip_step")
-        check_fields(self, "training", "> 0", "lr")
+        counts = ("crop", "batch", "max_epoch", "clip_frames", "clip_step", "output_stride", "short_side")
+        check_fields(self, "training", ">= 1", *counts)
+        check_fields(self, "training", "> 0", "lr", "scale")
+        check_fields(self, "training", ">= 0", "decay_power", "weight_decay", "head_lr", "bias_lr", "rotation", "blur")
+        check_fields(self, "training", "in [0, 1)", "momentum")
         if not self.rates or min(self.rates) < 1:
             raise ValueError(f"training: rates must be >= 1, at least one, got {self.rates}; or linear_head")
         if self.linear_head and tuple(self.rates) != RATES:  # a manifest has a list
             raise ValueError("training: rates are of the dilated convolutions, which linear_head leaves out")
         if self.clip_frames % 2 == 0:
             raise ValueError(f"training: clip_frames must be odd, so that one is the middle, got {self.clip_frames}")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"training: scale must be a range above 0, got {self.scale}")
+        if not self.scale[0] <= self.scale[1]:
+            raise ValueError(f"training: scale must be a range, the smaller factor first, got {self.scale}")
 
     @property
     def offsets(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyws.data.annotations.activitynet import Instances
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.time_base import SnippetGrids
+from pyws.errors import check_fields
 from pyws.ops import fuse_segments, suppress_segments
 from pyws.ragged import Segments
 
@@ -66,6 +67,8 @@ class PostprocessConfig:
     snap: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "postprocess", "> 0", "temperature", "sigma")
+        check_fields(self, "postprocess", "in [0, 1]", "iou_threshold")
         choices = {"method": METHODS, "weigh_by": ("score", "inner"), "ranking": RANKINGS}
         for name, known in choices.items():
             if (value := getattr(self, name)) not in known:

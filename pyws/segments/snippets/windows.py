@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import queue
 import threading
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from torch import Tensor
 from pyws.data.video.clips import stack
 from pyws.data.video.optical_flow import FlowEstimator, FlowMethod, flow_to_next
 from pyws.data.video.sampled import SampledVideo
-from pyws.errors import DataError
+from pyws.errors import DataError, check_fields
 from pyws.models.classifier import Classifier
 
 AHEAD = 4  # batches of a video that wait for the network
@@ -43,8 +42,9 @@ class Sampling:
     offset: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.fps > 0 or self.window < 1 or self.stride < 1 or not 0 <= self.offset < math.inf:
-            raise ValueError(f"sampling: fps > 0, window >= 1, stride >= 1 and offset >= 0 must hold, got {self}")
+        check_fields(self, "sampling", "> 0", "fps")
+        check_fields(self, "sampling", ">= 1", "window", "stride")
+        check_fields(self, "sampling", ">= 0", "offset")
 
     @property
     def rate(self) -> float:
