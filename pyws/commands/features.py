@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -21,6 +21,9 @@ from pyws.commands.common import (
 )
 from pyws.data.video.optical_flow import FlowName
 from pyws.errors import printable
+
+if TYPE_CHECKING:
+    from pyws.segments.snippets.windows import Sampling
 
 
 def features(
@@ -147,11 +150,7 @@ def features(
     if method is not None and flow_weights is not None:
         of_flow = load_classifier(network, flow_weights, class_names, channels=2)
         beside = FlowNetwork(SnippetNetwork(of_flow, device, precision), method)
-    common.say(
-        f"{network}, {given.precision}: {sampling.window} frames at {sampling.fps:g} a second every "
-        f"{sampling.stride / sampling.fps:.3f} s, {sampling.rate:g} snippets a second"
-        + (f", and flow by {flow}" if flow else "")
-    )
+    common.say(f"{network}, {given.precision}: {_said(sampling)}" + (f", and flow by {flow}" if flow else ""))
     part = this_shard(shard)
     manifest = extract(
         given, sampling, found, out, folder_fps, batch, decoders, scores, on_error, quiet, part, beside, videos_per_file
@@ -161,6 +160,11 @@ def features(
     if "shard" not in manifest:
         write_report(out, quiet=quiet)
     return of_shard(manifest, part, manifest.get("missing", ()), "shard" not in manifest, common)
+
+
+def _said(sampling: Sampling) -> str:
+    every = f"{sampling.window} frames at {sampling.fps:g} a second every {sampling.stride / sampling.fps:.3f} s"
+    return f"{every}, {sampling.rate:g} snippets a second"
 
 
 def _table(videos: Mapping[str, Mapping[str, Any]]) -> Any:
