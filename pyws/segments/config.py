@@ -144,23 +144,23 @@ class TrustConfig:
     ----------
     agreement : least correlation in time with the labels of networks that never saw the video, on average over classes
     conflict : greatest share of the labels that lies on snippets where another class has a larger one
-    shares : where labels are adopted, the share of the network that learns from them in the mean with one that goes on
-        without: the second where the agreement is ``sure`` or more, the third where networks that never saw a video
-        agree more with the first network, see ``margin``, else the first. None: it stands alone
-    sure : the agreement from which on the second share holds
-    margin : by how much the activation maps of those networks correlate more with those of the network that learns from
-        the labels than with those of the one that goes on without
-    likeness : least correlation in time of the maps of these two, on average over classes. Below it the labels have led
-        to something else than what the tags teach, and the network of the run is the one without them
-    reach : by how much more of its video the best segment of a tag may cover, on average, as the network that learns
-        from the labels has it. Above that the labels have levelled its maps, and the network of the run is the other
-    joined : how many times as much of its video the best segment of a tag may cover, on average, as the mean of the two
-        has it than as the one of them has it that reaches further. Above that the mean joins segments that each of them
-        keeps apart, and the network of the run is the one without labels
-    forgotten : by how much less often the score of a tag may be above that of what is no tag, over the training videos,
-        as the network that learns from the labels has them. Above that the labels have made it forget the tags: the
-        share holds for the maps alone, and the scores of videos are those of the other network. Up to that its scores
-        raise those of the other by its share, and never lower them
+    shares : where labels are adopted, the share of the network that learns from them (the learner) in the mean with a
+        copy that goes on without: the second where the agreement is ``sure`` or more, the third where networks that
+        never saw a video agree more with the learner, see ``margin``, else the first. None: the learner stands alone
+    sure : agreement from which on the second share holds
+    margin : by how much the activation maps of those networks correlate more with the learner's maps than with the
+        copy's
+    likeness : least correlation in time of the learner's and the copy's maps, on average over classes. Below it the
+        labels have led to something else than what the tags teach, and the network of the run is the copy
+    reach : by how much more of its video the best segment of a tag may cover with the learner than with the copy, on
+        average. Above it the labels have levelled the learner's maps, and the network of the run is the copy
+    joined : how many times as much of its video the best segment of a tag may cover in the mean of both maps as with
+        the learner or the copy, whichever covers more, on average. Above it the mean joins segments that both keep
+        apart, and the network of the run is the copy
+    forgotten : by how much less often the learner than the copy may score a tag above what is no tag, over the training
+        videos. Above it the labels have made the learner forget the tags: the share holds for the maps alone, and the
+        scores of videos are the copy's. Up to it the learner's scores raise the copy's by the share, and never lower
+        them
 
     Raises
     ------

@@ -79,20 +79,21 @@ class Trust:
 
 @dataclass(frozen=True)
 class Share:
-    """How much the network that learns from pseudo labels counts in the mean with those that do not.
+    """How much the network that learns from pseudo labels (the learner) counts in the mean with the copy without them.
 
     Parameters
     ----------
-    with_labels, without_labels : mean over classes of the correlation in time of its activation maps, and of those of
-        the network that goes on without labels, with those of networks that never saw the videos
-    likeness : the same of both networks with each other
-    value : its share in the maps; 0 where the other one stands alone
-    reach, reach_without : the part of a video that the best segment of a tag covers, on average over videos and tags,
-        as the network with labels has it and the one without
-    tag_auc, tag_auc_without : how often the score of a tag is above that of what is no tag, over videos and classes,
-        as each of these two has them
-    raised : the share of what its scores of videos have above those of the one without, by which these are raised
-    reach_mean : reach of the mean of both maps, where it was asked for
+    with_labels, without_labels : correlation in time of the learner's and of the copy's activation maps with the maps
+        of networks that never saw the videos, mean over classes
+    likeness : correlation in time of the learner's maps with the copy's, mean over classes
+    value : the learner's share in the maps; 0 where the copy stands alone
+    reach, reach_without : the part of a video that the best segment of a tag covers with the learner and with the copy,
+        on average over videos and tags
+    tag_auc, tag_auc_without : how often the learner and the copy score a tag above what is no tag, over videos and
+        classes
+    raised : the share of what the learner's scores of videos have above the copy's, by which these are raised
+    reach_mean : the part of a video that the best segment of a tag covers in the mean of both maps, where it was asked
+        for
     """
 
     with_labels: float
