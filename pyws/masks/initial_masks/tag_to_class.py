@@ -35,7 +35,8 @@ IMAGENET_TAGS = {
 BRANCHES = Path(__file__).with_name("imagenet_branches.txt")
 
 MIN_OTHER = 0.05  # mean score below which a tag that the video does not have is no news
-LOW_SCORE = 0.01  # mean probability below which a classifier does not see a tag; chance is 0.001 for ImageNet
+LOW_SCORE = 0.01  # mean probability below which a classifier may not see a tag; chance is 0.001 for ImageNet
+HIGHEST = 0.01  # share of all classes, those with the highest scores: a tag that has one of them is seen
 _PEOPLE = frozenset(
     ("adult", "baby", "boy", "child", "children", "crowd", "girl", "human", "man", "men", "people", "person", "player",
      "woman", "women")
@@ -126,6 +127,9 @@ def tag_warnings(
 ) -> list[str]:
     """What speaks against the tags of a video: a low score, or a tag that it does not have and that scores higher.
 
+    Inputs larger than those that a classifier was trained on lower all its scores, and not their order: a tag is not
+    seen where its score is low and none of its classes is among the highest.
+
     Parameters
     ----------
     scores : mean probability of each class over frames of the video
@@ -135,7 +139,7 @@ def tag_warnings(
     Examples
     --------
     >>> tag_warnings([0.005, 0.9, 0.095], {"cat": [0]}, {"dog": [1]})
-    ["tag 'cat' scores only 0.005 in the mean; 'dog' scores 0.900"]
+    ["the classifier may not see a tag: 'cat' scores only 0.005 in the mean; 'dog' scores 0.900"]
     """
     above = {name: sum(scores[index] for index in classes) for name, classes in others.items()}
     # A group of many classes scores something everywhere ("dog" is 118 of ImageNet's): only well above that it counts.
@@ -146,9 +150,11 @@ def tag_warnings(
     for name, classes in tags.items():
         score = sum(scores[index] for index in classes)
         beaten = best is not None and above[best] > score
-        if score < LOW_SCORE or beaten:
-            low = f"tag {name!r} scores only {score:.3f} in the mean"
-            found.append(f"{low}; {best!r} scores {above[best]:.3f}" if best is not None and beaten else low)
+        higher = sum(other > max(scores[index] for index in classes) for other in scores)
+        low = score < LOW_SCORE and higher >= HIGHEST * len(scores)
+        if low or beaten:
+            said = f"the classifier may not see a tag: {name!r} scores only {score:.3f} in the mean"
+            found.append(f"{said}; {best!r} scores {above[best]:.3f}" if best is not None and beaten else said)
     return found
 
 

@@ -22,7 +22,7 @@ from pyws.report.page.videos import Lane, Measure, Video
 from pyws.report.runs.parts import Page, Place, problems_of, settings
 
 Lanes = Callable[[Mapping[str, int]], Sequence[Lane]]
-FULL, LOW = 0.9, 0.05  # share of a frame that a mask of all covers; score of a tag that is not seen
+FULL = 0.9  # share of a frame that a mask of all covers
 MEASURES = (
     Measure("iou", "IoU with truth"),
     Measure("agreement", "agreement of last and first masks"),
@@ -136,7 +136,7 @@ def masked_video(
     shown = [*more, Lane("share of pixels", curves=curves)] if curves else list(more)
     facts = {"source": str(source), "frames": f"{len(files)} of {total} have masks"}
     facts |= {f"score of {tag}": f"{value:.3f}" for tag, value in entry.get("scores", {}).items()}
-    problems += [*entry.get("warnings", ()), *_wrong(found, entry)]
+    problems += [*entry.get("warnings", ()), *_wrong(found)]
     if reader.problem:
         problems.append(reader.problem)
     return Video(name, tags, float(total), "frame", shown, strip, found, problems, facts, colours)
@@ -215,7 +215,7 @@ def mean_iou(files: Sequence[Path], folder: Path) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def _wrong(measures: Mapping[str, float], entry: Mapping[str, Any]) -> list[str]:
+def _wrong(measures: Mapping[str, float]) -> list[str]:
     """What looks wrong with the masks of a video."""
     found = []
     if measures["area"] > FULL:
@@ -224,7 +224,4 @@ def _wrong(measures: Mapping[str, float], entry: Mapping[str, Any]) -> list[str]
         found.append("without any mask")
     elif measures["empty"] > 0.5:
         found.append(f"most frames without mask: {measures['empty']:.0%}")
-    unseen = [f"{tag} {value:.3f}" for tag, value in entry.get("scores", {}).items() if value < LOW]
-    if unseen and not entry.get("warnings"):
-        found.append(f"the classifier does not see a tag: {', '.join(unseen)}")
     return found
