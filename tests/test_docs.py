@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import pyws
-from pyws import cli, usage
+from pyws import cli
+from pyws.commands import usage
 
 ROOT = Path(__file__).parent.parent
 SPAN = re.compile(r"`([^`\n]+)`")

@@ -38,7 +38,8 @@ def _index(groups: dict[str, tuple[str, ...]]) -> Iterator[str]:
 
 def page(name: str) -> Iterator[str]:
     """The lines of a command's page, in MyST Markdown."""
-    from pyws import cli, usage
+    from pyws import cli
+    from pyws.commands import usage
 
     command = cli.load(name)
     os.environ["COLUMNS"], before = WIDTH, os.environ.get("COLUMNS")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pyws import cli, usage
+from pyws import cli
+from pyws.commands import usage
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
