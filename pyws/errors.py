@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from os import PathLike
 from typing import Any
 
 SHOWN = 50  # problems that an error lists
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: object) -> str:
@@ -22,6 +24,17 @@ def printable(text: object) -> str:
     'new\\\\nline.avi'
     """
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(text))
+
+
+def shown(text: str) -> str:
+    """Text for a terminal, of several lines perhaps: characters that would steer it, or turn the line, are escaped.
+
+    Examples
+    --------
+    >>> shown("dog\\x1b[31m")
+    'dog\\\\x1b[31m'
+    """
+    return _STEERING.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def name_bytes(name: str) -> bytes:
@@ -39,7 +52,7 @@ def tell(text: str) -> None:
     """Print a line on standard error for a person; where that cannot be written (a log on a full disk), the line is
     lost and nothing else. That nobody reads it any more is still a BrokenPipeError."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(shown(text), file=sys.stderr, flush=True)
     except BrokenPipeError:
         raise
     except OSError:

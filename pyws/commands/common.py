@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 
-from pyws.errors import keeps, printable, printing
+from pyws.errors import DataError, keeps, printable, printing, shown
 from pyws.sharding import Shard
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Common:
             console = Console(highlight=False, soft_wrap=True, markup=False)
             console.on_broken_pipe = _nobody_reads  # type: ignore[method-assign]  # rich's own ends the process
             with printing():
-                console.print(text)
+                console.print(shown(text) if isinstance(text, str) else text)
 
     def use_device(self) -> Any:
         """Have videos decoded on the device that the option means, where torchcodec can; returns that device."""
@@ -83,7 +83,7 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], **options
 
     table = Table(*columns, **options)
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(shown(str(cell)) for cell in row))
     return table
 
 
@@ -112,10 +112,10 @@ def figures(
     for index, name in enumerate(columns):
         table.add_column(name, justify="left" if index < texts else "right", no_wrap=width is not None)
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(shown(str(cell)) for cell in row))
     if total:
         table.add_section()
-        table.add_row(*map(str, total))
+        table.add_row(*(shown(str(cell)) for cell in total))
     return table
 
 
@@ -176,6 +176,21 @@ def say_left_out(common: Common, videos: Mapping[str, Mapping[str, Any]]) -> Non
     for name, video in videos.items():
         if "error" in video:
             common.say(f"left out: {printable(name)}: {video['error']}")
+
+
+def check_some_done(out: Path, videos: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise DataError where every video was left out: a command that made nothing has failed.
+
+    Examples
+    --------
+    >>> check_some_done(Path("out"), {"a": {"error": "a.mp4: has no video stream"}})
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: out: no video could be used, such as a.mp4: has no video stream
+    """
+    errors = [video["error"] for video in videos.values() if "error" in video]
+    if errors and len(errors) == len(videos):
+        raise DataError(out, f"no video could be used, such as {errors[0]}")
 
 
 def checked_videos(

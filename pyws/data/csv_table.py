@@ -6,11 +6,13 @@ import csv
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from pyws.errors import DataError
 from pyws.files import atomic_write, open_text, parse_json, read_text
 
+_END = "\x1e"  # a line that no table has
 ROW_NUMBERS = ("", "index", "frame", "snippet")  # names of columns that number the rows of a table of numbers
 
 
@@ -22,12 +24,36 @@ def csv_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
     DataError : missing, not UTF-8, or no CSV
     """
     with open_text(path, "utf-8-sig") as file:
-        reader = csv.reader(file)
-        try:
-            for row in filter(None, reader):
-                yield reader.line_num, [cell.strip() for cell in row]
-        except csv.Error as error:
-            raise DataError(path, f"cannot be read as CSV: {error}") from error
+        for number, row in rows_of(path, file):
+            if row:
+                yield number, [cell.strip() for cell in row]
+
+
+def rows_of(
+    path: str | os.PathLike[str], lines: Iterable[str], delimiter: str = ","
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows of the text of a table, each with the number of its last line.
+
+    Spaces before a quote do not make it a letter: ``a, "b, c"`` has two cells. A quote that is not closed would take
+    all that follows it as one cell; a line behind the last one tells whether one is open there.
+
+    Raises
+    ------
+    DataError : no CSV, or a quote that is not closed; it names the line where its row begins
+    """
+    reader = csv.reader(chain(lines, ("\n", _END)), delimiter=delimiter, skipinitialspace=True)
+    begun = 1
+    try:
+        for row in reader:
+            if row == [_END]:
+                return
+            if row and row[-1].endswith(_END):
+                break
+            yield reader.line_num, row
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(path, f"line {begun}: cannot be read as a table: {error}; is a quote left open?") from error
+    raise DataError(path, f"line {begun}: has a quote that is not closed")
 
 
 def read_table(

@@ -619,6 +619,22 @@ def test_skipping_bad_videos(weights: Path, tmp_path: Path, capsys: pytest.Captu
     assert videos["good"]["status"] == "done"
     assert videos["bad"]["status"] == "failed"
     assert str(broken) in videos["bad"]["error"]
+    alone = command(weights, tmp_path / "none", bad, "--tag", "fox", "--on-error", "skip")
+    assert main(alone) == 1  # made nothing
+    assert f"none: no video could be used, such as {broken}" in capsys.readouterr().err
+    (tmp_path / "tags.csv").write_text("video,tag\nelsewhere,fox\n")
+    assert (
+        main([*command(weights, tmp_path / "no", good), "--tags", str(tmp_path / "tags.csv"), "--on-error", "skip"])
+        == 1
+    )
+    assert "VIDEOS: none of them has a tag and can be read" in capsys.readouterr().err
+
+
+def test_what_steers_a_terminal_is_escaped(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(weights, tmp_path / "out", make_frames(tmp_path / "v", 2), "--tag", "wolf\x1b[2J\u202e\r")) == 1
+    said = capsys.readouterr().err
+    assert "--tag 'wolf\\x1b[2J\\u202e" in said
+    assert not set("\x1b\u202e\r") & set(said)
 
 
 def test_a_bad_video_does_not_touch_the_one_before_it(weights: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import tyro
 from pyws.commands.common import (
     Common,
     CommonOptions,
+    check_some_done,
     checked_videos,
     flow_of,
     of_shard,
@@ -172,6 +173,10 @@ def init(
         method = flow_of(flow, raft_weights, common) if config.motion else "dis"
         annotator = _image_annotator(network, network.file, classes, config, warnings, method, common)
     videos = _checked(videos, found is not None, on_error, common)
+    if not videos:
+        raise ValueError(
+            "VIDEOS: none of them has a tag and can be read; --on-error error says what is wrong with each"
+        )
     draw = partial(_draw, out, annotator.space.names, config.superpixel_cache(out))
     run = annotate(annotator, videos, out, on_error, common.silent, part, draw)
     if run.last:
@@ -179,6 +184,7 @@ def init(
     common.say(_table(run.document, names))
     say_left_out(common, run.document["videos"])
     say_doubts(common, run.document["videos"], set(run.mine))
+    check_some_done(out, run.document["videos"])
     return of_shard(run.document, part, run.missing, run.last, common)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, of_shard, only_with, say_left_out, table_of
+from pyws.commands.common import Common, CommonOptions, check_some_done, of_shard, only_with, say_left_out, table_of
 from pyws.errors import printable
 from pyws.masks.prediction.action_alignment import AlignmentConfig
 
@@ -112,4 +112,5 @@ def predict(
     say_left_out(common, done.document["videos"])
     if done.last:
         write_report(out, quiet=quiet)
+    check_some_done(out, done.document["videos"])
     return of_shard(done.document, part, done.missing, done.last, common)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import csv
 import io
 import os
 import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from xml.parsers import expat
 from zipfile import ZipFile
 
+from pyws.data.csv_table import rows_of
 from pyws.data.video.sources import VIDEO_SUFFIXES
 from pyws.errors import DataError, listed, printable, reading
 from pyws.files import check_bytes
@@ -272,16 +272,8 @@ def _rows(path: Path) -> Iterator[list[str]]:
         raise DataError(path, "must be text, got NUL characters, as UTF-16 has without a mark: save as CSV UTF-8")
     first, _, rest = text.partition("\n")
     if named := re.fullmatch(r"sep=(.)\s*", first):  # a line for Excel
-        return _cells(path, csv.reader(io.StringIO(rest, newline=""), delimiter=named[1]))
-    delimiter = max("\t;,|", key=first.count)
-    return _cells(path, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-
-
-def _cells(path: Path, reader: Iterable[list[str]]) -> Iterator[list[str]]:
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise DataError(path, f"cannot be read as a table: {error}") from error
+        return (row for _, row in rows_of(path, io.StringIO(rest, newline=""), named[1]))
+    return (row for _, row in rows_of(path, io.StringIO(text, newline=""), max("\t;,|", key=first.count)))
 
 
 def _sheet(path: Path, raw: bytes) -> Iterator[list[str]]:

@@ -29,9 +29,21 @@ WANTED = {"park.mp4": ("dog", "running"), "zoo": ("cat",)}
         b"video,tag\npark.mp4,dog,running\nzoo,cat\n",
         b"sep=;\r\nvideo;tag\r\npark.mp4;dog, running\r\nzoo;cat\r\n",
         b"video|tag|tag 2\npark.mp4|dog|running\nzoo|cat|\n",
+        b'video, tag\npark.mp4, "dog, running"\n"zoo" , cat',
         b"video,tag\npark.mp4, Dog ;running\nzoo,cat\npark.mp4,dog\n".replace(b" Dog ", b"dog"),
     ],
-    ids=["rows", "quoted", "bom-semicolons", "utf-16-tabs", "columns", "unquoted", "excel", "bars", "repeated"],
+    ids=[
+        "rows",
+        "quoted",
+        "bom-semicolons",
+        "utf-16-tabs",
+        "columns",
+        "unquoted",
+        "excel",
+        "bars",
+        "spaced",
+        "repeated",
+    ],
 )
 def test_every_spelling_of_a_table_means_the_same(raw: bytes, tmp_path: Path) -> None:
     (tmp_path / "tags.csv").write_bytes(raw)
@@ -61,6 +73,8 @@ def test_workbooks_are_read(tmp_path: Path) -> None:
         (b"video,tag\n,dog\na,\n", "must have a row with a video and a tag"),
         (b"video,tag\nJos\xe9,dog\n", "byte 13 is not: save the table as CSV UTF-8"),
         (b'video,tag\n"a' + b"x" * 200_000 + b'",dog\n', "cannot be read as a table"),
+        (b'video,tag\na,dog\nb,"cat\nc,dog\n', "line 3: has a quote that is not closed"),
+        (b'video,tag\na,dog\nb,"cat', "line 3: has a quote that is not closed"),
     ],
 )
 def test_a_bad_table_is_named(raw: bytes, said: str, tmp_path: Path) -> None:
