@@ -56,8 +56,7 @@ def tell(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError:
-        with suppress(OSError, AttributeError):  # what is left in the stream would fail again at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        _drop(sys.stderr)
 
 
 @contextmanager
@@ -68,7 +67,14 @@ def printing() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        _drop(sys.stdout)
         raise WriteError("standard output", error.strerror or str(error)) from error
+
+
+def _drop(stream: Any) -> None:
+    """Lead a stream that cannot be written to nowhere: what is left in its buffer would fail again at the end."""
+    with suppress(OSError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class PywsError(Exception):

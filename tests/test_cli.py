@@ -166,8 +166,10 @@ needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no 
 )
 def test_streams_on_a_full_disk(words, full, ends):
     code = f"{sys.executable} -m pyws {words} {full}/dev/full"
-    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=50)
-    assert (done.returncode, done.stderr) == ends
+    for unbuffered in ("", "1"):
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True, timeout=50)
+        assert (done.returncode, done.stderr) == ends
 
 
 @needs_full
