@@ -97,8 +97,7 @@ __device__ Named name_classes(const ClassGroup& group, const Intervals& at, std:
   std::int64_t *touching = array_of(group, kTouching), *number = array_of(group, kWork + 2);
   if (threadIdx.x == 0) *found = touching[0] = 0;
   for (std::int64_t k = threadIdx.x; k < 4 * group.rows + 2; k += kThreads) size[k] = 0;
-  __syncthreads();
-  std::int64_t named = 1, total;
+  std::int64_t named = 1, total;  // the barriers of scan part these zeros from what is added to them
   for (std::int64_t base = 0; base < intervals; base += kThreads) {
     const std::int64_t k = base + threadIdx.x;
     const bool leads = k < intervals && at.rep[k] == k;
