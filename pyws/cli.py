@@ -8,7 +8,6 @@ document that --json prints; where its ``ok`` is false the exit status is 1.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import gc
 import importlib
 import json
@@ -119,6 +118,8 @@ def _keep_freed_memory() -> None:
     Networks free and ask for tensors of the same sizes over and over. Given back to the system in between, every page
     is cleared anew, which takes up to two fifths of the processor time of a job.
     """
+    import ctypes  # keeps a file open where libffi is new, which must not get the number of a closed stream
+
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
