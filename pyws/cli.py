@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyws.commands import usage
-from pyws.errors import PywsError, WriteError, printable, printing, tell
+from pyws.errors import PywsError, WriteError, drop_output, printable, printing, tell
 
 if TYPE_CHECKING:
     from pyws.run_manifest import Word
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
         return done
     except BrokenPipeError:  # as `pyws ... | head -1` ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to print would fail again at the end
+        drop_output(sys.stdout)
         return NO_READER
     except usage.UsageError as error:
         _end_with(f"pyws {name}: {error}")

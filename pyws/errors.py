@@ -56,7 +56,7 @@ def tell(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError:
-        _drop(sys.stderr)
+        drop_output(sys.stderr)
 
 
 @contextmanager
@@ -67,11 +67,11 @@ def printing() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _drop(sys.stdout)
+        drop_output(sys.stdout)
         raise WriteError("standard output", error.strerror or str(error)) from error
 
 
-def _drop(stream: Any) -> None:
+def drop_output(stream: Any) -> None:
     """Lead a stream that cannot be written to nowhere: what is left in its buffer would fail again at the end."""
     with suppress(OSError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -83,8 +83,12 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], **options
 
     table = Table(*columns, **options)
     for row in rows:
-        table.add_row(*(shown(str(cell)) for cell in row))
+        table.add_row(*_cells(row))
     return table
+
+
+def _cells(row: Sequence[object]) -> Iterator[str]:
+    return (shown(str(cell)) for cell in row)
 
 
 def figures(
@@ -112,10 +116,10 @@ def figures(
     for index, name in enumerate(columns):
         table.add_column(name, justify="left" if index < texts else "right", no_wrap=width is not None)
     for row in rows:
-        table.add_row(*(shown(str(cell)) for cell in row))
+        table.add_row(*_cells(row))
     if total:
         table.add_section()
-        table.add_row(*(shown(str(cell)) for cell in total))
+        table.add_row(*_cells(total))
     return table
 
 

@@ -12,7 +12,7 @@ from pyws.commands.label.stages import Job, Networks, mask_config_for
 from pyws.commands.label.tags import route_of
 from pyws.data.tagged.tags_table import misfit, tags_of
 from pyws.data.video.decoders import Header
-from pyws.data.video.headers import check_videos, headers_of
+from pyws.data.video.headers import headers_of, rates_missing, refuse
 from pyws.data.video.sources import find_videos, name_of
 from pyws.errors import DataError
 from pyws.models.classifier import Classifier
@@ -80,7 +80,7 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
     )
     job = replace(job, tagged=tagged, routes=routes, mask_config=mask_config)
     if job.on_error == "error":
-        check_videos(job.with_tags(job.of_kind("action", "known action")), timed=True, folder_fps=job.folder_fps)
+        refuse(rates_missing(job.with_tags(job.of_kind("action", "known action")), job.folder_fps))
     return Prepared(job, work_of(job, headers, network), network, wanted, tuple(problems))
 
 

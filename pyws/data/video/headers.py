@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pyws.data.video.decoders import Header, PyAV
@@ -29,10 +29,10 @@ def header_of(path: Path, folder_fps: float | None = None) -> Header:
 
 
 def headers_of(
-    videos: Iterable[Path], folder_fps: float | None = None, by_name: bool = True, timed: bool = False
+    videos: Iterable[Path], folder_fps: float | None = None, by_name: bool = True
 ) -> tuple[dict[Path, Header], dict[Path, DataError]]:
-    """What each video says of itself, and what is wrong with those that cannot be read; where results go by names, that
-    have the name of another; where times are needed, that are folders of frames without a rate."""
+    """What each video says of itself, and what is wrong with those that cannot be read or, where results go by names,
+    have the name of another."""
     headers: dict[Path, Header] = {}
     videos, problems = list(videos), dict[Path, DataError]()
     twins = twins_of(videos) if by_name else {}
@@ -44,8 +44,6 @@ def headers_of(
         try:
             if by_name:
                 check_name_fits(path)
-            if timed and path.is_dir():
-                check_rate(path, folder_fps)
             headers[path] = header_of(path, folder_fps)
         except DataError as error:
             problems[path] = error
@@ -72,7 +70,24 @@ def check_videos(
       films/a.mp4: must be a folder of frames or a video file, found neither
       films/b.mp4: must be a folder of frames or a video file, found neither
     """
-    problems = headers_of(videos, folder_fps, by_name, timed)[1]
+    headers, problems = headers_of(videos, folder_fps, by_name)
+    refuse(problems | (rates_missing(headers, folder_fps) if timed else {}))
+
+
+def rates_missing(videos: Iterable[Path], folder_fps: float | None) -> dict[Path, DataError]:
+    """What is wrong with videos that must have times: folders of frames whose rate nobody said."""
+    problems = {}
+    for path in videos:
+        try:
+            if path.is_dir():
+                check_rate(path, folder_fps)
+        except DataError as error:
+            problems[path] = error
+    return problems
+
+
+def refuse(problems: Mapping[Path, DataError]) -> None:
+    """Raise what is wrong with videos, all in one error, where anything is."""
     if len(problems) == 1:
         raise next(iter(problems.values()))
     if problems:

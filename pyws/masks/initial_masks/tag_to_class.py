@@ -150,7 +150,8 @@ def tag_warnings(
     for name, classes in tags.items():
         score = sum(scores[index] for index in classes)
         beaten = best is not None and above[best] > score
-        higher = sum(other > max(scores[index] for index in classes) for other in scores)
+        own = max(scores[index] for index in classes)
+        higher = sum(other > own for other in scores)
         low = score < LOW_SCORE and higher >= HIGHEST * len(scores)
         if low or beaten:
             said = f"the classifier may not see a tag: {name!r} scores only {score:.3f} in the mean"
