@@ -25,6 +25,7 @@ from pyws.errors import PywsError, WriteError, drop_output, printable, printing,
 
 if TYPE_CHECKING:
     from pyws.run_manifest import Word
+    from pyws.sharding import Shard
 
 GROUPS = {
     "start here": ("demo", "label", "features", "report", "verify", "doctor"),
@@ -198,8 +199,9 @@ def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
         return 0
     from pyws.run_manifest import seal, sealing, strangers
     from pyws.settings import expand
+    from pyws.sharding import place_by_torchrun
 
-    arguments = parse(name, rest, command)
+    arguments, place = parse(name, rest, command), place_by_torchrun()
     results = results_of(command, arguments)
     words = [*name.split(), *expand(rest, command)] if results else []
     notes = {
@@ -208,11 +210,11 @@ def _run(command: Callable[..., Any], name: str, rest: list[str]) -> int:
     }
     with sealing(notes):
         document = command(**arguments)
-    if _speaks(arguments, document):
+    if _speaks(place, arguments, document):
         for path, note in notes.items():
             if path.exists():
                 _seal(note, path)
-    if arguments["common"].json and _speaks(arguments, document):
+    if arguments["common"].json and _speaks(place, arguments, document):
         _print(json.dumps(document, indent=1, allow_nan=False))
     return 1 if document.get("ok") is False else 0
 
@@ -228,11 +230,11 @@ def _print(text: str) -> None:
         print(text)
 
 
-def _speaks(arguments: dict[str, Any], document: dict[str, Any]) -> bool:
+def _speaks(place: Shard, arguments: dict[str, Any], document: dict[str, Any]) -> bool:
     """Whether this process prints: of those that torchrun started the first; of shards the one that ends the work."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if place.whole:
         return True
-    return "shard" not in document if "shard" in arguments else int(os.environ.get("RANK", 0)) == 0
+    return "shard" not in document if "shard" in arguments else place.index == 1
 
 
 def _seal(note: Callable[[Path], None], result: Path) -> None:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from pyws.errors import PywsError
+from pyws.sharding import number_in, place_by_torchrun
 
 Item = TypeVar("Item")
 # For the slowest process. One that died is noticed at once: by the others over gloo, or else by torchrun.
@@ -107,9 +108,8 @@ def processes(device: torch.device) -> Iterator[Group]:
     ...     group.rank, group.world, group.gather([1, 2])
     (0, 1, [1, 2])
     """
-    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    if not 0 <= rank < world:
-        raise ValueError(f"RANK must be in [0, {world}), got {rank}")
+    place = place_by_torchrun()
+    rank, world = place.index - 1, place.count
     if world == 1:
         yield Group()
         return
@@ -193,7 +193,7 @@ def _together() -> Iterator[None]:
 def own_device(device: torch.device) -> torch.device:
     """The GPU of this process where torchrun started several on one machine; other devices as they are."""
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", number_in(os.environ, "LOCAL_RANK"))
         torch.cuda.set_device(device)
     return device
 

@@ -208,6 +208,20 @@ def check_fields(config: object, who: str, rule: str, *names: str) -> None:
             raise ValueError(f"{who}: {name} must be {rule}, got {value}")
 
 
+def check_option(who: str, name: str, value: object, known: Sequence[str]) -> None:
+    """Raise ValueError unless a value is one of those that are known.
+
+    Examples
+    --------
+    >>> check_option("proposals", "overlap", "ioU", ("iou", "own"))
+    Traceback (most recent call last):
+        ...
+    ValueError: proposals: overlap must be one of iou, own, got 'ioU'
+    """
+    if value not in known:
+        raise ValueError(f"{who}: {name} must be one of {', '.join(known)}, got {value!r}")
+
+
 def keeps(value: float, rule: str) -> bool:
     """Whether a number keeps a rule of :func:`check_fields`.
 

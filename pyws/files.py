@@ -5,21 +5,28 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
+import inspect
 import io
 import itertools
 import json
 import os
 import re
 import stat
+import types
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TextIO
+from typing import IO, Any, BinaryIO, Literal, TextIO, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pyws.errors import DataError, WriteError, reading
 
+Made = TypeVar("Made")
+_TYPES: Mapping[Any, tuple[type, ...]] = {
+    bool: (bool,), str: (str,), int: (int,), float: (int, float), types.NoneType: (types.NoneType,)
+}  # fmt: skip
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket",
           stat.S_IFDIR: "a folder"}  # fmt: skip
 _DEEPEST = 64  # folders within each other that are searched
@@ -398,3 +405,83 @@ def _object(path: str | os.PathLike[str], pairs: list[tuple[str, Any]]) -> dict[
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise DataError(path, f"must have each key once, got {twice!r} twice")
     return found
+
+
+def made_of(path: str | os.PathLike[str], what: str, maker: Callable[..., Made], fields: Any) -> Made:
+    """What a class makes of a JSON object with its arguments; lists become tuples where it takes those.
+
+    Parameters
+    ----------
+    path : the file that the object was read from
+    what : what the file calls it
+    maker : a class whose arguments are annotated, such as a dataclass
+    fields : the arguments by name
+
+    Raises
+    ------
+    DataError : an argument is unknown, missing or of another type, or the class refuses it; names the file and which
+
+    Examples
+    --------
+    >>> from pyws.sharding import Shard
+    >>> made_of("run.json", "shard", Shard, {"index": 2, "count": 3})
+    Shard(index=2, count=3)
+    >>> made_of("run.json", "shard", Shard, {"index": "2"})
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: run.json: shard: index must be int, got '2'
+    """
+    with reading(path, what):
+        return maker(**_arguments(maker, fields))
+
+
+def arguments_of(path: str | os.PathLike[str], what: str, maker: Callable[..., Any], fields: Any) -> dict[str, Any]:
+    """The arguments that :func:`made_of` calls a class with."""
+    with reading(path, what):
+        return _arguments(maker, fields)
+
+
+def _arguments(maker: Callable[..., Any], fields: Any) -> dict[str, Any]:
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"must be an object of settings, got {fields!r}")
+    known = {name: each for name, each in inspect.signature(maker).parameters.items() if each.kind != each.VAR_KEYWORD}
+    missing = [name for name, each in known.items() if each.default is each.empty and name not in fields]
+    unknown = [name for name in fields if name not in known]
+    if missing or unknown:
+        raise TypeError(f"must have {missing[0]}, which it lacks" if missing else f"has an unknown {unknown[0]!r}")
+    hints = get_type_hints(maker.__init__)
+    return {name: _argument(name, hints.get(name, Any), value) for name, value in fields.items()}
+
+
+def _argument(name: str, hint: Any, value: Any) -> Any:
+    try:
+        return _as(hint, value)
+    except TypeError:
+        wanted = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
+        raise TypeError(f"{name} must be {wanted}, got {value!r}") from None
+
+
+def _as(hint: Any, value: Any) -> Any:
+    """A value of JSON as an annotation has it; TypeError where it is of another type."""
+    origin, within = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        for each in within:
+            with suppress(TypeError):
+                return _as(each, value)
+    elif origin is Literal:
+        if any(value == each and type(value) is type(each) for each in within):
+            return value
+    elif origin is tuple and isinstance(value, list | tuple):
+        of_any_length = within[1:] == (...,)
+        if of_any_length or len(value) == len(within):
+            kinds = within[:1] * len(value) if of_any_length else within
+            return tuple(_as(kind, each) for kind, each in zip(kinds, value, strict=True))
+    elif origin is list and isinstance(value, list):
+        return [_as(within[0], each) for each in value]
+    elif isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {key: _as(within[1], each) for key, each in value.items()}
+    elif isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
+        return hint(**_arguments(hint, value))
+    elif hint is Any or type(value) in _TYPES.get(hint, ()):
+        return value
+    raise TypeError

@@ -109,27 +109,44 @@ def this_shard(given: str | None = None, environment: Mapping[str, str] = os.env
     return Shard((array.index - 1) * process.count + process.index, array.count * process.count)
 
 
+def place_by_torchrun(environment: Mapping[str, str] = os.environ) -> Shard:
+    """This process among those that torchrun started, by RANK and WORLD_SIZE.
+
+    Raises
+    ------
+    ValueError : no whole numbers, or no such rank
+
+    Examples
+    --------
+    >>> place_by_torchrun({}), place_by_torchrun({"RANK": "0", "WORLD_SIZE": "2"})
+    (Shard(index=1, count=1), Shard(index=1, count=2))
+    """
+    if "WORLD_SIZE" not in environment:
+        return WHOLE
+    rank, world = (number_in(environment, name, 0) for name in ("RANK", "WORLD_SIZE"))
+    return _numbered("RANK of WORLD_SIZE", rank + 1, world)
+
+
 def _of_processes(environment: Mapping[str, str]) -> Shard:
     """Among the processes that torchrun or srun started."""
     if "WORLD_SIZE" in environment:
-        rank, world = (_number(environment, name, 0) for name in ("RANK", "WORLD_SIZE"))
-        return _numbered("RANK of WORLD_SIZE", rank + 1, world)
+        return place_by_torchrun(environment)
     # A batch script has the variables of the first task, though nothing started the others.
     in_batch_script = "SLURM_JOB_ID" in environment and "SLURM_STEP_ID" not in environment
     if "SLURM_PROCID" not in environment or in_batch_script:
         return WHOLE
     tasks = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
-    return _numbered(f"SLURM_PROCID of {tasks}", _number(environment, "SLURM_PROCID", 0) + 1,
-                     _number(environment, tasks, 1))  # fmt: skip
+    return _numbered(f"SLURM_PROCID of {tasks}", number_in(environment, "SLURM_PROCID", 0) + 1,
+                     number_in(environment, tasks, 1))  # fmt: skip
 
 
 def _of_array(environment: Mapping[str, str]) -> Shard:
     """Among the tasks of a Slurm array."""
     if "SLURM_ARRAY_TASK_ID" not in environment:
         return WHOLE
-    task = _number(environment, "SLURM_ARRAY_TASK_ID", 0)
+    task = number_in(environment, "SLURM_ARRAY_TASK_ID", 0)
     first, count, step = (
-        _number(environment, f"SLURM_ARRAY_TASK_{name}", default)
+        number_in(environment, f"SLURM_ARRAY_TASK_{name}", default)
         for name, default in (("MIN", 0), ("COUNT", 1), ("STEP", 1))
     )
     if count == 1:
@@ -150,7 +167,18 @@ def _numbered(what: str, index: int, count: int) -> Shard:
     return Shard(index, count)
 
 
-def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+def number_in(environment: Mapping[str, str], name: str, default: int = 0) -> int:
+    """A whole number that a variable of the environment says.
+
+    Raises
+    ------
+    ValueError : it says something else, or more than 9 digits
+
+    Examples
+    --------
+    >>> number_in({"LOCAL_RANK": "3"}, "LOCAL_RANK")
+    3
+    """
     text = environment.get(name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise ValueError(f"{name}: must be a whole number >= 0, got {text!r}")

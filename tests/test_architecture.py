@@ -20,7 +20,7 @@ BASE = {"_C", "checkpoint", "distributed", "errors", "files", "folders", "pickle
 BASE |= {"run_manifest", "sharding"}
 ALLOWED = {
     "checkpoint": {"errors", "files", "pickles"},
-    "distributed": {"errors"},
+    "distributed": {"errors", "sharding"},
     "errors": set(),
     "files": {"errors"},
     "folders": {"errors", "files", "sharding"},
@@ -38,7 +38,7 @@ ALLOWED = {
     "masks": BASE | {"ops", "models", "data", "evaluation"},
     "segments": BASE | {"ops", "models", "data", "evaluation"},
     "commands": BASE | SUBPACKAGES | {"cli", "settings"},
-    "cli": {"errors", "commands", "run_manifest", "settings"},
+    "cli": {"errors", "commands", "run_manifest", "settings", "sharding"},
     "__main__": {"cli"},
     "settings": {"errors", "files"},
 }

@@ -1,11 +1,14 @@
 """Files are whole or untouched; errors name the file."""
 
+import dataclasses
 import gzip
 import json
 import os
 import resource
 import subprocess
 import sys
+import typing
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from pyws import DataError
 from pyws.data.features.files import write_features
 from pyws.data.video.frames import write_picture
 from pyws.errors import WriteError
-from pyws.files import append_line, atomic_write, read_json, write_json
+from pyws.files import append_line, atomic_write, made_of, read_json, write_json
 
 
 def test_an_error_leaves_the_old_file(tmp_path):
@@ -176,3 +179,51 @@ def test_names_are_one_line_in_errors(tmp_path):
         with pytest.raises(DataError) as caught:
             read_json(tmp_path / name)
         assert str(caught.value) == f"{tmp_path}/{said}: cannot be read: No such file or directory"
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    rates: tuple[float, ...] = (1.0,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    name: str
+    size: tuple[int, int]
+    how: typing.Literal["fast", "slow"] = "fast"
+    most: int | None = None
+    inner: Inner = Inner()
+    by_name: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.size[0] < 1:
+            raise ValueError(f"size must be >= 1, got {self.size}")
+
+
+def test_objects_of_json_become_what_the_annotations_say():
+    fields = {"name": "a", "size": [1, 2], "most": 3, "inner": {"rates": [1, 2.5]}, "by_name": {"x": True}}
+    assert made_of("f.json", "outer", Outer, fields) == Outer("a", (1, 2), "fast", 3, Inner((1, 2.5)), {"x": True})
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"name": None}, "name must be str, got None"),
+        ({"name": ...}, "must have name, which it lacks"),
+        ({"colour": 1}, "has an unknown 'colour'"),
+        ({"size": [1, True]}, r"size must be tuple\[int, int\], got \[1, True\]"),
+        ({"size": [1, 2, 3]}, "size must be"),
+        ({"size": [0, 2]}, r"size must be >= 1, got \(0, 2\)"),
+        ({"how": "soon"}, "how must be .*'fast', 'slow'.*, got 'soon'"),
+        ({"most": 1.5}, "most must be int | None, got 1.5"),
+        ({"inner": {"rates": ["x"]}}, "inner must be Inner, got"),
+        ({"by_name": {"x": 1}}, "by_name must be .*got {'x': 1}"),
+    ],
+)
+def test_objects_of_json_that_do_not_fit_name_the_file_and_the_field(change, rule):
+    fields = {"name": "a", "size": [1, 2]} | change
+    fields = {name: value for name, value in fields.items() if value is not ...}
+    with pytest.raises(DataError, match=f"^f.json: outer: {rule}"):
+        made_of("f.json", "outer", Outer, fields)
+    with pytest.raises(DataError, match="^f.json: outer: must be an object"):
+        made_of("f.json", "outer", Outer, [fields])

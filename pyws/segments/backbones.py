@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from pyws.checkpoint import Checkpoint, load_into
 from pyws.data.features.dataset import FeatureSet
 from pyws.data.features.time_base import SAME_RATE
 from pyws.errors import DataError
+from pyws.files import arguments_of
 from pyws.models import BM, RSKP, STPN, WUM, Averaged, Backbone, FACNet, TwoStream
 from pyws.segments.config import BackboneOverrides, OptimConfig, ProposalConfig, TrainConfig
 
@@ -168,9 +169,7 @@ def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
     DataError : an unknown backbone, other options, weights of another model
     """
     facts = checkpoint.facts
-    overrides = BackboneOverrides(
-        facts["options"], facts["optim"], facts["proposals"], two_streams=facts["two_streams"]
-    )  # fmt: skip
+    overrides = _overrides_of(checkpoint)
     try:
         built = build_backbone(facts["backbone"], facts["features"], tuple(facts["classes"]), overrides)
         shares = facts.get("shares", [1.0])
@@ -185,9 +184,26 @@ def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
             members = [copy.deepcopy(built.model) for _ in shares]
             built = replace(built, model=Averaged(members, shares, raises, pooled))
     except (TypeError, ValueError, RuntimeError) as error:  # the last of torch, which has no room for its weights
-        raise DataError(checkpoint.path, f"is of another model: {error}") from error
+        raise DataError(checkpoint.path, f"is of another model of {facts['features']} features: {error}") from error
     load_into(built.model, checkpoint)
     return built
+
+
+def _overrides_of(checkpoint: Checkpoint) -> BackboneOverrides:
+    """What the run changed in its backbone, every value of the type that it must have."""
+    path, facts = checkpoint.path, checkpoint.facts
+    if facts["backbone"] not in BACKBONES:
+        raise DataError(path, f"backbone must be one of {', '.join(BACKBONES)}, got {facts['backbone']!r}")
+    if facts["features"] < 1:
+        raise DataError(path, f"features must be >= 1, got {facts['features']}")
+    spec = BACKBONES[facts["backbone"]]
+    kinds = {"options": spec.network, "optim": OptimConfig, "proposals": ProposalConfig}
+    begun = {"options": {"features": 1, "num_classes": 1}, "optim": asdict(spec.optim), "proposals": {}}
+    given: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        whole = arguments_of(path, name, kind, begun[name] | facts[name])
+        given[name] = {each: whole[each] for each in facts[name]}
+    return BackboneOverrides(**given, two_streams=facts["two_streams"])
 
 
 def check_data(checkpoint: Checkpoint, built: BuiltBackbone, data: FeatureSet) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
-from pyws.errors import check_fields
+from pyws.errors import check_fields, check_option
 from pyws.models.backbones.rskp import GAUFUSE_CONSISTENCY
 from pyws.models.devices import Precision
-from pyws.ops.segments.propose_segments import RELEASED_THRESHOLDS
+from pyws.ops.segments.fuse_segments import OVERLAPS
+from pyws.ops.segments.propose_segments import MAX_THRESHOLDS, RELEASED_THRESHOLDS, SCORINGS
 from pyws.segments.detection.postprocess import PostprocessConfig
 from pyws.segments.training.schedule import SCHEDULES, Schedule
 
@@ -68,8 +70,9 @@ class ProposalConfig:
 
     Raises
     ------
-    ValueError : thresholds of the actionness with scoring "released", which is defined for a map's own runs;
-        ``upsample`` outside 1 .. 64; a number that is not finite or has no meaning, such as a negative margin
+    ValueError : thresholds that do not rise, or more than 255; those of the actionness with scoring "released", which
+        is defined for a map's own runs; an unknown scoring or overlap; ``upsample`` outside 1 .. 64; a number that is
+        not finite or has no meaning, such as a negative margin
     """
 
     class_threshold: float = 0.1
@@ -93,6 +96,14 @@ class ProposalConfig:
         check_fields(self, "proposals", ">= 1", "columns", "min_length")
         check_fields(self, "proposals", ">= 0", "margin")
         check_fields(self, "proposals", "in [0, 1]", "iou_threshold")
+        check_option("proposals", "scoring", self.scoring, SCORINGS)
+        check_option("proposals", "overlap", self.overlap, OVERLAPS)
+        for name in ("thresholds", "actionness_thresholds"):
+            levels = getattr(self, name)
+            if any(low >= high for low, high in pairwise(levels)):
+                raise ValueError(f"proposals: {name} must rise, got {list(levels)}")
+        if not 1 <= len(self.thresholds) <= MAX_THRESHOLDS:
+            raise ValueError(f"proposals: thresholds must be 1 to {MAX_THRESHOLDS} numbers, got {len(self.thresholds)}")
         if self.actionness_thresholds and self.scoring != "paper":
             raise ValueError(f"proposals: actionness_thresholds need scoring 'paper', got {self.scoring!r}")
         if not 1 <= self.upsample <= _MAX_UPSAMPLE:

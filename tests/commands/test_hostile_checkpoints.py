@@ -27,10 +27,18 @@ def trained(tmp_path_factory):
         (("config", "detection", "method"), True),
         (("config", "batch_snippets"), None),
         (("config", "batch_snippets"), 0),
+        (("config", "detection", "overlap"), "x"),
+        (("config", "detection", "iou_threshold"), True),
         (("features",), 10**18),
+        (("features",), 0),
+        (("options", "mix"), ""),
+        (("proposals", "scoring"), 0),
+        (("proposals", "thresholds"), []),
+        (("proposals", "thresholds"), [0.5, 0.3]),
+        (("proposals", "thresholds"), -1e308),
     ],
 )
-def test_facts_that_cannot_be_are_named_with_the_file(path, value, trained, tmp_path, capsys):
+def test_facts_that_cannot_be_are_named_with_the_file_and_the_setting(path, value, trained, tmp_path, capsys):
     tensors, header = read_tensors(trained / "net/last.safetensors")
     facts = copy.deepcopy(header["facts"])
     within = facts
@@ -42,4 +50,6 @@ def test_facts_that_cannot_be_are_named_with_the_file(path, value, trained, tmp_
     write_checkpoint(tmp_path / "hostile.safetensors", header["kind"], tensors, facts)
     words = ["segments", "predict", f"{trained}/set", "--subset", "test", "-o", f"{tmp_path}/found.json", "--quiet"]
     assert main([*words, "--checkpoint", f"{tmp_path}/hostile.safetensors", "--device", "cpu"]) == 1
-    assert f"{tmp_path}/hostile.safetensors: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/hostile.safetensors: " in said
+    assert path[-1] in said

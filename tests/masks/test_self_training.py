@@ -275,6 +275,18 @@ def test_settings_come_back_from_a_manifest() -> None:
         assert json.dumps(asdict(read)) == json.dumps(asdict(given))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("output_stride", "a"), ("backbone", [1]), ("clip_step", None), ("scale", True), ("lr", -1)]
+)
+def test_settings_of_a_run_that_cannot_be_are_named_with_its_manifest(name, value, whole: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(whole, tmp_path / "run")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["parameters"]["training"][name] = value
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=rf"run/manifest.json: parameters.training: .*{name}"):
+        load_model(copy)
+
+
 def test_what_is_held_out(init: Path, tmp_path: Path) -> None:
     data = Annotations(init, tmp_path)
     learned, held_out = split(data, LoopConfig(), 0)

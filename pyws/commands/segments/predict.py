@@ -15,7 +15,8 @@ from tyro.conf import Positional
 from pyws.commands.common import ALSO_WRITTEN, Common, CommonOptions
 from pyws.commands.segments.feature_sets import OnError, one_subset, say_skipped
 from pyws.commands.segments.postprocessing import Postprocessing, PostprocessingOptions
-from pyws.errors import counted, reading
+from pyws.errors import DataError, counted
+from pyws.files import made_of
 
 if TYPE_CHECKING:
     from pyws.checkpoint import Checkpoint
@@ -81,7 +82,6 @@ def predict(
 
     from pyws.commands.parts import in_parts
     from pyws.data.features.dataset import open_features
-    from pyws.errors import DataError
     from pyws.files import file_sha256
     from pyws.models.devices import set_precision
     from pyws.segments.backbones import check_data, load_backbone
@@ -118,11 +118,11 @@ def _settings_of(saved: Checkpoint) -> tuple[PostprocessConfig, int]:
     """How a run makes detections of its maps, and the snippets of its batches."""
     from pyws.segments.detection.postprocess import PostprocessConfig
 
-    with reading(saved.path, "says settings of detection that cannot be"):
-        chosen = PostprocessConfig(**saved.facts["config"]["detection"])
-        snippets = saved.facts["config"]["batch_snippets"]
-        if type(snippets) is not int or snippets < 1:
-            raise ValueError(f"batch_snippets must be a whole number > 0, got {snippets!r}")
+    config = saved.facts["config"]
+    chosen = made_of(saved.path, "config.detection", PostprocessConfig, config.get("detection"))
+    snippets = config.get("batch_snippets")
+    if type(snippets) is not int or snippets < 1:
+        raise DataError(saved.path, f"config.batch_snippets must be a whole number > 0, got {snippets!r}")
     return chosen, snippets
 
 

@@ -43,8 +43,8 @@ from pyws.data.video.frames import (
     write_picture,
 )
 from pyws.data.video.sources import check_same_source
-from pyws.errors import DataError
-from pyws.files import write_json
+from pyws.errors import DataError, reading
+from pyws.files import made_of, write_json
 from pyws.masks.initial_masks.superpixels import Superpixels
 from pyws.masks.prediction.action_alignment import (
     ActionAligner,
@@ -98,8 +98,11 @@ def load_model(run: Path, device: torch.device | None = None, precision: Precisi
     if digest([run / "model.safetensors"]) != manifest["model_sha256"]:
         raise DataError(run / "model.safetensors", "is not the model that the manifest of its run names")
     space = LabelSpace.read(manifest["label_space"], run / "manifest.json")
-    training = TrainingConfig(**manifest["parameters"]["training"])
-    network = segmentation_network(training, space).eval()
+    training = made_of(
+        run / "manifest.json", "parameters.training", TrainingConfig, manifest["parameters"].get("training")
+    )
+    with reading(run / "manifest.json", "parameters.training"):
+        network = segmentation_network(training, space).eval()
     load_into(network, read_checkpoint(run / "model.safetensors", MODEL))
     place = device or torch.device("cpu")
     network = for_inference(network.to(place), (3 * training.clip_frames, 64, 64))

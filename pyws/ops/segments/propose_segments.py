@@ -23,9 +23,10 @@ from pyws.ops._library import (
 )
 from pyws.ragged import Segments, check_offsets, offsets_of
 
+SCORINGS = ("released", "paper")
 RELEASED_THRESHOLDS = tuple(round(0.001 + 0.002 * i, 3) for i in range(20))
 _UNIT = 2.0**36
-_MAX_THRESHOLDS: int = _C.MAX_PROPOSAL_THRESHOLDS
+MAX_THRESHOLDS: int = _C.MAX_PROPOSAL_THRESHOLDS
 
 
 def propose_segments(
@@ -86,7 +87,7 @@ def propose_segments(
     """
     op = "propose_segments"
     refuse_vmap(op)
-    check_choice(op, "scoring", scoring, ("released", "paper"))
+    check_choice(op, "scoring", scoring, SCORINGS)
     check_range(op, "margin", margin, ">= 0", lambda: 0 <= margin < math.inf)
     whole = isinstance(min_length, int)
     check_range(op, "min_length", min_length, "an integer >= 1", lambda: whole and 1 <= min_length < 2**63)
@@ -191,8 +192,8 @@ def _check(
     if wanted is not None:
         shape = (len(offsets) - 1, tcam.shape[1])
         check_tensor(op, "wanted", wanted, (torch.bool,), shape=shape, device=tcam.device)
-    if not 1 <= len(thresholds) <= _MAX_THRESHOLDS:
-        raise ValueError(f"{op}: thresholds must be 1 to {_MAX_THRESHOLDS} numbers, got {len(thresholds)}")
+    if not 1 <= len(thresholds) <= MAX_THRESHOLDS:
+        raise ValueError(f"{op}: thresholds must be 1 to {MAX_THRESHOLDS} numbers, got {len(thresholds)}")
     if margin is not None:
         check_range(op, "margin", margin, ">= 0", lambda: 0 <= margin < math.inf)
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from pyws.data.annotations.activitynet import Instances
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.time_base import SnippetGrids
-from pyws.errors import check_fields
+from pyws.errors import check_fields, check_option
 from pyws.ops import fuse_segments, suppress_segments
+from pyws.ops.segments.fuse_segments import OVERLAPS
 from pyws.ragged import Segments
 
 FUSIONS = ("gaussian", "uniform", "exponential", "t")
@@ -46,7 +47,7 @@ class PostprocessConfig:
 
     Raises
     ------
-    ValueError : an unknown method, weight or ranking; anything with a method that has none of it
+    ValueError : an unknown method, overlap, weight or ranking; anything with a method that has none of it
 
     Examples
     --------
@@ -70,9 +71,9 @@ class PostprocessConfig:
         check_fields(self, "postprocess", "> 0", "temperature", "sigma")
         check_fields(self, "postprocess", "in [0, 1]", "iou_threshold")
         choices = {"method": METHODS, "weigh_by": ("score", "inner"), "ranking": RANKINGS}
+        choices |= {} if self.overlap is None else {"overlap": OVERLAPS}
         for name, known in choices.items():
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"postprocess: {name} must be one of {', '.join(known)}, got {value!r}")
+            check_option("postprocess", name, getattr(self, name), known)
         usual = PostprocessConfig.__dataclass_fields__
         for name, methods in _METHODS_OF.items():
             if self.method not in methods and getattr(self, name) != usual[name].default:

@@ -28,7 +28,7 @@ from pyws.data.csv_table import read_json_lines
 from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
 from pyws.errors import DataError
-from pyws.files import append_line, write_lines
+from pyws.files import append_line, made_of, write_lines
 from pyws.folders import only_writer
 from pyws.models import Averaged, Backbone
 from pyws.run_manifest import RunManifest, check_same, new_document
@@ -296,7 +296,9 @@ class RunFolder:
         if len(run.history) < run.epoch:
             rule = f"must have a line for each of {run.epoch} epochs, got {len(run.history)}; bring the others back"
             raise DataError(history, f"{rule}, {anew}")
-        run.trust = next((Trust(**record["trust"]) for record in run.history if "trust" in record), None)
+        run.trust = next(
+            (made_of(history, "trust", Trust, record["trust"]) for record in run.history if "trust" in record), None
+        )
         if len(checkpoint.facts["shares"]) > 1:
             halves = [name for name in ("half_0", "half_1") if checkpoint.part(name)]
             run.set_aside([copy.deepcopy(run.backbone.model).requires_grad_(False) for _ in halves])
