@@ -171,9 +171,12 @@ def ablate(ablation: Ablation, out: Path, device: torch.device | str = "cpu", qu
 
     Raises
     ------
-    DataError : ``out`` holds results of another ablation, or another run writes there; the data set lacks a subset
+    DataError : ``out`` holds results of another ablation, or another run writes there; the data set lacks a subset or
+        annotated segments
     """
     units = list(product(range(ablation.seeds), ablation.backbones))
+    if ablation.data is not None:
+        _videos(ablation, out, 0)  # what is wrong with them is said before a folder is made
     with only_writer(out):
         _check_same_ablation(out, {**asdict(ablation), "whole": ablation.whole})
         for seed, backbone in track(units, "ablation", quiet=quiet):
@@ -214,7 +217,11 @@ def _videos(ablation: Ablation, out: Path, seed: int) -> tuple[FeatureSet, Featu
     if ablation.data is None and not folder.exists():
         settings = SyntheticConfig(difficulty=ablation.difficulty, seed=seed)
         write_synthetic(folder, settings, ablation.videos, (ablation.videos + 1) // 2)
-    return open_features(folder, ablation.subset, need_tags=True), open_features(folder, ablation.evaluate)
+    training = open_features(folder, ablation.subset, need_tags=True)
+    test = open_features(folder, ablation.evaluate)
+    for videos in (training, test):
+        videos.check_annotated()
+    return training, test
 
 
 def _results(
@@ -282,13 +289,7 @@ def label_worth(labels: PseudoLabels, data: FeatureSet, previous: PseudoLabels |
     """The percentage of all mass of pseudo labels that lies inside true segments of their class, and how many
     percent of the snippets of those segments got any. With the labels of the round before, the percentage inside of
     what rose and of what fell since then, which is what delta pseudo labels train on.
-
-    Raises
-    ------
-    DataError : the data set has no annotated segments
     """
-    if data.truth is None:
-        raise DataError("data set", "must have annotated segments to measure pseudo labels by")
     inside = _truth_masks(data)
     mass, covered, risen, fallen = np.zeros((4, 2))
     for video in range(len(data)):

@@ -1,6 +1,7 @@
 """pyws segments ablate: what variants share and what they change, results that are kept, tables."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import feature_sets
@@ -113,6 +114,20 @@ def test_synthetic_videos_are_drawn_and_named(tmp_path):
     assert cli.main(["segments", "ablate", str(tmp_path / "out"), *words]) == 0
     assert len(open_features(tmp_path / "out/data/seed-0", "training")) == 6
     assert "SYNTHETIC" in (tmp_path / "out/report.md").read_text()
+
+
+def test_unusable_data_leave_no_folder(folder, tmp_path, capsys):
+    """What is wrong with the data is said before anything is written or trained."""
+    document = json.loads((folder / "truth.json").read_text())
+    shutil.copytree(folder / "features", tmp_path / "bare" / "features")
+    for record in document["database"].values():
+        record["annotations"] = record["annotations"] if record["subset"] == "training" else []
+    (tmp_path / "bare" / "truth.json").write_text(json.dumps(document))
+    rules = {"none": "must be a folder with features", "bare": "videos such as 'test_00' must have annotated segments"}
+    for name, rule in rules.items():
+        assert cli.main(["segments", "ablate", str(tmp_path / "out"), "--data", str(tmp_path / name), *WORDS]) == 1
+        assert rule in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "out").exists()
 
 
 def test_worth_of_labels(folder):

@@ -139,6 +139,18 @@ class FeatureSet:
             self, names=names, stored=stored, tags=self.tags[videos], lengths=self.lengths[videos], durations=durations
         )
 
+    def check_annotated(self) -> Truth:
+        """The annotated segments of the whole data set.
+
+        Raises
+        ------
+        DataError : none of these videos has any
+        """
+        if self.truth is None or not len(self.truth.instances.of_videos(self.names)):
+            example = f"videos such as {self.names[0]!r} must have annotated segments, got none"
+            raise DataError("evaluation", example)
+        return self.truth
+
     def features(self, index: int) -> np.ndarray:
         """The features of one video: (snippets, width) float32, finite.
 

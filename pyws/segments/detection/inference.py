@@ -13,7 +13,6 @@ from torch import Tensor
 from pyws.data.annotations.activitynet import Instances
 from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
-from pyws.errors import DataError
 from pyws.evaluation import DetectionScores, detection_map
 from pyws.models import Backbone
 from pyws.models.devices import on_device
@@ -243,13 +242,12 @@ def score(
 
     Raises
     ------
-    DataError : the data set has no annotated segments
+    DataError : see :meth:`FeatureSet.check_annotated`
     """
-    if data.truth is None:
-        raise DataError("data set", "must have annotated segments to evaluate on")
-    place = {label: index for index, label in enumerate(data.truth.instances.labels)}
+    truth = data.check_annotated()
+    place = {label: index for index, label in enumerate(truth.instances.labels)}
     label = np.array([place.get(label, -1) for label in found.labels], dtype=np.int64)[found.label]
     known = replace(found, labels=tuple(place), label=label).where(label >= 0)
     if not len(known):
         return None
-    return detection_map(known, data.truth, protocol, tious, data.subset, snippets_per_second=data.grids)
+    return detection_map(known, truth, protocol, tious, data.subset, snippets_per_second=data.grids)

@@ -81,8 +81,8 @@ def train(
     """
     device = torch.device(device)
     videos = Videos(data, device)
-    if held_out is not None and held_out.truth is None:
-        raise DataError("evaluation", f"videos such as {held_out.names[0]!r} must have annotated segments, got none")
+    if held_out is not None:
+        held_out.check_annotated()
     tests = None if held_out is None else Videos(held_out, device)
     run = begin(backbone, config, data, device)
     schedule = run.config.schedule
