@@ -171,7 +171,8 @@ class ImageAnnotator:
     def _of_whole(self, frames: Tensor, places: Sequence[int], classes: list[int], seen: Seen) -> Tensor:
         """Maps (B, K, h, w) at the usual scale, of the frames that were not looked at before."""
         fresh = [row for row, place in enumerate(places) if place not in seen]
-        made = iter(self.cam(self._inputs(frames[fresh]), [classes]) if fresh else ())
+        shown = frames if len(fresh) == len(places) else frames[fresh]
+        made = iter(self.cam(self._inputs(shown), [classes]) if fresh else ())
         rows = [torch.stack([seen[place][one] for one in classes]) if place in seen else next(made) for place in places]
         return torch.stack(rows)
 

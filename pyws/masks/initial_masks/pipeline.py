@@ -258,7 +258,7 @@ class _Begun:
 
 def _share(mask: Pixels) -> float:
     """Share of the frame that a mask covers."""
-    return float((mask > 0).mean())
+    return float(np.count_nonzero(mask) / mask.size)
 
 
 def _in_one_pass(frames: FrameFolder | VideoFile, chunks: list[Chunk]) -> Iterator[list[Pixels]]:

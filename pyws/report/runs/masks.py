@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from pyws.data.tagged.label_space import IGNORE
 from pyws.data.video.ahead import map_in_threads
@@ -192,7 +193,7 @@ def _areas(files: Sequence[Path]) -> np.ndarray:
     counts = np.zeros((len(files), 256))
     for row, path in enumerate(files):
         mask = read_mask(path)
-        counts[row] = np.bincount(mask.ravel(), minlength=256)[:256] / mask.size
+        counts[row] = np.array(Image.fromarray(mask).histogram()) / mask.size  # in a third of the time of bincount
     counts[:, [0, IGNORE]] = 0
     return counts
 
