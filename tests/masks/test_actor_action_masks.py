@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -249,6 +250,44 @@ def test_bad_classifiers(world: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "left out bad" in capsys.readouterr().out
     assert main(classify(tmp_path / "plain", tmp_path / "c.safetensors", "action", "--train", "")) == 1
     assert "the labels have no actions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["no picture", "another size"])
+def test_a_video_that_is_damaged_further_on_is_left_out_of_training(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("cat_a", "cat_b", "dog_a", "dog_b"):
+        for index in range(5):
+            pixels = rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)
+            write_picture(tmp_path / f"set/videos/{name}/{index}.png", pixels)
+    for part, names in (("set", "cat_a cat_b dog_a dog_b"), ("rest", "cat_a dog_a dog_b")):
+        (tmp_path / part).mkdir(exist_ok=True)
+        rows = "".join(f"{name},{name[:3]}\n" for name in names.split())
+        (tmp_path / part / "tags.csv").write_text(f"video,tag\n{rows}")
+    shutil.copytree(tmp_path / "set/videos", tmp_path / "rest/videos", ignore=shutil.ignore_patterns("cat_b"))
+    last = tmp_path / "set/videos/cat_b/4.png"
+    if damage == "no picture":
+        last.write_text("text")
+    else:
+        write_picture(last, np.zeros((24, 30, 3), np.uint8))
+    steps = ["--train", "", "--test", "--samples", "8"]  # every frame is drawn sooner or later
+    assert main(classify(tmp_path / "set", tmp_path / "all.safetensors", "actor", *steps)) == 1
+    assert "cat_b" in capsys.readouterr().err
+    for part in ("set", "rest"):
+        assert (
+            main(classify(tmp_path / part, tmp_path / f"{part}.safetensors", "actor", *steps, "--on-error", "skip"))
+            == 0
+        )
+    failed = json.loads((tmp_path / "set.safetensors.json").read_text())["failed"]
+    assert list(failed) == ["cat_b"]
+    assert "cat_b" in failed["cat_b"]
+    assert (tmp_path / "set.safetensors").read_bytes() == (tmp_path / "rest.safetensors").read_bytes()
+    for limit in (1, 1 << 30):  # what is too large to keep is read as well
+        store = FrameStore(8, limit)
+        store.check(tmp_path / "rest/videos/cat_a", range(5))
+        with pytest.raises(DataError, match="cat_b"):
+            store.check(tmp_path / "set/videos/cat_b", range(5))
 
 
 # Masks

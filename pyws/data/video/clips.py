@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -208,6 +208,17 @@ class FrameStore:
             return pictures[list(indices)]
         return pictures[[wanted.index(index) for index in indices]]
 
+    def check(self, path: str | os.PathLike[str], indices: Sequence[int]) -> None:
+        """Read the frames of the given indices, which do not fall, and keep none more than :meth:`frames` does.
+
+        Raises
+        ------
+        DataError : as that does
+        """
+        self.frames(path, indices[:1])
+        if str(path) not in self._kept:
+            check_one_size((frame.shape for frame in self._video(path).read(indices)), path)
+
     def _video(self, path: str | os.PathLike[str]) -> FrameFolder | VideoFile:
         key = str(path)
         if key not in self._open:
@@ -236,10 +247,15 @@ def shrunk(frame: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
 
 def stack(pictures: Sequence[NDArray[np.uint8]], path: str | os.PathLike[str]) -> Tensor:
     """(N, H, W, 3) of pictures of one size; DataError names ``path`` where they differ."""
-    sizes = sorted({f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures})
+    check_one_size((picture.shape for picture in pictures), path)
+    return torch.from_numpy(np.stack(pictures))
+
+
+def check_one_size(shapes: Iterable[tuple[int, ...]], path: str | os.PathLike[str]) -> None:
+    """Raise DataError unless frames (H, W, 3) have one size."""
+    sizes = sorted({f"{shape[1]}x{shape[0]}" for shape in shapes})
     if len(sizes) > 1:
         raise DataError(path, f"frames must have one size, got {' and '.join(sizes)}")
-    return torch.from_numpy(np.stack(pictures))
 
 
 def are_plain(frames: Tensor) -> Tensor:

@@ -156,15 +156,15 @@ def train_classifier(
         raise ValueError("masks classify: frozen_body needs pretrained weights (--weights default, or a file)")
     classifier, head = _network(config, labels, weights, seed)
     store = FrameStore(classifier.short_side)
+    quiet = quiet or not group.first
     failed: dict[str, str] = {}
-    learned = _readable(examples_of(data, what, train, config.loss), store, on_error, failed)
+    learned = _readable(examples_of(data, what, train, config.loss), store, on_error, failed, group, quiet)
     if not learned:
         kind = "with tags" if config.loss == "bce" else f"of one {what}"
         raise DataError(data.root, f"has no video {kind} to learn from in {' and '.join(train) or 'it'}")
     model = classifier.model.to(device)
     set_precision(model, config.precision, device)
     state = out.with_name(out.name + ".training")
-    quiet = quiet or not group.first
     if config.frozen_body:
         losses = _fit(classifier, learned, store, config, device, quiet)  # by every process, to the same head
     else:
@@ -172,7 +172,7 @@ def train_classifier(
         losses = training.run(store, state, quiet)
     if group.first:
         save_classifier(classifier, out)
-    tested = _readable(examples_of(data, what, test, "ce"), store, on_error, failed)
+    tested = _readable(examples_of(data, what, test, "ce"), store, on_error, failed, group, quiet)
     mine = tested[group.rank :: group.world]
     right = [_is_right(classifier, store, one, device) for one in track(mine, "testing", quiet=quiet or not mine)]
     right = group.gather(right)
@@ -432,19 +432,31 @@ def _network(
 
 
 def _readable(
-    examples: list[Example], store: FrameStore, on_error: Literal["error", "skip"], failed: dict[str, str]
+    examples: list[Example],
+    store: FrameStore,
+    on_error: Literal["error", "skip"],
+    failed: dict[str, str],
+    group: Group,
+    quiet: bool,
 ) -> list[Example]:
-    """Examples whose video can be opened; the errors of the others are put into ``failed``."""
-    readable = []
-    for example in examples:
-        try:
+    """Examples whose video can be read; the errors of the others are put into ``failed``.
+
+    With "error" videos are only opened, and one that is damaged further on stops the run where it is read. With "skip"
+    all frames are read once, by all processes together: what one of them cannot read none may draw.
+    """
+    if on_error == "error":
+        for example in examples:
             example.video.shown(store.length(example.video.source))
-            readable.append(example)
+        return examples
+    errors = []
+    for example in track(examples[group.rank :: group.world], "reading videos", quiet=quiet):
+        try:
+            store.check(example.video.source, example.video.shown(store.length(example.video.source)))
         except DataError as error:
-            if on_error == "error":
-                raise
-            failed[example.video.name] = str(error)
-    return readable
+            errors.append((example.video.name, str(error)))
+    wrong = dict(group.gather(errors))
+    failed |= {example.video.name: wrong[example.video.name] for example in examples if example.video.name in wrong}
+    return [example for example in examples if example.video.name not in wrong]
 
 
 @torch.inference_mode()
