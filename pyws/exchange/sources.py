@@ -16,7 +16,7 @@ from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.time_base import SnippetGrids
 from pyws.data.tagged.corrected_masks import corrected_frames, mask_file
 from pyws.data.tagged.label_space import LabelSpace
-from pyws.data.video.frames import in_order, open_frames
+from pyws.data.video.frames import in_order, masks_in, open_frames
 from pyws.data.video.sources import name_of
 from pyws.errors import DataError, reading
 from pyws.exchange.label_folder import FORMAT as LABEL
@@ -102,7 +102,7 @@ def _first_masks(path: Path, document: dict[str, Any]) -> Iterator[Video]:
     corrected = corrected_frames(path)
     for name, entry in facts_of(document, "videos").items():
         if entry.get("status") == "done":
-            files = _pictures(path / "pa/v0" / name)
+            files = masks_in(path / "pa/v0" / name, len(entry.get("sampled", [0])))
             files |= {stem: mask_file(path, name, stem) for video, stem in corrected if video == name}
             ordered = {file.stem: file for file in in_order(files.values())}
             drawn = (names[one] for (video, _), ids in corrected.items() if video == name for one in ids)
@@ -115,7 +115,7 @@ def _predicted_masks(path: Path, document: dict[str, Any]) -> Iterator[Video]:
         if "error" not in entry:
             instances = path / "instances" / f"{name}.json"
             space = LabelSpace.read(document.get("label_space"), path / "manifest.json")
-            masks = Masks(_pictures(path / "masks" / name), space.names, instances, _tags(entry))
+            masks = Masks(masks_in(path / "masks" / name, entry.get("frames", 1)), space.names, instances, _tags(entry))
             yield Video(name, Path(entry["source"]), masks=masks)
 
 
@@ -140,13 +140,6 @@ def _maps(file: Path) -> Iterator[Video]:
 
 def _tags(entry: dict[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, entry.get("tags", ())))
-
-
-def _pictures(folder: Path) -> dict[str, Path]:
-    files = in_order(folder.glob("*.png"))
-    if not files:
-        raise DataError(folder, "must hold the masks that the manifest speaks of, found none")
-    return {file.stem: file for file in files}
 
 
 def _labels(path: Path) -> Iterator[Video]:

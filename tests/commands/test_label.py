@@ -138,6 +138,33 @@ def test_masks_end_with_the_refined_ones(world: Path, tmp_path: Path, capsys: py
     assert not any("trained" in note for note in plan["notes"])
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("choices",), "a"),
+        (("choices", "sampling"), None),
+        (("choices", "sampling", "fps"), []),
+        (("choices", "sampling", "fps"), -1),
+        (("costs", "stages", "first masks", "unit"), "x"),
+        (("mask_config", "missing"), -1),
+        (("seconds",), -1),
+        (("begun",), 0),
+    ],
+)
+def test_a_state_that_cannot_be_is_named_with_its_manifest(path, value, world, done, tmp_path, capsys) -> None:
+    copy = shutil.copytree(done, tmp_path / "out")
+    document = json.loads((copy / "manifest.json").read_text())
+    within = document["state"]
+    for key in path[:-1]:
+        within = within[key]
+    within[path[-1]] = value
+    (copy / "manifest.json").write_text(json.dumps(document))
+    assert cli.main(words(world, copy)) == 1
+    said = capsys.readouterr().err
+    assert f"{copy}/manifest.json: state: " in said
+    assert path[0] in said or path[-1] in said
+
+
 def test_masks_are_those_of_their_own_command(world: Path, done: Path, tmp_path: Path) -> None:
     mask_config = json.loads((done / "manifest.json").read_text())["state"]["mask_config"]
     alone = [

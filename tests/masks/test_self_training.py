@@ -26,6 +26,7 @@ from pyws.data.tagged.label_space import actor_actions
 from pyws.data.video.clips import around
 from pyws.data.video.frames import open_frames, read_image, read_mask, write_mask
 from pyws.errors import TrainingError
+from pyws.exchange.sources import read_results
 from pyws.masks.ablation import scores_of
 from pyws.masks.prediction.predict import load_model, predict_videos
 from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection
@@ -321,6 +322,11 @@ def test_damaged_first_stages_are_named(init: Path, tmp_path: Path) -> None:
     ):
         Annotations(tmp_path, tmp_path)
     copy = shutil.copytree(init, tmp_path / "init")
+    (copy / "pa/v0/fox_a/1.png").rename(tmp_path / "1.png")
+    for read in (lambda: Annotations(copy, tmp_path), lambda: read_results([copy])):
+        with pytest.raises(DataError, match="pa/v0/fox_a: must hold the 3 masks .* found 2; run again what wrote them"):
+            read()
+    (tmp_path / "1.png").rename(copy / "pa/v0/fox_a/1.png")
     data = Annotations(copy, tmp_path)
     path = copy / "pa/v0/fox_a/0.png"
     write_mask(path, np.full(SIZE, 7, np.uint8))

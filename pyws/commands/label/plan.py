@@ -47,11 +47,6 @@ class Choices:
     every: int
     map_clips: int = 8
 
-    @staticmethod
-    def read(document: Mapping[str, Any]) -> Choices:
-        """The choices that a manifest has."""
-        return Choices(**{**document, "sampling": Sampling(**document["sampling"])})
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -78,11 +73,6 @@ class Costs:
 
     stages: Mapping[str, Cost] = field(default_factory=dict)
     decoding: float = 0.0
-
-    @staticmethod
-    def read(document: Mapping[str, Any]) -> Costs:
-        """The costs that a plan or manifest has."""
-        return Costs({name: Cost(**one) for name, one in document["stages"].items()}, document["decoding"])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pyws.commands.label.calibration import calibrated
@@ -11,7 +11,28 @@ from pyws.commands.label.plan import STAGES, Choices, Costs, fitted
 from pyws.commands.label.prepare import Prepared
 from pyws.commands.label.stages import RUNS, MaskConfig
 from pyws.errors import DataError
-from pyws.run_manifest import RunManifest
+from pyws.files import made_of
+from pyws.run_manifest import MANIFEST, RunManifest
+
+
+@dataclass(frozen=True)
+class State:
+    """What the manifest keeps of a run.
+
+    Parameters
+    ----------
+    choices, costs, mask_config : what was chosen, by which costs, and which stages of masks can run
+    seconds : what the stages took so far
+    begun : stages that have begun
+    notes : what people are told
+    """
+
+    choices: Choices
+    costs: Costs
+    mask_config: MaskConfig
+    seconds: dict[str, float]
+    begun: list[str]
+    notes: list[str]
 
 
 def begun(prepared: Prepared, minutes: float | None) -> dict[str, Any]:
@@ -34,10 +55,10 @@ def begun(prepared: Prepared, minutes: float | None) -> dict[str, Any]:
 
 def resumed(prepared: Prepared, state: dict[str, Any]) -> tuple[Prepared, Choices, Costs]:
     """What a run goes on with: its own choices and stages of masks, whatever today's calibration would say."""
-    mask_config = {**state["mask_config"], "missing": tuple(state["mask_config"]["missing"])}
-    job = replace(prepared.job, mask_config=MaskConfig(**mask_config))
+    known = made_of(prepared.job.out / MANIFEST, "state", State, state)
+    job = replace(prepared.job, mask_config=known.mask_config)
     work = replace(prepared.work, steps=job.mask_config.steps)
-    return replace(prepared, job=job, work=work), Choices.read(state["choices"]), Costs.read(state["costs"])
+    return replace(prepared, job=job, work=work), known.choices, known.costs
 
 
 def run_stages(prepared: Prepared, minutes: float | None, manifest: RunManifest) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from pyws.data.video.decoders import Pixels, PyAV, check_frame, check_size, open_decoder
 from pyws.data.video.png import encode_png
-from pyws.errors import DataError, name_bytes, reading
+from pyws.errors import DataError, counted, name_bytes, reading
 from pyws.files import atomic_write
 
 HEAT_SIDE = 120  # pixels of the short side of a map that is kept for pictures
@@ -309,6 +309,27 @@ def palette() -> Pixels:
                 colours[:, channel] |= ((ids >> place & 1) << (7 - bit)).astype(np.uint8)
     colours.setflags(write=False)
     return colours
+
+
+def masks_in(folder: Path, count: int) -> dict[str, Path]:
+    """The masks of a video by the stem of their frame, in order, of which a manifest says how many there are.
+
+    Raises
+    ------
+    DataError : some are gone
+
+    Examples
+    --------
+    >>> masks_in(Path("no-such-folder"), 2)
+    Traceback (most recent call last):
+        ...
+    pyws.errors.DataError: no-such-folder: must hold the 2 masks that its manifest speaks of, found 0; ...
+    """
+    files = in_order(folder.glob("*.png"))
+    if len(files) < count:
+        rule = f"must hold the {counted(count, 'mask')} that its manifest speaks of, found {len(files)}"
+        raise DataError(folder, f"{rule}; run again what wrote them, which makes the others")
+    return {file.stem: file for file in files}
 
 
 def total_bytes(paths: Iterable[str | os.PathLike[str]]) -> int | None:

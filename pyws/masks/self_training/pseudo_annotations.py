@@ -26,6 +26,7 @@ from pyws.data.video.frames import (
     VideoFile,
     evenly,
     in_order,
+    masks_in,
     open_frames,
     read_heat,
     read_image,
@@ -186,7 +187,8 @@ class Annotations:
 
     def _frames_of(self, video: str) -> list[Frame]:
         """Frames of a video with a mask, in their order."""
-        paths = {path.stem: path for path in (self.folder / "pa/v0" / video).glob("*.png")}
+        sampled = self.manifest["videos"][video].get("sampled", ())
+        paths = masks_in(self.folder / "pa/v0" / video, len(sampled))
         paths |= {frame.stem: mask_file(self.folder, *frame) for frame in self.corrected if frame.video == video}
         return [Frame(video, path.stem) for path in in_order(paths.values())]
 
