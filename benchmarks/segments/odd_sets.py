@@ -103,6 +103,7 @@ SETS = {
     "gtea-negated": OddSet("gtea", np.negative),
     "gtea-width32": OddSet("gtea", projected(32)),
     "gtea-videos30": OddSet("gtea", videos=30),
+    "salads": OddSet("salads"),
     "salads-x10": OddSet("salads", lambda rows: 10 * rows),
 }
 
