@@ -421,7 +421,9 @@ def test_masks_of_a_folder(
     assert manifest["videos"]["fox"]["status"] == "done"
     assert manifest["videos"]["fox"]["source"] == str(tmp_path / "fox")
     assert manifest["videos"]["fox"]["classes"] == {"fox": 0, "scooter": 1}
-    assert all(0 < score < 1 for score in manifest["videos"]["fox"]["scores"].values())
+    scores, ranks = manifest["videos"]["fox"]["scores"], manifest["videos"]["fox"]["ranks"]
+    assert all(0 < score < 1 for score in scores.values())
+    assert sorted(ranks, key=ranks.__getitem__) == sorted(scores, key=scores.__getitem__, reverse=True)  # a class each
     assert manifest["videos"]["fox"]["warnings"] == [
         "tag 'fox' matches only a word of 'red fox': if that is not what the videos show, give its classes by number, "
         "e.g. --tag 'fox=3,7-9', or train a classifier on the tagged videos (pyws masks classify)"

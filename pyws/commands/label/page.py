@@ -7,16 +7,15 @@ from typing import Any
 
 from pyws.commands.common import table_of
 from pyws.errors import counted
-from pyws.report.runs.label import TAG_COLUMNS, row_of_tag
+from pyws.report.runs.label import TAG_COLUMNS, amount_of, row_of_tag
 
 
 def plan_table(plan: Mapping[str, Any], notes: Sequence[str]) -> Any:
     """The plan for a terminal."""
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in plan["minutes"].items())
     taken = f"about {plan['total_minutes']:.1f} minutes ({stages}) and {plan['megabytes']:.0f} MB"
-    title = f"{counted(plan['videos'], 'video')}, {plan['hours'] * 60:.1f} minutes"
     caption = "\n".join([f"{_amounts(plan)}; {taken}", *notes])
-    return table_of(TAG_COLUMNS, map(row_of_tag, plan["tags"]), title=title, caption=caption)
+    return table_of(TAG_COLUMNS, map(row_of_tag, plan["tags"]), title=amount_of(plan), caption=caption)
 
 
 def _amounts(plan: Mapping[str, Any]) -> str:

@@ -312,7 +312,7 @@ def _draw(out: Path, names: Sequence[str], cache: Superpixels, name: str, video:
 
 
 def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:
-    tagged = "tags (class, score)" if labels else "tags"
+    tagged = "tags (class, rank)" if labels else "tags"
     rows = []
     for name, video in manifest["videos"].items():
         report, said = video.get("report"), list[object]([""] * 5)
@@ -325,6 +325,6 @@ def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:
 
 
 def _class_of(video: dict[str, Any], tag: str, labels: tuple[str, ...]) -> str:
-    """The class that stands for a tag, with its mean score where the run kept it."""
+    """The class that stands for a tag, with its rank among all classes where the run kept it."""
     name = first_synonym(labels[video["classes"][tag]])
-    return f"{name}, {video['scores'][tag]:.2f}" if "scores" in video else name
+    return f"{name}, {video['ranks'][tag]}" if "ranks" in video else name

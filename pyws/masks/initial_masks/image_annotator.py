@@ -26,7 +26,7 @@ from pyws.masks.initial_masks.cam_to_mask import heat_of, initial_masks, refine_
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.motion import motion_weights, neighbours
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
-from pyws.masks.initial_masks.tag_to_class import common_tags, tag_warnings
+from pyws.masks.initial_masks.tag_to_class import common_tags, rank_of, tag_warnings
 from pyws.models.classifier import Classifier
 from pyws.models.devices import on_device
 from pyws.models.image_networks.raft import Raft
@@ -85,7 +85,8 @@ class ImageAnnotator:
 
         One map of many classes is worse: those that score low add their own mistakes. The mean is over at most
         CHOOSING_FRAMES of the frames that get masks, whose maps the same passes give, but for frames of one colour.
-        ``scores`` are mean probabilities of all classes of each tag, ``warnings`` what speaks against the tags.
+        ``scores`` are mean probabilities of all classes of each tag, ``ranks`` those of its best class among all, which
+        larger inputs change less, and ``warnings`` what speaks against the tags.
         """
         tags = {self.space.names[index]: self.tags[self.space.names[index]] for index in ids}
         chosen = [sampled[place] for place in evenly(len(sampled), CHOOSING_FRAMES)]
@@ -114,6 +115,7 @@ class ImageAnnotator:
         about = {
             "classes": best,
             "scores": {tag: round(float(mean[classes].sum()), 6) for tag, classes in tags.items()},
+            "ranks": {tag: rank_of(mean.tolist(), classes) for tag, classes in tags.items()},
             "warnings": doubts + tag_warnings(mean.tolist(), tags, foreign),
         }
         return VideoAnnotator(about, partial(self.initial_masks, list(best.values()), seen))

@@ -150,13 +150,24 @@ def tag_warnings(
     for name, classes in tags.items():
         score = sum(scores[index] for index in classes)
         beaten = best is not None and above[best] > score
-        own = max(scores[index] for index in classes)
-        higher = sum(other > own for other in scores)
+        higher = rank_of(scores, classes) - 1
         low = score < LOW_SCORE and higher >= HIGHEST * len(scores)
         if low or beaten:
             said = f"the classifier may not see a tag: {name!r} scores only {score:.3f} in the mean"
             found.append(f"{said}; {best!r} scores {above[best]:.3f}" if best is not None and beaten else said)
     return found
+
+
+def rank_of(scores: Sequence[float], classes: Sequence[int]) -> int:
+    """The rank of the best of some classes among all: 1 where none scores higher.
+
+    Examples
+    --------
+    >>> rank_of([0.1, 0.6, 0.3], [0, 2])
+    2
+    """
+    own = max(scores[index] for index in classes)
+    return 1 + sum(other > own for other in scores)
 
 
 def common_tags(labels: Sequence[str]) -> dict[str, list[int]]:

@@ -24,6 +24,17 @@ TAG_COLUMNS = ("tag", "is", "videos", "note")
 _MEANING = 4  # names of classes that are shown of a tag
 
 
+def amount_of(plan: Mapping[str, Any]) -> str:
+    """How many videos a plan is for, and how long they are where their rates are known.
+
+    Examples
+    --------
+    >>> amount_of({"videos": 2, "hours": 0.05}), amount_of({"videos": 1, "hours": 0.0})
+    ('2 videos, 3.0 minutes', '1 video')
+    """
+    return counted(plan["videos"], "video") + (f", {plan['hours'] * 60:.1f} minutes" if plan["hours"] else "")
+
+
 def label_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     """The page of a folder that pyws label wrote, as far as the run has come."""
     plan, state = manifest["plan"], manifest["state"]
@@ -35,7 +46,7 @@ def label_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     if movies:
         sections.append(Section("Maps of actions", ["What the network of clips looks at."], movies=movies))
     sections.append(settings(manifest, {"made by": "pyws label"}))
-    lead = "; ".join(state.get("notes", ())) or f"{counted(plan['videos'], 'video')}, {plan['hours'] * 60:.1f} minutes."
+    lead = "; ".join(state.get("notes", ())) or f"{amount_of(plan)}."
     page = segments_page(place, "Labels", lead, seen, classes, sections, links=_links(place))
     rows = {video.name: video for video in page.videos.videos}
     rows |= {video.name: _joined(rows[video.name], video) if video.name in rows else video for video in masks}

@@ -27,6 +27,7 @@ FULL = 0.9  # share of a frame that a mask of all covers
 MEASURES = (
     Measure("iou", "IoU with truth"),
     Measure("agreement", "agreement of last and first masks"),
+    Measure("rank", "rank of a tag among the classes", False),
     Measure("score", "lowest score of a tag"),
     Measure("empty", "share of frames without mask", False),
     Measure("selected", "share of frames selected", None),
@@ -124,6 +125,8 @@ def masked_video(
     found = {"area": float(areas.sum(1).mean()), "empty": float((areas.sum(1) == 0).mean()), **measures}
     if entry.get("scores"):
         found["score"] = min(map(float, entry["scores"].values()))
+    if entry.get("ranks"):
+        found["rank"] = max(map(float, entry["ranks"].values()))
     if truth is not None and "truth" in folders:
         score = mean_iou(files, truth)
         found |= {} if score is None else {"iou": score}
@@ -137,6 +140,7 @@ def masked_video(
     shown = [*more, Lane("share of pixels", curves=curves)] if curves else list(more)
     facts = {"source": str(source), "frames": f"{len(files)} of {total} have masks"}
     facts |= {f"score of {tag}": f"{value:.3f}" for tag, value in entry.get("scores", {}).items()}
+    facts |= {f"rank of {tag}": f"{value} of the classes" for tag, value in entry.get("ranks", {}).items()}
     problems += [*entry.get("warnings", ()), *_wrong(found)]
     if reader.problem:
         problems.append(reader.problem)
