@@ -20,7 +20,7 @@ from pyws.segments.training import train
 from pyws.segments.training.batches import Videos
 from pyws.segments.training.fitting import fitted
 from pyws.segments.training.run_folder import open_checkpoint
-from pyws.segments.trust import Share, Trust, reach, tag_auc
+from pyws.segments.trust import Share, Trust, agreement, reach, tag_auc
 
 ANY, NONE, USUAL = (
     TrustConfig(agreement=-1, conflict=1, likeness=-1, reach=1, joined=100, forgotten=1),
@@ -163,6 +163,42 @@ def test_labels_that_lead_elsewhere_have_no_share(likeness, share):
 def test_labels_that_level_the_maps_have_no_share(reaches, share):
     found = Share.of(correlations(0.8, 0.1, 0.5), np.array([[True]]), 0.9, USUAL, reaches)
     assert (found.reach, found.reach_without, found.value) == (*reaches, share)
+
+
+def test_a_measure_that_is_just_enough_is_enough():
+    """Numbers without rounding, each bound at the very value that is measured."""
+    labels = {(0, 0): [0.5, 0.0, 0.0, 0.0], (0, 1): [0.5, 0.0, 0.0, 0.0], (1, 0): [1.0, 0.0, 0.0]}
+    same = found(labels, labels, TrustConfig(agreement=1, conflict=0.25))
+    assert (same.agreement, same.conflict, same.adopted) == (1, 0.25, True)
+    assert not found(labels, labels, TrustConfig(agreement=1, conflict=0.2499)).adopted
+
+    def share(agreement=0.75, **bounds):
+        rules = replace(USUAL, **{"margin": 0.5, "likeness": 0.5, "reach": 0.25, "forgotten": 0.25} | bounds)
+        sums, tags = correlations(1.0, 0.5, 0.5), np.array([[True]])
+        one = Share.of(sums, tags, agreement, rules, (0.75, 0.5), (0.5, 0.75))
+        return rules.shares.index(one.value) if one.value else None, one.raised == one.value
+
+    assert share() == (2, True)
+    assert [share(margin=0.51, sure=sure) for sure in (0.75, 0.76)] == [(1, True), (0, True)]
+    assert share(likeness=0.51)[0] is None
+    assert share(reach=0.24)[0] is None
+    assert share(forgotten=0.24) == (2, False)
+
+
+def test_where_nothing_was_measured_nothing_is_doubted():
+    found = Trust.of(PseudoLabels.of({}), PseudoLabels.of({}), np.zeros((1, 2), bool), [4], ("a", "b"), USUAL)
+    assert (found.agreement, found.conflict, found.classes, found.adopted) == (1, 0, {}, True)
+    share = Share.of(np.empty((0, 3, 3, 2)), np.empty((0, 2), bool), 1.0, USUAL)
+    assert (share.value, share.raised) == (USUAL.shares[0], USUAL.shares[0])
+
+
+def test_rounding_makes_no_correlation_beyond_one():
+    draws = np.random.default_rng(0)
+    labels = [draws.random((7, 40)) for _ in range(5)]
+    scaled = [3.7 * one for one in labels]
+    found = agreement(labels, scaled, np.ones((5, 40), bool))
+    assert found == pytest.approx(1)
+    assert (found <= 1).all()
 
 
 def test_how_far_the_best_segments_reach():

@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -368,6 +369,7 @@ def test_headers_that_lie(tmp_path):
         (npy(good, shape=(2,)), r"must hold an array of shape \(2,\)"),
         (npy(b"\0" * 8, shape=(10**12,), descr="<f8"), "does not fit into"),
         (npy(b"\0" * 8, shape=(2,), descr="<f8"), "does not fit into|is not a safe"),
+        (npy(b"\0" * 8, shape=(2,), descr="<U100000"), "does not fit into"),
         (b"PK\x03\x04", "is not a safe .npy file"),
         (b"", "is not a safe .npy file"),
         (npy(good).replace(b"\x01\x00", b"\x07\x00", 1), "format version must be 1.0 or 2.0, got 7.0"),
@@ -430,3 +432,13 @@ def test_videos_are_named_as_in_the_truth(found, named):
     truth = read_truth({"database": videos})
     rows = read_detections({"results": {name: [{"label": "x", "score": 1, "segment": [0, 1]}] for name in found}})
     assert sorted(as_named_by(rows, truth).videos) == named
+
+
+def test_labels_are_spelled_as_in_the_truth():
+    rows = [{"label": "High jump", "segment": [0, 1]}, {"label": "Dive", "segment": [1, 2]}]
+    truth = read_truth({"database": {"a": {"subset": "test", "annotations": rows}}})
+    scored = [{"label": label, "score": 1, "segment": [0, 1]} for label in ("HIGH JUMP", "dive", "Other")]
+    found = as_named_by(read_detections({"results": {"a": scored}}), truth)
+    assert [found.labels[label] for label in found.label] == ["High jump", "Dive", "Other"]
+    both = replace(found, labels=("high jump", "HIGH JUMP", "Other"))  # one spelling for both would join two classes
+    assert as_named_by(both, truth).labels == both.labels
