@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyws.commands import usage
-from pyws.errors import PywsError, WriteError, drop_output, printable, printing, tell
+from pyws.errors import PywsError, WriteError, drop_output, printable, printing, shown, tell
 
 if TYPE_CHECKING:
     from pyws.run_manifest import Word
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _keep_freed_memory()
         gc.set_threshold(700, 10, 1000)  # what libraries define stays: to go through all of it takes a third of a start
         atexit.register(gc.freeze)  # and as long again at the end
+        _warn_in_words()
     words = list(sys.argv[1:] if arguments is None else arguments)
     name, rest = split(words)
     before = _catch_signals()
@@ -95,6 +97,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _warn_in_words() -> None:
+    """Have warnings of pyws say what they say, and not which line of ours says it; those of others stay as they are."""
+    ours, usual = str(Path(__file__).parent), warnings.formatwarning
+
+    def words(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if category is UserWarning and filename.startswith(ours):
+            return f"warning: {shown(str(message))}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = words
 
 
 def _open_closed_streams() -> None:

@@ -15,13 +15,14 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from pyws.errors import DataError
+from pyws.errors import DataError, printable
 from pyws.files import TEMPORARY, file_sha256, read_json, sync_folder, walk, write_json
 from pyws.folders import UNFINISHED, Writer, only_writer, run_entries
 from pyws.sharding import WHOLE, Shard
@@ -30,6 +31,8 @@ MANIFEST = "manifest.json"
 HASHES = "hashes.json"
 ORIGIN = "origin.json"  # in a data set of features that is not whole yet: where its contents come from
 _FORMAT = {"format": "pyws hashes", "version": 1}
+_ABOVE = 4  # folders above a file, one of which may have hashes of it
+_TICK = 10_000_000  # nanoseconds by which the time of a file may lie behind the clock
 _ROUNDS = 8  # one that goes on writing notes itself what it wrote when it ends
 MANIFESTS = (MANIFEST, "run.json")  # the latter of pyws segments train
 # Pages can be written anew at any time, with other options; tags and truth are put beside features by people.
@@ -196,6 +199,7 @@ def read_manifest(
     """
     if not Path(path).exists():
         raise DataError(Path(path).parent, f"must be a folder that {kind} wrote, found no {Path(path).name} there")
+    check_sealed(path)
     document = read_json(path)
     fits = isinstance(document, dict) and document.get("format") == kind and version in (None, document.get("version"))
     if not fits or not isinstance(document.get("parameters"), dict):
@@ -220,22 +224,23 @@ def check_same(path: str | os.PathLike[str], before: Mapping[str, Any], now: Map
     >>> check_same("run", {"seed": 1, "loop": {"lr": 0.5}}, {"seed": 1, "loop": {"lr": 1.0}})
     Traceback (most recent call last):
         ...
-    pyws.errors.DataError: run: holds a run with loop.lr 0.5, not 1.0; choose another folder
+    pyws.errors.DataError: run: holds a run with loop.lr 0.5, not 1.0; choose another folder, or go on with ...
     """
     difference = _first_difference("", before, json.loads(json.dumps(now)))
     if difference is not None:
-        name, was, wanted = difference
-        raise DataError(path, f"holds a run with {name} {was!r}, not {wanted!r}; choose another folder")
+        again = "or go on with the options, and the version of pyws, that it was begun with"
+        raise DataError(path, f"holds a run with {difference}; choose another folder, {again}")
 
 
-def _first_difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any] | None:
+def _first_difference(name: str, before: Any, now: Any) -> str | None:
+    """Words for it. What one of both does not know, as another version may, is the same as None."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys([*now, *before]):
             found = _first_difference(f"{name}.{key}" if name else key, before.get(key), now.get(key))
             if found is not None:
                 return found
         return None
-    return None if before == now else (name, before, now)
+    return None if before == now else f"{name} {before!r}, not {now!r}"
 
 
 def _is_settled(entry: Any) -> bool:
@@ -300,6 +305,44 @@ def seal(result: str | os.PathLike[str], words: Sequence[Word], foreign: Mapping
             return
         write_json(path, document)
         os.utime(path, ns=(began, began))  # what is written from now on is hashed anew
+
+
+def check_sealed(path: str | os.PathLike[str]) -> None:
+    """Look whether a file that is to be read is still what its command wrote, where hashes of it lie beside or above.
+
+    Without hashes, or without the file, nothing is said. A run that goes on writes its files anew before they are
+    hashed anew, and people may change theirs: so a file that was written since is another one, of which a warning
+    speaks where the hashes are of it alone.
+
+    Raises
+    ------
+    DataError : its contents changed and nobody has written it since: the disk, or a copy, has damaged it
+    """
+    file = Path(os.path.abspath(path))
+    alone = [file.with_name(f"{name}.{HASHES}") for name in (file.name, file.stem)]
+    above = [folder / HASHES for folder in file.parents[:_ABOVE]]
+    try:
+        noted = next((place, digest) for place in (*alone, *above) if (digest := _noted(place, file)) is not None)
+        if file_sha256(file) == noted[1]:
+            return
+        written, sealed = file.stat().st_mtime_ns, noted[0].stat().st_mtime_ns
+    except (OSError, StopIteration):
+        return
+    which = f"is not what its command wrote, says {noted[0].name}"
+    if written < sealed - _TICK:
+        repair = f"bring back a copy, run that command again, or remove {noted[0]} if you made the change"
+        raise DataError(path, f"{which}, and nobody has written it since: it is damaged; {repair}")
+    if noted[0] in alone:
+        warnings.warn(f"{printable(path)}: {which}; it was written since", stacklevel=2)
+
+
+def _noted(place: Path, file: Path) -> str | None:
+    """The hash that a document of hashes has for a file; found in its text, since it may list a million of others."""
+    if not place.is_file():
+        return None
+    name = json.dumps(os.path.relpath(file, place.parent)).encode()
+    found = re.search(rb"\n\s*" + re.escape(name) + rb': "([0-9a-f]{64})"', place.read_bytes())
+    return None if found is None else found[1].decode()
 
 
 @contextmanager

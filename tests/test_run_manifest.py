@@ -1,11 +1,13 @@
 """Manifests: a run goes on only with what it was begun with."""
 
 import json
+import os
+import warnings
 
 import pytest
 
 from pyws import DataError, run_manifest
-from pyws.run_manifest import check_same, open_run, read_hashes, read_manifest, seal
+from pyws.run_manifest import check_same, check_sealed, open_run, read_hashes, read_manifest, seal
 
 KIND = "pyws test"
 PARAMETERS = {"seed": 1, "sizes": (1, 2), "loop": {"lr": 0.5}}
@@ -109,3 +111,60 @@ def test_hashes_that_two_processes_note_at_once_are_of_all_files(tmp_path, monke
     assert list(read_hashes(tmp_path)["files"]) == ["one.png", "other.png"]
     monkeypatch.setattr(run_manifest, "write_json", lambda path, document: pytest.fail("nothing is left to note"))
     seal(tmp_path, ["masks", "init", None])
+
+
+def change(path, kept_time):
+    """One digit in a file, and whether it still seems to be written when it was."""
+    written = path.stat().st_mtime_ns
+    raw = path.read_bytes()
+    place = next(index for index, byte in enumerate(raw) if byte in b"123")
+    path.write_bytes(raw[:place] + bytes([raw[place] ^ 4]) + raw[place + 1 :])
+    if kept_time:
+        os.utime(path, ns=(written, written))
+
+
+def sealed(result, *files):
+    """A result of a command that ended a while ago."""
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text('{"a": 1, "b": 0}')
+        os.utime(file, ns=(10**18, 10**18))
+    seal(result, ["example", None])
+
+
+def test_a_file_that_changed_though_nobody_wrote_it_is_refused(tmp_path):
+    alone, other = tmp_path / "found.json", tmp_path / "found.json.json"
+    sealed(alone, alone, other)
+    folder = tmp_path / "run"
+    inner = folder / "segments" / "a\u00e4 [1].json"
+    sealed(folder, folder / "manifest.json", inner)
+    files = (alone, other, folder / "manifest.json", inner)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for file in (*files, tmp_path / "no-such-file", folder):
+            check_sealed(file)
+    for file in files:
+        change(file, kept_time=True)
+        with pytest.raises(DataError, match=r"is not what its command wrote, .* and nobody has written it since"):
+            check_sealed(file)
+    (tmp_path / "found.json.hashes.json").unlink()
+    check_sealed(alone)
+
+
+def test_a_file_that_somebody_changed_is_read_and_a_result_alone_spoken_of(tmp_path):
+    alone, folder = tmp_path / "found.json", tmp_path / "run"
+    sealed(alone, alone)
+    sealed(folder, folder / "manifest.json")
+    change(alone, kept_time=False)
+    with pytest.warns(UserWarning, match="found.json: is not what its command wrote, .*; it was written since"):
+        check_sealed(alone)
+    change(folder / "manifest.json", kept_time=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_sealed(folder / "manifest.json")  # a run that goes on writes its own anew
+
+
+def test_another_run_says_what_to_do():
+    rule = "with old 1, not None; choose another folder, or go on with the options, and the version of pyws"
+    with pytest.raises(DataError, match=rule):
+        check_same("run", {"old": 1, "same": 2}, {"same": 2, "new": None})

@@ -23,7 +23,7 @@ from pyws.exchange.label_folder import FORMAT as LABEL
 from pyws.exchange.label_folder import LabelFolder, kind_of
 from pyws.exchange.results import Masks, Results, Segment, Video, facts_of, merged, of_instances
 from pyws.files import check_regular, parse_json, read_json
-from pyws.run_manifest import read_manifest
+from pyws.run_manifest import check_sealed, read_manifest
 
 _KNOWN = (
     "a folder of pyws label, masks init, refine, predict or maps, or a file of pyws segments fuse, predict or labels"
@@ -126,6 +126,7 @@ def _files_of_maps(path: Path) -> list[Path]:
 
 def _maps(file: Path) -> Iterator[Video]:
     """Masks of the frames that maps belong to; each clip has a label of its own."""
+    check_sealed(file)
     document = read_json(file)
     source = Path(document["video"])
     stems = open_frames(source).stems
@@ -146,6 +147,8 @@ def _labels(path: Path) -> Iterator[Video]:
     """Snippet labels: each run of snippets with labels is a segment, whose score is what its labels keep."""
     from safetensors import SafetensorError, safe_open
 
+    for file in (path, f"{path}.json"):
+        check_sealed(file)
     facts = read_json(f"{path}.json")
     records, settings = facts_of(facts, "videos"), facts_of(facts, "settings")
     try:

@@ -28,6 +28,7 @@ from pyws.data.annotations.other_forms import read_annotations
 from pyws.data.annotations.safe_pickle import load_npy
 from pyws.errors import DataError
 from pyws.files import read_json, read_text, write_json
+from pyws.run_manifest import check_sealed
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 Intervals = Mapping[str, Sequence[tuple[float, float]]]
@@ -314,6 +315,7 @@ def _load(source: Source, read: Callable[[Any], Any]) -> tuple[str | os.PathLike
     """What errors should name, and the document."""
     if isinstance(source, Mapping):
         return next((name for name in ("database", "results") if name in source), "document"), source
+    check_sealed(source)
     document = read(source)
     if not isinstance(document, dict):
         raise DataError(source, f"must be a JSON object, got {type(document).__name__}")
