@@ -172,7 +172,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w", previous: Path |
 
     Raises
     ------
-    WriteError : no space, no permission, no regular file, or whatever else the system says
+    WriteError : no space, no permission, read-only, no regular file, or whatever else the system says
 
     Examples
     --------
@@ -187,6 +187,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w", previous: Path |
     with write_errors(target):
         if target.exists() and not target.is_file():
             raise WriteError(target, f"must be a regular file, found {_KINDS.get(stat.S_IFMT(target.stat().st_mode))}")
+        if target.exists() and not os.access(target, os.W_OK):  # to take its place would need no permission of its own
+            raise WriteError(target, "it is read-only; remove it, or allow that it is written")
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = _open_temporary(target)
         with _Bytes(open(descriptor, "r+b", 0)) if "b" in mode else open(descriptor, mode, encoding="utf-8") as file:

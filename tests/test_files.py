@@ -181,6 +181,17 @@ def test_names_are_one_line_in_errors(tmp_path):
         assert str(caught.value) == f"{tmp_path}/{said}: cannot be read: No such file or directory"
 
 
+def test_a_file_that_is_read_only_is_not_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "kept.json"
+    path.write_text("{}")
+    usual = os.access
+    monkeypatch.setattr(os, "access", lambda place, mode: place != path and usual(place, mode))  # root may write all
+    with pytest.raises(WriteError, match="kept.json: cannot be written: it is read-only"):
+        write_json(path, {"a": 1})
+    assert path.read_text() == "{}"
+    assert os.listdir(tmp_path) == ["kept.json"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Inner:
     rates: tuple[float, ...] = (1.0,)

@@ -135,7 +135,7 @@ def features(
     only_with("--flow", flow, raft_weights=raft_weights != "default")
     method = flow_of(flow, raft_weights, common) if flow is not None else None
     check_videos_per_file(videos_per_file)
-    found = checked_videos(find_videos(videos), on_error, common, timed=True, folder_fps=folder_fps)
+    found = checked_videos(find_videos(videos, on_error), on_error, common, timed=True, folder_fps=folder_fps)
     torch.manual_seed(common.seed)  # all shards must share random weights
     classifier = load_classifier(network, weights, class_names)
     if "random" in (weights, str(flow_weights)):

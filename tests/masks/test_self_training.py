@@ -783,7 +783,7 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
     Image.new("RGB", (60, 50)).save(odd / "9.png")
     missing = [word for word in words if word != frames]
     assert main([str(word) for word in [*missing, odd]]) == 1
-    assert "odd: frames must have one size, got (40, 88) and (50, 60)" in capsys.readouterr().err
+    assert "odd: frames must have one size, got 60x50 and 88x40" in capsys.readouterr().err
     assert main([str(word) for word in [*missing, tmp_path / "none"]]) == 1
     assert "must be a folder of frames or a video file, found neither" in capsys.readouterr().err
 

@@ -56,7 +56,7 @@ def prepare(videos: Sequence[Path], tags: Path, job: Job, wanted: Choices) -> Pr
     DataError : rows of the table or videos cannot be used (unless ``on_error`` is "skip"); weights
         that are not here
     """
-    sources = tags_of(tags, find_videos(videos), "skip")
+    sources = tags_of(tags, find_videos(videos, job.on_error), "skip")
     headers, unusable = headers_of(sources.tags, job.folder_fps)
     problems = [*sources.problems, *map(str, unusable.values())]
     if problems and job.on_error == "error":

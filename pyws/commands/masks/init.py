@@ -208,7 +208,11 @@ def opened_set(root: Path, layout: Any, tags: Any, validation: int, seed: int) -
 
 
 def _tagged(
-    inputs: tuple[Path, ...], tag: tuple[str, ...], table: Path | None, on_error: str, common: Common
+    inputs: tuple[Path, ...],
+    tag: tuple[str, ...],
+    table: Path | None,
+    on_error: Literal["error", "skip"],
+    common: Common,
 ) -> tuple[tuple[TaggedVideo, ...], tuple[str, ...]]:
     """Videos with the ids of their tags, and the tags as they were written, in the order of the ids."""
     from pyws.data.tagged.tags_table import tags_of
@@ -216,7 +220,7 @@ def _tagged(
 
     if bool(tag) == bool(table):
         raise ValueError("tags: either --tag NAME or --tags FILE must be given")
-    paths = find_videos(inputs)
+    paths = find_videos(inputs, on_error)
     written = tuple(dict.fromkeys(tag))
     by_video = dict.fromkeys(paths, written)
     if table:

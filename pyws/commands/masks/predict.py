@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from pyws.commands.common import Common, CommonOptions, check_some_done, of_shard, only_with, say_left_out, table_of
+from pyws.commands.common import (
+    Common,
+    CommonOptions,
+    check_some_done,
+    checked_videos,
+    of_shard,
+    only_with,
+    say_left_out,
+    table_of,
+)
 from pyws.errors import printable
 from pyws.masks.prediction.action_alignment import AlignmentConfig
 
@@ -85,7 +94,9 @@ def predict(
     if data is not None:
         videos = {video.name: video.source for video in open_mask_set(data).part(*subset).videos}
     else:
-        paths = find_videos(frames)
+        paths = find_videos(frames, on_error)
+        if on_error == "skip":
+            paths = checked_videos(paths, on_error, common)
         check_names(paths)
         videos = {name_of(path): path for path in paths}
     if tags is not None:

@@ -149,7 +149,7 @@ def convert_features(
     if suffix == ".npy" and (timed or videos_per_file is not None):
         what = "packs" if videos_per_file is not None else "times of snippets, which this set has,"
         raise ValueError(f"--suffix: {what} are kept in .safetensors, got .npy")
-    origin = {"source": str(Path(source).resolve()), "on_error": on_error}
+    origin = {"source": os.path.realpath(source), "on_error": on_error}
     about = {"classes": list(opened.classes), "description": opened.description, "rescaled": listing.rescaled}
     if not listing.rate_is_assumed:
         about["snippets_per_second"] = dict(listing.rates) or opened.snippets_per_second

@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
@@ -217,7 +216,7 @@ def write_watch(
         "classes": sorted(set(recordings.exercise) - set(BACKGROUND)),
         "description": "streams joined of the seglearn watch recordings, fixed statistics of 0.64 s windows",
     }
-    origin = {"source": str(Path(source).resolve()) if source else "seglearn", "streams": streams, "seed": seed,
+    origin = {"source": os.path.realpath(source) if source else "seglearn", "streams": streams, "seed": seed,
               "test_subjects": list(test_subjects)}  # fmt: skip
     return write_data_set(folder, videos, about, origin)
 

@@ -202,7 +202,7 @@ class PyAV:
             check_regular(self.path)
             # A title that is no UTF-8 is no reason to refuse the pictures; PyAV 19 takes any and has no such argument.
             titles: Any = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-            with av.open(f"file:{self.path.resolve()}", container_options=options, **titles) as container:
+            with av.open(f"file:{os.path.realpath(self.path)}", container_options=options, **titles) as container:
                 if not container.streams.video:
                     raise DataError(self.path, "has no video stream")
                 stream = container.streams.video[0]
@@ -272,7 +272,7 @@ class Torchcodec:
     def _open(self) -> Any:
         decoder = _video_decoder()
         assert decoder is not None
-        path, options = os.fspath(self.path.resolve()), {"dimension_order": "NHWC", "num_ffmpeg_threads": 0}
+        path, options = os.path.realpath(self.path), {"dimension_order": "NHWC", "num_ffmpeg_threads": 0}
         if self.device != "cpu":
             try:
                 opened = decoder(path, device=self.device, **options)

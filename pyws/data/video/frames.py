@@ -39,7 +39,7 @@ class FrameFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.name = self.path.resolve().name
+        self.name = os.path.basename(os.path.realpath(self.path))
         with reading(path):
             entries = in_order(self.path.iterdir())
         self._files = [file for file in entries if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
@@ -325,7 +325,8 @@ def masks_in(folder: Path, count: int) -> dict[str, Path]:
         ...
     pyws.errors.DataError: no-such-folder: must hold the 2 masks that its manifest speaks of, found 0; ...
     """
-    files = in_order(folder.glob("*.png"))
+    with reading(folder):
+        files = in_order(file for file in folder.iterdir() if file.suffix == ".png") if folder.is_dir() else []
     if len(files) < count:
         rule = f"must hold the {counted(count, 'mask')} that its manifest speaks of, found {len(files)}"
         raise DataError(folder, f"{rule}; run again what wrote them, which makes the others")

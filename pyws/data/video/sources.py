@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pyws.data.video.frames import IMAGE_SUFFIXES, in_order
 from pyws.errors import DataError, reading
@@ -19,20 +19,21 @@ VIDEO_SUFFIXES = (
 LONGEST_NAME = 240  # bytes of a video's name: a file name has at most 255, and results add their endings
 
 
-def find_videos(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
+def find_videos(inputs: Sequence[str | os.PathLike[str]], on_error: Literal["error", "skip"] = "error") -> list[Path]:
     """The videos of some inputs, in their order: a file is a video, a folder of pictures is one, any other folder is
     searched for both.
 
     Parameters
     ----------
     inputs : video files, folders of jpg or png frames, or folders that hold such, nested or not
+    on_error : what is said of folders that cannot be read and given ones without a video
 
     Returns
     -------
     Paths of video files and frame folders, each once; a link of another name is another video. A file that is named
     itself is taken whatever its ending; within a folder only files with the ending of a video are. Hidden files and
-    folders are left out, and folders within that a command of pyws wrote. A path that does not exist is kept: what
-    opens it names it, or skips it.
+    folders are left out, and folders within that a command of pyws wrote. A path that does not exist is kept, with
+    "skip" also a folder that cannot be read, and a given one without a video: what opens it names it, or skips it.
 
     Raises
     ------
@@ -48,16 +49,18 @@ def find_videos(inputs: Sequence[str | os.PathLike[str]]) -> list[Path]:
     >>> [path.name for path in find_videos([folder])]
     ['cat 2.MP4']
     """
-    found: dict[tuple[Path, str], Path] = {}
+    found: dict[tuple[str, str], Path] = {}
     for given in map(Path, inputs):
         if given.is_dir():
-            within = list(_within(given))
-            if not within:
+            within = list(_within(given, on_error))
+            if not within and on_error == "skip":
+                within = [given]
+            elif not within:
                 raise DataError(given, f"must hold videos or jpg or png frames, at any depth, found {_contents(given)}")
         else:
             within = [given]
         for path in within:
-            found.setdefault((path.resolve(), name_of(path)), path)
+            found.setdefault((os.path.realpath(path), name_of(path)), path)
     return list(found.values())
 
 
@@ -69,7 +72,7 @@ def name_of(path: Path) -> str:
     >>> name_of(Path("films/dog.mp4"))
     'dog'
     """
-    return path.resolve().name if path.is_dir() else path.stem
+    return os.path.basename(os.path.realpath(path)) if path.is_dir() else path.stem
 
 
 def check_name_fits(path: Path) -> None:
@@ -122,16 +125,22 @@ def check_same_source(entry: Mapping[str, Any], source: str | os.PathLike[str], 
         raise DataError(source, rule)
 
 
-def _within(folder: Path, depth: int = 0) -> Iterator[Path]:
+def _within(folder: Path, on_error: str, depth: int = 0) -> Iterator[Path]:
     check_depth(folder, depth)
-    with reading(folder):
-        entries = [entry for entry in in_order(folder.iterdir()) if entry.name[0] != "."]
+    try:
+        with reading(folder):
+            entries = [entry for entry in in_order(folder.iterdir()) if entry.name[0] != "."]
+    except DataError:
+        if on_error == "error":
+            raise
+        yield folder
+        return
     if any(entry.suffix.lower() in IMAGE_SUFFIXES and entry.is_file() for entry in entries):
         yield folder
     for entry in entries:
         # A link may lead back to a folder above it.
         if entry.is_dir() and not entry.is_symlink() and not _is_written_by_pyws(entry):
-            yield from _within(entry, depth + 1)
+            yield from _within(entry, on_error, depth + 1)
         elif entry.suffix.lower() in VIDEO_SUFFIXES and (entry.is_file() or _leads_nowhere(entry)):
             yield entry
 

@@ -31,7 +31,7 @@ from pyws.checkpoint import load_into, read_checkpoint
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.tagged.rle import encode_mask
 from pyws.data.video.ahead import ahead
-from pyws.data.video.clips import around
+from pyws.data.video.clips import around, check_one_size
 from pyws.data.video.frames import (
     HEAT_SIDE,
     FrameFolder,
@@ -237,8 +237,7 @@ def _predict_video(
         for number, (stem, clip) in enumerate(zip(stems, pictures, strict=True)):
             picture = clip[..., 3 * (len(offsets) // 2) :][..., :3]
             size = size or picture.shape[:2]
-            if picture.shape[:2] != size:
-                raise DataError(frames.path, f"frames must have one size, got {size} and {picture.shape[:2]}")
+            check_one_size((size, picture.shape), frames.path)
             if not isinstance(frames, FrameFolder):
                 write_picture(_picture(out, frames, stem), picture, quality=95)
             ids, scores = predict_scores(model.network, [clip], allowed, model.training.short_side, model.device)

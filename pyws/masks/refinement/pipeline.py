@@ -78,7 +78,7 @@ def refine_annotations(
     ValueError : OpenCV is not installed, or the early layers of the classifier are not known
     """
     config = config or RefinementConfig()
-    if out.resolve() == init.resolve():
+    if os.path.realpath(out) == os.path.realpath(init):
         raise DataError(out, "holds the masks that are to be refined; choose another folder")
     layers = config.layers or early_layers(classifier.name)
     data = Annotations(init, out / "frames")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from video_files import write_timed_video
 
 from pyws import DataError
 from pyws.data.tagged.tags_table import TagsTable, match_tags, read_tags_table, tags_of
+from pyws.data.video.frames import open_frames
 from pyws.data.video.headers import headers_of
 from pyws.data.video.sources import find_videos
 from pyws.files import atomic_write
@@ -157,6 +159,7 @@ def test_videos_of_nested_folders(tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         (tmp_path / "empty" / "x.txt").touch()
         find_videos([tmp_path / "empty"])
+    assert find_videos([tmp_path / "empty", tmp_path / "one.MOV"], "skip") == [tmp_path / "empty", tmp_path / "one.MOV"]
     assert find_videos([tmp_path / "none"]) == [tmp_path / "none"]
 
 
@@ -225,3 +228,30 @@ def test_names_that_no_result_can_have(tmp_path: Path) -> None:
     assert not headers_of([long], by_name=False)[1]
     with atomic_write(tmp_path / ("n" * 240 + ".safetensors")) as file:  # whose temporary file has a longer name
         file.write("x")
+
+
+def test_links_that_lead_to_each_other_are_kept_for_what_opens_them(tmp_path: Path) -> None:
+    """Path.resolve fails on them before Python 3.13, with an error that is none of ours."""
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    (tmp_path / "dog.mp4").touch()
+    assert find_videos([tmp_path / "loop.mp4", tmp_path]) == [tmp_path / "loop.mp4", tmp_path / "dog.mp4"]
+    with pytest.raises(DataError, match="loop.mp4: must be a folder of frames or a video file, found neither"):
+        open_frames(tmp_path / "loop.mp4")
+
+
+def test_a_folder_that_cannot_be_read_is_one_bad_video_of_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "dog.mp4").touch()
+    usual = Path.iterdir
+
+    def refused(path: Path) -> Iterator[Path]:
+        if path.name == "locked":  # root may read every folder
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(DataError, match="locked: cannot be read: Permission denied"):
+        find_videos([tmp_path])
+    assert find_videos([tmp_path], "skip") == [tmp_path / "dog.mp4", tmp_path / "locked"]
+    with pytest.raises(DataError, match="locked: cannot be read: Permission denied"):
+        open_frames(tmp_path / "locked")
