@@ -235,7 +235,7 @@ def test_superpixels_beyond_eight_bits(tmp_path: Path) -> None:
         ("sorrel", [3]),
         ("animal=0, 2-4", [0, 2, 3, 4]),
         ("quux", "'quux' is not among the 5 labels of the classifier. To go on, give its classes by number"),
-        ("tabi", "near: tabby"),
+        ("taby", "near: tabby"),
         ("x=3-9", r"classes must be ranges in 0..4, got 3-9"),
         ("x=a", "classes must be numbers and ranges"),
         ("=3", "must have a name"),
@@ -286,7 +286,7 @@ def test_tags_that_scores_speak_against() -> None:
 def test_common_tags_of_imagenet() -> None:
     weights = pytest.importorskip("torchvision.models").ResNet18_Weights
     labels = weights.DEFAULT.meta["categories"]
-    named = {tag: [labels[index] for index in resolve_tag(tag, labels)[1]] for tag in IMAGENET_TAGS}
+    named = {tag: [labels[index] for index in resolve_tag(tag, labels)[1]] for tag in (*IMAGENET_TAGS, "planes")}
     assert named["dog"][0] == "Chihuahua"
     assert named["dog"][-1] == "Mexican hairless"
     assert len(named["dog"]) == 118
@@ -294,7 +294,13 @@ def test_common_tags_of_imagenet() -> None:
     assert named["cat"] == ["tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat"]
     assert named["train"] == ["bullet train", "electric locomotive", "passenger car", "steam locomotive"]
     assert {"minivan", "sports car", "convertible"} <= set(named["car"])
+    assert named["plane"] == named["planes"] == ["airliner", "warplane"]  # and not the carpenter's
+    assert named["bike"] == ["bicycle-built-for-two", "moped", "motor scooter", "mountain bike"]
+    assert named["sheep"] == ["ram", "bighorn"]
+    assert named["van"] == ["minivan", "moving van", "police van"]
     assert resolve_tag("black swan", labels)[1] == [100]
+    with pytest.raises(ValueError, match=r"labels of the classifier\. To go on"):  # no name is near
+        resolve_tag("mallard", labels)
 
 
 def test_words_that_classes_are_kinds_of() -> None:

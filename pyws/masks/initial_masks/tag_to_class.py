@@ -13,12 +13,13 @@ from pyws.data.annotations.names import first_synonym
 from pyws.files import read_text
 
 # Classes of ImageNet-1k (first and last index, both included) that a common tag means: the actors of A2D and the
-# classes of YouTube-Objects, where they are not all that WordNet has below the word. ImageNet names breeds and makes,
-# never "dog" or "car".
+# classes of YouTube-Objects, where they are not all that WordNet has below the word, and words whose other sense
+# ImageNet has too ("plane" is the carpenter's there). ImageNet names breeds and makes, never "dog" or "car".
 IMAGENET_TAGS = {
     "aeroplane": [(404, 404), (895, 895)],
     "airplane": [(404, 404), (895, 895)],
     "ball": [(429, 430), (522, 522), (574, 574), (722, 722), (768, 768), (805, 805), (852, 852), (890, 890)],
+    "bike": [(444, 444), (665, 665), (670, 671)],
     "bird": [(7, 24), (80, 100), (127, 146)],
     "boat": [(472, 472), (484, 484), (554, 554), (576, 576), (625, 625), (780, 780), (814, 814), (871, 871),
              (914, 914)],
@@ -29,7 +30,10 @@ IMAGENET_TAGS = {
     "dog": [(151, 268)],
     "horse": [(339, 339)],
     "motorbike": [(665, 665), (670, 670)],
+    "plane": [(404, 404), (895, 895)],
+    "sheep": [(348, 349)],
     "train": [(466, 466), (547, 547), (705, 705), (820, 820)],
+    "van": [(656, 656), (675, 675), (734, 734)],
 }  # fmt: skip
 
 BRANCHES = Path(__file__).with_name("imagenet_branches.txt")
@@ -72,9 +76,9 @@ def resolve_tag(tag: str, labels: Sequence[str]) -> TagClasses:
     ``"swan=100"`` and ``"dog=151-268,273"`` give the classes; a name alone is looked up, and the first rule that finds
     something wins:
 
-    1. classes one of whose synonyms is the name;
-    2. where the labels are ImageNet's, the groups above for common tags;
-    3. there, the classes that are kinds of it by WordNet 3.0 ("vehicle"), also of a plural ("dogs");
+    1. where the labels are ImageNet's, the groups above for common tags;
+    2. classes one of whose synonyms is the name;
+    3. of ImageNet, the classes that are kinds of it by WordNet 3.0 ("vehicle"), also of a plural ("dogs");
     4. classes that have all words of the name among theirs ("swan" finds "black swan").
 
     Parameters
@@ -101,19 +105,19 @@ def resolve_tag(tag: str, labels: Sequence[str]) -> TagClasses:
         return TagClasses(name, _listed_classes(tag, listed, len(labels)), "given")
     wanted = name.lower()
     synonyms = [[synonym.strip().lower() for synonym in label.split(",")] for label in labels]
-    found: Literal["synonym", "group", "branch", "word"] = "synonym"
-    classes = [index for index, names in enumerate(synonyms) if wanted in names]
-    if not classes and _is_imagenet(synonyms):
-        names = [wanted, *_singulars(wanted)]
-        found, classes = "group", next((_of_ranges(IMAGENET_TAGS[one]) for one in names if one in IMAGENET_TAGS), [])
-        if not classes:
-            found, classes = "branch", next((list(_branches()[one]) for one in names if one in _branches()), [])
+    forms = [wanted, *_singulars(wanted)] if _is_imagenet(synonyms) else []
+    found: Literal["synonym", "group", "branch", "word"] = "group"
+    classes = next((_of_ranges(IMAGENET_TAGS[one]) for one in forms if one in IMAGENET_TAGS), [])
+    if not classes:
+        found, classes = "synonym", [index for index, names in enumerate(synonyms) if wanted in names]
+    if not classes:
+        found, classes = "branch", next((list(_branches()[one]) for one in forms if one in _branches()), [])
     if not classes:
         found = "word"
         words = set(wanted.split())
         classes = [i for i, names in enumerate(synonyms) if any(words <= set(re.split(r"[\s-]+", n)) for n in names)]
     if not classes:
-        near = difflib.get_close_matches(wanted, [name for names in synonyms for name in names], n=5, cutoff=0.5)
+        near = difflib.get_close_matches(wanted, [name for names in synonyms for name in names], n=5, cutoff=0.7)
         raise ValueError(
             f"tag: {name!r} is not among the {len(labels)} labels of the classifier"
             + (f"; near: {', '.join(near)}" if near else "")
