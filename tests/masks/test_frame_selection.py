@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
 from pyws import DataError
 from pyws.data.video.frames import read_image, write_mask
@@ -30,7 +32,7 @@ from pyws.masks.self_training.frame_selection import (
     summary,
     write_selection,
 )
-from pyws.masks.self_training.image_ops import as_images, resample
+from pyws.masks.self_training.image_ops import as_images, gaussian_blur, resample
 from pyws.masks.self_training.pseudo_annotations import Frame
 from pyws.masks.self_training.selection_samples import PatchSource, write_samples
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, auc, score_composites
@@ -430,3 +432,10 @@ def test_bad_settings() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
+def test_pictures_are_blurred_to_three_standard_deviations(sigma: float) -> None:
+    image = np.random.default_rng(0).random((2, 3, 11, 15))
+    expected = ndimage.gaussian_filter(image, (0, 0, sigma, sigma), mode="nearest", radius=math.ceil(3 * sigma))
+    np.testing.assert_allclose(gaussian_blur(torch.from_numpy(image), sigma), expected, atol=1e-9)

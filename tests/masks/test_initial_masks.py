@@ -198,7 +198,10 @@ def test_superpixels_are_cached_and_checked(tmp_path: Path, method: str) -> None
         assert path.read_bytes() == whole
     other = make(frame[::-1].copy(), "v", "00001")  # another frame under the same name
     assert (other != first).any()
-    assert Superpixels(tmp_path, region_area=65, method=method).parameter_hash != make.parameter_hash
+    settings = [{}, {"region_area": 65}, {"compactness": 11.0}, {"iterations": 9}]
+    known = {Superpixels(tmp_path, **{"region_area": 64, "method": method} | one).parameter_hash for one in settings}
+    assert make.parameter_hash in known
+    assert len(known) == len(settings)  # superpixels of other settings are never taken for these
 
 
 def test_superpixels_say_who_made_them(tmp_path: Path) -> None:

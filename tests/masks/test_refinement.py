@@ -207,6 +207,24 @@ def test_outlines_move_to_edges_and_alone_pixels_go() -> None:
     np.testing.assert_allclose(both[0], -both[1], atol=1e-4)  # an id and its opposite
 
 
+def test_outlines_are_those_of_mean_field_inference_pixel_by_pixel() -> None:
+    random = np.random.default_rng(1)
+    frame, scores = random.integers(0, 60, (7, 9, 3), dtype=np.uint8), random.normal(0, 2, (2, 7, 9)).astype(np.float32)
+    own = np.clip(scores.astype(float), -1.4, 1.4)
+    odds, colours, weight, places = own.copy(), frame.astype(float), 0.7, range(-8, 9, 2)
+    for _ in range(5):
+        belief, odds = 1 / (1 + np.exp(-odds)), own.copy()
+        for y, x in np.ndindex(7, 9):
+            pulls, total = np.zeros(2), 0.0
+            for down, right in ((down, right) for down in places for right in places if (down, right) != (0, 0)):
+                at = min(max(y + down, 0), 6), min(max(x + right, 0), 8)
+                unlike = ((colours[at] - colours[y, x]) ** 2).sum() / (2 * 20**2)
+                pull = np.exp(-unlike - (down**2 + right**2) / (2 * 6**2))
+                pulls, total = pulls + pull * belief[(slice(None), *at)], total + pull
+            odds[:, y, x] += 4 * weight * (pulls / total - 0.5)
+    np.testing.assert_allclose(local_crf(scores, frame, weight), odds, atol=1e-4)
+
+
 def test_an_id_without_masks_is_nowhere() -> None:
     frames, truth = video()
     assert set(np.unique(refined(frames, np.where(truth == 1, 1, 0)))) == {0, 1}

@@ -6,10 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -288,6 +290,19 @@ def test_settings_of_a_run_that_cannot_be_are_named_with_its_manifest(name, valu
         load_model(copy)
 
 
+def test_every_tag_keeps_a_video_to_train_on() -> None:
+    """However many videos are held out, of whatever tags; and none is kept back that could be spared."""
+    random = np.random.default_rng(0)
+    for seed in range(30):
+        tags = {f"v{k}": tuple(np.flatnonzero(random.random(4) < 0.5).tolist()) or (0,) for k in range(6)}
+        frames = tuple(Frame(video, "0") for video in tags)
+        data = SimpleNamespace(tags=tags, frames=frames, subsets=dict.fromkeys(tags, ""), corrected=set(), folder="f")
+        learned, _ = split(cast(Any, data), LoopConfig(validation_share=0.99), seed)
+        left = Counter(tag for frame in learned for tag in tags[frame.video])
+        assert set(left) == {tag for ids in tags.values() for tag in ids}
+        assert not any(all(left[tag] > 1 for tag in tags[frame.video]) for frame in learned)
+
+
 def test_what_is_held_out(init: Path, tmp_path: Path) -> None:
     data = Annotations(init, tmp_path)
     learned, held_out = split(data, LoopConfig(), 0)
@@ -299,6 +314,10 @@ def test_what_is_held_out(init: Path, tmp_path: Path) -> None:
     learned, held_out = split(data, LoopConfig(validation="frames"), 0)
     assert held_out == tuple(Frame(video, "1") for video in VIDEOS)
     assert len(learned) == 8
+    ours = Annotations(init, tmp_path)
+    ours.subsets = dict.fromkeys(VIDEOS, "val")
+    with pytest.raises(DataError, match="no frames to spare"):  # nothing would be left to train on
+        split(ours, LoopConfig(), 0)
     alone = Annotations(init, tmp_path)
     alone.tags = {video: (index + 1,) for index, video in enumerate(VIDEOS)}
     with pytest.warns(UserWarning, match="no video can be spared for scoring"):  # every tag needs its own video

@@ -4,6 +4,7 @@ import socket
 import sys
 import time
 import urllib.error
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from pyws import DataError
 from pyws.models.classifiers import build_classifier, load_classifier, save_classifier
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 from pyws.models.pretrained import weights as pretrained
+from pyws.models.pretrained.timm_networks import cached_file
 from pyws.models.pretrained.weights import published, weights_file
 from pyws.models.video_networks.catalogue import VIDEO_NETWORKS
 
@@ -225,3 +227,12 @@ def test_the_layer_of_every_family_of_torchvision_is_one_that_runs(name):
     found.model.eval().get_submodule(found.layer).register_forward_hook(lambda *arguments: ran.append(True))
     found.model(torch.empty(1, 3, 224, 224, device="meta"))
     assert ran == [True]
+
+
+def test_a_file_that_a_repository_is_known_not_to_have_is_no_download(tmp_path, monkeypatch):
+    pytest.importorskip("huggingface_hub")  # it notes that a file does not exist by an object, not by a path
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *names: object())
+    assert cached_file("timm/some") is None
+    kept = {"model.safetensors": object(), "pytorch_model.bin": "/cache/weights"}
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repository, name: kept[name])
+    assert cached_file("timm/some") == Path("/cache/weights")

@@ -329,3 +329,16 @@ def test_ragged_operations_compile_with_their_defaults(dynamic):
     for length in (30, 41):
         tcam, offsets = torch.rand(length, 2) * 0.05, torch.tensor([0, 11, length])
         torch.testing.assert_close(compiled(tcam, offsets), total(tcam, offsets))
+
+
+def test_vmap_is_seen_around_and_inside_other_transforms():
+    seen = []
+
+    def ask(x):
+        seen.append(_library.in_vmap())
+        return x.sum()
+
+    torch.func.grad(ask)(MAPS)
+    torch.vmap(torch.func.grad(ask))(MAPS)
+    torch.func.grad(lambda x: torch.vmap(ask)(x).sum())(MAPS)
+    assert seen == [False, True, True]

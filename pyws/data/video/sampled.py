@@ -53,7 +53,7 @@ class SampledVideo:
         for time, lasts, pixels in self._frames():
             if shown is None:
                 self.start = time
-            if (time + lasts - self.start - self.offset) * self.fps > MAX_FRAMES + 1:
+            if self._at(MAX_FRAMES) < time + lasts - _SLACK:
                 rule = f"must have at most {MAX_FRAMES} samples at {self.fps:g} a second"
                 raise DataError(self.path, f"{rule}, got a frame until {time + lasts - self.start:g} s after its start")
             while shown is not None and self._at(sample) < time - _SLACK:

@@ -226,3 +226,13 @@ def test_packs_go_to_another_process_and_stay_mapped(tmp_path):
     )  # fmt: skip
     read = [one.read() for one in loader]
     assert all(np.array_equal(one, open_features(tmp_path / "set").features(index)) for index, one in enumerate(read))
+
+
+def test_nothing_is_taken_out_where_nothing_is_packed(tmp_path):
+    write(tmp_path, ["a", "b"])
+    remove_packed(tmp_path, ["a", "c"])
+    assert not (tmp_path / INDEX).exists()
+    pack_videos(tmp_path, ["a"], 2)
+    before = (tmp_path / INDEX).read_bytes()
+    remove_packed(tmp_path, ["b", "c"])
+    assert (tmp_path / INDEX).read_bytes() == before

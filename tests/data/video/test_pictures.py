@@ -13,7 +13,7 @@ from pyws.data.video.decoders import PyAV
 from pyws.data.video.frames import open_frames, palette, read_image, read_mask, write_picture
 from pyws.data.video.png import encode_png, is_whole
 from pyws.report.movies import write_video
-from pyws.report.pictures import contact_sheet
+from pyws.report.pictures import contact_sheet, outline
 
 RANDOM = np.random.default_rng(0)
 
@@ -101,3 +101,19 @@ def test_a_sheet_of_many_tall_pictures_is_one_that_can_be_written(tmp_path: Path
     height, width = read_image(tmp_path / "sheet.jpg").shape[:2]
     assert 50_000 < height < 65_536
     assert width == 2 * (60_000 // 320) + 4
+
+
+def test_a_png_that_was_cut_off_is_not_whole(tmp_path: Path) -> None:
+    """Wherever it ends, also between two of its parts, where every part has its right sum."""
+    whole = encode_png(RANDOM.integers(0, 255, (9, 8), np.uint8), text={"of": "levels"})
+    for size in range(len(whole)):
+        (tmp_path / "a.png").write_bytes(whole[:size])
+        assert not is_whole(tmp_path / "a.png"), size
+
+
+def test_outlines_are_pixels_beside_another_id() -> None:
+    ids = np.random.default_rng(4).integers(0, 3, (7, 9)).repeat(2, 0).repeat(2, 1).astype(np.uint8)
+    for (y, x), found in np.ndenumerate(outline(ids)):
+        beside = [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+        others = {ids[at] for at in beside if 0 <= at[0] < 14 and 0 <= at[1] < 18} - {ids[y, x]}
+        assert found == (ids[y, x] > 0 and bool(others))

@@ -7,6 +7,7 @@ from video_files import shown, write_timed_video
 from pyws import DataError
 from pyws.data.features.files import SafetensorsFile, write_snippets
 from pyws.data.features.time_base import TimeBase
+from pyws.data.video import sampled
 from pyws.data.video.frames import write_picture
 from pyws.data.video.sampled import SampledVideo
 
@@ -100,3 +101,21 @@ def test_times_that_ask_for_more_samples_than_there_may_be_frames_are_refused(tm
         DataError, match=r"gap.mkv: must have at most 1000000 samples at 25 a second, got a frame until"
     ):
         next(one for k, one in enumerate(SampledVideo(path, 25)) if k > 1)
+
+
+def test_as_many_samples_as_are_allowed_and_no_more(tmp_path, monkeypatch):
+    for k in range(6):
+        write_picture(tmp_path / "v" / f"{k}.png", np.full((8, 8, 3), 10 * k, np.uint8))
+    monkeypatch.setattr(sampled, "MAX_FRAMES", 6)
+    assert len(levels(SampledVideo(tmp_path / "v", 10, folder_fps=10))) == 6
+    assert len(levels(SampledVideo(tmp_path / "v", 10.5, offset=0.05, folder_fps=10))) == 6
+    with pytest.raises(DataError, match="must have at most 6 samples at 10.5 a second"):
+        levels(SampledVideo(tmp_path / "v", 10.5, folder_fps=10))  # the seventh is at 0.571 s of 0.6
+
+
+def test_a_sample_at_the_time_of_a_frame_shows_that_frame(tmp_path):
+    """Times that are not whole numbers in binary: rounding shows no frame twice and leaves none out."""
+    for k in range(60):
+        write_picture(tmp_path / "v" / f"{k:02}.png", np.full((2, 2, 3), 4 * k, np.uint8))
+    assert levels(SampledVideo(tmp_path / "v", 30, folder_fps=30)) == [4 * k for k in range(60)]
+    assert levels(SampledVideo(tmp_path / "v", 10, folder_fps=30)) == [12 * k for k in range(20)]

@@ -235,6 +235,14 @@ def test_scores_by_classes_of_a_video():
     assert torch.equal(alone.weight, scored.weight[2:])
 
 
+def test_a_margin_that_is_a_whole_number_but_for_rounding_is_that_number():
+    tcam = torch.rand(100, 1, dtype=torch.float64)
+    assert 0.28 * 25 > 7
+    scored = score_segments(Segments.of([[(30, 55, 0)]]), tcam, torch.tensor([0, 100]), margin=0.28)
+    outside = torch.cat([tcam[23:30, 0], tcam[55:62, 0]]).mean()
+    assert float(scored.score) == pytest.approx(float(tcam[30:55, 0].mean() - outside), abs=1e-9)
+
+
 def test_scoring_refuses_what_does_not_fit():
     runs, tcam = Segments.of([[(1, 3, 0)]]), torch.rand(4, 2)
     with pytest.raises(ValueError, match="score_segments: offsets must have shape"):
