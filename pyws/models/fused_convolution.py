@@ -34,8 +34,17 @@ def can_fuse(layer: nn.Module) -> bool:
         and cast(nn.Conv2d, layer).weight.dtype == torch.float32
         and cast(nn.Conv2d, layer).weight.device.type == "cpu"
         and torch.backends.mkldnn.is_available()
+        and _can_pad(layer)
         and _has_convolution()
     )
+
+
+def _can_pad(layer: nn.Module) -> bool:
+    """Whether a row of zeros in the weight can make odd padding even: it moves pictures by the dilation, not by 1."""
+    if not isinstance(layer, SameConv2d):
+        return True
+    axes = zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    return all(apart == 1 or (step == 1 and (size - 1) * apart % 2 == 0) for size, step, apart in axes)
 
 
 @cache

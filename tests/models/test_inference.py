@@ -1,12 +1,14 @@
 """for_inference: the same outputs as the plain network, whatever it does with its tensors."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
 from pyws.models import fused_convolution
-from pyws.models.fused_convolution import FusedConvolution
-from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
+from pyws.models.fused_convolution import FusedConvolution, can_fuse
+from pyws.models.image_networks.efficientnet_lite import EfficientNetLite, SameConv2d
 from pyws.models.inference import for_inference
 from pyws.models.video_networks.i3d import I3D
 
@@ -126,6 +128,45 @@ def test_gradients_and_values_of_each_activation(activation):
         assert torch.equal(fast(images), plain(images))
     found, wanted = (torch.autograd.grad(model(images).square().sum(), images)[0] for model in (fast, plain))
     torch.testing.assert_close(found, wanted)
+
+
+DILATED = [(3, 2, 2), (3, 3, 2), (2, 1, 3)]  # kernel, stride, dilation: padding is odd for some sizes
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 1, 1), (3, 2, 1), (5, 2, 1), (3, 1, 2), (2, 1, 1)])
+def test_padding_of_pictures_that_are_not_square(kernel, stride, dilation):
+    """One convolution for all sizes: what is missing may be odd in rows, in columns, in both or in neither."""
+    torch.manual_seed(3)
+    layer = SameConv2d(4, 6, kernel, stride, groups=2, dilation=dilation)
+    fused = FusedConvolution(layer)
+    with torch.no_grad():
+        for size in itertools.product(range(5, 9), range(5, 9)):
+            images = torch.randn(1, 4, *size)
+            torch.testing.assert_close(fused(images), layer(images))
+
+
+def test_convolutions_that_onednn_does_not_make_stay():
+    assert can_fuse(nn.Conv2d(3, 4, 3, padding=1))
+    others = [
+        nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(3, 4, 3, padding="same"),
+        nn.Conv2d(3, 4, 3).double(),
+        nn.Conv1d(3, 4, 3),
+        nn.ConvTranspose2d(3, 4, 3),
+        *(SameConv2d(4, 4, kernel, stride, dilation=dilation) for kernel, stride, dilation in DILATED),
+    ]
+    assert not any(map(can_fuse, others))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), DILATED)
+def test_padding_that_may_be_odd_where_pixels_are_apart(kernel, stride, dilation):
+    """A row of zeros in the weight would move the picture by the dilation."""
+    torch.manual_seed(3)
+    plain = nn.Sequential(SameConv2d(3, 4, kernel, stride, dilation=dilation), nn.ReLU()).eval()
+    with torch.no_grad():
+        for example, size in itertools.product((7, 8, 9), range(6, 12)):
+            images = torch.randn(1, 3, size, 9)
+            torch.testing.assert_close(for_inference(plain, (3, example, example))(images), plain(images))
 
 
 @pytest.mark.parametrize("error", [AttributeError, RuntimeError, TypeError])
