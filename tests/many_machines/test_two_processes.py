@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torchvision.ops import StochasticDepth
 
 from pyws import cli
 from pyws.data.features.dataset import open_features
@@ -258,8 +259,9 @@ def test_joined_batch_norm_is_torchs(layer, monkeypatch):
     assert own.forward.__func__ is torch.nn.BatchNorm2d.forward
 
 
-def test_joined_dropout_is_that_of_the_whole_batch():
-    layer, images = torch.nn.Dropout(0.4), torch.rand(5, 3, 4)
+@pytest.mark.parametrize("layer", [torch.nn.Dropout(0.4), torch.nn.Dropout2d(0.4), StochasticDepth(0.4, "row")])
+def test_joined_dropout_is_that_of_the_whole_batch(layer):
+    images = torch.rand(5, 3, 4, 2)
     torch.manual_seed(3)
     whole = layer(images)
     for rank in range(2):

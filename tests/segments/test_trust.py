@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import feature_sets
 import numpy as np
@@ -435,3 +436,25 @@ def test_what_is_given_is_not_fitted():
 def test_bad_settings(changes):
     with pytest.raises(ValueError, match=rf"trust: {next(iter(changes))} must be in"):
         TrustConfig(**changes)
+
+
+def test_features_are_kept_as_far_as_there_is_room(data, monkeypatch):
+    size, reads = [data.features(video).nbytes for video in range(len(data))], []
+    read = type(data).features
+    monkeypatch.setattr(type(data), "features", lambda self, video: reads.append(video) or read(self, video))
+    videos = Videos(data, torch.device("cpu"), cache_mib=(size[0] + size[1]) / 2**20)
+    for _ in range(2):
+        for video in range(len(data)):
+            videos.batch([video])
+    again = sum(size[video] for video in range(len(data)) if reads.count(video) == 1)
+    assert size[0] + size[1] - min(size) < again <= size[0] + size[1]
+
+
+def test_asking_which_tags_are_open_changes_none(data, monkeypatch):
+    pair = tuple(np.argwhere(data.tags)[0])
+    monkeypatch.setattr(train, "known_columns", lambda *_: {pair})
+    run, before = SimpleNamespace(config=QUICK), data.tags.copy()
+    found = train.unknown_tags(run, data)
+    assert not found[pair]
+    assert (data.tags == before).all()
+    assert (found != before).sum() == 1
