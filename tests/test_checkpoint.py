@@ -200,3 +200,11 @@ def test_the_name_of_a_new_state_is_durable(path, monkeypatch):
     )
     write(path, 1)
     assert synced == [False, True]  # the file, then its folder
+
+
+def test_nothing_is_kept_beside_a_file_unless_it_is_asked_for(tmp_path):
+    for epoch in (1, 2):
+        write(tmp_path / "a.pt", epoch)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+    write(tmp_path / "a.pt", 3, keep_previous=True)
+    assert len(list(tmp_path.iterdir())) == 2

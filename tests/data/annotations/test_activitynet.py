@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import io
 import json
 import math
 import os
@@ -25,6 +26,7 @@ from pyws.data.annotations.activitynet import (
 from pyws.data.annotations.names import as_named_by
 from pyws.data.annotations.safe_pickle import load_npy, load_pickled_array
 from pyws.errors import DataError
+from pyws.pickles import BoundedUnpickler
 
 DATABASE = {
     "v1": {"subset": "test", "duration": 12.5, "annotations": [{"label": "b", "segment": [1, 4]}]},
@@ -347,6 +349,30 @@ def test_hostile_pickles_are_refused(tmp_path, monkeypatch, name):
     with pytest.raises(DataError, match=r"a.npy: "):
         load_npy("a.npy")
     assert os.listdir(tmp_path) == ["a.npy"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"cnumpy\nndarrays\n.", "asks for numpy.ndarrays, which"),
+        (b"cmynumpy\nndarray\n.", "asks for mynumpy.ndarray, which"),
+        (b"cnumpy\ndtype\n}b.", "sets the state of|instruction or reference"),  # would be that of every later dtype
+        (b"cnumpy\ndtype\nK\x01b.", "sets the state of something"),
+        (b"cnumpy\ndtype\n](X\x02\x00\x00\x00f8eR.", "calls something"),  # with a list in the place of a tuple
+    ],
+)
+def test_what_is_nearly_what_a_pickle_may_ask_for(data, message):
+    """Refused where it stands: what reads the result afterwards may take it for something else."""
+    with pytest.raises(pickle.UnpicklingError, match=message):
+        load_pickled_array(b"\x80\x02" + data)
+
+
+def test_a_budget_can_be_spent_whole_and_no_further():
+    reader = BoundedUnpickler(io.BytesIO(), 8, "latin1")
+    reader.spend(5)
+    reader.spend(3)
+    with pytest.raises(pickle.UnpicklingError, match="more values than its bytes can hold"):
+        reader.spend(1)
 
 
 def test_the_hand_made_pickles_are_well_formed():
