@@ -173,11 +173,27 @@ def parse(name: str, words: Sequence[str], command: Callable[..., Any] | None = 
     UsageError : an unknown, missing or malformed option; says which, and what comes near it
     DataError : --config names a file that cannot be read
     """
-    from pyws.settings import expand
+    from pyws.settings import expand, files_of, without_files
 
     command = load(name) if command is None else command
-    quoted = name == "config show"  # what follows are the words of another command, not its own
-    return usage.parse(command, f"pyws {name}", _quoted(words) if quoted else expand(list(words), command))
+    if name == "config show":  # what follows are the words of another command, not its own
+        return usage.parse(command, f"pyws {name}", _quoted(words))
+    try:
+        return usage.parse(command, f"pyws {name}", expand(list(words), command))
+    except usage.UsageError as error:
+        files = files_of(words)
+        if files and _complaint(command, name, expand(without_files(words), command)) != str(error):
+            raise usage.UsageError(f"{', '.join(map(printable, files))}: {error}") from error
+        raise
+
+
+def _complaint(command: Callable[..., Any], name: str, words: Sequence[str]) -> str:
+    """What is wrong with the words of a command; nothing where nothing is."""
+    try:
+        usage.parse(command, f"pyws {name}", words)
+    except usage.UsageError as error:
+        return str(error)
+    return ""
 
 
 def split(words: list[str]) -> tuple[str | None, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -19,6 +20,7 @@ else:
     import tomli as tomllib
 
 
+_NO_SETTINGS = ("help", "help-all", "config", "set")
 _DEEPEST = 16  # tables within each other; options have two
 
 
@@ -68,6 +70,22 @@ def expand(words: list[str], command: Callable[..., Any]) -> list[str]:
     return rest[:first] + _of_preset(found, command) + found
 
 
+def files_of(words: Sequence[str]) -> list[str]:
+    """The files that --config names among the words of a command line."""
+    found = [word.partition("=")[2] or after for word, after in pairwise([*words, ""]) if _is_config(word)]
+    return [path for path in found if path]
+
+
+def without_files(words: Sequence[str]) -> list[str]:
+    """The words less --config and what follows it."""
+    before = ["", *words]
+    return [word for word, last in zip(words, before, strict=False) if not (_is_config(word) or last == "--config")]
+
+
+def _is_config(word: str) -> bool:
+    return word.partition("=")[0] == "--config"
+
+
 def _of_preset(options: Sequence[str], command: Callable[..., Any]) -> list[str]:
     """The options that a preset stands for; none where none is asked for, or an unknown one."""
     marks = marks_of(command, "preset")
@@ -96,7 +114,7 @@ def read_toml(path: str) -> dict[str, Any]:
     DataError : missing, or no TOML; the message has the line
     """
     with reading(path, "must be TOML"):  # deep nesting and long numbers raise what Python's parser raises
-        return tomllib.loads(read_text(path))
+        return tomllib.loads(read_text(path, "utf-8-sig"))  # editors of Windows begin files with a mark
 
 
 def options_of(path: str, document: Mapping[str, Any], command: Callable[..., Any], prefix: str = "") -> list[str]:
@@ -115,6 +133,8 @@ def options_of(path: str, document: Mapping[str, Any], command: Callable[..., An
 def _option(source: str, name: str, value: Any, command: Callable[..., Any]) -> list[str]:
     """The words of one option; a flag stands alone."""
     option = _spelled(command, name)
+    if option in _NO_SETTINGS or not re.fullmatch(r"[A-Za-z][\w.-]*", option):
+        raise DataError(source, f"must have names of options as keys, got {name!r}")
     if isinstance(value, bool):
         group, dot, last = option.rpartition(".")
         return [f"--{option}" if value else f"--{group}{dot}no-{last}"]
@@ -123,6 +143,8 @@ def _option(source: str, name: str, value: Any, command: Callable[..., Any]) -> 
         if not isinstance(each, str | int | float):
             rule = f"{name} must be a string, a number, true, false or a list of those, got {each!r}"
             raise DataError(source, rule)
+        if isinstance(each, str) and (re.match(r"-[^\d.]", each) or "\0" in each):
+            raise DataError(source, f"{name} must be a value without a dash before it, or a NUL, got {each!r}")
     return [f"--{option}", *map(str, values)]
 
 

@@ -161,6 +161,8 @@ def _of_array(environment: Mapping[str, str]) -> Shard:
 
 
 def _numbered(what: str, index: int, count: int) -> Shard:
+    if count < 1:
+        raise ValueError(f"{what}: must be of at least one process, got {count}")
     if not 1 <= index <= count:
         start = 1 if what == "--shard" else 0
         raise ValueError(f"{what}: must be one of {start}..{count - 1 + start}, got {index - 1 + start} of {count}")

@@ -179,6 +179,44 @@ def test_progress_that_cannot_be_written_stops_no_work():
     assert (done.returncode, done.stdout) == (0, "[1, 2]\n")
 
 
+@pytest.mark.parametrize(
+    ("text", "status", "rule"),
+    [
+        ("epochs = 'many'", 2, "--epochs must be INT, got many"),
+        ("lr = true", 2, "--lr"),
+        ("lr = [1, 2]", 2, "2 is a value of no option: one has too many, or takes none"),
+        ("tensorboard = 'yes'", 2, "yes is a value of no option"),
+        ("[schedule]\nx = 1", 2, "unknown option --schedule.x"),
+        ("help = true", 1, "must have names of options as keys, got 'help'"),
+        ("config = 'other.toml'", 1, "must have names of options as keys, got 'config'"),
+        ("'.' = 1", 1, "must have names of options as keys, got '.'"),
+        ("'' = 1", 1, "must have names of options as keys, got ''"),
+        ("'lr=2' = 1", 1, "must have names of options as keys, got 'lr=2'"),
+        ("subset = '--out=elsewhere'", 1, "subset must be a value without a dash before it"),
+        ("tious = [0.1, '--out=elsewhere']", 1, "tious must be a value without a dash before it"),
+        ('out = "a\\u0000b"', 1, "out must be a value without a dash before it, or a NUL"),
+        ("x = ", 1, "must be TOML"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_settings_is_said_with_its_name(text, status, rule, tmp_path, capsys):
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    assert cli.main(["segments", "train", "data", "-o", f"{tmp_path}/run", "--config", str(file)]) == status
+    said = capsys.readouterr().err
+    assert f"{file}: " in said
+    assert rule in said
+
+
+def test_what_is_wrong_on_the_command_line_is_not_laid_to_a_file(tmp_path, capsys):
+    file = tmp_path / "run.toml"
+    file.write_text("epochs = 3")
+    for words in (["--epoch", "many"], []):  # nothing says where to write
+        assert cli.main(["segments", "train", "data", "--config", str(file), *words]) == 2
+        assert "run.toml" not in capsys.readouterr().err
+    file.write_bytes(b"\xef\xbb\xbfepochs = 3")  # as editors of Windows write it
+    assert cli.parse("segments train", ["data", "-o", "x", f"--config={file}"])["epochs"] == 3
+
+
 @pytest.mark.parametrize("words", ["--help", "doctor --help", "config show masks train"])
 def test_a_reader_that_leaves_is_no_error(words):
     code = f"{sys.executable} -m pyws {words} | exec true; exit ${{PIPESTATUS[0]}}"

@@ -150,6 +150,8 @@ def _complaint(said: str, words: Sequence[str], command: Callable[..., Any]) -> 
         known = option_names(command)
         wrong = next((word for word in unknown if word.startswith("-")), unknown[0])
         near = difflib.get_close_matches(wrong, known, 1, 0.5)
+        if not wrong.startswith("-"):
+            return f"{wrong} is a value of no option: one has too many, or takes none"
         return f"unknown option {wrong}" + (f"; did you mean {near[0]}?" if near else "")
     missing = [line.split("(")[0].strip() for line in lines if _OPTION.match(line) or re.match(r"-\w [A-Z]", line)]
     if any("Required" in line or "Missing" in line for line in lines) and missing:

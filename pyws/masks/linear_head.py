@@ -9,7 +9,7 @@ from torch.nn import functional
 from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.video.clips import FrameStore, clips_of
 from pyws.data.video.frames import evenly
-from pyws.models.classifier import Classifier
+from pyws.models.classifier import Classifier, input_of
 from pyws.models.devices import on_device
 
 VIEWS = 8  # frames or clips of a video, spread evenly
@@ -84,7 +84,9 @@ def features_of(
     handle = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     try:
         for view in views:
-            classifier.model(on_device(classifier.prepare(view, classifier.short_side), device))
+            inputs = classifier.prepare(view, classifier.short_side)
+            with input_of(classifier.name, inputs):
+                classifier.model(on_device(inputs, device))
     finally:
         handle.remove()
     return torch.cat([pooled(one, head) for one in seen]).float().cpu()

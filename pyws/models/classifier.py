@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -120,3 +122,25 @@ class Classifier:
         if frames.ndim == 5:
             return images.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()
         return images.contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def input_of(name: str, inputs: Tensor) -> Iterator[None]:
+    """That a network refuses the size of its input, each in words of its own, as a ValueError that names both.
+
+    Examples
+    --------
+    >>> with input_of("tiny", torch.zeros(1, 3, 2, 4)):
+    ...     nn.Conv2d(3, 1, 5)(torch.zeros(1, 3, 2, 4))
+    Traceback (most recent call last):
+        ...
+    ValueError: tiny cannot take frames of 4x2 pixels; other sizes are given by --short-side and --crop (...)
+    """
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        size = f"{inputs.shape[-1]}x{inputs.shape[-2]}"
+        rule = f"{name} cannot take frames of {size} pixels; other sizes are given by --short-side and --crop"
+        raise ValueError(f"{rule} ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error

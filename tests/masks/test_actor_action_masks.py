@@ -252,6 +252,18 @@ def test_bad_classifiers(world: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "the labels have no actions" in capsys.readouterr().err
 
 
+def test_a_size_that_a_network_cannot_take_is_named_with_it(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Networks say so in words of their own, or by torch's."""
+    words = ["masks", "classify", world / "set", "-o", tmp_path / "f.safetensors", "--what", "actor", "--quiet"]
+    rest = ["--network", "squeezenet1_1", "--crop", 4, "--epochs", 1, "--loss", "bce", "--device", "cpu"]
+    assert main([str(word) for word in words + rest]) == 1
+    said = capsys.readouterr().err
+    assert "squeezenet1_1 cannot take frames of 4x4 pixels; other sizes are given by --short-side and --crop" in said
+    assert len(said.splitlines()) == 1
+
+
 @pytest.mark.parametrize("damage", ["no picture", "another size"])
 def test_a_video_that_is_damaged_further_on_is_left_out_of_training(
     damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

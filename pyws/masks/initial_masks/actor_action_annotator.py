@@ -26,7 +26,7 @@ from pyws.masks.initial_masks.annotator import Chunk, InitialMasks, VideoAnnotat
 from pyws.masks.initial_masks.cam_to_mask import Scope, class_masks, cut_maps, heat_of, scaled_maps
 from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
-from pyws.models.classifier import Classifier
+from pyws.models.classifier import Classifier, input_of
 from pyws.models.classifiers import open_classifier
 from pyws.models.devices import on_device, set_precision
 
@@ -101,7 +101,8 @@ class Branch:
         def at(scale: float, mirrored: bool) -> Tensor:
             short_side = max(1, round(classifier.short_side * scale))
             inputs = classifier.prepare(images[None] if classifier.frames else images, short_side)
-            maps = self.cam(inputs.flip(-1) if mirrored else inputs, classes)
+            with input_of(classifier.name, inputs):
+                maps = self.cam(inputs.flip(-1) if mirrored else inputs, classes)
             if not classifier.frames:
                 return maps
             maps = maps[0].transpose(0, 1)  # (t', K, h, w)

@@ -27,7 +27,7 @@ from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.motion import motion_weights, neighbours
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
 from pyws.masks.initial_masks.tag_to_class import common_tags, rank_of, tag_warnings
-from pyws.models.classifier import Classifier
+from pyws.models.classifier import Classifier, input_of
 from pyws.models.devices import on_device
 from pyws.models.image_networks.raft import Raft
 
@@ -148,7 +148,8 @@ class ImageAnnotator:
             if scale == 1 and not mirrored:
                 return self._of_whole(frames, places, classes, seen)
             inputs = self._inputs(frames, scale)
-            return self.cam(inputs.flip(3) if mirrored else inputs, [classes])
+            with input_of(self.classifier.name, inputs):
+                return self.cam(inputs.flip(3) if mirrored else inputs, [classes])
 
         size, config = (frames.shape[1], frames.shape[2]), self.config
         return multi_scale_cam(at, size, config.scales, config.mirror, config.power)
@@ -163,7 +164,9 @@ class ImageAnnotator:
 
     def _scores(self, frames: Tensor, places: list[int], classes: list[int], seen: Seen) -> Tensor:
         """Scores (B, classes) of frames, float64 on the CPU; where maps cost nothing more, they are kept."""
-        found = self.cam.linear(self._inputs(frames), [classes])
+        inputs = self._inputs(frames)
+        with input_of(self.classifier.name, inputs):
+            found = self.cam.linear(inputs, [classes])
         if found is not None:
             for place, maps in zip(places, found, strict=True):
                 seen[place] = dict(zip(classes, maps, strict=True))
@@ -174,7 +177,9 @@ class ImageAnnotator:
         """Maps (B, K, h, w) at the usual scale, of the frames that were not looked at before."""
         fresh = [row for row, place in enumerate(places) if place not in seen]
         shown = frames if len(fresh) == len(places) else frames[fresh]
-        made = iter(self.cam(self._inputs(shown), [classes]) if fresh else ())
+        inputs = self._inputs(shown)
+        with input_of(self.classifier.name, inputs):
+            made = iter(self.cam(inputs, [classes]) if fresh else ())
         rows = [torch.stack([seen[place][one] for one in classes]) if place in seen else next(made) for place in places]
         return torch.stack(rows)
 

@@ -31,7 +31,7 @@ from pyws.data.video.frames import evenly
 from pyws.distributed import Group, JoinedLayers
 from pyws.errors import DataError, check_fields, check_loss
 from pyws.masks.linear_head import L2, features_of, fit_head, set_head
-from pyws.models.classifier import Classifier
+from pyws.models.classifier import Classifier, input_of
 from pyws.models.classifiers import build_classifier, load_weights, read_state, save_classifier
 from pyws.models.devices import Precision, on_device, set_precision
 from pyws.models.video_networks.catalogue import last_layer, replace_head
@@ -319,7 +319,9 @@ class _Training:
                 for inputs, targets, rows in self._groups(store, chosen, random):
                     layers.rows = rows
                     inputs, targets = (on_device(one, self.device) for one in (inputs, targets))
-                    loss = self._loss(self.classifier.model(inputs), targets)
+                    with input_of(self.classifier.name, inputs):
+                        logits = self.classifier.model(inputs)
+                    loss = self._loss(logits, targets)
                     (loss / len(chosen)).backward()
                     total += loss.detach()
                 self.group.add_gradients(self.classifier.model)
@@ -471,5 +473,6 @@ def _is_right(classifier: Classifier, store: FrameStore, example: Example, devic
     for indices in parts:
         pictures = store.frames(example.video.source, indices)
         inputs = classifier.prepare(pictures[None] if classifier.frames else pictures, classifier.short_side)
-        total += classifier.model(on_device(inputs, device))[0].cpu()
+        with input_of(classifier.name, inputs):
+            total += classifier.model(on_device(inputs, device))[0].cpu()
     return int(total.argmax()) == example.classes[0]

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyws.data.video.clips import Clip, MapRule, clips_of, stack
 from pyws.data.video.frames import FrameFolder, Pixels, VideoFile
 from pyws.masks.cam import GradCAM
-from pyws.models.classifier import Classifier
+from pyws.models.classifier import Classifier, input_of
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def maps_of_video(
         inputs = classifier.prepare(pictures[None], classifier.short_side)
         device = next(classifier.model.parameters()).device
         wanted = None if label is None else classifier.labels.index(label)
-        with torch.no_grad(), GradCAM(classifier.model, classifier.layer) as cam:
+        with torch.no_grad(), GradCAM(classifier.model, classifier.layer) as cam, input_of(classifier.name, inputs):
             maps = cam(inputs.to(device), (lambda scores: scores.amax(1)) if wanted is None else wanted)[0].cpu()
             assert cam.logits is not None
             scores = cam.logits[0].cpu()

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pyws.data.video.frames import Pixels
-from pyws.models.classifier import Classifier
+from pyws.models.classifier import Classifier, input_of
 
 Floats = NDArray[np.float64]
 
@@ -90,7 +90,9 @@ def superpixel_features(
     hooks = [module.register_forward_hook(lambda _module, _inputs, output: found.append(output)) for module in modules]
     device = next(classifier.model.parameters()).device
     try:
-        classifier.model(classifier.prepare(torch.tensor(frame[None], device=device), short_side))
+        inputs = classifier.prepare(torch.tensor(frame[None], device=device), short_side)
+        with input_of(classifier.name, inputs):
+            classifier.model(inputs)
     finally:
         for hook in hooks:
             hook.remove()

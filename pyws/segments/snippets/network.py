@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pyws.models.classifier import Classifier
+from pyws.models.classifier import Classifier, input_of
 from pyws.models.devices import Precision, has_bfloat16, on_device, set_precision
 from pyws.models.video_networks.catalogue import last_layer
 
@@ -47,7 +47,8 @@ class SnippetNetwork:
         seen: list[Tensor] = []
         handle = self._head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         try:
-            scores = self.classifier.model(on_device(windows, self.device))
+            with input_of(self.classifier.name, windows):
+                scores = self.classifier.model(on_device(windows, self.device))
         finally:
             handle.remove()
         features = seen[-1].float()
