@@ -204,3 +204,14 @@ def test_nothing_there(tmp_path, capsys):
     words = (tmp_path / "out.json", "--classes", "a")
     assert "must hold activation maps" in propose(capsys, tmp_path / "empty", *words)[2]
     assert "is missing" in propose(capsys, tmp_path / "none.npz", *words)[2]
+
+
+def test_what_is_no_map_of_numbers_is_left_alone(tmp_path, capsys):
+    """A file of tensors may have others beside maps, in dtypes that NumPy does not have or that are no scores."""
+    tensors = {name: torch.from_numpy(values) for name, values in MAPS.items()}
+    others = {"narrow": torch.ones(3, 2, dtype=torch.bfloat16), "mask": torch.ones(3, 2, dtype=torch.bool)}
+    save_file(tensors | others, tmp_path / "maps.safetensors")
+    words = (tmp_path / "maps.safetensors", tmp_path / "out.json", *CUTS, "--classes", "jump", "run")
+    status, _, said = propose(capsys, *words, "--snippets-per-second", RATE, "--class-threshold", "0")
+    assert status == 0, said
+    assert {row[0] for row in found_in(tmp_path / "out.json")} == set(MAPS)

@@ -18,6 +18,7 @@ from review_sets import DETECTIONS, FPS, FRAMES, LABELS, SAMPLED, SIZE, write_fi
 from pyws import cli
 from pyws.data.tagged.rle import decode_mask
 from pyws.data.video.frames import open_frames, palette, read_image, read_mask, write_mask
+from pyws.errors import DataError
 from pyws.exchange.brush_rle import decode_brush, encode_brush
 from pyws.exchange.writers import mask_folders
 from pyws.exchange.writers.formats import WITH_FRAMES
@@ -158,6 +159,14 @@ def test_brush_by_hand():
     bits += "100" + "111" + "0" * 8 + "100" + "111" + "1" * 8 + "101" + f"{15:06b}" + "0" * 8
     bits += "0" * (-len(bits) % 8)
     assert encode_brush(mask) == [int(bits[k : k + 8], 2) for k in range(0, len(bits), 8)]
+
+
+@pytest.mark.parametrize("byte", [256, -1, 1.0, True, "1"])
+def test_a_brush_is_a_list_of_bytes(byte):
+    good = encode_brush(np.ones((2, 2), bool))
+    assert decode_brush(good, (2, 2)).all()
+    with pytest.raises(DataError, match="a list of bytes"):
+        decode_brush([*good[:-1], byte], (2, 2))
 
 
 def test_brush_of_any_masks():

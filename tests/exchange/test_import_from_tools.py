@@ -249,6 +249,7 @@ WHOLE = {"size": [24, 32], "counts": [0, 24 * 32]}
         (coco(image("fox/frame99.jpg")), "frame frame99: the video has 12 frames, frame0 to frame11"),
         (coco(FOX, annotations=[annotation(WHOLE)], categories=[{"id": 1, "name": "hen"}]), "'hen' is none of"),
         (coco(FOX, annotations=[annotation({"size": [1, 1], "counts": [0, 1]})]), "must have the size of its picture"),
+        (coco(FOX, annotations=[annotation({"size": [32, 24], "counts": [768]})]), "must have the size of its picture"),
         (coco(image("fox/frame1.jpg", 5, 5), annotations=[annotation({"size": [5, 5], "counts": [25]})]),
          "masks must have the size of the frame (24, 32), got (5, 5)"),
         (coco(FOX, annotations=[annotation({"size": [24, 32], "counts": [5, -2, 765]})]), "fill 24x32 pixels"),

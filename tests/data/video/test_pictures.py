@@ -10,7 +10,7 @@ from PIL import Image
 
 from pyws import DataError
 from pyws.data.video.decoders import PyAV
-from pyws.data.video.frames import open_frames, palette, read_image, read_mask, write_picture
+from pyws.data.video.frames import open_frames, palette, read_heat, read_image, read_mask, write_heat, write_picture
 from pyws.data.video.png import encode_png, is_whole
 from pyws.report.movies import write_video
 from pyws.report.pictures import contact_sheet, outline
@@ -117,3 +117,9 @@ def test_outlines_are_pixels_beside_another_id() -> None:
         beside = [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
         others = {ids[at] for at in beside if 0 <= at[0] < 14 and 0 <= at[1] < 18} - {ids[y, x]}
         assert found == (ids[y, x] > 0 and bool(others))
+
+
+def test_a_map_is_read_as_it_was_written(tmp_path: Path) -> None:
+    levels = np.arange(256, dtype=np.float32).reshape(16, 16) / np.float32(255)
+    write_heat(tmp_path / "a.png", levels)
+    assert np.array_equal(read_heat(tmp_path / "a.png", (16, 16)), levels)
