@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -174,19 +175,25 @@ def load_backbone(checkpoint: Checkpoint) -> BuiltBackbone:
         built = build_backbone(facts["backbone"], facts["features"], tuple(facts["classes"]), overrides)
         shares = facts.get("shares", [1.0])
         raises = facts.get("raises")  # None: scores of videos are a mean too, as they were in earlier versions
-        pooled = facts.get("pooled", False) is True  # earlier versions proposed from the mean alone
+        pool = facts.get("pool", shares if facts.get("pooled") is True else None)  # None: of the mean alone, likewise
         for name, given in (("shares", shares), ("raises", shares if raises is None else raises)):
             if not isinstance(given, list) or not 1 <= len(given) <= _MAX_MEMBERS:
                 raise ValueError(f"{name} must be a list of 1 .. {_MAX_MEMBERS} numbers, got {given!r}")
             if not all(isinstance(share, float) and 0 <= share <= 1 for share in given):
                 raise ValueError(f"{name} must be in [0, 1], got {given!r}")
         if len(shares) > 1:
+            if pool is not None and not (isinstance(pool, list) and all(map(_is_weight, pool))):
+                raise ValueError(f"pool must be a list of finite numbers >= 0, got {pool!r}")
             members = [copy.deepcopy(built.model) for _ in shares]
-            built = replace(built, model=Averaged(members, shares, raises, pooled))
+            built = replace(built, model=Averaged(members, shares, raises, pool))
     except (TypeError, ValueError, RuntimeError) as error:  # the last of torch, which has no room for its weights
         raise DataError(checkpoint.path, f"is of another model of {facts['features']} features: {error}") from error
     load_into(built.model, checkpoint)
     return built
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, float) and 0 <= value < math.inf
 
 
 def _overrides_of(checkpoint: Checkpoint) -> BackboneOverrides:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -172,10 +173,12 @@ class TrustConfig:
         videos. Above it the labels have made the learner forget the tags: the share holds for the maps alone, and the
         scores of videos are the copy's. Up to it the learner's scores raise the copy's by the share, and never lower
         them
+    pool : weights of the segments that are proposed from the copy's map, and, times the share, from the learner's;
+        those of the mean of both have the weight 1, and all are pooled
 
     Raises
     ------
-    ValueError : a number outside [-1, 1], of the margin [-2, 2], or [0, 1]; a negative ``joined``
+    ValueError : a number outside [-1, 1], of the margin [-2, 2], or [0, 1]; a negative ``joined`` or weight
     """
 
     agreement: float = 0.15
@@ -187,6 +190,7 @@ class TrustConfig:
     reach: float = 0.35
     joined: float = 1.5
     forgotten: float = 0.1
+    pool: tuple[float, float] = (2.0, 6.0)
 
     def __post_init__(self) -> None:
         check_fields(self, "trust", "in [-1, 1]", "agreement", "sure", "likeness")
@@ -195,6 +199,8 @@ class TrustConfig:
         check_fields(self, "trust", ">= 0", "joined")
         if self.shares is not None and not all(0 <= share <= 1 for share in self.shares):
             raise ValueError(f"trust: shares must be in [0, 1], got {self.shares}")
+        if not all(0 <= weight < math.inf for weight in self.pool):
+            raise ValueError(f"trust: pool must be finite and >= 0, got {self.pool}")
 
 
 @dataclass(frozen=True)

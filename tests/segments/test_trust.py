@@ -253,7 +253,8 @@ def test_segments_of_the_mean_and_of_both_networks_are_pooled(data, backbone):
     parts = [list(activation_maps(one, videos, 1)) for one in networks]  # in batches of one video
     (pooled, *_), (plain, *_), (ours, *_) = parts
     expected = set()
-    for weight, maps in ((1.0, replace(pooled, others=())), (1 - share, plain), (share, ours)):
+    assert QUICK.trust.pool == (2.0, 6.0)
+    for weight, maps in ((1.0, replace(pooled, others=())), (2.0, plain), (6 * share, ours)):
         one, keys = candidates(replace(maps, scores=pooled.scores), rules, len(data.classes), tags[maps.videos])
         kept = zip(
             keys[one.owner].tolist(), one.start.tolist(), one.end.tolist(), (weight * one.score).tolist(), strict=True
@@ -341,7 +342,7 @@ def test_an_averaged_run_is_resumed_bit_for_bit_and_predicts(data, tmp_path, mon
     assert "share by which it raises scores of videos" in page
     assert (whole.aside.share, whole.aside.raised) == (again.aside.share, again.aside.raised)
     assert (saved.shares, saved.raises) == (whole.network.shares, whole.network.raises)
-    assert saved.pooled
+    assert saved.pool == whole.network.pool == [2.0, 6 * whole.aside.share]
     checkpoint = open_checkpoint(tmp_path / "halted" / "last.safetensors")
     for shares, rule in (([], "a list of 1 .. 16"), ([0.1] * 17, "a list of 1 .. 16"), ([0.5, 2.0], r"in \[0, 1\]")):
         with pytest.raises(DataError, match=f"shares must be {rule}"):
@@ -349,18 +350,24 @@ def test_an_averaged_run_is_resumed_bit_for_bit_and_predicts(data, tmp_path, mon
     for raises, rule in ((0.1, "a list of 1 .. 16"), ([0.5, -0.1], r"in \[0, 1\]"), ([0.1], "one of each member")):
         with pytest.raises(DataError, match=f"raises must be {rule}"):
             load_backbone(replace(checkpoint, facts={**checkpoint.facts, "raises": raises}))
+    listed = "a list of finite numbers >= 0"
+    for pool, rule in ((0.1, listed), (["x", 1.0], listed), ([-1.0, 1.0], listed), ([0.1], "one of each member")):
+        with pytest.raises(DataError, match=f"pool must be {rule}"):
+            load_backbone(replace(checkpoint, facts={**checkpoint.facts, "pool": pool}))
 
 
 def test_a_checkpoint_of_an_earlier_version_is_a_mean_and_nothing_else(data, tmp_path):
     train.train("stpn", QUICK, data, out=tmp_path)
     checkpoint = open_checkpoint(tmp_path / "last.safetensors")
-    facts = {name: value for name, value in checkpoint.facts.items() if name not in ("raises", "pooled")}
+    facts = {name: value for name, value in checkpoint.facts.items() if name not in ("raises", "pool")}
     model = load_backbone(replace(checkpoint, facts=facts)).model.eval()
     features, mask = Videos(data, torch.device("cpu")).batch([0, 1])
     mean = sum(share * one(features, mask).scores for share, one in zip(model.shares, model.members, strict=True))
     found = model(features, mask)
     torch.testing.assert_close(found.scores, mean)
     assert found.others == ()
+    # The version after it pooled segments by the shares.
+    assert load_backbone(replace(checkpoint, facts={**facts, "pooled": True})).model.pool == model.shares
 
 
 @pytest.mark.parametrize("trust", [ANY, NONE, None])

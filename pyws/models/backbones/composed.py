@@ -60,13 +60,14 @@ class Averaged(Backbone):
     shares : share of each network in scores, maps and logit columns; the same if None
     raises : where given, the scores of videos are those of the first network, raised by this share of what each of the
         others has above them, and never lowered; the mean if None
-    pooled : segments are proposed from the map of each network too, not from the mean alone, and their scores are
-        multiplied by its share. Thresholds make a small share of a map no small share of its segments: a valley that
-        the mean lifts above one joins two segments in the place of which the network without it would have found both
+    pool : where given, segments are proposed from the map of each network that has a share too, not from the mean
+        alone, and their scores are multiplied by its weight here. Thresholds make a small share of a map no small share
+        of its segments: a valley that the mean lifts above one joins two segments in the place of which the network
+        without it would have found both
 
     Raises
     ------
-    ValueError : no members, members of other features or classes, or shares or raises that are not one of each
+    ValueError : no members, members of other features or classes, or shares, raises or a pool that are not one of each
 
     Examples
     --------
@@ -81,27 +82,28 @@ class Averaged(Backbone):
         members: Sequence[Backbone],
         shares: Sequence[float] | None = None,
         raises: Sequence[float] | None = None,
-        pooled: bool = False,
+        pool: Sequence[float] | None = None,
     ) -> None:
         kinds = {(member.features, member.num_classes) for member in members}
         if len(kinds) != 1:
             raise ValueError(f"Averaged: members must be of the same features and classes, got {sorted(kinds)}")
         super().__init__(*kinds.pop())
-        for name, given in (("shares", shares), ("raises", raises)):
+        for name, given in (("shares", shares), ("raises", raises), ("pool", pool)):
             if given is not None and len(given) != len(members):
                 raise ValueError(f"Averaged: {name} must be one of each member, got {len(given)} for {len(members)}")
         self.members = nn.ModuleList(members)
         self.shares = [1 / len(members)] * len(members) if shares is None else list(shares)
         self.raises = None if raises is None else list(raises)
-        self.pooled = pooled
+        self.pool = None if pool is None else list(pool)
         self.training, self.bfloat16_layers = members[-1].training, members[-1].bfloat16_layers
 
     def activate(self, batch: VideoBatch) -> Activations:
         found = [cast("Backbone", member).activate(batch) for member in self.members]
         mean = mean_of(found, self.shares)
-        counted = [(share, one.tcam, one.actionness) for share, one in zip(self.shares, found, strict=True) if share]
-        if self.pooled and len(counted) > 1:
-            mean = replace(mean, others=tuple(counted))
+        if self.pool is not None and sum(share > 0 for share in self.shares) > 1:
+            counted = zip(self.shares, self.pool, found, strict=True)
+            others = [(weight, one.tcam, one.actionness) for share, weight, one in counted if share and weight]
+            mean = replace(mean, others=tuple(others))
         if self.raises is None:
             return mean
         first = found[0].scores

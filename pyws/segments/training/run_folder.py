@@ -111,12 +111,20 @@ class Run:
         """What finds segments: the network that learns, or the mean of it and those aside."""
         if self.aside is None:
             return self.backbone.model
-        return Averaged([self.aside.without.backbone.model, self.backbone.model], self.shares, self.raises, True)
+        return Averaged([self.aside.without.backbone.model, self.backbone.model], self.shares, self.raises, self.pool)
 
     @property
     def shares(self) -> list[float]:
         """How much the networks without labels and with them count; the last alone if none is aside."""
         return [1.0] if self.aside is None else [1 - self.aside.share, self.aside.share]
+
+    @property
+    def pool(self) -> list[float]:
+        """Weights of the segments of each beside those of their mean; none if the last is alone."""
+        if self.aside is None or self.config.trust is None:
+            return []
+        copy, learner = self.config.trust.pool
+        return [copy, learner * self.aside.share]
 
     @property
     def raises(self) -> list[float]:
@@ -242,7 +250,7 @@ class RunFolder:
         if self.path is None or not self.group.first:
             return
         facts = {**self._parameters(run), "epoch": run.epoch, "best": run.best}
-        facts |= {"shares": run.shares, "raises": run.raises, "pooled": True}
+        facts |= {"shares": run.shares, "raises": run.raises, "pool": run.pool}
         model = run.network.state_dict()
         if better:
             write_checkpoint(self.path / BEST, CHECKPOINT, {"model": model}, facts)
