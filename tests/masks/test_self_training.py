@@ -290,6 +290,22 @@ def test_settings_of_a_run_that_cannot_be_are_named_with_its_manifest(name, valu
         load_model(copy)
 
 
+def test_every_second_crop_is_blurred_up_to_the_bound() -> None:
+    """By how much an impulse spreads: its variance is that of the blur."""
+    image = torch.zeros(3, 41, 41, dtype=torch.float32)
+    image[:, 20, 20] = 1.0
+    plain = TrainingConfig(crop=41, scale=(1.0, 1.0), rotation=0.0, flip=False, blur=3.0)
+    place, widths = (torch.arange(41) - 20).double(), []
+    for seed in range(60):
+        cut, _ = random_crop(image, torch.zeros(41, 41, dtype=torch.int64), plain, torch.Generator().manual_seed(seed))
+        rows = cut[0].double().sum(1)
+        widths.append(float((rows * place.square()).sum() / rows.sum()) ** 0.5)
+    blurred = [width for width in widths if width > 0.01]
+    assert 20 <= len(blurred) <= 40
+    assert 2.5 < max(blurred) <= 3.0
+    assert 1.2 < np.mean(blurred) < 1.8
+
+
 def test_every_tag_keeps_a_video_to_train_on() -> None:
     """However many videos are held out, of whatever tags; and none is kept back that could be spared."""
     random = np.random.default_rng(0)

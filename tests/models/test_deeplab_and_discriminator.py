@@ -26,6 +26,11 @@ def test_shapes(backbone: str, stride: int) -> None:
     assert [branch.dilation for branch in model.branches] == [(6, 6), (12, 12), (18, 18), (24, 24)]
 
 
+def test_a_stride_without_dilations_is_refused() -> None:
+    with pytest.raises(ValueError, match="output_stride: must be 8 or 16, got 32"):
+        build_deeplab("resnet18", 5, output_stride=32)
+
+
 def test_the_head_is_the_sum_of_its_branches() -> None:
     torch.manual_seed(0)
     model = build_deeplab("resnet18", 3).eval()

@@ -46,6 +46,13 @@ def test_timeline_without_segments_or_curves(tmp_path):
     assert (tmp_path / "t.png").stat().st_size > 1000
 
 
+def test_scores_beyond_0_and_1_are_as_pale_and_as_strong_as_these(tmp_path):
+    for name, scores in (("a.png", (-0.5, 7.0)), ("b.png", (0.0, 1.0))):
+        bars = {"found": [(0.0, 2.0, "run", scores[0]), (3.0, 5.0, "run", scores[1])]}
+        draw_timeline(tmp_path / name, timeline(bars=bars))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
