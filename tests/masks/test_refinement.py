@@ -14,7 +14,9 @@ from scipy.optimize import minimize
 
 from pyws import ops
 from pyws.cli import main
+from pyws.commands.masks.train import open_first_classifier
 from pyws.data.video.frames import read_mask, write_mask
+from pyws.errors import DataError
 from pyws.evaluation.segmentation import mask_iou
 from pyws.files import file_sha256
 from pyws.masks.initial_masks.motion import motion_weights, neighbours
@@ -394,3 +396,17 @@ def test_motion_needs_an_image_classifier(first: Path, capsys: pytest.CaptureFix
     (first / "tags.csv").write_text("video,tag\na,fox\nb,swan\n")
     assert run("init", "--data", first, "-o", first / "no", "--actor-classifier", first / "actor", "--motion") != 0
     assert "--motion: only with --classifier" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["classifier", "layer", "weights_sha256"])
+@pytest.mark.parametrize("value", [None, {}, ["x"], 3])
+def test_what_a_manifest_says_of_its_classifier_is_text(tmp_path, name, value):
+    known = {"classifier": "small2d", "layer": "3", "weights_sha256": "0", "tags": [{"tag": "fox"}]}
+    document = {"format": "pyws masks init", "version": 4, "parameters": {**known, name: value}, "videos": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=f"manifest.json: parameters: {name} must be str, got"):
+        open_first_classifier(tmp_path, "default", None)
+    del document["parameters"][name]
+    (tmp_path / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"manifest.json: is damaged"):
+        open_first_classifier(tmp_path, "default", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,23 +121,37 @@ def _draw_versions(run: Any, count: int = 6) -> None:
         write_picture(run.out / "versions.jpg", contact_sheet(rows, ["frame", "PA.v0", *folders], 240))
 
 
+@dataclass(frozen=True)
+class FirstClassifier:
+    """What the manifest of pyws masks init says of its classifier."""
+
+    classifier: str
+    layer: str
+    weights_sha256: str
+
+
 def open_first_classifier(init: Path, weights: str, class_names: Path | None) -> Any:
     """The classifier of the first stage, which its manifest names."""
-    from pyws.files import file_sha256
+    from pyws.errors import reading
+    from pyws.files import file_sha256, made_of
     from pyws.masks.initial_masks.pipeline import FORMAT
     from pyws.models.classifiers import load_classifier
     from pyws.run_manifest import read_manifest
 
-    parameters = read_manifest(init / "manifest.json", *FORMAT)["parameters"]
-    words = [one["tag"] for one in parameters.get("tags", ())]
+    manifest = init / "manifest.json"
+    parameters = read_manifest(manifest, *FORMAT)["parameters"]
+    with reading(manifest, "is damaged"):
+        words = [one["tag"] for one in parameters.get("tags", ())]
+        said = {field.name: parameters[field.name] for field in fields(FirstClassifier)}
+    first = made_of(manifest, "parameters", FirstClassifier, said)
     try:
-        classifier = load_classifier(parameters["classifier"], weights, class_names, parameters["layer"], words=words)
+        classifier = load_classifier(first.classifier, weights, class_names, first.layer, words=words)
     except ValueError as error:
         if weights != "default":
             raise
         why = "the selection rule uses the classifier of pyws masks init; give its file"
         raise ValueError(f"classifier_weights: {why} ({error})") from error
-    if classifier.file is None or file_sha256(classifier.file) != parameters["weights_sha256"]:
+    if classifier.file is None or file_sha256(classifier.file) != first.weights_sha256:
         raise ValueError(f"classifier_weights: must be the file that pyws masks init was given, got another: {weights}")
     if classifier.frames:
         raise ValueError(f"classifier_weights: must be a classifier of images, got {classifier.name}, of clips")
