@@ -173,8 +173,9 @@ class TrustConfig:
         videos. Above it the labels have made the learner forget the tags: the share holds for the maps alone, and the
         scores of videos are the copy's. Up to it the learner's scores raise the copy's by the share, and never lower
         them
-    pool : weights of the segments that are proposed from the copy's map, and, times the share, from the learner's;
-        those of the mean of both have the weight 1, and all are pooled
+    pool : weights of the segments that are proposed from the copy's map, and, times the share, from the learner's,
+        where detections are ranked by support; those of the mean of both have the weight 1, and all are pooled. Where
+        they are ranked by score, the weights are the shares
 
     Raises
     ------

@@ -252,20 +252,23 @@ def test_segments_of_the_mean_and_of_both_networks_are_pooled(data, backbone):
     networks = [run.network.eval(), run.aside.without.backbone.model.eval(), run.backbone.model.eval()]
     parts = [list(activation_maps(one, videos, 1)) for one in networks]  # in batches of one video
     (pooled, *_), (plain, *_), (ours, *_) = parts
-    expected = set()
     assert QUICK.trust.pool == (2.0, 6.0)
-    for weight, maps in ((1.0, replace(pooled, others=())), (2.0, plain), (6 * share, ours)):
-        one, keys = candidates(replace(maps, scores=pooled.scores), rules, len(data.classes), tags[maps.videos])
-        kept = zip(
-            keys[one.owner].tolist(), one.start.tolist(), one.end.tolist(), (weight * one.score).tolist(), strict=True
-        )
-        expected |= set(kept)
-    one, keys = candidates(pooled, rules, len(data.classes), tags[pooled.videos])
-    got = list(zip(keys[one.owner].tolist(), one.start.tolist(), one.end.tolist(), one.score.tolist(), strict=True))
-    assert set(got) == expected
-    assert got == sorted(got, key=lambda row: row[0])
-    alone = candidates(replace(pooled, others=()), rules, len(data.classes), tags[pooled.videos])[0]
+    sources = (replace(pooled, others=()), plain, ours)
+    for by_support, weights in ((False, (1.0, 1 - share, share)), (True, (1.0, 2.0, 6 * share))):
+        expected = set()
+        for weight, maps in zip(weights, sources, strict=True):
+            one, keys = candidates(replace(maps, scores=pooled.scores), rules, len(data.classes), tags[maps.videos])
+            columns = (keys[one.owner], one.start, one.end, weight * one.score)
+            expected |= set(zip(*(column.tolist() for column in columns), strict=True))
+        one, keys = candidates(pooled, rules, len(data.classes), tags[pooled.videos], by_support)
+        got = list(zip(keys[one.owner].tolist(), one.start.tolist(), one.end.tolist(), one.score.tolist(), strict=True))
+        assert set(got) == expected
+        assert got == sorted(got, key=lambda row: row[0])
+    alone = candidates(sources[0], rules, len(data.classes), tags[pooled.videos])[0]
     assert len(got) > len(alone)
+    found = {ranking: detect(run.network, rules, videos, replace(run.config.detection, ranking=ranking), 16384)
+             for ranking in ("score", "support")}  # fmt: skip
+    assert not np.array_equal(found["score"].start, found["support"].start)  # other weights, other fused bounds
     whole = detect(run.network, rules, videos, run.config.detection, 16384)
     single = detect(run.network, rules, videos, run.config.detection, 1)
     for name in ("start", "end", "score"):

@@ -31,8 +31,8 @@ class Activations:
         column
     actionness : None, or (B, L) in [0, 1], 0 at padding: whether anything happens, of whatever class
     memory : None, or what a memory bank may keep: (B, R, D) rows and (B, R, K+1) their class scores, detached
-    others : (weight, tcam, actionness) of other maps that segments are proposed from too; the weight multiplies the
-        scores of these segments
+    others : (weights, tcam, actionness) of other maps that segments are proposed from too; the first weight multiplies
+        their scores where detections are ranked by score, the second where they are ranked by support
     """
 
     scores: Tensor
@@ -41,7 +41,7 @@ class Activations:
     background: Tensor | None = None
     actionness: Tensor | None = None
     memory: tuple[Tensor, Tensor] | None = None
-    others: tuple[tuple[float, Tensor, Tensor | None], ...] = ()
+    others: tuple[tuple[tuple[float, float], Tensor, Tensor | None], ...] = ()
 
 
 class Memory(NamedTuple):

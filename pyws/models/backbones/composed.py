@@ -61,9 +61,10 @@ class Averaged(Backbone):
     raises : where given, the scores of videos are those of the first network, raised by this share of what each of the
         others has above them, and never lowered; the mean if None
     pool : where given, segments are proposed from the map of each network that has a share too, not from the mean
-        alone, and their scores are multiplied by its weight here. Thresholds make a small share of a map no small share
-        of its segments: a valley that the mean lifts above one joins two segments in the place of which the network
-        without it would have found both
+        alone; their scores are multiplied by its weight here where detections are ranked by support, and by its share
+        where they are ranked by score. Thresholds make a small share of a map no small share of its segments: a valley
+        that the mean lifts above one joins two segments in the place of which the network without it would have found
+        both
 
     Raises
     ------
@@ -102,7 +103,7 @@ class Averaged(Backbone):
         mean = mean_of(found, self.shares)
         if self.pool is not None and sum(share > 0 for share in self.shares) > 1:
             counted = zip(self.shares, self.pool, found, strict=True)
-            others = [(weight, one.tcam, one.actionness) for share, weight, one in counted if share and weight]
+            others = [((share, weight), one.tcam, one.actionness) for share, weight, one in counted if share]
             mean = replace(mean, others=tuple(others))
         if self.raises is None:
             return mean

@@ -37,7 +37,7 @@ class Maps:
     tcam : (sum of lengths, K or K+1)
     scores : (B, K), or (B, K+1) where the backbone scores background
     actionness : (sum of lengths,); empty where the backbone has none
-    others : (weight, tcam, actionness) of other maps that segments are proposed from too, see
+    others : (weights, tcam, actionness) of other maps that segments are proposed from too, see
         :class:`pyws.models.Activations`
     """
 
@@ -46,7 +46,7 @@ class Maps:
     tcam: Tensor
     scores: Tensor
     actionness: Tensor
-    others: tuple[tuple[float, Tensor, Tensor], ...] = ()
+    others: tuple[tuple[tuple[float, float], Tensor, Tensor], ...] = ()
 
     @property
     def offsets(self) -> Tensor:
@@ -60,7 +60,7 @@ class Maps:
     def cpu(self) -> Maps:
         """The same on the CPU."""
         lengths, tcam, scores, actionness = (getattr(self, name).cpu() for name in _PACKED)
-        others = tuple((weight, other.cpu(), curve.cpu()) for weight, other, curve in self.others)
+        others = tuple((weights, other.cpu(), curve.cpu()) for weights, other, curve in self.others)
         return Maps(self.videos, lengths, tcam, scores, actionness, others)
 
 
@@ -100,7 +100,7 @@ def activation_maps(
             said = model(features, mask, seeds)
         scores = said.scores if said.background is None else torch.cat([said.scores, said.background[:, None]], 1)
         lengths, real = (on_device(one, scores.device) for one in (mask.sum(1), mask.flatten().nonzero().squeeze(1)))
-        others = tuple((weight, _packed(tcam, real), _packed(curve, real)) for weight, tcam, curve in said.others)
+        others = tuple((weights, _packed(tcam, real), _packed(curve, real)) for weights, tcam, curve in said.others)
         parts.append(Maps(batch, lengths, _packed(said.tcam, real), scores, _packed(said.actionness, real), others))
         held += parts[-1].tcam.numel() * (1 + len(others))
         if held > _AT_ONCE:
@@ -124,7 +124,9 @@ def _joined(parts: Sequence[Maps]) -> Maps:
     return Maps([video for part in parts for video in part.videos], lengths, tcam, scores, actionness, tuple(others))
 
 
-def candidates(maps: Maps, config: ProposalConfig, columns: int, tags: Tensor | None = None) -> tuple[Segments, Tensor]:
+def candidates(
+    maps: Maps, config: ProposalConfig, columns: int, tags: Tensor | None = None, by_support: bool = False
+) -> tuple[Segments, Tensor]:
     """Candidate segments of the videos, and the group ``row * columns + column`` of each that has any.
 
     Parameters
@@ -133,6 +135,7 @@ def candidates(maps: Maps, config: ProposalConfig, columns: int, tags: Tensor | 
     config : thresholds and scoring
     columns : how many of the scores' columns are proposed: K, or K+1 with background
     tags : (B, columns) bool, propose these only
+    by_support : which of the weights of other maps count
     """
     scores = maps.scores[:, :columns]
     scores = scores if tags is None else scores.masked_fill(~tags, -1.0)
@@ -140,7 +143,8 @@ def candidates(maps: Maps, config: ProposalConfig, columns: int, tags: Tensor | 
         propose(config, tcam, maps.offsets, scores, actionness if len(actionness) else None)
         for tcam, actionness in ((maps.tcam, maps.actionness), *(other[1:] for other in maps.others))
     )
-    for (weight, *_), other in zip(maps.others, others, strict=True):
+    for (weights, *_), other in zip(maps.others, others, strict=True):
+        weight = weights[by_support]
         found = joined(found, replace(other, score=weight * other.score, weight=weight * other.weight))
     sizes = found.offsets.diff()
     keys = sizes.nonzero().squeeze(1)
@@ -205,7 +209,7 @@ def detect(
     found: list[tuple[int, np.ndarray]] = []  # (video * K + class, rows of start, end, score)
     for maps in activation_maps(model, videos, snippets, group, quiet=quiet, batches=batches):
         maps = maps.cpu()  # few rows, and sums in one order
-        proposed, keys = candidates(maps, proposals, classes)
+        proposed, keys = candidates(maps, proposals, classes, by_support=config.ranking != "score")
         segments, _ = postprocess(proposed, config)
         if seen:
             kinds = {"proposals": proposed, "segments": segments}
