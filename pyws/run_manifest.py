@@ -332,7 +332,7 @@ def check_sealed(path: str | os.PathLike[str]) -> None:
     if written < sealed - _TICK:
         repair = f"bring back a copy, run that command again, or remove {noted[0]} if you made the change"
         raise DataError(path, f"{which}, and nobody has written it since: it is damaged; {repair}")
-    if noted[0] in alone:
+    if noted[0] in alone and str(file) not in (_sealing.get() or {}):  # this command's own result is sealed at its end
         warnings.warn(f"{printable(path)}: {which}; it was written since", stacklevel=2)
 
 

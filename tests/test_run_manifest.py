@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from pyws import DataError, run_manifest
-from pyws.run_manifest import check_same, check_sealed, open_run, read_hashes, read_manifest, seal
+from pyws.run_manifest import check_same, check_sealed, open_run, read_hashes, read_manifest, seal, sealing
 
 KIND = "pyws test"
 PARAMETERS = {"seed": 1, "sizes": (1, 2), "loop": {"lr": 0.5}}
@@ -162,6 +162,8 @@ def test_a_file_that_somebody_changed_is_read_and_a_result_alone_spoken_of(tmp_p
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_sealed(folder / "manifest.json")  # a run that goes on writes its own anew
+        with sealing({alone: lambda result: None}):
+            check_sealed(alone)  # a command that writes it anew, and reads it for its page
 
 
 def test_another_run_says_what_to_do():
