@@ -255,6 +255,7 @@ def test_a_header_may_say_that_there_are_no_notes(tmp_path):
         {"videos": ["v"], "classes": ["a"], "scores": 7},
         {"videos": ["v"], "classes": ["a"], "scores": {"v": "x"}},
         {"videos": ["v"], "classes": ["a"], "scores": {"v": [1, 2, 3]}},
+        {"videos": ["v"], "classes": ["a"], "scores": {"v": [1e39]}},
         {"videos": ["short"], "classes": ["a"], "scores": {}},
     ],
 )

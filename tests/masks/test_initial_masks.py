@@ -282,6 +282,10 @@ def test_tags_that_scores_speak_against() -> None:
     assert tag_warnings(flat, {"bird": [10]}, {}) == [
         "the classifier may not see a tag: 'bird' scores only 0.006 in the mean"
     ]
+    # Another tag must score higher, not as high.
+    rest = [0.002] * 98
+    assert tag_warnings([0.4, 0.4, *rest], {"cat": [0]}, {"dog": [1]}) == []
+    assert len(tag_warnings([0.4, 0.41, *rest], {"cat": [0]}, {"dog": [1]})) == 1
     # Thirty of a hundred classes score something wherever one looks.
     assert tag_warnings([0.3 / 31] * 31 + [0.7 / 69] * 69, {"bird": [50]}, {"dog": list(range(31))}) == []
 
