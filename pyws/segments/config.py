@@ -158,7 +158,8 @@ class TrustConfig:
     conflict : greatest share of the labels that lies on snippets where another class has a larger one
     shares : where labels are adopted, the share of the network that learns from them (the learner) in the mean with a
         copy that goes on without: the second where the agreement is ``sure`` or more, the third where networks that
-        never saw a video agree more with the learner, see ``margin``, else the first. None: the learner stands alone
+        never saw a video agree more with the learner, see ``margin``, and half of ``forgotten`` at most was, else the
+        first. None: the learner stands alone
     sure : agreement from which on the second share holds
     margin : by how much the activation maps of those networks correlate more with the learner's maps than with the
         copy's

@@ -133,10 +133,12 @@ class Share:
         if not len(sums):
             return cls(0.0, 0.0, 1.0, config.shares[0], raised=config.shares[0])
         ours, plain, alike = (mean_there(correlation(sums[:, place], tags)) for place in range(3))
-        place = 2 if ours - plain >= config.margin else int(agreement >= config.sure)
+        lost = tag_aucs[1] - tag_aucs[0]
+        leads = ours - plain >= config.margin and lost <= config.forgotten / 2
+        place = 2 if leads else int(agreement >= config.sure)
         kept = alike >= config.likeness and reaches[0] - reaches[1] <= config.reach
         value = config.shares[place] if kept else 0.0
-        raised = value if tag_aucs[1] - tag_aucs[0] <= config.forgotten else 0.0
+        raised = value if lost <= config.forgotten else 0.0
         return cls(ours, plain, alike, value, *reaches, *tag_aucs, raised)
 
     def with_mean(self, reach_mean: float, config: TrustConfig) -> Share:

@@ -174,7 +174,7 @@ def test_a_measure_that_is_just_enough_is_enough():
     assert not found(labels, labels, TrustConfig(agreement=1, conflict=0.2499)).adopted
 
     def share(agreement=0.75, **bounds):
-        rules = replace(USUAL, **{"margin": 0.5, "likeness": 0.5, "reach": 0.25, "forgotten": 0.25} | bounds)
+        rules = replace(USUAL, **{"margin": 0.5, "likeness": 0.5, "reach": 0.25, "forgotten": 0.5} | bounds)
         sums, tags = correlations(1.0, 0.5, 0.5), np.array([[True]])
         one = Share.of(sums, tags, agreement, rules, (0.75, 0.5), (0.5, 0.75))
         return rules.shares.index(one.value) if one.value else None, one.raised == one.value
@@ -183,7 +183,8 @@ def test_a_measure_that_is_just_enough_is_enough():
     assert [share(margin=0.51, sure=sure) for sure in (0.75, 0.76)] == [(1, True), (0, True)]
     assert share(likeness=0.51)[0] is None
     assert share(reach=0.24)[0] is None
-    assert share(forgotten=0.24) == (2, False)
+    assert share(forgotten=0.49) == (1, True)  # half of it is less than what is forgotten
+    assert [share(forgotten=bound) for bound in (0.25, 0.24)] == [(1, True), (1, False)]
 
 
 def test_where_nothing_was_measured_nothing_is_doubted():
@@ -276,13 +277,14 @@ def test_segments_of_the_mean_and_of_both_networks_are_pooled(data, backbone):
 
 
 @pytest.mark.parametrize(
-    ("aucs", "bound", "raised"),
-    [((0.7, 0.9), 0.1, 0.0), ((0.8, 0.89), 0.1, 0.6), ((0.9, 0.7), 0.1, 0.6), ((0.7, 0.9), 1, 0.6)],
-)
-def test_labels_by_which_tags_are_forgotten_raise_no_score_of_a_video(aucs, bound, raised):
+    ("aucs", "bound", "value", "raised"),
+    [((0.7, 0.9), 0.1, 0.2, 0.0), ((0.8, 0.89), 0.1, 0.2, 0.2), ((0.85, 0.89), 0.1, 0.6, 0.6),
+     ((0.9, 0.7), 0.1, 0.6, 0.6), ((0.7, 0.9), 1, 0.6, 0.6)],
+)  # fmt: skip
+def test_labels_by_which_tags_are_forgotten_do_not_lead_and_raise_no_score_of_a_video(aucs, bound, value, raised):
     rules = replace(USUAL, forgotten=bound)
     found = Share.of(correlations(0.8, 0.1, 0.5), np.array([[True]]), 0.9, rules, (0.1, 0.1), aucs)
-    assert (found.tag_auc, found.tag_auc_without, found.value, found.raised) == (*aucs, 0.6, raised)
+    assert (found.tag_auc, found.tag_auc_without, found.value, found.raised) == (*aucs, value, raised)
     elsewhere = Share.of(correlations(0.8, 0.1, 0.1), np.array([[True]]), 0.9, rules, (0.1, 0.1), aucs)
     assert (elsewhere.value, elsewhere.raised) == (0, 0)
 
