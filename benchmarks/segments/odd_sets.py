@@ -4,8 +4,9 @@ python benchmarks/segments/odd_sets.py OUT --shared ../shared --sets width1024 e
 python benchmarks/segments/odd_sets.py OUT --table
 
 Average mAP of 0.1 to 0.7 on the test videos after the last epoch. What is in OUT is not computed again; with --again
-runs of which --keep kept the networks are measured by the rule as it is now, without training. The seed is that of
-networks and, where videos are synthetic, of the videos. docs/results/segments/trusted-labels.md has the table.
+runs of which --keep kept the networks are measured by the rule as it is now, without training, where videos are
+synthetic perhaps on more of them: those of training stay the same. The seed is that of networks and, where videos are
+synthetic, of the videos. docs/results/segments/trusted-labels.md has the tables.
 """
 
 from __future__ import annotations
@@ -108,15 +109,15 @@ SETS = {
 }
 
 
-def base_set(odd: OddSet, folder: Path, shared: Path, seed: int) -> Path:
-    """The unchanged set, written on first use."""
+def base_set(odd: OddSet, folder: Path, shared: Path, seed: int, test_videos: int) -> Path:
+    """The unchanged set, written on first use; ``test_videos`` are drawn where videos are synthetic."""
     if odd.base == "gtea":
         return shared / "data" / "gtea_features" / "clips"
     if odd.base == "synthetic":
         name = "-".join(f"{field}{value}" for field, value in odd.settings)
         where = folder / f"synthetic{name}-{seed}"
         if not where.exists():
-            write_synthetic(where, SyntheticConfig(**dict(odd.settings), seed=seed), 60, 30)
+            write_synthetic(where, SyntheticConfig(**dict(odd.settings), seed=seed), 60, test_videos)
         return where
     where = folder / odd.base
     if not where.exists():
@@ -245,23 +246,25 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="show what is there")
     parser.add_argument("--keep", action="store_true", help="keep the runs' networks too, as OUT/*.pt")
     parser.add_argument("--again", action="store_true", help="measure those that --keep kept by the rule as it is now")
+    parser.add_argument("--networks", type=Path, help="where --keep kept them, if not in OUT")
+    parser.add_argument(
+        "--test-videos", type=int, default=30, help="that synthetic sets have; give it an OUT of its own"
+    )
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     for seed, name, backbone in () if asked.table else product(asked.seeds, asked.sets, asked.backbones):
         path = asked.out / f"{name}-{backbone}-{seed}.json"
-        if not path.with_suffix(".pt").exists() if asked.again else path.exists():
+        network = (asked.networks or asked.out) / f"{path.stem}.pt"
+        if not network.exists() if asked.again else path.exists():
             continue
         odd = SETS[name]
-        source = base_set(odd, asked.out / "data", asked.shared, seed)
+        source = base_set(odd, asked.out / "data", asked.shared, seed, asked.test_videos)
         folder = changed(odd, source, asked.out / "data" / f"{name}-{seed}")
         began = time.perf_counter()
         data = open_features(folder, "training", need_tags=True)
-        if asked.again:
-            run = kept(path.with_suffix(".pt"), data)
-        else:
-            run = trained(backbone, data, seed, asked.lr, asked.epochs)
+        run = kept(network, data) if asked.again else trained(backbone, data, seed, asked.lr, asked.epochs)
         if asked.keep and not asked.again:
-            torch.save(run, path.with_suffix(".pt"))
+            torch.save(run, network)
         found = {"set": name, "backbone": backbone, "seed": seed, **measured(run, open_features(folder, "test"))}
         found["seconds"] = time.perf_counter() - began
         path.write_text(json.dumps(found))
