@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ ORIGIN = "origin.json"  # in a data set of features that is not whole yet: where
 _FORMAT = {"format": "pyws hashes", "version": 1}
 _ABOVE = 4  # folders above a file, one of which may have hashes of it
 _TICK = 10_000_000  # nanoseconds by which the time of a file may lie behind the clock
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
 _ROUNDS = 8  # one that goes on writing notes itself what it wrote when it ends
 MANIFESTS = (MANIFEST, "run.json")  # the latter of pyws segments train
 # Pages can be written anew at any time, with other options; tags and truth are put beside features by people.
@@ -340,9 +342,18 @@ def _noted(place: Path, file: Path) -> str | None:
     """The hash that a document of hashes has for a file; found in its text, since it may list a million of others."""
     if not place.is_file():
         return None
-    name = json.dumps(os.path.relpath(file, place.parent)).encode()
-    found = re.search(rb"\n\s*" + re.escape(name) + rb': "([0-9a-f]{64})"', place.read_bytes())
-    return None if found is None else found[1].decode()
+    known = place.stat()
+    text = _text_of(place, known.st_mtime_ns, known.st_size)
+    key = (json.dumps(os.path.relpath(file, place.parent)) + ': "').encode()
+    start = text.find(key)
+    found = _DIGEST.match(text, start + len(key)) if start >= 0 else None
+    return None if found is None else found[0].decode()
+
+
+@lru_cache(maxsize=1)
+def _text_of(place: Path, written: int, size: int) -> bytes:
+    """A document of hashes that was written then: files of one folder are looked up one after the other."""
+    return place.read_bytes()
 
 
 @contextmanager

@@ -107,6 +107,7 @@ class ImageAnnotator:
                 mean += scores.softmax(1).sum(0)
                 looked += len(scores)
         mean /= max(1, looked)
+        means = mean.tolist()
         own = {index for classes in tags.values() for index in classes}
         others = {**common_tags(self.classifier.labels), **self.tags}
         foreign = {name: classes for name, classes in others.items() if not own & set(classes)}
@@ -115,8 +116,8 @@ class ImageAnnotator:
         about = {
             "classes": best,
             "scores": {tag: round(float(mean[classes].sum()), 6) for tag, classes in tags.items()},
-            "ranks": {tag: rank_of(mean.tolist(), classes) for tag, classes in tags.items()},
-            "warnings": doubts + tag_warnings(mean.tolist(), tags, foreign),
+            "ranks": {tag: rank_of(means, classes) for tag, classes in tags.items()},
+            "warnings": doubts + tag_warnings(means, tags, foreign),
         }
         return VideoAnnotator(about, partial(self.initial_masks, list(best.values()), seen))
 
@@ -148,8 +149,7 @@ class ImageAnnotator:
             if scale == 1 and not mirrored:
                 return self._of_whole(frames, places, classes, seen)
             inputs = self._inputs(frames, scale)
-            with input_of(self.classifier.name, inputs):
-                return self.cam(inputs.flip(3) if mirrored else inputs, [classes])
+            return self._explained(inputs.flip(3) if mirrored else inputs, classes)
 
         size, config = (frames.shape[1], frames.shape[2]), self.config
         return multi_scale_cam(at, size, config.scales, config.mirror, config.power)
@@ -161,6 +161,11 @@ class ImageAnnotator:
 
     def _inputs(self, frames: Tensor, scale: float = 1.0) -> Tensor:
         return self.classifier.prepare(on_device(frames, self.device), max(1, round(self.short_side * scale)))
+
+    def _explained(self, inputs: Tensor, classes: list[int]) -> Tensor:
+        """Maps (B, K, h, w) of K classes for what the network takes."""
+        with input_of(self.classifier.name, inputs):
+            return self.cam(inputs, [classes])
 
     def _scores(self, frames: Tensor, places: list[int], classes: list[int], seen: Seen) -> Tensor:
         """Scores (B, classes) of frames, float64 on the CPU; where maps cost nothing more, they are kept."""
@@ -177,9 +182,7 @@ class ImageAnnotator:
         """Maps (B, K, h, w) at the usual scale, of the frames that were not looked at before."""
         fresh = [row for row, place in enumerate(places) if place not in seen]
         shown = frames if len(fresh) == len(places) else frames[fresh]
-        inputs = self._inputs(shown)
-        with input_of(self.classifier.name, inputs):
-            made = iter(self.cam(inputs, [classes]) if fresh else ())
+        made = iter(self._explained(self._inputs(shown), classes) if fresh else ())
         rows = [torch.stack([seen[place][one] for one in classes]) if place in seen else next(made) for place in places]
         return torch.stack(rows)
 

@@ -121,8 +121,9 @@ class Run:
     @property
     def pool(self) -> list[float]:
         """Weights of the segments of each beside those of their mean; none if the last is alone."""
-        if self.aside is None or self.config.trust is None:
+        if self.aside is None:
             return []
+        assert self.config.trust is not None  # which set it aside
         copy, learner = self.config.trust.pool
         return [copy, learner * self.aside.share]
 
