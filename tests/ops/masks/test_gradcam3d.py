@@ -158,6 +158,15 @@ def test_every_half_is_read_and_written_exactly(backend):
     assert_close(gradcam3d(every, torch.ones_like(every))[0], torch.relu(every[0, 0]), rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("layout", [lambda x: x, channels_last], ids=["contiguous", "channels"])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_infinity_is_no_large_number(backend, dtype, layout):
+    """Read as the number after the greatest, it would come back from what divides it."""
+    few, infinite = torch.full((1, 9, 40), 2.0**-6, dtype=dtype), torch.full((1, 9, 40), float("inf"), dtype=dtype)
+    assert gradcam3d(layout(infinite), layout(few)).isposinf().all()
+    assert gradcam3d(layout(few), layout(infinite)).isposinf().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_narrow_maps_round_once(backend, dtype):
     """Sums are float32: a map beyond the dtype becomes infinite, ties round to even."""

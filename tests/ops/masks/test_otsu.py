@@ -65,6 +65,13 @@ def test_equals_scikit_image(backend, kind, dtype):
         assert got.tolist() == reference.otsu(maps).tolist()
 
 
+@bins_as_numpy_2
+def test_the_last_bin_ends_at_the_highest_value(backend):
+    """256 steps from the lowest value end a rounding away from it, which decides between two splits here."""
+    thirds = torch.tensor([[1.0, -3.0, 0.0, 4.0]]) * torch.tensor(1 / 3)
+    assert otsu(thirds).tolist() == [of_skimage(thirds[0])]
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("shape", [(3, 14, 14), (2, 3, 7, 5), (1, 37, 53)], ids=str)
 def test_batches_of_maps(backend, dtype, shape):

@@ -348,6 +348,12 @@ TABLEAUX = [
     ([(10, 15, 1.0), (7, 11, 2.0), (6, 10, 3.0), (11, 16, 4.0), (9, 16, 4.0)], 16, {"upper": 1, "tie_break": "center"}),
     # the Hessian of its centre has pivots that rounding empties
     ([(10, 17, 4.0), (4, 12, 1.0), (9, 11, 1.0), (8, 13, 5.0)], 18, {"upper": 1.0, "tie_break": "center"}),
+    # margins a thousand times as long as the segments: a snippet of theirs counts a thousandth of one inside
+    (
+        [(1867, 1872, 1.0), (1869, 1872, 2.0), (1867, 1868, 2.0), (1866, 1869, 3.0)],
+        3733,
+        {"rows": "mean", "margin": 827.0},
+    ),
 ]
 
 
@@ -382,6 +388,22 @@ def test_crowds_against_dense_scipy(n, length, spread, options):
     assert result.objective.item() == pytest.approx(mass, rel=1e-5)
     assert np.abs(q - matrix @ result.labels.numpy()).sum() == pytest.approx(residual, rel=1e-7, abs=1e-7)
     assert result.gap.item() <= 1e-7 * (1 + mass)
+
+
+@pytest.mark.parametrize(("seed", "margin"), [(7, 0.0), (63, 0.0), (88, 0.0), (39, 0.25), (68, 0.25), (91, 0.25)])
+def test_crowds_of_whole_numbers_are_certified(seed, margin):
+    """Where many rows have the same ends and scores, what the last equations say is exchanged, or not better."""
+    rng = np.random.default_rng(seed)
+    n, length = rng.integers(10, 60), int(rng.integers(20, 120))
+    start = rng.integers(0, length, n)
+    end, score = start + rng.integers(1, length // 2, n), rng.integers(0, 6, n)
+    rows = [tuple(map(float, row)) for row in zip(start, end, score, strict=True)]
+    found = interior([rows], [length], margin=margin)
+    residual, mass = dense_lexicographic(dense_rows(rows, length, margin=margin), score.astype(float), math.inf)
+    assert found.status.item() == (Status.RELAXED if residual > 1e-7 else Status.OPTIMAL)
+    assert found.residual.item() == pytest.approx(residual, rel=1e-9)
+    assert found.objective.item() == pytest.approx(mass, rel=1e-6)
+    assert torch.allclose(found.labels, solve(rows, length, margin=margin).labels, atol=1e-8)
 
 
 @pytest.mark.parametrize("upper", [math.inf, 0.5])
