@@ -25,6 +25,24 @@ HAVE_CUDA = bool(_library._C.cuda) and torch.cuda.is_available()
 GPU = [pytest.param("cuda", marks=pytest.mark.cuda)] if HAVE_CUDA or REQUIRE_CUDA else []
 
 
+class ZeroedBackend(_library.KernelBackend):
+    """The scratch memory of its kernels begins as zeros; that of others, filled by torch, as NaN and greatest integers.
+    What relies on either shows with the other."""
+
+    FIELDS = ("scratch", "memory", "runs", "sums", "parent", "size", "passes")
+
+    def call(self, name: str, fields: dict[str, Any]) -> Any:
+        for field in self.FIELDS:
+            value = fields.get(field)
+            if isinstance(value, torch.Tensor) and self._is_fresh(value):
+                value.zero_()
+        return super().call(name, fields)
+
+    @staticmethod
+    def _is_fresh(value: torch.Tensor) -> bool:
+        return bool((value.isnan() if value.is_floating_point() else value == torch.iinfo(value.dtype).max).all())
+
+
 class GpuBackend(_library.KernelBackend):
     """Runs the CUDA kernels for CPU tensors: on copies of their storages, which are copied back."""
 
@@ -52,12 +70,15 @@ def _running_on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(_library, "BACKEND", _library.KernelBackend(KERNELS, "_cpu", lambda: 3))
     if name.startswith("emulated"):
         seed = int(name.removeprefix("emulated-"))
-        monkeypatch.setattr(_library, "BACKEND", _library.KernelBackend(emulation.load(), "_cuda", lambda: seed))
+        kind = ZeroedBackend if seed % 2 else _library.KernelBackend
+        monkeypatch.setattr(_library, "BACKEND", kind(emulation.load(), "_cuda", lambda: seed))
     elif name == "cuda":
         stream = torch.cuda.current_stream().cuda_stream
         monkeypatch.setattr(_library, "BACKEND", GpuBackend(_library._C, "_cuda", lambda: stream))
     else:
         KERNELS.set_cpu_path(name)
+        if name == CPU_PATHS[0] and not emulation.SANITIZE:
+            monkeypatch.setattr(_library, "BACKEND", ZeroedBackend(KERNELS, "_cpu", torch.get_num_threads))
     # Fills what torch.empty hands out with NaN and the greatest integers, as a card's memory may hold anything.
     torch.use_deterministic_algorithms(True, warn_only=True)
     with emulation.no_look_for_races() if garbage else nullcontext():

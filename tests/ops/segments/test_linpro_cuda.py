@@ -132,3 +132,17 @@ def test_components_of_more_rows_than_a_warp_has_lanes_stay_on_the_card(card, mo
     assert found.components.tolist() == [1, 1, 1, 1]
     assert found.on_host.tolist() == [False] * 4
     assert_same_bits(found, on_cpu(monkeypatch, segments, lengths, margin=0.0))
+
+
+@pytest.mark.parametrize("rows_met", [8, 16, 24, 32])
+def test_bands_that_are_full_to_their_last_row(rows_met, card, monkeypatch):
+    """Bands are as wide as the CPU's vectors: only where so many rows meet is the last one more than zeros."""
+    rng = np.random.default_rng(rows_met)
+    spans = [(2 * i, 2 * (i + rows_met)) for i in range(40)]
+    labels = rng.uniform(0, 1, spans[-1][1])
+    group = [(start, end, labels[start:end].sum()) for start, end in spans]
+    segments, lengths = Segments.of([group]), torch.tensor([len(labels)])
+    found = linpro(segments, lengths, margin=0.0)
+    assert found.status.tolist() == [Status.OPTIMAL]
+    assert found.on_host.tolist() == [False]
+    assert_same_bits(found, on_cpu(monkeypatch, segments, lengths, margin=0.0))
