@@ -119,7 +119,6 @@ void match_class(const Problem& p, std::int64_t c) {
 }  // namespace
 
 void match_segments_cpu(const MatchParams& p, int threads) {
-  if (p.classes == 0) return;
   const std::vector<std::int64_t> offsets = clamped_offsets(p.offsets, p.groups, p.predictions);
   const std::vector<std::int64_t> truth_offsets = clamped_offsets(p.truth_offsets, p.groups, p.truths);
   const std::vector<std::int64_t> class_offsets = clamped_offsets(p.class_offsets, p.classes, p.groups);
@@ -128,7 +127,7 @@ void match_segments_cpu(const MatchParams& p, int threads) {
   problem.offsets = offsets.data();
   problem.truth_offsets = truth_offsets.data();
   problem.class_offsets = class_offsets.data();
-  const double cost = 100 * static_cast<double>(p.predictions) / static_cast<double>(p.classes);
+  const double cost = 100 * static_cast<double>(p.predictions) / static_cast<double>(max64(p.classes, 1));
   parallel_for(p.classes, cost, threads, [&](std::int64_t begin, std::int64_t stop) {
     for (std::int64_t c = begin; c < stop; ++c) match_class(problem, c);
   });

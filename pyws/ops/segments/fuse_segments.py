@@ -140,7 +140,7 @@ def suppress_segments(
     iou_threshold : in [0, 1], for the hard form
     overlap : "own" (the released rule of the literature's baseline) or "iou", as in :func:`fuse_segments`
     sigma : None for the hard form, or > 0
-    min_score : least score that the soft form keeps
+    min_score : score that the soft form drops, and all below
     return_indices : also return where the kept segments stood in the input
 
     Returns

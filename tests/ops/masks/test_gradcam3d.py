@@ -372,6 +372,17 @@ def test_large_maps_lose_nothing(backend, layout, value):
     torch.testing.assert_close(maps, torch.full_like(maps, 8 * float(torch.tensor(value))), rtol=4e-7, atol=0)
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 8, 8), (2, 3, 2, 4, 8)], ids=str)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_halves_of_aligned_memory(backend, dtype, shape):
+    """Every row, plane or clip starts at a multiple of a vector, and is not where the one before ended."""
+    for axis in range(1, len(shape)):
+        twice = list(shape)
+        twice[axis] *= 2
+        activations, gradients = (x.narrow(axis, 0, shape[axis]) for x in pair(twice, dtype))
+        assert_defined(gradcam3d(activations, gradients), activations, gradients)
+
+
 @pytest.mark.parametrize("strides", [(129, 64, 8, 1), (256, 65, 8, 1)], ids=["batch", "channels"])
 def test_rows_that_start_between_multiples_of_a_vector(backend, strides):
     maps = torch.rand(800, generator=torch.Generator().manual_seed(1)).as_strided((3, 2, 8, 8), strides)

@@ -45,6 +45,10 @@ KINDS = {
     "tiny": lambda rng, size: rng.normal(size=size) * 1e-30,
     "far from zero": lambda rng, size: 1000 + rng.random(size),
     "few rounding steps": lambda rng, size: 1000 + rng.random(size) * 1e-2,
+    "few rounding steps a bin": lambda rng, size: 1000 + rng.random(size) * 0.05,
+    "few rounding steps a bin of doubles": lambda rng, size: 1000 + rng.random(size) * 1e-10,
+    "bins whose inverse is infinite": lambda rng, size: rng.random(size) * 1e-37,
+    "bins of doubles whose inverse is infinite": lambda rng, size: rng.random(size) * 1e-307,
     "outlier": lambda rng, size: np.where(np.arange(size) == 0, 1e6, rng.random(size)),
 }
 

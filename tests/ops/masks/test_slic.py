@@ -64,6 +64,22 @@ def test_parameters(backend: str, compactness: float, min_size_factor: float) ->
     check_superpixels(labels)
 
 
+def test_a_least_size_of_more_pixels_than_there_are(backend: str) -> None:
+    """Everything joins, in as many rounds as the size has bits."""
+    images = scene(2, 9, 14, noise=90.0)
+    labels = slic(images, 4, iterations=2, min_size_factor=1e7)
+    assert torch.equal(labels, reference.slic(images, 4, 10.0, 2, 1e7))
+    assert labels.max() == 0
+
+
+@pytest.mark.parametrize(("seed", "segments"), [(8, 6), (13, 20), (19, 20), (28, 6)])
+def test_means_of_greens_and_blues_are_rounded_down(backend: str, seed: int, segments: int) -> None:
+    """Their a and b are below 0; noise lets a 1/32 of a unit decide."""
+    images = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (1, 3, 12, 16)).astype(np.uint8))
+    images[:, 0] //= 4
+    assert torch.equal(slic(images, segments, 5.0, 5), reference.slic(images, segments, 5.0, 5))
+
+
 @pytest.mark.parametrize("iterations", [1, 2, 9])
 def test_mask(backend: str, iterations: int) -> None:
     images = scene(2, 14, 18)

@@ -284,6 +284,14 @@ def test_any_ids_are_safe(ids: list[int]) -> None:
         assert unknown.tolist() == [-1 if known.all() else known.tolist().index(False)]
 
 
+def test_the_first_unknown_id_is_named_beyond_a_warp() -> None:
+    class_ids = torch.arange(200) % 3
+    class_ids[[41, 75, 76, 199]] = torch.tensor([3, -1, 7, 3])
+    for groups in ((torch.tensor([0, 3]), torch.tensor([0, 200])), (None, None)):
+        _, unknown = torch.ops.pyws.class_mean(torch.rand(200), class_ids, *groups, 3)
+        assert unknown.tolist() == [41]
+
+
 OFFSETS = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 9), min_size=3, max_size=3)
 
 

@@ -124,6 +124,19 @@ def test_suppression_is_its_definition(backend, overlap, sigma):
             assert torch.equal(getattr(kept, name), getattr(segments, name)[indices])
 
 
+def test_soft_suppression_drops_the_least_score_itself(backend):
+    """Apart from the first, scores do not fall; that at the least score goes, the next number above it stays."""
+    least = 0.25
+    for many in (3, 40):
+        score = torch.full((many,), least, dtype=torch.float64)
+        score[0], score[-1] = 1.0, math.nextafter(least, 1.0)
+        start = 10.0 * torch.arange(many, dtype=torch.float64)
+        apart = Segments(start, start + 1, score, score, torch.tensor([0, many]))
+        kept, index = suppress_segments(apart, sigma=0.5, min_score=least, return_indices=True)
+        assert index.tolist() == [0, many - 1]
+        assert torch.equal(kept.score, score[[0, -1]])
+
+
 def test_by_hand(backend):
     # IoU: 3/5 of the first two, 1/7 of the first and the last; the last's own share under the first: (4 - 3 + 1) / 5
     segments = Segments.of([[(0, 4, 0.9), (1, 5, 0.5), (3, 7, 0.7)]])

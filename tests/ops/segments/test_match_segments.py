@@ -134,8 +134,9 @@ def test_equals_the_definition(seed):
     assert_same(match_segments(*problem, TIOUS), reference.match_segments(*problem, TIOUS))
 
 
-def test_sixty_four_thresholds():
-    problem, thresholds = random_problem(5), [(k + 1) / 64 for k in range(64)]
+@pytest.mark.parametrize("count", [31, 32, 33, 40, 63, 64])
+def test_up_to_sixty_four_thresholds(count):
+    problem, thresholds = random_problem(5), [(k + 1) / 64 for k in range(count)]
     assert_same(match_segments(*problem, thresholds), reference.match_segments(*problem, thresholds))
 
 

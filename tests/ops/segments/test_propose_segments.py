@@ -44,6 +44,13 @@ def test_proposals_are_their_definition(backend, scoring, dtype):
     check_against_reference(tcam, offsets, [-1.0, 2.0], scoring=scoring)  # one run that is the video; no run at all
 
 
+def test_every_length_around_a_word(cpu_backend):
+    """The last word of a video is padded, whatever is left of it; a run goes on to its end."""
+    tcam, offsets = smooth_tcam(range(1, 131), 1)
+    check_against_reference(tcam, offsets, LEVELS)
+    check_against_reference(tcam, offsets, [0.0], min_length=1)
+
+
 def test_longer_than_a_tile(backend):
     tcam, offsets = smooth_tcam([1100, 1500], 1)
     check_against_reference(tcam, offsets, LEVELS)
