@@ -1,0 +1,171 @@
+"""What the pages say: each figure, mark and place against what it should be by its definition."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pyws.data.annotations.activitynet import Instances, Truth
+from pyws.data.video.frames import write_mask, write_picture
+from pyws.report.movies import heat
+from pyws.report.page.charts import Chart, axis_ticks, draw_chart
+from pyws.report.page.html import Section, write_html
+from pyws.report.page.strips import Strip
+from pyws.report.page.videos import Lane, Video
+from pyws.report.predictions import Prediction
+from pyws.report.run import place_of
+from pyws.report.runs.classifier import classifier_page
+from pyws.report.runs.label import _joined
+from pyws.report.runs.masks import mean_iou
+from pyws.report.runs.masks_training import _measures, _why
+from pyws.report.runs.parts import problems_of
+from pyws.report.runs.segments import Seen, _wrong, add_truth, frames_strip
+from pyws.report.runs.segments_training import _training
+
+
+def test_the_agreement_of_masks_is_the_mean_over_those_of_both_folders(tmp_path: Path) -> None:
+    full, half, none = np.ones((2, 4), np.uint8), np.zeros((2, 4), np.uint8), np.zeros((2, 4), np.uint8)
+    half[0] = 1
+    for name, one, other in (("a", full, half), ("b", none, none), ("c", half, none)):
+        write_mask(tmp_path / "x" / f"{name}.png", one)
+        write_mask(tmp_path / "y" / f"{name}.png", other)
+    write_mask(tmp_path / "x" / "d.png", full)
+    files = sorted((tmp_path / "x").glob("*.png"))
+    assert mean_iou(files, tmp_path / "y") == pytest.approx((0.5 + 1 + 0) / 3)  # two empty masks agree
+    assert mean_iou(files[3:], tmp_path / "y") is None
+
+
+def test_masks_that_are_the_first_ones_have_no_agreement_with_them(tmp_path: Path) -> None:
+    for folder in ("first", "last"):
+        write_mask(tmp_path / folder / "v" / "0.png", np.ones((2, 2), np.uint8))
+    first, last = tmp_path / "first", tmp_path / "last"
+    rows: dict[int, dict[str, Any]] = {0: {"0": {"selected": True}}, 1: {"0": {"selected": False}}, 2: {}}
+    assert _measures("v", rows, {"PA.v0": first}) == {"selected": 0.0}  # rows of the last version that has any
+    assert _measures("v", rows, {"predicted by v0": last, "PA.v0": first}) == {"selected": 0.0, "agreement": 1.0}
+
+
+def test_a_frame_without_labels_is_said_to_have_no_mask() -> None:
+    assert _why({"labels": [], "selected": False}, ()) == "not selected: no mask"
+
+
+def test_pictures_of_a_video_are_those_of_the_middles_of_equal_parts(tmp_path: Path) -> None:
+    for number in range(100):
+        write_picture(tmp_path / "v" / f"{number:03d}.png", np.full((8, 8, 3), number, np.uint8))
+    place = place_of(tmp_path / "found.json")
+    strip, problem = frames_strip(place, "v", tmp_path / "v", 50.0, 1)
+    assert strip is not None
+    assert not problem
+    count = len(strip.places)
+    assert strip.places == pytest.approx([(k + 0.5) * 50 / count for k in range(count)], abs=6e-4)
+
+
+def test_pictures_of_a_video_that_was_written_anew_are_made_anew(tmp_path: Path) -> None:
+    place, video = place_of(tmp_path / "found.json"), tmp_path / "v"
+    shown = []
+    for level in (20, 200):
+        write_picture(video / "0.png", np.full((8, 8, 3), level, np.uint8))
+        os.utime(video, ns=(level, level))
+        assert frames_strip(place, "v", video, 1.0, 1)[0] is not None
+        shown.append({path.name: path.read_bytes() for path in place.pictures.rglob("*.jpg")})
+    assert shown[0] != shown[1]
+
+
+def test_the_place_of_a_page() -> None:
+    for name in ("a.json", "a.json.gz", "a.safetensors", "a"):
+        assert place_of(Path(name)).page == Path("a.html")
+    assert place_of(Path("a.gz.json")).page == Path("a.gz.html")
+
+
+def test_each_kind_of_problem_counts_a_video_once() -> None:
+    videos = [Video("a", problems=["empty: 1", "empty: 2", "odd"]), Video("b", problems=["empty: 3"]), Video("c")]
+    found = [(finding.text, list(finding.videos)) for finding in problems_of(videos)]
+    assert found == [("empty (2 of 3 videos)", ["a", "b"]), ("odd (1 of 3 videos)", ["a"])]
+
+
+def test_colours_follow_the_tags_and_then_the_lanes() -> None:
+    video = Video("a", tags=("run", "fly"), lanes=[Lane("x", spans=[(0, 1, "swim", 1.0), (1, 2, "run", 0.5)])])
+    assert list(video.document()["colours"]) == ["run", "swim"]
+
+
+def test_a_page_is_written_anew_where_something_changed(tmp_path: Path) -> None:
+    for title in ("first", "second"):
+        write_html(tmp_path / "a.html", title, "", [Section("s")])
+        assert title in (tmp_path / "a.html").read_text()
+
+
+def test_the_axis_of_a_chart_begins_at_0_where_it_is_told_to() -> None:
+    lines = {"a": ([0, 1], [8.0, 10.0])}
+    assert axis_ticks(8, 10)[0] > 0
+    for from_zero, first in ((False, axis_ticks(8, 10)[0]), (True, 0.0)):
+        ticks = re.findall(r'text-anchor="end">([^<]+)</text>', draw_chart(Chart("t", "", lines, from_zero)))
+        assert float(ticks[0]) == first
+
+
+def test_losses_of_a_classifier_are_numbered_from_epoch_1(tmp_path: Path) -> None:
+    about = {"losses": [3.0, 2.0], "videos_by_class": {"a": 2}, "accuracy": None, "what": "action", "train_videos": 2}
+    defaults = {"test_videos": 0, "network": "small3d", "labels": ["a"], "failed": {}, "settings": {}}
+    page = classifier_page(place_of(tmp_path), defaults | about)
+    charts = [chart for section in page.sections for chart in section.charts]
+    assert [(list(xs), ys) for xs, ys in charts[0].lines.values()] == [([1, 2], [3.0, 2.0])]
+
+
+def test_losses_of_a_training_are_drawn_from_0_and_scores_are_not() -> None:
+    history = [{"epoch": epoch, "loss": 2.0 - epoch, "mAP": 30.0 + epoch, "seconds": 1.0} for epoch in (0, 1)]
+    charts = {name: chart.from_zero for chart in _training(history).charts for name in chart.lines}
+    assert charts == {"loss": True, "mAP": False}
+
+
+def test_frames_of_masks_are_put_at_their_times() -> None:
+    strip = Strip("a.jpg", {}, [0, 10, 20], ["a", "b", "c"], 3, 1, 8, 8)
+    joined = _joined(Video("v", duration=5.0), Video("v", duration=25.0, unit="frame", strip=strip))
+    assert joined.strip is not None
+    assert list(joined.strip.places) == [0, 2, 4]
+    assert joined.duration == 5
+
+
+def test_the_best_segment_is_the_one_of_the_highest_score() -> None:
+    whole, part = (0.0, 10.0, "run", 0.9), (0.0, 1.0, "run", 0.1)
+    assert _wrong(Seen(10.0, ("run",)), [whole, part], 10.0) == ["the best segment covers all: run"]
+    assert _wrong(Seen(10.0, ("run", "fly")), [(*whole[:3], 0.05), part], 10.0) == ["no segment of a tag: fly"]
+
+
+def test_a_truth_without_durations_leaves_those_that_are_known() -> None:
+    rows = Instances(("a", "b"), ("run",), *(np.array(x) for x in ([0, 1], [0, 0], [0.0, 1.0], [1.0, 2.0], [1.0, 1.0])))
+    truth = Truth(rows, ("test", "test"), np.array([0.0, 9.0]), (("run",), ("run",)))
+    seen = {"a": Seen(5.0), "b": Seen(5.0)}
+    add_truth(seen, truth)
+    assert (seen["a"].seconds, seen["b"].seconds) == (5.0, 9.0)
+    assert seen["b"].spans["truth"] == [(1.0, 2.0, "run", None)]
+
+
+def test_heat_of_a_map() -> None:
+    frame = np.full((1, 3, 3), 100, np.uint8)
+    shown = heat(frame, np.array([[np.nan, -1.0, 2.0]]))
+    assert shown[0, :2].tolist() == frame[0, :2].tolist()
+    top = heat(np.zeros((1, 1, 3), np.uint8), np.array([[1.0]])).astype(int)
+    both = heat(np.full((1, 1, 3), 255, np.uint8), np.array([[1.0]])).astype(int)
+    assert np.abs(both - top - 0.4 * 255).max() <= 1  # the colour has a share of 0.6, the frame the rest
+    half = heat(np.full((1, 1, 3), 101, np.uint8), np.array([[0.0]]))
+    assert half.tolist() == [[[101] * 3]]
+
+
+def test_classes_of_a_prediction_that_are_shown() -> None:
+    def rows(label: list[int], score: list[float]) -> Instances:
+        zeros = np.zeros(len(label))
+        return Instances(("v",), tuple("abcd"), zeros.astype(int), np.array(label), zeros, zeros + 9, np.array(score))
+
+    activation = np.tile([0.5, 0.9, 0.1, 0.2], (9, 1))
+    found = Prediction("v", tuple("abcd"), np.arange(10.0), activation, activation, rows([1, 0], [0.9, 0.3]))
+    assert found.shown == [1, 0]
+    known = Prediction("v", tuple("abcd"), np.arange(10.0), activation, activation, found.segments, rows([3], [1.0]))
+    assert known.shown == [3, 1, 0]
+
+
+def test_json_of_a_page_is_json() -> None:
+    assert json.loads(json.dumps(Video("a", measures={"x": float("nan")}).document()))["measures"] == {"x": None}
