@@ -30,7 +30,8 @@ def encode_png(
     Parameters
     ----------
     pixels : (H, W) uint8 or uint16, not empty
-    palette : (256, 3) uint8 RGB of the ids of ``pixels``, uint8; None for grey
+    palette : (256, 3) uint8 RGB of the ids of ``pixels``, uint8; None for grey. The file has the fewest of 1, 2, 4 and
+        8 bits a pixel that hold the ids, and that many colours
     text : what the file says about itself, in Latin-1
 
     Examples
@@ -42,20 +43,34 @@ def encode_png(
     ([[0, 700], [9, 700]], {'author': 'me'})
     """
     height, width = pixels.shape
+    bits = 8 * pixels.itemsize
     rows = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8)
+    if palette is not None:  # few ids take few bits, and a part of the time
+        bits = next(bits for bits in (1, 2, 4, 8) if pixels.max() < 1 << bits)
+        rows, palette = _packed(rows, bits), palette[: 1 << bits]
     filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
     filtered[:, 0] = _UP
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     runs = zlib.compressobj(strategy=RUNS)
     kind = _GREY if palette is None else _PALETTE
-    header = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, kind, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     chunks = [(b"IHDR", header)] if palette is None else [(b"IHDR", header), (b"PLTE", palette.tobytes())]
     chunks += [(b"tEXt", f"{key}\0{value}".encode("latin-1")) for key, value in (text or {}).items()]
     chunks += [(b"IDAT", runs.compress(filtered.data) + runs.flush()), (b"IEND", b"")]
     return _SIGNATURE + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
+
+
+def _packed(rows: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """Numbers below ``2 ** bits`` (H, W) side by side in bytes, the first in the upper bits."""
+    each = 8 // bits
+    full = np.pad(rows, ((0, 0), (0, -rows.shape[1] % each)))
+    packed = np.zeros((len(rows), full.shape[1] // each), np.uint8)
+    for place in range(each):
+        packed |= np.left_shift(full[:, place::each], 8 - bits * (place + 1), dtype=np.uint8)
+    return packed
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:

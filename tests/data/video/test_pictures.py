@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,16 @@ from PIL import Image
 
 from pyws import DataError
 from pyws.data.video.decoders import PyAV
-from pyws.data.video.frames import open_frames, palette, read_heat, read_image, read_mask, write_heat, write_picture
+from pyws.data.video.frames import (
+    open_frames,
+    palette,
+    read_heat,
+    read_image,
+    read_mask,
+    write_heat,
+    write_mask,
+    write_picture,
+)
 from pyws.data.video.png import encode_png, is_whole
 from pyws.report.movies import write_video
 from pyws.report.pictures import contact_sheet, outline
@@ -76,6 +86,21 @@ def test_png_files_are_what_pillow_reads(kind: type, size: tuple[int, int], tmp_
 def test_png_files_of_ids_have_the_palette(tmp_path: Path) -> None:
     ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
     (tmp_path / "a.png").write_bytes(encode_png(ids, palette()))
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image.convert("RGB")), palette()[ids])
+
+
+@pytest.mark.parametrize(("most", "bits"), [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (15, 4), (16, 8), (255, 8)])
+@pytest.mark.parametrize("size", [(1, 1), (5, 8), (4, 9), (7, 30)])
+def test_png_files_of_few_ids_have_few_bits(size: tuple[int, int], most: int, bits: int, tmp_path: Path) -> None:
+    """Rows end within a byte too, and the file has no more colours than its bits can name."""
+    ids = RANDOM.integers(0, most, size, np.uint8, endpoint=True)
+    ids[-1, -1] = most
+    write_mask(tmp_path / "a.png", ids)
+    content = (tmp_path / "a.png").read_bytes()
+    assert content[24] == bits  # the header's byte of the bits a sample
+    assert content[33:41] == struct.pack(">I", 3 << bits) + b"PLTE"
+    assert np.array_equal(read_mask(tmp_path / "a.png"), ids)
     with Image.open(tmp_path / "a.png") as image:
         assert np.array_equal(np.asarray(image.convert("RGB")), palette()[ids])
 
