@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -67,12 +68,7 @@ class Classifier:
         scale = short_side / min(height, width)
         size = [max(self.stride, round(side * scale / self.stride) * self.stride) for side in (height, width)]
         size = [self.fixed, self.fixed] if self.fixed else size
-        pictures = frames.flatten(0, -4).permute(0, 3, 1, 2)
-        planes = pictures.to(torch.float32, copy=True, memory_format=torch.contiguous_format)  # scaled in half the time
-        images = functional.interpolate(
-            planes.div_(255), size=size, mode="bilinear", align_corners=False, antialias=True
-        )
-        return self._normalised(images, frames)
+        return self._normalised(_scaled(frames.flatten(0, -4).permute(0, 3, 1, 2), size), frames)
 
     def for_inference(self) -> Classifier:
         """The same with its network made ready for inference, see :func:`pyws.models.inference.for_inference`."""
@@ -90,7 +86,7 @@ class Classifier:
         if not self.crop:
             return self.prepare(frames, self.short_side)
         images = self.resized(frames.flatten(0, -4))
-        return self._normalised(center_crop(images, [self.crop]).float() / 255, frames)
+        return self._normalised(center_crop(images, [self.crop]), frames)
 
     def resized(self, frames: Tensor) -> Tensor:
         """Frames (B, H, W, 3) uint8 to (B, 3, h, w), scaled by ``resize`` or to ``short_side``, before any cut."""
@@ -116,12 +112,24 @@ class Classifier:
         return center_crop(scaled, [self.crop]) if self.crop else scaled
 
     def _normalised(self, images: Tensor, frames: Tensor) -> Tensor:
-        """RGB in 0..1 (B * T, 3, h, w) to what the model takes; ``frames`` tell whether they are clips."""
-        mean, std = (on_device(torch.tensor(values)[:, None, None], images.device) for values in (self.mean, self.std))
-        images = images.sub(mean).div_(std)
+        """RGB (B * T, 3, h, w) uint8 to what the model takes; ``frames`` tell whether they are clips."""
+        mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (self.mean, self.std))
+        shift, factor = (on_device(one.float(), images.device) for one in (-mean / std, 1 / (255 * std)))
+        images = torch.addcmul(shift, images, factor)
         if frames.ndim == 5:
             return images.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()
         return images.contiguous(memory_format=torch.channels_last)
+
+
+def _scaled(images: Tensor, size: list[int]) -> Tensor:
+    """Images (B, 3, H, W) uint8 scaled to ``size``, in whole levels: networks were trained on pictures scaled so.
+
+    A GPU rounds sums of float32 where the CPU adds in whole numbers: levels differ by one at most.
+    """
+    scaled = partial(functional.interpolate, size=size, mode="bilinear", align_corners=False, antialias=True)
+    if images.device.type == "cpu":
+        return scaled(images)
+    return scaled(images.float()).round_().clamp_(0, 255).to(torch.uint8)
 
 
 @contextmanager

@@ -214,7 +214,7 @@ def test_superpixels_say_who_made_them(tmp_path: Path) -> None:
         np.testing.assert_array_equal(make(frames[1], "v", "1"), together[1])
         with Image.open(tmp_path / make.parameter_hash / "v" / "1.png") as image:
             assert image.info["method"] == method
-    labels = ops.slic(torch.from_numpy(frames).permute(0, 3, 1, 2), region_area=100)
+    labels = ops.slic(torch.from_numpy(frames).permute(0, 3, 1, 2), iterations=5, region_area=100)
     np.testing.assert_array_equal(makers["pyws"].of_frames(frames, "v", ["0", "1"]), labels.numpy())
     with pytest.raises(ValueError, match="superpixels: method must be pyws or skimage, got 'cv2'"):
         Superpixels(tmp_path, method="cv2")

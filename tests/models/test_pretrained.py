@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import models
 
 from pyws import DataError
@@ -154,6 +155,26 @@ def test_vision_transformers_take_one_size(tmp_path):
     with torch.device("meta"):
         found = build_classifier("vit_b_32", 3)
     assert found.prepare(torch.zeros(1, 40, 90, 3, dtype=torch.uint8), 384).shape == (1, 3, 224, 224)
+
+
+@pytest.mark.parametrize("size", [(48, 85), (20, 31), (32, 32)])
+def test_frames_are_scaled_in_whole_levels_as_pillow_does(size):
+    """As the pictures that networks were trained on; the same for any batch and any order of the bytes in memory."""
+    torch.manual_seed(0)
+    classifier = build_classifier("shufflenet_v2_x0_5", 3)
+    frames = torch.randint(0, 256, (3, *size, 3), dtype=torch.uint8)
+    prepared = classifier.prepare(frames, 32)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (classifier.mean, classifier.std))
+    levels = (prepared * std + mean) * 255
+    assert (levels - levels.round()).abs().max() < 1e-3
+    wanted = tuple(prepared.shape[:1:-1])
+    shown = [Image.fromarray(frame.numpy()).resize(wanted, Image.Resampling.BILINEAR) for frame in frames]
+    pillow = torch.from_numpy(np.stack([np.asarray(picture) for picture in shown])).permute(0, 3, 1, 2)
+    assert (levels - pillow).abs().max() < 2.01
+    assert (levels - pillow).abs().mean() < 0.5
+    planes = frames.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    assert torch.equal(classifier.prepare(planes, 32), prepared)
+    assert torch.equal(classifier.prepare(frames[1:2].clone(), 32), prepared[1:2])
 
 
 def test_own_classifiers_see_whole_frames(tmp_path):

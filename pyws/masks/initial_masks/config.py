@@ -66,7 +66,7 @@ class InitialMaskConfig:
     superpixels: Literal["pyws", "skimage"] = "pyws"
     region_area: int = 768
     compactness: float = 10.0
-    iterations: int = 10
+    iterations: int = 5
     alpha: float = 0.5
     beta: float = 0.4
     beta_on: Literal["superpixel", "component"] = "superpixel"

@@ -43,7 +43,7 @@ class Superpixels:
     folder: Path
     region_area: int = 768
     compactness: float = 10.0
-    iterations: int = 10
+    iterations: int = 5
     method: str = "pyws"
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ def _write_labels(path: Path, key: str, labels: NDArray[np.int32], method: str) 
     if labels.max() > 65535:
         return  # no PNG holds them; frames beyond 50 million pixels are computed again
     stored = labels.astype(np.uint8 if labels.max() <= 255 else np.uint16)
-    about = {"method": method, "frame": key, "labels": hashlib.sha256(labels.tobytes()).hexdigest()}
+    about = {"method": method, "frame": key, "labels": hashlib.sha256(stored.tobytes()).hexdigest()}
     with atomic_write(path, "wb") as file:
         file.write(encode_png(stored, text=about))
 
@@ -124,8 +124,8 @@ def _read_labels(path: Path, key: str, size: tuple[int, ...]) -> NDArray[np.int3
         with Image.open(path, formats=("PNG",)) as image:
             if image.size != (size[1], size[0]) or image.info.get("frame") != key:
                 return None
-            labels = np.asarray(image).astype(np.int32)
+            stored = np.asarray(image)
             expected = image.info.get("labels")
     except (OSError, SyntaxError, ValueError):
         return None
-    return labels if hashlib.sha256(labels.tobytes()).hexdigest() == expected else None
+    return stored.astype(np.int32) if hashlib.sha256(stored.tobytes()).hexdigest() == expected else None
