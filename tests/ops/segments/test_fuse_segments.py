@@ -135,6 +135,8 @@ def test_soft_suppression_drops_the_least_score_itself(backend):
         kept, index = suppress_segments(apart, sigma=0.5, min_score=least, return_indices=True)
         assert index.tolist() == [0, many - 1]
         assert torch.equal(kept.score, score[[0, -1]])
+        _, index = suppress_segments(apart, sigma=0.5, min_score=1.0, return_indices=True)
+        assert index.tolist() == [0]  # the best is kept, whatever its score
 
 
 def test_by_hand(backend):
