@@ -182,6 +182,20 @@ def test_initial_masks_are_read_for_their_head_their_nans_and_their_tags(gpu):
     assert waits(gpu) == {"_local_scalar_dense": 1, "copy to the host": 1}
 
 
+def test_frames_are_scaled_on_the_card_to_levels_beside_the_hosts(gpu):
+    classifier = build_classifier("small2d", 3)
+    frames = pictures(2, 40, 48, 3)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (classifier.mean, classifier.std))
+    on_host, on_card = (
+        (one.cpu() * std + mean) * 255
+        for one in (classifier.prepare(frames, 32), classifier.prepare(on_device(frames, CARD), 32))
+    )
+    assert (on_card - on_card.round()).abs().max() < 1e-3
+    apart = (on_card - on_host).abs()
+    assert apart.max() < 1.001
+    assert apart.mean() < 0.3
+
+
 def test_choosing_classes_reads_the_head_and_the_scores_of_a_batch(gpu, monkeypatch):
     # The stand-in is this thread's alone.
     monkeypatch.setattr(image_annotator, "map_in_threads", lambda function, items: (function(item) for item in items))
