@@ -1,12 +1,14 @@
 """Networks in bfloat16: how far they are from float32, what stays float32, and where it is refused."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from pyws.masks.cam import GradCAM
 from pyws.models import BM, RSKP, STPN, WUM, Averaged, FACNet, TwoStream
 from pyws.models.classifiers import build_classifier
-from pyws.models.devices import set_precision
+from pyws.models.devices import on_device, set_precision
 from pyws.models.image_networks.deeplab import build_deeplab
 
 CPU = torch.device("cpu")
@@ -98,3 +100,10 @@ def test_what_cannot_be_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="precision: cuda:1 does not compute bfloat16"):
         set_precision(model, "bfloat16", torch.device("cuda:1"))
     set_precision(model, "float32", torch.device("cuda:1"))
+
+
+@pytest.mark.parametrize("place", ["cuda", "meta"])
+def test_only_values_on_the_host_are_pinned(place: str) -> None:
+    """Memory of a card cannot be pinned."""
+    values = SimpleNamespace(device=torch.device(place), to=lambda where, **more: (where, more))
+    assert on_device(values, torch.device("cuda")) == (torch.device("cuda"), {})  # type: ignore[arg-type]

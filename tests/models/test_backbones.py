@@ -352,3 +352,12 @@ def test_quality_of_wum_rises_from_the_rest_to_the_action():
     magnitude, rest, action = torch.tensor([[1.0, 2.0, 3.0, 5.0]]), torch.eye(4)[:1], torch.eye(4)[3:]
     found = WUM(D, K)._activations(magnitude, torch.zeros(1, 4, K + 1), batch, action, rest)
     assert found.actionness.tolist() == [[0.0, 0.25, 0.5, 1.0]]
+
+
+def test_members_of_a_mean_count_alike_and_what_was_given_may_change() -> None:
+    torch.manual_seed(0)
+    members, given = [STPN(4, 3).eval() for _ in range(4)], [0.1, 0.2, 0.3, 0.4]
+    assert Averaged(members).shares == [0.25] * 4
+    averaged = Averaged(members, given)
+    given[0] = 9.0
+    assert averaged.shares == [0.1, 0.2, 0.3, 0.4]

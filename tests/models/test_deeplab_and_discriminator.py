@@ -15,6 +15,7 @@ from pyws.masks.self_training.train_segmentation import TrainingConfig, cross_en
 from pyws.models.classifiers import LITE0, build_classifier, open_classifier, save_classifier
 from pyws.models.image_networks.deeplab import BACKBONES, build_deeplab
 from pyws.models.image_networks.discriminator import PatchDiscriminator
+from pyws.models.image_networks.motion_stream import MotionStream
 from pyws.models.image_networks.small2d import Small2D
 
 
@@ -193,3 +194,27 @@ def test_a_network_that_sees_clips_learns_what_moves() -> None:
             found, wanted = model.eval()(seen[16:]).argmax(1), targets[16:]
         right.append(float((found == wanted)[wanted > 0].double().mean()))
     assert right[0] < 0.7 < 0.85 < right[1]
+
+
+def test_the_motion_stream_sees_differences_of_the_mean_of_the_colours() -> None:
+    """Frames follow each other with their three colours together; eight times their differences are convolved."""
+    stream = MotionStream(3)
+    stream.layers = torch.nn.Identity()  # type: ignore[assignment]
+    clips = torch.rand(2, 9, 4, 6)
+    grey = [clips[:, 3 * time : 3 * time + 3].mean(1) for time in range(3)]
+    expected = torch.stack([8 * (grey[1] - grey[0]), 8 * (grey[2] - grey[1])], 1)
+    torch.testing.assert_close(stream(clips), expected)
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_the_last_layers_of_a_small_network_see_as_far_at_both_strides(stride: int) -> None:
+    """A layer after one whose stride is taken away is dilated instead."""
+    layers = [module for module in Small2D(3, output_stride=stride).modules() if isinstance(module, torch.nn.Conv2d)]
+    spacing, reach = 1, 1
+    for layer in layers:
+        reach += spacing * layer.dilation[0] * (layer.kernel_size[0] - 1)
+        spacing *= layer.stride[0]
+    first = [module for module in Small2D(3, output_stride=16).modules() if isinstance(module, torch.nn.Conv2d)]
+    steps = [2**number for number in range(len(first))]
+    assert reach == 1 + sum(2 * step for step in steps)
+    assert spacing == stride

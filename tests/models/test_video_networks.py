@@ -123,3 +123,30 @@ def test_an_unknown_network():
     with pytest.raises(ValueError, match=r"network: must be one of i3d, s3d, .* got 'i4d' \(near: "):
         video_network("i4d")
     assert set(VIDEO_NETWORKS) == set(get_args(VideoNetworkName))
+
+
+def test_layers_that_are_pooled_by_their_mean_and_dropped_once():
+    torch.manual_seed(0)
+    small = build_classifier("small3d", 3).model.eval()
+    clips = torch.rand(2, 3, 4, 16, 24)
+    seen = []
+    handle = small.head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    small(clips)
+    handle.remove()
+    torch.testing.assert_close(seen[0], small.activations(clips).flatten(2).mean(2))
+    network, dropped = I3D(classes=2), []
+    network.dropout.register_forward_hook(lambda module, inputs, output: dropped.append(module))
+    network(torch.rand(2, 3, 8, 33, 33))
+    assert len(dropped) == 1
+
+
+def test_rates_and_sizes_are_those_of_the_published_networks():
+    """I3D: 64 frames, 25 a second, RGB and flow; networks of torchvision on Kinetics: 15 a second."""
+    known = {name: (network.frames, network.fps) for name, network in VIDEO_NETWORKS.items()}
+    assert known["i3d"] == (64, 25)
+    assert {known[name][1] for name in ("r3d_18", "mc3_18", "r2plus1d_18")} == {15}
+
+
+def test_a_network_with_random_weights_is_ready_to_be_used():
+    for name in ("small2d", "small3d"):
+        assert not load_classifier(name, "random").model.training

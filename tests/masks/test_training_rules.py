@@ -1,19 +1,29 @@
-"""Presets of pyws masks train: what each sets, what wins over them, that a run keeps its own, and tables of them."""
+"""Presets of pyws masks train, and the rules of single steps: seeds, chunks, when a run stops."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from pyws import DataError, cli
 from pyws.cli import main
 from pyws.data.synthetic.a2d import GeneratedConfig, write_generated_a2d
+from pyws.masks.initial_masks.annotator import Chunk
+from pyws.masks.initial_masks.tag_to_class import tag_warnings
+from pyws.masks.seeds import seed_of
 from pyws.masks.self_training.loop import FORMAT, SelfTrainingConfig
-from pyws.masks.self_training.presets import PRESETS, preset_config
+from pyws.masks.self_training.next_version import NextVersion
+from pyws.masks.self_training.presets import PRESETS, preset_config, with_rules_of
+from pyws.masks.self_training.stopping import LoopConfig, why_stop
+from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, _step
+from pyws.masks.self_training.train_segmentation import TrainingConfig
+from pyws.models.image_networks.discriminator import PatchDiscriminator
 from pyws.run_manifest import open_run
 
 GROUPS = ("selection", "training", "loop", "discriminator")
@@ -110,3 +120,68 @@ def run_in(folder: Path, words: list[Any]) -> int:
 
 
 NEW = {"actor.safetensors", "action.safetensors", "actors", "actions", "both", "tables"}
+
+
+@pytest.mark.parametrize("preset", ["paper", "pyws"])
+def test_the_rules_of_a_preset_without_its_network(preset: Any) -> None:
+    own = SelfTrainingConfig(training=TrainingConfig(backbone="small2d", lr=0.5), loop=LoopConfig(noise=5.0))
+    own = replace(own, selection=replace(own.selection, select_share=0.25))
+    found, whole = with_rules_of(own, preset), preset_config(preset)
+    assert found.loop == whole.loop
+    assert found.selection == whole.selection  # the share is the preset's, which is none for the paper's
+    assert found.training == replace(own.training, equal_steps=whole.training.equal_steps)
+    assert found.preset == preset
+
+
+def test_seeds_are_of_seven_bytes() -> None:
+    """Few of 2^56 seeds meet: of 2^24 two of ten thousand often would."""
+    seeds = {seed_of(0, number) for number in range(10_000)}
+    assert len(seeds) == 10_000
+    assert 2**55 < max(seeds) < 2**56
+
+
+def test_the_sampled_frames_of_a_chunk_in_their_order() -> None:
+    images = torch.arange(5.0).reshape(5, 1, 1, 1).expand(5, 2, 2, 3)
+    assert Chunk([3, 4, 6, 8, 9], [4, 9]).shown(images)[:, 0, 0, 0].tolist() == [1, 4]
+    assert Chunk([3, 4, 6, 8, 9], [9, 4]).shown(images)[:, 0, 0, 0].tolist() == [4, 1]
+
+
+def test_the_last_model_that_finds_nothing_stops_a_run() -> None:
+    found = {"best_score": 0.5, "spread": 0.0, "miou_pa_v0": 0.5, "miou_pa_v0_spread": 0.0}
+    versions = [found | {"foreground": True}, found | {"best_score": 0.9, "foreground": False}]
+    assert why_stop(versions, LoopConfig()) == "version 1 predicts background only"
+    assert "background" not in (why_stop(versions[::-1], LoopConfig()) or "")
+
+
+def test_a_step_of_a_discriminator_learns_after_it_was_evaluated() -> None:
+    """The bound of a layer's largest singular value follows the weights in training alone."""
+    torch.manual_seed(0)
+    model = PatchDiscriminator(36, 2, "spectral").eval()
+    state = {name: value.clone() for name, value in model.named_buffers()}
+    patches = torch.randint(0, 256, (4, 3, 36, 36), dtype=torch.uint8)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    config, generator = DiscriminatorConfig(patch_size=36, width=2), torch.Generator().manual_seed(0)
+    _step(model, optimizer, patches, patches.flip(3), config, generator, torch.device("cpu"))
+    moved = {name for name, value in model.named_buffers() if not torch.equal(value, state[name])}
+    assert moved >= {name for name in state if "features" in name}
+    assert moved
+
+
+def test_a_tag_that_scores_as_much_as_another_is_not_beaten() -> None:
+    rest = [0.025] * 8
+    assert tag_warnings([0.4, 0.4, *rest], {"cat": [0]}, {"dog": [1]}) == []
+    assert len(tag_warnings([0.39, 0.41, *rest], {"cat": [0]}, {"dog": [1]})) == 1
+
+
+def test_soft_labels_are_means_over_superpixels_where_these_refine() -> None:
+    probabilities = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([[0, 0, 1, 1], [0, 2, 2, 1], [2, 2, 2, 1]])
+    data = SimpleNamespace(superpixels_of=lambda frame: labels)
+    for refine in (False, True):
+        found = NextVersion(Any, data, LoopConfig(refine_pa=refine), Any, Any)  # type: ignore[arg-type]
+        found.predict = lambda frame: SimpleNamespace(probabilities=probabilities)  # type: ignore[method-assign, assignment, return-value]
+        expected = probabilities.clone()
+        for index in range(3) if refine else ():
+            here = labels == index
+            expected[:, here] = probabilities[:, here].mean(1, keepdim=True)
+        torch.testing.assert_close(found.soft_labels(Any), expected)  # type: ignore[arg-type]
