@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from pyws.cli import main
 from pyws.commands.common import Common
 from pyws.commands.demo import run_demo
 from pyws.commands.demo.config import DemoConfig
-from pyws.commands.demo.segments import CLASSES, TIOUS, _inside
+from pyws.commands.demo.masks import _mean_iou
+from pyws.commands.demo.report import _about
+from pyws.commands.demo.segments import CLASSES, TIOUS, _inside, _share
 from pyws.data.synthetic.clips import Stream
 from pyws.data.synthetic.rendering import SceneConfig
 from pyws.data.video.frames import read_mask
@@ -119,3 +122,14 @@ def test_truth_of_snippets():
     stream = Stream("s", np.zeros((16, 1, 1, 3), np.uint8), 8.0, "ball", ((0.5, 1.5, CLASSES[1]),))
     assert _inside(stream, 4, 0.5)[:, 1].tolist() == [False, True, True, False]
     assert not _inside(stream, 4, 0.5)[:, [0, 2]].any()
+
+
+def test_shares_means_and_facts_of_the_report() -> None:
+    inside = torch.tensor([[True, False], [False, False]])
+    assert _share([torch.tensor([[3.0, 1.0], [0.0, 0.0]])], [inside]) == 0.75
+    scores = {"videos": {"a": {"iou": 0.5}, "b": {"iou": 0.9}}}
+    clips = [SimpleNamespace(name="a", actor="cat"), SimpleNamespace(name="b", actor="car")]
+    assert [_mean_iou(scores, clips, actor) for actor in ("cat", "car", "ball")] == [0.5, 0.9, None]  # type: ignore[arg-type]
+    manifest = {"packages": {}, "parameters": {"seed": 5, "device": "cpu"}}
+    rows = [row for table in _about(manifest).tables for row in table.rows]
+    assert [list(row) for row in rows if row[0] in ("seed", "device")] == [["seed", "5"], ["device", "cpu"]]

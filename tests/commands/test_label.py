@@ -16,11 +16,12 @@ from pyws import cli
 from pyws.commands.common import Common
 from pyws.commands.label import calibration
 from pyws.commands.label import run as run_module
+from pyws.commands.label.page import _amounts
 from pyws.commands.label.plan import Choices, Cost, Costs, Length, Work, fitted
 from pyws.commands.label.prepare import Prepared
 from pyws.commands.label.run import run_stages
 from pyws.commands.label.stages import Job, MaskConfig, Networks, as_file_name
-from pyws.commands.label.tags import Route
+from pyws.commands.label.tags import Route, route_of
 from pyws.data.video.frames import read_mask, write_picture
 from pyws.errors import DataError
 from pyws.models.classifiers import load_classifier
@@ -404,3 +405,14 @@ def test_names_of_folders_differ_and_stay_inside() -> None:
     names = [as_file_name(tag) for tag in tags]
     assert len(set(names)) == len(tags)
     assert not any("/" in name or name.startswith(".") for name in names)
+
+
+def test_predicted_masks_are_in_the_amounts_where_some_are_predicted() -> None:
+    choices = {"sampling": {"fps": 15, "stride": 15}, "mask_frames": 4, "versions": 2, "mask_epochs": 8, "every": 5}
+    plan = {"choices": choices, "snippets": 0, "trained_actions": 0, "map_clips": 0, "mask_frames": 9}
+    assert _amounts(plan | {"predicted_frames": 0}) == "9 first masks (4 a video)"
+    assert _amounts(plan | {"predicted_frames": 3}).endswith("2 versions of 8 epochs, 3 masks predicted (every 5)")
+
+
+def test_an_action_is_known_however_it_is_written() -> None:
+    assert route_of("Juggling", 3, [], ["juggling, juggling balls"]).kind == "known action"

@@ -4,6 +4,9 @@ import gzip
 import json
 import math
 import re
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from pyws import cli
+from pyws.commands.segments.evaluate import _explanation
 from pyws.data.annotations.activitynet import read_detections, read_truth
 from pyws.errors import DataError
 from pyws.evaluation import detection_map
@@ -324,3 +328,16 @@ def test_labels_take_the_postprocessing_of_all_commands(files, capsys):
     assert (status, "weigh_by and ranking must be 'score', got 'score' and 'support'" in error) == (1, True)
     status, _, error = run(capsys, *words, *rate, "--method", "nms", "--temperature", "0.1")
     assert (status, "temperature is of gaussian" in error) == (1, True)
+
+
+@pytest.mark.parametrize("count", [12, 13, 15])
+def test_rows_of_differences_add_up(count: int) -> None:
+    """What is not shown by name is one row, and all rows together are the averages."""
+    classes = {f"c{number}": (1.0 + number, 3.0 * number) for number in range(count)}
+    this, other = (sum(pair[side] for pair in classes.values()) for side in (0, 1))
+    shown: list[Any] = []
+    with mock.patch("pyws.commands.segments.evaluate._changes", lambda title, names, rows, total: shown.append(rows)):
+        list(_explanation(SimpleNamespace(steps=[], classes=classes, videos={}, this=this, other=other, difference=0)))  # type: ignore[arg-type]
+    rows = shown[1]
+    assert len(rows) == min(count, 13)
+    assert [sum(float(row[place]) for row in rows) for place in (1, 2, 3)] == pytest.approx([this, other, other - this])

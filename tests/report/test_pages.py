@@ -13,17 +13,21 @@ import pytest
 
 from pyws.data.annotations.activitynet import Instances, Truth
 from pyws.data.video.frames import write_mask, write_picture
-from pyws.report.movies import heat
+from pyws.files import write_json
+from pyws.report.ablation import _markdown
+from pyws.report.colours import COLOURS
+from pyws.report.movies import _colours, heat
 from pyws.report.page.charts import Chart, axis_ticks, draw_chart
-from pyws.report.page.html import Section, write_html
+from pyws.report.page.html import Section, Table, write_html
 from pyws.report.page.strips import Strip
 from pyws.report.page.videos import Lane, Video
 from pyws.report.predictions import Prediction
 from pyws.report.run import place_of
 from pyws.report.runs.classifier import classifier_page
+from pyws.report.runs.features import features_page
 from pyws.report.runs.label import _joined
 from pyws.report.runs.masks import mean_iou
-from pyws.report.runs.masks_training import _measures, _why
+from pyws.report.runs.masks_training import _measures, _samples, _why
 from pyws.report.runs.parts import problems_of
 from pyws.report.runs.segments import Seen, _wrong, add_truth, frames_strip
 from pyws.report.runs.segments_training import _training
@@ -169,3 +173,42 @@ def test_classes_of_a_prediction_that_are_shown() -> None:
 
 def test_json_of_a_page_is_json() -> None:
     assert json.loads(json.dumps(Video("a", measures={"x": float("nan")}).document()))["measures"] == {"x": None}
+
+
+def test_a_frame_under_a_map_is_rounded_to_the_nearest_level() -> None:
+    colour, level = _colours()[127].astype(float), 127.5 / 255
+    for value in range(90, 110):
+        exact = value * (1 - 0.6 * level) + colour * 0.6 * level
+        shown = heat(np.full((1, 1, 3), value, np.uint8), np.array([[level]]))[0, 0]
+        assert np.abs(shown - exact).max() <= 0.5 + 1e-9
+
+
+def test_no_more_classes_than_colours_are_drawn() -> None:
+    classes = tuple("abcdefghij")
+    ones = np.ones((4, 10))
+    label = np.arange(10)
+    rows = Instances(("v",), classes, 0 * label, label, 0.0 * label, 0.0 * label + 4, 1.0 - label / 20)
+    assert Prediction("v", classes, np.arange(5.0), ones, ones, rows).shown == list(range(len(COLOURS)))
+
+
+def test_the_table_of_a_text_has_a_rule_of_as_many_cells_as_columns() -> None:
+    text = _markdown(Section("s", [], [Table(("a", "b", "c"), [[1, 2, 3]])]))
+    assert [line.count("|") for line in text.splitlines() if line.startswith("|")] == [4, 4, 4]
+
+
+def test_features_that_could_not_be_read_are_not_counted_among_those_of_the_page(tmp_path: Path) -> None:
+    for number in range(2):
+        write_picture(tmp_path / "v" / f"{number}.png", np.zeros((8, 8, 3), np.uint8))
+    entry = {"start": 0.0, "end": 1.0, "source": str(tmp_path / "v"), "snippets": 2}
+    page = features_page(place_of(tmp_path / "out.json"), {"videos": {"v": entry, "w": {"error": "gone"}}})
+    assert page.lead == "Features of 1 video; 1 could not be read."
+
+
+def test_samples_of_selection_say_whether_they_passed(tmp_path: Path) -> None:
+    folder = tmp_path / "select" / "v0"
+    samples = [{"video": "a", "frame": "0", "label": 1, "passed": passed} for passed in (True, False)]
+    write_json(folder / "samples.json", {"samples": samples})
+    for number in range(2):
+        write_picture(folder / f"{number}.png", np.zeros((4, 4, 3), np.uint8))
+    captions = [picture.caption for picture in _samples(tmp_path, [{"version": 0}], ("background", "cat")).pictures]
+    assert [caption.rsplit(": ", 1)[1] for caption in captions] == ["passed", "failed"]
