@@ -12,12 +12,12 @@ from safetensors.torch import load
 from pyws import DataError
 from pyws.cli import main
 from pyws.commands.common import Common
-from pyws.commands.demo import run_demo
+from pyws.commands.demo import WRITTEN, _remove_earlier_demo, run_demo
 from pyws.commands.demo.config import DemoConfig
 from pyws.commands.demo.masks import _mean_iou
 from pyws.commands.demo.report import _about
 from pyws.commands.demo.segments import CLASSES, TIOUS, _inside, _share
-from pyws.data.synthetic.clips import Stream
+from pyws.data.synthetic.clips import ACTIONS, Stream
 from pyws.data.synthetic.rendering import SceneConfig
 from pyws.data.video.frames import read_mask
 from pyws.evaluation import detection_map
@@ -62,7 +62,13 @@ def test_the_files_of_a_real_run_are_there(finished):
     assert {len(paths) for paths in masks.values()} == {12}
     assert {path.name for path in masks["clips/truth"]} == {"00002.png", "00006.png", "00010.png", "00014.png"}
     assert read_mask(masks["clips/truth"][0]).shape == (48, 64)
-    assert (out / "clips/tags.csv").read_text().splitlines()[:2] == ["video,tag", "clip_0000,ball"]
+    assert (out / "clips/tags.csv").read_text().splitlines()[:4] == [
+        "video,tag",
+        "clip_0000,ball",
+        f"clip_0000,{ACTIONS[0]}",
+        "clip_0001,ball",
+    ]
+    assert {path.name for path in out.iterdir() if path.name[0] != "."} - {"manifest.json"} <= {*WRITTEN}
     for method, average in manifest["results"]["segments"]["average_map"].items():
         found, truth = out / f"segments/{method}.json", out / "streams/truth.json"
         scores = detection_map(found, truth, "activitynet", TIOUS, subset="test")
@@ -133,3 +139,15 @@ def test_shares_means_and_facts_of_the_report() -> None:
     manifest = {"packages": {}, "parameters": {"seed": 5, "device": "cpu"}}
     rows = [row for table in _about(manifest).tables for row in table.rows]
     assert [list(row) for row in rows if row[0] in ("seed", "device")] == [["seed", "5"], ["device", "cpu"]]
+
+
+def test_what_a_link_in_the_folder_leads_to_is_left_alone(finished, tmp_path):
+    """A link in the place of a folder of the demo goes away; the folder that it leads to stays."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis.txt").write_text("mine")
+    (tmp_path / "out" / "manifest.json").write_bytes((finished[0] / "manifest.json").read_bytes())
+    (tmp_path / "out" / "clips").symlink_to(tmp_path / "own")
+    _remove_earlier_demo(tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
+    assert (tmp_path / "own" / "thesis.txt").read_text() == "mine"

@@ -16,6 +16,7 @@ from pyws import ops
 from pyws.cli import main
 from pyws.commands.masks.train import open_first_classifier
 from pyws.data.video.frames import read_mask, write_mask
+from pyws.data.video.optical_flow import CONSISTENT
 from pyws.errors import DataError
 from pyws.evaluation.segmentation import mask_iou
 from pyws.files import file_sha256
@@ -109,6 +110,20 @@ def test_over_time_is_the_mean_with_the_neighbours() -> None:
     scores = [np.full((1, *SIZE), value, np.float32) for value in (0.0, 3.0, 6.0)]
     still = over_time(flows_between([frame] * 3), scores)
     np.testing.assert_allclose([one.mean() for one in still], [1.5, 3.0, 4.5], atol=1e-3)
+
+
+def test_a_neighbour_counts_as_far_as_the_way_there_leads_back() -> None:
+    """The way back is right in the left half alone; what counts is where the way there leads, not where it begins."""
+    height, width = 4, 20
+    forth = np.zeros((height, width, 2), np.float32)
+    forth[..., 0] = 2
+    back = -forth
+    back[:, width // 2 :] = 0
+    there = np.minimum(np.arange(width) + 2, width - 1)
+    weight = np.where(there < width // 2, 1.0, np.exp(-2 / CONSISTENT))
+    scores = [np.zeros((1, height, width), np.float32), np.ones((1, height, width), np.float32)]
+    found = over_time([(forth, back)], scores)[0]
+    np.testing.assert_allclose(found, np.broadcast_to(weight / (1 + weight), found.shape), rtol=1e-5)
 
 
 def test_masks_are_carried_by_the_flow_that_is_given() -> None:

@@ -187,3 +187,20 @@ def test_the_command(tmp_path, capsys):
     ):
         assert cli.main([*words, *bad]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_tokens_that_enter_the_last_layer_are_a_mean_and_the_last_call_counts():
+    class Tokens(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(3, 2)
+
+        def forward(self, images):
+            tokens = images.flatten(2).mT  # (B, H W, 3)
+            self.head(tokens * 0)  # what an auxiliary loss would take
+            return self.head(tokens).mean(1)
+
+    classifier = Classifier("tokens", Tokens(), "head", (0.0,) * 3, (1 / 255,) * 3, ("a", "b"), 0, 32)
+    images = torch.rand(2, 3, 4, 5)
+    features, _ = SnippetNetwork(classifier, CPU, "float32")(images)
+    torch.testing.assert_close(features, images.mean((2, 3)))
