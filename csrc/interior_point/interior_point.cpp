@@ -21,6 +21,7 @@ constexpr int kSharpPasses = 12, kSharpRefinements = 4;
 constexpr double kCenterSlack = 0.1, kCenterStop = 0.99;  // shares of the greatest label and of the way to a bound
 constexpr double kCentered = 1e-9, kHeld = 1e-12;         // tolerances of the last step and of the rows' residuals
 constexpr int kCenterIterations = 80;
+constexpr double kNoRoom = 1e-6;  // slack of a label that rows hold at its bound
 
 }  // namespace
 
@@ -359,6 +360,10 @@ bool InteriorPoint::center(const BoxProgram& program, const std::vector<double>&
     moved = step_to_center(size);
   }
   return false;
+}
+
+bool InteriorPoint::is_held(std::size_t run, double size) const {
+  return std::min(runs_.slack_low(run), runs_.slack_high(run)) < kNoRoom * size;
 }
 
 }  // namespace pyws

@@ -27,6 +27,8 @@ class InteriorPoint {
   // The analytic centre of the labels between 0 and `upper` whose rows have the sums of u: the most sum of
   // size (log u + log(size upper - u)). False, and u as it was, where there is no interior.
   bool center(const BoxProgram& program, const std::vector<double>& size, double upper);
+  // After a `center` that failed: whether rows hold a run so near to a bound that it has no room.
+  bool is_held(std::size_t run, double size) const;
 
  private:
   enum State : char { kLow, kBetween, kHigh };

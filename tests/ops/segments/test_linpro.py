@@ -390,16 +390,22 @@ def test_crowds_against_dense_scipy(n, length, spread, options):
     assert result.gap.item() <= 1e-7 * (1 + mass)
 
 
-@pytest.mark.parametrize(("seed", "margin"), [(7, 0.0), (63, 0.0), (88, 0.0), (39, 0.25), (68, 0.25), (91, 0.25)])
-def test_crowds_of_whole_numbers_are_certified(seed, margin):
-    """Where many rows have the same ends and scores, what the last equations say is exchanged, or not better."""
+def whole_crowd(seed: int) -> tuple[list[tuple[float, ...]], int]:
+    """Segments whose ends and scores are whole numbers, and the length that they lie in."""
     rng = np.random.default_rng(seed)
     n, length = rng.integers(10, 60), int(rng.integers(20, 120))
     start = rng.integers(0, length, n)
     end, score = start + rng.integers(1, length // 2, n), rng.integers(0, 6, n)
-    rows = [tuple(map(float, row)) for row in zip(start, end, score, strict=True)]
+    return [tuple(map(float, row)) for row in zip(start, end, score, strict=True)], length
+
+
+@pytest.mark.parametrize(("seed", "margin"), [(7, 0.0), (63, 0.0), (88, 0.0), (39, 0.25), (68, 0.25), (91, 0.25)])
+def test_crowds_of_whole_numbers_are_certified(seed, margin):
+    """Where many rows have the same ends and scores, what the last equations say is exchanged, or not better."""
+    rows, length = whole_crowd(seed)
     found = interior([rows], [length], margin=margin)
-    residual, mass = dense_lexicographic(dense_rows(rows, length, margin=margin), score.astype(float), math.inf)
+    score = np.array([row[2] for row in rows])
+    residual, mass = dense_lexicographic(dense_rows(rows, length, margin=margin), score, math.inf)
     assert found.status.item() == (Status.RELAXED if residual > 1e-7 else Status.OPTIMAL)
     assert found.residual.item() == pytest.approx(residual, rel=1e-9)
     assert found.objective.item() == pytest.approx(mass, rel=1e-6)
@@ -427,6 +433,19 @@ def test_the_center_is_that_of_the_relative_interior():
     rows = [(8, 10, 1.0), (9, 10, 1.0)]
     assert interior([rows], [10], margin=0.0, upper=1.0, tie_break="center").labels.tolist() == [0.0] * 9 + [1.0]
     assert torch.allclose(interior([CHAIN], [11], margin=0.0, tie_break="center").labels, chain_labels(0.4))
+
+
+@pytest.mark.parametrize(("seed", "upper"), [(13, 0.3), (46, 0.3), (76, 0.3), (57, 1.0), (370, 1.0), (481, 0.3)])
+def test_labels_that_rows_hold_at_a_bound_do_not_keep_the_others_from_their_center(seed, upper):
+    """No price shows that they are held: the simplex, which knows their bounds, has the same centre."""
+    rows, length = whole_crowd(seed)
+    options = {"margin": 0.0, "upper": upper}
+    found = interior([rows], [length], tie_break="center", **options)
+    expected = solve(rows, length, tie_break="center", **options).labels
+    assert torch.allclose(found.labels, expected, atol=1e-8)
+    canonical = interior([rows], [length], tie_break="canonical", **options)
+    assert not torch.allclose(found.labels, canonical.labels, atol=1e-3)
+    assert found.objective.item() == pytest.approx(canonical.objective.item())
 
 
 def test_labels_of_a_thousand_times_the_scores():
