@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree.ElementTree import Element
 
 import numpy as np
 import pytest
 
-from pyws.data.video.frames import write_mask
+from pyws.data.video.frames import read_mask, write_mask
 from pyws.errors import DataError
 from pyws.exchange.label_folder import LabelFolder
 from pyws.exchange.readers.formats import read_review
 from pyws.exchange.readers.review import video_of
 from pyws.exchange.writers.formats import EXPORTS, WITH_FRAMES
 from pyws.exchange.writers.label_studio import _choices
+from pyws.exchange.writers.mask_folders import write_voc
 from pyws.files import write_json
 from pyws.report.colours import shown_colours
 
@@ -76,3 +78,16 @@ def test_the_ending_of_a_file_may_be_in_capitals(tmp_path: Path) -> None:
 def test_formats_that_hold_frames_are_those_whose_writers_make_pictures() -> None:
     assert set(EXPORTS) > WITH_FRAMES
     assert {"voc", "coco", "davis", "youtube-vis", "semantic", "fiftyone-masks", "cvat-images"} <= WITH_FRAMES
+
+
+def test_objects_beyond_what_a_mask_of_voc_counts_are_its_last(tmp_path: Path) -> None:
+    """255 says "ignore" there: no object has it, however many there are."""
+    shown = np.eye(3, dtype=bool)
+    objects = [
+        SimpleNamespace(mask=row[None].repeat(2, 0), number=number)
+        for row, number in zip(shown, (1, 254, 300), strict=True)
+    ]
+    masks = SimpleNamespace(read_as=lambda stem, labels: np.ones((2, 3), np.uint8), objects=lambda stem: iter(objects))
+    results = SimpleNamespace(mask_labels=lambda: ("dog",), pictures=lambda *_: [("v", masks, "0", "v_0")])
+    write_voc(results, tmp_path)
+    assert read_mask(tmp_path / "SegmentationObject/v_0.png").tolist() == [[1, 254, 254]] * 2

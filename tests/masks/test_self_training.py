@@ -720,6 +720,8 @@ def test_soft_labels_are_trained_on_from_version_1(init: Path, small_networks: N
     assert torch.equal(soft.argmax(0)[sure], mask[sure])
     mask[:4] = 255
     assert not data.soft_labels(folder, frame, mask)[:, :4].any()
+    data.write_soft_labels(folder, frame, torch.zeros(2, *SIZE))  # what rounding may leave of a frame
+    assert torch.equal(data.soft_labels(folder, frame, mask), torch.zeros(3, *SIZE))
     first = torch.tensor(data.mask(init / "pa/v0", frame)).long()
     assert torch.equal(data.soft_labels(init / "pa/v0", frame, first), one_hot(first, 3).permute(2, 0, 1).float())
     hard = SelfTraining(init, tmp_path / "hard", tiny(), quiet=True).run()

@@ -180,3 +180,12 @@ def test_a_torch_without_the_operation_as_it_is_called_does_without(error, monke
     fast, images = for_inference(model, (3, 8, 8)), torch.rand(2, 3, 9, 9)
     assert [type(part) for part in fast] == [nn.Conv2d, nn.Identity, nn.ReLU]
     assert torch.allclose(fast(images), model(images), atol=1e-5)
+
+
+def test_autocast_has_the_precision_that_was_asked_for():
+    """The fused convolution is of float32 alone: there the plain one works in bfloat16, as autocast says."""
+    model = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    fast, images = for_inference(model, (3, 8, 8)), torch.rand(2, 3, 9, 9)
+    assert any(isinstance(part, FusedConvolution) for part in fast)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert fast(images).dtype == torch.bfloat16

@@ -1,6 +1,8 @@
 """Snippet features of videos of known timing, by networks with random weights: windows, times, resume, bad videos."""
 
+import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from pyws import DataError, cli
 from pyws.data.features.dataset import open_features
 from pyws.data.video.frames import write_picture
 from pyws.models.classifier import Classifier
-from pyws.segments.snippets.extraction import extract
+from pyws.segments.snippets.extraction import _settings, extract
 from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import Sampling, default_sampling
 
@@ -204,3 +206,19 @@ def test_tokens_that_enter_the_last_layer_are_a_mean_and_the_last_call_counts():
     images = torch.rand(2, 3, 4, 5)
     features, _ = SnippetNetwork(classifier, CPU, "float32")(images)
     torch.testing.assert_close(features, images.mean((2, 3)))
+
+
+def test_settings_of_a_run_tell_weights_and_cuts_apart(tmp_path):
+    """Features of other weights, or of other parts of a frame, must not be put beside those of a run."""
+    files = [tmp_path / "a.pth", tmp_path / "b.pth"]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    plain = replace(network(4).classifier, file=files[0])
+    others = [{}, {"file": files[1]}, {"file": None}, {"crop": 9}, {"resize": (8, 9)}, {"short_side": 31}]
+    found = [
+        _settings(SnippetNetwork(replace(plain, **other), CPU, "float32"), Sampling(10, 4, 2), False)
+        for other in others
+    ]
+    assert not [
+        (one, other) for one, other in itertools.combinations(range(len(found)), 2) if found[one] == found[other]
+    ]

@@ -395,3 +395,14 @@ def test_released_numbers(shared):
         kept = suppress_segments(segments, 0.5)
         torch.testing.assert_close(rows(kept), case["nms0.5"], rtol=0, atol=0)
     assert different == 2
+
+
+@pytest.mark.parametrize("sigma", [None, 0.5])
+def test_of_equal_scores_the_first_suppresses_the_others(backend, sigma):
+    place = torch.tensor([0.0, 1.0, 30.0], dtype=torch.float64)
+    score = torch.full((3,), 0.5, dtype=torch.float64)
+    alike = Segments(place, place + 10, score, score, torch.tensor([0, 3]))
+    _, index = suppress_segments(alike, 0.3, sigma=sigma, min_score=0.4, return_indices=True)
+    assert index.tolist() == [0, 2]
+    kept = reference.suppress_segments(alike, 0.3, sigma=sigma, min_score=0.4)
+    assert [one for one, _ in kept[0]] == [0, 2]
