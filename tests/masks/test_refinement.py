@@ -341,6 +341,22 @@ def test_refine_writes_a_folder_that_training_reads(first: Path, tmp_path: Path)
     assert (tmp_path / "out/overlays/a.jpg").is_file()
 
 
+def test_superpixels_have_the_area_that_was_asked_for(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slic, counts = ops.slic, []
+
+    def counted(images: torch.Tensor, **options: Any) -> torch.Tensor:
+        found = slic(images, **options)
+        counts.append(images[0, 0].numel() / (int(found.max()) + 1))
+        return found
+
+    monkeypatch.setattr(ops, "slic", counted)
+    assert refine(first, tmp_path / "out") == 0
+    assert len(counts) == 12
+    assert 8 < np.mean(counts) < 32  # 16 pixels each, more or less
+
+
 def test_an_interrupted_refinement_ends_the_same(first: Path, tmp_path: Path) -> None:
     assert refine(first, tmp_path / "whole") == 0
     assert refine(first, tmp_path / "broken") == 0

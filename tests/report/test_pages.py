@@ -125,6 +125,16 @@ def test_losses_of_a_training_are_drawn_from_0_and_scores_are_not() -> None:
     assert charts == {"loss": True, "mAP": False}
 
 
+def test_the_best_epoch_is_the_one_of_the_highest_map() -> None:
+    history = [{"epoch": 7 + k, "loss": 1.0, "mAP": score, "seconds": 1.0} for k, score in enumerate((3.0, 5.0, 4.0))]
+    (table,) = _training(history).tables
+    rows = {row[0]: row[1] for row in table.rows}
+    assert {name: value for name, value in rows.items() if "mAP" in str(name)} == {
+        "best average mAP (%), epoch 8": 5.0,
+        "last average mAP (%), epoch 9": 4.0,
+    }
+
+
 def test_frames_of_masks_are_put_at_their_times() -> None:
     strip = Strip("a.jpg", {}, [0, 10, 20], ["a", "b", "c"], 3, 1, 8, 8)
     joined = _joined(Video("v", duration=5.0), Video("v", duration=25.0, unit="frame", strip=strip))
