@@ -244,6 +244,7 @@ def test_a_header_may_say_that_there_are_no_notes(tmp_path):
     assert read_tensors(tmp_path / "a.safetensors") == ({}, {})
 
 
+@pytest.mark.filterwarnings("error")  # what is wrong is said once
 @pytest.mark.parametrize(
     "facts",
     [
@@ -256,6 +257,7 @@ def test_a_header_may_say_that_there_are_no_notes(tmp_path):
         {"videos": ["v"], "classes": ["a"], "scores": {"v": "x"}},
         {"videos": ["v"], "classes": ["a"], "scores": {"v": [1, 2, 3]}},
         {"videos": ["v"], "classes": ["a"], "scores": {"v": [1e39]}},
+        {"videos": ["v"], "classes": ["a"], "scores": {"v": [-1e39]}},
         {"videos": ["short"], "classes": ["a"], "scores": {}},
     ],
 )

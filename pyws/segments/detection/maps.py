@@ -38,6 +38,7 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 _SECONDS = "/seconds"  # ends the name of the tensor that says when the snippets of a video are
 _NUMBERS = {torch.float16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+_MOST = float(np.finfo(np.float32).max)
 _TOP = 8  # a class is scored by the mean of its highest eighth
 
 
@@ -327,13 +328,13 @@ def _of_facts(
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise TypeError(f"names must be a list of texts, got {str(names)[:80]}")
     edges = {video: arrays[video + _SECONDS] for video in videos}
-    scores = {video: np.array(facts["scores"][video], np.float32) for video in videos if video in facts["scores"]}
+    scores = {video: np.array(facts["scores"][video], np.float64) for video in videos if video in facts["scores"]}
     for video in videos:
         if edges[video].shape != (len(arrays[video]) + 1,) or not (np.diff(edges[video]) >= 0).all():
             raise ValueError(f"{video!r} must have an edge more than snippets, in their order")
-        if video in scores and not (scores[video].shape == (len(classes),) and np.isfinite(scores[video]).all()):
+        if video in scores and not (scores[video].shape == (len(classes),) and (abs(scores[video]) <= _MOST).all()):
             raise ValueError(f"{video!r} must have a finite score of each class")
-    return tuple(classes), edges, scores
+    return tuple(classes), edges, {video: found.astype(np.float32) for video, found in scores.items()}
 
 
 def _of_labels(path: Path, stored: Mapping[str, Stored]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
