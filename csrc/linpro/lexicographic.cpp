@@ -73,16 +73,20 @@ void Lexicographic::narrow(int stage) {
 
 // A run that the rows hold at a bound, which no price shows, keeps its mass, and the others move without it.
 void Lexicographic::move_to_center() {
-  for (std::size_t before = free_.size() + 1; free_.size() < before && !free_.empty();) {
+  while (!free_.empty()) {
     std::vector<double> size;
     for (int run : free_) size.push_back(program_->runs.size(run));
     if (interior_.center(box_, size, program_->upper / unit_)) {
       for (std::size_t f = 0; f < free_.size(); ++f) mass_[free_[f]] = interior_.u[f];
       return;
     }
-    before = free_.size();
-    for (std::size_t f = 0; f < before; ++f)
-      if (interior_.is_held(f, size[f])) run_[free_[f]] = kAtZero;
+    bool any = false;
+    for (std::size_t f = 0; f < free_.size(); ++f)
+      if (interior_.is_held(f, size[f])) {
+        run_[free_[f]] = kAtZero;
+        any = true;
+      }
+    if (!any) return;
     build(kSquares);
     interior_.u.clear();
     for (int run : free_) interior_.u.push_back(mass_[run]);

@@ -46,7 +46,8 @@ def encode_png(
     bits = 8 * pixels.itemsize
     rows = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8)
     if palette is not None:  # few ids take few bits, and a part of the time
-        bits = next(bits for bits in (1, 2, 4, 8) if pixels.max() < 1 << bits)
+        most = int(pixels.max())
+        bits = next(bits for bits in (1, 2, 4, 8) if most < 1 << bits)
         rows, palette = _packed(rows, bits), palette[: 1 << bits]
     filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
     filtered[:, 0] = _UP
