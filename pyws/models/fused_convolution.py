@@ -35,7 +35,7 @@ def can_fuse(layer: nn.Module) -> bool:
         and cast(nn.Conv2d, layer).weight.device.type == "cpu"
         and torch.backends.mkldnn.is_available()
         and _can_pad(layer)
-        and _has_convolution()
+        and _has_convolution(torch.float32)
     )
 
 
@@ -48,9 +48,12 @@ def _can_pad(layer: nn.Module) -> bool:
 
 
 @cache
-def _has_convolution() -> bool:
-    """Whether this torch has the operation and takes it as it is called here: it is not part of torch's interface."""
-    ones = torch.ones(1, 1, 2, 2)
+def _has_convolution(dtype: torch.dtype) -> bool:
+    """Whether this torch has the operation and takes it as it is called here: it is not part of torch's interface.
+
+    In bfloat16 it is a matter of the processor too.
+    """
+    ones = torch.ones(1, 1, 2, 2, dtype=dtype)
     try:
         made = _convolution(ones, ones[..., :1, :1], ones.flatten()[:1], ((0, 0), (1, 1), (1, 1), 1), ("relu", []))
         return torch.equal(made, 2 * ones)
@@ -70,7 +73,8 @@ def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, shape: Any, act
 class FusedConvolution(nn.Conv2d):
     """A convolution of images and the activation after it.
 
-    Where a gradient or autocast is asked for, or on another device, it is the plain convolution and activation.
+    In autocast it computes in bfloat16, as the plain convolution would. Where a gradient is asked for, or on another
+    device, it is the plain convolution and activation.
 
     Parameters
     ----------
@@ -94,27 +98,37 @@ class FusedConvolution(nn.Conv2d):
         self.weight, self.bias, self.activation = layer.weight, layer.bias, activation
         self._plain = (layer,)  # in a tuple, so that its weights are not counted twice
         self._about = ("none", []) if activation is None else activation_of(activation)
-        self._padded: dict[tuple[bool, bool], Tensor] = {}
+        self._weights: dict[tuple[bool, bool, torch.dtype], tuple[Tensor, Tensor | None]] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         (layer,) = self._plain
-        if _needs_plain(x):
+        dtype = _computed_in(x)
+        if dtype is None:
             made: Tensor = layer(x)
             return made if self.activation is None else self.activation(made)
-        weight, padding = self.weight.detach(), cast(Any, self.padding)
+        odd, padding = (False, False), cast(Any, self.padding)
         if isinstance(layer, SameConv2d):
             missing = [layer.missing(x.shape[2 + axis], axis) for axis in (0, 1)]
-            weight, padding = self._shifted(missing[0] % 2 == 1, missing[1] % 2 == 1), [-(-n // 2) for n in missing]
-        return _convolution(x, weight, self.bias, (padding, self.stride, self.dilation, self.groups), self._about)
+            odd, padding = (missing[0] % 2 == 1, missing[1] % 2 == 1), [-(-n // 2) for n in missing]
+        shape = padding, self.stride, self.dilation, self.groups
+        return _convolution(x.to(dtype), *self._made_ready(*odd, dtype), shape, self._about)
 
-    def _shifted(self, rows: bool, columns: bool) -> Tensor:
-        """The weight after a row or a column of zeros: padding that is odd becomes even, and images need no copy."""
-        key = rows, columns
-        if key not in self._padded:
-            self._padded[key] = functional.pad(self.weight.detach(), (int(columns), 0, int(rows), 0))
-        return self._padded[key]
+    def _made_ready(self, rows: bool, columns: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """The weight, after a row or a column of zeros: padding that is odd becomes even, and images need no copy; and
+        the bias."""
+        key = rows, columns, dtype
+        if key not in self._weights:
+            weight = functional.pad(self.weight.detach(), (int(columns), 0, int(rows), 0))
+            bias = None if self.bias is None else self.bias.detach().to(dtype)
+            self._weights[key] = weight.to(dtype), bias
+        return self._weights[key]
 
 
-def _needs_plain(x: Tensor) -> bool:
-    other = x.device.type != "cpu" or x.dtype != torch.float32
-    return other or torch.is_autocast_enabled("cpu") or (torch.is_grad_enabled() and x.requires_grad)
+def _computed_in(x: Tensor) -> torch.dtype | None:
+    """What oneDNN computes in; None where it is the plain convolution's turn."""
+    if x.device.type != "cpu" or (torch.is_grad_enabled() and x.requires_grad):
+        return None
+    if not torch.is_autocast_enabled("cpu"):
+        return torch.float32 if x.dtype == torch.float32 else None
+    same = torch.get_autocast_dtype("cpu") == torch.bfloat16 and x.dtype in (torch.float32, torch.bfloat16)
+    return torch.bfloat16 if same and _has_convolution(torch.bfloat16) else None

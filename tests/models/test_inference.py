@@ -182,10 +182,37 @@ def test_a_torch_without_the_operation_as_it_is_called_does_without(error, monke
     assert torch.allclose(fast(images), model(images), atol=1e-5)
 
 
-def test_autocast_has_the_precision_that_was_asked_for():
-    """The fused convolution is of float32 alone: there the plain one works in bfloat16, as autocast says."""
-    model = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
-    fast, images = for_inference(model, (3, 8, 8)), torch.rand(2, 3, 9, 9)
-    assert any(isinstance(part, FusedConvolution) for part in fast)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert fast(images).dtype == torch.bfloat16
+@pytest.fixture(params=["oneDNN's", "plain"])
+def bfloat16_by(request, monkeypatch):
+    """With oneDNN's pass where the processor has it, and as on one without."""
+    if request.param == "plain":
+        monkeypatch.setattr(fused_convolution, "_has_convolution", lambda dtype: dtype == torch.float32)
+    return request.param
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Hardtanh(-0.5, 0.25), nn.SiLU(), None])
+@pytest.mark.parametrize("size", [(7, 8), (8, 7), (9, 9)])
+def test_autocast_has_the_precision_that_was_asked_for(activation, size, bfloat16_by):
+    """Inputs and weights of bfloat16, sums of more: as far from the exact ones as a rounding of the result."""
+    torch.manual_seed(6)
+    layer, images = SameConv2d(3, 8, 3, 2).eval(), torch.randn(2, 3, *size)
+    fast = FusedConvolution(layer, activation)
+    rounded = SameConv2d(3, 8, 3, 2)
+    rounded.load_state_dict({name: value.bfloat16() for name, value in layer.state_dict().items()})
+    after = activation or nn.Identity()
+    wanted = after(rounded.double()(images.bfloat16().double()))
+    with torch.no_grad():
+        before = fast(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = fast(images)
+            assert torch.equal(fast(images.bfloat16()), found)
+        assert torch.equal(fast(images), before)  # each precision has weights of its own
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), wanted, rtol=2**-7, atol=2**-7)
+    torch.testing.assert_close(before, after(layer(images)))
+
+
+def test_autocast_to_another_precision_is_the_plain_convolution():
+    layer, images = nn.Conv2d(3, 4, 3).eval(), torch.rand(1, 3, 5, 5)
+    with torch.no_grad(), torch.autocast("cpu", torch.float16):
+        assert torch.equal(FusedConvolution(layer)(images), layer(images))
