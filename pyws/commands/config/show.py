@@ -55,4 +55,4 @@ def _without_need(each: inspect.Parameter) -> inspect.Parameter:
     hint = each.annotation
     base, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     optional = (base | None, *marks)
-    return each.replace(annotation=Annotated[optional], default=None, kind=kind)
+    return each.replace(annotation=Annotated[optional] if marks else base | None, default=None, kind=kind)
