@@ -14,10 +14,12 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 SANITIZE = os.environ.get("PYWS_SANITIZE", "")
@@ -57,13 +59,26 @@ def load() -> ModuleType:
 
 @contextmanager
 def last_blocks(count: int) -> Iterator[None]:
-    """In every grid that is launched here, only the last ``count`` blocks are run."""
+    """Of every grid that is launched here only the last ``count`` blocks are run, of CPU kernels as many units."""
     library = ctypes.CDLL(os.fspath(build("_emulated")))
     library.pyws_run_last_blocks(ctypes.c_uint64(count))
     try:
         yield
     finally:
         library.pyws_run_last_blocks(ctypes.c_uint64(0))
+
+
+@contextmanager
+def written_meanwhile(tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Other blocks write anything into these tensors of 64-bit numbers while kernels read them."""
+    library = ctypes.CDLL(os.fspath(build("_emulated")))
+    for tensor in tensors:
+        library.pyws_write_meanwhile(ctypes.c_void_p(tensor.data_ptr()), ctypes.c_size_t(tensor.nbytes))
+    try:
+        with no_look_for_races():
+            yield
+    finally:
+        library.pyws_write_meanwhile(None, ctypes.c_size_t(0))
 
 
 @contextmanager

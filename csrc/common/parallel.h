@@ -28,6 +28,16 @@ constexpr double kParallelNanoseconds = 0;  // the inputs of tests are small
 constexpr double kParallelNanoseconds = 1e6;
 #endif
 
+#if defined(PYWS_EMULATOR)  // tests of tensors beyond all memory: the last units alone, as of a grid the last blocks
+namespace emulator {
+std::int64_t first_unit(std::int64_t units);
+}
+#else
+namespace emulator {
+constexpr std::int64_t first_unit(std::int64_t) { return 0; }
+}  // namespace emulator
+#endif
+
 // The first exception of several threads.
 class Failure {
  public:
@@ -51,9 +61,10 @@ class Failure {
 template <class Body>
 void parallel_for(std::int64_t units, double nanoseconds_per_unit, int threads, const Body& body) {
   const double work = static_cast<double>(units) * nanoseconds_per_unit;
-  const std::int64_t parts = work < kParallelNanoseconds ? 1 : min64(threads, units);
+  const std::int64_t first = emulator::first_unit(units);
+  const std::int64_t parts = work < kParallelNanoseconds || first > 0 ? 1 : min64(threads, units);
   if (parts <= 1) {
-    if (units > 0) body(std::int64_t{0}, units);
+    if (units > 0) body(first, units);
     return;
   }
   Failure failure;

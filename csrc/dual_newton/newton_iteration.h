@@ -20,6 +20,12 @@ constexpr double kMuGrowth = 4.0;    // factor between one mu and the next
 constexpr int kMaxIterations = 80, kMaxRounds = 8;
 constexpr int kMaxWidth = 32;  // rows that meet; what is deeper the others answer sooner, whatever it is
 
+// Whether an int tells every place of a band, the rows beyond its end included.
+constexpr bool band_fits(int rows, int width) {
+  return width <= kMaxWidth && (static_cast<std::int64_t>(rows) + width) * width <= INT32_MAX;
+}
+static_assert(band_fits(67108831, 32) && !band_fits(67108832, 32) && band_fits(89478461, 24) && !band_fits(1, 40));
+
 template <class Team>
 PYWS_TEAM void DualNewton<Team>::fill(Doubles& x, int first, int last, double value) const {
   team_.each(last - first, [&](int i) { x[first + i] = value; });
@@ -147,7 +153,7 @@ PYWS_TEAM bool DualNewton<Team>::setup_hessian() {
   team_.resize(present_, rows_);
   if (!team_.fits()) return false;
   width_ = (list_entries() + kNewtonLanes - 1) / kNewtonLanes * kNewtonLanes;
-  if (width_ > kMaxWidth || rows_ > INT32_MAX / kMaxWidth - kMaxWidth) return false;
+  if (!band_fits(rows_, width_)) return false;
   const std::int64_t size = (static_cast<std::int64_t>(rows_) + width_) * width_;
   for (Doubles* field : {&hessian_, &factor_}) team_.resize(*field, size);
   team_.resize(scratch_, 2 * width_);

@@ -469,6 +469,11 @@ void check_alignment(const void* address, std::size_t bytes) {
 
 void* dynamic_shared() { return machine.dynamic_shared(); }
 
+std::int64_t first_unit(std::int64_t units) {
+  const auto most = static_cast<std::int64_t>(most_blocks);
+  return most > 0 && units > most ? units - most : 0;
+}
+
 void run_grid(const char* op, dim3 grid, dim3 block, std::size_t shared_bytes, std::uint64_t seed,
               void (*kernel)(const void*), const void* arguments) {
   check_launch(op, grid, block, shared_bytes);

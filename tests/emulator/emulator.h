@@ -12,7 +12,7 @@
 //   a vector that is loaded or stored where its size does not divide the address.
 // A lane outside the mask of a shuffle contributes 0xFF.
 // After pyws_run_last_blocks(n) only the last n blocks of a grid are run: what a kernel does at the end of tensors of more
-// than 2^31 elements, which nothing but these blocks touches.
+// than 2^31 elements, which nothing but these blocks touches. So are of the CPU kernels only the last n units of work.
 // It proves logic, not speed; g++'s float functions differ from a GPU's in the last bits.
 #pragma once
 

@@ -1,9 +1,9 @@
-"""Tensors of more than 2^32 elements: the CUDA kernels find their way with 64-bit offsets.
+"""Tensors of more than 2^32 elements: the kernels find their way with 64-bit offsets.
 
-The tensors are mapped and never filled: only the last blocks of each grid are run, which touch the last item alone, and
-the rest stays pages that the system never hands out. What must come is what the CPU says of the last item by itself.
-Behind the last element lies a page that nobody may touch: what reads or writes past the end crashes. So do tensors of
-few elements end, whose last block is not full.
+The tensors are mapped and never filled: only the last blocks of each grid, or the last units of work of a CPU kernel,
+are run, which touch the last item alone, and the rest stays pages that the system never hands out. What must come is
+what the CPU says of the last item by itself. Behind the last element lies a page that nobody may touch: what reads or
+writes past the end crashes. So do tensors of few elements end, whose last block is not full.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ def vast(*shape: int, dtype: torch.dtype = torch.float16) -> Tensor:
     return torch.frombuffer(pages, dtype=dtype, count=count, offset=at).view(shape)
 
 
-@pytest.fixture
-def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The last blocks of the emulated kernels, with vast tensors wherever the operations allocate."""
+@pytest.fixture(params=["cuda", *_library._C.cpu_paths()])
+def emulated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The last blocks of the emulated kernels or the last units of the CPU's, with vast tensors wherever the operations
+    allocate."""
     plain_zeros = torch.zeros
 
     def zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -68,9 +69,15 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.Tensor, "clone", lambda self, **_: self)
     monkeypatch.setattr(torch, "empty", anywhere)
     monkeypatch.setattr(torch, "empty_like", lambda other, dtype=None, **_: zeros(other.shape, dtype or other.dtype))
-    monkeypatch.setattr(_library, "BACKEND", _library.KernelBackend(emulation.load(), "_cuda", lambda: 1))
+    module, on_card = emulation.load(), request.param == "cuda"
+    backend = _library.KernelBackend(module, "_cuda" if on_card else "_cpu", lambda: 1 if on_card else 2)
+    monkeypatch.setattr(_library, "BACKEND", backend)
+    before = module.cpu_path()
+    if not on_card:
+        module.set_cpu_path(request.param)
     with emulation.last_blocks(64):
-        yield
+        yield request.param
+    module.set_cpu_path(before)
 
 
 def last_items(shape: tuple[int, ...], values: Tensor) -> Tensor:
@@ -93,8 +100,13 @@ def check(monkeypatch: pytest.MonkeyPatch, found: Tensor, run: Callable[[], Tens
     torch.testing.assert_close(found, run())
 
 
+def kernel_of(operation: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """What launches the kernels of an operation, without the checks that read all of its tensors."""
+    return getattr(sys.modules[operation.__module__], name)  # type: ignore[no-any-return]
+
+
 def test_otsu(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = ops.otsu(last_items((8, 8), MAP))[-1:]
+    found = kernel_of(ops.otsu, "_kernel")(last_items((8, 8), MAP))[-1:]
     check(monkeypatch, found, lambda: ops.otsu(MAP[None]))
 
 
@@ -102,7 +114,7 @@ def test_otsu(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_otsu_masks(emulated: None, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
     maps = last_items((8, 8), MAP) if size == (8, 8) else vast(BEYOND // 256 + 3, 8, 8)
     maps[-1] = MAP
-    found = ops.otsu_masks(maps, size).masks[-1]
+    found = kernel_of(ops.otsu_masks, "_kernel")(maps, *size)[0][-1]
     check(monkeypatch, found, lambda: ops.otsu_masks(MAP[None], size).masks[0])
 
 
@@ -133,11 +145,6 @@ def test_integral_image_and_patches(emulated: None, monkeypatch: pytest.MonkeyPa
 def test_integral_image_of_many_rows_and_columns(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
     found = ops.integral_image(last_items((2, 1), torch.ones(2, 1, dtype=torch.bool)))[-1]
     check(monkeypatch, found, lambda: ops.integral_image(torch.ones(1, 2, 1, dtype=torch.bool))[0])
-
-
-def kernel_of(operation: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """What launches the kernels of an operation, without the checks that read all of its tensors."""
-    return getattr(sys.modules[operation.__module__], name)  # type: ignore[no-any-return]
 
 
 def test_patches_of_many_queries(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,12 +196,17 @@ def test_drop_components(emulated: None, monkeypatch: pytest.MonkeyPatch) -> Non
     check(monkeypatch, found, lambda: drop(MASK[None], 0.02)[0])
 
 
-def test_slic(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = torch.rand(3, 32, 32, generator=G).half()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 65535)  # frames of a launch
-    with emulation.last_blocks(4):  # the last frame
-        found = ops.slic(last_items((3, 32, 32), image), 4)[-1]
-    check(monkeypatch, found, lambda: ops.slic(image[None], 4)[0])
+def test_slic(emulated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many frames that the pixels of one channel exceed 2^32."""
+    image, mask = torch.rand(3, 32, 32, generator=G).half(), torch.rand(32, 32, generator=G) < 0.9
+    masks = last_items((32, 32), mask)
+    images = vast(len(masks), 3, 32, 32)
+    images[-1] = image
+    slots, last = (65535, 4) if emulated == "cuda" else (len(images), 2048)  # frames at once; units of the last frame
+    monkeypatch.setattr(torch, "get_num_threads", lambda: slots)
+    with emulation.last_blocks(last):
+        found = kernel_of(ops.slic, "_kernel")(images, masks, 4.0, 10.0, 3, 0.2)[-1]
+    check(monkeypatch, found, lambda: ops.slic(image[None], 4, mask=mask[None], iterations=3, min_size_factor=0.2)[0])
 
 
 def test_propose_segments(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,12 +218,11 @@ def test_propose_segments(emulated: None, monkeypatch: pytest.MonkeyPatch) -> No
     check(monkeypatch, found, lambda: ops.propose_segments(tcam, torch.tensor([0, 40])).group(classes - 1).score)
 
 
-def last_segments(rows: Tensor) -> Segments:
-    total = BEYOND // 11 + 5
-    fields = [vast(total, dtype=torch.float64) for _ in rows]
-    for field, row in zip(fields, rows, strict=True):
-        field[-len(row) :] = row
-    return Segments(*fields, torch.tensor([0, total - rows.shape[1], total]))
+def last_segments(rows: Tensor, total: int = BEYOND // 11 + 5) -> Segments:
+    """Two groups, ``rows`` in the last; that they are segments is not looked at."""
+    fields = vast(len(rows), total, dtype=torch.float64)
+    fields[:, -rows.shape[1] :] = rows
+    return Segments.unchecked(fields, torch.tensor([0, total - rows.shape[1], total]))
 
 
 ROWS = torch.rand(4, 30, generator=G, dtype=torch.float64) * 9
@@ -230,6 +241,23 @@ def test_suppress_segments(emulated: None, monkeypatch: pytest.MonkeyPatch) -> N
     check(monkeypatch, found.score, lambda: ops.suppress_segments(Segments(*ROWS, torch.tensor([0, 30])), 0.3).score)
 
 
+def test_match_segments(emulated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One number a prediction and threshold: those of the last video lie beyond 2^32."""
+    truth, thresholds, last = ROWS[:, ::3] + 0.25, [k / 64 for k in range(1, 65)], torch.tensor([0, 1, 2])
+    total = BEYOND // len(thresholds) + 5
+    with emulation.last_blocks(1):
+        matched = ops.match_segments(last_segments(ROWS, total), last_segments(truth, total), last, thresholds)
+    order = matched.order[-30:] - len(matched.order) + 30
+    found = torch.cat([matched.hit[-30:].double().flatten(), matched.ap[-1], order])
+
+    def on_cpu() -> Tensor:
+        videos = [Segments(*rows, torch.tensor([0, rows.shape[1]])) for rows in (ROWS, truth)]
+        alone = ops.match_segments(*videos, last[:2], thresholds)
+        return torch.cat([alone.hit.double().flatten(), alone.ap[0], alone.order])
+
+    check(monkeypatch, found, on_cpu)
+
+
 def test_class_mean(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
     columns, ids = 1032, torch.tensor([0, 1, 1, 0, 2, 1])
     values = torch.rand(6, columns, generator=G)
@@ -237,9 +265,9 @@ def test_class_mean(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, class_ids = vast(before + 6, columns, dtype=torch.float32), vast(before + 6, dtype=torch.int64)
     whole[before:], class_ids[before:] = values, ids + 1
     offsets = torch.tensor([0, before, before + 6])
-    found = kernel_of(ops.class_mean, "_class_mean")(whole, class_ids, torch.tensor([0, 1, 4]), offsets, 0)[0][
-        before:, -1
-    ]
+    with emulation.last_blocks(1):
+        means = kernel_of(ops.class_mean, "_class_mean")(whole, class_ids, torch.tensor([0, 1, 4]), offsets, 0)[0]
+    found = means[before:, -1]
     check(monkeypatch, found, lambda: ops.class_mean(values, ids, 3)[:, -1])
 
 
@@ -295,3 +323,26 @@ def test_offsets_that_change_meanwhile_write_nothing_beyond_the_end(
     monkeypatch.setattr(module, "launch", late)
     found = ops.propose_segments(locked(torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(8)[:, None]), offsets, (0.5,))
     assert len(found.start) == 8
+
+
+def test_whatever_other_groups_write_meanwhile_fused_segments_stay_inside(
+    guarded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where offsets fall, groups lie in the same memory, and on a card their blocks run at the same time."""
+    module, launched = sys.modules[ops.fuse_segments.__module__], []
+    launch = module.launch
+
+    def run(name: str, device: torch.device, fields: dict[str, Any]) -> None:
+        launched.append(name)
+        with emulation.written_meanwhile([fields[each] for each in ("scratch", "membership") if each in fields]):
+            launch(name, device, fields)
+
+    monkeypatch.setattr(module, "launch", run)
+    segments = Segments(*map(locked, ROWS), torch.tensor([0, 17, 30]))
+    for distribution in module.DISTRIBUTIONS:
+        for signed in {False, distribution == "gaussian"}:
+            fused = ops.fuse_segments(segments, 0.3, 0.5, distribution=distribution, sign_weights=signed)
+            assert 2 <= len(fused.score) <= 30
+    for sigma in (None, 0.5):
+        assert 2 <= len(ops.suppress_segments(segments, 0.3, sigma=sigma).score) <= 30
+    assert len(launched) == len(module.DISTRIBUTIONS) + 3
