@@ -217,6 +217,7 @@ void class_rows_cpu(const ClassRowsParams& p, int threads) {
 }
 
 void class_mean_cpu(const ClassMeanParams& p, int threads) {
+  check_dtypes(p);
   const double nanoseconds = 3.0 * static_cast<double>(p.total * p.columns) / static_cast<double>(max64(p.groups, 1));
   const auto run = [&](const auto* typed, auto* result) {
     parallel_for(p.groups, nanoseconds, threads, [&](std::int64_t begin, std::int64_t end) {

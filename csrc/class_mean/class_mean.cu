@@ -263,6 +263,7 @@ void class_rows_cuda(const ClassRowsParams& p, void* stream) {
 }
 
 void class_mean_cuda(const ClassMeanParams& p, void* stream) {
+  check_dtypes(p);
   with_singles("class_mean", "values", p.values.dtype, [&](auto zero) {
     launch("class_mean", average<decltype(zero)>, grid_1d("class_mean", p.groups * p.columns), dim3(kWarp), 0, stream,
            p);

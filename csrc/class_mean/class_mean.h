@@ -107,6 +107,7 @@ struct ClassMeanParams {
   std::int64_t* unknown;
   PYWS_FIELDS(values, ids, snippet_offsets, class_offsets, groups, total, classes, columns, sums, out, unknown)
 };
+inline void check_dtypes(const ClassMeanParams& p) { check_dtype("class_mean", "out", p.out.dtype, p.values.dtype); }
 PYWS_HD ClassSum* class_sums(const ClassMeanParams& p) { return reinterpret_cast<ClassSum*>(p.sums); }
 
 void class_mean_cpu(const ClassMeanParams& p, int threads);

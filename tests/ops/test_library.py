@@ -149,6 +149,64 @@ def test_a_wrong_field_is_an_error_and_no_misread(changed, message):
         _library.launch("fuse_segments", torch.device("cpu"), fuse_fields(**changed))
 
 
+def call_every_launcher():
+    segments = Segments.of([[(0, 4, 0.5), (2, 6, 0.4)], [(1, 3, 0.2)]])
+    lengths, maps = torch.tensor([8, 8]), torch.rand(1, 4, 4)
+    labels, masks = torch.arange(16).view(1, 4, 4) // 4, maps > 0.5
+    classes, frames, one = masks.to(torch.uint8), torch.tensor([0]), torch.tensor([1])
+    ops.gradcam3d(maps[None], maps[None])
+    ops.otsu(maps)
+    ops.otsu_masks(maps, (5, 6))
+    ops.slic(torch.rand(1, 3, 4, 4), 4, mask=masks)
+    ops.superpixel_select(labels, masks)
+    ops.superpixel_vote(labels, classes, 2, 0.3)
+    ops.superpixel_confusion(labels, classes, classes, 2)
+    torch.ops.pyws.drop_components(masks, 0.1)
+    integral = ops.integral_image(masks)
+    ops.find_patches(integral, frames, one, ops.count_patches(integral, frames, one, 1.0) - 1, 1.0)
+    ops.propose_segments(torch.rand(16, 2), torch.tensor([0, 8, 16]))
+    ops.fuse_segments(segments)
+    ops.suppress_segments(segments)
+    ops.snippet_classes(segments, lengths)
+    ops.class_mean(torch.rand(3, 2), IDS, 2)
+    ops.linpro(segments, lengths)
+    ops.match_segments(segments, segments, torch.tensor([0, 1, 2]), [0.5])
+
+
+def wrong_values(value):
+    if isinstance(value, torch.Tensor):
+        return [value.to(torch.int32 if value.dtype == torch.int8 else torch.int8)]
+    kinds = {bool: [1, None], int: [1.5, 2**64, None], float: ["much", None], str: ["nonsense", 0, None]}
+    return kinds[type(value)] if type(value) in kinds else [(*value, 1), value[:-1], list(value)] if value else [5]
+
+
+def test_no_launcher_takes_what_its_contract_does_not_name(device_backend, monkeypatch):
+    """Types of tensors and numbers, choices, sizes of tuples, fields that are missing or too many."""
+    backend, seen = _library.BACKEND, {}
+    call = backend.call
+    monkeypatch.setattr(backend, "call", lambda name, fields: (seen.setdefault(name, fields), call(name, fields))[1])
+    call_every_launcher()
+    assert {f"{name}{backend.suffix}" for name in seen} == {
+        name for name in dir(backend.module) if name.endswith(backend.suffix)
+    }
+    refused = pytest.raises((TypeError, ValueError, OverflowError, AttributeError))
+    for name, fields in seen.items():
+        wrong = [{**fields, field: each} for field, value in fields.items() for each in wrong_values(value)]
+        for changed in [*wrong, {**fields, "more": 1}, dict([*fields.items()][1:])]:
+            with refused:
+                call(name, changed)
+    if backend.suffix == "_cuda":
+        for changed in ({"scratch": None}, {"memory": None}, {"known": torch.zeros(16, dtype=torch.float64)}):
+            with pytest.raises(ValueError, match="linpro: "):
+                call("linpro", {**seen["linpro"], **changed})
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_types_that_are_too_few_or_too_many_are_refused(count):
+    with pytest.raises(ValueError, match="set_dtypes: one object for each"):
+        _library._C.set_dtypes([torch.float32] * count)
+
+
 @pytest.mark.parametrize("lacks", ["_dispatch_tls_local_include_set", "_len_torch_function_stack", "DispatchKeySet"])
 def test_without_private_functions_of_torch_the_dispatcher_serves(monkeypatch, dispatched, lacks):
     expected = gradcam3d(MAPS, MAPS)
