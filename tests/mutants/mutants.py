@@ -97,8 +97,9 @@ def _kernel_tests(path: str) -> list[str]:
     names = {each.name.split(".")[0] for each in sources if each.parent.name in folders}
     tests = {test.stem.removeprefix("test_"): test for test in _tests() if "ops" in test.parts}
     chosen = [test for name, test in tests.items() if any(name.startswith(each) for each in names)]
-    if path.endswith((".cu", ".cuh", "_cuda.h")):
-        chosen.append(tests["vast_tensors"])
+    if not path.endswith((".cu", ".cuh", "_cuda.h")):
+        chosen += [tests["tails"], *([] if names else [tests["library"], tests["odd_tensors"]])]
+    chosen.append(tests["vast_tensors"])
     return [str(test.relative_to(ROOT)) for test in dict.fromkeys(chosen)]
 
 
