@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pytest
+import torch
 from tyro.conf import Positional
 
 from pyws import cli
+from pyws.commands.demo.train import _right
+from pyws.commands.masks.init import opened_set
+from pyws.data.synthetic.clips import ACTIONS, ACTORS
+from pyws.data.video.frames import write_mask, write_picture
 
 
 def document(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
@@ -23,3 +33,146 @@ def test_config_show_has_every_option_and_nothing_else(name: str, capsys: pytest
     hints = get_type_hints(cli.load(name), include_extras=True)
     known = [key for key in inspect.signature(cli.load(name)).parameters if mark not in get_args(hints[key])]
     assert [*document(capsys, "config", "show", name), "common"] == known
+
+
+class Reached(Exception):
+    """The function that does the work was called, with these arguments."""
+
+
+def arguments_of(monkeypatch: pytest.MonkeyPatch, work: str, *words: object) -> dict[str, Any]:
+    """What a command hands to the function that does its work, by name."""
+    module, _, name = work.rpartition(".")
+    signature = inspect.signature(getattr(importlib.import_module(module), name))
+
+    def record(*given: Any, **named: Any) -> None:
+        raise Reached(dict(signature.bind(*given, **named).arguments))
+
+    monkeypatch.setattr(work, record)
+    words = tuple(map(str, words))
+    command, rest = cli.split(list(words))
+    assert command is not None
+    with pytest.raises(Reached) as reached:
+        cli.load(command)(**cli.parse(command, rest))
+    return dict(reached.value.args[0])
+
+
+WATCH = "pyws.data.synthetic.watch_streams.write_watch"
+CONVERT = "pyws.data.features.writers.convert_features"
+
+
+@pytest.mark.parametrize(
+    ("words", "work", "said"),
+    [
+        ("data watch out", WATCH, {"seed": 0, "streams": 8}),
+        ("data watch out --seed 5 --streams 2 --source a.npz --test-subjects 1 3", WATCH,
+         {"seed": 5, "streams": 2, "source": Path("a.npz"), "test_subjects": (1, 3)}),
+        ("data convert a b --on-error skip --suffix .npy --quiet", CONVERT,
+         {"on_error": "skip", "suffix": ".npy", "videos_per_file": None, "quiet": True}),
+        ("data convert a b --videos-per-file 10000", CONVERT, {"videos_per_file": 10000, "on_error": "error"}),
+    ],
+)  # fmt: skip
+def test_options_reach_the_work(words: str, work: str, said: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = arguments_of(monkeypatch, work, *words.split())
+    assert {key: given.get(key) for key in said} == said
+
+
+def test_random_weights_are_those_of_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every command that loads a network: shards must have the same one."""
+    write_picture(tmp_path / "v" / "0.png", np.zeros((24, 24, 3), np.uint8))
+
+    def load(*given: Any, **named: Any) -> None:
+        raise Reached(torch.initial_seed())
+
+    monkeypatch.setattr("pyws.models.classifiers.load_classifier", load)
+    monkeypatch.setattr("pyws.commands.masks.maps.build_classifier", load)
+    for words in ("features VIDEO -o out --network small3d --weights random --folder-fps 5", "masks maps VIDEO -o out"):
+        for seed in (7, 8):
+            torch.manual_seed(1)
+            name, rest = cli.split([*words.replace("VIDEO", str(tmp_path / "v")).split(), "--seed", str(seed)])
+            assert name is not None
+            with pytest.raises(Reached) as reached:
+                cli.load(name)(**cli.parse(name, rest))
+            assert reached.value.args == (seed,)
+
+
+@pytest.mark.parametrize("command", ["data convert a b", "data convert a b.json", "features v -o out"])
+@pytest.mark.parametrize("count", [-1, 0, 10001])
+def test_packs_of_no_videos_are_refused_before_anything_is_read(
+    command: str, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command.split(), "--videos-per-file", str(count)]) == 1
+    assert f"--videos-per-file: must be from 1 to 10000, got {count}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["--classifier small2d", "--weights w.pth", "--tag cat", "--tags tags.csv", "--classifier small2d --weights w.pth"],
+)
+@pytest.mark.parametrize("clips", ["--actor-classifier", "--action-classifier"])
+def test_classifiers_of_clips_stand_alone(
+    clips: str, more: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(tmp_path / "videos" / "v" / "0.png", np.zeros((24, 24, 3), np.uint8))
+    (tmp_path / "tags.csv").write_text("video,tag,subset\nv,cat,train\n")
+    words = ["masks", "init", "--data", str(tmp_path), "-o", str(tmp_path / "out"), clips, "x.safetensors"]
+    assert cli.main([*words, *more.split()]) == 1
+    assert "need --data, and no other classifier or tags" in capsys.readouterr().err
+    assert cli.main(words) == 1
+    assert "no other classifier" not in capsys.readouterr().err  # but that the file is not there
+
+
+@pytest.mark.parametrize(
+    ("rows", "refused"),
+    [("v,cat,train\nw,cat,val\n", True), ("v,cat,val\n", True), ("v,cat,train\nw,cat,train\n", False)],
+)
+def test_a_set_that_names_validation_videos_has_none_drawn(rows: str, refused: bool, tmp_path: Path) -> None:
+    for line in rows.splitlines():
+        write_picture(tmp_path / "videos" / line[0] / "0.png", np.zeros((24, 24, 3), np.uint8))
+    (tmp_path / "tags.csv").write_text(f"video,tag,subset\n{rows}")
+    with pytest.raises(ValueError, match="itself which videos are for validation") if refused else nullcontext():
+        opened_set(tmp_path, "auto", "all", 1, 0)
+
+
+def test_a_layout_that_is_named_is_the_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder of masks is no data set, and is not taken for true masks where its layout is said."""
+    for folder in ("truth", "found"):
+        write_mask(tmp_path / folder / "v" / "0.png", np.eye(4, dtype=np.uint8))
+    words = ["masks", "evaluate", str(tmp_path / "found"), str(tmp_path / "truth")]
+    assert cli.main(words) == 0
+    capsys.readouterr()
+    for layout in ("a2d", "youtube-objects", "plain"):
+        assert cli.main([*words, "--layout", layout]) == 1
+        assert str(tmp_path / "truth") in capsys.readouterr().err
+
+
+def test_shares_of_actors_and_actions_are_not_exchanged() -> None:
+    class Certain(torch.nn.Module):
+        """Names the actor of every clip, and never its action."""
+
+        def forward(self, clips: torch.Tensor) -> torch.Tensor:
+            logits = torch.zeros(len(clips), len(ACTORS) + len(ACTIONS))
+            logits[:, 1] = logits[:, len(ACTORS) + 1] = 1
+            return logits
+
+    tags = torch.tensor([[1, 0]] * 3)
+    right = _right(Certain(), np.zeros((3, 2, 4, 4, 3), np.uint8), tags, 2)  # type: ignore[arg-type]
+    assert right.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("done", "said"), [([(1, 0), (0, 0)], False), ([(0, 1), (0, 0)], False), ([(0, 0), (0, 0)], True), ([(0, 0)], True)]
+)
+def test_nothing_was_corrected_where_no_review_has_a_correction(
+    done: list[tuple[int, int]], said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    @dataclass
+    class Done:
+        videos: int
+        frames: int
+
+    reviews = iter(done)
+    monkeypatch.setattr("pyws.exchange.applying.find_target", lambda into, folder_fps: None)
+    monkeypatch.setattr("pyws.exchange.applying.apply", lambda *given: (Done(*next(reviews)), []))
+    monkeypatch.setattr("pyws.exchange.readers.formats.read_review", lambda path: None)
+    assert cli.main(["import", *(f"r{k}" for k in range(len(done))), "--into", str(tmp_path)]) == 0
+    assert ("nothing was corrected" in capsys.readouterr().out) == said
