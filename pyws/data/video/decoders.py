@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator, Sequence
@@ -316,9 +317,31 @@ def _video_decoder() -> Any:
     return VideoDecoder
 
 
+class _ToRGB(threading.local):
+    """PyAV's conversion to RGB, of each thread its own: one a frame would be made ready, with threads, a frame.
+
+    Before PyAV 17 one that is kept goes by the colours of frames before, and one a frame has no threads.
+    """
+
+    def __init__(self) -> None:
+        import av
+        from av.video.reformatter import VideoReformatter
+
+        self._kept: Any = VideoReformatter() if int(av.__version__.split(".")[0]) >= 17 else None
+
+    def __call__(self, frame: Any) -> Pixels:
+        kept = self._kept
+        made = kept.reformat(frame, format="rgb24", threads=1) if kept else frame.reformat(format="rgb24")
+        pixels: Pixels = made.to_ndarray()
+        return pixels
+
+
+_to_rgb = cache(_ToRGB)
+
+
 def _upright(frame: Any) -> Pixels:
     """A frame of PyAV as RGB, turned as its file says (phones write such files), which torchcodec does by itself."""
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+    return np.ascontiguousarray(np.rot90(_to_rgb()(frame), round(frame.rotation / 90)))
 
 
 def _is_cut_off(promised: int | None, count: int) -> bool:

@@ -1,6 +1,7 @@
 """Frames of video files: torchcodec and PyAV give the same ones; PyAV serves where torchcodec gives up."""
 
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.video import reformatter
 
 from pyws import DataError
 from pyws.commands.common import Common
@@ -298,3 +300,45 @@ def test_frames_that_change_their_size_midway_are_decoded_from_the_start(tmp_pat
     assert sizes[0] == (48, 64)
     assert sizes[-1] == (96, 128)
     assert len(sizes) >= 18
+
+
+def frames_of_many_kinds():
+    """Interleaved sizes, formats and colour ranges."""
+    rng = np.random.default_rng(0)
+    for height, width in ((48, 64), (50, 38), (48, 64)):
+        picture = av.VideoFrame.from_ndarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), format="rgb24")
+        for name in ("yuv420p", "gray", "yuv444p10le", "yuvj420p", "rgb24"):
+            yield picture.reformat(format=name)
+        for colorspace, color_range in ((1, 1), (5, 2), (9, 1)):  # BT.709, BT.601 in full range, BT.2020
+            frame = picture.reformat(format="yuv420p")
+            frame.colorspace, frame.color_range = colorspace, color_range
+            yield frame
+
+
+def test_one_conversion_serves_frames_of_any_kind():
+    """In two threads at once, each frame as a conversion of its own would give it."""
+    wanted = [frame.to_ndarray(format="rgb24") for frame in frames_of_many_kinds()]
+    assert len({pixels.tobytes() for pixels in wanted}) > 12  # ranges and colour spaces matter
+
+    def matches(seed):
+        frames = list(frames_of_many_kinds())
+        order = np.random.default_rng(seed).permutation(len(frames))
+        return all(np.array_equal(decoders._upright(frames[i]), wanted[i]) for i in order)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(matches, range(20)))
+
+
+@pytest.mark.parametrize(("version", "kept"), [("16.1.0", False), ("17.0.0", True), ("18.1.0", True)])
+def test_frames_are_converted_with_arguments_that_the_version_of_pyav_has(monkeypatch, version, kept):
+    given = []
+
+    class Reformatter:
+        def reformat(self, *frame, **options):
+            given.append((bool(frame), options))
+            return av.VideoFrame.from_ndarray(np.full((2, 4, 3), 7, np.uint8), format="rgb24")
+
+    monkeypatch.setattr(av, "__version__", version)
+    monkeypatch.setattr(reformatter, "VideoReformatter", Reformatter)
+    assert decoders._ToRGB()(Reformatter()).max() == 7
+    assert given == [(kept, {"format": "rgb24"} | ({"threads": 1} if kept else {}))]
