@@ -95,7 +95,8 @@ class Classifier:
 
         size = list(self.resize) or [self.short_side]
         mode = InterpolationMode(self.interpolation)
-        return resize(frames.permute(0, 3, 1, 2), size, mode, antialias=not self.frames)
+        one_by_one = frames.permute(0, 3, 1, 2).split(1)  # what they are in float32 stays in the caches
+        return torch.cat([resize(frame, size, mode, antialias=not self.frames) for frame in one_by_one])
 
     def flow_view(self, flow: Tensor) -> Tensor:
         """Optical flow (T, h, w, 2) of :meth:`resized` frames, in pixels, to what a network of flow takes.
