@@ -9,10 +9,12 @@ import sys
 from typing import Annotated, Optional
 
 import pytest
+import torch
 
 import pyws
 from pyws import cli
 from pyws.commands.common import Common
+from pyws.models.devices import has_bfloat16
 from pyws.settings import Presets, expand
 
 
@@ -246,6 +248,7 @@ def test_doctor_json_is_one_document(capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["core"]["cpu_path"] in report["core"]["cpu_paths"]
     assert report["packages"]["torch"]
+    assert ("cpu" in report["devices"]["bfloat16"]) is has_bfloat16(torch.device("cpu"))
     assert isinstance(report["problems"], list)
 
 

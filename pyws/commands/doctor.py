@@ -25,8 +25,11 @@ def doctor(common: CommonOptions = Common()) -> dict[str, Any]:  # noqa: B008
     import pyws
     from pyws import _C
     from pyws.data.video.decoders import torchcodec_version
+    from pyws.models.devices import has_bfloat16
     from pyws.ops._library import dispatch_is_skipped
 
+    cuda = _cuda_devices()
+    places = ["cpu", "cuda"] if cuda else ["cpu"]
     report: dict[str, Any] = {
         "pyws": pyws.__version__,
         "python": platform.python_version(),
@@ -43,7 +46,12 @@ def doctor(common: CommonOptions = Common()) -> dict[str, Any]:  # noqa: B008
             "cpu_paths": _C.cpu_paths(),
             "dispatch_skipped": dispatch_is_skipped(),
         },
-        "devices": {"threads": torch.get_num_threads(), "cores": os.cpu_count(), "cuda": _cuda_devices()},
+        "devices": {
+            "threads": torch.get_num_threads(),
+            "cores": os.cpu_count(),
+            "cuda": cuda,
+            "bfloat16": [place for place in places if has_bfloat16(torch.device(place))],
+        },
     }
     report["problems"] = _problems(report)
     common.say(_table(report))

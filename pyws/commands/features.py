@@ -97,7 +97,8 @@ def features(
     decoders
         Videos that are decoded at once, beside the network's work.
     precision
-        auto: bfloat16 where the device computes it natively, else float32.
+        auto: that of the features in OUT, so that all have one; where there are none, bfloat16 where the device
+        computes it natively, else float32.
     on_error
         What unreadable videos do: stop the run, before it begins where their headers tell, or be noted in the manifest
         and skipped.
@@ -119,7 +120,7 @@ def features(
     from pyws.data.video.sources import find_videos
     from pyws.models.classifiers import load_classifier
     from pyws.report.run import write_report
-    from pyws.segments.snippets.extraction import FlowNetwork, extract
+    from pyws.segments.snippets.extraction import FlowNetwork, extract, precision_in
     from pyws.segments.snippets.network import SnippetNetwork
     from pyws.segments.snippets.windows import Sampling, default_sampling
     from pyws.sharding import this_shard
@@ -145,6 +146,8 @@ def features(
     if not classifier.frames and sampling.window != 1:
         raise ValueError(f"--window: {network} sees single frames, got {window}")
     device, quiet = common.use_device(), common.silent
+    if precision == "auto":
+        precision = precision_in(out, classifier.name) or "auto"
     given = SnippetNetwork(classifier, device, precision)
     beside = None
     if method is not None and flow_weights is not None:

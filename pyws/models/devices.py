@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from typing import Any, Literal
 
 import torch
@@ -26,7 +27,7 @@ def on_device(values: Tensor, device: torch.device | None) -> Tensor:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 faster than float32.
+    """Whether a device multiplies bfloat16 faster than float32: CPUs with AVX512-BF16 or AMX, GPUs from 8.0 on.
 
     Examples
     --------
@@ -36,8 +37,9 @@ def has_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    asks: Any = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(asks()) if asks and device.type == "cpu" else False
+    return device.type == "cpu" and any(
+        getattr(torch.cpu, asks, bool)() for asks in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
 
 
 def set_precision(network: nn.Module, precision: Precision, device: torch.device) -> None:
@@ -51,7 +53,7 @@ def set_precision(network: nn.Module, precision: Precision, device: torch.device
     ----------
     network : already what it will be: changed and copied by :func:`pyws.models.inference.for_inference` before
     precision : "float32" changes nothing
-    device : where the network is; every CPU computes bfloat16, those without its instructions slowly
+    device : where the network is; every CPU computes bfloat16, those without its instructions slowly, with a warning
 
     Raises
     ------
@@ -73,6 +75,12 @@ def set_precision(network: nn.Module, precision: Precision, device: torch.device
     if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not has_bfloat16(device)):
         raise ValueError(
             f"precision: {device} does not compute bfloat16, which needs compute capability 8.0; float32 can"
+        )
+    if device.type == "cpu" and not has_bfloat16(device):
+        warnings.warn(
+            "precision: this CPU has no instructions for bfloat16 and takes up to twenty times as long in it as in "
+            "float32",
+            stacklevel=2,
         )
     if hasattr(network, "bfloat16_layers"):
         network.bfloat16_layers = True  # type: ignore[assignment]

@@ -8,7 +8,7 @@ import torch
 from pyws.masks.cam import GradCAM
 from pyws.models import BM, RSKP, STPN, WUM, Averaged, FACNet, TwoStream
 from pyws.models.classifiers import build_classifier
-from pyws.models.devices import on_device, set_precision
+from pyws.models.devices import has_bfloat16, on_device, set_precision
 from pyws.models.image_networks.deeplab import build_deeplab
 
 CPU = torch.device("cpu")
@@ -100,6 +100,20 @@ def test_what_cannot_be_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="precision: cuda:1 does not compute bfloat16"):
         set_precision(model, "bfloat16", torch.device("cuda:1"))
     set_precision(model, "float32", torch.device("cuda:1"))
+
+
+@pytest.mark.parametrize("instructions", [(), ("_is_avx512_bf16_supported",), ("_is_amx_tile_supported",)])
+def test_a_processor_without_bfloat16_is_warned_of(instructions, monkeypatch, recwarn):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name in instructions, raising=False)
+    assert has_bfloat16(CPU) is bool(instructions)
+    set_precision(torch.nn.Linear(3, 2), "float32", CPU)
+    assert not recwarn
+    set_precision(torch.nn.Linear(3, 2), "bfloat16", CPU)
+    warned = ["no instructions for bfloat16" in str(one.message) for one in recwarn]
+    assert warned == ([] if instructions else [True])
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")  # torch does not promise to have it
+    assert has_bfloat16(CPU) is (instructions == ("_is_amx_tile_supported",))
 
 
 @pytest.mark.parametrize("place", ["cuda", "meta"])

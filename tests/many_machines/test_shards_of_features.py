@@ -1,5 +1,7 @@
 """Features by shards: the files of one process."""
 
+import contextlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,9 @@ from pyws import cli
 from pyws.data.features.dataset import open_features
 from pyws.data.features.files import stored_in, write_snippets
 from pyws.data.features.packs import move_packs, pack_videos
+from pyws.folders import run_entries
+from pyws.segments.snippets import extraction, network
+from pyws.segments.snippets.extraction import precision_in
 
 
 @pytest.fixture
@@ -52,6 +57,68 @@ def test_shards_write_the_files_of_one_process(videos, tmp_path):
             assert features(videos, out, "--shard", shard) == 0
         assert files_of(out) == files_of(tmp_path / "whole")
     assert len([name for name in files_of(tmp_path / "whole") if not name.startswith("report/")]) == 6
+
+
+def precision_of(out):
+    return json.loads((out / "manifest.json").read_text())["precision"]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_all_features_of_a_folder_have_the_precision_of_the_first(native, videos, tmp_path, monkeypatch):
+    """Also where the next shards run on machines of another kind."""
+    monkeypatch.setattr(network, "has_bfloat16", lambda device: native)
+    first, other = ("bfloat16", "float32") if native else ("float32", "bfloat16")
+    assert features(videos, tmp_path, "--shard", "1/2") == 0
+    monkeypatch.setattr(network, "has_bfloat16", lambda device: not native)
+    assert features(videos, tmp_path, "--shard", "2/2") == 0
+    assert precision_of(tmp_path) == first
+    assert {stored.note()["precision"] for stored in stored_in(tmp_path / "features").values()} == {first}
+    assert len(stored_in(tmp_path / "features")) == 3
+    assert features(videos, tmp_path, "--precision", other) == 0
+    assert {stored.note()["precision"] for stored in stored_in(tmp_path / "features").values()} == {other}
+    (tmp_path / "manifest.json").write_text(json.dumps({"network": "r3d_18", "precision": first}))
+    assert features(videos, tmp_path) == 0  # what another network computed in says nothing
+    assert precision_of(tmp_path) == other
+
+
+def test_shards_of_other_settings_do_not_write_together(videos, tmp_path, capsys, monkeypatch):
+    """Nor do those that were killed leave their share to a run of other settings."""
+    inside = tmp_path / "out"
+    write = extraction._write
+
+    def begun(*words):
+        assert features(videos, inside, "--shard", "2/2", "--precision", "bfloat16") == 1
+        words_of_error = capsys.readouterr().err
+        assert "holds a run with precision 'float32', not 'bfloat16'" in words_of_error
+        assert precision_in(inside, "small3d") == "float32"
+        return write(*words)
+
+    monkeypatch.setattr(extraction, "_write", begun)
+    assert features(videos, inside, "--shard", "1/2", "--precision", "float32") == 0
+    monkeypatch.setattr(extraction, "_write", write)
+
+    def killed(*words):
+        raise SystemExit(9)
+
+    whole = extraction.only_writer
+
+    @contextlib.contextmanager
+    def without_end(*words):
+        with whole(words[0], words[1], words[2], lambda last: killed()) as writer:
+            yield writer
+
+    monkeypatch.setattr(extraction, "only_writer", without_end)
+    killed_run = tmp_path / "killed"
+    with pytest.raises(SystemExit):
+        features(videos, killed_run, "--shard", "1/2", "--precision", "float32")
+    monkeypatch.undo()
+    assert run_entries(killed_run)[""]["precision"] == "float32"
+    assert precision_in(killed_run, "small3d") == "float32"
+    assert features(videos, killed_run, "--shard", "2/2", "--precision", "bfloat16") == 0
+    assert not (killed_run / "dataset.json").exists()  # shard 1 is to be done in bfloat16 too
+    assert features(videos, killed_run, "--shard", "1/2") == 0
+    assert {stored.note()["precision"] for stored in stored_in(killed_run / "features").values()} == {"bfloat16"}
+    assert precision_of(killed_run) == "bfloat16"
 
 
 def test_packs_are_those_of_one_process(videos, tmp_path):

@@ -318,7 +318,7 @@ def _video_decoder() -> Any:
 
 
 class _ToRGB(threading.local):
-    """PyAV's conversion to RGB, of each thread its own: one a frame would be made ready, with threads, a frame.
+    """PyAV's conversion to RGB, kept for each thread: one of its own would be made ready, with threads, for each frame.
 
     Before PyAV 17 one that is kept goes by the colours of frames before, and one a frame has no threads.
     """

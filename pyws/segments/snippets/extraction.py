@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -22,12 +22,16 @@ from pyws.data.video.sampled import SampledVideo
 from pyws.data.video.sources import check_name_fits, name_of
 from pyws.errors import DataError, reading
 from pyws.files import file_sha256, read_json, write_json
-from pyws.folders import only_writer, run_entries
+from pyws.folders import Writer, only_writer, run_entries
+from pyws.models.devices import Precision
 from pyws.models.image_networks.raft import Raft
 from pyws.progress import track
+from pyws.run_manifest import check_same
 from pyws.segments.snippets.network import SnippetNetwork
 from pyws.segments.snippets.windows import Sampling, WindowReader, source_of
 from pyws.sharding import WHOLE, Shard, size_of_video
+
+_SETTINGS = ""  # the line of a run that says what its features depend on; no video has this name
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,8 @@ def extract(
 
     Raises
     ------
-    DataError : a bad video (see ``on_error``), two videos of one name, another run writes to the folder, or the folder
-        has flow and none is asked for
+    DataError : a bad video (see ``on_error``), two videos of one name, another run writes to the folder, also shards of
+        other settings, or the folder has flow and none is asked for
     """
     names = [name_of(path) for path in videos]
     named: dict[str, Path] = {}
@@ -145,6 +149,15 @@ def extract(
     found: dict[str, dict[str, Any]] = {}
     manifest: dict[str, Any] = {"format": FORMAT, **made}
     ended = False
+
+    def enter(writer: Writer, first: bool) -> None:
+        try:
+            check_same(out, run_entries(out).get(_SETTINGS, made), made)
+        except DataError:
+            if not first:
+                raise
+            writer.clear()  # what a killed run noted is made anew
+        writer.append(_SETTINGS, made)
 
     def leave(last: bool) -> None:
         nonlocal ended
@@ -158,7 +171,7 @@ def extract(
                 pack_videos(stream.folder, names, videos_per_file, quiet)
 
     mine = shard.share(names, lambda name: size_of_video(named[name]))
-    with only_writer(out, shard, leaving=leave) as writer:
+    with only_writer(out, shard, enter, leave) as writer:
         if flow:
             _move_rgb(out / "features", mine)
         jobs = _ahead(streams, sampling, [(name, named[name]) for name in mine], folder_fps, batch, decoders)
@@ -177,6 +190,15 @@ def extract(
         return {**manifest, "shard": str(shard), "missing": missing}
     _describe(out, manifest, sampling)
     return manifest
+
+
+def precision_in(out: Path, network: str) -> Precision | None:
+    """The precision that a network's features in a folder have, or a run that did not end began with; None of none."""
+    path = out / "manifest.json"
+    before = run_entries(out).get(_SETTINGS) or (read_json(path) if path.is_file() else None)
+    if not isinstance(before, dict) or before.get("network") != network:
+        return None
+    return cast(Precision, before["precision"]) if before.get("precision") in get_args(Precision) else None
 
 
 def _streams(
