@@ -83,6 +83,7 @@ def test_version(capsys):
         ("doctor --seed -1", "--seed: must be at least 0 and less than 2^63, got -1"),
         ("features v -o out --window 0", "--window: must be >= 1, got 0"),
         ("features v -o out --folder-fps -1", "--folder-fps: must be > 0, got -1.0"),
+        ("ray features --shards 0", "--shards: must be >= 1, got 0"),
         ("segments train data -o run --set epochs", "--set: must be PATH=VALUE"),
     ],
 )

@@ -20,7 +20,7 @@ from pyws.commands.label.page import _amounts
 from pyws.commands.label.plan import Choices, Cost, Costs, Length, Work, fitted
 from pyws.commands.label.prepare import Prepared
 from pyws.commands.label.run import run_stages
-from pyws.commands.label.stages import Job, MaskConfig, Networks, as_file_name
+from pyws.commands.label.stages import Job, MaskConfig, Networks, as_file_name, make_maps
 from pyws.commands.label.tags import Route, route_of
 from pyws.data.video.frames import read_mask, write_picture
 from pyws.errors import DataError
@@ -201,6 +201,7 @@ def test_a_dry_run_writes_nothing(world: Path, tmp_path: Path, capsys: pytest.Ca
     plan = json.loads(capsys.readouterr().out)
     choices = plan["choices"]
     assert (plan["videos"], choices["mask_frames"], choices["epochs"], choices["versions"]) == (3, 3, 2, 1)
+    assert choices["mask_epochs"] == 8  # as docs/how-to/label-videos.md plans by
     assert plan["total_minutes"] > 0
     assert plan["megabytes"] > 0
     assert not (tmp_path / "out").exists()
@@ -227,20 +228,26 @@ def test_all_that_is_wrong_is_in_one_report(world: Path, tmp_path: Path, capsys:
     for name in ("a/one.mkv", "b/one.mkv", "text.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((world / "videos/one.mkv").read_bytes() if "one" in name else b"hello")
-    (tmp_path / "tags.csv").write_text("video,tag\na/one,red fox\nb/one,red fox\ntext,red fox\nx,red fox\nbare,\n")
+    (tmp_path / "tags.csv").write_text(
+        "video,tag\na/one,red fox\nb/one,red fox\ntext,red fox\nx,red fox\ntext,mole\nbare,\n"
+    )
     given = words(world, tmp_path / "out", "--dry-run", "--tags", tmp_path / "tags.csv")
     given[given.index(str(world / "videos"))] = str(tmp_path)
     assert cli.main(given) == 1
     said = capsys.readouterr().err
     for part in (
         "row 5: x is none of the videos",
-        "row 6: bare is none",
+        "row 7: bare is none",
         "/b/one.mkv: is called as ",
         "text.mp4: cannot",
     ):
         assert part in said
     assert cli.main([*given, "--on-error", "skip"]) == 0
-    assert json.loads(capsys.readouterr().out)["videos"] == 1
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["videos"], [one["tag"] for one in plan["tags"]]) == (
+        1,
+        ["red fox"],
+    )  # and no mole, which nothing shows
 
 
 def test_folders_of_actions_need_a_rate_before_anything_is_done(
@@ -384,6 +391,28 @@ def test_a_slow_stage_leaves_less_for_the_others(tmp_path: Path, monkeypatch: py
     assert seen["predicted masks"].mask_frames == seen["first masks"].mask_frames
     assert state["choices"] == asdict(seen["predicted masks"])
     assert state["seconds"]["features"] == 600
+    with open_run(tmp_path / "again", "pyws label", 1, {}, (), {"state": state}) as manifest:
+        run_stages(prepared, None, manifest)
+        assert manifest.document["state"]["seconds"]["features"] == 1200  # of both runs
+
+
+def test_maps_that_are_not_whole_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without maps.json, which is written last, is of a run that was cut off."""
+    made: list[str] = []
+    monkeypatch.setattr(
+        "pyws.commands.masks.maps.write_maps_of_video",
+        lambda network, video, folder, *given, **named: made.append(video.stem),
+    )
+    videos = {tmp_path / f"{name}.mkv": ["waving"] for name in ("new", "cut", "whole")}
+    for name in ("cut", "whole"):
+        (tmp_path / "maps" / name / "waving").mkdir(parents=True)
+    (tmp_path / "maps/whole/waving/maps.json").write_text("{}")
+    torch.save(Small3D(3).state_dict(), tmp_path / "clips.pth")
+    (tmp_path / "names.txt").write_text("clapping\nwaving\nhopping\n")
+    networks = Networks("small3d", str(tmp_path / "clips.pth"), tmp_path / "names.txt", "small2d", "x", None)
+    routes = [Route("waving", "known action", (1,), ("waving",), 3)]
+    make_maps(Job(networks, tmp_path, None, "error", Common(quiet=True), videos, routes), CHOICES)
+    assert made == ["new", "cut"]
 
 
 def test_masks_that_cannot_be_learned_from_are_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,32 @@ def test_maps_are_what_the_segments_were_proposed_from(run, folder, tmp_path):
         parts = ("--method", "none", "--maps", str(tmp_path / "again.safetensors"), "--shard", shard, "--quiet")
         assert predict(folder, run / "last.safetensors", tmp_path / "again.json", *parts) == 0
     assert (tmp_path / "again.safetensors").read_bytes() == maps.read_bytes()
+
+
+def test_pictures_need_no_file_of_maps(run, folder, tmp_path):
+    out, pictures = tmp_path / "out.json", tmp_path / "pictures"
+    assert predict(folder, run / "last.safetensors", out, "--plot", str(pictures), "--quiet") == 0
+    assert len(list(pictures.glob("*.png"))) == len(read_detections(out).videos) == 7
+
+
+def test_only_tags_leaves_videos_without_tags_as_they_are(run, folder, tmp_path):
+    data = shutil.copytree(folder, tmp_path / "data")
+    truth = json.loads((data / "truth.json").read_text())
+    tagged = {name: {one["label"] for one in entry["annotations"]} for name, entry in truth["database"].items()}
+    bare = [name for name, entry in truth["database"].items() if entry["subset"] == "test"][::2]
+    for name in bare:
+        truth["database"][name] |= {"annotations": [], "tags": []}
+    (data / "truth.json").write_text(json.dumps(truth))
+    found = {}
+    for words in ((), ("--only-tags",)):
+        out = tmp_path / "out.json"
+        assert predict(data, run / "last.safetensors", out, "--method", "none", "--quiet", *words) == 0
+        found[words] = json.loads(out.read_text())["results"]
+    for name, rows in found[()].items():
+        kept = rows if name in bare else [row for row in rows if row["label"] in tagged[name]]
+        assert found[("--only-tags",)][name] == kept
+    assert found[()] != found[("--only-tags",)]
+    assert any(found[()][name] for name in bare)
 
 
 def test_confidence_and_labels_of_a_picture(tmp_path):

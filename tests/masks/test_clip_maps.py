@@ -11,10 +11,11 @@ from video_files import write_timed_video
 
 from pyws import ops
 from pyws.cli import main
+from pyws.commands.masks.maps import _masks
 from pyws.data.video.clips import Clip
 from pyws.data.video.frames import open_frames, read_image, read_mask, write_picture
 from pyws.masks import GradCAM
-from pyws.masks.prediction.clip_maps import _span, maps_of_video
+from pyws.masks.prediction.clip_maps import ClipMaps, _span, maps_of_video
 from pyws.models.classifiers import build_classifier
 from pyws.report.movies import heat, titled, write_video
 
@@ -145,3 +146,14 @@ def test_real_clips_are_decoded(shared):
         picture = next(frames.read([len(frames) - 1]))
         assert len(frames) > 30
         assert picture.shape[0] == 240
+
+
+def test_a_frame_of_several_maps_has_the_mask_of_the_first():
+    picture = np.zeros((32, 32, 3), np.uint8)
+    picture[:, 16:] = 200
+    maps = torch.zeros(2, 32, 32)
+    maps[0, :, :16] = maps[1, :, 16:] = 1
+    one = ClipMaps(Clip(0, 1, 1), [picture], maps, [0, 0], [(0, 0), (0, 0)], "a", 1.0)
+    mask = _masks(one)[0]
+    assert mask[:, :16].mean() > 0.8
+    assert mask[:, 16:].mean() < 0.2

@@ -6,8 +6,9 @@ import importlib
 import inspect
 import json
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -16,10 +17,21 @@ import torch
 from tyro.conf import Positional
 
 from pyws import cli
+from pyws.commands.common import Common
 from pyws.commands.demo.train import _right
 from pyws.commands.masks.init import opened_set
+from pyws.commands.masks.train import open_first_classifier
+from pyws.commands.segments.feature_sets import say_skipped
+from pyws.commands.segments.postprocessing import Postprocessing
+from pyws.data.features.files import write_features
 from pyws.data.synthetic.clips import ACTIONS, ACTORS
 from pyws.data.video.frames import write_mask, write_picture
+from pyws.files import file_sha256, write_json
+from pyws.models.classifiers import load_classifier
+from pyws.models.image_networks.small2d import Small2D
+from pyws.models.video_networks.small3d import Small3D
+from pyws.segments.config import PRESETS
+from pyws.segments.detection.postprocess import PostprocessConfig
 
 
 def document(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
@@ -47,11 +59,10 @@ def arguments_of(monkeypatch: pytest.MonkeyPatch, work: str, *words: object) -> 
     def record(*given: Any, **named: Any) -> None:
         raise Reached(dict(signature.bind(*given, **named).arguments))
 
-    monkeypatch.setattr(work, record)
-    words = tuple(map(str, words))
-    command, rest = cli.split(list(words))
+    command, rest = cli.split(list(map(str, words)))
     assert command is not None
-    with pytest.raises(Reached) as reached:
+    with monkeypatch.context() as patched, pytest.raises(Reached) as reached:
+        patched.setattr(work, record)
         cli.load(command)(**cli.parse(command, rest))
     return dict(reached.value.args[0])
 
@@ -74,6 +85,90 @@ CONVERT = "pyws.data.features.writers.convert_features"
 def test_options_reach_the_work(words: str, work: str, said: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     given = arguments_of(monkeypatch, work, *words.split())
     assert {key: given.get(key) for key in said} == said
+
+
+def test_the_truth_of_a_report_and_the_rules_of_an_ablation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = arguments_of(monkeypatch, "pyws.report.run.write_report", "report", tmp_path, "--truth", "masks")
+    assert (given["run"], given["truth"]) == (tmp_path, Path("masks"))
+    words = ("segments", "ablate", tmp_path, "--preset", "paper")
+    usual = arguments_of(monkeypatch, "pyws.segments.ablation.ablate", *words)["ablation"]
+    assert usual.detection is None
+    own = arguments_of(monkeypatch, "pyws.segments.ablation.ablate", *words, "--iou", "0.3")["ablation"].detection
+    assert own == replace(PRESETS["paper"].detection, iou_threshold=0.3)
+
+
+@pytest.mark.parametrize("method", [None, "gaussian", "exponential"])
+def test_options_of_postprocessing_are_on_top_of_the_usual_ones(method: Any) -> None:
+    """The usual method named again changes nothing; another begins with its own defaults."""
+    usual = PostprocessConfig("gaussian", temperature=0.07, iou_threshold=0.33, ranking="support")
+    found = Postprocessing(method, snap="none").over(usual)
+    begun = usual if method != "exponential" else usual.with_method("exponential")
+    assert found == replace(begun, snap=False)
+    assert found.temperature == 0.07 or method == "exponential"
+
+
+def test_doubts_of_every_set_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (SimpleNamespace(doubts=doubts, skipped=()) for doubts in (["a", "b"], ["b", "c"]))
+    say_skipped(Common(), first, None, second)  # type: ignore[arg-type]
+    assert capsys.readouterr().err == "warning: a\nwarning: b\nwarning: c\n"
+
+
+@pytest.mark.parametrize(("rates", "said"), [((2.0, 2.0), "2 snippets"), ((1.5, 2.0), "1.5 to 2 snippets")])
+def test_one_rate_or_two_are_said_of_a_data_set(
+    rates: tuple[float, float], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = {}
+    for name, rate in zip("vw", rates, strict=True):
+        values = np.random.default_rng(0).random((20, 4), np.float32)
+        write_features(tmp_path / "features" / f"{name}.npy", values)
+        labelled = [{"label": "a", "segment": [0.0, 2.0]}]
+        database[name] = {"subset": "training", "duration": 20 / rate, "annotations": labelled}
+    write_json(tmp_path / "truth.json", {"database": database})
+    write_json(tmp_path / "dataset.json", {"snippets_per_second": dict(zip("vw", rates, strict=True))})
+    assert cli.main(["data", "check", str(tmp_path)]) == 0
+    assert f"layout native, {said} a second\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("weights", "refused"),
+    [
+        ("own", ""),
+        ("other", "must be the file that pyws masks init was given"),
+        ("clips", "must be a classifier of images"),
+    ],
+)
+def test_the_first_classifier_is_the_one_that_made_the_masks(weights: str, refused: str, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("fox\nswan\ncat\n")
+    for seed, name in enumerate(("own", "other")):
+        torch.manual_seed(seed)
+        torch.save(Small2D(3).state_dict(), tmp_path / f"{name}.pth")
+    torch.save(Small3D(3).state_dict(), tmp_path / "clips.pth")
+    name, file = ("small3d", "clips") if weights == "clips" else ("small2d", "own")
+    built = load_classifier(name, tmp_path / f"{file}.pth", tmp_path / "names.txt")
+    known = {"classifier": name, "layer": built.layer, "weights_sha256": file_sha256(tmp_path / f"{file}.pth")}
+    document = {"format": "pyws masks init", "version": 4, "parameters": known, "videos": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=refused) if refused else nullcontext():
+        open_first_classifier(tmp_path, str(tmp_path / f"{weights}.pth"), tmp_path / "names.txt")
+
+
+@pytest.mark.parametrize(("returned", "warned"), [(0, True), (1, False)])
+def test_the_version_that_is_returned_is_the_one_that_is_warned_of(
+    returned: int, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    versions = [{"version": 0, "odd": True}, {"version": 1}]
+    manifest = {"versions": versions, "returned": returned, "stopped": "patience"}
+    run = SimpleNamespace(run=lambda: manifest)
+    monkeypatch.setattr("pyws.masks.self_training.loop.SelfTraining", lambda *given: run)
+    monkeypatch.setattr(
+        "pyws.masks.self_training.stopping.unlike_its_masks", lambda version: "odd" * ("odd" in version)
+    )
+    monkeypatch.setattr("pyws.commands.masks.train._draw_versions", lambda run: None)
+    monkeypatch.setattr("pyws.report.run.write_report", lambda *given, **named: None)
+    assert cli.main(["masks", "train", "first", "-o", str(tmp_path), "--label-tests", "none"]) == 0
+    shown = capsys.readouterr().out
+    assert ("warning: odd" in shown) == warned
+    assert f"model of version {returned}" in shown
 
 
 def test_random_weights_are_those_of_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

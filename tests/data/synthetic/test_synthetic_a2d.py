@@ -64,6 +64,8 @@ def test_written_and_read_back(tmp_path, capsys):
     said = json.loads(capsys.readouterr().out)
     assert said["videos"] == {"train": 3, "val": 1, "test": 2}
     assert said["synthetic"]
+    assert "background" not in said["labels"]
+    assert said["labels"] == list(open_mask_set(tmp_path / "a").space.names[1:])
     config = GeneratedConfig(**SMALL, annotated=2, several=1.0)
     data = open_mask_set(tmp_path / "a")
     codes = np.array(a2d_codes(data.space))
