@@ -439,3 +439,16 @@ def test_pictures_are_blurred_to_three_standard_deviations(sigma: float) -> None
     image = np.random.default_rng(0).random((2, 3, 11, 15))
     expected = ndimage.gaussian_filter(image, (0, 0, sigma, sigma), mode="nearest", radius=math.ceil(3 * sigma))
     np.testing.assert_allclose(gaussian_blur(torch.from_numpy(image), sigma), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("tests", "drawn"), [("none", False), ("classifier", True)])
+def test_pictures_are_of_what_was_tested(
+    tests: Any, drawn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Path] = []
+    monkeypatch.setattr(frame_selection, "write_samples", lambda folder, data, samples: calls.append(folder))
+    monkeypatch.setattr(frame_selection, "_rows", lambda *given: [])
+    assert selector(SelectionConfig(label_tests=tests, select_share=None)).select([], tmp_path) == ([], None)
+    assert calls == [tmp_path] * drawn
+    square = Square(1, 3, 2).of(np.arange(30).reshape(5, 6))
+    assert square.tolist() == [[9, 10], [15, 16]]

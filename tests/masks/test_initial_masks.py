@@ -869,3 +869,20 @@ def test_small_frames_have_superpixels_of_their_own_size(method: str, tmp_path: 
     frame = blocks.repeat(10, 0).repeat(10, 1)
     labels = Superpixels(tmp_path, region_area=3072, method=method)(frame, "v", "0")
     assert 4 <= labels.max() + 1 <= 16
+
+
+def test_a_video_is_in_the_manifest_before_its_first_mask(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that stops in it knows of which frames its masks are, and of which tags."""
+
+    def stop(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    frames = make_frames(tmp_path / "fox")
+    monkeypatch.setattr("pyws.masks.initial_masks.pipeline.write_mask", stop)
+    main(command(weights, tmp_path / "out", frames, "--tag", "red fox"))
+    entry = json.loads((tmp_path / "out/manifest.json").read_text())["videos"]["fox"]
+    assert entry["status"] == "started"
+    assert entry["fingerprint"] == open_frames(frames).fingerprint()
+    assert (entry["tags"], entry["frames"]) == (["red fox"], 5)

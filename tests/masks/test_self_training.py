@@ -27,6 +27,7 @@ from pyws.cli import main
 from pyws.data.tagged.label_space import actor_actions
 from pyws.data.video.clips import around
 from pyws.data.video.frames import open_frames, read_image, read_mask, write_mask
+from pyws.distributed import Group
 from pyws.errors import TrainingError
 from pyws.exchange.sources import read_results
 from pyws.masks.ablation import scores_of
@@ -952,3 +953,59 @@ def test_scores_by_hand() -> None:
     assert scores["actor"] == pytest.approx(100 * (1 / 2 + 4 / 5) / 2)
     assert scores["action"] == scores["joint"]
     assert scores_of([], space)["joint"] is None
+
+
+def test_processes_wait_before_they_read_what_others_wrote(
+    init: Path, small_networks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written is followed by a wait before it is read, and what is read before it is written anew."""
+    events: list[str] = []
+
+    class Watched(Group):
+        def wait(self) -> None:
+            events.append("wait")
+
+    def noted(name: str, say: Callable[..., str]) -> None:
+        usual = getattr(loop, name)
+
+        def call(*given: Any, **named: Any) -> Any:
+            events.append(say(*given))
+            return usual(*given, **named)
+
+        monkeypatch.setattr(loop, name, call)
+
+    noted("write_mask", lambda path, mask: f"write {path.parents[1].name} {path.parents[2].name}")
+    noted("read_latest", lambda path, kind, facts: f"read {path.name}")
+    noted("read_checkpoint", lambda path, kind: f"read {path.name}")
+    noted("write_checkpoint", lambda path, kind, *more: f"write {path.name}")
+    noted("selected_frames", lambda path: f"select {path.stem}")
+    SelfTraining(init, tmp_path, tiny(start="previous"), quiet=True, group=Watched()).run()
+
+    def after(first: str, second: str) -> None:
+        """Between the last ``first`` that is before a ``second`` and that one the processes wait."""
+        place = next(k for k, event in enumerate(events) if event == second and first in events[:k])
+        last = place - 1 - events[:place][::-1].index(first)
+        assert "wait" in events[last:place], (first, second)
+
+    for version in ("v0", "v1"):
+        after(f"read {version}-last.safetensors", f"write {version}-last.safetensors")
+    after("write v0.safetensors", "read v0.safetensors")
+    after("write v1 pa", "select v1")
+    assert events[-1] == "wait"  # and does not end before the predictions of all are there
+    begun = events.index("read v1-last.safetensors")
+    assert events[begun - 1] == "read v0.safetensors"  # from which version 1 starts
+
+
+def test_a_version_is_in_the_manifest_before_anything_is_made_of_it(
+    init: Path, small_networks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks that change while a run is stopped are noticed, wherever it was stopped."""
+
+    def stop(run: SelfTraining, version: Version) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SelfTraining, "_select", stop)
+    with pytest.raises(KeyboardInterrupt):
+        SelfTraining(init, tmp_path, tiny(), quiet=True).run()
+    (version,) = json.loads((tmp_path / "manifest.json").read_text())["versions"]
+    assert version["pa_sha256"] == Annotations(init, tmp_path / "frames").digest(init / "pa/v0")

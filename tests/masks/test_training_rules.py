@@ -8,12 +8,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from pyws import DataError, cli
 from pyws.cli import main
 from pyws.data.synthetic.a2d import GeneratedConfig, write_generated_a2d
+from pyws.data.tagged.dataset import TaggedVideo
+from pyws.data.video.frames import write_picture
+from pyws.masks.ablation import shown_versions
 from pyws.masks.initial_masks.annotator import Chunk
 from pyws.masks.initial_masks.tag_to_class import tag_warnings
 from pyws.masks.seeds import seed_of
@@ -185,3 +189,19 @@ def test_soft_labels_are_means_over_superpixels_where_these_refine() -> None:
             here = labels == index
             expected[:, here] = probabilities[:, here].mean(1, keepdim=True)
         torch.testing.assert_close(found.soft_labels(Any), expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("clip", [1, 3])
+def test_the_shown_frame_is_the_middle_annotated_one(clip: int, tmp_path: Path) -> None:
+    """With the frame itself out of the middle of its clip, and its own truth."""
+    for index in range(9):
+        write_picture(tmp_path / "v" / f"{index}.png", np.full((8, 8, 3), 10 * index, np.uint8))
+    stems = ["1", "2", "6", "7", "8"]  # of all nine the middle is another, without truth
+    video = TaggedVideo("v", tmp_path / "v", (1,), "test", truth=dict.fromkeys(stems, tmp_path))
+    truth: Any = SimpleNamespace(videos=[video], truth=lambda video, stem: np.full((8, 8), int(stem), np.uint8))
+    config = SimpleNamespace(training=TrainingConfig(clip_frames=clip))
+    run: Any = SimpleNamespace(manifest={"versions": []}, config=config)
+    ((picture, masks),) = shown_versions(run, truth)
+    assert np.unique(picture).tolist() == [60]
+    assert picture.shape == (8, 8, 3)
+    assert [np.unique(mask).tolist() for mask in masks] == [[6]]
