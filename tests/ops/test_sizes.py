@@ -8,6 +8,7 @@ import torch
 from pyws import ops
 from pyws.data.annotations.activitynet import read_detections, read_truth
 from pyws.errors import DataError
+from pyws.ops import reference
 from pyws.ops._library import _named
 from pyws.ragged import Segments
 from pyws.segments import label_videos
@@ -143,3 +144,31 @@ def test_large_finite_values_stay_finite(large):
     assert ops.suppress_segments(times, 0.3, sigma=0.5).score.isfinite().all()
     assert ops.linpro(times, torch.tensor([8])).labels.isfinite().all()
     assert ops.match_segments(times, times, torch.tensor([0, 1]), [0.5]).ap.tolist() == [[1.0]]
+
+
+def test_counts_of_more_than_16_bits(device_backend):
+    pixels = torch.arange(300 * 300).view(1, 300, 300)
+    labels, masks = (pixels >= 89000).int(), pixels % 3 == 0
+    classes, maps = masks.to(torch.uint8), 0.1 + 0.8 * masks
+    assert torch.equal(ops.superpixel_select(labels, masks, 0.5).mask, reference.superpixel_select(labels, masks, 0.5))
+    found, want = (
+        ops.superpixel_vote(labels, classes, 2, 0.7).classes,
+        reference.superpixel_vote(labels, classes, 2, 0.7),
+    )
+    assert torch.equal(found, want)
+    found, want = (
+        each(labels, classes, classes, 2) for each in (ops.superpixel_confusion, reference.superpixel_confusion)
+    )
+    assert all(map(torch.equal, found, want))
+    large = pixels < 70000
+    assert not torch.ops.pyws.drop_components(large, 0.7).any()
+    assert torch.equal(torch.ops.pyws.drop_components(large, 0.8), large)
+    assert torch.equal(ops.otsu(maps), reference.otsu(maps))
+    assert ops.integral_image(large)[0, -1, -1] == 70000
+
+
+@pytest.mark.parametrize("count", [4095, 4096, 4097])
+def test_as_many_superpixels_as_a_block_counts_itself(device_backend, count):
+    labels = torch.arange(2 * count).view(1, 2, count) // 2
+    masks = labels % 3 == 0
+    assert torch.equal(ops.superpixel_select(labels, masks, 0.5).mask, reference.superpixel_select(labels, masks, 0.5))

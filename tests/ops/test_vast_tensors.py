@@ -9,6 +9,7 @@ writes past the end crashes. So do tensors of few elements end, whose last block
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import sys
 from collections.abc import Callable, Iterator
@@ -202,7 +203,8 @@ def test_slic(emulated: str, monkeypatch: pytest.MonkeyPatch) -> None:
     masks = last_items((32, 32), mask)
     images = vast(len(masks), 3, 32, 32)
     images[-1] = image
-    slots, last = (65535, 4) if emulated == "cuda" else (len(images), 2048)  # frames at once; units of the last frame
+    # Frames at once, for a card more than a grid has rows, and the units of the last frame.
+    slots, last = (70000, 4) if emulated == "cuda" else (len(images), 2048)
     monkeypatch.setattr(torch, "get_num_threads", lambda: slots)
     with emulation.last_blocks(last):
         found = kernel_of(ops.slic, "_kernel")(images, masks, 4.0, 10.0, 3, 0.2)[-1]
@@ -323,6 +325,23 @@ def test_offsets_that_change_meanwhile_write_nothing_beyond_the_end(
     monkeypatch.setattr(module, "launch", late)
     found = ops.propose_segments(locked(torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(8)[:, None]), offsets, (0.5,))
     assert len(found.start) == 8
+
+
+def test_lengths_that_change_meanwhile_write_nothing_beyond_the_end(
+    guarded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels are allocated, and then the first video is longer than all memory."""
+    module, lengths = sys.modules[ops.linpro.__module__], torch.tensor([20, 20])
+
+    def late(run: Callable[..., Any], *given: Any) -> None:
+        given[-1]["lengths"][0] = 2**40
+        run(*given)
+
+    for name in ("launch", "launch_on_host"):
+        monkeypatch.setattr(module, name, functools.partial(late, getattr(module, name)))
+    segments = Segments.of([[(2, 6, 0.8), (4, 9, 0.5)], [(3, 12, 0.8), (8, 19, 0.5)]])
+    assert len(ops.linpro(segments, lengths).labels) == 40
+    assert lengths[0] == 2**40
 
 
 def test_whatever_other_groups_write_meanwhile_fused_segments_stay_inside(

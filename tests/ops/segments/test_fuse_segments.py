@@ -229,10 +229,11 @@ def test_temperature_limits(backend):
     assert fuse_segments(equal, 0.1, temperature=1e-3).start.item() == pytest.approx(2.0)
 
 
-def test_equal_members_stay_exact(backend):
-    segments = Segments.of([[(43, 57, 0.3 + 0.01 * i, 0.1 * i) for i in range(13)]])
-    fused = fuse_segments(segments)
-    assert (fused.start.item(), fused.end.item()) == (43.0, 57.0)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_equal_members_stay_exact(backend, distribution):
+    segments = Segments.of([[(43.1, 57.7, 0.3, 0.1 * i) for i in range(13)]])
+    fused = fuse_segments(segments, distribution=distribution)
+    assert (fused.start.item(), fused.end.item(), fused.score.item()) == (43.1, 57.7, 0.3)
 
 
 def test_ties_go_to_the_lowest_index(backend):
