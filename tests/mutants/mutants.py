@@ -79,7 +79,7 @@ def family_tests(mutant: Mutant) -> list[str]:
     """The arguments of pytest that choose the tests of the family of the file."""
     if mutant.path.startswith("pyws/"):
         return _python_tests(mutant.path)
-    emulated = ["-k", "emulated or vast_tensors"] if mutant.emulated else []
+    emulated = ["-k", "emulated or vast_tensors or test_build"] if mutant.emulated else []
     return [*_kernel_tests(mutant.path), *emulated]
 
 
@@ -98,8 +98,9 @@ def _kernel_tests(path: str) -> list[str]:
     tests = {test.stem.removeprefix("test_"): test for test in _tests() if "ops" in test.parts}
     chosen = [test for name, test in tests.items() if any(name.startswith(each) for each in names)]
     if not path.endswith((".cu", ".cuh", "_cuda.h")):
-        chosen += [tests["tails"], *([] if names else [tests["library"], tests["odd_tensors"]])]
-    chosen.append(tests["vast_tensors"])
+        chosen += [tests["tails"], *([] if names else [tests["odd_tensors"]])]
+    # What is tested of all kernels: their fields, large counts, large tensors, narrow products.
+    chosen += [tests["library"], tests["sizes"], tests["vast_tensors"], ROOT / "tests" / "build" / "test_build.py"]
     return [str(test.relative_to(ROOT)) for test in dict.fromkeys(chosen)]
 
 
