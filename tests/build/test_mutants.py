@@ -44,6 +44,22 @@ def test_every_fault_has_tests_that_are_there() -> None:
         assert [name for name in files if not (emulation.ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize(
+    ("path", "elsewhere"),
+    [
+        ("pyws/commands/masks/train.py", "tests/masks/test_self_training.py"),
+        ("pyws/commands/segments/predict.py", "tests/many_machines/test_segment_stages.py"),
+        ("pyws/commands/data/synthesize_a2d.py", "tests/data/synthetic/test_synthetic_a2d.py"),
+        ("pyws/commands/import_.py", "tests/exchange/test_import_from_tools.py"),
+    ],
+)
+def test_a_command_is_tested_wherever_it_is_run(path: str, elsewhere: str) -> None:
+    chosen = family_tests(Mutant(path, "", "", ""))
+    assert elsewhere in chosen
+    assert any(name.startswith("tests/commands/") for name in chosen)
+    assert "tests/ops/segments/test_linpro.py" not in chosen
+
+
 def test_a_list_says_what_changes_and_why_it_may_not_matter(tmp_path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("== a.cu\n@ guard\n-  if (x < y) {\n-    f();\n+  if (x <= y) {\n+    f();\n= y is never x\n")

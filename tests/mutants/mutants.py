@@ -111,7 +111,10 @@ def _tests() -> list[Path]:
 
 def _python_tests(path: str) -> list[str]:
     """The doctests of the module, then the tests of its room: first the file of its name, then those that name what it
-    defines, then the others. A module that is in no room is tested by its own file, or by those that name it."""
+    defines, then the others; of a command also tests elsewhere that run it.
+
+    A module that is in no room is tested by its own file, or by those that name it.
+    """
     module = Path(path).with_suffix("")
     mirrors = [ROOT / "tests" / Path(*module.parts[1:depth]) for depth in range(2, len(module.parts))]
     room = next((each for each in reversed(mirrors) if each.exists()), None)
@@ -124,5 +127,20 @@ def _python_tests(path: str) -> list[str]:
         return 1 if mention.search(test.read_text()) else 2
 
     far = sorted((distance(test), str(test.relative_to(ROOT)), test) for test in _tests())
-    most = min(steps for steps, *_ in far)
-    return [path, *(name for steps, name, test in far if (room in test.parents if room else steps == most))]
+    most, command = min(steps for steps, *_ in far), _command(path)
+    return [
+        path,
+        *(name for steps, name, test in far if (room in test.parents if room else steps == most)),
+        *(name for _, name, test in far if command and room not in test.parents and command.search(test.read_text())),
+    ]
+
+
+def _command(path: str) -> re.Pattern[str] | None:
+    """How tests name the command that a module of ``pyws/commands`` is, or is a part of; None of other modules."""
+    words = list(Path(path).with_suffix("").parts[2:]) if path.startswith("pyws/commands/") else []
+    if len(words) > 1 and f"\ndef {words[0]}(" in (ROOT / "pyws" / "commands" / words[0] / "__init__.py").read_text():
+        words = words[:1]  # a command that is a package
+    said = [word.rstrip("_").replace("_", "-") for word in words if word != "__init__"]
+    if len(said) == 1:
+        return re.compile(rf"""[\[(]"{said[0]}", |(?<!from )pyws {said[0]} """)
+    return re.compile(r"""["' ]""" + r"""["', ]+""".join(said) + r"\b") if said else None
