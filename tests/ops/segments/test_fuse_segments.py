@@ -185,6 +185,14 @@ def total(values):
     return reduce(operator.add, values)
 
 
+def test_signed_weights_are_exponentials_to_the_last_bit(backend):
+    """The one member starts at 0 and has all of the divisor, the other starts at 1 with a weight of 0: 1 / exp."""
+    weights = (torch.arange(1, 201, dtype=torch.float64) / 577).tolist()  # up to ln(2) / 2, where series take longest
+    groups = [[(1.0, 9.0, 0.9, 0.0), (0.0, 9.0, 0.1, weight)] for weight in weights]
+    fused = fuse_segments(Segments.of(groups), 0.0, 1.0, overlap="own", sign_weights=True)
+    assert fused.start.tolist() == [1 / float(Decimal(weight).exp()) for weight in weights]
+
+
 def test_signed_weights_sum_as_released(backend):
     generator = np.random.default_rng(5)
     for size in (1, 2, 7, 33):

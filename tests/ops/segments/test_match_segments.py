@@ -1,5 +1,6 @@
 """match_segments: hand-computed cases, the definition, ties, invariances, and arbitrary contents."""
 
+import itertools
 import math
 
 import pytest
@@ -94,6 +95,14 @@ def test_order_covers_every_sign_and_magnitude():
     predictions, classes = one_class([(0, 4, score) for score in scores])
     order = match_segments(predictions, predictions, classes, [0.5]).order.tolist()
     assert [scores[i] for i in order] == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_few_predictions_are_ranked_from_every_order(count):
+    for scores in itertools.product([0.2, 0.5, 0.9], repeat=count):
+        predictions, classes = one_class([(0, 4, score) for score in scores])
+        order = match_segments(predictions, predictions, classes, [0.5]).order.tolist()
+        assert order == sorted(range(count), key=lambda i: -scores[i])
 
 
 def test_a_threshold_met_exactly_passes():
