@@ -67,11 +67,15 @@ def channels_last(x):
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
-def cropped(x):
-    padded = nn.functional.pad(x, [1] * (2 * (x.ndim - 2)), value=6e4)
+def cropped(x, layout=lambda x: x):
+    padded = layout(nn.functional.pad(x, [1] * (2 * (x.ndim - 2)), value=6e4))
     for axis in range(2, x.ndim):
         padded = padded.narrow(axis, 1, x.shape[axis])
     return padded
+
+
+def channels_last_cropped(x):
+    return cropped(x, channels_last)
 
 
 def batch_last(x):
@@ -87,7 +91,7 @@ def negative_view(x):
     return view
 
 
-LAYOUTS = [transposed, every_other, unaligned, channels_last, cropped, batch_last, negative_view]
+LAYOUTS = [transposed, every_other, unaligned, channels_last, cropped, channels_last_cropped, batch_last, negative_view]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)

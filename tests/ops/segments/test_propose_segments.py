@@ -170,6 +170,14 @@ def test_bad_arguments(change, message):
         propose_segments(**arguments)
 
 
+def test_the_first_value_that_is_not_finite_is_named_beyond_a_tile(backend):
+    tcam = torch.zeros(5000, 2)
+    for bad in (4999, 2900, 1030, 7):
+        tcam[bad, 1] = math.nan
+        with pytest.raises(ValueError, match=f"finite, got nan at snippet {bad}, class 1"):
+            propose_segments(tcam, torch.tensor([0, 5000]))
+
+
 def test_torch_library_contract():
     tcam, offsets = smooth_tcam([20, 0, 30], 2)
     wanted = torch.tensor([[True, False]] * 3)
