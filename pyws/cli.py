@@ -62,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         _open_closed_streams()
         _keep_freed_memory()
-        gc.set_threshold(700, 10, 1000)  # what libraries define stays: to go through all of it takes a third of a start
-        atexit.register(gc.freeze)  # and as long again at the end
+        _collect_seldom()
         _warn_in_words()
     words = list(sys.argv[1:] if arguments is None else arguments)
     name, rest = split(words)
@@ -144,6 +143,13 @@ def _keep_freed_memory() -> None:
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(M_ARENA_MAX, 1)  # arenas of threads would give back what they free
+
+
+def _collect_seldom() -> None:
+    """Let Python's collector leave alone what libraries define: to go through it takes a third of a start, and as long
+    again at the end."""
+    gc.set_threshold(700, 10, 1000)
+    atexit.register(gc.freeze)
 
 
 def _words_of(error: Exception) -> str:

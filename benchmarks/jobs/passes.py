@@ -21,7 +21,7 @@ import torch
 import torchvision
 from torch import nn
 
-from pyws.cli import _keep_freed_memory, load, main, split
+from pyws.cli import _collect_seldom, _keep_freed_memory, load, main, split
 
 LOADED = (scipy.ndimage, torchvision)
 
@@ -64,7 +64,8 @@ def timed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    _keep_freed_memory()
+    _keep_freed_memory()  # as the command does
+    _collect_seldom()
     torch.set_num_threads(1)
     words = sys.argv[1:]
     load(str(split(words)[0]))
