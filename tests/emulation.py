@@ -59,7 +59,7 @@ def load() -> ModuleType:
 
 @contextmanager
 def last_blocks(count: int) -> Iterator[None]:
-    """Of every grid that is launched here only the last ``count`` blocks are run, of CPU kernels as many units."""
+    """Run only the last ``count`` blocks of every grid that is launched here, and as many units of CPU kernels."""
     library = ctypes.CDLL(os.fspath(build("_emulated")))
     library.pyws_run_last_blocks(ctypes.c_uint64(count))
     try:

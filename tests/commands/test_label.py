@@ -393,7 +393,7 @@ def test_a_slow_stage_leaves_less_for_the_others(tmp_path: Path, monkeypatch: py
     assert state["seconds"]["features"] == 600
     with open_run(tmp_path / "again", "pyws label", 1, {}, (), {"state": state}) as manifest:
         run_stages(prepared, None, manifest)
-        assert manifest.document["state"]["seconds"]["features"] == 1200  # of both runs
+        assert manifest.document["state"]["seconds"]["features"] == 1200  # both runs together
 
 
 def test_maps_that_are_not_whole_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,7 +196,7 @@ def test_the_shown_frame_is_the_middle_annotated_one(clip: int, tmp_path: Path) 
     """With the frame itself out of the middle of its clip, and its own truth."""
     for index in range(9):
         write_picture(tmp_path / "v" / f"{index}.png", np.full((8, 8, 3), 10 * index, np.uint8))
-    stems = ["1", "2", "6", "7", "8"]  # of all nine the middle is another, without truth
+    stems = ["1", "2", "6", "7", "8"]  # among all nine the middle is another, without truth
     video = TaggedVideo("v", tmp_path / "v", (1,), "test", truth=dict.fromkeys(stems, tmp_path))
     truth: Any = SimpleNamespace(videos=[video], truth=lambda video, stem: np.full((8, 8), int(stem), np.uint8))
     config = SimpleNamespace(training=TrainingConfig(clip_frames=clip))

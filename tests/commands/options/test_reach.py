@@ -172,7 +172,7 @@ def test_the_version_that_is_returned_is_the_one_that_is_warned_of(
 
 
 def test_random_weights_are_those_of_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every command that loads a network: shards must have the same one."""
+    """Every command that loads a network does so from the seed: shards must have the same one."""
     write_picture(tmp_path / "v" / "0.png", np.zeros((24, 24, 3), np.uint8))
 
     def load(*given: Any, **named: Any) -> None:
