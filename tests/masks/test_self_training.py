@@ -979,7 +979,7 @@ def test_processes_wait_before_they_read_what_others_wrote(
     noted("read_checkpoint", lambda path, kind: f"read {path.name}")
     noted("write_checkpoint", lambda path, kind, *more: f"write {path.name}")
     noted("selected_frames", lambda path: f"select {path.stem}")
-    SelfTraining(init, tmp_path, tiny(start="previous"), quiet=True, group=Watched()).run()
+    SelfTraining(init, tmp_path, tiny(start="previous", returned="last"), quiet=True, group=Watched()).run()
 
     def after(first: str, second: str) -> None:
         """Between the last ``first`` that is before a ``second`` and that one the processes wait."""
@@ -989,8 +989,9 @@ def test_processes_wait_before_they_read_what_others_wrote(
 
     for version in ("v0", "v1"):
         after(f"read {version}-last.safetensors", f"write {version}-last.safetensors")
-    after("write v0.safetensors", "read v0.safetensors")
+        after(f"write {version}.safetensors", f"read {version}.safetensors")
     after("write v1 pa", "select v1")
+    assert "write v1 predictions" in events
     assert events[-1] == "wait"  # and does not end before the predictions of all are there
     begun = events.index("read v1-last.safetensors")
     assert events[begun - 1] == "read v0.safetensors"  # from which version 1 starts
