@@ -46,6 +46,7 @@ def test_every_command_explains_itself_and_takes_the_common_options(name, capsys
     for option in ("--json", "--seed", "--device", "--quiet"):
         assert option in short
         assert option in shown
+    assert "show this help; --help-all shows every option" in short
     assert "examples:\n  pyws " in short
     optional = [p for p in inspect.signature(cli.load(name)).parameters.values() if p.default is not p.empty]
     assert ("--help-all\n\nexamples" in short) == (len(optional) > 13)  # common is one of them

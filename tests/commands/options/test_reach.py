@@ -271,3 +271,13 @@ def test_nothing_was_corrected_where_no_review_has_a_correction(
     monkeypatch.setattr("pyws.exchange.readers.formats.read_review", lambda path: None)
     assert cli.main(["import", *(f"r{k}" for k in range(len(done))), "--into", str(tmp_path)]) == 0
     assert ("nothing was corrected" in capsys.readouterr().out) == said
+
+
+def test_what_makes_scores_doubtful_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labelled = [{"label": "a", "segment": [1.0, 2.0]}]
+    truth = {"database": {"v": {"subset": "test", "duration": 9.0, "annotations": labelled}}}
+    for name, document in (("truth", truth), ("found", {"results": {"v": []}})):
+        write_json(tmp_path / f"{name}.json", document)
+    words = ["segments", "evaluate", str(tmp_path / "found.json"), str(tmp_path / "truth.json")]
+    assert cli.main(words) == 0
+    assert "warning: there are no predictions in the evaluated videos\n" in capsys.readouterr().out

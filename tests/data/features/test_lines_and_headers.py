@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pyws.data.annotations.ava import _second
-from pyws.data.annotations.safe_pickle import load_pickle
+from pyws.data.annotations.corrections import Corrected
+from pyws.data.annotations.safe_pickle import _encode, load_pickle
 from pyws.data.csv_table import rows_of
 from pyws.data.features.check import check_data_set
 from pyws.data.features.files import write_features
+from pyws.data.features.packs import _Pack
+from pyws.data.features.time_base import read_label_note
 from pyws.data.npy import read_npy_header
 from pyws.data.tagged.layouts import open_mask_set
 from pyws.data.video.frames import write_picture
@@ -101,3 +105,32 @@ def test_a_video_without_tags_is_odd_or_unusable_but_not_both(tmp_path: Path) ->
     for need, fatal in ((False, [False]), (True, [True])):
         problems = check_data_set(tmp_path, need).problems
         assert [problem.fatal for problem in problems if problem.video == "w"] == fatal
+
+
+def test_a_segment_between_the_middles_of_snippets_is_of_the_nearest() -> None:
+    one = Corrected((("a", 3.6, 3.9),), ())
+    assert np.flatnonzero(one.known("a", np.arange(6) + 0.5) > 0).tolist() == [3]
+
+
+@pytest.mark.parametrize("notes", [{"pyws": "[]"}, {"videos": "3"}, {"pyws": "{}", "videos": '"a"'}])
+def test_notes_of_a_pack_are_objects(notes: dict[str, str], tmp_path: Path) -> None:
+    save_file({"v/features": np.ones((2, 3), np.float32)}, tmp_path / "pack-00000.safetensors", notes)
+    with pytest.raises(DataError, match=r"pack-00000\.safetensors: must have its notes in objects of JSON"):
+        _Pack(tmp_path / "pack-00000.safetensors")
+
+
+def test_pickled_bytes_are_encoded_in_one_way() -> None:
+    assert _encode("\xe9a", "latin1") == b"\xe9a"
+    for encoding in ("utf-8", "ascii", "rot13"):
+        with pytest.raises(pickle.UnpicklingError, match=f"must be encoded as latin1, got '{encoding}'"):
+            _encode("a", encoding)
+
+
+@pytest.mark.parametrize("classes", ["ab", ["a", 3], None, {"a": 1}])
+def test_classes_beside_labels_are_a_list_of_names(classes: object, tmp_path: Path) -> None:
+    note = {"settings": {}, "videos": {"v": {"snippets": 3}}, "classes": classes}
+    write_json(tmp_path / "labels.safetensors.json", note)
+    with pytest.raises(DataError, match=r"labels\.safetensors\.json: does not say its classes"):
+        read_label_note(tmp_path / "labels.safetensors", 1.5)
+    write_json(tmp_path / "labels.safetensors.json", note | {"classes": ["a", "b"]})
+    assert read_label_note(tmp_path / "labels.safetensors", 1.5).classes == ("a", "b")
