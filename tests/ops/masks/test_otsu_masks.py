@@ -143,3 +143,14 @@ def test_any_contents(values, width, size, dtype):
     masks, thresholds = reference.otsu_masks(maps, size)
     assert np.array_equal(found.thresholds.numpy(), thresholds.numpy(), equal_nan=True)
     assert torch.equal(found.masks, masks)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_pixel_at_the_threshold_itself_is_not_above_it(backend, dtype):
+    maps = torch.cat([torch.linspace(0, 0.3, 50, dtype=dtype), torch.linspace(0.7, 1, 50, dtype=dtype)]).view(1, 10, 10)
+    threshold = otsu_masks(maps, (10, 10)).thresholds
+    maps[0, 4, 9] = threshold[0]
+    assert torch.equal(otsu_masks(maps, (10, 10)).thresholds, threshold)
+    assert int(otsu_masks(maps, (10, 10)).masks.sum()) == 50
+    maps[0, 4, 9] = threshold[0].nextafter(torch.ones((), dtype=dtype))
+    assert int(otsu_masks(maps, (10, 10)).masks.sum()) == 51
