@@ -12,6 +12,7 @@ from pyws.masks import GradCAM
 from pyws.models.classifiers import build_classifier, load_classifier, open_classifier, save_classifier
 from pyws.models.video_networks.catalogue import VIDEO_NETWORKS, VideoNetworkName, replace_head, video_network
 from pyws.models.video_networks.i3d import I3D, MIXED, SamePool3d, _same
+from pyws.models.video_networks.small3d import Small3D
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +151,10 @@ def test_rates_and_sizes_are_those_of_the_published_networks():
 def test_a_network_with_random_weights_is_ready_to_be_used():
     for name in ("small2d", "small3d"):
         assert not load_classifier(name, "random").model.training
+
+
+def test_logits_of_the_small_network_are_of_the_mean_of_its_activations() -> None:
+    torch.manual_seed(0)
+    model, clips = Small3D(3, 4).eval(), torch.rand(2, 3, 8, 16, 16)
+    seen = model.activations(clips).mean((2, 3, 4))
+    torch.testing.assert_close(model(clips), model.head(seen))

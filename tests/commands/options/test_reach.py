@@ -79,6 +79,8 @@ CONVERT = "pyws.data.features.writers.convert_features"
          {"seed": 5, "streams": 2, "source": Path("a.npz"), "test_subjects": (1, 3)}),
         ("data convert a b --on-error skip --suffix .npy --quiet", CONVERT,
          {"on_error": "skip", "suffix": ".npy", "videos_per_file": None, "quiet": True}),
+        ("data check d --annotations t.json --need-tags", "pyws.data.features.check.check_data_set",
+         {"source": Path("d"), "need_tags": True, "annotations": Path("t.json")}),
         ("data convert a b --videos-per-file 10000", CONVERT, {"videos_per_file": 10000, "on_error": "error"}),
     ],
 )  # fmt: skip
