@@ -15,6 +15,7 @@ import pyws
 from pyws import cli
 from pyws.commands.common import Common
 from pyws.models.devices import has_bfloat16
+from pyws.ops._library import dispatch_is_skipped
 from pyws.settings import Presets, expand
 
 
@@ -245,11 +246,23 @@ def test_closed_streams_are_empty_ones(closed, tmp_path):
     assert (tmp_path / "told").read_text() == "True True 0"
 
 
+def test_doctor_shows_what_was_asked_before_what_was_found(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.main(["doctor"]) == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    found = dict(row for row in rows if len(row) == 2)
+    assert found["pyws"] == pyws.__version__
+    assert found["torch"] == torch.__version__.split("+")[0]
+    assert found["devices threads"] == str(torch.get_num_threads())
+    assert found["devices cuda"] == ("none" if not torch.cuda.is_available() else torch.cuda.get_device_name(0))
+
+
 def test_doctor_json_is_one_document(capsys):
     assert cli.main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["core"]["cpu_path"] in report["core"]["cpu_paths"]
     assert report["packages"]["torch"]
+    assert report["core"]["dispatch_skipped"] is dispatch_is_skipped()
     assert ("cpu" in report["devices"]["bfloat16"]) is has_bfloat16(torch.device("cpu"))
     assert isinstance(report["problems"], list)
 

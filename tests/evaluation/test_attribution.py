@@ -89,6 +89,19 @@ def test_another_file_by_classes_and_videos():
     assert [(step.what, step.change) for step in why.steps] == [("predictions", 50.0)]
 
 
+def test_ambiguous_stretches_count_for_both_sides_and_every_rule():
+    truth = truth_of({"v": [("a", 0, 6.4)]})
+    this = {"v": [("a", 6.4, 12.8, 0.9), ("a", 0, 6.4, 0.5)]}
+    other = {"v": [("a", 6.4, 12.8, 0.9), ("a", 7.0, 12.0, 0.8), ("a", 0, 6.4, 0.5)]}
+    ambiguous = {"v": [(6.4, 12.8)]}
+    wanted = rules(tious=(0.5, 0.7))
+    why = explain_difference(truth, detections_of(this), rules(), detections_of(other), wanted, ambiguous)
+    assert (why.this, why.other) == (100.0, 100.0)
+    assert {step.average for step in why.steps} == {100.0}
+    without = explain_difference(truth, detections_of(this), rules(), detections_of(other), wanted, {})
+    assert (without.this, without.other) == pytest.approx((50.0, 100 / 3))
+
+
 def test_rules_one_after_the_other():
     # On the grid the truth 1.6-2.88 s is snippets [2, 4) and so is the prediction; in seconds IoU is 0.9.
     truth = truth_of({"v": [("a", 1.6, 2.88)], "empty": []})

@@ -452,3 +452,36 @@ def test_pictures_are_of_what_was_tested(
     assert calls == [tmp_path] * drawn
     square = Square(1, 3, 2).of(np.arange(30).reshape(5, 6))
     assert square.tolist() == [[9, 10], [15, 16]]
+
+
+def test_the_discriminator_sees_the_real_patches_and_the_pasted_ones(monkeypatch):
+    """And each score goes to the composite that it is of; frames without a composite have none."""
+    seen = []
+
+    def scored(real, pasted, videos, *_):
+        seen.append((real, pasted, videos))
+        return torch.tensor([0.25, 0.75]), 0.9
+
+    monkeypatch.setattr(frame_selection, "score_composites", scored)
+
+    def candidate(video, patches):
+        frame = SimpleNamespace(video=video)
+        return SimpleNamespace(frame=frame, patches=patches, source=patches and object(), about={})
+
+    found = [
+        candidate("a", (torch.zeros(3, 2, 2), torch.ones(3, 2, 2))),
+        candidate("b", None),
+        candidate("c", (torch.full((3, 2, 2), 2.0), torch.full((3, 2, 2), 3.0))),
+    ]
+    selector: Any = SimpleNamespace(
+        discriminator=DiscriminatorConfig(threshold=0.5, quantile=None), config=SelectionConfig(),
+        seed=0, device=torch.device("cpu"), quiet=True, data=None,
+    )  # fmt: skip
+    assert FrameSelector._test_by_discriminator(selector, cast(Any, found)) == 0.9
+    ((real, pasted, videos),) = seen
+    assert real[:, 0, 0, 0].tolist() == [0.0, 2.0]
+    assert pasted[:, 0, 0, 0].tolist() == [1.0, 3.0]
+    assert videos == ["a", "c"]
+    assert [one.about for one in found] == [
+        {"discriminator": 0.25, "discriminator_pass": False}, {}, {"discriminator": 0.75, "discriminator_pass": True}
+    ]  # fmt: skip

@@ -4,6 +4,7 @@ import socket
 import sys
 import time
 import urllib.error
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -155,6 +156,22 @@ def test_vision_transformers_take_one_size(tmp_path):
     with torch.device("meta"):
         found = build_classifier("vit_b_32", 3)
     assert found.prepare(torch.zeros(1, 40, 90, 3, dtype=torch.uint8), 384).shape == (1, 3, 224, 224)
+
+
+@pytest.mark.parametrize(
+    ("frame", "short_side", "wanted"),
+    [
+        ((90, 160), 64, (64, 128)),  # 113.8 is nearer to 128 than to 96
+        ((90, 141), 64, (64, 96)),  # 100.3 is nearer to 96
+        ((160, 90), 64, (128, 64)),
+        ((30, 40), 8, (32, 32)),  # never less than one position
+        ((50, 50), 79, (64, 64)),
+    ],
+)
+def test_both_sides_are_the_nearest_multiples_of_the_stride(frame, short_side, wanted):
+    classifier = replace(build_classifier("small2d", 2), stride=32)
+    frames = torch.zeros(1, *frame, 3, dtype=torch.uint8)
+    assert classifier.prepare(frames, short_side).shape == (1, 3, *wanted)
 
 
 @pytest.mark.parametrize("size", [(48, 85), (20, 31), (32, 32)])

@@ -57,6 +57,18 @@ def test_what_reads_sizes_back_refuses_to_be_captured(op, monkeypatch):
     assert torch.Tag.cudagraph_unsafe in getattr(torch.ops.pyws, op).default.tags
 
 
+def test_capture_is_refused_before_contents_are_looked_at(monkeypatch):
+    """Which would wait for the card: CUDA's own error of it names no operation."""
+    segments, _, _ = arguments("cpu")
+    lengths = torch.tensor([8, -8])
+    with pytest.raises(ValueError, match="snippet_classes: lengths must be >= 0"):
+        ops.snippet_classes(segments, lengths)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match="^snippet_classes: cannot be captured"):
+        ops.snippet_classes(segments, lengths)
+
+
 def test_what_reads_nothing_back_may_be_captured(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)

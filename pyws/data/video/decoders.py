@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -58,10 +58,11 @@ class TimedFrame:
     time: float
     lasts: float
     frame: Any
+    to_rgb: Callable[[Any], Pixels]
 
     def pixels(self) -> Pixels:
         """(H, W, 3) uint8 RGB, upright."""
-        return _upright(self.frame)
+        return self.to_rgb(self.frame)
 
 
 class Header(NamedTuple):
@@ -102,13 +103,13 @@ class PyAV:
 
         Frames without a time follow one another at the rate that the header says.
         """
-        last = None
+        last, to_rgb = None, _ToRGB()
         with closing(self._decode()) as frames:
             for _, frame in frames:
                 step = 1 / self._rate if self._rate else 0.04
                 time = last + step if frame.time is None and last is not None else (frame.time or 0.0) - self._origin
                 lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else step
-                yield TimedFrame(time, lasts, frame)
+                yield TimedFrame(time, lasts, frame, to_rgb)
                 last = time
 
     def times(self) -> list[float]:
@@ -124,7 +125,7 @@ class PyAV:
 
     def read(self, indices: Sequence[int]) -> Iterator[Pixels]:
         """The frames of the given indices, which must rise."""
-        frames, at, sought = self._decode(), -1, False
+        frames, at, sought, to_rgb = self._decode(), -1, False, _ToRGB()
         try:
             for target in indices:
                 first = self.stamps.key_before(target) if self.stamps and target < len(self.stamps.frames) else 0
@@ -139,7 +140,7 @@ class PyAV:
                     at, frame = _forward(frames, target)
                 if at != target:
                     raise DataError(self.path, f"changed while it was read: frame {target} is gone")
-                yield _upright(frame)
+                yield to_rgb(frame)
         finally:
             frames.close()
 
@@ -318,30 +319,32 @@ def _video_decoder() -> Any:
 
 
 class _ToRGB(threading.local):
-    """PyAV's conversion to RGB, kept for each thread: one of its own would be made ready, with threads, for each frame.
+    """PyAV's conversion of the frames of a file to RGB, upright; of each thread its own, kept while frames are alike.
 
-    Before PyAV 17 one that is kept goes by the colours of frames before, and one a frame has no threads.
+    One for each frame would be made ready, with threads, for each. One that is kept goes by frames before it where
+    these had other colours, before PyAV 17 in any case.
     """
 
     def __init__(self) -> None:
         import av
-        from av.video.reformatter import VideoReformatter
 
-        self._kept: Any = VideoReformatter() if int(av.__version__.split(".")[0]) >= 17 else None
+        self._keeps = int(av.__version__.split(".")[0]) >= 17
+        self._kind: tuple[Any, ...] = ()
+        self._kept: Any = None
 
     def __call__(self, frame: Any) -> Pixels:
-        kept = self._kept
-        made = kept.reformat(frame, format="rgb24", threads=1) if kept else frame.reformat(format="rgb24")
-        pixels: Pixels = made.to_ndarray()
-        return pixels
+        """(H, W, 3) uint8, turned as the file says (phones write such files), which torchcodec does by itself."""
+        pixels = self._converted(frame).to_ndarray() if self._keeps else frame.to_ndarray(format="rgb24")
+        return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
 
+    def _converted(self, frame: Any) -> Any:
+        from av.video.reformatter import VideoReformatter
 
-_to_rgb = cache(_ToRGB)
-
-
-def _upright(frame: Any) -> Pixels:
-    """A frame of PyAV as RGB, turned as its file says (phones write such files), which torchcodec does by itself."""
-    return np.ascontiguousarray(np.rot90(_to_rgb()(frame), round(frame.rotation / 90)))
+        colours = frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries
+        kind = frame.format.name, frame.width, frame.height, *colours
+        if kind != self._kind:
+            self._kind, self._kept = kind, VideoReformatter()
+        return self._kept.reformat(frame, format="rgb24", threads=1)
 
 
 def _is_cut_off(promised: int | None, count: int) -> bool:

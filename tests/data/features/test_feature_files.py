@@ -10,7 +10,7 @@ import torch
 
 from pyws.data.features.check import check_data_set
 from pyws.data.features.dataset import open_features
-from pyws.data.features.files import write_features
+from pyws.data.features.files import scores_of, write_features, write_snippets
 from pyws.errors import DataError
 
 h5py = pytest.importorskip("h5py")
@@ -108,6 +108,23 @@ def test_streams_that_differ_by_a_row(longer, tmp_path):
     write_features(tmp_path / "features" / longer / "v1.npy", np.ones((9, 2)))
     with pytest.raises(DataError, match="rgb and flow must have as many snippets, or one of them one more"):
         open_features(tmp_path)
+
+
+@pytest.mark.parametrize("longer", ["rgb", "flow"])
+def test_times_and_scores_of_streams_that_differ_by_a_row(longer, tmp_path):
+    rows = {stream: 4 if stream == longer else 3 for stream in ("rgb", "flow")}
+    for stream, count in rows.items():
+        spans = np.stack([np.arange(count), np.arange(count) + 1.0], 1)
+        tensors = {"features": np.ones((count, 2), np.float32), "seconds": spans}
+        scores = {"scores": np.full((count, 5), 2.0 if stream == "rgb" else 4.0, np.float32)}
+        note = {"fps": 1.0, "window": 1, "stride": 1, "offset": 0.0, "start": 0.0, "end": 4.0, "first": 0.0}
+        write_snippets(tmp_path / "features" / stream / "v1.safetensors", tensors | scores, note)
+    opened = open_features(tmp_path)
+    assert opened.features(0).shape == (3, 4)
+    times, scores = opened.times[0], scores_of(opened.stored[0])
+    assert times.spans.tolist() == [[0, 1], [1, 2], [2, 3]]
+    assert times.middles.tolist() == [0.5, 1.5, 2.5]
+    assert scores.tolist() == [[3.0] * 5] * 3
 
 
 class Hostile:

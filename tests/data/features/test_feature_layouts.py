@@ -60,6 +60,30 @@ def test_every_layout_holds_the_same(layout, suffix, native, tmp_path, request):
     assert_same(open_features(tmp_path / "converted", subset), open_features(native, "training"))
 
 
+@pytest.mark.parametrize("layout", ["wtalc", "split"])
+def test_a_segment_that_ends_before_it_starts_is_a_problem_of_its_video(layout, request):
+    source = request.getfixturevalue(layout)
+    assert check_data_set(source).problems == ()
+    if layout == "wtalc":
+        segments = np.load(source / "segments.npy", allow_pickle=True)
+        segments[1] = [[3.0, 1.0] for _ in segments[1]]
+        np.save(source / "segments.npy", segments)
+        video = str(np.load(source / "videoname.npy")[1].decode())
+    else:
+        truth = source / "gt.json"
+        document = json.loads(truth.read_text())
+        video = sorted(document["database"])[1]
+        for one in document["database"][video]["annotations"]:
+            one["segment"] = [3.0, 1.0]
+        truth.write_text(json.dumps(document))
+    (problem,) = [one for one in check_data_set(source).problems if one.video == video]
+    assert "3" in problem.rule
+    assert "1" in problem.rule
+    with pytest.raises(DataError, match=video):
+        open_features(source)
+    assert video not in open_features(source, on_error="skip").names
+
+
 def test_annotations_in_a_folder_of_their_own_and_equally_long_videos(wtalc):
     annotations = wtalc / "Thumos14reduced-Annotations"
     annotations.mkdir()

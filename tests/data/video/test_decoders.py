@@ -1,5 +1,6 @@
 """Frames of video files: torchcodec and PyAV give the same ones; PyAV serves where torchcodec gives up."""
 
+import itertools
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from av.video import reformatter
+from video_files import write_timed_video
 
 from pyws import DataError
 from pyws.commands.common import Common
@@ -198,7 +200,7 @@ def test_file_that_shrinks_while_it_is_read(tmp_path, decoder):
 @pytest.mark.parametrize(("name", "bf"), [("clip.mp4", "0"), ("clip.mkv", "2"), ("clip.avi", "2"), ("clip.mpg", "0")])
 def test_a_frame_that_is_sought_is_the_one_that_decoding_gives(tmp_path, name, bf):
     path = write(tmp_path / name, pictures(23), bf=bf)
-    every = [decoders._upright(frame) for _, frame in PyAV(path)._decode()]
+    every = [one.pixels() for one in PyAV(path).timed()]
     assert PyAV(path).count() == len(every)
     for indices in ([0], [22], [4, 5], [9, 21], [3, 13, 14, 22], range(23)):
         found = list(PyAV(path).read(indices))
@@ -209,7 +211,7 @@ def test_frames_of_real_clips_are_those_that_decoding_gives(shared):
     clips = [path for path in sorted((shared / "data" / "action_clips").iterdir()) if path.suffix in (".avi", ".mp4")]
     assert clips
     for path in clips:
-        every = [decoders._upright(frame) for _, frame in PyAV(path)._decode()]
+        every = [one.pixels() for one in PyAV(path).timed()]
         frames = open_frames(path)
         indices = sorted({*range(3, len(frames), 17), len(frames) - 1})
         assert len(frames) == len(every)
@@ -305,7 +307,7 @@ def test_frames_that_change_their_size_midway_are_decoded_from_the_start(tmp_pat
 def frames_of_many_kinds():
     """Interleaved sizes, formats and colour ranges."""
     rng = np.random.default_rng(0)
-    for height, width in ((48, 64), (50, 38), (48, 64)):
+    for height, width in ((48, 64), (36, 96), (48, 64)):  # at 38 FFmpeg makes 10 bits in several ways
         picture = av.VideoFrame.from_ndarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), format="rgb24")
         for name in ("yuv420p", "gray", "yuv444p10le", "yuvj420p", "rgb24"):
             yield picture.reformat(format=name)
@@ -316,29 +318,48 @@ def frames_of_many_kinds():
 
 
 def test_one_conversion_serves_frames_of_any_kind():
-    """In two threads at once, each frame as a conversion of its own would give it."""
+    """In two threads at once and in any order, each frame as a conversion of its own would give it."""
     wanted = [frame.to_ndarray(format="rgb24") for frame in frames_of_many_kinds()]
     assert len({pixels.tobytes() for pixels in wanted}) > 12  # ranges and colour spaces matter
+    to_rgb = decoders._ToRGB()
 
-    def matches(seed):
+    def wrong(seed):
         frames = list(frames_of_many_kinds())
-        order = np.random.default_rng(seed).permutation(len(frames))
-        return all(np.array_equal(decoders._upright(frames[i]), wanted[i]) for i in order)
+        order = np.random.default_rng(seed).integers(0, len(frames), 60).repeat(2)
+        return [(seed, i) for i in order if not np.array_equal(to_rgb(frames[i]), wanted[i])]
 
     with ThreadPoolExecutor(2) as pool:
-        assert all(pool.map(matches, range(20)))
+        assert list(itertools.chain(*pool.map(wrong, range(20)))) == []
 
 
 @pytest.mark.parametrize(("version", "kept"), [("16.1.0", False), ("17.0.0", True), ("18.1.0", True)])
-def test_frames_are_converted_with_arguments_that_the_version_of_pyav_has(monkeypatch, version, kept):
-    given = []
+def test_a_conversion_is_kept_while_frames_are_alike(monkeypatch, version, kept):
+    made = []
 
     class Reformatter:
-        def reformat(self, *frame, **options):
-            given.append((bool(frame), options))
-            return av.VideoFrame.from_ndarray(np.full((2, 4, 3), 7, np.uint8), format="rgb24")
+        def __init__(self):
+            made.append([])
 
+        def reformat(self, frame, **options):
+            made[-1].append(options)
+            return frame.reformat(format="rgb24")
+
+    frames = list(frames_of_many_kinds())
     monkeypatch.setattr(av, "__version__", version)
     monkeypatch.setattr(reformatter, "VideoReformatter", Reformatter)
-    assert decoders._ToRGB()(Reformatter()).max() == 7
-    assert given == [(kept, {"format": "rgb24"} | ({"threads": 1} if kept else {}))]
+    to_rgb = decoders._ToRGB()
+    for index in (0, 0, 1, 1, 1, 8, 0):
+        assert to_rgb(frames[index]).shape == (frames[index].height, frames[index].width, 3)
+    assert list(map(len, made)) == ([2, 3, 1, 1] if kept else [])
+    assert all(options == {"format": "rgb24", "threads": 1} for options in itertools.chain(*made))
+
+
+@pytest.mark.parametrize(("sound", "first"), [(False, 0.0), (True, 1.5)])
+def test_times_count_from_the_start_of_the_file(tmp_path, sound, first):
+    """By the stamps of packets as by decoding; pictures may start after the sound."""
+    path = write_timed_video(tmp_path / "late.mkv", [1.5 + k / 25 for k in range(20)], sound=sound)
+    video = PyAV(path)
+    assert video.stamps is not None
+    assert video.stamps.frames[0] > 0
+    assert video.times() == pytest.approx([first + k / 25 for k in range(20)], abs=2e-3)
+    assert [one.time for one in PyAV(path).timed()] == pytest.approx(video.times())
