@@ -193,6 +193,36 @@ def test_a_frame_under_a_map_is_rounded_to_the_nearest_level() -> None:
         assert np.abs(shown - exact).max() <= 0.5 + 1e-9
 
 
+def numbers_below(chart: Chart) -> list[str]:
+    """What stands at the ticks of the axis to the right, and then its name."""
+    return re.findall(r'text-anchor="middle">([^<]+)</text>', draw_chart(chart))
+
+
+@pytest.mark.parametrize(
+    ("xs", "shown"),
+    [
+        ([1, 2], ["1", "2"]),
+        ([0, 3], ["0", "1", "2", "3"]),
+        ([1, 1.5], ["1", "1.2", "1.4"]),
+        ([4], ["4"]),
+    ],
+)
+def test_epochs_have_no_halves_and_other_numbers_have(xs: list[float], shown: list[str]) -> None:
+    assert numbers_below(Chart("t", "epoch", {"a": (xs, [0.5] * len(xs))})) == [*shown, "epoch"]
+
+
+@pytest.mark.parametrize("ys", [[0.1, 0.97, 0.3], [-3.0, 4.1, 2.0], [5.0, 5.0, 5.0]])
+def test_lines_go_right_and_stay_between_the_lowest_and_the_highest_tick(ys: list[float]) -> None:
+    drawn = draw_chart(Chart("t", "", {"a": ([1, 2, 3], ys)}))
+    (points,) = re.findall(r'points="([^"]+)"', drawn)
+    across, down = zip(*(map(float, point.split(",")) for point in points.split()), strict=True)
+    grid = [float(y) for y in re.findall(r'class="grid" x1="[^"]+" x2="[^"]+" y1="([^"]+)"', drawn)]
+    assert list(across) == sorted(set(across))
+    assert min(grid) - 0.1 <= min(down) <= max(down) <= max(grid) + 0.1
+    assert [down[0] > down[1], down[1] < down[2]] == [ys[0] < ys[1], ys[1] > ys[2]]  # what is more is higher
+    assert min(grid) >= 0
+
+
 def test_no_more_classes_than_colours_are_drawn() -> None:
     classes = tuple("abcdefghij")
     ones = np.ones((4, 10))
