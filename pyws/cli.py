@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -66,7 +67,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _warn_in_words()
     words = list(sys.argv[1:] if arguments is None else arguments)
     name, rest = split(words)
-    before = _catch_signals()
+    before: dict[int, Any] = {}
+    try:  # a signal may also come while handlers are set, while an error is said, or while handlers are put back
+        try:
+            _catch_signals(before)
+            return _said(words, name, rest)
+        finally:
+            _restore(before)
+    except KeyboardInterrupt as stop:
+        _restore(before)
+        number = stop.args[0] if isinstance(stop, Stopped) else signal.SIGINT
+        how = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}.get(number, "interrupted")
+        _end_with(f"pyws {name}: {how}; what is written so far is whole, run it again to go on")
+        return 128 + number
+
+
+def _said(words: list[str], name: str | None, rest: list[str]) -> int:
+    """Run a command, and say in words what was wrong; the exit status."""
     try:
         done = _without_command(words) if name is None else _run(load(name), name, rest)
         if sys.stdout is not None:
@@ -88,14 +105,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rule = "there is not enough memory, or a limit on it (ulimit -v) is too low"
         _end_with(f"pyws {name}: {rule}: {str(error) or type(error).__name__}")
         return 1
-    except KeyboardInterrupt as stop:
-        number = stop.args[0] if isinstance(stop, Stopped) else signal.SIGINT
-        how = {signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}.get(number, "interrupted")
-        _end_with(f"pyws {name}: {how}; what is written so far is whole, run it again to go on")
-        return 128 + number
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _warn_in_words() -> None:
@@ -334,18 +343,25 @@ def _quoted(words: Sequence[str]) -> list[str]:
     return [*own, json.dumps([word for word in words if word not in own])]
 
 
-def _catch_signals() -> dict[int, Any]:
-    """Let SIGTERM and SIGHUP raise, but what is ignored (nohup); returns the handlers before, none outside the main
-    thread, which alone may set any."""
+def _catch_signals(before: dict[int, Any]) -> None:
+    """Let SIGTERM and SIGHUP raise, but what is ignored (nohup), and note in ``before`` who handled them.
+
+    Nothing outside the main thread, which alone may set handlers.
+    """
 
     def stop(number: int, frame: Any) -> None:
         raise Stopped(number)
 
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
-    try:
-        for number in before:
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        handler = signal.getsignal(number)
+        if handler != signal.SIG_IGN:
+            before[number] = handler
             signal.signal(number, stop)
-    except ValueError:
-        return {}
-    return before
+
+
+def _restore(before: dict[int, Any]) -> None:
+    """Put back who handled signals before."""
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -155,6 +155,33 @@ def test_signals_end_a_command_as_ctrl_c_does(number, handler, ends):
     assert (done.returncode, done.stderr.partition(",")[0].strip()) == ends
 
 
+@pytest.mark.parametrize("when", ["handlers are set", "an error is said", "handlers are put back"])
+def test_signals_that_come_beside_the_work_end_a_command_in_words_too(when):
+    """And whoever handled them before does so again."""
+    code = (
+        "import os, signal, sys; from pyws import cli\n"
+        "when, term, real, says = sys.argv[1], signal.SIGTERM, signal.signal, cli._end_with\n"
+        "def kill(now):\n"
+        "    global when\n"
+        "    if when == now: when = ''; os.kill(os.getpid(), term)\n"
+        "def put(number, handler):\n"
+        "    if handler is signal.SIG_DFL: kill('handlers are put back')\n"
+        "    real(number, handler)\n"
+        "    if number == signal.SIGHUP: kill('handlers are set')\n"
+        "def end(words):\n"
+        "    kill('an error is said'); says(words)\n"
+        "def failing(*_): raise ValueError('bad')\n"
+        "signal.signal, cli._end_with, cli._run = put, end, failing\n"
+        "status = cli.main(['doctor'])\n"
+        "assert signal.getsignal(term) == signal.SIG_DFL\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, when], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 143, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("pyws doctor: terminated; what is written so far is whole")
+
+
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no device that is always full")
 
 
