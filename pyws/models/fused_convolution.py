@@ -118,7 +118,9 @@ class FusedConvolution(nn.Conv2d):
         the bias."""
         key = rows, columns, dtype
         if key not in self._weights:
-            weight = functional.pad(self.weight.detach(), (int(columns), 0, int(rows), 0))
+            weight = self.weight.detach()
+            if rows or columns:  # else there is no need of a copy
+                weight = functional.pad(weight, (int(columns), 0, int(rows), 0))
             bias = None if self.bias is None else self.bias.detach().to(dtype)
             self._weights[key] = weight.to(dtype), bias
         return self._weights[key]

@@ -144,14 +144,6 @@ def test_packs_are_those_of_one_process(videos, tmp_path):
     assert all(np.array_equal(found.features(index), wanted.features(index)) for index in range(2))
 
 
-@pytest.mark.parametrize("command", ["features VIDEOS -o OUT", "data convert VIDEOS OUT"])
-def test_a_pack_of_no_videos_is_refused_before_anything_is_read(command, tmp_path, capsys):
-    words = command.replace("VIDEOS", str(tmp_path / "none")).replace("OUT", str(tmp_path / "out")).split()
-    assert cli.main([*words, "--videos-per-file", "0"]) == 1
-    assert "--videos-per-file" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
 def test_packs_go_where_rgb_lies_beside_flow(tmp_path):
     write_snippets(tmp_path / "a.safetensors", {"features": np.ones((2, 3), np.float32)}, {})
     pack_videos(tmp_path, ["a"], 5)

@@ -338,11 +338,11 @@ class _ToRGB(threading.local):
         return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
 
     def _converted(self, frame: Any) -> Any:
-        from av.video.reformatter import VideoReformatter
-
         colours = frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries
         kind = frame.format.name, frame.width, frame.height, *colours
         if kind != self._kind:
+            from av.video.reformatter import VideoReformatter
+
             self._kind, self._kept = kind, VideoReformatter()
         return self._kept.reformat(frame, format="rgb24", threads=1)
 

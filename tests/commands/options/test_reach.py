@@ -195,10 +195,12 @@ def test_random_weights_are_those_of_the_seed(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("command", ["data convert a b", "data convert a b.json", "features v -o out"])
 @pytest.mark.parametrize("count", [-1, 0, 10001])
 def test_packs_of_no_videos_are_refused_before_anything_is_read(
-    command: str, count: int, capsys: pytest.CaptureFixture[str]
+    command: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert cli.main([*command.split(), "--videos-per-file", str(count)]) == 1
     assert f"--videos-per-file: must be from 1 to 10000, got {count}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
