@@ -85,7 +85,7 @@ def family_tests(mutant: Mutant) -> list[str]:
 
 def _kernel_tests(path: str) -> list[str]:
     """Kernel tests of the operations whose sources are in the folder of the file, or include what is there."""
-    sources = {each: each.read_text() for each in (ROOT / "csrc").glob("*/*.*")}
+    sources = {each: _text(each) for each in (ROOT / "csrc").glob("*/*.*")}
     folders, more = set(), {Path(path).parent.name}
     while more - folders:
         folders |= more
@@ -109,6 +109,17 @@ def _tests() -> list[Path]:
     return sorted((ROOT / "tests").rglob("test_*.py"))
 
 
+@cache
+def _text(path: Path) -> str:
+    """What a file had when it was first read."""
+    return path.read_text()
+
+
+@cache
+def _words(path: Path) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", _text(path)))
+
+
 def _python_tests(path: str) -> list[str]:
     """The doctests of the module, then the tests of its room: first the file of its name, then those that name what it
     defines, then the others; of a command also tests elsewhere that run it.
@@ -119,19 +130,21 @@ def _python_tests(path: str) -> list[str]:
     mirrors = [ROOT / "tests" / Path(*module.parts[1:depth]) for depth in range(2, len(module.parts))]
     room = next((each for each in reversed(mirrors) if each.exists()), None)
     public = re.findall(r"^(?:def|class) ([A-Za-z]\w+)", (ROOT / path).read_text(), re.M)
-    mention = re.compile(r"\b(?:" + "|".join([*public, ".".join(module.parts[1:])]) + r")\b")
+    name = ".".join(module.parts[1:])
 
     def distance(test: Path) -> int:
         if test.stem.removeprefix("test_") == module.name:
             return 0
-        return 1 if mention.search(test.read_text()) else 2
+        # The text first: the pattern alone takes ten times longer.
+        named = name in _text(test) and re.search(rf"\b{name}\b", _text(test))
+        return 1 if named or not _words(test).isdisjoint(public) else 2
 
     far = sorted((distance(test), str(test.relative_to(ROOT)), test) for test in _tests())
     most, command = min(steps for steps, *_ in far), _command(path)
     return [
         path,
         *(name for steps, name, test in far if (room in test.parents if room else steps == most)),
-        *(name for _, name, test in far if command and room not in test.parents and command.search(test.read_text())),
+        *(name for _, name, test in far if command and room not in test.parents and command.search(_text(test))),
     ]
 
 
