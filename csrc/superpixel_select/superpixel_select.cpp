@@ -20,9 +20,9 @@ void select(const SelectLoops<Label, Code>& loops, const SelectParams& k, int th
   parallel_for(k.batch, 0.8 * static_cast<double>(pixels), threads, [&](std::int64_t begin, std::int64_t end) {
     const std::unique_ptr<Code[]> codes(new Code[pixels]);
     const std::unique_ptr<std::uint32_t[]> counted(new std::uint32_t[2 * (superpixels + 1)]);
+    const std::unique_ptr<std::uint8_t[]> passed(new std::uint8_t[superpixels + 1]);
     for (std::int64_t b = begin; b < end; ++b) {
       std::int64_t *area = k.counts + b * superpixels, *intersection = area + k.batch * superpixels;
-      std::uint8_t* passed = k.passes + b * (superpixels + 1);
       std::fill_n(counted.get(), 2 * (superpixels + 1), 0);
       loops.count(k.labels.as<Label>() + b * pixels, k.mask + b * pixels, pixels, superpixels, codes.get(),
                   counted.get());
@@ -35,7 +35,7 @@ void select(const SelectLoops<Label, Code>& loops, const SelectParams& k, int th
       for (std::int64_t p = 0; p < superpixels; ++p)
         passed[p] = superpixel_passes(area[p], intersection[p], mask_area, pixels, k.alpha, k.beta, k.overlap);
       passed[superpixels] = 0;
-      loops.paint(codes.get(), pixels, superpixels, passed, k.refined + b * pixels);
+      loops.paint(codes.get(), pixels, superpixels, passed.get(), k.refined + b * pixels);
       k.summary[b * kSummary + kUsed] = labels_used(area, superpixels);
       k.summary[b * kSummary + kOutside] = counted[2 * superpixels] + counted[2 * superpixels + 1];
     }

@@ -10,7 +10,7 @@
 //               counts in |p|; refined has its type
 // counts        (2, batch, superpixels): the area |p|, then the intersection |p & mask|
 // area, table   (batch, superpixels) and (batch, superpixels, num_classes), of the vote
-// passes        scratch, (batch, superpixels + 1) bytes: does p pass
+// passes        scratch of CUDA, (batch, superpixels) bytes: does p pass
 // winner        (batch, superpixels): the class that p takes, 0 where it takes none
 // summary       (batch, kSummary), see SuperpixelSummary
 // Zeroed        by the caller: counts, area, table, summary

@@ -262,7 +262,7 @@ def _select_kernel(
 ) -> tuple[Tensor, ...]:
     outputs = refined, counts, summary = _select_fake(labels, mask, num_superpixels)
     batch, height, width = labels.shape
-    passes = labels.new_empty((batch, num_superpixels + 1), dtype=torch.uint8)
+    passes = labels.new_empty((batch, num_superpixels), dtype=torch.uint8)
     launch("superpixel_select", labels.device, {
         "labels": labels.contiguous(), "mask": mask.contiguous(), "batch": batch, "pixels": height * width,
         "superpixels": num_superpixels, "alpha": alpha, "beta": beta, "overlap": overlap, "counts": counts,

@@ -156,7 +156,7 @@ void run_superpixel_select(Run& run) {
   const auto mask = run.bits(f.batch * f.pixels);
   std::vector<int64_t> counts(static_cast<std::size_t>(2 * f.batch * f.superpixels));
   std::vector<int64_t> summary(static_cast<std::size_t>(f.batch * kSummary));
-  auto passes = run.room<uint8_t>(f.batch * (f.superpixels + 1)), refined = run.room<uint8_t>(f.batch * f.pixels);
+  auto passes = run.room<uint8_t>(f.batch * f.superpixels), refined = run.room<uint8_t>(f.batch * f.pixels);
   superpixel_select_cpu({f.labels, mask.data(), f.batch, f.pixels, f.superpixels, alpha, beta, overlap, counts.data(),
                          passes.data(), refined.data(), summary.data()},
                         run.threads);
