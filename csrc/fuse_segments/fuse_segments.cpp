@@ -132,13 +132,13 @@ double weighted_median(const double* x, const double* g, std::int64_t size, std:
   const double low = x[by_value[k]];
   for (; k + 1 < size && 2 * (upto + median_weight(g[by_value[k]])) <= whole; ++k)
     upto += median_weight(g[by_value[k]]);
-  return 0.5 * low + 0.5 * x[by_value[k]];
+  return 0.5 * (low + x[by_value[k]]);
 }
 
 double midrange(const double* x, std::int64_t size) {
   double low = x[0], high = x[0];
   for (std::int64_t r = 1; r < size; ++r) low = lower(x[r], low), high = higher(x[r], high);
-  return 0.5 * low + 0.5 * high;
+  return 0.5 * (low + high);
 }
 
 // Iteratively reweighted means: the location of a Student's t with its variance, from the weighted mean m on.

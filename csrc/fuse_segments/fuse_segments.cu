@@ -162,7 +162,7 @@ __device__ double midrange(const double* x, std::int64_t size) {
     low = lower(__shfl_xor_sync(kWholeWarp, low, offset), low);
     high = higher(__shfl_xor_sync(kWholeWarp, high, offset), high);
   }
-  return 0.5 * low + 0.5 * high;
+  return 0.5 * (low + high);
 }
 
 // As the CPU's; the rows that have settled wait for the others.
@@ -212,7 +212,7 @@ __device__ double weighted_median(const double* x, const double* g, std::int64_t
     if (2 * below <= whole && whole < 2 * upto) atomicMax(&high[0], static_cast<long long>(key));
   }
   __syncthreads();
-  const double middle = 0.5 * from_sort_key(low[0]) + 0.5 * from_sort_key(high[0]);
+  const double middle = 0.5 * (from_sort_key(low[0]) + from_sort_key(high[0]));
   __syncthreads();
   return middle;
 }

@@ -84,6 +84,14 @@ def test_clusters_of_more_segments_than_a_block_has_threads(backend, distributio
     torch.testing.assert_close(rows(fused), expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("distribution", ["uniform", "exponential"])
+def test_the_middle_of_equal_numbers_is_that_number(backend, distribution):
+    """Down to the least, half of which is rounded."""
+    least = math.ulp(0.0)
+    fused = fuse_segments(Segments.of([[(least, 3 * least, 5 * least)] * 2]), 0.5, distribution=distribution)
+    assert rows(fused)[:, :3].tolist() == [[least, 3 * least, 5 * least]]
+
+
 def test_groups_of_more_clusters_than_a_block_has_threads(backend):
     score = torch.rand(300, generator=torch.Generator().manual_seed(5), dtype=torch.float64) + 0.1
     start = torch.arange(300, dtype=torch.float64)
