@@ -61,6 +61,25 @@ def test_the_bits_of_the_cpu(shape, options, card, monkeypatch):
         assert found.on_host.sum() < len(groups) / 2
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+def test_memory_that_holds_anything_has_the_same_bits_on_the_cpu(options, monkeypatch):
+    """In the emulator's module arrays begin as NaN and -1, not as zeros or as what the group before left there."""
+    groups = [group for shape in [(6, 9, 200, 20.0), (2, 30, 500, 40.0)] for group in groups_of(3, *shape)]
+    segments, lengths = Segments.of(groups), torch.tensor([200] * 6 + [500] * 2)
+    module = emulation.load()
+    before = module.cpu_path()
+    with monkeypatch.context() as patch:
+        patch.setattr(_library, "BACKEND", _library.KernelBackend(module, "_cpu", lambda: 1))
+        found = []
+        for path in module.cpu_paths():
+            module.set_cpu_path(path)
+            found.append(linpro(segments, lengths, **options))
+        module.set_cpu_path(before)
+    expected = linpro(segments, lengths, **options)
+    for each in found:
+        assert_same_bits(each, expected)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(OPTIONS))
 def test_ties_and_whole_numbers_have_the_bits_of_the_cpu(seed, length, options):
