@@ -104,6 +104,16 @@ def test_more_pixels_than_a_block_scans_at_once(backend: str) -> None:
     assert torch.equal(slic(image, 700, iterations=1), reference.slic(image, 700, 10.0, 1))
 
 
+def test_every_pixel_a_part_of_its_own(backend: str) -> None:
+    """A chessboard, with columns of cells that are darker or lighter: no two neighbours are of one cluster."""
+    even, odd = (torch.tensor(x).repeat_interleave(4).repeat(2) for x in ([0, 0, 155, 0], [100, 255, 255, 255]))
+    chess = (torch.arange(8)[:, None] + torch.arange(32)) % 2 > 0
+    images = torch.where(chess, odd, even).to(torch.uint8).expand(1, 3, 8, 32)
+    assert slic(images, 16, 1e-3, 3, min_size_factor=0.0).max() + 1 == 8 * 32
+    labels = slic(images, 16, 1e-3, 3, min_size_factor=1.0)
+    assert torch.equal(labels, reference.slic(images, 16, 1e-3, 3, 1.0))
+
+
 def test_every_pixel_its_own_cell(backend: str) -> None:
     images = scene(1, 6, 9)
     labels = slic(images, 54, 1.0, 5, min_size_factor=0.0)
