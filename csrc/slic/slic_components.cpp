@@ -34,10 +34,9 @@ struct Parts {
   int32_t* labels;
   int64_t* first_run;     // (height + 1)
   int64_t* edges_of;      // (bands)
-  int32_t* end;           // (runs): first column after it
+  SlicRuns runs;          // (runs)
   int32_t* of;            // (runs): an earlier run of the same component or itself, later the component; -1 outside
-  int32_t* color;         // (runs, 3)
-  Edge* edges;            // (height, 2 width), in the place of what runs no longer need
+  Edge* edges;            // (height, 2 width), in the place of the runs' labels and colours
   Component* components;  // (components)
   uint64_t* preference;   // (components), in the place of the features
   int32_t count;          // count of components
@@ -46,7 +45,6 @@ struct Parts {
   int threads;
 
   int64_t bands() const { return ceil_div(height, kBand); }
-  int32_t label(int64_t y, int64_t run) const { return labels[y * width + end[run] - 1]; }
   bool small(int32_t a, int64_t min_size) const { return components[a].pixels < min_size; }
 
   // Calls body(unit). Phases follow each other at once, so that the threads do not fall asleep in between: it is the
@@ -72,9 +70,10 @@ Parts lay_out(int64_t height, int64_t width, uint32_t* la, uint32_t* bx, int64_t
   parts.components = reinterpret_cast<Component*>(parts.edges_of + height);
   parts.preference = reinterpret_cast<uint64_t*>(la);  // once the features have been used
   parts.edges = reinterpret_cast<Edge*>(reinterpret_cast<int64_t*>(parts.components) + 5 * pixels);
-  parts.color = reinterpret_cast<int32_t*>(parts.edges);
-  parts.end = reinterpret_cast<int32_t*>(parts.edges + 2 * pixels);
-  parts.of = parts.end + pixels;
+  auto* plane = reinterpret_cast<int32_t*>(parts.edges);
+  auto* sums = reinterpret_cast<uint32_t*>(plane + pixels);
+  parts.runs = {plane + 4 * pixels, plane, sums, sums + pixels, sums + 2 * pixels};
+  parts.of = plane + 5 * pixels;
   return parts;
 }
 
@@ -86,7 +85,7 @@ void each_touch(const Parts& parts, int64_t y, const Body& body) {
   const int64_t last = parts.first_run[y];
   for (int64_t a = parts.first_run[y - 1], b = last; a < last;) {
     body(static_cast<int32_t>(a), static_cast<int32_t>(b));
-    const int32_t a_end = parts.end[a], b_end = parts.end[b];
+    const int32_t a_end = parts.runs.end[a], b_end = parts.runs.end[b];
     a += a_end <= b_end;
     b += b_end <= a_end;
   }
@@ -94,50 +93,31 @@ void each_touch(const Parts& parts, int64_t y, const Body& body) {
 
 void join_row_above(const Parts& parts, int64_t y) {
   each_touch(parts, y, [&](int32_t a, int32_t b) {
-    const int32_t label = parts.label(y, b);
-    if (label < 0 || label != parts.label(y - 1, a)) return;
+    if (parts.runs.label[a] != parts.runs.label[b] || parts.runs.label[b] < 0) return;
     join_sets(a, b, [&](int32_t run) -> int32_t& { return parts.of[run]; });
   });
-}
-
-// Ends and colours of the runs of a row, each a component of its own.
-void measure_runs(const Parts& parts, int64_t y) {
-  const int64_t first = y * parts.width;
-  const int32_t* labels = parts.labels + first;
-  int64_t run = parts.first_run[y];
-  for (int64_t x = 1; x < parts.width; ++x) {
-    parts.end[run] = static_cast<int32_t>(x);
-    run += labels[x] != labels[x - 1];
-  }
-  parts.end[run] = static_cast<int32_t>(parts.width);
-  const uint32_t *la = parts.la + first, *bx = parts.bx + first;
-  int32_t x = 0;
-  for (run = parts.first_run[y]; run < parts.first_run[y + 1]; ++run) {
-    int32_t l = 0, a = 0, b = 0;
-    for (const int32_t end = parts.end[run]; x < end; ++x) {
-      l += slic_low(la[x]);
-      a += slic_high(la[x]);
-      b += slic_low(bx[x]);
-    }
-    parts.color[3 * run] = l / 4;
-    parts.color[3 * run + 1] = a / 4;
-    parts.color[3 * run + 2] = b / 4;
-    parts.of[run] = static_cast<int32_t>(run);
-  }
 }
 
 // ---- components
 
 // From runs that lead to earlier ones to components and what they hold.
 void number_components(Parts* parts) {
+  const SlicRuns& runs = parts->runs;
   parts->count = 0;
   for (int64_t y = 0; y < parts->height; ++y) {
     int32_t begin = 0;
+    uint32_t before[3] = {0, 0, 0};
     for (int64_t run = parts->first_run[y]; run < parts->first_run[y + 1]; ++run) {
-      const int32_t end = parts->end[run], size = end - begin;
-      begin = end;
+      const int32_t size = runs.end[run] - begin;
+      const uint32_t sums[3] = {runs.l[run], runs.a[run], runs.b[run]};
+      int32_t color[3];
+      for (int i = 0; i < 3; ++i) {
+        color[i] = static_cast<int32_t>(sums[i] - before[i]) / 4;
+        before[i] = sums[i];
+      }
+      begin = runs.end[run];
       int32_t* of = parts->of + run;
-      if (parts->label(y, run) < 0) {
+      if (runs.label[run] < 0) {
         *of = -1;
         continue;
       }
@@ -145,7 +125,7 @@ void number_components(Parts* parts) {
       *of = starts ? parts->count++ : parts->of[*of];
       Component* component = parts->components + *of;
       if (starts) *component = {{0, 0, 0}, 0, *of, {0, 0, 0}, false};
-      for (int i = 0; i < 3; ++i) component->color[i] += parts->color[3 * run + i];
+      for (int i = 0; i < 3; ++i) component->color[i] += color[i];
       component->pixels += size;
     }
   }
@@ -160,7 +140,11 @@ void find_components(const SlicLoops& loops, Parts* parts) {
   parts->split(parts->bands(), [&](int64_t band) {
     const int64_t top = band * kBand, bottom = min64(parts->height, top + kBand);
     for (int64_t y = top; y < bottom; ++y) {
-      measure_runs(*parts, y);
+      const int64_t first = parts->first_run[y], pixel = y * parts->width;
+      const SlicRuns& runs = parts->runs;
+      loops.find_runs(parts->labels + pixel, parts->la + pixel, parts->bx + pixel, parts->width,
+                      {runs.end + first, runs.label + first, runs.l + first, runs.a + first, runs.b + first});
+      for (int64_t run = first; run < parts->first_run[y + 1]; ++run) parts->of[run] = static_cast<int32_t>(run);
       if (y > top) join_row_above(*parts, y);
     }
   });
@@ -174,17 +158,21 @@ void find_components(const SlicLoops& loops, Parts* parts) {
 void find_edges(const Parts& parts, int64_t min_size) {
   parts.split(parts.bands(), [&](int64_t band) {
     constexpr uint32_t kLately = 512;
-    Edge lately[kLately] = {};  // what was found, by a hash
+    uint64_t lately[kLately + 1] = {};  // what was found, by a hash; the last for all that is no edge
     Edge* edges = parts.edges + 2 * band * kBand * parts.width;
     int64_t count = 0;
-    const auto add = [&](int32_t run_a, int32_t run_b) {
-      const int32_t a = parts.of[run_a], b = parts.of[run_b];
-      if (a == b || a < 0 || b < 0) return;
-      const Edge edge = a < b ? Edge{a, b} : Edge{b, a};
-      Edge& last = lately[(static_cast<uint32_t>(edge.a) * 37u + static_cast<uint32_t>(edge.b)) % kLately];
-      if (last.a == edge.a && last.b == edge.b) return;
-      last = edge;
-      if (parts.small(a, min_size) || parts.small(b, min_size)) edges[count++] = edge;
+    const auto add = [&](int32_t run_a, int32_t run_b) {  // without branches, which nothing could foretell
+      const int32_t one = parts.of[run_a], other = parts.of[run_b];
+      const bool inside = (one | other) >= 0;
+      const bool joins = parts.small(inside ? one : 0, min_size) | parts.small(inside ? other : 0, min_size);
+      const bool counts = inside & joins & (one != other);
+      const uint32_t a = static_cast<uint32_t>(one < other ? one : other);
+      const uint32_t b = static_cast<uint32_t>(one < other ? other : one);
+      const uint64_t key = uint64_t{a} << 32 | b;
+      uint64_t& last = lately[counts ? (a * 37u + b) % kLately : kLately];
+      edges[count] = {static_cast<int32_t>(a), static_cast<int32_t>(b)};
+      count += counts & (last != key);
+      last = key;
     };
     for (int64_t y = band * kBand; y < min64(parts.height, (band + 1) * kBand); ++y) {
       for (int64_t run = parts.first_run[y] + 1; run < parts.first_run[y + 1]; ++run)
@@ -215,11 +203,13 @@ template <class Body>
 void each_edge(const Parts& parts, const Body& body) {
   for (int64_t band = 0; band < parts.bands(); ++band) {
     const Edge* edges = parts.edges + 2 * band * kBand * parts.width;
-    for (int64_t i = 0; i < parts.edges_of[band]; ++i) {
-      body(edges[i].a, edges[i].b);
-      body(edges[i].b, edges[i].a);
-    }
+    for (int64_t i = 0; i < parts.edges_of[band]; ++i) body(edges[i]);
   }
+}
+
+// A component that is small may prefer what it is offered.
+void prefer(const Parts& parts, int64_t min_size, int32_t a, uint64_t choice) {
+  if (parts.small(a, min_size)) parts.preference[a] = choice < parts.preference[a] ? choice : parts.preference[a];
 }
 
 void find_mean(Component* component) {
@@ -254,18 +244,18 @@ void join_small(const Parts& parts, int64_t min_size) {
   bool any = true;
   for (; any; renew_edges(parts, min_size)) {
     any = false;
-    each_edge(parts, [&](int32_t a, int32_t b) {
-      const Component &one = parts.components[a], &other = parts.components[b];
-      if (one.pixels >= min_size) return;
-      const uint64_t choice = slic_preference(one.mean, other.mean, static_cast<uint32_t>(b));
-      if (choice < parts.preference[a]) parts.preference[a] = choice;
+    each_edge(parts, [&](const Edge& edge) {
+      const Component &one = parts.components[edge.a], &other = parts.components[edge.b];
+      const uint64_t choice = slic_preference(one.mean, other.mean, 0);
+      prefer(parts, min_size, edge.a, choice | static_cast<uint32_t>(edge.b));
+      prefer(parts, min_size, edge.b, choice | static_cast<uint32_t>(edge.a));
     });
-    each_edge(parts, [&](int32_t a, int32_t) {
-      if (parts.preference[a] == kNone) return;
+    for (int32_t a = 0; a < parts.count; ++a) {
+      if (parts.preference[a] == kNone) continue;
       any = true;
       join(parts, a, static_cast<int32_t>(parts.preference[a] & 0xffffffffu));
       parts.preference[a] = kNone;
-    });
+    }
   }
 }
 
@@ -283,7 +273,7 @@ void paint(const Parts& parts) {
     int32_t* labels = parts.labels + y * parts.width;
     int32_t x = 0;
     for (int64_t run = parts.first_run[y]; run < parts.first_run[y + 1]; ++run) {
-      const int32_t number = parts.of[run] < 0 ? -1 : parts.components[parts.of[run]].pixels, end = parts.end[run];
+      const int32_t number = parts.of[run] < 0 ? -1 : parts.components[parts.of[run]].pixels, end = parts.runs.end[run];
       for (; x < end && x + kMost <= parts.width; x += kMost)
         for (int32_t i = 0; i < kMost; ++i) labels[x + i] = number;
       for (; x < end; ++x) labels[x] = number;

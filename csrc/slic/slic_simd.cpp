@@ -326,9 +326,82 @@ int64_t count_runs(const int32_t* labels, int64_t width) {
   return changes + 1;
 }
 
+// Sums of lanes 0 to i in lane i.
+inline Lanes running(Lanes x) {
+#if defined(__AVX512BW__)
+  const __m512i none = _mm512_setzero_si512();
+  __m512i sums = reinterpret_cast<__m512i>(x);
+  sums = _mm512_add_epi32(sums, _mm512_alignr_epi32(sums, none, 15));
+  sums = _mm512_add_epi32(sums, _mm512_alignr_epi32(sums, none, 14));
+  sums = _mm512_add_epi32(sums, _mm512_alignr_epi32(sums, none, 12));
+  return reinterpret_cast<Lanes>(_mm512_add_epi32(sums, _mm512_alignr_epi32(sums, none, 8)));
+#elif defined(__AVX2__)
+  __m256i sums = reinterpret_cast<__m256i>(x);
+  sums = _mm256_add_epi32(sums, _mm256_slli_si256(sums, 4));
+  sums = _mm256_add_epi32(sums, _mm256_slli_si256(sums, 8));  // the upper half still lacks the lower one
+  const __m256i low = _mm256_permutevar8x32_epi32(sums, _mm256_set1_epi32(3));
+  return reinterpret_cast<Lanes>(_mm256_add_epi32(sums, _mm256_blend_epi32(_mm256_setzero_si256(), low, 0xf0)));
+#else
+  for (int i = 1; i < kLanes; ++i) x[i] += x[i - 1];
+  return x;
+#endif
+}
+
+// Bit i: does a run end with pixel x + i? Bits from `size` on are 0.
+inline uint32_t ends(const int32_t* labels, int64_t x, int64_t width) {
+  if (width - x > kLanes) {
+    const Lanes differ = reinterpret_cast<Lanes>(load<Signed>(labels + x) != load<Signed>(labels + x + 1));
+#if defined(__AVX512BW__)
+    return _mm512_movepi32_mask(reinterpret_cast<__m512i>(differ));
+#elif defined(__AVX2__)
+    return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(differ)));
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < kLanes; ++i) bits |= (differ[i] & 1u) << i;
+    return bits;
+#endif
+  }
+  uint32_t bits = 1u << (width - x - 1);
+  for (int64_t i = 0; i < width - x - 1; ++i) bits |= static_cast<uint32_t>(labels[x + i] != labels[x + i + 1]) << i;
+  return bits;
+}
+
+// Appends the lanes whose bits are set.
+inline void append(uint32_t bits, const Lanes& lanes, void* to) {
+#if defined(__AVX512BW__)
+  const __m512i kept = _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), reinterpret_cast<__m512i>(lanes));
+  _mm512_mask_storeu_epi32(to, static_cast<__mmask16>((1u << __builtin_popcount(bits)) - 1), kept);
+#else
+  auto* at = static_cast<uint32_t*>(to);
+  for (; bits; bits &= bits - 1) *at++ = lanes[__builtin_ctz(bits)];
+#endif
+}
+
+void find_runs(const int32_t* labels, const uint32_t* la, const uint32_t* bx, int64_t width, SlicRuns runs) {
+  Lanes last_l = {}, last_a = {}, last_b = {};  // sums so far, in all lanes
+  for (int64_t x = 0, run = 0; x < width; x += kLanes) {
+    const Lanes pairs = load<Lanes>(la + x), others = load<Lanes>(bx + x);
+    const Lanes l = running(shift_signed(pairs << 16, 16)) + last_l;
+    const Lanes a = running(shift_signed(pairs, 16)) + last_a;
+    const Lanes b = running(shift_signed(others << 16, 16)) + last_b;
+    last_l = fill(l[kLanes - 1]);
+    last_a = fill(a[kLanes - 1]);
+    last_b = fill(b[kLanes - 1]);
+    const uint32_t bits = ends(labels, x, width);
+    Lanes label = {};
+    __builtin_memcpy(&label, labels + x, 4 * static_cast<std::size_t>(min64(kLanes, width - x)));
+    append(bits, Tile::lane_numbers() + static_cast<uint32_t>(x + 1), runs.end + run);
+    append(bits, label, runs.label + run);
+    append(bits, l, runs.l + run);
+    append(bits, a, runs.a + run);
+    append(bits, b, runs.b + run);
+    run += __builtin_popcount(bits);
+  }
+}
+
 }  // namespace
 
-const SlicLoops slic_loops = {colors_of, sum, label, count_runs};
+const SlicLoops slic_loops = {colors_of, sum, label, count_runs, find_runs};
 
 }  // namespace PYWS_ISA
 }  // namespace pyws

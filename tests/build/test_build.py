@@ -72,7 +72,6 @@ slic.h: static_cast<std::int32_t>(500 * unit + 0.5)
 slic.h: static_cast<std::int32_t>(floor_div(2 * sums.color[i] + n, 2 * n))
 slic.h: static_cast<std::int32_t>(within * static_cast<float>(kSlicLevels) + 0.5f)
 slic.h: static_cast<std::uint32_t>(x)
-slic_components.cpp: static_cast<uint32_t>(edge.a)
 slic_simd.cpp: static_cast<int32_t>(found[1][i])
 """
 
