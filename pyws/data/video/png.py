@@ -66,6 +66,8 @@ def encode_png(
 
 def _packed(rows: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     """Numbers below ``2 ** bits`` (H, W) side by side in bytes, the first in the upper bits."""
+    if bits == 1:
+        return np.packbits(rows, axis=1)
     each = 8 // bits
     full = np.pad(rows, ((0, 0), (0, -rows.shape[1] % each)))
     packed = np.zeros((len(rows), full.shape[1] // each), np.uint8)
@@ -88,11 +90,20 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
     >>> whole, is_whole(path)
     (True, False)
     """
+    return read_whole(path) is not None
+
+
+def read_whole(path: str | os.PathLike[str]) -> bytes | None:
+    """What a PNG file holds, where it is whole (see :func:`is_whole`); else None."""
     try:
         with open_regular(path) as file:
-            data = memoryview(file.read())
+            content = file.read()
     except (OSError, DataError):
-        return False
+        return None
+    return content if _chunks_are_whole(memoryview(content)) else None
+
+
+def _chunks_are_whole(data: memoryview) -> bool:
     place = len(_SIGNATURE)
     if data[:place] != _SIGNATURE:
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyws import ops
-from pyws.data.video.png import encode_png
+from pyws.data.video.png import encode_png, read_whole
 from pyws.errors import check_fields
-from pyws.files import atomic_write, check_regular
+from pyws.files import atomic_write
 
 SLIC_REVISION = 1  # revision of pyws.ops.slic: higher wherever its labels change, so that no cache mixes them
 
@@ -30,8 +31,8 @@ class Superpixels:
     """SLIC label maps of frames, computed once: they depend on the frame, never on the mask.
 
     A map is kept as ``folder/<hash of the method and its parameters>/<video>/<frame>.png`` (8 bits a pixel up to 256
-    superpixels, else 16) that carries the method, the hash of its frame's pixels and of its own labels. A file of
-    another frame, or a damaged one, is computed again.
+    superpixels, else 16) that carries the method and the hash of its frame's pixels. A file of another frame, or a
+    damaged one, is computed again.
 
     Parameters
     ----------
@@ -73,10 +74,12 @@ class Superpixels:
             missing = [index for index, found in enumerate(labels) if found is None]
             if missing:
                 made = self._compute(frames[missing], pool)
-                for index, one in zip(missing, made, strict=True):
-                    labels[index] = one
                 write = partial(_write_labels, method=self.method)
                 list(pool.map(write, [paths[i] for i in missing], [keys[i] for i in missing], made))
+                if len(missing) == len(frames):
+                    return made
+                for index, one in zip(missing, made, strict=True):
+                    labels[index] = one
         return np.stack([one for one in labels if one is not None])
 
     def _compute(self, frames: NDArray[np.uint8], pool: ThreadPoolExecutor) -> NDArray[np.int32]:
@@ -105,27 +108,29 @@ def area_of(frame: NDArray[np.uint8], wanted: int) -> int:
 
 
 def _hash_of(frame: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(repr(frame.shape).encode() + np.ascontiguousarray(frame).tobytes()).hexdigest()
+    digest = hashlib.sha256(repr(frame.shape).encode())
+    digest.update(np.ascontiguousarray(frame).data)
+    return digest.hexdigest()
 
 
 def _write_labels(path: Path, key: str, labels: NDArray[np.int32], method: str) -> None:
-    if labels.max() > 65535:
+    most = labels.max()
+    if most > 65535:
         return  # no PNG holds them; frames beyond 50 million pixels are computed again
-    stored = labels.astype(np.uint8 if labels.max() <= 255 else np.uint16)
-    about = {"method": method, "frame": key, "labels": hashlib.sha256(stored.tobytes()).hexdigest()}
+    stored = labels.astype(np.uint8 if most <= 255 else np.uint16)
     with atomic_write(path, "wb") as file:
-        file.write(encode_png(stored, text=about))
+        file.write(encode_png(stored, text={"method": method, "frame": key}))
 
 
 def _read_labels(path: Path, key: str, size: tuple[int, ...]) -> NDArray[np.int32] | None:
     """Labels from the cache, or None where there are none of this very frame, whole."""
+    content = read_whole(path)
+    if content is None:
+        return None
     try:
-        check_regular(path)
-        with Image.open(path, formats=("PNG",)) as image:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             if image.size != (size[1], size[0]) or image.info.get("frame") != key:
                 return None
-            stored = np.asarray(image)
-            expected = image.info.get("labels")
+            return np.asarray(image).astype(np.int32)
     except (OSError, SyntaxError, ValueError):
         return None
-    return stored.astype(np.int32) if hashlib.sha256(stored.tobytes()).hexdigest() == expected else None
