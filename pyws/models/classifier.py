@@ -114,12 +114,14 @@ class Classifier:
 
     def _normalised(self, images: Tensor, frames: Tensor) -> Tensor:
         """RGB (B * T, 3, h, w) uint8 to what the model takes; ``frames`` tell whether they are clips."""
-        mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (self.mean, self.std))
-        shift, factor = (on_device(one.float(), images.device) for one in (-mean / std, 1 / (255 * std)))
-        images = torch.addcmul(shift, images, factor)
+        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (self.mean, self.std))
+        rows = images.permute(0, 2, 3, 1).flatten(2).float()  # channel by channel, three numbers would be a loop
+        shift, factor = (one.float().repeat(images.shape[3]) for one in (-mean / std, 1 / (255 * std)))
+        rows = torch.addcmul(on_device(shift, images.device), rows, on_device(factor, images.device), out=rows)
+        images = rows.unflatten(2, (-1, len(mean))).permute(0, 3, 1, 2)
         if frames.ndim == 5:
             return images.unflatten(0, frames.shape[:2]).transpose(1, 2).contiguous()
-        return images.contiguous(memory_format=torch.channels_last)
+        return images
 
 
 def _scaled(images: Tensor, size: list[int]) -> Tensor:

@@ -198,11 +198,12 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
     ------
     DataError : missing, not a picture, truncated, or of more than MAX_PIXELS
     """
-    image = ImageOps.exif_transpose(_load(path))
+    image = _load(path)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode[0] == "I":  # 16-bit grey: Pillow's own conversion would cut everything above 255 to white
         levels = np.asarray(image, np.int64)
         image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def is_upright(path: str | os.PathLike[str]) -> bool:
@@ -355,7 +356,7 @@ def _load(path: str | os.PathLike[str]) -> Image.Image:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
             check_size(path, *image.size)
             image.load()
-            return image.copy()
+            return image
     except DataError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
