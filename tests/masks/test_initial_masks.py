@@ -94,6 +94,11 @@ def test_pixels_of_several_tags_go_to_the_stronger() -> None:
     assert initial_masks(maps, (1, 4)).tolist() == [[[1, 2, 2, 0]]]
     equal = maps[:, :1].expand(1, 2, 1, 4)
     assert initial_masks(equal, (1, 4)).tolist() == [[[1, 1, 0, 0]]]
+    most = torch.zeros(1, 255, 1, 2)
+    most[0, 254, 0, 1] = 1
+    assert initial_masks(most, (1, 2)).tolist() == [[[0, 255]]]
+    with pytest.raises(ValueError, match="initial_masks: maps must be of at most 255 tags, got 256"):
+        initial_masks(torch.zeros(1, 256, 1, 2), (1, 2))
 
 
 def test_initial_masks_agree_with_scikit_image() -> None:

@@ -196,7 +196,7 @@ def _masks(one: ClipMaps) -> dict[int, Pixels]:
             cut = cut_maps(one.maps[index][None], (picture.shape[0], picture.shape[1]))
             images = torch.from_numpy(picture).permute(2, 0, 1)[None]
             superpixels = ops.slic(images, region_area=area_of(picture, config.region_area))
-            masks[frame] = refine_masks(superpixels, cut, *config.selection)[0].numpy().astype("u1")
+            masks[frame] = refine_masks(superpixels, cut, *config.selection)[0].numpy().astype(np.uint8)
     return masks
 
 

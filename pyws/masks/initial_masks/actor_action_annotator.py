@@ -213,10 +213,10 @@ class ActorActionAnnotator:
                 seen[kind] = maps
         joined, scores = join_branches(found, [self.space.actor[k] for k in ids], [self.space.action[k] for k in ids])
         if len(ids) == 1:
-            masks = joined[:, 0].long()
+            masks = joined[:, 0].byte()
         else:
             best, tag = torch.where(joined, scores, -1).max(1)
-            masks = torch.where(best >= 0, tag + 1, 0)
+            masks = torch.where(best >= 0, tag + 1, 0).byte()
         selection = self.config.selection
         return InitialMasks(
             masks,
@@ -282,7 +282,7 @@ def refine_class_masks(
 
     Returns
     -------
-    (B, H, W) int64, 0 for background, k + 1 for pair k; ties go to the first pair
+    (B, H, W) uint8, 0 for background, k + 1 for pair k of at most 255; ties go to the first pair
 
     Examples
     --------
@@ -290,7 +290,7 @@ def refine_class_masks(
     >>> masks = torch.tensor([[[[1, 1, 0, 1, 1, 1]], [[0, 1, 1, 0, 0, 0]]]]).bool()
     >>> scores = torch.tensor([[[[0.6, 0.6, 0.1, 0.9, 0.9, 0.9]], [[0.1, 0.9, 0.9, 0.2, 0.2, 0.2]]]])
     >>> refine_class_masks(superpixels, masks, scores, 0.5, 1.1, "superpixel")
-    tensor([[[2, 2, 2, 1, 1, 1]]])
+    tensor([[[2, 2, 2, 1, 1, 1]]], dtype=torch.uint8)
     """
     count = masks.shape[1]
     chosen = [
@@ -298,7 +298,7 @@ def refine_class_masks(
         for k in range(count)
     ]
     if count == 1:
-        return chosen[0].long()
+        return chosen[0].byte()
     batch, pixels = len(superpixels), superpixels[0].numel()
     labels = superpixels.long().flatten(1)
     sizes = labels.amax(1) + 1
@@ -308,7 +308,7 @@ def refine_class_masks(
     means = ops.class_mean(rows, (labels + starts[:-1, None]).flatten(), starts, frames)
     means = means.view(batch, *superpixels.shape[1:], count)
     best, pair = torch.where(torch.stack(chosen, -1), means, -1).max(-1)
-    return torch.where(best >= 0, pair + 1, 0)
+    return torch.where(best >= 0, pair + 1, 0).byte()
 
 
 def _chosen(values: Tensor, places: list[int]) -> Tensor:

@@ -38,7 +38,7 @@ class InitialMasks(NamedTuple):
 
     Parameters
     ----------
-    masks : (B, H, W) int64, 0 for background, k + 1 for the k-th tag of the video
+    masks : (B, H, W) uint8, 0 for background, k + 1 for the k-th tag of the video
     refine : superpixels (B, H, W) to M_refine (B, H, W), of the same ids
     heat : (B, h, w) in [0, 1], for pictures: where any tag is seen
     branches : likewise, by each of several classifiers alone: "actor", "action"

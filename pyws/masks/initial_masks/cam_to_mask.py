@@ -54,26 +54,28 @@ def initial_masks(maps: Tensor, size: tuple[int, int], scale: Scale = "frame") -
 
     Parameters
     ----------
-    maps : (B, K, h, w) float, not negative, one map for each of K tags
+    maps : (B, K, h, w) float, not negative, one map for each of K tags, at most 255
     size : (H, W) size of the frames
     scale : see :func:`cut_maps`
 
     Returns
     -------
-    (B, H, W) int64, 0 for background, k + 1 for tag k; a constant map gives an empty mask
+    (B, H, W) uint8, 0 for background, k + 1 for tag k; a constant map gives an empty mask
 
     Examples
     --------
     >>> maps = torch.tensor([[[[0.0, 0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0, 0.0]]]])
     >>> initial_masks(maps, (1, 4))
-    tensor([[[2, 0, 0, 1]]])
+    tensor([[[2, 0, 0, 1]]], dtype=torch.uint8)
     """
     _check_maps("initial_masks", maps)
+    if maps.shape[1] > 255:
+        raise ValueError(f"initial_masks: maps must be of at most 255 tags, got {maps.shape[1]}")
     foreground = cut_maps(maps, size, scale)
     if maps.shape[1] == 1:
-        return foreground[:, 0].long()
+        return foreground[:, 0].byte()
     best, tag = torch.where(foreground, scaled_maps(maps, size), -1).max(1)
-    return torch.where(best >= 0, tag + 1, 0)
+    return torch.where(best >= 0, tag + 1, 0).byte()
 
 
 def scaled_maps(maps: Tensor, size: tuple[int, int], scope: Scope = "frame") -> Tensor:

@@ -181,10 +181,12 @@ class ImageAnnotator:
     def _of_whole(self, frames: Tensor, places: Sequence[int], classes: list[int], seen: Seen) -> Tensor:
         """Maps (B, K, h, w) at the usual scale, of the frames that were not looked at before."""
         fresh = [row for row, place in enumerate(places) if place not in seen]
-        shown = frames if len(fresh) == len(places) else frames[fresh]
+        rows = on_device(torch.tensor(fresh, dtype=torch.long), frames.device)
+        shown = frames if len(fresh) == len(places) else frames.index_select(0, rows)
         made = iter(self._explained(self._inputs(shown), classes) if fresh else ())
-        rows = [torch.stack([seen[place][one] for one in classes]) if place in seen else next(made) for place in places]
-        return torch.stack(rows)
+        return torch.stack(
+            [torch.stack([seen[place][one] for one in classes]) if place in seen else next(made) for place in places]
+        )
 
     @property
     def short_side(self) -> int:

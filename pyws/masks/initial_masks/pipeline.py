@@ -210,7 +210,7 @@ class _Begun:
         self, superpixels: Superpixels, of_video: VideoAnnotator, frames: FrameFolder | VideoFile, ids: tuple[int, ...]
     ) -> Callable[[tuple[Chunk, list[Pixels]]], dict[Path, float]]:
         """Writes the masks of a chunk, and returns the share of the frame that each covers."""
-        out, name, table = self.out, self.video.name, np.array([0, *ids], np.uint8)
+        out, name = self.out, self.video.name
 
         def write(job: tuple[Chunk, list[Pixels]]) -> dict[Path, float]:
             chunk, pictures = job
@@ -221,7 +221,7 @@ class _Begun:
             refined = first.refine(labels.to(first.masks.device))
             heats = {"heat": first.heat} | {f"heat-{kind}": maps for kind, maps in first.branches.items()}
             levels = {folder: maps.cpu().numpy() for folder, maps in heats.items()}
-            pairs = np.stack([table.take(masks.cpu().numpy()) for masks in (first.masks, refined)], 1)
+            pairs = np.stack([_of_ids(masks.cpu().numpy(), ids) for masks in (first.masks, refined)], 1)
             pairs[are_plain(shown).numpy()] = 0
             shares = {}
             for place, (index, pair) in enumerate(zip(chunk.sampled, pairs, strict=True)):
@@ -254,6 +254,13 @@ class _Begun:
             self.entry["warnings"] = [*self.entry.get("warnings", ()), doubt]
         written_bytes = total_bytes(list(itertools.chain(*self.files.values())))
         return {**self.entry, "status": "done", "bytes": written_bytes, "report": report}
+
+
+def _of_ids(masks: Pixels, ids: tuple[int, ...]) -> Pixels:
+    """Masks of the tags of a video, the first of which is 1, to the ids that these have."""
+    if len(ids) == 1:
+        return masks * np.uint8(ids[0])
+    return np.array([0, *ids], np.uint8).take(masks)
 
 
 def _share(mask: Pixels) -> float:
