@@ -69,7 +69,7 @@ struct Work {
 
 // ---- clusters
 
-void find_colors(const Work& work, const Frame& frame, DType dtype, const char* image, int64_t bytes,
+void find_colors(const Work& work, const Frame& frame, DType dtype, const char* image, bool interleaved, int64_t bytes,
                  const int32_t* tables) {
   const Size& size = work.size;
   for (int64_t column = 0; column < size.columns; ++column) {
@@ -77,10 +77,11 @@ void find_colors(const Work& work, const Frame& frame, DType dtype, const char* 
     for (int64_t x = size.left(column); x < size.left(column + 1); ++x)
       frame.left[x] = slic_position(work.scale.position, x) - origin;
   }
-  const int64_t plane = size.height * size.width * bytes;
+  const int step = interleaved ? 3 : 1;
+  const int64_t channel = interleaved ? bytes : size.height * size.width * bytes;
   work.split(size.height, [&](int64_t y) {
-    const char* red = image + y * size.width * bytes;
-    work.loops.colors(dtype, red, red + plane, red + 2 * plane, size.width, tables, work.scale, frame.left,
+    const char* red = image + y * size.width * step * bytes;
+    work.loops.colors(dtype, red, red + channel, red + 2 * channel, step, size.width, tables, work.scale, frame.left,
                       frame.la + y * size.width, frame.bx + y * size.width);
   });
 }
@@ -167,7 +168,7 @@ void slic_cpu(const SlicParams& p, int threads) {
     const Frame frame = lay_out(size, p.scratch + slot * scratch_size);
     const Work work = {size,        scale, loops, p.mask ? p.mask.data + b * pixels : nullptr, p.labels + b * pixels,
                        nanoseconds, inner};
-    find_colors(work, frame, dtype, p.images.as<char>() + b * 3 * pixels * bytes, bytes, p.tables);
+    find_colors(work, frame, dtype, p.images.as<char>() + b * 3 * pixels * bytes, p.interleaved, bytes, p.tables);
     find_clusters(work, frame, p.iterations);
     slic_components(loops, p.height, p.width, frame.la, frame.bx, p.min_size, frame.components, work.labels,
                     nanoseconds, inner);

@@ -57,18 +57,18 @@ __device__ __forceinline__ int64_t pixel_of_thread() { return int64_t{blockIdx.x
 // ---- clusters
 
 // Traffic: three samples of a pixel are read, 8 bytes written, both coalesced; the tables come from L1. One thread a
-// pixel.
+// pixel. Pixels are `step` samples apart, channels `channel`.
 template <class T>
-__global__ void find_colors(const T* images, Size size, const int32_t* tables) {
+__global__ void find_colors(const T* images, int64_t step, int64_t channel, Size size, const int32_t* tables) {
   const int64_t i = pixel_of_thread(), pixels = size.pixels();
   const Frame frame = frame_of(size);
   if (blockIdx.x == 0 && threadIdx.x < kRounds) frame.open[threadIdx.x] = 0;
   if (i >= pixels) return;
-  const T* image = images + blockIdx.y * 3 * pixels;
+  const T* pixel = images + blockIdx.y * 3 * pixels + step * i;
   int32_t l, a, b;
   const auto look_up = [tables](int32_t i) { return tables[i]; };
-  slic_color(look_up, size.scale, slic_level(image[i]), slic_level(image[pixels + i]),
-             slic_level(image[2 * pixels + i]), &l, &a, &b);
+  slic_color(look_up, size.scale, slic_level(pixel[0]), slic_level(pixel[channel]), slic_level(pixel[2 * channel]), &l,
+             &a, &b);
   const int64_t x = i % size.width, column = ((x + 1) * size.columns - 1) / size.width;
   const int32_t left = slic_position(size.scale.position, cell_start(column, size.width, size.columns));
   frame.la[i] = slic_pack(4 * l, 4 * a);
@@ -347,12 +347,15 @@ __global__ void paint(Size size, int32_t* labels) {
 }
 
 template <class T>
-void run_colors(const void* images, dim3 grid, void* stream, const Size& size, const int32_t* tables) {
-  launch("slic", find_colors<T>, grid, dim3(kThreads), 0, stream, static_cast<const T*>(images), size, tables);
+void run_colors(const void* images, bool interleaved, dim3 grid, void* stream, const Size& size,
+                const int32_t* tables) {
+  const int64_t step = interleaved ? 3 : 1, channel = interleaved ? 1 : size.pixels();
+  launch("slic", find_colors<T>, grid, dim3(kThreads), 0, stream, static_cast<const T*>(images), step, channel, size,
+         tables);
 }
 
 // Frames that are in the scratch memory together.
-void run(DType dtype, const void* images, const std::uint8_t* mask, unsigned frames, const Size& size,
+void run(DType dtype, const void* images, bool interleaved, const std::uint8_t* mask, unsigned frames, const Size& size,
          int64_t iterations, int64_t min_size, const int32_t* tables, int32_t* labels, void* stream) {
   const auto grid_of = [&](int64_t blocks) {
     dim3 grid = grid_1d("slic", blocks);
@@ -367,7 +370,7 @@ void run(DType dtype, const void* images, const std::uint8_t* mask, unsigned fra
                       : dtype == kFloat16  ? run_colors<half_t>
                       : dtype == kBFloat16 ? run_colors<bfloat16_t>
                                            : run_colors<std::uint8_t>;
-  colors(images, pixels, stream, size, tables);
+  colors(images, interleaved, pixels, stream, size, tables);
   for (int64_t iteration = 1; iteration < iterations; ++iteration) {
     launch("slic", find_nearest<false>, cells, cell, 0, stream, size, mask, iteration > 1, nullptr);
     launch("slic", move_centers, clusters, block, 0, stream, size, iteration == 1);
@@ -402,8 +405,8 @@ void slic_cuda(const SlicParams& p, void* stream) {
   const int64_t pixels = p.height * p.width, together = min64(p.slots, 65535);
   for (int64_t b = 0; b < p.batch; b += together) {
     const auto frames = static_cast<unsigned>(min64(together, p.batch - b));
-    run(dtype, p.images.as<char>() + b * 3 * pixels * bytes, p.mask ? p.mask.data + b * pixels : nullptr, frames, size,
-        p.iterations, p.min_size, p.tables, p.labels + b * pixels, stream);
+    run(dtype, p.images.as<char>() + b * 3 * pixels * bytes, p.interleaved, p.mask ? p.mask.data + b * pixels : nullptr,
+        frames, size, p.iterations, p.min_size, p.tables, p.labels + b * pixels, stream);
   }
 }
 

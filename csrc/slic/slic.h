@@ -12,7 +12,7 @@
 //               cannot join any, the whole image or an island of the mask, stays.
 //   labels      0..K-1 in raster order of each superpixel's first pixel; -1 outside the mask
 //
-// shape       images (batch, 3, height, width), mask (batch, height, width) bytes or null, labels (batch, height,
+// shape       images (batch, 3, height, width), or (batch, height, width, 3) where they are interleaved, mask (batch, height, width) bytes or null, labels (batch, height,
 //             width), all contiguous; 1 <= rows <= height <= 65535, 1 <= columns <= width <= 65535,
 //             height * width < 2^31
 // dtype       a float type for the images, or uint8; floats are clamped to [0, 1] (NaN to 0) and rounded to 1/4080, in
@@ -40,6 +40,7 @@ constexpr std::int64_t kSlicTail = 16;  // pixels that loops may read beyond the
 
 struct SlicParams {
   Array<const void> images;
+  bool interleaved;
   Optional<const std::uint8_t> mask;
   std::int64_t batch, height, width, rows, columns;
   double compactness;
@@ -48,8 +49,8 @@ struct SlicParams {
   std::int64_t slots;
   std::int64_t* scratch;
   std::int32_t* labels;
-  PYWS_FIELDS(images, mask, batch, height, width, rows, columns, compactness, iterations, min_size, tables, slots,
-              scratch, labels)
+  PYWS_FIELDS(images, interleaved, mask, batch, height, width, rows, columns, compactness, iterations, min_size, tables,
+              slots, scratch, labels)
 };
 void slic_cpu(const SlicParams& params, int threads);
 void slic_cuda(const SlicParams& params, void* stream);

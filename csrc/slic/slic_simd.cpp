@@ -108,17 +108,57 @@ inline Signed look_up(const int32_t* table, Signed i) {
 }
 #endif
 
+// Interleaved pixels to one array a channel.
 template <class T>
+inline void part(const T* pixels, int64_t size, T* red, T* green, T* blue) {
+  for (int64_t i = 0; i < size; ++i) {
+    red[i] = pixels[3 * i];
+    green[i] = pixels[3 * i + 1];
+    blue[i] = pixels[3 * i + 2];
+  }
+}
+
+#if defined(__SSSE3__)
+// The bytes c, c + 3, ... of 48, from the three vectors that hold them; a negative index gives 0.
+inline __m128i every_third(const __m128i bytes[3], int c) {
+  const __m128i lanes = _mm_setr_epi8(0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 36, 39, 42, 45);
+  const __m128i place = _mm_add_epi8(lanes, _mm_set1_epi8(static_cast<char>(c)));
+  __m128i found = _mm_setzero_si128();
+  for (int i = 0; i < 3; ++i) {
+    const __m128i at = _mm_sub_epi8(place, _mm_set1_epi8(static_cast<char>(16 * i)));
+    const __m128i behind = _mm_cmpgt_epi8(at, _mm_set1_epi8(15));
+    found = _mm_or_si128(found, _mm_shuffle_epi8(bytes[i], _mm_or_si128(at, behind)));
+  }
+  return found;
+}
+
+inline void part(const uint8_t* pixels, int64_t size, uint8_t* red, uint8_t* green, uint8_t* blue) {
+  int64_t i = 0;
+  for (; i + 16 <= size; i += 16) {
+    __m128i bytes[3];
+    __builtin_memcpy(bytes, pixels + 3 * i, sizeof(bytes));
+    uint8_t* const to[3] = {red + i, green + i, blue + i};
+    for (int c = 0; c < 3; ++c) _mm_storeu_si128(reinterpret_cast<__m128i*>(to[c]), every_third(bytes, c));
+  }
+  part<uint8_t>(pixels + 3 * i, size - i, red + i, green + i, blue + i);
+}
+#endif
+
+template <int kStep, class T>
 void colors(const T* red, const T* green, const T* blue, int64_t width, const int32_t* tables, SlicScale scale,
             const int32_t* left, uint32_t* la, uint32_t* bx) {
   constexpr int64_t kChunk = 64;  // pixels
   int32_t r[kChunk] = {}, g[kChunk] = {}, u[kChunk] = {};
   for (int64_t begin = 0; begin < width; begin += kChunk) {
     const int64_t size = min64(kChunk, width - begin);
+    T parts[3][kChunk];
+    if (kStep == 3) part(red + 3 * begin, size, parts[0], parts[1], parts[2]);
+    const T* samples[3] = {red + begin, green + begin, blue + begin};
+    for (int c = 0; c < 3; ++c) samples[c] = kStep == 3 ? parts[c] : samples[c];
     for (int64_t i = 0; i < size; ++i) {
-      r[i] = slic_level(red[begin + i]);
-      g[i] = slic_level(green[begin + i]);
-      u[i] = slic_level(blue[begin + i]);
+      r[i] = slic_level(samples[0][i]);
+      g[i] = slic_level(samples[1][i]);
+      u[i] = slic_level(samples[2][i]);
     }
     uint32_t found[2][kChunk];
     for (int64_t i = 0; i < size; i += kLanes) {
@@ -136,12 +176,12 @@ void colors(const T* red, const T* green, const T* blue, int64_t width, const in
   }
 }
 
-void colors_of(DType dtype, const void* red, const void* green, const void* blue, int64_t width, const int32_t* tables,
-               SlicScale scale, const int32_t* left, uint32_t* la, uint32_t* bx) {
+void colors_of(DType dtype, const void* red, const void* green, const void* blue, int step, int64_t width,
+               const int32_t* tables, SlicScale scale, const int32_t* left, uint32_t* la, uint32_t* bx) {
   const auto run = [&](auto type) {
     using T = decltype(type);
-    colors(static_cast<const T*>(red), static_cast<const T*>(green), static_cast<const T*>(blue), width, tables, scale,
-           left, la, bx);
+    (step == 1 ? colors<1, T> : colors<3, T>)(static_cast<const T*>(red), static_cast<const T*>(green),
+                                              static_cast<const T*>(blue), width, tables, scale, left, la, bx);
   };
   switch (dtype) {
     case kFloat32:

@@ -26,8 +26,8 @@ struct SlicRuns {
 };
 
 struct SlicLoops {
-  // A row of a frame to features. left[x]: position of column x in its cell.
-  void (*colors)(DType dtype, const void* red, const void* green, const void* blue, std::int64_t width,
+  // A row of a frame to features; pixels are `step` samples apart, 1 or 3. left[x]: position of column x in its cell.
+  void (*colors)(DType dtype, const void* red, const void* green, const void* blue, int step, std::int64_t width,
                  const std::int32_t* tables, SlicScale scale, const std::int32_t* left, std::uint32_t* la,
                  std::uint32_t* bx);
   // Nearest clusters, summed up by slot.

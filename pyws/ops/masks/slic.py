@@ -43,7 +43,8 @@ def slic(
 
     Parameters
     ----------
-    images : (B, 3, H, W) sRGB, uint8 in 0..255, or float16, bfloat16, float32 or float64 in [0, 1]
+    images : (B, 3, H, W) sRGB, uint8 in 0..255, or float16, bfloat16, float32 or float64 in [0, 1]; frames
+        (B, H, W, 3) that are permuted, or channels last, are read as they lie, others are made contiguous
     n_segments : about how many superpixels an image gets, in 1..H*W: the cells of the grid. There may be fewer or more
         in the end, see Notes
     compactness : weight of position against colour, > 0, in units of CIELAB at the distance of one grid step
@@ -163,8 +164,9 @@ def _kernel(
     words = _C.slic_scratch(height, width, *grid)
     max_slots = torch.get_num_threads() if images.device.type == "cpu" else max(1, _SCRATCH // (8 * words))
     slots = min(len(images), max_slots)
+    interleaved = not images.is_contiguous() and images.is_contiguous(memory_format=torch.channels_last)
     launch("slic", images.device, {
-        "images": images.contiguous(), "mask": None if mask is None else mask.contiguous(), "batch": len(images),
+        "images": images if interleaved else images.contiguous(), "interleaved": interleaved, "mask": None if mask is None else mask.contiguous(), "batch": len(images),
         "height": height, "width": width, "rows": grid[0], "columns": grid[1], "compactness": compactness,
         "iterations": iterations, "min_size": min_size, "tables": tables().to(images.device), "slots": slots,
         "scratch": torch.empty(slots * words, dtype=torch.int64, device=images.device), "labels": labels,

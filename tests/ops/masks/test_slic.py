@@ -114,6 +114,18 @@ def test_every_pixel_a_part_of_its_own(backend: str) -> None:
     assert torch.equal(labels, reference.slic(images, 16, 1e-3, 3, 1.0))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_frames_are_read_as_they_lie(backend: str, dtype: torch.dtype) -> None:
+    for width in (1, 15, 16, 17, 47, 70, 131):
+        images = scene(2, 3, width)
+        images = images if dtype == torch.uint8 else (images.double() / 255).to(dtype)
+        frames = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        assert frames.stride(1) == 1
+        labels = slic(images.contiguous(), 3, iterations=3)
+        assert torch.equal(slic(frames, 3, iterations=3), labels)
+        assert torch.equal(slic(frames[1:], 3, iterations=3), labels[1:])
+
+
 def test_every_pixel_its_own_cell(backend: str) -> None:
     images = scene(1, 6, 9)
     labels = slic(images, 54, 1.0, 5, min_size_factor=0.0)
