@@ -166,9 +166,10 @@ def _kernel(
     slots = min(len(images), max_slots)
     interleaved = not images.is_contiguous() and images.is_contiguous(memory_format=torch.channels_last)
     launch("slic", images.device, {
-        "images": images if interleaved else images.contiguous(), "interleaved": interleaved, "mask": None if mask is None else mask.contiguous(), "batch": len(images),
-        "height": height, "width": width, "rows": grid[0], "columns": grid[1], "compactness": compactness,
-        "iterations": iterations, "min_size": min_size, "tables": tables().to(images.device), "slots": slots,
+        "images": images if interleaved else images.contiguous(), "interleaved": interleaved,
+        "mask": None if mask is None else mask.contiguous(), "batch": len(images), "height": height, "width": width,
+        "rows": grid[0], "columns": grid[1], "compactness": compactness, "iterations": iterations,
+        "min_size": min_size, "tables": tables().to(images.device), "slots": slots,
         "scratch": torch.empty(slots * words, dtype=torch.int64, device=images.device), "labels": labels,
     })  # fmt: skip
     return labels
