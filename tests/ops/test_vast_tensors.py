@@ -2,8 +2,8 @@
 
 The tensors are mapped and never filled: only the last blocks of each grid, or the last units of work of a CPU kernel,
 are run, which touch the last item alone, and the rest stays pages that the system never hands out. What must come is
-what the CPU says of the last item by itself. Behind the last element lies a page that nobody may touch: what reads or
-writes past the end crashes. So do tensors of few elements end, whose last block is not full.
+what the CPU says of the last item by itself. Before and behind the elements lies a page that nobody may touch: what
+reads or writes there crashes. So do tensors of few elements end, whose last block is not full.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ LIBC = ctypes.CDLL(None)
 
 
 def vast(*shape: int, dtype: torch.dtype = torch.float16) -> Tensor:
-    """Zeros whose pages come into being where they are touched; after the last one comes a page that is locked."""
+    """Zeros whose pages come into being where they are touched, between two pages that are locked."""
     count = torch.Size(shape).numel()
     if count == 0:
         return torch.zeros(shape, dtype=dtype)
     size = max(1, count * dtype.itemsize)
-    end = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = mmap.PAGESIZE - (-size // mmap.PAGESIZE) * mmap.PAGESIZE
     try:
         pages = mmap.mmap(-1, end + mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
     except OSError as error:
         pytest.skip(f"this system maps no {size} bytes: {error}")
-    lock = ctypes.c_void_p(torch.frombuffer(pages, dtype=torch.uint8).data_ptr() + end)
-    assert LIBC.mprotect(lock, mmap.PAGESIZE, 0) == 0
+    first = torch.frombuffer(pages, dtype=torch.uint8).data_ptr()
+    for lock in (first, first + end):
+        assert LIBC.mprotect(ctypes.c_void_p(lock), mmap.PAGESIZE, 0) == 0
     at = (end - size) // VECTOR * VECTOR
     return torch.frombuffer(pages, dtype=dtype, count=count, offset=at).view(shape)
 
@@ -271,6 +272,20 @@ def test_class_mean(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
         means = kernel_of(ops.class_mean, "_class_mean")(whole, class_ids, torch.tensor([0, 1, 4]), offsets, 0)[0]
     found = means[before:, -1]
     check(monkeypatch, found, lambda: ops.class_mean(values, ids, 3)[:, -1])
+
+
+def test_class_mean_of_many_videos(emulated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the last have neither snippets nor classes; a card has no blocks for so many."""
+    values, ids = torch.rand(6, generator=G), torch.tensor([0, 1, 1, 0, 2, 1])
+    offsets, class_offsets = (vast(BEYOND + 2**31 + 100, dtype=torch.int64) for _ in range(2))
+    offsets[-1], class_offsets[-1] = 6, 3
+    run = kernel_of(ops.class_mean, "_class_mean")
+    if emulated == "cuda":
+        with pytest.raises(RuntimeError, match="class_mean: too large for one launch"):
+            run(values, ids, class_offsets, offsets, 0)
+        return
+    found = run(values, ids, class_offsets, offsets, 0)[0]
+    check(monkeypatch, found, lambda: ops.class_mean(values, ids, 3))
 
 
 @pytest.fixture

@@ -85,6 +85,13 @@ def test_batches_of_maps(backend, dtype, shape):
     assert got.tolist() == [of_skimage(one) for one in maps]
 
 
+def test_a_bin_of_more_values_than_16_bits_count(backend):
+    """4,964 zeros, which is what is left of 70,500, would be split from the ones behind the halves."""
+    one = torch.cat([torch.zeros(70500), torch.full((1500,), 0.5), torch.ones(18000)])
+    assert otsu(one[None]).item() == of_skimage(one) < 0.5
+    assert otsu(one[None, 65536:]).item() > 0.5
+
+
 def test_by_hand(backend):
     # Ten zeros, five ones and one 4 fall into bins 0, 64 and 255, whose centres are 0.008, 1.008 and 3.992. A split
     # after one of the bins 0 .. 63 gives 10 * 6 * (0.008 - 1.505)^2 = 134.5, one after 64 .. 254 gives

@@ -104,14 +104,30 @@ def test_more_pixels_than_a_block_scans_at_once(backend: str) -> None:
     assert torch.equal(slic(image, 700, iterations=1), reference.slic(image, 700, 10.0, 1))
 
 
-def test_every_pixel_a_part_of_its_own(backend: str) -> None:
-    """A chessboard, with columns of cells that are darker or lighter: no two neighbours are of one cluster."""
+def chessboard(height: int) -> tuple[Tensor, int]:
+    """An image of 32 columns with columns of cells that are darker or lighter, so that no two neighbours are of one
+    cluster, and how many cells it has."""
     even, odd = (torch.tensor(x).repeat_interleave(4).repeat(2) for x in ([0, 0, 155, 0], [100, 255, 255, 255]))
-    chess = (torch.arange(8)[:, None] + torch.arange(32)) % 2 > 0
-    images = torch.where(chess, odd, even).to(torch.uint8).expand(1, 3, 8, 32)
-    assert slic(images, 16, 1e-3, 3, min_size_factor=0.0).max() + 1 == 8 * 32
-    labels = slic(images, 16, 1e-3, 3, min_size_factor=1.0)
-    assert torch.equal(labels, reference.slic(images, 16, 1e-3, 3, 1.0))
+    fields = (torch.arange(height)[:, None] + torch.arange(32)) % 2 > 0
+    return torch.where(fields, odd, even).to(torch.uint8).expand(1, 3, height, 32), 2 * height
+
+
+def test_every_pixel_a_part_of_its_own(backend: str) -> None:
+    images, cells = chessboard(8)
+    assert slic(images, cells, 1e-3, 3, min_size_factor=0.0).max() + 1 == images[0, 0].numel()
+    labels = slic(images, cells, 1e-3, 3, min_size_factor=1.0)
+    assert torch.equal(labels, reference.slic(images, cells, 1e-3, 3, 1.0))
+
+
+def test_more_parts_than_16_bits_number(cpu_backend: str) -> None:
+    """A plain band keeps the last ones apart from those whose numbers have the same 16 bits."""
+    images, cells = chessboard(2112)
+    images = images.clone()
+    images[:, :, 1024:1040] = 30
+    assert slic(images, cells, 1e-3, 3, min_size_factor=0.0).max() > 2**16
+    labels = slic(images, cells, 1e-3, 3, min_size_factor=1.0)
+    assert labels.max() < 100
+    check_superpixels(labels)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64])
