@@ -4,6 +4,7 @@ import functools
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import emulation
 import pytest
@@ -149,28 +150,52 @@ def test_a_wrong_field_is_an_error_and_no_misread(changed, message):
         _library.launch("fuse_segments", torch.device("cpu"), fuse_fields(**changed))
 
 
-def call_every_launcher():
+def call_every_launcher(device=None):
+    """On the CPU; ``device`` is where torch makes tensors meanwhile of which nothing else is said."""
     segments = Segments.of([[(0, 4, 0.5), (2, 6, 0.4)], [(1, 3, 0.2)]])
     lengths, maps = torch.tensor([8, 8]), torch.rand(1, 4, 4)
     labels, masks = torch.arange(16).view(1, 4, 4) // 4, maps > 0.5
     classes, frames, one = masks.to(torch.uint8), torch.tensor([0]), torch.tensor([1])
+    images, tcam, bounds, counts = torch.rand(1, 3, 4, 4), torch.rand(16, 2), torch.tensor([0, 8, 16]), torch.arange(3)
+    with torch.device(device) if device else nullcontext():
+        _call_every_launcher(segments, lengths, maps, labels, masks, classes, frames, one, images, tcam, bounds, counts)
+
+
+def _call_every_launcher(segments, lengths, maps, labels, masks, classes, frames, one, images, tcam, bounds, counts):
     ops.gradcam3d(maps[None], maps[None])
     ops.otsu(maps)
     ops.otsu_masks(maps, (5, 6))
-    ops.slic(torch.rand(1, 3, 4, 4), 4, mask=masks)
+    ops.slic(images, 4, mask=masks)
     ops.superpixel_select(labels, masks)
     ops.superpixel_vote(labels, classes, 2, 0.3)
     ops.superpixel_confusion(labels, classes, classes, 2)
     torch.ops.pyws.drop_components(masks, 0.1)
     integral = ops.integral_image(masks)
     ops.find_patches(integral, frames, one, ops.count_patches(integral, frames, one, 1.0) - 1, 1.0)
-    ops.propose_segments(torch.rand(16, 2), torch.tensor([0, 8, 16]))
+    ops.propose_segments(tcam, bounds)
     ops.fuse_segments(segments)
     ops.suppress_segments(segments)
     ops.snippet_classes(segments, lengths)
-    ops.class_mean(torch.rand(3, 2), IDS, 2)
+    ops.class_mean(tcam[:3], IDS, 2)
     ops.linpro(segments, lengths)
-    ops.match_segments(segments, segments, torch.tensor([0, 1, 2]), [0.5])
+    ops.match_segments(segments, segments, counts, [0.5])
+
+
+def test_memory_is_where_the_arguments_are(monkeypatch):
+    """Whatever device torch would take by itself: on a card all that a kernel gets is there."""
+    backend, elsewhere = _library.BACKEND, {}
+    call = backend.call
+
+    def launched(name, fields):
+        there = {field: value for field, value in fields.items() if isinstance(value, torch.Tensor)}
+        elsewhere[name] = [field for field, value in there.items() if value.device.type != "cpu"]
+        return None if elsewhere[name] else call(name, fields)
+
+    monkeypatch.setattr(backend, "call", launched)
+    monkeypatch.setattr(_library, "can_skip_dispatch", lambda arguments: True)  # within, no device would be usual
+    call_every_launcher("meta")
+    assert len(elsewhere) > 15
+    assert {name: fields for name, fields in elsewhere.items() if fields} == {}
 
 
 def wrong_values(value):

@@ -200,7 +200,7 @@ def _check(
 
 @lru_cache(maxsize=64)
 def _threshold_tensor(thresholds: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(thresholds, dtype=torch.float64).to(device)
+    return torch.tensor(thresholds, dtype=torch.float64, device=device)
 
 
 @lru_cache(maxsize=16)
@@ -209,7 +209,7 @@ def _margins(sizes: int, margin: float | None, device: torch.device) -> Tensor:
 
     A table, so that no device rounds a power of its own.
     """
-    lengths = torch.arange(sizes, dtype=torch.float64)
+    lengths = torch.arange(sizes, dtype=torch.float64, device="cpu")
     if margin is None:
         width = 0.0785 * lengths**0.9
         both = torch.stack([width.ceil(), width.floor()])
