@@ -90,11 +90,8 @@ def map_in_threads(function: Callable[[Item], Made], items: Iterable[Item]) -> G
     [0, 1, 4, 9]
     """
     shared = _shared.get()
-    with (
-        nullcontext(shared) if shared else closing(Workers()) as workers,
-        closing(workers.map(function, items)) as made,
-    ):
-        yield from made
+    with nullcontext(shared) if shared else closing(Workers()) as workers:
+        yield from workers.map(function, items)
 
 
 def _in_order(submit: Callable[[], Future[Made]], count: int) -> Generator[Made, None, None]:

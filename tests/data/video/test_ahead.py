@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import torch
 
-from pyws.data.video.ahead import MOST_WORKERS, ahead, map_in_threads, shared_workers
+from pyws.data.video.ahead import MOST_WORKERS, _in_order, ahead, map_in_threads, shared_workers
 
 
 @pytest.mark.parametrize("count", [1, 3, 10])
@@ -62,18 +63,35 @@ def test_leaving_early_stops_the_thread():
     assert threading.active_count() == before
 
 
+def test_leaving_early_calls_off_what_waits() -> None:
+    """What no thread has begun is never made; torch's threads, which others use too, are not kept busy with it."""
+    submitted: list[Future[str]] = []
+
+    def submit() -> Future[str]:
+        submitted.append(Future())
+        return submitted[-1]
+
+    found = _in_order(submit, 3)
+    submitted[0].set_result("first")
+    assert next(found) == "first"
+    found.close()
+    assert [one.cancelled() for one in submitted] == [False, True, True, True]
+
+
 @pytest.mark.parametrize("threads", [1, 2, 6])
 def test_side_by_side_keeps_order_and_shares_torchs_threads(threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         made = list(map_in_threads(lambda number: (number, torch.get_num_threads()), range(40)))
-        after = torch.get_num_threads()
+        after = [torch.get_num_threads()]
+        with ThreadPoolExecutor(1) as other:
+            after.append(other.submit(torch.get_num_threads).result())
     finally:
         torch.set_num_threads(before)
     workers = min(threads, MOST_WORKERS)
     assert made == [(number, threads // workers) for number in range(40)]
-    assert after == threads
+    assert after == [threads, threads]  # here and in threads to come
 
 
 @pytest.mark.parametrize("of_item", [True, False])

@@ -207,6 +207,28 @@ def test_a_frame_that_is_sought_is_the_one_that_decoding_gives(tmp_path, name, b
         assert all(np.array_equal(one, every[index]) for one, index in zip(found, indices, strict=True))
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.mpg", "clip.ts"])
+def test_decoding_from_a_key_frame_begins_with_it(tmp_path, name):
+    """Also where the index of the container leads to a frame before it."""
+    video = PyAV(write(tmp_path / name, pictures(23)))
+    assert [next(video._decode(first))[0] for first in (5, 10, 20)] == [5, 10, 20]
+
+
+def test_an_index_that_leads_elsewhere_is_followed_once(tmp_path, monkeypatch):
+    """It lost seven frames behind each key frame; from then on the file is decoded from its start."""
+    path, begun, usual = write(tmp_path / "clip.mp4", pictures(40)), [], PyAV._decode
+
+    def decode(self, first=0):
+        begun.append(first)
+        yield from (pair for pair in usual(self, first) if not first or pair[0] >= first + 7)
+
+    every = [one.pixels() for one in PyAV(path).timed()]
+    monkeypatch.setattr(PyAV, "_decode", decode)
+    found = list(PyAV(path).read([0, 22, 38]))
+    assert begun == [0, 20, 0]
+    assert all(np.array_equal(one, every[at]) for one, at in zip(found, [0, 22, 38], strict=True))
+
+
 def test_frames_of_real_clips_are_those_that_decoding_gives(shared):
     clips = [path for path in sorted((shared / "data" / "action_clips").iterdir()) if path.suffix in (".avi", ".mp4")]
     assert clips

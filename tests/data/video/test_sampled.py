@@ -53,6 +53,10 @@ def test_folders_need_their_rate(tmp_path):
         SampledVideo(tmp_path / "none", 5)
     with pytest.raises(ValueError, match="must be > 0"):
         SampledVideo(tmp_path / "v", 0, folder_fps=10)
+    # Rounded times may miss the end by 0.1 ms: what is left there is no sample.
+    assert levels(SampledVideo(tmp_path / "v", 5, offset=0.6 - 1.1e-4, folder_fps=10)) == [50]
+    with pytest.raises(DataError, match="before --offset"):
+        list(SampledVideo(tmp_path / "v", 5, offset=0.6 - 1e-4, folder_fps=10))
 
 
 def times(starts, window, start, end):
