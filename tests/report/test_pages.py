@@ -14,23 +14,23 @@ import pytest
 from pyws.data.annotations.activitynet import Instances, Truth
 from pyws.data.video.frames import write_mask, write_picture
 from pyws.files import write_json
-from pyws.report.ablation import _markdown
+from pyws.report.ablation import Results, _markdown
 from pyws.report.colours import COLOURS
 from pyws.report.movies import _colours, heat
 from pyws.report.page.charts import Chart, axis_ticks, draw_chart
 from pyws.report.page.html import Section, Table, write_html
-from pyws.report.page.strips import Strip
+from pyws.report.page.strips import PICTURE_BYTES, Strip
 from pyws.report.page.videos import Lane, Video
 from pyws.report.predictions import Prediction
 from pyws.report.run import place_of
 from pyws.report.runs.classifier import classifier_page
 from pyws.report.runs.features import features_page
 from pyws.report.runs.label import _joined
-from pyws.report.runs.masks import mean_iou
+from pyws.report.runs.masks import masked_videos, masks_page, mean_iou
 from pyws.report.runs.masks_training import _measures, _samples, _why
 from pyws.report.runs.parts import problems_of
 from pyws.report.runs.segments import Seen, _wrong, add_truth, frames_strip
-from pyws.report.runs.segments_training import _training
+from pyws.report.runs.segments_training import _seen, _training
 
 
 def test_the_agreement_of_masks_is_the_mean_over_those_of_both_folders(tmp_path: Path) -> None:
@@ -54,6 +54,17 @@ def test_masks_that_are_the_first_ones_have_no_agreement_with_them(tmp_path: Pat
     assert _measures("v", rows, {"predicted by v0": last, "PA.v0": first}) == {"selected": 0.0, "agreement": 1.0}
 
 
+def test_videos_that_are_done_are_counted_whoever_made_their_masks(tmp_path: Path) -> None:
+    """Entries of predicted masks have no status; of refined ones where nothing is done no folder is known before."""
+    made = {"init": [{"status": "done"}, {"status": "started"}, {"status": "failed", "error": "gone"}]}
+    made |= {"predict": [{"empty": 0}, {"empty": 1}, {"error": "gone"}], "refine": [{"status": "started"}]}
+    for name, entries in made.items():
+        manifest = {"format": "pyws masks predict" if name == "predict" else "pyws masks init", "parameters": {}}
+        manifest |= {"parameters": {"refinement": {}}} if name == "refine" else {}
+        page = masks_page(place_of(tmp_path), {**manifest, "videos": {f"v{k}": one for k, one in enumerate(entries)}})
+        assert page.lead == {"init": "1 of 3", "predict": "2 of 3", "refine": "0 of 1"}[name] + " videos are done."
+
+
 def test_a_frame_without_labels_is_said_to_have_no_mask() -> None:
     assert _why({"labels": [], "selected": False}, ()) == "not selected: no mask"
 
@@ -67,6 +78,22 @@ def test_pictures_of_a_video_are_those_of_the_middles_of_equal_parts(tmp_path: P
     assert not problem
     count = len(strip.places)
     assert strip.places == pytest.approx([(k + 0.5) * 50 / count for k in range(count)], abs=6e-4)
+
+
+@pytest.mark.parametrize("count", [1, 4, 1000])
+def test_the_videos_of_a_page_share_the_bytes_of_its_pictures(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most: list[float] = []
+    for kind in ("masks", "segments"):
+        monkeypatch.setattr(f"pyws.report.runs.{kind}.write_strip", lambda *given: most.append(given[-1]))
+    write_picture(tmp_path / "v" / "0.png", np.zeros((2, 2, 3), np.uint8))
+    write_mask(tmp_path / "masks" / "v" / "0.png", np.ones((2, 2), np.uint8))
+    place = place_of(tmp_path / "found.json")
+    frames_strip(place, "v", tmp_path / "v", 1.0, count)
+    entries = {f"v{k}": {} for k in range(count - 1)} | {"v": {"source": str(tmp_path / "v")}}
+    masked_videos(place, entries, {"mask": tmp_path / "masks"}, ["background"])
+    assert most == [PICTURE_BYTES / count] * 2
 
 
 def test_pictures_of_a_video_that_was_written_anew_are_made_anew(tmp_path: Path) -> None:
@@ -133,6 +160,31 @@ def test_the_best_epoch_is_the_one_of_the_highest_map() -> None:
         "best average mAP (%), epoch 8": 5.0,
         "last average mAP (%), epoch 9": 4.0,
     }
+
+
+def test_labels_of_the_first_round_and_of_the_last_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for epoch in (4, 10, 7):
+        for ending in ("", ".json"):
+            write_json(tmp_path / "labels" / f"epoch-{epoch:04}.safetensors{ending}", {})
+    monkeypatch.setattr(
+        "pyws.report.runs.segments_training.labels_seen",
+        lambda path, caption: {"v": Seen(9.0, ("run",), curves={f"{path.name}: {caption}": {}})},
+    )
+    assert list(_seen(tmp_path)[0]["v"].curves) == [
+        f"epoch-{epoch:04}.safetensors: labels, epoch {epoch}" for epoch in (4, 10)
+    ]
+
+
+def test_what_rose_and_fell_is_said_of_differences_alone() -> None:
+    cells = [
+        {"backbone": name, "seed": seed, "variant": variant,
+         "labels": {"inside": 10.0 * seed, "risen_inside": 40.0, "fallen_inside": 7.0}}
+        for name in ("rskp", "stpn") for seed in (1, 2) for variant in ("delta", "gaussian")
+    ]  # fmt: skip
+    found = Results([*cells, {"backbone": "rskp", "seed": 3, "variant": "delta", "labels": None}])
+    assert found.label_worth("rskp", "delta") == "15 %, rises 40 %, falls 7 %"
+    assert found.label_worth("rskp", "gaussian") == "15 %"
+    assert found.label_worth("rskp", "nms") == ""
 
 
 def test_frames_of_masks_are_put_at_their_times() -> None:

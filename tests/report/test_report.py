@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pyws import DataError
+from pyws.report import timelines
 from pyws.report.colours import COLOURS
 from pyws.report.page.html import Picture, Section, Table, write_html
 from pyws.report.timelines import Timeline, draw_lines, draw_timeline
@@ -38,6 +39,18 @@ def test_timeline_is_the_same_every_time(tmp_path):
     for name in ("a.png", "b.png"):
         draw_timeline(tmp_path / name, timeline())
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_pictures_have_no_frame(tmp_path, monkeypatch):
+    """Lines stand where there is an axis with numbers: below, and to the left of curves."""
+    sides, figures = ("left", "bottom", "top", "right"), []
+    monkeypatch.setattr(timelines, "_save", lambda figure, path: figures.append(figure))
+    draw_timeline(tmp_path / "t.png", timeline())
+    draw_lines(tmp_path / "u.png", {"mAP": ([1, 2], [3.0, 4.0])}, "epoch", "mAP")
+    shown = [[axis.spines[side].get_visible() for side in sides] for one in figures for axis in one.axes]
+    curves, bars, lines = shown
+    assert curves == lines == [True, True, False, False]
+    assert bars == [False, True, False, False]
 
 
 def test_timeline_without_segments_or_curves(tmp_path):
