@@ -10,6 +10,7 @@ import pyws.masks.self_training.train_segmentation as training
 from pyws import DataError
 from pyws.data.tagged.corrected_masks import corrected_frames, write_corrected
 from pyws.data.video.frames import read_mask
+from pyws.exchange.sources import read_results
 from pyws.files import write_json
 from pyws.masks.self_training.frame_selection import SelectionConfig, read_selection
 from pyws.masks.self_training.loop import SelfTraining, SelfTrainingConfig
@@ -102,6 +103,15 @@ def test_whole_videos_with_corrections_are_not_held_out(first, tmp_path):
         learned, held_out = split(data, LoopConfig(), seed)
         assert {frame.video for frame in held_out} == {"swan"}
         assert Frame("fox", "frame10") in learned
+
+
+def test_they_are_shown_at_their_place_among_the_others(first):
+    masks = drawn()
+    write_corrected(first, [(*key, mask) for key, mask in masks.items()], "review.json")
+    found = {video.name: [*video.masks.files] for video in read_results([first]).videos}
+    assert found["fox"] == sorted(found["fox"], key=lambda stem: int(stem.removeprefix("frame")))
+    assert {"frame4", "frame10"} < set(found["fox"])
+    assert found["swan"] == sorted(found["swan"])
 
 
 def test_refinement_hands_them_on(first, tmp_path, monkeypatch):

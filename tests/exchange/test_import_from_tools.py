@@ -225,6 +225,15 @@ def test_everything_that_does_not_fit_is_one_report(made, capsys):
     assert read_corrections(made / "features")["fox"].present == (("run", 0.5, 1.0),)
 
 
+@pytest.mark.parametrize(("count", "more"), [(50, ""), (51, "; and 1 more")])
+def test_a_report_is_of_fifty_problems_and_says_how_many_there_are_besides(count, more, made, capsys):
+    (made / "s.csv").write_text("video,label,start,end\n" + "".join(f"hen{k},run,0,1\n" for k in range(count)))
+    assert bring(made / "s.csv", "--into", made / "features") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("is none of the 2 videos") == 50
+    assert f"'hen49' is none of the 2 videos{more}); --on-error skip" in said
+
+
 def image(name, height=24, width=32):
     return {"id": 1, "file_name": name, "height": height, "width": width}
 

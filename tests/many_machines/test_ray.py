@@ -29,3 +29,10 @@ def test_a_cluster_of_two_workers_writes_the_file_of_one_process(tmp_path, monke
 def test_only_commands_that_take_shards(command, capsys):
     assert cli.main(["ray", command]) == 1
     assert "must be a command that takes --shard" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["0", "-3"])
+def test_there_is_at_least_one_shard(count, capsys):
+    """It is said with or without Ray."""
+    assert cli.main(["ray", "segments fuse a.json b.json", "--shards", count]) == 1
+    assert f"shards: must be >= 1, got {count}" in " ".join(capsys.readouterr().err.split())

@@ -1,16 +1,25 @@
-"""Candidate segments from activation maps, by hand."""
+"""Candidate segments from activation maps, by hand; and what of them lies within the video."""
 
+import json
+from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
+import feature_sets
 import numpy as np
 import pytest
 import torch
 
 from pyws.ragged import Segments
 from pyws.segments import PostprocessConfig
+from pyws.segments.backbones import build_backbone
 from pyws.segments.config import ProposalConfig
+from pyws.segments.detection.inference import detect
 from pyws.segments.detection.postprocess import postprocess
 from pyws.segments.detection.proposals import propose, proposed_classes
+from pyws.segments.detection.timelines import Timelines, sources_of
+from pyws.segments.snippets.known_classes import segments_of_known_classes
+from pyws.segments.training.batches import Videos
 
 
 def test_segments_of_the_wanted_classes_are_proposed():
@@ -85,3 +94,52 @@ def test_support_adds_up_scores_above_zero():
 def test_a_class_at_the_threshold_is_proposed():
     config = ProposalConfig(class_threshold=0.5, or_best=False)
     assert proposed_classes(config, torch.tensor([[0.5, 0.49]])).tolist() == [[True, False]]
+
+
+@pytest.fixture
+def halved():
+    """Videos, and the same with annotations that say that each ends in the middle of its snippets."""
+    data = feature_sets.draw(4, "test", seed=1)
+    return data, replace(data, truth=replace(data.truth, duration=data.truth.duration / 2))
+
+
+def rows_of(found):
+    return list(zip(found.video.tolist(), found.label.tolist(), found.start, found.end, found.score, strict=True))
+
+
+def cut(rows, ends):
+    """The part of each segment that lies within its video."""
+    return [(v, label, start, min(end, ends[v]), score) for v, label, start, end, score in rows if start < ends[v]]
+
+
+def test_segments_end_with_their_video_and_none_is_left_of_those_beyond(halved):
+    data, short = halved
+    built, rules, seen = build_backbone("rskp", data.width, data.classes), PostprocessConfig(), Timelines(short)
+    proposals = replace(built.proposals, class_threshold=0.0)
+    whole, within = (
+        detect(built.model, proposals, Videos(one, torch.device("cpu")), rules, 999, seen=(seen,) * (one is short))
+        for one in halved
+    )
+    assert rows_of(within) == cut(rows_of(whole), data.ends / 2)
+    assert 0 < len(within) < len(whole)
+    shown = [row for one in seen.documents().values() for row in (*one["proposals"], *one["segments"])]
+    assert all(start < end for start, end, *_ in shown)
+
+
+def test_segments_of_known_classes_end_with_their_video(halved, monkeypatch):
+    module, draws = "pyws.segments.snippets.known_classes", np.random.default_rng(0)
+    scores = {id(one): draws.normal(size=(len(one.array), 5)) for one in halved[0].stored}
+    monkeypatch.setattr(f"{module}.scores_of", lambda stored: scores[id(stored)])
+    whole, within = (segments_of_known_classes(one, {"run": 2, "jump": 4})[0] for one in halved)
+    assert rows_of(within) == cut(rows_of(whole), halved[1].ends)
+    assert 0 < len(within) < len(whole)
+
+
+@pytest.mark.parametrize(
+    "manifest", [{}, [], 1, {"videos": []}, {"videos": {"v": 1}}, {"videos": 1}, {"videos": {"v": {"source": "v.mp4"}}}]
+)
+def test_the_manifest_of_something_else_says_nothing_of_videos(manifest, tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    stored = SimpleNamespace(path=tmp_path / "features" / "v.npy")
+    ours = "source" in str(manifest)
+    assert sources_of(SimpleNamespace(stored=[stored])) == ({"v": "v.mp4"} if ours else {})

@@ -395,8 +395,7 @@ def test_a_finished_run_is_left_alone(whole, data, held_out, tmp_path):
     _, folder = whole
     before = (folder / "last.safetensors").read_bytes()
     again = train.train("rskp", QUICK, data, held_out, folder)
-    assert again.epoch == 6
-    assert len(again.history) == 6
+    assert (again.epoch, len(again.history)) == (6, 6)
     assert (folder / "last.safetensors").read_bytes() == before
 
 
@@ -440,10 +439,15 @@ def test_another_run_in_the_folder_is_an_error(whole, data, held_out):
         train.train("rskp", QUICK, feature_sets.draw(11), held_out, folder)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
+@pytest.mark.parametrize("wrong", [math.inf, -math.inf, math.nan])
+def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path, monkeypatch, wrong):
     with pytest.raises(TrainingError, match="training stpn: loss must be finite, got nan .* in epoch 0"):
         train.train("stpn", replace(QUICK, lr=1e30, epochs=3), data, None, tmp_path)
     assert not (tmp_path / "last.safetensors").exists()
+    usual = train.batch_losses
+    monkeypatch.setattr(train, "batch_losses", lambda *given: (*(one := usual(*given))[:1], wrong * one[1], one[2]))
+    with pytest.raises(TrainingError, match=f"loss must be finite, got {wrong} "):
+        train.train("stpn", replace(QUICK, batch=99), data)
 
 
 @pytest.mark.parametrize(

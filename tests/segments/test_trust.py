@@ -20,7 +20,7 @@ from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.training import train
 from pyws.segments.training.batches import Videos
 from pyws.segments.training.fitting import fitted
-from pyws.segments.training.run_folder import open_checkpoint
+from pyws.segments.training.run_folder import RunFolder, open_checkpoint
 from pyws.segments.trust import Share, Trust, agreement, reach, tag_auc
 
 ANY, NONE, USUAL = (
@@ -336,6 +336,10 @@ def test_an_averaged_run_is_resumed_bit_for_bit_and_predicts(data, tmp_path, mon
     with pytest.raises(Killed):
         train.train("rskp", QUICK, data, out=tmp_path / "halted")
     monkeypatch.undo()
+    halted = train.begin("rskp", QUICK, data, torch.device("cpu"))
+    RunFolder(tmp_path / "halted", data, train.Group()).resume(halted)
+    (share, *_) = [record["share"] for record in reversed(halted.history) if "share" in record]
+    assert (halted.aside.share, halted.aside.raised) == (share["value"], share["raised"])
     again = train.train("rskp", QUICK, data, out=tmp_path / "halted")
     saved = load_backbone(open_checkpoint(tmp_path / "halted" / "last.safetensors")).model
     for state in (again.network.state_dict(), saved.state_dict()):
@@ -401,10 +405,10 @@ def test_a_run_that_asks_for_no_trust_says_so(data, tmp_path):
 
 def test_every_video_is_labelled_by_a_network_that_never_saw_it(data, monkeypatch):
     run = train.begin("stpn", QUICK, data, torch.device("cpu"))
-    seen, labelled = [], []
+    seen, labelled, seeds = [], [], []
     usual_begin, usual_round = train.begin, train.label_round
     monkeypatch.setattr(train, "begin", lambda name, config, part, device: (
-        seen.append(set(part.names)) or usual_begin(name, config, part, device)
+        seen.append(set(part.names)) or seeds.append(config.seed) or usual_begin(name, config, part, device)
     ))  # fmt: skip
     monkeypatch.setattr(train, "label_round", lambda half, videos, *rest: (
         labelled.append(set(videos.data.names)) or usual_round(half, videos, *rest)
@@ -414,6 +418,7 @@ def test_every_video_is_labelled_by_a_network_that_never_saw_it(data, monkeypatc
     _, halves = train.measure_trust(run, labels, Videos(data, torch.device("cpu")), 1, 0.2, train.Group())
     assert torch.equal(before, weights(run))
     assert len(halves) == 2
+    assert len({*range(1000), *seeds}) == 1002  # networks of their own: of no run that anyone would begin
     for one, other in zip(seen, labelled, strict=True):
         assert not one & other
         assert one | other == set(data.names)
