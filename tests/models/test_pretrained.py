@@ -1,5 +1,6 @@
 """Published weights by name: where they are looked for, what they say of themselves, and what is said without them."""
 
+import importlib.util
 import socket
 import sys
 import time
@@ -19,7 +20,7 @@ from pyws.models.classifiers import build_classifier, load_classifier, save_clas
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 from pyws.models.pretrained import weights as pretrained
 from pyws.models.pretrained.timm_networks import cached_file
-from pyws.models.pretrained.weights import published, weights_file
+from pyws.models.pretrained.weights import imagenet_labels, published, weights_file
 from pyws.models.video_networks.catalogue import VIDEO_NETWORKS
 
 
@@ -143,6 +144,21 @@ def test_the_table_of_video_networks_is_what_their_weights_say(name):
     assert (list(network.resize), [network.crop] * 2) == (list(view.resize_size), list(view.crop_size))
     assert f"frame_rate={network.fps:g}" in published(name).meta["_docs"] or name == "s3d"
     assert f"clip_len={network.frames}" in published(name).meta["_docs"] or name == "s3d"
+
+
+def test_names_of_classes_are_torchvisions_wherever_it_keeps_them(tmp_path, monkeypatch):
+    """It may have no file of them, or one that has them no more."""
+    names = imagenet_labels()
+    find_spec = importlib.util.find_spec
+    for content in (None, "_OTHERS = []\n"):
+        if content:
+            (tmp_path / "models").mkdir()
+            (tmp_path / "models" / "_meta.py").write_text(content)
+        with monkeypatch.context() as patch:
+            elsewhere = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+            found = {"torchvision": elsewhere}
+            patch.setattr(importlib.util, "find_spec", lambda name, found=found: found.get(name) or find_spec(name))
+            assert imagenet_labels() == names
 
 
 def test_vision_transformers_take_one_size(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
+import feature_sets
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,7 @@ from pyws.commands.segments.postprocessing import Postprocessing
 from pyws.data.features.files import write_features
 from pyws.data.synthetic.clips import ACTIONS, ACTORS
 from pyws.data.video.frames import write_mask, write_picture
+from pyws.distributed import Group
 from pyws.files import file_sha256, write_json
 from pyws.models.classifiers import load_classifier
 from pyws.models.image_networks.small2d import Small2D
@@ -285,3 +287,65 @@ def test_what_makes_scores_doubtful_is_said(tmp_path: Path, capsys: pytest.Captu
     words = ["segments", "evaluate", str(tmp_path / "found.json"), str(tmp_path / "truth.json")]
     assert cli.main(words) == 0
     assert "warning: there are no predictions in the evaluated videos\n" in capsys.readouterr().out
+
+
+def test_videos_and_instances_of_each_subset_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sets = feature_sets.draw(1, "test"), feature_sets.draw(5)
+    feature_sets.write(tmp_path / "set", *sets)
+    assert cli.main(["data", "convert", str(tmp_path / "set"), str(tmp_path / "out")]) == 0
+    one, five = (len(part.truth.instances) for part in sets if part.truth is not None)
+    shown = capsys.readouterr().out
+    assert f"test: 1 video, {one} instances\n" in shown
+    assert f"training: 5 videos, {five} instances\n" in shown
+
+
+@pytest.mark.parametrize("command", ["features", "masks predict run"])
+def test_headers_are_read_first_where_an_error_stops_the_run(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And where it does not, a video that cannot be read keeps none of the others back."""
+    write_picture(tmp_path / "good" / "0.png", np.zeros((24, 24, 3), np.uint8))
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+
+    def work(*given: Any, **named: Any) -> None:
+        raise Reached
+
+    monkeypatch.setattr("pyws.masks.prediction.predict.load_model", lambda *given: None)
+    monkeypatch.setattr("pyws.masks.prediction.predict.predict_videos", work)
+    monkeypatch.setattr("pyws.models.classifiers.load_classifier", work)
+    words = [*command.split(), str(tmp_path / "good"), str(tmp_path / "bad.mp4"), "-o", str(tmp_path / "out")]
+    words += ["--folder-fps", "5", "--weights", "random"] if command == "features" else []
+    assert cli.main(words) == 1
+    assert "bad.mp4: cannot be decoded" in " ".join(capsys.readouterr().err.split())
+    name, rest = cli.split([*words, "--on-error", "skip"])
+    assert name is not None
+    with pytest.raises(Reached):
+        cli.load(name)(**cli.parse(name, rest))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_of_several_processes_the_first_one_speaks(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feature_sets.write(tmp_path / "set", feature_sets.draw(3))
+    monkeypatch.setattr("pyws.distributed.processes", lambda device: nullcontext(Group(rank, 2)))
+    arguments_of(
+        monkeypatch, "pyws.segments.training.train.train", "segments", "train", tmp_path / "set", "-o", tmp_path / "out"
+    )
+    assert bool(capsys.readouterr().out) == (rank == 0)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_the_process_that_leaves_last_writes_the_report(
+    last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others would write of what is not done yet."""
+    written: list[Any] = []
+    write_picture(tmp_path / "v" / "0.png", np.zeros((24, 24, 3), np.uint8))
+    done = SimpleNamespace(document={"videos": {"v": {"frames": 1}}}, last=last, missing=())
+    monkeypatch.setattr("pyws.masks.prediction.predict.load_model", lambda *given: None)
+    monkeypatch.setattr("pyws.masks.prediction.predict.predict_videos", lambda *given: done)
+    monkeypatch.setattr("pyws.report.run.write_report", lambda *given, **named: written.append(given))
+    out = tmp_path / "out"
+    assert cli.main(["masks", "predict", "run", str(tmp_path / "v"), "-o", str(out), "--shard", "1/2"]) == 0
+    assert written == [(out,)] * last
