@@ -19,6 +19,7 @@ from video_files import write_timed_video
 from pyws import DataError, ops
 from pyws.cli import main
 from pyws.data.tagged.dataset import TaggedVideo
+from pyws.data.video import decoders
 from pyws.data.video.frames import (
     open_frames,
     read_heat,
@@ -28,6 +29,7 @@ from pyws.data.video.frames import (
     write_mask,
     write_picture,
 )
+from pyws.data.video.remembered import MOST_BYTES, REMEMBERED
 from pyws.evaluation.segmentation import evaluate_masks, mask_iou
 from pyws.masks.cam import GradCAM
 from pyws.masks.initial_masks.cam_to_mask import cut_maps, initial_masks, refine_masks, scaled_maps
@@ -588,6 +590,33 @@ def test_video_file_and_tags_file(weights: Path, tmp_path: Path, capsys: pytest.
     assert found["clip"] == {0, 1}  # ids in the order of the tags file: scooter 1, swan 2, fox 3
     assert found["swans"] <= {0, 2, 3}
     assert len(found["swans"]) > 1
+
+
+def test_a_video_file_is_decoded_once(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the choice of classes, for masks, for overlays and for the page; and nothing of it is kept."""
+    frames = [read_image(path) for path in sorted(make_frames(tmp_path / "frames", 7).iterdir())]
+    names = ("a", "b", "c")
+    clips = [write_video(tmp_path / f"{name}.avi", frames) for name in names]
+    passes, rooms, read = list[str](), list[int](), decoders.PyAV.read
+    monkeypatch.setattr(decoders, "_video_decoder", lambda: None)
+
+    def counted(self: decoders.PyAV, indices: Any) -> Any:
+        passes.append(self.path.stem)
+        if self.path.stem == "c":
+            raise DataError(self.path, "is gone")
+        rooms.append(REMEMBERED.room())
+        return read(self, indices)
+
+    monkeypatch.setattr(decoders.PyAV, "read", counted)
+    words = command(weights, tmp_path / "out", *clips, "--tag", "fox", "--on-error", "skip")
+    assert main(words) == 0
+    assert passes == list(names)
+    assert REMEMBERED.room() == MOST_BYTES
+    assert rooms[1] > MOST_BYTES - 2 * 7 * frames[0].nbytes
+    strips = [json.loads((tmp_path / "out/report" / name / "strip.json").read_text()) for name in names[:2]]
+    assert [len(one["names"]) for one in strips] == [7, 7]
+    assert main(command(weights, tmp_path / "no", clips[0], clips[2], "--tag", "fox")) == 1
+    assert REMEMBERED.room() == MOST_BYTES
 
 
 def test_tags_that_are_no_class_are_named_together_or_left_out(

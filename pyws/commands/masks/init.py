@@ -24,6 +24,7 @@ from pyws.commands.common import (
 )
 from pyws.data.annotations.names import first_synonym
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
+from pyws.data.video.frames import evenly
 from pyws.data.video.optical_flow import FlowName
 from pyws.errors import printable
 from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig
@@ -36,6 +37,8 @@ from pyws.masks.initial_masks.tag_to_class import TagClasses, resolve_tag
 from pyws.models.classifiers import load_classifier
 from pyws.models.devices import set_precision
 from pyws.sharding import this_shard
+
+SHEET = 6  # frames of a video on its sheet of overlays
 
 if TYPE_CHECKING:
     from pyws.data.video.optical_flow import FlowMethod
@@ -177,8 +180,8 @@ def init(
         raise ValueError(
             "VIDEOS: none of them has a tag and can be read; --on-error error says what is wrong with each"
         )
-    draw = partial(_draw, out, annotator.space.names, config.superpixel_cache(out))
-    run = annotate(annotator, videos, out, on_error, common.silent, part, draw)
+    draw = partial(_draw, out, annotator.space.names, config.superpixel_cache(out), len(videos))
+    run = annotate(annotator, videos, out, on_error, common.silent, part, draw, partial(_shown, len(videos)))
     if run.last:
         write_report(out, quiet=common.silent)
     common.say(_table(run.document, names))
@@ -297,9 +300,20 @@ def _checked(videos: tuple[TaggedVideo, ...], in_set: bool, on_error: str, commo
     return videos
 
 
-def _draw(out: Path, names: Sequence[str], cache: Superpixels, name: str, video: Mapping[str, Any]) -> None:
-    """Pictures of a video that is done, drawn anew where its masks are newer."""
+def _shown(videos: int, masks: int) -> list[list[int]]:
+    """Which of the masks of one of so many videos :func:`_draw` draws: on its sheet, and on the page."""
+    from pyws.report.page.strips import rungs
+
+    return [evenly(masks, SHEET), evenly(masks, rungs(videos, 2)[0][0])]
+
+
+def _draw(
+    out: Path, names: Sequence[str], cache: Superpixels, videos: int, name: str, video: Mapping[str, Any]
+) -> None:
+    """Pictures of one of so many videos that is done, drawn anew where its masks are newer."""
     from pyws.report.pictures import draw_masks
+    from pyws.report.run import place_of
+    from pyws.report.runs.masks import draw_first_masks
 
     sheet = out / "overlays" / f"{name}.jpg"
     folders = {"initial mask": out / "init" / name, "refined mask (PA.v0)": out / "pa/v0" / name}
@@ -310,9 +324,10 @@ def _draw(out: Path, names: Sequence[str], cache: Superpixels, name: str, video:
     kinds = {"map of the actor": "heat-actor", "map of the action": "heat-action"} if both else {"map": "heat"}
     heats = {caption: out / kind / name for caption, kind in kinds.items()}
     draw_masks(
-        video["source"], folders, out / "overlays" / name, 6, names, heats,
+        video["source"], folders, out / "overlays" / name, SHEET, names, heats,
         lambda picture, stem: cache(picture, name, stem),
     )  # fmt: skip
+    draw_first_masks(place_of(out), name, video, videos)
 
 
 def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 from pyws.data.video.decoders import Pixels, PyAV, check_frame, check_size, open_decoder
 from pyws.data.video.png import encode_png
+from pyws.data.video.remembered import ReadAgain
 from pyws.errors import DataError, counted, name_bytes, reading
 from pyws.files import atomic_write
 
@@ -52,6 +53,7 @@ class FrameFolder:
             if one.stem == next_.stem:
                 raise DataError(path, f"must hold one file a frame, found {one.name} and {next_.name}")
         self._by_stem = {file.stem: file for file in self._files}
+        self.again = ReadAgain(self.path)
 
     def __len__(self) -> int:
         return len(self._files)
@@ -63,8 +65,11 @@ class FrameFolder:
     def read(self, indices: Sequence[int]) -> Iterator[Pixels]:
         """The frames of the given indices, each (H, W, 3) uint8 RGB."""
         for index in indices:
-            picture = read_image(self._files[index])
-            check_frame(self._files[index], picture.shape[1], picture.shape[0])
+            picture = self.again.kept([index])[0]
+            if picture is None:
+                picture = read_image(self._files[index])
+                check_frame(self._files[index], picture.shape[1], picture.shape[0])
+                self.again.keep(index, picture)
             yield picture
 
     def times(self, fps: float | None = None) -> list[float]:
@@ -108,13 +113,36 @@ class VideoFile:
         self.stems = [f"{index:05d}" for index in range(count)]
         if not self.stems:
             raise DataError(path, "has no frames")
+        self.again = ReadAgain(self.path)
 
     def __len__(self) -> int:
         return len(self.stems)
 
     def read(self, indices: Sequence[int]) -> Iterator[Pixels]:
-        """The frames of the given indices, which must rise, each (H, W, 3) uint8 RGB."""
-        return self._decoder.read(indices)
+        """The frames of the given indices, which must rise, each (H, W, 3) uint8 RGB.
+
+        Frames to remember that lie between them, before or behind them are decoded in the same pass.
+        """
+        kept = self.again.kept(indices)
+        if all(picture is not None for picture in kept):
+            return (picture for picture in kept if picture is not None)
+        return self._decoded(indices)
+
+    def _decoded(self, indices: Sequence[int]) -> Iterator[Pixels]:
+        wanted = frozenset[int]()
+        if self.again.sets:
+            header = self._packets.header()
+            wanted = self.again.wanted(3 * header.height * header.width)
+        passing = sorted(self.again.missing(wanted).union(indices))
+        incoming = zip(passing, self._decoder.read(passing), strict=True)
+        asked = set(indices)
+        for index, picture in incoming:
+            self.again.keep(index, picture)
+            if index == indices[-1]:
+                for later, one in incoming:
+                    self.again.keep(later, one)
+            if index in asked:
+                yield picture
 
     def times(self, fps: float | None = None) -> list[float]:
         """Seconds since the file starts at which each frame is shown, as the file says."""

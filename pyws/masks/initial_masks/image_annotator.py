@@ -93,6 +93,8 @@ class ImageAnnotator:
         total, mean = torch.zeros(2, len(self.classifier.labels), dtype=torch.float64)
         looked, seen = 0, Seen()
         _ = self.cam  # made before threads use it
+        # A video file is decoded from its start in any case; of a folder, the others are read when their turn comes.
+        frames.again.remember(chosen if isinstance(frames, FrameFolder) else sampled)
         candidates, pictures = sorted({one for classes in tags.values() for one in classes}), frames.read(chosen)
         batches = [chosen[start : start + self.config.batch] for start in range(0, len(chosen), self.config.batch)]
 

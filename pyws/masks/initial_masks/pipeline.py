@@ -62,6 +62,7 @@ def annotate(
     quiet: bool = False,
     shard: Shard = WHOLE,
     finished: Finished = lambda name, entry: None,
+    shown: Callable[[int], Sequence[Sequence[int]]] = lambda count: (),
 ) -> RunManifest:
     """Make PA.v0 of videos, going on where an earlier run of the same parameters stopped.
 
@@ -73,6 +74,7 @@ def annotate(
     on_error : "error" stops at the first bad video, "skip" notes the error in the manifest and goes on
     shard : which of the videos this process makes
     finished : called for each of its videos that is done; what it writes into the folder is a part of the run
+    shown : which frames ``finished`` reads, of so many that have masks, in several sets; they are kept as they fit
 
     Returns
     -------
@@ -100,24 +102,28 @@ def annotate(
 
         def begin_next() -> None:
             if left and not begun:
-                begun.append(_Begun(annotator, left.popleft(), out, manifest, workers))
+                begun.append(_Begun(annotator, left.popleft(), out, manifest, workers, shown))
 
         begin_next()
-        while begun:
-            work = begun.popleft()
-            name, source = work.video.name, os.path.abspath(work.video.source)
-            try:
-                made = work.finish(quiet, begin_next)
-                if made is not entries.get(name):
-                    manifest.put(name, made)
-            except DataError as error:
-                if entries.get(name, {}).get("source", source) == source:
-                    manifest.put(name, {"source": source, "status": "failed", "error": str(error)})
-                if on_error == "error":
-                    raise
-            if entries.get(name, {}).get("status") == "done":
-                finished(name, entries[name])
-            begin_next()
+        try:
+            while begun:
+                with closing(begun.popleft()) as work:
+                    name, source = work.video.name, os.path.abspath(work.video.source)
+                    try:
+                        made = work.finish(quiet, begin_next)
+                        if made is not entries.get(name):
+                            manifest.put(name, made)
+                    except DataError as error:
+                        if entries.get(name, {}).get("source", source) == source:
+                            manifest.put(name, {"source": source, "status": "failed", "error": str(error)})
+                        if on_error == "error":
+                            raise
+                    if entries.get(name, {}).get("status") == "done":
+                        finished(name, entries[name])
+                begin_next()
+        finally:
+            for one in begun:
+                one.close()
     return manifest
 
 
@@ -157,9 +163,16 @@ class _Begun:
     """
 
     def __init__(
-        self, annotator: Annotator, video: TaggedVideo, out: Path, manifest: RunManifest, workers: Workers
+        self,
+        annotator: Annotator,
+        video: TaggedVideo,
+        out: Path,
+        manifest: RunManifest,
+        workers: Workers,
+        shown: Callable[[int], Sequence[Sequence[int]]],
     ) -> None:
-        self.video, self.out, self.ahead = video, out, workers.count
+        self.video, self.out, self.ahead, self.shown = video, out, workers.count, shown
+        self.frames: FrameFolder | VideoFile | None = None
         self.entry: dict[str, Any] = {}
         self.chunks: list[Chunk] = []
         self.error: DataError | None = None
@@ -180,7 +193,7 @@ class _Begun:
         }
         if not ids:
             return {**state, "status": "left out", "error": f"shows {len(video.tags)} tags"}
-        frames = open_frames(video.source)
+        frames = self.frames = open_frames(video.source)
         chunks = _thinned(annotator.chunks(len(frames)), annotator.config.max_frames)
         sampled = [index for chunk in chunks for index in chunk.sampled]
         state |= {"fingerprint": frames.fingerprint(), "frames": len(frames), "sampled": sampled, "status": "started"}
@@ -197,6 +210,8 @@ class _Begun:
                 path.unlink(missing_ok=True)
         elif before.get("status") == "done" and before.get("bytes") == total_bytes(paths):
             return before
+        for places in self.shown(len(sampled)):
+            frames.again.remember(sampled[place] for place in places)
         of_video = annotator.of_video(frames, ids, sampled)
         state |= of_video.about
         manifest.put(name, state)
@@ -233,6 +248,11 @@ class _Begun:
             return shares
 
         return write
+
+    def close(self) -> None:
+        """Drop the frames that are kept."""
+        if self.frames is not None:
+            self.frames.again.forget()
 
     def finish(self, quiet: bool, begin_next: Callable[[], None]) -> dict[str, Any]:
         """The video's entry when its masks are written; calls ``begin_next`` when the threads have the last chunk."""

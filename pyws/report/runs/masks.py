@@ -18,7 +18,7 @@ from pyws.errors import DataError, name_bytes
 from pyws.progress import track
 from pyws.report.colours import shown_colours
 from pyws.report.page.html import VideoList
-from pyws.report.page.strips import PICTURE_BYTES, Tile, rungs, write_strip
+from pyws.report.page.strips import PICTURE_BYTES, Strip, Tile, rungs, write_strip
 from pyws.report.page.videos import Lane, Measure, Video
 from pyws.report.runs.parts import Page, Place, problems_of, settings
 
@@ -44,9 +44,7 @@ def masks_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     """The page of a folder that pyws masks init, refine or predict wrote."""
     predicted = manifest["format"] == "pyws masks predict"
     refined = "refinement" in manifest["parameters"]
-    folders = (
-        {"mask": place.run / "masks"} if predicted else {"PA.v0": place.run / "pa/v0", "initial": place.run / "init"}
-    )
+    folders = {"mask": place.run / "masks"} if predicted else first_masks(place.run)
     links: dict[str, str] = {}
     if refined:
         folders = {"refined": place.run / "pa/v0"}
@@ -60,6 +58,20 @@ def masks_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     lead = f"{done} of {len(entries)} videos are done."
     made = settings(manifest, {"made by": f"pyws masks {kind}"})
     return Page(TITLES[kind], lead, [made], VideoList(videos, MEASURES), problems_of(videos), links)
+
+
+def first_masks(run: Path) -> dict[str, Path]:
+    """Caption and folder of each kind of mask that pyws masks init writes."""
+    return {"PA.v0": run / "pa/v0", "initial": run / "init"}
+
+
+def draw_first_masks(place: Place, name: str, entry: Mapping[str, Any], count: int) -> None:
+    """The pictures that the page of pyws masks init will have of one of ``count`` videos, while its frames are kept."""
+    source = Path(entry["source"])
+    folders = {caption: folder / name for caption, folder in first_masks(place.run).items()}
+    stems = [path.stem for path in in_order(folders["PA.v0"].glob("*.png"))]
+    positions, _ = _positions(source, stems, entry.get("frames"))
+    _Tiles(source, stems, positions, folders).strip(place, name, entry, count)
 
 
 def masked_videos(
@@ -118,9 +130,7 @@ def masked_video(
     source = Path(entry["source"])
     positions, total = _positions(source, [path.stem for path in files], entry.get("frames"))
     reader = _Tiles(source, [path.stem for path in files], positions, folders)
-    key = [str(source), entry.get("fingerprint"), {caption: _digest(folder) for caption, folder in folders.items()}]
-    max_bytes = PICTURE_BYTES / max(count, 1)
-    strip = write_strip(place.pictures, name, key, rungs(count, len(folders)), reader, max_bytes)
+    strip = reader.strip(place, name, entry, count)
     areas = _areas(files)
     found = {"area": float(areas.sum(1).mean()), "empty": float((areas.sum(1) == 0).mean()), **measures}
     if entry.get("scores"):
@@ -155,6 +165,12 @@ class _Tiles:
     ) -> None:
         self.source, self.stems, self.positions, self.folders = source, stems, positions, folders
         self.problem = ""
+
+    def strip(self, place: Place, name: str, entry: Mapping[str, Any], count: int) -> Strip | None:
+        """The pictures of one of so many videos; made anew where frames or masks changed."""
+        masks = {caption: _digest(folder) for caption, folder in self.folders.items()}
+        key, share = [str(self.source), entry.get("fingerprint"), masks], PICTURE_BYTES / max(count, 1)
+        return write_strip(place.pictures, name, key, rungs(count, len(self.folders)), self, share)
 
     def __call__(self, count: int) -> list[Tile]:
         chosen = evenly(len(self.stems), count)
