@@ -16,6 +16,7 @@ from pyws.data.video.frames import Pixels, evenly, open_frames, read_heat, read_
 from pyws.report.colours import shown_colours
 from pyws.report.movies import heat
 
+SHEET = 6  # frames of a video on its sheet of overlays
 _LONGEST = 60_000  # pixels of the pictures on a side of a sheet; a JPEG has at most 65,535
 _CAPTION = 16  # pixels of height
 _GAP = 4
@@ -175,7 +176,7 @@ def draw_masks(
     frames: str | os.PathLike[str],
     folders: dict[str, Path],
     out: str | os.PathLike[str],
-    count: int = 6,
+    count: int = SHEET,
     names: Sequence[str] = (),
     heats: Mapping[str, Path] | None = None,
     superpixels: Callable[[Pixels, str], NDArray[np.integer]] | None = None,

@@ -25,8 +25,10 @@ import pyws.masks.self_training.train_segmentation as training
 from pyws import DataError
 from pyws.cli import main
 from pyws.data.tagged.label_space import actor_actions
+from pyws.data.video import decoders
 from pyws.data.video.clips import around
 from pyws.data.video.frames import open_frames, read_image, read_mask, write_mask
+from pyws.data.video.remembered import REMEMBERED
 from pyws.distributed import Group
 from pyws.errors import TrainingError
 from pyws.exchange.sources import read_results
@@ -849,6 +851,23 @@ def test_predictions_are_lost_to_nothing(
     (out / "instances/fox_a.json").unlink()
     predict_videos(model, {"fox_a": one}, out, quiet=True)
     assert files_of(out) == before
+
+
+def test_a_video_file_is_predicted_from_one_decoding(
+    small_networks: None, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The overlays and the page show frames of it too."""
+    from video_files import write_timed_video  # which test_kill_9 has no path to
+
+    clip = write_timed_video(tmp_path / "clip.mkv", [k / 10 for k in range(5)], size=(88, 40))
+    asked, read, room = list[list[int]](), decoders.PyAV.read, REMEMBERED.room()
+    monkeypatch.setattr(decoders, "_video_decoder", lambda: None)
+    monkeypatch.setattr(decoders.PyAV, "read", lambda self, at: (asked.append(list(at)), read(self, at))[1])
+    words = ["masks", "predict", whole, clip, "-o", tmp_path / "out", "--every", 2, "--device", "cpu", "--quiet"]
+    assert main([str(word) for word in words]) == 0
+    assert asked == [[0, 2, 4]]
+    assert len(list((tmp_path / "out/overlays/clip").iterdir())) == 3
+    assert REMEMBERED.room() == room
 
 
 def test_videos_of_a_data_set_are_predicted_under_their_names(

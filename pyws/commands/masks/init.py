@@ -38,8 +38,6 @@ from pyws.models.classifiers import load_classifier
 from pyws.models.devices import set_precision
 from pyws.sharding import this_shard
 
-SHEET = 6  # frames of a video on its sheet of overlays
-
 if TYPE_CHECKING:
     from pyws.data.video.optical_flow import FlowMethod
     from pyws.models.classifier import Classifier
@@ -302,9 +300,10 @@ def _checked(videos: tuple[TaggedVideo, ...], in_set: bool, on_error: str, commo
 
 def _shown(videos: int, masks: int) -> list[list[int]]:
     """Which of the masks of one of so many videos :func:`_draw` draws: on its sheet, and on the page."""
-    from pyws.report.page.strips import rungs
+    from pyws.report.pictures import SHEET
+    from pyws.report.runs.masks import tiles_of_run
 
-    return [evenly(masks, SHEET), evenly(masks, rungs(videos, 2)[0][0])]
+    return [evenly(masks, SHEET), evenly(masks, tiles_of_run(videos, predicted=False))]
 
 
 def _draw(
@@ -313,7 +312,7 @@ def _draw(
     """Pictures of one of so many videos that is done, drawn anew where its masks are newer."""
     from pyws.report.pictures import draw_masks
     from pyws.report.run import place_of
-    from pyws.report.runs.masks import draw_first_masks
+    from pyws.report.runs.masks import draw_tiles
 
     sheet = out / "overlays" / f"{name}.jpg"
     folders = {"initial mask": out / "init" / name, "refined mask (PA.v0)": out / "pa/v0" / name}
@@ -324,10 +323,10 @@ def _draw(
     kinds = {"map of the actor": "heat-actor", "map of the action": "heat-action"} if both else {"map": "heat"}
     heats = {caption: out / kind / name for caption, kind in kinds.items()}
     draw_masks(
-        video["source"], folders, out / "overlays" / name, SHEET, names, heats,
-        lambda picture, stem: cache(picture, name, stem),
+        video["source"], folders, out / "overlays" / name, names=names, heats=heats,
+        superpixels=lambda picture, stem: cache(picture, name, stem),
     )  # fmt: skip
-    draw_first_masks(place_of(out), name, video, videos)
+    draw_tiles(place_of(out), name, video, videos, predicted=False)
 
 
 def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:

@@ -78,11 +78,13 @@ def predict(
     """
     from pyws.data.tagged.layouts import open_mask_set
     from pyws.data.tagged.tags_table import tags_of
+    from pyws.data.video.frames import evenly
     from pyws.data.video.headers import check_videos
     from pyws.data.video.sources import check_names, find_videos, name_of
     from pyws.masks.prediction.predict import load_model, predict_videos
-    from pyws.report.pictures import draw_masks
-    from pyws.report.run import write_report
+    from pyws.report.pictures import SHEET, draw_masks
+    from pyws.report.run import place_of, write_report
+    from pyws.report.runs.masks import draw_tiles, tiles_of_run
     from pyws.sharding import this_shard
 
     if bool(frames) == bool(data):
@@ -113,8 +115,12 @@ def predict(
     def draw(name: str, video: Mapping[str, Any]) -> None:
         folders, heats = {"mask": out / "masks" / name}, {"map": out / "heat" / name}
         draw_masks(video["source"], folders, out / "overlays" / name, names=model.space.names, heats=heats)
+        draw_tiles(place_of(out), name, video, len(videos), predicted=True)
 
-    done = predict_videos(model, videos, out, allowed, every, align, on_error, quiet, refine, part, draw)
+    def shown(masks: int) -> list[list[int]]:
+        return [evenly(masks, SHEET), evenly(masks, tiles_of_run(len(videos), predicted=True))]
+
+    done = predict_videos(model, videos, out, allowed, every, align, on_error, quiet, refine, part, draw, shown)
     rows = []
     for name, video in done.document["videos"].items():
         counts = [video[key] for key in ("frames", "empty", "instances", "tracks") if key in video]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,13 @@ from numpy.typing import NDArray
 MOST_BYTES = 512 * 2**20  # all frames that are kept at once
 Pixels = NDArray[np.uint8]
 Place = tuple[tuple[str, int, int], int]  # a video as it lies on the disk, and the index of a frame
+Shown = Callable[[int], Sequence[Sequence[int]]]
+"""Which of so many frames are read again when a job has gone over them, in several sets: see :class:`ReadAgain`."""
+
+
+def nothing_again(count: int) -> Sequence[Sequence[int]]:
+    """No frame of ``count`` is read again."""
+    return ()
 
 
 class Remembered:
@@ -71,7 +79,9 @@ class ReadAgain:
         self._kept: frozenset[int] | None = None
 
     def remember(self, indices: Iterable[int]) -> None:
-        """Keep these frames when they are decoded next, all of them or none, until :meth:`forget`."""
+        """Keep these frames when they are decoded next, all or none, until :meth:`forget`, as long as this object is."""
+        if not self.sets:
+            weakref.finalize(self, REMEMBERED.forget, self._video)
         self.sets.append(frozenset(indices))
         self._kept = None
 

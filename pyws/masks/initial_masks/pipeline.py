@@ -42,6 +42,7 @@ from pyws.data.video.frames import (
     write_mask,
 )
 from pyws.data.video.png import is_whole
+from pyws.data.video.remembered import Shown, nothing_again
 from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError
 from pyws.masks.initial_masks.annotator import Annotator, Chunk, VideoAnnotator
@@ -62,7 +63,7 @@ def annotate(
     quiet: bool = False,
     shard: Shard = WHOLE,
     finished: Finished = lambda name, entry: None,
-    shown: Callable[[int], Sequence[Sequence[int]]] = lambda count: (),
+    shown: Shown = nothing_again,
 ) -> RunManifest:
     """Make PA.v0 of videos, going on where an earlier run of the same parameters stopped.
 
@@ -74,7 +75,7 @@ def annotate(
     on_error : "error" stops at the first bad video, "skip" notes the error in the manifest and goes on
     shard : which of the videos this process makes
     finished : called for each of its videos that is done; what it writes into the folder is a part of the run
-    shown : which frames ``finished`` reads, of so many that have masks, in several sets; they are kept as they fit
+    shown : which of the frames that have masks ``finished`` reads
 
     Returns
     -------
@@ -169,7 +170,7 @@ class _Begun:
         out: Path,
         manifest: RunManifest,
         workers: Workers,
-        shown: Callable[[int], Sequence[Sequence[int]]],
+        shown: Shown,
     ) -> None:
         self.video, self.out, self.ahead, self.shown = video, out, workers.count, shown
         self.frames: FrameFolder | VideoFile | None = None

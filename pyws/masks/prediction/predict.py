@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +42,7 @@ from pyws.data.video.frames import (
     write_mask,
     write_picture,
 )
+from pyws.data.video.remembered import Shown, nothing_again
 from pyws.data.video.sources import check_same_source
 from pyws.errors import DataError, reading
 from pyws.files import made_of, write_json
@@ -123,6 +124,7 @@ def predict_videos(
     refine: bool = False,
     shard: Shard = WHOLE,
     finished: Finished = lambda name, entry: None,
+    shown: Shown = nothing_again,
 ) -> RunManifest:
     """Write masks and instances of videos; those that an earlier call with the same arguments finished are left alone.
 
@@ -138,6 +140,7 @@ def predict_videos(
     refine : each superpixel, of the size that ``pyws masks init`` had, takes the class of more than half its pixels
     shard : which of the videos this process predicts
     finished : called for each of its videos that has masks; what it writes into the folder is a part of the run
+    shown : which of the frames that have masks ``finished`` reads
 
     Returns
     -------
@@ -162,20 +165,25 @@ def predict_videos(
         entries = manifest.document["videos"]
         for name in manifest.mine:
             path = videos[name]
-            try:
-                frames = open_frames(path)
-                frames.name = name
-                if not _is_done(entries.get(name, {}), frames, out, every):
-                    allowed = None if tags is None else tags.get(name, [])
-                    made = _predict_video(model, frames, allowed, out, every, align, superpixels, quiet)
-                    manifest.put(name, made)
-            except DataError as error:
-                if entries.get(name, {}).get("source", os.path.abspath(path)) == os.path.abspath(path):
-                    manifest.put(name, {"source": os.path.abspath(path), "error": str(error)})
-                if on_error == "error":
-                    raise
-            if "fingerprint" in entries.get(name, {}):
-                finished(name, entries[name])
+            with ExitStack() as stack:
+                try:
+                    frames = open_frames(path)
+                    stack.callback(frames.again.forget)
+                    frames.name = name
+                    if not _is_done(entries.get(name, {}), frames, out, every):
+                        indices = range(0, len(frames), every)
+                        for places in shown(len(indices)):
+                            frames.again.remember(indices[place] for place in places)
+                        allowed = None if tags is None else tags.get(name, [])
+                        made = _predict_video(model, frames, allowed, out, every, align, superpixels, quiet)
+                        manifest.put(name, made)
+                except DataError as error:
+                    if entries.get(name, {}).get("source", os.path.abspath(path)) == os.path.abspath(path):
+                        manifest.put(name, {"source": os.path.abspath(path), "error": str(error)})
+                    if on_error == "error":
+                        raise
+                if "fingerprint" in entries.get(name, {}):
+                    finished(name, entries[name])
     return manifest
 
 

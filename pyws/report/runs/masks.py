@@ -44,7 +44,7 @@ def masks_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     """The page of a folder that pyws masks init, refine or predict wrote."""
     predicted = manifest["format"] == "pyws masks predict"
     refined = "refinement" in manifest["parameters"]
-    folders = {"mask": place.run / "masks"} if predicted else first_masks(place.run)
+    folders = masks_of_run(place.run, predicted)
     links: dict[str, str] = {}
     if refined:
         folders = {"refined": place.run / "pa/v0"}
@@ -60,18 +60,23 @@ def masks_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     return Page(TITLES[kind], lead, [made], VideoList(videos, MEASURES), problems_of(videos), links)
 
 
-def first_masks(run: Path) -> dict[str, Path]:
-    """Caption and folder of each kind of mask that pyws masks init writes."""
-    return {"PA.v0": run / "pa/v0", "initial": run / "init"}
+def masks_of_run(run: Path, predicted: bool) -> dict[str, Path]:
+    """Caption and folder of each kind of mask that pyws masks init writes, or predict."""
+    return {"mask": run / "masks"} if predicted else {"PA.v0": run / "pa/v0", "initial": run / "init"}
 
 
-def draw_first_masks(place: Place, name: str, entry: Mapping[str, Any], count: int) -> None:
-    """The pictures that the page of pyws masks init will have of one of ``count`` videos, while its frames are kept."""
+def tiles_of_run(videos: int, predicted: bool) -> int:
+    """How many frames of one of so many videos the page of such a run shows, at most."""
+    return rungs(videos, len(masks_of_run(Path(), predicted)))[0][0]
+
+
+def draw_tiles(place: Place, name: str, entry: Mapping[str, Any], videos: int, predicted: bool) -> None:
+    """The pictures that the page of such a run will have of one of so many videos, while its frames are kept."""
     source = Path(entry["source"])
-    folders = {caption: folder / name for caption, folder in first_masks(place.run).items()}
-    stems = [path.stem for path in in_order(folders["PA.v0"].glob("*.png"))]
+    folders = {caption: folder / name for caption, folder in masks_of_run(place.run, predicted).items()}
+    stems = [path.stem for path in in_order(next(iter(folders.values())).glob("*.png"))]
     positions, _ = _positions(source, stems, entry.get("frames"))
-    _Tiles(source, stems, positions, folders).strip(place, name, entry, count)
+    _Tiles(source, stems, positions, folders).strip(place, name, entry, videos)
 
 
 def masked_videos(

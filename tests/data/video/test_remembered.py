@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
         monkeypatch.setattr(self._decoder, "read", noted)
 
+    gc.collect()
+    REMEMBERED._pictures.clear()
     monkeypatch.setattr(VideoFile, "__init__", counting)
     yield asked
     REMEMBERED._pictures.clear()
@@ -104,6 +107,15 @@ def test_pictures_of_a_folder_are_read_once(tmp_path: Path, monkeypatch: pytest.
     frames.again.forget()
     assert levels(frames.read([1])) == [1]
     assert asked == ["3", "1", "4", "0", "2", "4", "1"]
+
+
+def test_frames_are_kept_as_long_as_somebody_wants_them(clip: Path, decoded: list[int]) -> None:
+    frames = open_frames(clip)
+    frames.again.remember([1])
+    assert levels(frames.read([1])) == [1]
+    del frames
+    gc.collect()
+    assert REMEMBERED.room() == Remembered().room()
 
 
 def test_frames_that_are_kept_cannot_be_changed(clip: Path, decoded: list[int]) -> None:
