@@ -79,7 +79,7 @@ class ReadAgain:
         self._kept: frozenset[int] | None = None
 
     def remember(self, indices: Iterable[int]) -> None:
-        """Keep these frames when they are decoded next, all or none, until :meth:`forget`, as long as this object is."""
+        """Keep these frames, all or none, from when they are decoded until :meth:`forget` or the end of this object."""
         if not self.sets:
             weakref.finalize(self, REMEMBERED.forget, self._video)
         self.sets.append(frozenset(indices))
