@@ -414,3 +414,13 @@ def test_links_in_folders_of_output_lead_nowhere(tmp_path):
         assert mine.read_text() == "mine"
         shutil.rmtree(out / ".run")
         (out / ".run").mkdir()
+
+
+@pytest.mark.parametrize("use", ["shape", "read"])
+def test_an_array_that_is_gone_since_is_an_error_of_its_file(use, tmp_path):
+    np.savez(tmp_path / "set.npz", v1=np.ones((5, 8)), v2=np.ones((6, 8)))
+    known = archived_videos(tmp_path / "set.npz")["v1"]
+    assert known.shape() == known.read().shape == (5, 8)
+    np.savez(tmp_path / "set.npz", v2=np.ones((6, 8)), v3=np.ones((7, 8)))
+    with pytest.raises(DataError, match=r"set\.npz: must hold 'v1' as it did, got v2, v3"):
+        getattr(known, use)()

@@ -411,6 +411,22 @@ def test_starved_classes_are_filled() -> None:
     }
 
 
+def test_labels_are_counted_by_what_they_passed() -> None:
+    """A test that was not made is none that was passed."""
+    tests = [{"discriminator_pass": True}, {"classifier_pass": True, "untested": "x"}, {}, {"reproduced_pass": True}]
+    tests += [
+        {"discriminator_pass": real, "classifier_pass": known} for real in (True, False) for known in (True, False)
+    ]
+    found = summary(
+        [{"labels": [{"label": 1, **one} for one in tests], "selected": True}, {"labels": [], "selected": False}],
+        ("background", "cat"),
+    )
+    assert found == {
+        "frames": 2, "selected": 1, "empty": 1, "labels": 8, "by_discriminator_only": 2, "by_classifier_only": 2,
+        "by_both": 1, "reproduced": 1, "untested": 1, "classes": {"cat": {"frames": 1, "selected": 1}},
+    }  # fmt: skip
+
+
 def test_selection_files(tmp_path: Path) -> None:
     path = tmp_path / "select" / "v0.jsonl"
     write_selection(path, rows())

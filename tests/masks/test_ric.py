@@ -62,6 +62,7 @@ def test_three_classes_by_hand():
     binary = scores(prediction, annotation, superpixels, binary=True)
     assert binary.rii == pytest.approx(3 / 7)
     assert binary.miou_pa == pytest.approx(4 / 8)
+    assert len(binary.rii_of_class) == len(binary.miou_pa_of_class) == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])

@@ -938,6 +938,9 @@ def test_clips_end_where_videos_do(init: Path, tmp_path: Path) -> None:
     clip = data.clip(first, (-1, 0, 1))
     pictures = [data.picture(Frame(first.video, stem)) for stem in ("0", "0", "1")]
     assert np.array_equal(clip, np.concatenate(pictures, 2))
+    small = [data.picture(Frame(first.video, stem), min(clip.shape[:2]) // 2) for stem in ("0", "0", "1")]
+    assert np.array_equal(data.clip(first, (-1, 0, 1), min(clip.shape[:2]) // 2), np.concatenate(small, 2))
+    assert small[0].size < pictures[0].size
     frames = open_frames(init.parent / "videos" / first.video)
     streamed = list(around(frames, [0, 2], (-1, 0, 1)))
     assert np.array_equal(streamed[0], clip)
@@ -1019,13 +1022,16 @@ def test_processes_wait_before_they_read_what_others_wrote(
 def test_a_version_is_in_the_manifest_before_anything_is_made_of_it(
     init: Path, small_networks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Masks that change while a run is stopped are noticed, wherever it was stopped."""
+    """Masks that change while a run is stopped are noticed, wherever it was stopped; what was selected is not again."""
 
     def stop(run: SelfTraining, version: Version) -> bool:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(SelfTraining, "_select", stop)
-    with pytest.raises(KeyboardInterrupt):
-        SelfTraining(init, tmp_path, tiny(), quiet=True).run()
-    (version,) = json.loads((tmp_path / "manifest.json").read_text())["versions"]
-    assert version["pa_sha256"] == Annotations(init, tmp_path / "frames").digest(init / "pa/v0")
+    for step in ("_select", "_train"):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(SelfTraining, step, stop)
+            SelfTraining(init, tmp_path, tiny(), quiet=True).run()
+        (version,) = json.loads((tmp_path / "manifest.json").read_text())["versions"]
+        assert version["pa_sha256"] == Annotations(init, tmp_path / "frames").digest(init / "pa/v0")
+        assert ("selection" in version) == (step == "_train")
+    assert version["selection"]["frames"] == len(SelfTraining(init, tmp_path, tiny(), quiet=True).training)

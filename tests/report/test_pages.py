@@ -25,11 +25,11 @@ from pyws.report.predictions import Prediction
 from pyws.report.run import place_of
 from pyws.report.runs.classifier import classifier_page
 from pyws.report.runs.features import features_page
-from pyws.report.runs.label import _joined
+from pyws.report.runs.label import _joined, _times
 from pyws.report.runs.masks import masked_videos, masks_page, mean_iou
 from pyws.report.runs.masks_training import _measures, _samples, _why
 from pyws.report.runs.parts import problems_of
-from pyws.report.runs.segments import Seen, _wrong, add_truth, frames_strip
+from pyws.report.runs.segments import Seen, _wrong, add_truth, detections_page, frames_strip
 from pyws.report.runs.segments_training import _seen, _training
 
 
@@ -185,6 +185,23 @@ def test_what_rose_and_fell_is_said_of_differences_alone() -> None:
     assert found.label_worth("rskp", "delta") == "15 %, rises 40 %, falls 7 %"
     assert found.label_worth("rskp", "gaussian") == "15 %"
     assert found.label_worth("rskp", "nms") == ""
+
+
+@pytest.mark.parametrize("about", [{}, {"external_data": None}, {"external_data": {"tool": "other"}}])
+def test_detections_of_any_tool_have_a_page(about: dict[str, Any], tmp_path: Path) -> None:
+    """Videos that nothing else is known of end with their last segment."""
+    rows = [{"label": "run", "score": 0.5, "segment": [0.0, end]} for end in (0.2, 0.1)]
+    write_json(tmp_path / "found.json", {"results": {"v": rows}, **about})
+    page = detections_page(place_of(tmp_path / "found.json"))
+    assert page.lead == "2 segments in 1 video."
+    assert [(video.name, video.duration) for video in page.videos.videos] == [("v", 0.2)]
+
+
+def test_stages_that_have_not_begun_took_no_time() -> None:
+    plan = {"minutes": {"features": 2.0, "masks": 1.0}, "total_minutes": 3.0}
+    for state, rows in (({}, []), ({"seconds": {"features": 30.0}}, [("features", 2.0, 0.5)])):
+        (table,) = _times(plan, state).tables
+        assert list(table.rows) == [*rows, ("all", 3.0, sum(row[2] for row in rows))]
 
 
 def test_frames_of_masks_are_put_at_their_times() -> None:

@@ -136,10 +136,12 @@ def test_segments_of_known_classes_end_with_their_video(halved, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "manifest", [{}, [], 1, {"videos": []}, {"videos": {"v": 1}}, {"videos": 1}, {"videos": {"v": {"source": "v.mp4"}}}]
+    "manifest",
+    [None, {}, [], 1, {"videos": []}, {"videos": {"v": 1}}, {"videos": 1}, {"videos": {"v": {"source": "v.mp4"}}}],
 )
 def test_the_manifest_of_something_else_says_nothing_of_videos(manifest, tmp_path):
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     stored = SimpleNamespace(path=tmp_path / "features" / "v.npy")
     ours = "source" in str(manifest)
     assert sources_of(SimpleNamespace(stored=[stored])) == ({"v": "v.mp4"} if ours else {})

@@ -17,7 +17,7 @@ from pyws.data.video.frames import write_picture
 from pyws.models.classifier import Classifier
 from pyws.segments.snippets.extraction import _settings, extract
 from pyws.segments.snippets.network import SnippetNetwork
-from pyws.segments.snippets.windows import Sampling, default_sampling
+from pyws.segments.snippets.windows import Sampling, default_sampling, source_of
 
 CPU = torch.device("cpu")
 NTSC = [round(k * 1001 / 30) / 1000 for k in range(61)]
@@ -112,6 +112,16 @@ def test_a_frame_that_was_replaced_is_seen(tmp_path):
     second = features()
     assert (first[0] == second[0]).all()
     assert not np.allclose(first[1], second[1])
+
+
+def test_a_folder_is_the_same_in_whatever_order_it_is_listed(tmp_path, monkeypatch):
+    for index in range(5):
+        write_picture(tmp_path / "v" / f"{index}.png", np.full((2, 2, 3), index, np.uint8))
+    found, usual = [], type(tmp_path).iterdir
+    for order in (sorted, lambda paths: sorted(paths, reverse=True)):
+        monkeypatch.setattr(type(tmp_path), "iterdir", lambda path, order=order: iter(order(usual(path))))
+        found.append(source_of(tmp_path / "v"))
+    assert found[0] == found[1]
 
 
 def test_bad_videos_stop_or_are_reported(tmp_path):

@@ -100,12 +100,11 @@ def sources_of(data: FeatureSet) -> dict[str, str]:
     folders = {path.parent.parent for stored in data.stored if (path := getattr(stored, "path", None)) is not None}
     found: dict[str, str] = {}
     for folder in folders:
-        if (folder / "manifest.json").is_file():
-            try:
-                entries = read_json(folder / "manifest.json")["videos"]
-                found |= {name: entry["source"] for name, entry in entries.items() if "source" in entry}
-            except (DataError, KeyError, TypeError, AttributeError):
-                continue  # the manifest of something else
+        try:
+            entries = read_json(folder / "manifest.json")["videos"]
+            found |= {name: entry["source"] for name, entry in entries.items() if "source" in entry}
+        except (DataError, KeyError, TypeError, AttributeError):
+            continue  # none, or the manifest of something else
     return found
 
 

@@ -12,6 +12,7 @@ from pyws.cli import main
 from pyws.data.annotations.ava import AVA10, Attention, KeyFrame, read_action_list, read_ava
 from pyws.data.video.frames import write_picture
 from pyws.evaluation.boxes import box_iou, evaluate_boxes
+from pyws.masks.prediction import ava_boxes
 from pyws.masks.prediction.ava_boxes import boxes_of_map
 from pyws.models.classifiers import build_classifier, save_classifier
 
@@ -79,9 +80,11 @@ def test_frame_map_by_hand():
     assert scores["pointing_of_action"] == {15: 0.5, 27: 0.0}
     assert evaluate_boxes(found, keys, [0.7])["average_precision"]["0.7"][15] == 0.5  # the last has IoU 0.64
     assert evaluate_boxes([], keys)["frame_map"] == {"0.5": 0.0, "0.2": 0.0}
+    without = evaluate_boxes(found, [])  # no action is in the truth: there is nothing to be right or wrong about
+    assert (without["frame_map"], without["pointing"]) == ({"0.5": None, "0.2": None}, None)
 
 
-def test_attention_command(tmp_path, capsys):
+def test_attention_command(tmp_path, capsys, monkeypatch):
     rng = np.random.default_rng(0)
     for index in range(33):
         write_picture(tmp_path / "videos/v" / f"{index:03d}.png", rng.integers(0, 255, (24, 32, 3), dtype=np.uint8))
@@ -91,7 +94,10 @@ def test_attention_command(tmp_path, capsys):
     (tmp_path / "a.csv").write_text("v,900,0,0,1,1,27,0\nv,901,0,0,1,1,48,0\nv,901,0,0,1,1,80,0\n")
     words = ["masks", "attention", tmp_path / "videos", "--truth", tmp_path / "a.csv", "--device", "cpu"]
     words = [str(word) for word in [*words, "--classifier", tmp_path / "c.safetensors", "--min-probability", "0"]]
+    sizes, usual = set(), ava_boxes.boxes_of_map
+    monkeypatch.setattr(ava_boxes, "boxes_of_map", lambda scores: sizes.add(scores.shape) or usual(scores))
     assert main([*words, "--json"]) == 0
+    assert sizes == {(24, 32)}  # height and width, as the frames have them
     scores = json.loads(capsys.readouterr().out)
     assert scores["actions"] == [27, 48]
     assert scores["pointing"] == 1.0  # the boxes are whole frames

@@ -84,6 +84,13 @@ def test_a_segment_that_ends_before_it_starts_is_a_problem_of_its_video(layout, 
     assert video not in open_features(source, on_error="skip").names
 
 
+def test_a_check_shows_its_progress_where_that_is_asked_for(wtalc, monkeypatch, capsys):
+    monkeypatch.setattr("pyws.progress.PLAIN_SECONDS", 0.0)
+    for named, shown in (({}, False), ({"quiet": True}, False), ({"quiet": False}, True)):
+        check_data_set(wtalc, **named)
+        assert bool(capsys.readouterr().err) == shown
+
+
 def test_annotations_in_a_folder_of_their_own_and_equally_long_videos(wtalc):
     annotations = wtalc / "Thumos14reduced-Annotations"
     annotations.mkdir()

@@ -67,6 +67,17 @@ def test_statistics_of_a_snippet():
     assert window_features(np.ones((31, 6))).shape == (0, WIDTH)
 
 
+def test_bands_hold_the_frequencies_from_1_to_25_hertz_once():
+    """A wave in bin k has a power of 32 / 4 there and none elsewhere; a band has the mean of its bins."""
+    widths = [2, 2, 4, 8]
+    band_of = np.repeat(range(4), widths)
+    for k in range(1, 16):
+        wave = np.cos(2 * np.pi * k * np.arange(32) / 32 + 1)
+        found = window_features(np.repeat(wave[:, None], 6, 1))[0, 15:27:3]
+        expected = [np.log((8 / width if band == band_of[k - 1] else 0) + 1e-4) for band, width in enumerate(widths)]
+        assert found == pytest.approx(expected, abs=1e-3)
+
+
 def test_command_on_the_real_recordings(shared, tmp_path, capsys):
     source = shared / "data" / "temporal" / "seglearn_watch_f32.npz"
     words = ["data", "watch", str(tmp_path / "set"), "--source", str(source), "--streams", "2", "--json"]
