@@ -100,7 +100,7 @@ class VideoFile:
     Raises
     ------
     DataError : the file is missing, unreadable, truncated, a playlist, has no picture, or is beyond MAX_PIXELS a frame
-        or MAX_FRAMES. The whole file is decoded once to find out before any work starts.
+        or MAX_FRAMES. Where its packets do not tell all of it, the whole file is decoded to find out.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
