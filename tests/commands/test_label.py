@@ -17,7 +17,7 @@ from pyws.commands.common import Common
 from pyws.commands.label import calibration
 from pyws.commands.label import run as run_module
 from pyws.commands.label.page import _amounts
-from pyws.commands.label.plan import Choices, Cost, Costs, Length, Work, fitted
+from pyws.commands.label.plan import COARSER, Choices, Cost, Costs, Length, Work, fitted
 from pyws.commands.label.prepare import Prepared
 from pyws.commands.label.run import run_stages
 from pyws.commands.label.stages import Job, MaskConfig, Networks, as_file_name, make_maps
@@ -445,3 +445,15 @@ def test_predicted_masks_are_in_the_amounts_where_some_are_predicted() -> None:
 
 def test_an_action_is_known_however_it_is_written() -> None:
     assert route_of("Juggling", 3, [], ["juggling, juggling balls"]).kind == "known action"
+
+
+@pytest.mark.parametrize("stage", COARSER)
+def test_coarser_choices_are_of_the_same_kinds_and_come_to_an_end(stage: str) -> None:
+    """Whole numbers stay whole, odd ones too."""
+    choices = replace(CHOICES, epochs=47, mask_frames=21, mask_epochs=9, versions=3, map_clips=11, every=3)
+    kinds, seen = {name: type(value) for name, value in vars(choices).items()}, [choices]
+    while (after := COARSER[stage](seen[-1])) != seen[-1]:
+        assert {name: type(value) for name, value in vars(after).items()} == kinds
+        assert after not in seen
+        seen.append(after)
+    assert len(seen) > 1
