@@ -8,6 +8,7 @@ constexpr int kMeanWarps = 8;  // rows a block of the first kernel reduces, one 
 constexpr int kMapWarps = 8;   // slices of the channels in a block of the second kernel
 constexpr int kInFlight = 4;   // loads of a lane under way together in the second kernel
 constexpr int kMinMaxThreads = 256;
+static_assert((kMinMaxThreads & (kMinMaxThreads - 1)) == 0, "threads meet in halves");
 
 struct Layout {
   std::int64_t batch, channels, T, H, W;
