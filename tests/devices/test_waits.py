@@ -203,7 +203,10 @@ def test_choosing_classes_reads_the_head_and_the_scores_of_a_batch(gpu, monkeypa
     classifier.model.to(CARD).eval()
     config = InitialMaskConfig(short_side=32, batch=2)
     annotator = ImageAnnotator(classifier, Path(), {"a": [0], "b": [1, 2]}, config, CARD)
-    frames = SimpleNamespace(read=lambda places: iter(pictures(len(places), 40, 48, 3).numpy()), path=Path())
+    frames = SimpleNamespace(
+        read=lambda places: iter(pictures(len(places), 40, 48, 3).numpy()), path=Path(),
+        again=SimpleNamespace(remember=lambda places: None),
+    )  # fmt: skip
     waits(gpu)
     annotator.of_video(frames, (1, 2), range(6))
     # In each of three batches: whether the head is linear, and the scores of all classes.

@@ -200,7 +200,7 @@ def _check(
 
 @lru_cache(maxsize=64)
 def _threshold_tensor(thresholds: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(thresholds, dtype=torch.float64, device=device)
+    return torch.tensor(thresholds, dtype=torch.float64, device="cpu").to(device)
 
 
 @lru_cache(maxsize=16)
