@@ -160,6 +160,7 @@ def test_signals_that_come_beside_the_work_end_a_command_in_words_too(when):
     """And whoever handled them before does so again."""
     code = (
         "import os, signal, sys; from pyws import cli\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # nohup
         "when, term, real, says = sys.argv[1], signal.SIGTERM, signal.signal, cli._end_with\n"
         "def kill(now):\n"
         "    global when\n"
