@@ -109,18 +109,14 @@ def annotate(
         try:
             while begun:
                 with closing(begun.popleft()) as work:
-                    name, source = work.video.name, os.path.abspath(work.video.source)
                     try:
-                        made = work.finish(quiet, begin_next)
-                        if made is not entries.get(name):
-                            manifest.put(name, made)
-                    except DataError as error:
-                        if entries.get(name, {}).get("source", source) == source:
-                            manifest.put(name, {"source": source, "status": "failed", "error": str(error)})
+                        work.finish(quiet, begin_next)
+                    except DataError:
                         if on_error == "error":
                             raise
-                    if entries.get(name, {}).get("status") == "done":
-                        finished(name, entries[name])
+                    entry = entries.get(work.video.name, {})
+                    if entry.get("status") == "done":
+                        finished(work.video.name, entry)
                 begin_next()
         finally:
             for one in begun:
@@ -172,19 +168,19 @@ class _Begun:
         workers: Workers,
         shown: Shown,
     ) -> None:
-        self.video, self.out, self.ahead, self.shown = video, out, workers.count, shown
+        self.video, self.out, self.manifest, self.ahead, self.shown = video, out, manifest, workers.count, shown
         self.frames: FrameFolder | VideoFile | None = None
         self.entry: dict[str, Any] = {}
         self.chunks: list[Chunk] = []
         self.error: DataError | None = None
         try:
-            self.entry = self._begin(annotator, manifest, workers)
+            self.entry = self._begin(annotator, workers)
         except DataError as error:
             self.error = error
 
-    def _begin(self, annotator: Annotator, manifest: RunManifest, workers: Workers) -> dict[str, Any]:
+    def _begin(self, annotator: Annotator, workers: Workers) -> dict[str, Any]:
         """Returns the video's entry of the manifest, as far as it is known."""
-        video, name = self.video, self.video.name
+        video, name, manifest = self.video, self.video.name, self.manifest
         ids = annotator.kept_tags(video.tags)
         state: dict[str, Any] = {
             "source": os.path.abspath(video.source),  # masks train may run elsewhere
@@ -255,8 +251,22 @@ class _Begun:
         if self.frames is not None:
             self.frames.again.forget()
 
-    def finish(self, quiet: bool, begin_next: Callable[[], None]) -> dict[str, Any]:
-        """The video's entry when its masks are written; calls ``begin_next`` when the threads have the last chunk."""
+    def finish(self, quiet: bool, begin_next: Callable[[], None]) -> None:
+        """Note in the manifest what became of the video, when its masks are written; an error is raised again.
+
+        Calls ``begin_next`` when the threads have the last chunk.
+        """
+        entries, name, source = self.manifest.document["videos"], self.video.name, os.path.abspath(self.video.source)
+        try:
+            made = self._finished(quiet, begin_next)
+            if made is not entries.get(name):
+                self.manifest.put(name, made)
+        except DataError as error:
+            if entries.get(name, {}).get("source", source) == source:
+                self.manifest.put(name, {"source": source, "status": "failed", "error": str(error)})
+            raise
+
+    def _finished(self, quiet: bool, begin_next: Callable[[], None]) -> dict[str, Any]:
         if self.error is not None:
             raise self.error
         if self.entry["status"] != "started":
