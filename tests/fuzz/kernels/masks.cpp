@@ -109,12 +109,13 @@ void run_slic(Run& run) {
   const double compactness = run.positive();
   const int64_t iterations = run.between(1, 4), min_size = run.between(0, pixels);
   const int64_t slots = min64(batch, run.threads), words = slic_scratch(height, width, rows, columns);
-  const bool masked = run.flag();
+  const bool masked = run.flag(), interleaved = run.flag();
   const auto mask = run.bits(masked ? batch * pixels : 0);
   const AnyArray images = run.any(dtype, batch * 3 * pixels);
   auto scratch = run.room<int64_t>(slots * words);
   auto labels = run.room<std::int32_t>(batch * pixels);
   slic_cpu({images,
+            interleaved,
             {masked ? mask.data() : nullptr},
             batch,
             height,
