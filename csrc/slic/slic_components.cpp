@@ -164,7 +164,7 @@ void find_edges(const Parts& parts, int64_t min_size) {
     const auto add = [&](int32_t run_a, int32_t run_b) {  // without branches, which nothing could foretell
       const int32_t one = parts.of[run_a], other = parts.of[run_b];
       const bool inside = (one | other) >= 0;
-      const bool joins = parts.small(inside ? one : 0, min_size) | parts.small(inside ? other : 0, min_size);
+      const bool joins = parts.small(inside ? one : 0, min_size) + parts.small(inside ? other : 0, min_size) > 0;
       const bool counts = inside & joins & (one != other);
       const uint32_t a = static_cast<uint32_t>(one < other ? one : other);
       const uint32_t b = static_cast<uint32_t>(one < other ? other : one);
