@@ -46,7 +46,7 @@ COMMANDS = {
     "data convert": "data convert split OUT",
     "data convert to truth": "data convert DRAWN OUT/truth.json.gz",
     "data synthesize": "data synthesize OUT --training 3 --test 2 --layout wtalc",
-    "data synthesize-a2d": "data synthesize-a2d OUT --train 1 --validation 1 --test 1 --frames 4",
+    "data synthesize-a2d": "data synthesize-a2d OUT --train 1 --validation 0 --test 1 --frames 2",
     "masks maps": "masks maps videos/fox_a -o OUT --network small3d --weights clips.pth --class-names labels.txt",
     "masks ablate": "masks ablate . FIRST -o OUT --weights images.pth --classifier-weights images.pth "
     "--class-names labels.txt --variants baseline --seeds 0 --backbone small2d --crop 32 --batch 2 --max-epoch 1 "
