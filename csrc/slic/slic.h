@@ -12,9 +12,9 @@
 //               cannot join any, the whole image or an island of the mask, stays.
 //   labels      0..K-1 in raster order of each superpixel's first pixel; -1 outside the mask
 //
-// shape       images (batch, 3, height, width), or (batch, height, width, 3) where they are interleaved, mask (batch, height, width) bytes or null, labels (batch, height,
-//             width), all contiguous; 1 <= rows <= height <= 65535, 1 <= columns <= width <= 65535,
-//             height * width < 2^31
+// shape       images (batch, 3, height, width), or (batch, height, width, 3) where they are interleaved, mask (batch,
+//             height, width) bytes or null, labels (batch, height, width), all contiguous;
+//             1 <= rows <= height <= 65535, 1 <= columns <= width <= 65535, height * width < 2^31
 // dtype       a float type for the images, or uint8; floats are clamped to [0, 1] (NaN to 0) and rounded to 1/4080, in
 //             which bytes are exact
 // compactness positive and finite; iterations >= 1; min_size >= 0

@@ -387,7 +387,7 @@ inline Lanes running(Lanes x) {
 #endif
 }
 
-// Bit i: does a run end with pixel x + i? Bits from `size` on are 0.
+// Bit i: does a run end with pixel x + i? Bits beyond the row are 0.
 inline uint32_t ends(const int32_t* labels, int64_t x, int64_t width) {
   if (width - x > kLanes) {
     const Lanes differ = reinterpret_cast<Lanes>(load<Signed>(labels + x) != load<Signed>(labels + x + 1));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -24,6 +25,17 @@ def on_device(values: Tensor, device: torch.device | None) -> Tensor:
     if device is not None and device.type == "cuda" and values.device.type == "cpu":
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device or "cpu")
+
+
+def rows_of(values: Tensor, places: Sequence[int]) -> Tensor:
+    """Some rows of values, on their device; a GPU would wait for a list as the index.
+
+    Examples
+    --------
+    >>> rows_of(torch.tensor([4, 5, 6]), [2, 0])
+    tensor([6, 4])
+    """
+    return values.index_select(0, on_device(torch.tensor(places, dtype=torch.long), values.device))
 
 
 def has_bfloat16(device: torch.device) -> bool:

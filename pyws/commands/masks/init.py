@@ -24,7 +24,6 @@ from pyws.commands.common import (
 )
 from pyws.data.annotations.names import first_synonym
 from pyws.data.tagged.dataset import MaskSet, TaggedVideo
-from pyws.data.video.frames import evenly
 from pyws.data.video.optical_flow import FlowName
 from pyws.errors import printable
 from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig
@@ -138,6 +137,7 @@ def init(
 
     from pyws.masks.initial_masks.pipeline import annotate
     from pyws.report.run import write_report
+    from pyws.report.runs.masks import shown_of_run
 
     torch.manual_seed(common.seed)
     part = this_shard(shard)
@@ -179,7 +179,9 @@ def init(
             "VIDEOS: none of them has a tag and can be read; --on-error error says what is wrong with each"
         )
     draw = partial(_draw, out, annotator.space.names, config.superpixel_cache(out), len(videos))
-    run = annotate(annotator, videos, out, on_error, common.silent, part, draw, partial(_shown, len(videos)))
+    run = annotate(
+        annotator, videos, out, on_error, common.silent, part, draw, partial(shown_of_run, len(videos), False)
+    )
     if run.last:
         write_report(out, quiet=common.silent)
     common.say(_table(run.document, names))
@@ -296,14 +298,6 @@ def _checked(videos: tuple[TaggedVideo, ...], in_set: bool, on_error: str, commo
     if on_error == "error":
         check_videos((video.source for video in videos), by_name=False)
     return videos
-
-
-def _shown(videos: int, masks: int) -> list[list[int]]:
-    """Which of the masks of one of so many videos :func:`_draw` draws: on its sheet, and on the page."""
-    from pyws.report.pictures import SHEET
-    from pyws.report.runs.masks import tiles_of_run
-
-    return [evenly(masks, SHEET), evenly(masks, tiles_of_run(videos, predicted=False))]
 
 
 def _draw(

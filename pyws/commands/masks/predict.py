@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -78,13 +79,12 @@ def predict(
     """
     from pyws.data.tagged.layouts import open_mask_set
     from pyws.data.tagged.tags_table import tags_of
-    from pyws.data.video.frames import evenly
     from pyws.data.video.headers import check_videos
     from pyws.data.video.sources import check_names, find_videos, name_of
     from pyws.masks.prediction.predict import load_model, predict_videos
-    from pyws.report.pictures import SHEET, draw_masks
+    from pyws.report.pictures import draw_masks
     from pyws.report.run import place_of, write_report
-    from pyws.report.runs.masks import draw_tiles, tiles_of_run
+    from pyws.report.runs.masks import draw_tiles, shown_of_run
     from pyws.sharding import this_shard
 
     if bool(frames) == bool(data):
@@ -117,9 +117,7 @@ def predict(
         draw_masks(video["source"], folders, out / "overlays" / name, names=model.space.names, heats=heats)
         draw_tiles(place_of(out), name, video, len(videos), predicted=True)
 
-    def shown(masks: int) -> list[list[int]]:
-        return [evenly(masks, SHEET), evenly(masks, tiles_of_run(len(videos), predicted=True))]
-
+    shown = partial(shown_of_run, len(videos), True)
     done = predict_videos(model, videos, out, allowed, every, align, on_error, quiet, refine, part, draw, shown)
     rows = []
     for name, video in done.document["videos"].items():

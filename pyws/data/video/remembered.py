@@ -8,11 +8,9 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from pyws.data.video.decoders import Pixels
 
 MOST_BYTES = 512 * 2**20  # all frames that are kept at once
-Pixels = NDArray[np.uint8]
 Place = tuple[tuple[str, int, int], int]  # a video as it lies on the disk, and the index of a frame
 Shown = Callable[[int], Sequence[Sequence[int]]]
 """Which of so many frames are read again when a job has gone over them, in several sets: see :class:`ReadAgain`."""

@@ -28,7 +28,7 @@ from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
 from pyws.models.classifier import Classifier, input_of
 from pyws.models.classifiers import open_classifier
-from pyws.models.devices import on_device, set_precision
+from pyws.models.devices import on_device, rows_of, set_precision
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Branch:
         classes = [[self.classes[index] for index in ids]]
         classifier = self.classifier
         shown = sampled if not classifier.frames else clip.indices()
-        images = _chosen(images, [index - clip.start for index in shown])
+        images = rows_of(images, [index - clip.start for index in shown])
 
         def at(scale: float, mirrored: bool) -> Tensor:
             short_side = max(1, round(classifier.short_side * scale))
@@ -107,7 +107,7 @@ class Branch:
                 return maps
             maps = maps[0].transpose(0, 1)  # (t', K, h, w)
             of_frame = {frame: index for index, frame in clip.of_maps(len(maps), clip_config.map_rule)}
-            return _chosen(maps, [of_frame[index] for index in sampled])
+            return rows_of(maps, [of_frame[index] for index in sampled])
 
         size, scope = (images.shape[1], images.shape[2]), clip_config.otsu_per
         return multi_scale_cam(at, size, config.scales, config.mirror, config.power, scope)
@@ -309,11 +309,6 @@ def refine_class_masks(
     means = means.view(batch, *superpixels.shape[1:], count)
     best, pair = torch.where(torch.stack(chosen, -1), means, -1).max(-1)
     return torch.where(best >= 0, pair + 1, 0).byte()
-
-
-def _chosen(values: Tensor, places: list[int]) -> Tensor:
-    """Some rows; a GPU would wait for a list as the index."""
-    return values.index_select(0, on_device(torch.tensor(places), values.device))
 
 
 def _maps_of(branch: Branch, device: torch.device | None) -> int:

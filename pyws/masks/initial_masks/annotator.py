@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
 from pyws.data.tagged.label_space import LabelSpace
 from pyws.data.video.frames import FrameFolder, VideoFile
 from pyws.masks.initial_masks.config import InitialMaskConfig
+from pyws.models.devices import rows_of
 
 
 class Chunk(NamedTuple):
@@ -30,7 +30,7 @@ class Chunk(NamedTuple):
         if self.sampled == self.read:
             return images
         place = {index: row for row, index in enumerate(self.read)}
-        return images.index_select(0, torch.tensor([place[index] for index in self.sampled], device=images.device))
+        return rows_of(images, [place[index] for index in self.sampled])
 
 
 class InitialMasks(NamedTuple):

@@ -28,7 +28,7 @@ from pyws.masks.initial_masks.motion import motion_weights, neighbours
 from pyws.masks.initial_masks.multi_scale import multi_scale_cam
 from pyws.masks.initial_masks.tag_to_class import common_tags, rank_of, tag_warnings
 from pyws.models.classifier import Classifier, input_of
-from pyws.models.devices import on_device
+from pyws.models.devices import on_device, rows_of
 from pyws.models.image_networks.raft import Raft
 
 CHOOSING_FRAMES = 32
@@ -183,8 +183,7 @@ class ImageAnnotator:
     def _of_whole(self, frames: Tensor, places: Sequence[int], classes: list[int], seen: Seen) -> Tensor:
         """Maps (B, K, h, w) at the usual scale, of the frames that were not looked at before."""
         fresh = [row for row, place in enumerate(places) if place not in seen]
-        rows = on_device(torch.tensor(fresh, dtype=torch.long), frames.device)
-        shown = frames if len(fresh) == len(places) else frames.index_select(0, rows)
+        shown = frames if len(fresh) == len(places) else rows_of(frames, fresh)
         made = iter(self._explained(self._inputs(shown), classes) if fresh else ())
         return torch.stack(
             [torch.stack([seen[place][one] for one in classes]) if place in seen else next(made) for place in places]

@@ -20,6 +20,7 @@ from pyws.report.colours import shown_colours
 from pyws.report.page.html import VideoList
 from pyws.report.page.strips import PICTURE_BYTES, Strip, Tile, rungs, write_strip
 from pyws.report.page.videos import Lane, Measure, Video
+from pyws.report.pictures import SHEET
 from pyws.report.runs.parts import Page, Place, problems_of, settings
 
 Lanes = Callable[[Mapping[str, int]], Sequence[Lane]]
@@ -65,9 +66,10 @@ def masks_of_run(run: Path, predicted: bool) -> dict[str, Path]:
     return {"mask": run / "masks"} if predicted else {"PA.v0": run / "pa/v0", "initial": run / "init"}
 
 
-def tiles_of_run(videos: int, predicted: bool) -> int:
-    """How many frames of one of so many videos the page of such a run shows, at most."""
-    return rungs(videos, len(masks_of_run(Path(), predicted)))[0][0]
+def shown_of_run(videos: int, predicted: bool, masks: int) -> list[list[int]]:
+    """Which of the masks of one of so many videos such a run draws: on the sheet of overlays, and on the page."""
+    tiles, _ = rungs(videos, len(masks_of_run(Path(), predicted)))[0]
+    return [evenly(masks, SHEET), evenly(masks, tiles)]
 
 
 def draw_tiles(place: Place, name: str, entry: Mapping[str, Any], videos: int, predicted: bool) -> None:
