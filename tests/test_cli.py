@@ -87,6 +87,12 @@ def test_version(capsys):
         ("features v -o out --folder-fps -1", "--folder-fps: must be > 0, got -1.0"),
         ("ray features --shards 0", "--shards: must be >= 1, got 0"),
         ("segments train data -o run --set epochs", "--set: must be PATH=VALUE"),
+        ("segments train data -o run --config", "--config: must be followed by a TOML file"),
+        ("config show", "needs the command to show, e.g. pyws config show segments train"),
+        ("features -o out", "VIDEOS: at least one video file, folder of frames or folder of these is needed"),
+        ("import --into run", "REVIEW: at least one file or folder is needed"),
+        ("masks ablate data -o out", "INIT: at least one folder of pyws masks init is needed"),
+        ("segments predict d --checkpoint m -o out.json --maps m.npz", "m.npz: maps are written as .safetensors"),
     ],
 )
 def test_wrong_words_get_two_lines(words, said, capsys):

@@ -19,6 +19,8 @@ from pyws.commands.segments.evaluate import _explanation
 from pyws.data.annotations.activitynet import read_detections, read_truth
 from pyws.errors import DataError
 from pyws.evaluation import detection_map
+from pyws.evaluation.detection import rules_of
+from pyws.evaluation.diagnosis import diagnose
 from pyws.report.labels import draw_labels
 from pyws.segments import PostprocessConfig, fuse_detections, label_videos
 
@@ -192,6 +194,25 @@ def test_evaluate_prints_what_it_computed(files, capsys):
         assert tiou in out
     status, out, _ = run(capsys, *command, "--protocol", "activitynet", "--tious", "0.5", "0.75")
     assert "intervals in seconds" in out
+
+
+def test_a_diagnosis_is_printed_and_kept(files, capsys):
+    """At IoU 0.5 the second segment of a finds what the first has found, the third touches nothing, b misses."""
+    command = ("segments", "evaluate", files / "proposals.json", files / "truth.json", "--diagnose", "0.5")
+    found = document(capsys, *command)["diagnosis"]
+    assert found == diagnose(read_truth(TRUTH), PROPOSALS, rules_of("thumos14"), 0.5).to_dict()
+    assert (found["tiou"], sum(found["kinds"].values())) == (0.5, 4)
+    lengths = {key: (row["instances"], row["found"]) for key, row in found["lengths"].items()}
+    assert lengths == {"0.6 to 3.5 s": (1, 0), "3.5 to 6.4 s": (1, 1), "8.3 to 10.2 s": (1, 0)}  # 1, 10, 16 snippets
+    assert {name: {key: row["instances"] for key, row in found[name].items()} for name in ("counts", "classes")} == {
+        "counts": {"1": 1, "2 to 4": 2}, "classes": {"a": 2, "b": 1}}  # fmt: skip
+    status, out, _ = run(capsys, *command)
+    assert status == 0
+    assert f"predictions at IoU 0.5, mAP {found['mAP']:.2f}, and mAP gained" in out
+    for kind, count in found["kinds"].items():
+        assert re.search(rf"{kind}\s.*\b{count}\b", out)
+    for name in ("length", "instances in the video", "class"):
+        assert f"instances by {name}" in out
 
 
 def test_evaluate_lists_ignored_videos(files, capsys):

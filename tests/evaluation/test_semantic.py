@@ -11,6 +11,7 @@ from pyws import DataError
 from pyws.cli import main
 from pyws.data.tagged.layouts import open_mask_set
 from pyws.data.video.frames import write_mask, write_picture
+from pyws.evaluation.segmentation import check_missing, evaluate_masks, mask_iou
 from pyws.evaluation.semantic import Confusion, _in_words, evaluate_classes
 from pyws.evaluation.youtube_objects import evaluate_youtube_objects
 
@@ -117,6 +118,32 @@ def test_merged_views(tmp_path, capsys):
     write_mask(tmp_path / "guess/a/0.png", np.zeros((3, 4), np.uint8))
     assert main(words) == 1
     assert "0.png: must have the shape of the frame 3x4, got 1x4" in capsys.readouterr().err
+
+
+def test_masks_that_cannot_be_compared(tmp_path):
+    for one, other in ((np.zeros((2, 3)), np.zeros((3, 2))), (np.zeros(3), np.zeros(3))):
+        with pytest.raises(ValueError, match=r"mask_iou: masks must have one shape \(..., H, W\), got"):
+            mask_iou(one, other)
+    guess, truth = tmp_path / "guess", tmp_path / "truth"
+    for found, here in ((guess, "guess"), (truth, "truth")):
+        with pytest.raises(DataError, match=f"{here}: must be a folder of <video>/<frame>.png, found none"):
+            evaluate_masks(guess, truth)
+        found.mkdir()
+    (guess / "a").mkdir()
+    with pytest.raises(DataError, match="guess: has no video in common with"):
+        evaluate_masks(guess, truth)
+    (truth / "a").mkdir()
+    with pytest.raises(DataError, match="truth/a: has no png masks"):
+        evaluate_masks(guess, truth)
+    with pytest.raises(ValueError, match="missing must be one of error, background, skip, got 'none'"):
+        check_missing(guess, ["a/0.png"], "none")
+
+
+def test_data_without_truth_cannot_be_compared_with(tmp_path):
+    write_picture(tmp_path / "set/videos/a/0.png", np.zeros((1, 4, 3), np.uint8))
+    (tmp_path / "set/tags.csv").write_text("video,tag\na,cat\n")
+    with pytest.raises(DataError, match="has no true masks to compare with"):
+        evaluate_classes(tmp_path, open_mask_set(tmp_path / "set"))
 
 
 def youtube_set(root):

@@ -161,6 +161,14 @@ def test_brush_by_hand():
     assert encode_brush(mask) == [int(bits[k : k + 8], 2) for k in range(0, len(bits), 8)]
 
 
+def test_a_brush_whose_values_stand_one_by_one():
+    """Two pixels in a part of seven, each value by itself, and one that is repeated."""
+    bits = f"{8:032b}{7:05b}{2:04b}{5:04b}{11:04b}{15:04b}"
+    bits += "000" + "110" + "".join(f"{value:08b}" for value in (9, 9, 9, 0, 1, 2, 3)) + "100" + "000" + f"{7:08b}"
+    bits += "0" * (-len(bits) % 8)
+    assert decode_brush([int(bits[k : k + 8], 2) for k in range(0, len(bits), 8)], (1, 2)).tolist() == [[False, True]]
+
+
 @pytest.mark.parametrize("byte", [256, -1, 1.0, True, "1"])
 def test_a_brush_is_a_list_of_bytes(byte):
     good = encode_brush(np.ones((2, 2), bool))

@@ -247,6 +247,16 @@ def annotation(segmentation, category=1):
     return {"image_id": 0, "category_id": category, "segmentation": segmentation}
 
 
+def timeline(value):
+    result = {"type": "timelinelabels", "value": value}
+    return [{"data": {"video": "swan.mkv", "fps": 5}, "annotations": [{"result": [result]}]}]
+
+
+def brush(value, height=24):
+    result = {"type": "brushlabels", "original_width": 32, "original_height": height, "value": value}
+    return [{"data": {"pyws": {"video": "fox", "frame": "frame1"}}, "annotations": [{"result": [result]}]}]
+
+
 FOX = image("fox/frame1.jpg")
 WHOLE = {"size": [24, 32], "counts": [0, 24 * 32]}
 
@@ -285,6 +295,24 @@ WHOLE = {"size": [24, 32], "counts": [0, 24 * 32]}
         ({"labels": {"swan": [{"label": 9, "support": [1, 2]}]}, "classes": ["run"]}, "must have a label of classes"),
         ({"labels": {"swan": 5}, "classes": ["run"]}, "must have a list of entries"),
         ({"results": {"swan": [{"label": "run", "segment": [2, 1], "score": 1}]}}, "segment must be [start, end]"),
+        ({"videos": [{"id": 1, "height": 2, "width": 2, "file_names": ["fox/frame1.jpg"]}], "annotations": [
+            {"video_id": 1, "category_id": 1, "segmentations": []}], "categories": [{"id": 1}]},
+         "annotation 0: segmentations must be 1, one for each frame"),
+        ({"videos": [{"id": 1, "height": 2.5, "width": 2, "file_names": []}], "annotations": []},
+         "height must be a whole number, got '2.5"),
+        ({"videos": [{"id": 2.0**41, "height": 2, "width": 2, "file_names": []}], "annotations": []},
+         "id must be a whole number, got '2199"),
+        (timeline({"timelinelabels": ["run"]}), "timeline labels must have ranges and timelinelabels, lists"),
+        (timeline({"ranges": []}), "timeline labels must have ranges and timelinelabels, lists"),
+        (timeline(5), "timeline labels must have ranges and timelinelabels, lists"),
+        (timeline({"ranges": [], "timelinelabels": [""]}), "a label must be a text, got ''"),
+        (timeline({"ranges": [[1, 2]], "timelinelabels": ["run"]}), "a range must be an object with start and end"),
+        (brush(5), "brush labels must have a value with rle and brushlabels"),
+        (brush({"rle": [1], "brushlabels": []}), "brush labels must have a value with rle and brushlabels"),
+        (brush({"rle": [1], "brushlabels": "fox"}), "brush labels must have a value with rle and brushlabels"),
+        (brush({"rle": [0, 0, 12, 0, 0x3F, 0xFF, 0xFC, 0xFF, 0xFF, 0], "brushlabels": ["fox"]}), "runs beyond its end"),
+        (brush({"rle": [], "brushlabels": ["fox"]}, height=0), "must be of 1 to "),
+        (brush({"rle": [], "brushlabels": ["fox"]}, height=2**39), "must be of 1 to "),
     ],
 )  # fmt: skip
 def test_hostile_json(document, said, made, capsys):
@@ -308,6 +336,8 @@ SIZED = TRACK.replace("</source>", "</source><original_size><width>32</width><he
         ("<svg/>", "must be annotations of CVAT, got <svg>"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotations/>', "must have no document type"),
         ("<annotations><image name='fox/frame1.jpg' width='x' height='2'/></annotations>", "width must be a number"),
+        ("<annotations><image name='fox/frame1.jpg' width='4' height='2'><box/></image></annotations>",
+         "shapes must be masks or polygons, got box"),
         (TRACK.format("<mask frame='1' left='0' top='0' width='1' height='1' rle='0,1'/>"), "must say the size"),
         (SIZED.format("<mask frame='99' left='0' top='0' width='1' height='1' rle='0,1'/>"), "frame 99: the video"),
         (SIZED.format("<mask frame='1' left='31' top='0' width='9' height='1' rle='0,9'/>"), "must lie within"),

@@ -13,10 +13,14 @@ from safetensors.numpy import save_file
 from pyws.data.annotations.ava import _second
 from pyws.data.annotations.corrections import Corrected
 from pyws.data.annotations.safe_pickle import _encode, load_pickle
-from pyws.data.csv_table import rows_of
+from pyws.data.csv_table import read_json_lines, rows_of
+from pyws.data.features.archives import UnreadableFile
 from pyws.data.features.check import check_data_set
-from pyws.data.features.files import write_features
+from pyws.data.features.dataset import open_features
+from pyws.data.features.files import scores_of, stored_file, write_features
+from pyws.data.features.layouts import list_features
 from pyws.data.features.packs import _Pack
+from pyws.data.features.streams import JoinedStreams
 from pyws.data.features.time_base import read_label_note
 from pyws.data.npy import read_npy_header
 from pyws.data.tagged.layouts import open_mask_set
@@ -134,3 +138,85 @@ def test_classes_beside_labels_are_a_list_of_names(classes: object, tmp_path: Pa
         read_label_note(tmp_path / "labels.safetensors", 1.5)
     write_json(tmp_path / "labels.safetensors.json", note | {"classes": ["a", "b"]})
     assert read_label_note(tmp_path / "labels.safetensors", 1.5).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("line", ["[1, 2", "3", "[]", '{"b": 1}', "[" * 5000])
+def test_a_line_that_is_no_object_is_named(line: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"a": 1}}\n{line}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl: line 2: must be a row"):
+        read_json_lines(tmp_path / "a.jsonl", "a row", ("a",))
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": [], "b": 2}\n')
+    assert read_json_lines(tmp_path / "a.jsonl", "a row", ("a",)) == [{"a": 1}, {"a": [], "b": 2}]
+
+
+def test_notes_of_a_pack_are_json(tmp_path: Path) -> None:
+    for notes in ("{", "[" * 5000):
+        save_file({"v/features": np.ones((2, 3), np.float32)}, tmp_path / "pack-00000.safetensors", {"videos": notes})
+        with pytest.raises(DataError, match=r"pack-00000\.safetensors: must have its notes in JSON: "):
+            _Pack(tmp_path / "pack-00000.safetensors")
+
+
+def test_a_file_that_cannot_be_read_says_why() -> None:
+    broken = UnreadableFile(Path("a.h5"), "is broken")
+    for use in (broken.shape, broken.read):
+        with pytest.raises(DataError, match=r"^a\.h5: is broken$"):
+            use()
+
+
+def test_an_array_of_objects_is_not_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"v\.npy: "):
+        stored_file(tmp_path / "v.npy").read()
+
+
+def _scored(path: Path, rows: int, classes: int | None) -> Path:
+    tensors = {"features": np.ones((rows, 2), np.float32)}
+    if classes is not None:
+        tensors["scores"] = np.full((rows, classes), rows, np.float32)
+    save_file(tensors, path)
+    return path
+
+
+@pytest.mark.parametrize(("rgb", "flow", "mean"), [(3, 3, 3.5), (None, 3, None), (3, None, None), (3, 2, None)])
+def test_scores_of_two_streams_are_their_mean(
+    rgb: int | None, flow: int | None, mean: float | None, tmp_path: Path
+) -> None:
+    one, two = _scored(tmp_path / "a.safetensors", 3, rgb), _scored(tmp_path / "b.safetensors", 4, flow)
+    found = scores_of(JoinedStreams(tmp_path, stored_file(one), stored_file(two)))
+    assert (found is None) if mean is None else (found.shape == (3, 3) and (found == mean).all())
+
+
+def _documents(folder: Path, said: object, truth: object = None) -> Path:
+    write_features(folder / "features" / "v.npy", np.ones((4, 2), np.float32))
+    write_json(folder / "dataset.json", said)
+    if truth is None:
+        record = {"subset": "training", "duration": 4.0, "annotations": [{"label": "a", "segment": [0, 1]}]}
+        truth = {"database": {"v": record, "w": record}}
+    write_json(folder / "truth.json", truth)
+    return folder
+
+
+def test_rescaled_features_have_no_rates_of_their_own(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="rescaled features have the rates that follow from durations"):
+        list_features(_documents(tmp_path, {"rescaled": True, "snippets_per_second": {"v": 2.0}}))
+    assert list_features(_documents(tmp_path, {"rescaled": False, "snippets_per_second": {"v": 2.0}})).rate("v") == 2.0
+
+
+@pytest.mark.parametrize("truth", [{"database": [1]}, {"a": 1}])
+def test_a_truth_without_videos_is_named(truth: object, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"truth\.json: .*must hold an object 'database'"):
+        list_features(_documents(tmp_path, {}, truth))
+
+
+def test_every_video_has_a_rate_where_some_have(tmp_path: Path) -> None:
+    write_features(tmp_path / "features" / "w.npy", np.ones((4, 2), np.float32))
+    with pytest.raises(DataError, match="must have snippets_per_second in dataset.json, as other videos have"):
+        open_features(_documents(tmp_path, {"snippets_per_second": {"v": 2.0}}))
+    folder = _documents(tmp_path, {"snippets_per_second": {"v": 2.0, "w": 4.0}})
+    assert open_features(folder).names == ("v", "w")
+
+
+def test_the_truth_beside_one_file_is_given(tmp_path: Path) -> None:
+    folder = _documents(tmp_path, {})
+    found = open_features(folder / "features" / "v.npy", annotations=folder / "truth.json", on_error="skip")
+    assert (found.names, found.classes, found.tags.tolist()) == (("v",), ("a",), [[True]])

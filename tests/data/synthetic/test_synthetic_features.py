@@ -211,6 +211,21 @@ def test_a_folder_where_a_killed_run_left_its_lock_is_empty(tmp_path):
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["dataset.json", "features", "truth.json"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"suffix": ".npz"}, "suffix must be one of .*, got '.npz'"),
+        ({"layout": "other"}, "layout must be one of .*, got 'other' with .npy"),
+        ({"layout": "wtalc", "suffix": ".safetensors"}, "layout must be one of .*, got 'wtalc' with .safetensors"),
+        ({"videos_per_file": 2}, "packs are .safetensors, got .npy"),
+    ],
+)
+def test_sets_that_cannot_be_written(options, message, tmp_path):
+    with pytest.raises(ValueError, match=f"write_data_set: {message}"):
+        write_data_set(tmp_path / "set", videos_read([]), {}, {"from": "x"}, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_interrupted_writing_of_something_else_starts_anew(tmp_path):
     out, reads = tmp_path / "set", []
     with pytest.raises(KeyboardInterrupt):

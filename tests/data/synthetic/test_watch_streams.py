@@ -1,6 +1,8 @@
 """Streams joined of recordings: what they hold, where it was cut, and the statistics of a snippet."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +29,20 @@ def archive(path, **changes):
     }
     np.savez(path, **arrays)
     return path
+
+
+def test_the_package_is_read_where_no_file_is_given(monkeypatch):
+    signals = [np.full((8, 6), 1, np.float64), np.full((9, 6), 2, np.float64)]
+    data = {"X": signals, "y": np.array([1.0, 0.0]), "y_labels": ["PEN", "ABD"], "subject": np.array([3.0, 4.0])}
+    package = SimpleNamespace(load_watch=lambda: data)
+    monkeypatch.setitem(sys.modules, "seglearn", SimpleNamespace(datasets=package))
+    monkeypatch.setitem(sys.modules, "seglearn.datasets", package)
+    found = read_watch()
+    assert (found.exercise, found.subject) == (("ABD", "PEN"), (3, 4))
+    assert [(one.shape, one.dtype, one[0, 0]) for one in found.signals] == [((8, 6), "f4", 1), ((9, 6), "f4", 2)]
+    monkeypatch.setitem(sys.modules, "seglearn.datasets", None)
+    with pytest.raises(DataError, match=r"seglearn: must be installed \(pip install seglearn\), or its data given"):
+        read_watch()
 
 
 def test_streams_are_cut_from_the_recordings_of_one_person(tmp_path):

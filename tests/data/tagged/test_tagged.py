@@ -232,7 +232,15 @@ def test_ava_is_short_videos_around_its_key_frames(tmp_path):
     assert second.shown(75) == range(15, 75)
     with pytest.raises(DataError, match="must reach frame 15, where a_0902 begins, has 10"):
         second.shown(10)
+    with pytest.raises(DataError, match="AVA has boxes, no masks"):
+        data.read(tmp_path / "0.png", first)
     assert [len(video.tags) for video in open_mask_set(tmp_path, tags="main").videos] == [1, 1, 1]
+
+
+def test_one_list_of_ava_is_enough(tmp_path):
+    write_ava(tmp_path)
+    (tmp_path / "ava_train_v2.2.csv").unlink()
+    assert [video.name for video in open_mask_set(tmp_path).videos] == ["a_0900"]
 
 
 def test_videos_of_ava_that_are_not_there_are_said(tmp_path):
@@ -315,6 +323,17 @@ def test_two_sources_of_a_video(tmp_path):
     (tmp_path / "videos" / "a.mp4").write_bytes(b"")
     with pytest.raises(DataError, match=r"must hold one source a video, found a and a\.mp4"):
         open_mask_set(tmp_path)
+
+
+def test_what_is_no_video_among_videos(tmp_path):
+    write_plain(tmp_path, "video,tag\na,cat\nb,cat\n")
+    for name in (".hidden", "cover.JPG", "Thumbs.png"):
+        (tmp_path / "videos" / name).write_bytes(b"")
+    assert list(own_videos.video_sources(tmp_path / "videos")) == ["a", "b"]
+    for name in "ab":
+        (tmp_path / "videos" / name).rename(tmp_path / name)
+    with pytest.raises(DataError, match="videos: has no videos"):
+        own_videos.video_sources(tmp_path / "videos")
 
 
 def test_an_unknown_layout(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from pyws.cli import main
 from pyws.data.synthetic.a2d import GeneratedConfig, write_generated_a2d
+from pyws.data.tagged import check
 from pyws.data.tagged.check import check_mask_set
 from pyws.data.video.frames import read_image, write_mask, write_picture
 
@@ -29,6 +30,16 @@ def test_a_good_data_set(a2d, capsys):
     assert (report["frames"], report["annotated"]) == (10, 10)
     assert report["single"] == {"actor": 3, "action": 3}  # those of train: what masks classify learns from
     assert report["problems"] == []
+
+
+def test_the_whole_of_a2d_is_counted(a2d, monkeypatch):
+    monkeypatch.setattr(check, "A2D_VIDEOS", 5)
+    monkeypatch.setattr(check, "A2D_SINGLE", {"actor": 3, "action": 4})
+    (problem,) = check_mask_set(a2d).problems
+    assert problem.rule == "3 training videos of one action, the paper counts 4"
+    assert not problem.fatal
+    monkeypatch.setattr(check, "A2D_VIDEOS", 6)
+    assert check_mask_set(a2d).problems == ()
 
 
 def test_a_bad_data_set(a2d, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from video_files import write_timed_video
 
 from pyws import DataError
+from pyws.data.tagged import tags_table
 from pyws.data.tagged.tags_table import TagsTable, match_tags, read_tags_table, tags_of
 from pyws.data.video.frames import open_frames
 from pyws.data.video.headers import headers_of
@@ -255,3 +257,23 @@ def test_a_folder_that_cannot_be_read_is_one_bad_video_of_many(tmp_path: Path, m
     assert find_videos([tmp_path], "skip") == [tmp_path / "dog.mp4", tmp_path / "locked"]
     with pytest.raises(DataError, match="locked: cannot be read: Permission denied"):
         open_frames(tmp_path / "locked")
+
+
+def test_a_table_is_bounded_by_its_bytes(tmp_path, monkeypatch):
+    path = tmp_path / "tags.csv"
+    path.write_text("video,tag\na,cat\n")
+    size = path.stat().st_size
+    monkeypatch.setattr(tags_table, "MAX_BYTES", size)
+    assert read_tags_table(path)
+    monkeypatch.setattr(tags_table, "MAX_BYTES", size - 1)
+    with pytest.raises(DataError, match=r"tags\.csv: must be at most 0 MiB, got 0"):
+        read_tags_table(path)
+
+
+def test_a_workbook_needs_its_package(tmp_path, monkeypatch):
+    (tmp_path / "tags.xlsx").write_bytes(b"PK")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(
+        DataError, match=r"tags\.xlsx: needs openpyxl \(pip install openpyxl\), or save the table as CSV"
+    ):
+        read_tags_table(tmp_path / "tags.xlsx")

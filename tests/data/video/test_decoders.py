@@ -385,3 +385,32 @@ def test_times_count_from_the_start_of_the_file(tmp_path, sound, first):
     assert video.stamps.frames[0] > 0
     assert video.times() == pytest.approx([first + k / 25 for k in range(20)], abs=2e-3)
     assert [one.time for one in PyAV(path).timed()] == pytest.approx(video.times())
+
+
+def test_a_file_of_sound_alone_has_no_pictures(tmp_path):
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        sound.sample_rate = 8000
+        container.mux(stream.encode(sound))
+    with pytest.raises(DataError, match=r"a\.mkv: has no video stream"):
+        PyAV(tmp_path / "a.mkv").count()
+
+
+def test_frames_of_a_video_are_bounded(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.mkv", pictures(4))
+    monkeypatch.setattr(decoders, "MAX_FRAMES", 4)
+    assert PyAV(path).count() == 4
+    assert sum(1 for _ in PyAV(path)._decode()) == 4
+    monkeypatch.setattr(decoders, "MAX_FRAMES", 3)
+    for use in (PyAV(path).count, lambda: list(PyAV(path)._decode())):
+        with pytest.raises(DataError, match=r"a\.mkv: must have at most 3 frames"):
+            use()
+
+
+def test_times_are_decoded_where_no_packet_tells_them(tmp_path):
+    decoder = PyAV(write(tmp_path / "a.mkv", pictures(6)))
+    told = decoder.times()
+    decoder.stamps = None
+    assert decoder.times() == pytest.approx(told)
+    assert told == pytest.approx([k / 10 for k in range(6)], abs=0.002)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pyws import DataError
+from pyws.data.video.clips import FrameStore, clips_of, side_by_side
 from pyws.data.video.decoders import PyAV
 from pyws.data.video.frames import (
     open_frames,
@@ -23,7 +24,7 @@ from pyws.data.video.frames import (
 )
 from pyws.data.video.png import encode_png, is_whole
 from pyws.report.movies import write_video
-from pyws.report.pictures import contact_sheet, outline
+from pyws.report.pictures import contact_sheet, outline, overlay
 
 RANDOM = np.random.default_rng(0)
 
@@ -148,3 +149,59 @@ def test_a_map_is_read_as_it_was_written(tmp_path: Path) -> None:
     levels = np.arange(256, dtype=np.float32).reshape(16, 16) / np.float32(255)
     write_heat(tmp_path / "a.png", levels)
     assert np.array_equal(read_heat(tmp_path / "a.png", (16, 16)), levels)
+
+
+def test_masks_of_two_levels_are_0_and_255(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[False, True]])).save(tmp_path / "a.png")
+    assert read_mask(tmp_path / "a.png").tolist() == [[0, 255]]
+
+
+def test_pictures_are_written_as_jpeg_or_png(tmp_path: Path) -> None:
+    for name in ("a.gif", "a.JPG", "a"):
+        with pytest.raises(ValueError, match=rf"write_picture: path must end in \.jpg or \.png, got .*{name}"):
+            write_picture(tmp_path / name, np.zeros((2, 2, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [((4, 6), (4, 6)), ((4, 6, 4), (4, 6)), ((4, 6, 3), (6, 4)), ((4, 6, 3), (4, 6, 1))],
+)
+def test_what_cannot_be_drawn_over_a_frame(image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="overlay: "):
+        overlay(np.zeros(image, np.uint8), np.zeros(mask, np.uint8))
+    with pytest.raises(ValueError, match="overlay: "):
+        overlay(np.zeros((4, 6, 3), np.float32), np.zeros((4, 6), np.uint8))
+
+
+def test_captions_are_one_a_column() -> None:
+    frame = np.zeros((4, 6, 3), np.uint8)
+    with pytest.raises(ValueError, match="contact_sheet: captions must be one a column, got 1 for 2"):
+        contact_sheet([[frame, frame]], ["a"])
+
+
+@pytest.mark.parametrize(("length", "frames"), [(0, 16), (16, 0), (-1, 1)])
+def test_clips_of_nothing(length: int, frames: int) -> None:
+    with pytest.raises(ValueError, match=f"clips_of: length and frames must be >= 1, got {length} and {frames}"):
+        clips_of(length, frames)
+
+
+def test_frames_side_by_side_are_of_one_size() -> None:
+    one, two = np.zeros((2, 3, 3), np.uint8), np.ones((2, 3, 3), np.uint8)
+    assert side_by_side([one, two], "v").shape == (2, 3, 6)
+    with pytest.raises(DataError, match="v: must have frames of one size"):
+        side_by_side([one, np.zeros((3, 2, 3), np.uint8)], "v")
+
+
+def test_recent_videos_are_kept_as_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four bytes of each pixel are room for three videos of a quarter, and the oldest makes room."""
+    for name in "abcde":
+        write_picture(tmp_path / name / "0.png", np.full((4, 4, 3), ord(name), np.uint8))
+    store = FrameStore(4, limit=4 * 48)
+    read: list[str] = []
+    opened = store._read
+    monkeypatch.setattr(store, "_read", lambda video, indices: read.append(video.path.name) or opened(video, indices))
+    for name in "abcdaeba":
+        assert store.frames(tmp_path / name, [0, 0]).shape == (2, 4, 4, 3)
+        assert int(store.frames(tmp_path / name, [0])[0, 0, 0, 0]) == ord(name)
+    assert "".join(read) == "abcdeb"  # b is the oldest when e comes, as a was asked for once more
