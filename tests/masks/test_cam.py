@@ -315,6 +315,23 @@ def test_bad_head(net: Net3d, clips: Tensor) -> None:
         cam(clips, 1)
     with pytest.raises(RuntimeError, match="inside its with block"):
         GradCAM(net, "relu")(clips, 1)
+    given = net.head[-1]
+    said = "needs gradients: head must be 'auto' or 'autograd'"
+    with pytest.raises(ValueError, match=said), GradCAM(net, "relu", given) as cam:
+        cam(clips, lambda scores: scores.sum(1))
+    with (
+        pytest.raises(ValueError, match="GradCAM: layer features: layout: "),
+        GradCAM(net, "features", layout=(3, 5)) as cam,
+    ):
+        cam(clips, 1)
+
+
+def test_a_layer_of_another_model_is_not_found(net: Net3d) -> None:
+    for layer in (nn.ReLU(), Net3d().relu):
+        with pytest.raises(ValueError, match="layer must be a module of the model, got a ReLU that is not in it"):
+            GradCAM(net, layer)
+    with GradCAM(net, net.relu) as cam:
+        assert cam.layer is net.relu
 
 
 def test_threads_that_share_a_model_see_their_own_maps_and_scores() -> None:

@@ -11,7 +11,7 @@ from torchvision.models.video.mvit import MSBlockConfig, MViT
 from torchvision.models.video.swin_transformer import SwinTransformer3d
 
 from pyws.masks import GradCAM
-from pyws.masks.cam_layout import Layout, find_layout
+from pyws.masks.cam_layout import Layout, find_layout, tensor_in, with_tensor
 
 
 def by_autograd(model, layer, inputs, chosen, shape, place=None):
@@ -259,3 +259,19 @@ def test_maps_back_at_the_size_of_the_input(dimensions):
     expected = nn.functional.interpolate(small, size=inputs.shape[2:], mode=mode)
     assert maps.shape == (2, 2, *inputs.shape[2:])
     torch.testing.assert_close(maps, expected)
+
+
+def test_the_first_tensor_of_floats_among_what_a_layer_gives():
+    tokens, mask = torch.zeros(2, 6, 8), torch.zeros(2, 6, dtype=torch.bool)
+    for given, place in (((mask, tokens, [2, 3]), 1), ({"mask": mask, "tokens": tokens, "grid": (2, 3)}, "tokens")):
+        found, grid, at = tensor_in(given)
+        assert (found is tokens, grid, at) == (True, (2, 3), place)
+        other = tokens + 1
+        changed = with_tensor(given, place, other)
+        assert type(changed) is type(given)
+        assert changed[place] is other
+        assert given[place] is tokens
+        assert len(changed) == 3
+    assert tensor_in((mask, [2, 3])) == ((mask, [2, 3]), (), None)
+    assert tensor_in("nothing") == ("nothing", (), None)
+    assert with_tensor(mask, None, tokens) is tokens

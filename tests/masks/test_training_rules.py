@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,17 +18,26 @@ from pyws import DataError, cli
 from pyws.cli import main
 from pyws.data.synthetic.a2d import GeneratedConfig, write_generated_a2d
 from pyws.data.tagged.dataset import TaggedVideo
+from pyws.data.tagged.label_space import object_labels
 from pyws.data.video.frames import write_picture
 from pyws.masks.ablation import shown_versions
+from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig
 from pyws.masks.initial_masks.annotator import Chunk
+from pyws.masks.initial_masks.cam_to_mask import initial_masks, scaled_maps
+from pyws.masks.initial_masks.config import InitialMaskConfig
+from pyws.masks.initial_masks.pipeline import annotate, open_annotations
+from pyws.masks.initial_masks.superpixels import _read_labels, _write_labels
 from pyws.masks.initial_masks.tag_to_class import tag_warnings
 from pyws.masks.seeds import seed_of
-from pyws.masks.self_training.loop import FORMAT, SelfTrainingConfig
+from pyws.masks.self_training import loop as loop_module
+from pyws.masks.self_training.frame_selection import _pieces
+from pyws.masks.self_training.loop import FORMAT, SelfTraining, SelfTrainingConfig
 from pyws.masks.self_training.next_version import NextVersion
 from pyws.masks.self_training.presets import PRESETS, preset_config, with_rules_of
+from pyws.masks.self_training.pseudo_annotations import Annotations
 from pyws.masks.self_training.stopping import LoopConfig, why_stop
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, _step
-from pyws.masks.self_training.train_segmentation import TrainingConfig
+from pyws.masks.self_training.train_segmentation import TrainingConfig, _stacked
 from pyws.models.image_networks.discriminator import PatchDiscriminator
 from pyws.run_manifest import open_run
 
@@ -205,3 +216,98 @@ def test_the_shown_frame_is_the_middle_annotated_one(clip: int, tmp_path: Path) 
     assert np.unique(picture).tolist() == [60]
     assert picture.shape == (8, 8, 3)
     assert [np.unique(mask).tolist() for mask in masks] == [[6]]
+
+
+def test_a_frame_is_held_out_where_it_was_selected_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "selected_frames", lambda path: {"b", "d", "x"})
+    for select, validation, held_out in ((True, "cd", "d"), (False, "cd", "cd"), (True, "ce", "ce")):
+        run = SimpleNamespace(
+            selection_file=lambda number: Path("s"), training="abx", validation=validation,
+            config=SelfTrainingConfig(loop=LoopConfig(select_validation=select)),
+        )  # fmt: skip
+        assert SelfTraining._frames(run, 1) == (list("bx"), list(held_out))
+
+
+def test_a_process_without_crops_has_an_empty_batch() -> None:
+    images, targets = _stacked([], 5)
+    assert (images.shape, images.dtype, targets.shape, targets.dtype) == (
+        (0, 3, 5, 5), torch.float32, (0, 5, 5), torch.int64)  # fmt: skip
+
+
+def test_pieces_of_a_label_are_its_components_or_all_of_it() -> None:
+    mask = np.array([[1, 0, 1], [2, 0, 1]], np.uint8)
+    whole = [(about, piece.tolist()) for about, piece in _pieces(mask, [2, 1], False)]
+    assert whole == [({"label": 2}, (mask == 2).tolist()), ({"label": 1}, (mask == 1).tolist())]
+    parts = list(_pieces(mask, [2, 1], True))
+    assert [about for about, _ in parts] == [{"label": 2, "part": 0}, {"label": 1, "part": 0}, {"label": 1, "part": 1}]
+    assert np.array_equal(parts[1][1] | parts[2][1], mask == 1)
+    assert {int(piece.sum()) for _, piece in parts[1:]} == {1, 2}
+
+
+@pytest.mark.parametrize("maps", [torch.zeros(2, 3, 4), torch.zeros(2, 1, 3, 4, dtype=torch.int64)])
+def test_maps_are_of_classes_and_of_floats(maps: torch.Tensor) -> None:
+    for use in (initial_masks, scaled_maps):
+        with pytest.raises(ValueError, match=rf"{use.__name__}: maps must be \(B, K, h, w\) float, got "):
+            use(maps, (3, 4))
+
+
+def test_labels_beyond_sixteen_bits_are_not_kept(tmp_path: Path) -> None:
+    for most, kept in ((255, True), (256, True), (65535, True), (65536, False)):
+        labels = np.array([[0, most]], np.int32)
+        path = tmp_path / f"{most}.png"
+        _write_labels(path, "key", labels, "slic")
+        assert path.exists() == kept
+        found = _read_labels(path, "key", (1, 2))
+        assert found is None if not kept else np.array_equal(found, labels)
+        assert _read_labels(path, "other", (1, 2)) is None
+        assert _read_labels(path, "key", (2, 1)) is None
+    path.write_bytes((tmp_path / "256.png").read_bytes()[:60])
+    assert _read_labels(path, "key", (1, 2)) is None
+
+
+def test_pictures_are_kept_as_memory_allows(tmp_path: Path) -> None:
+    """Two of three pictures fit; the one that was asked for longest ago makes room, of which as much is free again."""
+    read: list[str] = []
+    data = SimpleNamespace(_cached=OrderedDict(), _free_bytes=40)
+    data._read = lambda frame: read.append(frame) or np.zeros((2, 3, 3), np.uint8)
+    for frame in "abacaab":
+        assert Annotations.picture(data, frame).shape == (2, 3, 3)
+    assert "".join(read) == "abcb"
+    assert data._free_bytes == 40 - 2 * 18
+
+
+def test_what_initial_masks_need() -> None:
+    objects, config = object_labels(["cat"]), InitialMaskConfig()
+    for words, space, files, own, clips in (
+        ("an actor classifier, an action classifier or both are needed", objects, (None, None), config, {}),
+        ("an action classifier needs tags of actions", objects, (None, Path("a")), config, {}),
+        ("otsu_resolution 'map' needs otsu_per 'frame'", objects, (Path("a"), None),
+         replace(config, otsu_resolution="map"), {"otsu_per": "clip"}),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"masks init: {words}"):
+            ActorActionAnnotator(space, *files, own, ActorActionConfig(**clips))
+
+
+@pytest.mark.parametrize(
+    ("names", "tags", "message"),
+    [
+        ("vv", (1,), "v: two videos have this name, and so would their masks"),
+        ("v", (), "v: has no tag"),
+        ("v", (0,), r"v: tags must be among the 2 labels, got \(0,\)"),
+        ("v", (1, 3), r"v: tags must be among the 2 labels, got \(1, 3\)"),
+    ],
+)
+def test_videos_that_no_masks_can_be_made_of(names: str, tags: tuple[int, ...], message: str, tmp_path: Path) -> None:
+    annotator: Any = SimpleNamespace(space=object_labels(["cat", "dog"]))
+    videos = [TaggedVideo(name, tmp_path / name, tags, "train") for name in names]
+    with pytest.raises(DataError, match=message):
+        annotate(annotator, videos, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_masks_go_on_with_their_labels_alone(tmp_path: Path) -> None:
+    for names, refused in ((["cat"], False), (["cat"], False), (["dog"], True)):
+        space = object_labels(names).document()
+        said = pytest.raises(DataError, match="holds masks of another label space") if refused else nullcontext()
+        with said, open_annotations(tmp_path / "out", {"seed": 0}, space):
+            pass
