@@ -13,6 +13,7 @@ from pyws.data.video.frames import read_mask, write_mask
 from pyws.errors import DataError
 from pyws.exchange.label_folder import LabelFolder
 from pyws.exchange.readers.formats import read_review
+from pyws.exchange.readers.label_studio import video_path
 from pyws.exchange.readers.review import video_of
 from pyws.exchange.writers.formats import EXPORTS, WITH_FRAMES
 from pyws.exchange.writers.label_studio import _choices
@@ -33,6 +34,14 @@ from pyws.report.colours import shown_colours
 )
 def test_only_the_mark_of_an_upload_is_left_out(address: str, name: str) -> None:
     assert video_of(address) == name
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [(None, ""), ("", ""), (0, ""), ("/a/b.mp4", "/a/b.mp4"), ("/data/local-files/?d=a/b.mp4", "a/b.mp4"), (5, "5")],
+)
+def test_the_path_that_an_address_means(address: object, path: str) -> None:
+    assert video_path(address) == path
 
 
 def test_refined_masks_speak_for_a_label_folder_before_others(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyws import Segments, ops
 from pyws.commands.common import CommonOptions
@@ -330,6 +331,44 @@ def test_no_operator_takes_none_for_a_tensor(name):
     if len(needed) > 1:
         with pytest.raises(TypeError, match=f"{needed[1].name} must be a tensor, got None"):
             operator(torch.zeros(1), *[None] * (len(needed) - 1), *others)
+
+
+class Seen(TorchDispatchMode):
+    """The arguments with which each operator of pyws was called first."""
+
+    def __init__(self):
+        super().__init__()
+        self.arguments = {}
+
+    def __torch_dispatch__(self, operator, types, arguments=(), named=None):
+        if operator.namespace == "pyws":
+            self.arguments.setdefault(operator, arguments)
+        return operator(*arguments, **(named or {}))
+
+
+def wrong_tensors(name, place, value):
+    yield from (value.to(torch.complex64), value.to(torch.int16), value.to("meta"))
+    if value.dtype == torch.int64 and name != "labels":
+        yield value.int()
+    if name != "maps":  # of which there may be any number
+        yield value[None, None, None]
+    if place and name != "offsets":
+        yield value[:-1]
+
+
+def test_no_operator_takes_a_tensor_of_another_kind():
+    """Another type, more axes, fewer entries than the first argument has, another device: of each argument in turn."""
+    with Seen() as seen:
+        call_every_launcher()
+    assert len(seen.arguments) > 15
+    for operator, arguments in seen.arguments.items():
+        for place, value in enumerate(arguments):
+            if isinstance(value, torch.Tensor):
+                name = operator._schema.arguments[place].name
+                for wrong in wrong_tensors(name, place, value):
+                    with pytest.raises((TypeError, ValueError, NotImplementedError)):
+                        operator(*arguments[:place], wrong, *arguments[place + 1 :])
+                        pytest.fail(f"{operator}: {name} may be {wrong.dtype} {tuple(wrong.shape)} on {wrong.device}")
 
 
 def test_offsets_that_change_after_the_check_do_no_harm():

@@ -146,6 +146,17 @@ def test_losses_of_a_classifier_are_numbered_from_epoch_1(tmp_path: Path) -> Non
     assert [(list(xs), ys) for xs, ys in charts[0].lines.values()] == [([1, 2], [3.0, 2.0])]
 
 
+@pytest.mark.parametrize(("accuracy", "said"), [(None, False), (0.25, True), (0.2, True), (0.26, False), (0.5, False)])
+def test_a_classifier_of_four_classes_is_right_by_chance_on_a_quarter(
+    accuracy: float | None, said: bool, tmp_path: Path
+) -> None:
+    about = {"losses": [1.0], "videos_by_class": dict.fromkeys("abcd", 99), "accuracy": accuracy, "what": "action"}
+    others = {"train_videos": 9, "test_videos": 9, "network": "n", "labels": [], "failed": {}, "settings": {}}
+    found = [one.text for one in classifier_page(place_of(tmp_path), about | others).findings]
+    assert any("no more often than by chance" in text for text in found) == said
+    assert len(found) == said
+
+
 def test_losses_of_a_training_are_drawn_from_0_and_scores_are_not() -> None:
     history = [{"epoch": epoch, "loss": 2.0 - epoch, "mAP": 30.0 + epoch, "seconds": 1.0} for epoch in (0, 1)]
     charts = {name: chart.from_zero for chart in _training(history).charts for name in chart.lines}
