@@ -20,6 +20,7 @@ from pyws.data.synthetic.a2d import GeneratedConfig, write_generated_a2d
 from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.tagged.label_space import object_labels
 from pyws.data.video.frames import write_picture
+from pyws.distributed import Group
 from pyws.masks.ablation import shown_versions
 from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig
 from pyws.masks.initial_masks.annotator import Chunk
@@ -28,6 +29,7 @@ from pyws.masks.initial_masks.config import InitialMaskConfig
 from pyws.masks.initial_masks.pipeline import annotate, open_annotations
 from pyws.masks.initial_masks.superpixels import _read_labels, _write_labels
 from pyws.masks.initial_masks.tag_to_class import tag_warnings
+from pyws.masks.initial_masks.train_classifier import ClassifierConfig, _Training
 from pyws.masks.seeds import seed_of
 from pyws.masks.self_training import loop as loop_module
 from pyws.masks.self_training.frame_selection import _pieces
@@ -37,7 +39,9 @@ from pyws.masks.self_training.presets import PRESETS, preset_config, with_rules_
 from pyws.masks.self_training.pseudo_annotations import Annotations
 from pyws.masks.self_training.stopping import LoopConfig, why_stop
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, _step
-from pyws.masks.self_training.train_segmentation import TrainingConfig, _stacked
+from pyws.masks.self_training.train_segmentation import TrainingConfig, _stacked, make_optimizer
+from pyws.models.classifiers import build_classifier
+from pyws.models.image_networks.deeplab import build_deeplab
 from pyws.models.image_networks.discriminator import PatchDiscriminator
 from pyws.run_manifest import open_run
 
@@ -311,3 +315,57 @@ def test_masks_go_on_with_their_labels_alone(tmp_path: Path) -> None:
         said = pytest.raises(DataError, match="holds masks of another label space") if refused else nullcontext()
         with said, open_annotations(tmp_path / "out", {"seed": 0}, space):
             pass
+
+
+def _settings(optimizer: torch.optim.Optimizer) -> list[tuple[int, float, float, float]]:
+    """Parameters, learning rate, decay and momentum of each group."""
+    return [
+        (len(group["params"]), group["lr"], group["weight_decay"], group.get("momentum", 0.0))
+        for group in optimizer.param_groups
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fresh", "rates", "decay"),
+    [
+        ({"optimizer": "sgd", "schedule": "step"}, False, (0.5, 2.0), 1e-4),
+        ({"optimizer": "sgd", "schedule": "step"}, True, (2.0, 2.0), 1e-4),
+        ({"optimizer": "sgd", "schedule": "step", "weight_decay": 0.25}, False, (0.5, 2.0), 0.25),
+        ({"optimizer": "adamw", "schedule": "step", "weight_decay": 0.25}, False, (0.5, 2.0), 0.25),
+        ({"optimizer": "adamw", "schedule": "one-cycle"}, False, (0.5, 2.0), 1e-4),
+        ({"network": "small3d", "optimizer": "sgd", "schedule": "step"}, False, (0.5, 2.0), 1e-7),
+    ],
+)
+def test_how_a_classifier_is_optimised(
+    changes: dict[str, Any], fresh: bool, rates: tuple[float, float], decay: float
+) -> None:
+    """Two thirds of seven examples in five epochs of three steps are ten; then a tenth of the rate."""
+    config = ClassifierConfig(**{"network": "small2d", "lr": 0.5, "head_lr": 2.0, "batch": 5, "samples": 2, "epochs": 5,
+                                 **changes})  # fmt: skip
+    classifier = replace(build_classifier(config.network, 2), labels=("a", "b"))
+    parameters = list(classifier.model.parameters())
+    examples: list[Any] = [None] * 7
+    training = _Training(classifier, parameters[-2:], config, examples, 0, torch.device("cpu"), fresh, Group())
+    momentum = 0.9 if config.optimizer == "sgd" else 0.0
+    assert training.steps == 3
+    if config.schedule == "one-cycle":
+        assert training.schedule.total_steps == 15
+        assert [group["max_lr"] for group in training.optimizer.param_groups] == list(rates)
+        assert [group["weight_decay"] for group in training.optimizer.param_groups] == [decay] * 2
+        return
+    counts = (len(parameters) - 2, 2)
+    expected = [(count, rate, decay, momentum) for count, rate in zip(counts, rates, strict=True)]
+    assert _settings(training.optimizer) == expected
+    for _ in range(10):
+        assert [group["lr"] for group in training.optimizer.param_groups] == list(rates)
+        training.optimizer.step()
+        training.schedule.step()
+    assert [group["lr"] for group in training.optimizer.param_groups] == pytest.approx([rate / 10 for rate in rates])
+
+
+def test_how_a_segmentation_is_optimised() -> None:
+    model = build_deeplab("small2d", 3)
+    config = TrainingConfig(backbone="small2d", lr=0.5, head_lr=4.0, bias_lr=8.0, momentum=0.75, weight_decay=0.125)
+    learned, branches = sum(one.requires_grad for one in model.body.parameters()), len(model.branches)
+    expected = [(count, rate, 0.125, 0.75) for count, rate in ((learned, 0.5), (branches, 2.0), (branches, 16.0))]
+    assert _settings(make_optimizer(model, config)) == expected
