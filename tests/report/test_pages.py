@@ -244,6 +244,13 @@ def test_a_truth_without_durations_leaves_those_that_are_known() -> None:
     assert seen["b"].spans["truth"] == [(1.0, 2.0, "run", None)]
 
 
+def test_the_scale_of_heat_has_its_first_and_its_last_colour() -> None:
+    scale = _colours().astype(int)
+    assert (scale.shape, scale[0].tolist(), scale[255].tolist()) == ((256, 3), [48, 18, 59], [122, 4, 2])
+    assert abs(scale[[64, 191]] - [(40, 187, 235), (251, 128, 34)]).max() <= 3  # a quarter and three of the way
+    assert abs(np.diff(scale, axis=0)).sum(1).min() > 0
+
+
 def test_heat_of_a_map() -> None:
     frame = np.full((1, 3, 3), 100, np.uint8)
     shown = heat(frame, np.array([[np.nan, -1.0, 2.0]]))

@@ -139,6 +139,8 @@ def test_one_rate_or_two_are_said_of_a_data_set(
         ("own", ""),
         ("other", "must be the file that pyws masks init was given"),
         ("clips", "must be a classifier of images"),
+        ("default", r"classifier_weights: the selection rule uses the classifier of pyws masks init; give its file \("),
+        ("missing", r"missing\.pth: "),
     ],
 )
 def test_the_first_classifier_is_the_one_that_made_the_masks(weights: str, refused: str, tmp_path: Path) -> None:
@@ -153,7 +155,8 @@ def test_the_first_classifier_is_the_one_that_made_the_masks(weights: str, refus
     document = {"format": "pyws masks init", "version": 4, "parameters": known, "videos": {}}
     (tmp_path / "manifest.json").write_text(json.dumps(document))
     with pytest.raises(ValueError, match=refused) if refused else nullcontext():
-        open_first_classifier(tmp_path, str(tmp_path / f"{weights}.pth"), tmp_path / "names.txt")
+        given = weights if weights == "default" else str(tmp_path / f"{weights}.pth")
+        open_first_classifier(tmp_path, given, tmp_path / "names.txt")
 
 
 @pytest.mark.parametrize(("returned", "warned"), [(0, True), (1, False)])

@@ -60,6 +60,18 @@ def test_every_layout_holds_the_same(layout, suffix, native, tmp_path, request):
     assert_same(open_features(tmp_path / "converted", subset), open_features(native, "training"))
 
 
+@pytest.mark.parametrize("said", [None, 2.0, {"v": 2.0, "w": 4.0}])
+def test_a_rate_that_nothing_said_is_not_said_afterwards(said, tmp_path):
+    write_features(tmp_path / "one/features/v.npy", np.ones((4, 2), np.float32))
+    write_features(tmp_path / "one/features/w.npy", np.ones((4, 2), np.float32))
+    record = {"subset": "training", "duration": 2.0, "annotations": [{"label": "a", "segment": [0, 1]}]}
+    (tmp_path / "one/truth.json").write_text(json.dumps({"database": {"v": record, "w": record}}))
+    if said is not None:
+        (tmp_path / "one/dataset.json").write_text(json.dumps({"snippets_per_second": said}))
+    convert_features(tmp_path / "one", tmp_path / "two")
+    assert json.loads((tmp_path / "two/dataset.json").read_text()).get("snippets_per_second") == said
+
+
 @pytest.mark.parametrize("layout", ["wtalc", "split"])
 def test_a_segment_that_ends_before_it_starts_is_a_problem_of_its_video(layout, request):
     source = request.getfixturevalue(layout)
