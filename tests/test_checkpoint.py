@@ -14,6 +14,7 @@ from pyws.checkpoint import (
     load_optimizer,
     optimizer_tensors,
     read_checkpoint,
+    read_facts,
     read_latest,
     read_tensors,
     remove_checkpoint,
@@ -208,3 +209,11 @@ def test_nothing_is_kept_beside_a_file_unless_it_is_asked_for(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
     write(tmp_path / "a.pt", 3, keep_previous=True)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "a").write_bytes(b"no header")
+    with pytest.raises(DataError, match=r"a: cannot be read: .*(header|Header)"):
+        read_facts(tmp_path / "a")
+    with pytest.raises(DataError, match=r"a/b: cannot be read: Not a directory"):
+        read_tensors(tmp_path / "a" / "b")

@@ -1,6 +1,7 @@
 """Files are whole or untouched; errors name the file."""
 
 import dataclasses
+import errno
 import gzip
 import json
 import os
@@ -71,6 +72,19 @@ def test_a_kill_leaves_the_old_file_and_what_the_next_writer_takes(tmp_path):
     with atomic_write(path) as file:
         file.write("whole")
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("a.txt", "whole")]
+
+
+def test_what_the_system_refuses_is_not_tried_under_another_name(tmp_path, monkeypatch):
+    tried = []
+
+    def refuse(path, *rest):
+        tried.append(path)
+        raise OSError(errno.EROFS if len(tried) < 9 else errno.ELOOP, "read-only")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(WriteError, match="read-only"), atomic_write(tmp_path / "a.txt"):
+        pass
+    assert len(tried) == 1
 
 
 def test_two_writers_of_a_file_do_not_mix(tmp_path):

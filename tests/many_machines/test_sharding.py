@@ -67,3 +67,9 @@ def test_every_video_belongs_to_one_shard(count):
 def test_videos_of_no_size_are_shared_too():
     assert [len(Shard(index, 2).share("abcd", lambda _: 0)) for index in (1, 2)] == [2, 2]
     assert WHOLE.share("ab", lambda _: 0) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("index", "count"), [(0, 1), (2, 1), (-1, 3), (4, 3), (1, 0)])
+def test_a_shard_is_one_of_them(index, count):
+    with pytest.raises(ValueError, match=f"shard: must be I/N with 1 <= I <= N, got {index}/{count}"):
+        Shard(index, count)

@@ -10,16 +10,22 @@ import numpy as np
 import pytest
 import torch
 
+from pyws.data.annotations.activitynet import Instances
+from pyws.data.features.time_base import SnippetGrid
+from pyws.errors import DataError
 from pyws.ragged import Segments
 from pyws.segments import PostprocessConfig
 from pyws.segments.backbones import build_backbone
 from pyws.segments.config import ProposalConfig
-from pyws.segments.detection.inference import detect
-from pyws.segments.detection.postprocess import postprocess
+from pyws.segments.detection import inference
+from pyws.segments.detection.inference import activation_maps, average_map, detect, score
+from pyws.segments.detection.postprocess import fuse_detections, postprocess
 from pyws.segments.detection.proposals import propose, proposed_classes
 from pyws.segments.detection.timelines import Timelines, sources_of
+from pyws.segments.pseudo_labels import _snippets
 from pyws.segments.snippets.known_classes import segments_of_known_classes
 from pyws.segments.training.batches import Videos
+from pyws.segments.training.run_folder import open_checkpoint
 
 
 def test_segments_of_the_wanted_classes_are_proposed():
@@ -145,3 +151,61 @@ def test_the_manifest_of_something_else_says_nothing_of_videos(manifest, tmp_pat
     stored = SimpleNamespace(path=tmp_path / "features" / "v.npy")
     ours = "source" in str(manifest)
     assert sources_of(SimpleNamespace(stored=[stored])) == ({"v": "v.mp4"} if ours else {})
+
+
+def test_maps_are_handed_on_as_soon_as_they_are_many(monkeypatch):
+    """Whatever is held at once: the same maps, in the same order."""
+    data = feature_sets.draw(5)
+    built = build_backbone("rskp", data.width, data.classes)
+    videos = Videos(data, torch.device("cpu"))
+    (whole,) = activation_maps(built.model.eval(), videos, 1, quiet=True)
+    monkeypatch.setattr(inference, "_AT_ONCE", 0)
+    parts = list(activation_maps(built.model, videos, 1, quiet=True))
+    assert len(parts) == 5
+    assert [int(video) for part in parts for video in part.videos] == [int(video) for video in whole.videos]
+    assert torch.equal(torch.cat([part.tcam for part in parts]), whole.tcam)
+    assert torch.equal(torch.cat([part.scores for part in parts]), whole.scores)
+
+
+def test_nothing_that_is_known_scores_nothing():
+    data = feature_sets.draw(3)
+    (label, *_), zeros = data.classes, np.zeros(1, np.int64)
+    span = (np.array([0.0]), np.array([1.0]), np.array([1.0]))
+    assert score(Instances(data.names, ("unheard of",), zeros, zeros, *span), data, "thumos14") is None
+    assert average_map(Instances(data.names, ("unheard of",), zeros, zeros, *span), data, "thumos14") == 0.0
+    assert score(Instances(data.names, (label,), zeros, zeros, *span), data, "thumos14") is not None
+
+
+def test_weights_of_fusion_that_detections_do_not_have():
+    found = Instances(("v",), ("a",), *(np.zeros(0, kind) for kind in (np.int64, np.int64, float, float, float)))
+    with pytest.raises(ValueError, match="fuse_detections: weigh_by must be 'score', got 'inner'"):
+        fuse_detections(found, PostprocessConfig(weigh_by="inner"))
+
+
+def test_backbones_are_known_by_name():
+    with pytest.raises(ValueError, match="backbone must be one of rskp, .*, got 'other'"):
+        build_backbone("other", 4, ("a",))
+
+
+def test_the_length_of_a_video_is_known_by_its_grid_or_its_duration():
+    with pytest.raises(DataError, match="ground truth: must give the duration of video 'v'"):
+        _snippets("v", SnippetGrid(2.0), float("nan"))
+    assert [_snippets("v", SnippetGrid(2.0), seconds) for seconds in (0.1, 2.0, 2.6)] == [1, 4, 5]
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    for there, said in (
+        ((), "it has no best.safetensors or last.safetensors"),
+        (("last",), "give .*/last.safetensors"),
+        (("best", "last"), "give .*/best.safetensors"),
+    ):
+        for name in there:
+            (tmp_path / f"{name}.safetensors").touch()
+        with pytest.raises(DataError, match=f"must be a checkpoint of a run, found a folder; {said}"):
+            open_checkpoint(tmp_path)
+
+
+def test_scores_are_needed_where_segments_are_of_known_classes(tmp_path):
+    data = feature_sets.draw(2)
+    with pytest.raises(DataError, match="must have scores: pyws features --scores writes them"):
+        segments_of_known_classes(data, {data.classes[0]: 0})

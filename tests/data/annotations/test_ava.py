@@ -110,3 +110,13 @@ def test_attention_command(tmp_path, capsys, monkeypatch):
     (tmp_path / "a.csv").write_text("u,900,0,0,1,1,27,0\n")
     assert main(words) == 1
     assert "u: is in the truth, but not among the videos" in capsys.readouterr().err
+    (tmp_path / "a.csv").write_text("v,900,0,0,1,1,80,0\n")
+    assert main(words) == 1
+    assert "has no key frame of these actions: drink, read" in capsys.readouterr().err
+    save_classifier(replace(made, labels=("fly", "swim")), tmp_path / "c.safetensors")
+    assert main(words) == 1
+    assert "--classifier: must know one of answer phone, " in capsys.readouterr().err
+    save_classifier(replace(build_classifier("small2d", 2), labels=("drink", "read")), tmp_path / "c.safetensors")
+    (tmp_path / "a.csv").write_text("v,900,0,0,1,1,27,0\n")
+    assert main(words) == 1
+    assert "attention: the network must classify clips, small2d classifies images" in capsys.readouterr().err
