@@ -32,7 +32,8 @@ from pyws.report.run import place_of, write_report
 from pyws.report.runs.classifier import classifier_page
 from pyws.report.runs.features import features_page
 from pyws.report.runs.label import _joined, _times
-from pyws.report.runs.masks import _positions, masked_videos, masks_page, mean_iou
+from pyws.report.runs.masks import _over_time, _positions, masked_videos, masks_page, mean_iou
+from pyws.report.runs.masks import _wrong as _wrong_masks
 from pyws.report.runs.masks_training import _findings, _measures, _samples, _why, _with_curve
 from pyws.report.runs.parts import problems_of
 from pyws.report.runs.segments import Seen, _wrong, add_truth, detections_page, frames_strip
@@ -435,3 +436,32 @@ def test_frames_that_cannot_be_read_are_a_problem_of_their_video(tmp_path: Path)
     strip, problem = frames_strip(place_of(tmp_path), "v", tmp_path / "none.mkv", 3.0, 1)
     assert strip is None
     assert problem.startswith("frames cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("area", "empty", "said"),
+    [
+        (0.9, 0.5, []),
+        (0.91, 0.0, ["masks cover all: 91% of the pixels"]),
+        (0.0, 1.0, ["without any mask"]),
+        (0.2, 0.51, ["most frames without mask: 51%"]),
+        (0.95, 0.6, ["masks cover all: 95% of the pixels", "most frames without mask: 60%"]),
+    ],
+)
+def test_what_looks_wrong_with_masks(area: float, empty: float, said: list[str]) -> None:
+    assert _wrong_masks({"area": area, "empty": empty}) == said
+
+
+def test_a_frame_without_a_mask_has_the_value_of_the_nearest() -> None:
+    """A frame in the middle of two has that of the first."""
+    assert _over_time(np.array([1.0, 2.0, 3.0]), [1, 5, 8], 11).tolist() == [1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3]
+    assert _over_time(np.array([4.0]), [3], 5).tolist() == [4] * 5
+
+
+def test_masks_of_another_size_are_not_compared(tmp_path: Path) -> None:
+    for folder, shape in (("x", (2, 4)), ("y", (4, 2))):
+        write_mask(tmp_path / folder / "0.png", np.ones(shape, np.uint8))
+        write_mask(tmp_path / folder / "1.png", np.eye(2, dtype=np.uint8) * (1 + (folder == "y")))
+    files = sorted((tmp_path / "x").glob("*.png"))
+    assert mean_iou(files, tmp_path / "y") == 1.0
+    assert mean_iou(files[:1], tmp_path / "y") is None
