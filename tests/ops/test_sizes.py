@@ -1,5 +1,6 @@
 """Numbers that only size memory: an error of the operation, whatever they are, and never one of the allocator."""
 
+import importlib
 import math
 
 import pytest
@@ -8,8 +9,9 @@ import torch
 from pyws import ops
 from pyws.data.annotations.activitynet import read_detections, read_truth
 from pyws.errors import DataError
-from pyws.ops import reference
-from pyws.ops._library import _named
+from pyws.ops import _library, reference
+from pyws.ops._library import _named, check_pixels
+from pyws.ops.masks import background_patches
 from pyws.ragged import Segments
 from pyws.segments import label_videos
 
@@ -172,3 +174,52 @@ def test_as_many_superpixels_as_a_block_counts_itself_and_as_codes_tell(device_b
     labels = torch.arange(2 * count).view(1, 2, count) // 2
     masks = labels % 3 == 0  # whole superpixels
     assert torch.equal(ops.superpixel_select(labels, masks, 0.5).mask, masks)
+
+
+def test_a_frame_has_less_than_2_to_the_31_pixels():
+    """Of memory that is one number; a frame of one pixel less is let through."""
+    whole = torch.zeros(1, 1, 1, dtype=torch.bool).expand(3, 2**16, 2**15)
+    for check in (lambda frames: check_pixels("op", "masks", frames), background_patches._check_masks):
+        check(whole[:, :-1])
+        check(torch.zeros(1, 1, 1, dtype=torch.bool).expand(3, 2**31 - 1, 1))
+        with pytest.raises(ValueError, match="masks must have less than 2.+31 pixels .*65536, 32768"):
+            check(whole)
+    with pytest.raises(ValueError, match="less than 2.+31 pixels"):
+        ops.integral_image(whole)
+
+
+@pytest.mark.parametrize("module", ["linpro", "class_mean"])
+def test_segments_are_fewer_than_their_bounds_have_numbers(module, monkeypatch):
+    place = importlib.import_module(f"pyws.ops.segments.{module}")
+    solve = ops.linpro if module == "linpro" else ops.snippet_classes
+    assert place._MAX_SEGMENTS == 2**29
+    monkeypatch.setattr(place, "_MAX_SEGMENTS", 3)
+    rows = [(0, 2, 1.0), (1, 3, 1.0), (2, 4, 1.0)]
+    solve(Segments.of([rows[:2]]), torch.tensor([4]))
+    with pytest.raises(ValueError, match=r"segments must be fewer than 2\*\*29, got 3"):
+        solve(Segments.of([rows]), torch.tensor([4]))
+
+
+def test_predictions_and_groups_have_ranks_of_32_bits(monkeypatch):
+    place = importlib.import_module("pyws.ops.segments.match_segments")
+    assert place._MAX_ROWS == 2**31 - 1
+    monkeypatch.setattr(place, "_MAX_ROWS", 3)
+    rows = [(0, 2, 1.0)]
+    two, three = Segments.of([rows, rows]), Segments.of([rows, [], []])
+    ops.match_segments(two, two, torch.tensor([0, 1, 2]), [0.5])
+    with pytest.raises(ValueError, match="predictions and groups must be at most 3, got 1 and 4"):
+        ops.match_segments(three, three, torch.tensor([0, 3]), [0.5])
+    with pytest.raises(ValueError, match="predictions and groups must be at most 3, got 4 and 2"):
+        ops.match_segments(Segments.of([rows * 4]), Segments.of([rows]), torch.tensor([0, 1]), [0.5])
+
+
+@pytest.mark.skipif(bool(_library._C.cuda), reason="the build has CUDA kernels")
+def test_tensors_of_a_card_need_a_build_with_its_kernels():
+    with pytest.raises(RuntimeError, match="otsu: got CUDA tensors, but pyws was built without CUDA kernels"):
+        _library.launch("otsu", torch.device("cuda"), {})
+
+
+def test_columns_of_segments_are_on_one_device():
+    columns = [torch.zeros(2, dtype=torch.float64)] * 4
+    with pytest.raises(ValueError, match="Segments: offsets must be on cpu, got meta|on cpu"):
+        Segments(*columns, torch.tensor([0, 2], device="meta"))
