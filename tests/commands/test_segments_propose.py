@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from pyws import cli
 from pyws.data.annotations.activitynet import read_detections
 from pyws.segments import PostprocessConfig, Status, fuse_detections
-from pyws.segments.detection.maps import VideoMap, write_maps
+from pyws.segments.detection.maps import VideoMap, open_maps, write_maps
 from pyws.segments.pseudo_labels import save_labels
 
 RATE = 2.0
@@ -96,6 +96,15 @@ def test_every_kind_of_file(tmp_path, capsys, form):
     assert_same(found_in(tmp_path / "out.json"), expected())
     about = json.loads((tmp_path / "out.json").read_text())["external_data"]
     assert about["snippets_per_second"] == pytest.approx(RATE)  # which fuse and labels read
+
+
+def test_the_classes_of_tables_are_those_of_their_first(tmp_path):
+    """Row numbers are no class, and one table is enough."""
+    write_csv(tmp_path / "tables")
+    (one, *_) = sorted((tmp_path / "tables").iterdir())
+    for path in (one, tmp_path / "tables"):
+        assert open_maps(path).classes == ("jump", "run")
+    assert list(open_maps(one).stored) == [one.stem]
 
 
 def test_files_of_pyws_say_classes_and_times(tmp_path, capsys):

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pyws.data.video.frames import write_mask, write_picture
 from pyws.errors import DataError
 from pyws.files import write_json
 from pyws.report.ablation import Results, _markdown
-from pyws.report.colours import COLOURS
+from pyws.report.colours import COLOURS, colour
 from pyws.report.movies import _colours, heat
 from pyws.report.page.charts import Chart, axis_ticks, draw_chart
 from pyws.report.page.html import Section, Table, write_html
@@ -128,7 +129,9 @@ def test_each_kind_of_problem_counts_a_video_once() -> None:
 
 def test_colours_follow_the_tags_and_then_the_lanes() -> None:
     video = Video("a", tags=("run", "fly"), lanes=[Lane("x", spans=[(0, 1, "swim", 1.0), (1, 2, "run", 0.5)])])
-    assert list(video.document()["colours"]) == ["run", "swim"]
+    assert list(video.document()["colours"].items()) == [("run", colour(0)), ("swim", colour(1))]
+    own = replace(video, colours={"swim": "#123456"})
+    assert own.document()["colours"] == {"run": colour(0), "swim": "#123456"}
 
 
 def test_a_page_is_written_anew_where_something_changed(tmp_path: Path) -> None:
