@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         _open_closed_streams()
         _keep_freed_memory()
+        _keep_numpy_to_one_thread()
         _collect_seldom()
         _warn_in_words()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -152,6 +153,12 @@ def _keep_freed_memory() -> None:
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(M_ARENA_MAX, 1)  # arenas of threads would give back what they free
+
+
+def _keep_numpy_to_one_thread() -> None:
+    """Unless the user says otherwise: OpenBLAS's own threads, one a processor, wait actively for products of less than
+    a millisecond beside those of torch, and take two thirds of the processor time of a job."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _collect_seldom() -> None:

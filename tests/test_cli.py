@@ -87,12 +87,6 @@ def test_version(capsys):
         ("features v -o out --folder-fps -1", "--folder-fps: must be > 0, got -1.0"),
         ("ray features --shards 0", "--shards: must be >= 1, got 0"),
         ("segments train data -o run --set epochs", "--set: must be PATH=VALUE"),
-        ("segments train data -o run --config", "--config: must be followed by a TOML file"),
-        ("config show", "needs the command to show, e.g. pyws config show segments train"),
-        ("features -o out", "VIDEOS: at least one video file, folder of frames or folder of these is needed"),
-        ("import --into run", "REVIEW: at least one file or folder is needed"),
-        ("masks ablate data -o out", "INIT: at least one folder of pyws masks init is needed"),
-        ("segments predict d --checkpoint m -o out.json --maps m.npz", "m.npz: maps are written as .safetensors"),
     ],
 )
 def test_wrong_words_get_two_lines(words, said, capsys):
@@ -326,15 +320,27 @@ def test_what_a_command_says_is_no_markup(capsys):
     assert capsys.readouterr().out == "segment must be [start, end], got [9.0, 3.0]\n"
 
 
-def test_only_the_command_line_sets_the_allocator(monkeypatch, capsys):
-    """Never the library: a caller of main keeps the allocator that it chose."""
+def test_only_the_command_line_sets_the_allocator_and_threads(monkeypatch, capsys):
+    """Never the library: a caller of main keeps the allocator that it chose. What the user says of threads counts."""
     calls = []
     monkeypatch.setattr(cli, "_keep_freed_memory", lambda: calls.append(1))
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     assert cli.main(["--version"]) == 0
     assert not calls
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
     monkeypatch.setattr(sys, "argv", ["pyws", "--version"])
-    assert cli.main() == 0
-    assert calls
+    for said, threads in ((None, "1"), ("3", "3")):
+        if said:
+            monkeypatch.setenv("OPENBLAS_NUM_THREADS", said)
+        assert cli.main() == 0
+        assert os.environ["OPENBLAS_NUM_THREADS"] == threads
+    assert len(calls) == 2
+
+
+def test_numpy_is_not_there_before_its_threads_are_set():
+    """It reads the number of its threads when it is imported."""
+    code = "import sys, pyws.cli; assert 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_preset_is_found_where_python_makes_its_parameter_optional() -> None:
