@@ -1,4 +1,5 @@
-"""Video files of known timing: every frame is grey, its level tells its index, its time is what the test says."""
+"""Video files of known frames, and of known timing: every frame is grey then, its level tells its index, its time is
+what the test says."""
 
 from fractions import Fraction
 
@@ -27,6 +28,17 @@ def write_timed_video(path, times, levels=None, size=(48, 32), sound=False):
             frame.pts, frame.time_base = round(time * TICKS), Fraction(1, TICKS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return path
+
+
+def write_video(path, frames):
+    """Frames (H, W, 3) uint8 RGB, ten a second, as MPEG-4 sees them."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = frames[0].shape[1], frames[0].shape[0], "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
     return path
 
 

@@ -70,11 +70,14 @@ class Classifier:
         size = [self.fixed, self.fixed] if self.fixed else size
         return self._normalised(_scaled(frames.flatten(0, -4).permute(0, 3, 1, 2), size), frames)
 
-    def for_inference(self) -> Classifier:
-        """The same with its network made ready for inference, see :func:`pyws.models.inference.for_inference`."""
+    def for_inference(self, *layers: str) -> Classifier:
+        """The same with its network made ready for inference, see :func:`pyws.models.inference.for_inference`.
+
+        The outputs of ``layer``, and of ``layers``, stay what they are.
+        """
         side = self.fixed or max(2 * self.stride, 64)
         size = (self.channels, self.frames, side, side) if self.frames else (self.channels, side, side)
-        return replace(self, model=for_inference(self.model, size, self.layer))
+        return replace(self, model=for_inference(self.model, size, self.layer, *layers))
 
     def published_view(self, frames: Tensor) -> Tensor:
         """As :meth:`prepare`, but as the weights' publishers evaluate them: scaled by ``resize``, the middle cut out.

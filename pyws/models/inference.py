@@ -24,7 +24,7 @@ class _Seen(NamedTuple):
     Parameters
     ----------
     follows : the batch norm or activation that reads the output of each convolution or batch norm, by their names
-    watched : the output of the model, and of the layer that was asked for
+    watched : the outputs of the layers that were asked for, and of the model
     """
 
     follows: dict[str, str]
@@ -32,7 +32,7 @@ class _Seen(NamedTuple):
 
 
 @torch.no_grad()
-def for_inference(model: Network, size: Sequence[int], layer: str | None = None) -> Network:
+def for_inference(model: Network, size: Sequence[int], *layers: str) -> Network:
     """A copy of a network in eval mode that gives the same outputs, but for rounding, in less time.
 
     Batch norms that read a convolution become part of it, other activations work in place, and weights lie channels
@@ -44,7 +44,7 @@ def for_inference(model: Network, size: Sequence[int], layer: str | None = None)
     ----------
     model : images (B, C, H, W) or clips (B, C, T, H, W) to a tensor
     size : shape of such an input without B, (C, H, W) or (C, T, H, W); a small one is quick
-    layer : dotted name of a module whose output must stay what it is too
+    layers : dotted names of modules whose outputs must stay what they are too
 
     Examples
     --------
@@ -62,10 +62,10 @@ def for_inference(model: Network, size: Sequence[int], layer: str | None = None)
     if not any(isinstance(module, _Norm) or can_fuse(module) for module in model.modules()):
         return model
     example = torch.rand(1, *size, generator=torch.Generator().manual_seed(0)).to(next(model.parameters()))
-    plain = _watch(model, example, layer)
+    plain = _watch(model, example, layers)
     for fused in (True, False):
         fast = _made_fast(model, plain.follows, fused, example.ndim)
-        same = zip(plain.watched, _watch(fast, example, layer).watched, strict=True)
+        same = zip(plain.watched, _watch(fast, example, layers).watched, strict=True)
         if all(_agree(one, other) for one, other in same):
             return fast
     return model
@@ -91,7 +91,7 @@ def _made_fast(model: Network, follows: dict[str, str], fused: bool, dimensions:
     return fast
 
 
-def _watch(model: nn.Module, example: Tensor, layer: str | None) -> _Seen:
+def _watch(model: nn.Module, example: Tensor, layers: Sequence[str]) -> _Seen:
     made: dict[int, tuple[str, Any]] = {}  # by identity; the tensor is kept so that no other takes its place
     gave: dict[str, int] = {}
     took: dict[str, int] = {}
@@ -120,7 +120,7 @@ def _watch(model: nn.Module, example: Tensor, layer: str | None) -> _Seen:
             handles.append(module.register_forward_pre_hook(before(name)))
         if norm or (isinstance(module, _Conv) and not module.transposed):
             handles.append(module.register_forward_hook(after(name)))
-    if layer is not None:
+    for layer in layers:
         keep = model.get_submodule(layer).register_forward_hook(
             lambda _, inputs, output: watched.append(output.clone())
         )

@@ -19,6 +19,7 @@ from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, spli
 from pyws.masks.self_training.stopping import LoopConfig
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
 from pyws.masks.self_training.train_segmentation import TrainingConfig
+from pyws.models.classifiers import build_classifier
 from pyws.models.image_networks.deeplab import DeepLabV2
 
 CONFIG = SelfTrainingConfig(
@@ -117,15 +118,15 @@ def test_they_are_shown_at_their_place_among_the_others(first):
 def test_refinement_hands_them_on(first, tmp_path, monkeypatch):
     import pyws.masks.refinement.pipeline as refinement
 
-    monkeypatch.setattr(refinement, "early_layers", lambda name: ("a",))
     monkeypatch.setattr(
         refinement,
-        "_scores",
-        lambda data, frames, *_: [np.ones((len(data.tags[frames[0].video]), 4, 4), np.float32)] * len(frames),
+        "refine_video",
+        lambda pictures, superpixels, features, masks, ids, *_: [np.ones((len(ids), 4, 4), np.float32)] * len(pictures),
     )
     masks = drawn()
     write_corrected(first, [(*key, mask) for key, mask in masks.items()], "review.json")
-    classifier = type("Classifier", (), {"name": "none"})()
+    classifier = build_classifier("small2d", 3)
+    classifier.model.eval()
     refinement.refine_annotations(first, tmp_path / "final", classifier, quiet=True)
     found = Annotations(tmp_path / "final", tmp_path / "work")
     assert set(found.corrected) == {Frame(*key) for key in masks}

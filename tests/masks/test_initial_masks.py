@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from video_files import write_timed_video
+from video_files import write_timed_video, write_video
 
 from pyws import DataError, ops
 from pyws.cli import main
@@ -559,19 +559,6 @@ def test_masks_that_were_lost_are_made_again(weights: Path, tmp_path: Path) -> N
     other = make_frames(tmp_path / "other/v", 2)
     assert main(command(weights, tmp_path / "out", other, "--tag", "fox")) == 1
     assert files_of(tmp_path / "out") == before
-
-
-def write_video(path: Path, frames: list[np.ndarray[Any, Any]]) -> Path:
-    av = pytest.importorskip("av")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = frames[0].shape[1], frames[0].shape[0], "yuv420p"
-        for frame in frames:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return path
 
 
 def test_video_file_and_tags_file(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

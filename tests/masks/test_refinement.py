@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,35 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize
+from skimage.color import rgb2lab
+from video_files import write_video
 
 from pyws import ops
 from pyws.cli import main
 from pyws.commands.masks.train import open_first_classifier
+from pyws.data.video import decoders
+from pyws.data.video.decoders import PyAV
 from pyws.data.video.frames import read_mask, write_mask
 from pyws.data.video.optical_flow import CONSISTENT
+from pyws.data.video.remembered import REMEMBERED
 from pyws.errors import DataError
 from pyws.evaluation.segmentation import mask_iou
 from pyws.files import file_sha256
 from pyws.masks.initial_masks.motion import motion_weights, neighbours
-from pyws.masks.refinement.appearance import early_layers, fit_logistic, superpixel_features, superpixel_means
+from pyws.masks.refinement.appearance import (
+    EarlyFeatures,
+    early_layers,
+    fit_logistic,
+    superpixel_features,
+    superpixel_means,
+)
 from pyws.masks.refinement.config import RefinementConfig
 from pyws.masks.refinement.local_crf import local_crf
 from pyws.masks.refinement.video_model import flows_between, over_time, places, refine_video
 from pyws.masks.self_training.pseudo_annotations import Annotations
+from pyws.models.classifier import Classifier
 from pyws.models.classifiers import build_classifier
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 
@@ -81,15 +95,67 @@ def test_early_layers_have_a_fourth_and_an_eighth_of_the_size(name: str) -> None
     assert sizes == [(16, 24), (8, 12)]
 
 
-def test_superpixel_features_refuse_layers_that_are_none() -> None:
-    classifier = build_classifier("small2d", 3)
-    frame, labels = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.int32)
+def built(name: str) -> Classifier:
+    classifier = build_classifier(name, 3)
+    classifier.model.eval()
+    return classifier
+
+
+def hooks_of(model: torch.nn.Module) -> int:
+    return sum(len(module._forward_hooks) for module in model.modules())
+
+
+@pytest.mark.parametrize("layers", [("layer1", "layer2"), ("layer2", "layer1"), ("conv1", "relu")])
+def test_early_features_are_what_the_whole_network_gives_and_no_later_layer_runs(layers: tuple[str, str]) -> None:
+    """In any order, and between convolution and activation, which inference would make in one pass."""
+    classifier, found = built("resnet18"), dict[str, torch.Tensor]()
+    model, ran = classifier.model, list[int]()
+    for layer in layers:
+        model.get_submodule(layer).register_forward_hook(lambda m, _, out: found.setdefault(m, out.clone()))
+    frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    with torch.no_grad():
+        model(classifier.prepare(torch.from_numpy(frame)[None], 48))
+    with EarlyFeatures(classifier, layers, 48) as features:
+        inside = features._classifier.model
+        inside.get_submodule("layer3").register_forward_pre_hook(lambda *_: ran.append(1))
+        for layer, one in zip(layers, features(frame), strict=True):
+            torch.testing.assert_close(one, found[model.get_submodule(layer)], rtol=1e-4, atol=1e-4)
+        held = hooks_of(inside)
+    assert not ran
+    assert hooks_of(inside) == held - 2
+
+
+def test_threads_share_early_features() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
+    with EarlyFeatures(built("small2d"), ("layers.1", "layers.2"), 32) as features:
+        alone = [features(frame) for frame in frames]
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(features, frames))
+    for one, other in zip(alone, together, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_early_features_refuse_layers_that_are_none() -> None:
+    classifier = built("small2d")
+    frame = np.zeros((32, 32, 3), np.uint8)
     with pytest.raises(ValueError, match="layers: small2d has no such layer"):
-        superpixel_features(classifier, frame, frame, labels, ["nothing"], 32)
+        EarlyFeatures(classifier, ["nothing"], 32)
     with pytest.raises(ValueError, match=r"layers: fc of small2d must give \(B, C, h, w\)"):
-        superpixel_features(classifier, frame, frame, labels, ["fc"], 32)
+        EarlyFeatures(classifier, ["fc"], 32).__enter__()(frame)
     with pytest.raises(ValueError, match="early layers of vit_b_16 are not known"):
         early_layers("vit_b_16")
+
+
+def test_superpixel_features_are_means_of_colours_and_scaled_features() -> None:
+    classifier, rng = built("small2d"), np.random.default_rng(0)
+    frame = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    small, labels = frame[::2, ::2], rng.integers(0, 5, (32, 32)).astype(np.int32)
+    with EarlyFeatures(classifier, ("layers.1", "layers.2"), 64) as features:
+        found = superpixel_features(features, frame, small, labels)
+        scaled = [torch.nn.functional.interpolate(one, (32, 32), mode="bilinear")[0] for one in features(frame)]
+    values = np.concatenate([rgb2lab(small).transpose(2, 0, 1), *scaled])
+    expected = [[one[labels == k].mean() for one in values] for k in range(5)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 # Place and time
@@ -103,6 +169,16 @@ def test_places_are_highest_in_the_middle_and_scale_with_the_masks() -> None:
     assert found[0].max() == found[1].max() == 1
     assert not found[2].any()
     assert places([masks[0]], 2.0)[0][35, 50] > 0.05 > found[0][35, 50]
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.3, 0.6, 4.0])
+def test_places_are_the_masks_blurred_by_a_gaussian(sigma: float) -> None:
+    """Narrower than a pixel, and wider than the frame."""
+    masks = np.random.default_rng(0).random((2, 23, 40)) < 0.2
+    width = sigma * np.sqrt(np.median(masks.sum((1, 2))))
+    for mask, place in zip(masks, places(list(masks), sigma), strict=True):
+        expected = gaussian_filter(mask.astype(float), width, mode="nearest")
+        np.testing.assert_allclose(place, expected / expected.max(), rtol=1e-9, atol=1e-12)
 
 
 def test_over_time_is_the_mean_with_the_neighbours() -> None:
@@ -355,6 +431,31 @@ def test_superpixels_have_the_area_that_was_asked_for(
     assert refine(first, tmp_path / "out") == 0
     assert len(counts) == 12
     assert 8 < np.mean(counts) < 32  # 16 pixels each, more or less
+
+
+def test_a_video_file_is_decoded_once(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For features, masks, overlays and the page; nothing of it is kept in memory or on the disk, after errors too."""
+    clips = [write_video(tmp_path / f"{name}.avi", video(seed=ord(name))[0]) for name in ("a", "b")]
+    assert run("init", *clips, "-o", tmp_path / "first", *init_words(first)) == 0
+    passes, read, room = list[tuple[str, int]](), PyAV.read, REMEMBERED.room()
+    monkeypatch.setattr(decoders, "_video_decoder", lambda: None)
+
+    def counted(self: PyAV, indices: Any) -> Any:
+        passes.append((self.path.stem, len(indices)))
+        return read(self, indices)
+
+    monkeypatch.setattr(PyAV, "read", counted)
+    (tmp_path / "weights.pth").symlink_to(first / "weights.pth")
+    (tmp_path / "labels.txt").symlink_to(first / "labels.txt")
+    assert refine(tmp_path, tmp_path / "out") == 0
+    assert passes == [("a", 6), ("b", 6)]
+    assert REMEMBERED.room() == room
+    assert not (tmp_path / "out/frames").exists()
+    strip = json.loads((tmp_path / "out/report/b/strip.json").read_text())
+    assert len(strip["names"]) == 6
+    (tmp_path / "first/pa/v0/b/00005.png").write_bytes(b"")
+    assert refine(tmp_path, tmp_path / "other") == 1
+    assert REMEMBERED.room() == room
 
 
 def test_an_interrupted_refinement_ends_the_same(first: Path, tmp_path: Path) -> None:

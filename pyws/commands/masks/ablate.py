@@ -98,9 +98,9 @@ def ablate(
     for folder in init:
         rows = _possible(folder, variants, SelfTrainingConfig(selection), common)
         asked = [one for one in rows if row_config(SelfTrainingConfig(selection), one).selection.uses_classifier]
-        classifier = open_first_classifier(folder, classifier_weights, class_names) if asked else None
-        if classifier is not None:
-            classifier.model.to(device)
+        classifier = None
+        if asked:
+            classifier = open_first_classifier(folder, classifier_weights, class_names, device).for_inference()
         first = folder.name if len(init) > 1 else ""
         for seed, variant in ((seed, variant) for seed in seeds for variant in rows):
             config = row_config(SelfTrainingConfig(selection, discriminator, training, loop, seed, preset), variant)

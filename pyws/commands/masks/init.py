@@ -180,7 +180,7 @@ def init(
         )
     draw = partial(_draw, out, annotator.space.names, config.superpixel_cache(out), len(videos))
     run = annotate(
-        annotator, videos, out, on_error, common.silent, part, draw, partial(shown_of_run, len(videos), False)
+        annotator, videos, out, on_error, common.silent, part, draw, partial(shown_of_run, len(videos), "init")
     )
     if run.last:
         write_report(out, quiet=common.silent)
@@ -320,7 +320,7 @@ def _draw(
         video["source"], folders, out / "overlays" / name, names=names, heats=heats,
         superpixels=lambda picture, stem: cache(picture, name, stem),
     )  # fmt: skip
-    draw_tiles(place_of(out), name, video, videos, predicted=False)
+    draw_tiles(place_of(out), name, video, videos, "init")
 
 
 def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:

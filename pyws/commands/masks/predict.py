@@ -115,9 +115,9 @@ def predict(
     def draw(name: str, video: Mapping[str, Any]) -> None:
         folders, heats = {"mask": out / "masks" / name}, {"map": out / "heat" / name}
         draw_masks(video["source"], folders, out / "overlays" / name, names=model.space.names, heats=heats)
-        draw_tiles(place_of(out), name, video, len(videos), predicted=True)
+        draw_tiles(place_of(out), name, video, len(videos), "predict")
 
-    shown = partial(shown_of_run, len(videos), True)
+    shown = partial(shown_of_run, len(videos), "predict")
     done = predict_videos(model, videos, out, allowed, every, align, on_error, quiet, refine, part, draw, shown)
     rows = []
     for name, video in done.document["videos"].items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,22 +69,25 @@ def refine(
     from pyws.masks.initial_masks.pipeline import FORMAT
     from pyws.masks.refinement.pipeline import refine_annotations
     from pyws.report.pictures import draw_masks
-    from pyws.report.run import write_report
+    from pyws.report.run import place_of, write_report
+    from pyws.report.runs.masks import draw_tiles, shown_of_run
     from pyws.run_manifest import MANIFEST, read_manifest
     from pyws.sharding import this_shard
 
-    classifier = open_first_classifier(init, classifier_weights, class_names)
-    classifier.model.to(common.use_device())
+    classifier = open_first_classifier(init, classifier_weights, class_names, common.use_device())
     method = flow_of(flow, raft_weights, common)
     part = this_shard(shard)
-    space = read_manifest(init / MANIFEST, *FORMAT)["label_space"]["names"]
+    first = read_manifest(init / MANIFEST, *FORMAT)
+    space, videos = first["label_space"]["names"], [entry["status"] for entry in first["videos"].values()].count("done")
 
     def draw(name: str, video: Mapping[str, Any]) -> None:
         folders = {"pseudo-annotation": (masks or init / "pa/v0") / name, "refined": out / "pa/v0" / name}
         heats = {"map": init / "heat" / name}
         draw_masks(video["source"], folders, out / "overlays" / name, names=space, heats=heats)
+        draw_tiles(place_of(out), name, video, videos, "refine")
 
-    run = refine_annotations(init, out, classifier, config, masks, common.silent, part, method, draw)
+    shown = partial(shown_of_run, videos, "refine")
+    run = refine_annotations(init, out, classifier, config, masks, common.silent, part, method, draw, shown)
     rows = []
     for name, video in run.document["videos"].items():
         report = video["report"]

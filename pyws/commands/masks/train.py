@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -16,6 +16,11 @@ from pyws.masks.self_training.stopping import LoopConfig
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig
 from pyws.masks.self_training.train_segmentation import TrainingConfig
 from pyws.settings import Presets
+
+if TYPE_CHECKING:
+    import torch
+
+    from pyws.models.classifier import Classifier
 
 
 def train(
@@ -82,8 +87,8 @@ def train(
     config = as_variant(SelfTrainingConfig(selection, discriminator, training, loop, common.seed, preset), variant)
     classifier, device = None, own_device(common.use_device())
     if config.selection.uses_classifier:
-        classifier = open_first_classifier(init, classifier_weights, class_names)
-        set_precision(classifier.model.to(device), training.precision, device)
+        classifier = open_first_classifier(init, classifier_weights, class_names, device).for_inference()
+        set_precision(classifier.model, training.precision, device)
     quiet = common.silent
     backbone = None if weights is None else weights_file(training.backbone, weights)
     with processes(device) as group:
@@ -130,8 +135,10 @@ class FirstClassifier:
     weights_sha256: str
 
 
-def open_first_classifier(init: Path, weights: str, class_names: Path | None) -> Any:
-    """The classifier of the first stage, which its manifest names."""
+def open_first_classifier(
+    init: Path, weights: str, class_names: Path | None, device: torch.device | None = None
+) -> Classifier:
+    """The classifier of the first stage, which its manifest names, on a device; None for the CPU."""
     from pyws.errors import reading
     from pyws.files import file_sha256, made_of
     from pyws.masks.initial_masks.pipeline import FORMAT
@@ -155,6 +162,7 @@ def open_first_classifier(init: Path, weights: str, class_names: Path | None) ->
         raise ValueError(f"classifier_weights: must be the file that pyws masks init was given, got another: {weights}")
     if classifier.frames:
         raise ValueError(f"classifier_weights: must be a classifier of images, got {classifier.name}, of clips")
+    classifier.model.to(device or "cpu")
     return classifier
 
 

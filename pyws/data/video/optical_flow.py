@@ -155,9 +155,9 @@ def carry(values: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
     >>> carry(values, flow).tolist()
     [[[1.0, 2.0, 3.0, 3.0]]]
     """
-    y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
+    y, x = (np.arange(side, dtype=np.float32) for side in flow.shape[:2])
     with _opencv() as cv2:
-        places = (x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
+        places = (x + flow[..., 0], y[:, None] + flow[..., 1], cv2.INTER_LINEAR)
         return np.stack(
             [cv2.remap(np.ascontiguousarray(one), *places, borderMode=cv2.BORDER_REPLICATE) for one in values]
         )
@@ -165,7 +165,8 @@ def carry(values: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
 
 def consistency(forth: Flow, back: Flow) -> NDArray[np.float32]:
     """How well the way to another frame and the way back agree at each pixel: (H, W) in [0, 1], 1 where they do."""
-    missed = np.linalg.norm(forth + carry(back.transpose(2, 0, 1), forth).transpose(1, 2, 0), axis=2)
+    right, down = carry(back.transpose(2, 0, 1), forth)
+    missed = np.hypot(forth[..., 0] + right, forth[..., 1] + down)
     return np.exp(-missed / CONSISTENT).astype(np.float32)
 
 

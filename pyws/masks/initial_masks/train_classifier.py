@@ -222,10 +222,11 @@ def _fit(
 ) -> list[float]:
     """Fit the last layer alone; returns the mean loss of its scores."""
     model, count = classifier.model.eval(), len(classifier.labels)
-    _, head = last_layer(model, count)
+    fast = classifier.for_inference()
+    (_, head), (_, reader) = last_layer(model, count), last_layer(fast.model, count)
     rows, targets, shares = [], [], []
     for example in track(examples, "features", quiet=quiet):
-        seen = features_of(classifier, head, store, example.video, device)
+        seen = features_of(fast, reader, store, example.video, device)
         shown = torch.zeros(len(seen), count)
         shown[:, list(example.classes)] = 1
         rows.append(seen)

@@ -6,17 +6,22 @@ model of them only repeats the mistakes of the masks that it is fitted to.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from scipy.sparse import csc_array
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pyws.data.video.frames import Pixels
 from pyws.models.classifier import Classifier, input_of
+from pyws.models.devices import on_device
 
 Floats = NDArray[np.float64]
 
@@ -52,61 +57,109 @@ def early_layers(name: str) -> tuple[str, ...]:
     raise ValueError(f"layers: the early layers of {name} are not known; give them with --layers")
 
 
-@torch.no_grad()
-def superpixel_features(
-    classifier: Classifier,
-    frame: Pixels,
-    small: Pixels,
-    superpixels: NDArray[np.int32],
-    layers: Sequence[str],
-    short_side: int,
-) -> NDArray[np.float32]:
-    """Means over each superpixel of CIELAB and of the features of layers, scaled to the working size.
+class EarlyFeatures:
+    """What some layers of a classifier see in a frame; the layers after them do not run. Threads may share it.
+
+    Hooks of the network are set on entry and gone on exit.
 
     Parameters
     ----------
     classifier : classifier of images, in eval mode
-    frame : (H, W, 3) uint8 RGB, what the classifier sees
-    small : (h, w, 3) uint8 RGB, the same at the working size
-    superpixels : (h, w) labels from 0
     layers : dotted names; each gives (1, C, h, w)
     short_side : short side of the classifier's input
+
+    Raises
+    ------
+    ValueError : no such layer
+
+    Examples
+    --------
+    >>> from pyws.models.classifiers import build_classifier
+    >>> classifier = build_classifier("resnet18", 3)
+    >>> _ = classifier.model.eval()
+    >>> with EarlyFeatures(classifier, ("layer1", "layer2"), 64) as features:
+    ...     [tuple(one.shape) for one in features(np.zeros((32, 64, 3), np.uint8))]
+    [(1, 64, 16, 32), (1, 128, 8, 16)]
+    """
+
+    def __init__(self, classifier: Classifier, layers: Sequence[str], short_side: int) -> None:
+        self.layers, self._short_side = tuple(layers), short_side
+        try:
+            for layer in layers:
+                classifier.model.get_submodule(layer)
+        except AttributeError as error:
+            raise ValueError(f"layers: {classifier.name} has no such layer: {error}") from error
+        self._classifier = classifier.for_inference(*layers)
+        self._found = threading.local()
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> EarlyFeatures:
+        modules = {layer: self._classifier.model.get_submodule(layer) for layer in self.layers}
+        self._hooks = [module.register_forward_hook(partial(self._keep, layer)) for layer, module in modules.items()]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _keep(self, layer: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        found = self._found.layers
+        found[layer] = output.clone() if isinstance(output, Tensor) else None  # what follows may work in place
+        if len(found) == len(set(self.layers)):
+            raise _AllFound
+
+    @torch.no_grad()
+    def __call__(self, frame: Pixels) -> list[Tensor]:
+        """Features (1, C, h, w) float32 by each layer of a frame (H, W, 3) uint8 RGB.
+
+        Raises
+        ------
+        ValueError : a layer gives no features of an image, or the network cannot take frames of this size
+        """
+        classifier, self._found.layers = self._classifier, {}
+        device = next(classifier.model.parameters()).device
+        inputs = classifier.prepare(on_device(torch.tensor(frame[None]), device), self._short_side)
+        with input_of(classifier.name, inputs), suppress(_AllFound):
+            classifier.model(inputs)
+        features = [self._found.layers.get(layer) for layer in self.layers]
+        for layer, one in zip(self.layers, features, strict=True):
+            if one is None or one.ndim != 4:
+                raise ValueError(f"layers: {layer} of {classifier.name} must give (B, C, h, w)")
+        return [one.float() for one in features]
+
+
+class _AllFound(Exception):
+    """The last layer that is wanted has run."""
+
+
+def superpixel_features(
+    features: EarlyFeatures, frame: Pixels, small: Pixels, superpixels: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """Means over each superpixel of CIELAB and of early features, scaled to the working size.
+
+    Parameters
+    ----------
+    features : what a classifier sees early
+    frame : (H, W, 3) uint8 RGB, what it sees them in
+    small : (h, w, 3) uint8 RGB, the same at the working size
+    superpixels : (h, w) labels from 0
 
     Returns
     -------
     (K, D) float32 for K superpixels
-
-    Raises
-    ------
-    ValueError : no such layer, or one that gives no features of an image
     """
     from skimage.color import rgb2lab
 
-    found: list[Any] = []
-    try:
-        modules = [classifier.model.get_submodule(layer) for layer in layers]
-    except AttributeError as error:
-        raise ValueError(f"layers: {classifier.name} has no such layer: {error}") from error
-    hooks = [module.register_forward_hook(lambda _module, _inputs, output: found.append(output)) for module in modules]
-    device = next(classifier.model.parameters()).device
-    try:
-        inputs = classifier.prepare(torch.tensor(frame[None], device=device), short_side)
-        with input_of(classifier.name, inputs):
-            classifier.model(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
     values = [rgb2lab(small).transpose(2, 0, 1)]
-    for layer, features in zip(layers, found, strict=True):
-        if not isinstance(features, Tensor) or features.ndim != 4:
-            raise ValueError(f"layers: {layer} of {classifier.name} must give (B, C, h, w)")
-        scaled = functional.interpolate(features.float(), small.shape[:2], mode="bilinear", align_corners=False)
+    for one in features(frame):
+        one = one.contiguous(memory_format=torch.channels_last)  # superpixels add up all channels of a pixel
+        scaled = functional.interpolate(one, small.shape[:2], mode="bilinear", align_corners=False)
         values.append(scaled[0].cpu().numpy())
-    return superpixel_means(superpixels, np.concatenate(values)).astype(np.float32)
+    return np.concatenate([superpixel_means(superpixels, one) for one in values], 1).astype(np.float32)
 
 
 def superpixel_means(superpixels: NDArray[np.int32], values: NDArray[Any]) -> Floats:
-    """Means (K, C) over each of K superpixels (H, W) of values (C, H, W).
+    """Means (K, C) over each of K superpixels (H, W) of values (C, H, W), which are added up as at least float32.
 
     Examples
     --------
@@ -115,7 +168,10 @@ def superpixel_means(superpixels: NDArray[np.int32], values: NDArray[Any]) -> Fl
     """
     flat = superpixels.ravel()
     areas = np.maximum(np.bincount(flat), 1)
-    return np.stack([np.bincount(flat, one.ravel(), len(areas)) / areas for one in values], 1)
+    values = values.astype(np.result_type(values, np.float32), copy=False)
+    ends = np.arange(flat.size + 1, dtype=flat.dtype)
+    of_pixels = csc_array((np.ones(flat.size, values.dtype), flat, ends), (len(areas), flat.size))
+    return of_pixels @ values.reshape(len(values), -1).T / areas[:, None]
 
 
 def fit_logistic(features: Floats, targets: Floats, weights: Floats, l2: float) -> Floats:

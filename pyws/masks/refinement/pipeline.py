@@ -11,24 +11,29 @@ either::
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from pyws import ops
 from pyws.data.tagged.corrected_masks import write_corrected
+from pyws.data.video.ahead import map_in_threads, shared_workers
+from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import Pixels, total_bytes, write_mask
 from pyws.data.video.optical_flow import FlowMethod
+from pyws.data.video.remembered import Shown, nothing_again
 from pyws.errors import DataError
 from pyws.masks.initial_masks.pipeline import open_annotations
 from pyws.masks.initial_masks.superpixels import area_of
-from pyws.masks.refinement.appearance import early_layers, superpixel_features
+from pyws.masks.refinement.appearance import EarlyFeatures, early_layers, superpixel_features
 from pyws.masks.refinement.config import RefinementConfig
 from pyws.masks.refinement.local_crf import local_crf
 from pyws.masks.refinement.video_model import Scores, refine_video
@@ -52,6 +57,7 @@ def refine_annotations(
     shard: Shard = WHOLE,
     flow: FlowMethod | Raft = "dis",
     finished: Finished = lambda name, entry: None,
+    shown: Shown = nothing_again,
 ) -> RunManifest:
     """Refine the pseudo-annotations of each video by a model of it; videos that are done are left alone.
 
@@ -66,6 +72,7 @@ def refine_annotations(
     shard : which of the videos this process refines
     flow : how optical flow is found
     finished : called for each of its videos; what it writes into the folder is a part of the run
+    shown : which of the frames that have masks ``finished`` reads
 
     Returns
     -------
@@ -87,74 +94,101 @@ def refine_annotations(
     parameters = {**data.parameters, "refinement": refinement}
     by_video = {video: list(group) for video, group in groupby(data.frames, key=lambda frame: frame.video)}
     sizes = {video: len(frames) for video, frames in by_video.items()}
-    with open_annotations(out, parameters, data.space.document(), shard, sizes) as manifest:
-        entries = manifest.document["videos"]
+    space, early = data.space.document(), EarlyFeatures(classifier, layers, config.feature_side)
+    with open_annotations(out, parameters, space, shard, sizes) as manifest, early as features, shared_workers():
+        refiner, entries = _Refiner(data, source, features, config, flow, shown, quiet), manifest.document["videos"]
         for video in manifest.mine:
             frames = by_video[video]
             files = [frame.png(out / "pa/v0") for frame in frames]
             before = digest(data.file(source, frame) for frame in frames)
             done = entries.get(video, {})
-            if done.get("refined_from") != before or done.get("bytes") != total_bytes(files):
-                scores = _scores(data, frames, source, classifier, layers, config, flow, quiet)
-                facts = {
-                    "masks": os.path.abspath(source),
-                    "refined_from": before,
-                    "report": _write_masks(data, frames, source, scores, config, files),
-                    "bytes": total_bytes(files),
-                }
-                manifest.put(video, {**data.manifest["videos"][video], **facts})
-            finished(video, entries[video])
+            try:
+                if done.get("refined_from") != before or done.get("bytes") != total_bytes(files):
+                    facts = {
+                        "masks": os.path.abspath(source),
+                        "refined_from": before,
+                        "report": refiner.write(frames, files),
+                        "bytes": total_bytes(files),
+                    }
+                    manifest.put(video, {**data.manifest["videos"][video], **facts})
+                finished(video, entries[video])
+            finally:
+                data.forget(video)
         if data.corrected:
             kept = ((*frame, data.mask(source, frame)) for frame in data.corrected)
             write_corrected(out, kept, str(init))
     return manifest
 
 
-def _write_masks(
-    data: Annotations,
-    frames: Sequence[Frame],
-    source: Path,
-    scores: Sequence[Scores],
-    config: RefinementConfig,
-    files: Sequence[Path],
-) -> dict[str, Any]:
-    areas = []
-    for frame, file, score in zip(frames, files, scores, strict=True):
-        score = local_crf(score, data.picture(frame, config.working_side), config.crf_weight)
-        refined = _winners(score, data.tags[frame.video], data.picture(frame).shape[:2])
-        refined = data.mask(source, frame) if frame in data.corrected else refined
-        areas.append(float((refined > 0).mean()))
-        write_mask(file, refined)
-    return {"refined_area": round(sum(areas) / len(areas), 6), "refined_empty": areas.count(0.0)}
+class _Seen(NamedTuple):
+    """A frame as the model of its video sees it.
+
+    Parameters
+    ----------
+    size : (H, W) of the frame; what follows is at the working size
+    picture : (h, w, 3) uint8 RGB
+    superpixels : (h, w) int32
+    features : (K, D) of its superpixels
+    mask : (h, w) uint8
+    """
+
+    size: tuple[int, int]
+    picture: Pixels
+    superpixels: NDArray[np.int32]
+    features: NDArray[np.float32]
+    mask: Pixels
 
 
-def _scores(
-    data: Annotations,
-    frames: Sequence[Frame],
-    source: Path,
-    classifier: Classifier,
-    layers: Sequence[str],
-    config: RefinementConfig,
-    flow: FlowMethod | Raft,
-    quiet: bool,
-) -> list[Scores]:
-    """Log-odds of the tags of a video at the working size."""
-    pictures, superpixels, features, masks = [], [], [], []
-    for frame in track(frames, f"{frames[0].video}, frames", quiet=quiet):
-        picture = data.picture(frame, config.working_side)
-        labels = ops.slic(
-            torch.tensor(picture).permute(2, 0, 1)[None],
-            region_area=area_of(picture, config.region_area),
+class _Refiner(NamedTuple):
+    """Refines videos; what its fields are, see :func:`refine_annotations`."""
+
+    data: Annotations
+    source: Path
+    features: EarlyFeatures
+    config: RefinementConfig
+    flow: FlowMethod | Raft
+    shown: Shown
+    quiet: bool
+
+    def write(self, frames: Sequence[Frame], files: Sequence[Path]) -> dict[str, Any]:
+        """Write the refined masks of the frames of a video, and say how much of them they cover."""
+        areas = []
+        with closing(self.refined(frames)) as refined:
+            for frame, file, mask in zip(frames, files, refined, strict=True):
+                mask = self.data.mask(self.source, frame) if frame in self.data.corrected else mask
+                areas.append(float((mask > 0).mean()))
+                write_mask(file, mask)
+        return {"refined_area": round(sum(areas) / len(areas), 6), "refined_empty": areas.count(0.0)}
+
+    def refined(self, frames: Sequence[Frame]) -> Generator[Pixels, None, None]:
+        """The masks (H, W) of the frames of a video."""
+        pictures = self.data.pictures(frames, self.shown(len(frames)))
+        read = zip(pictures, (self.data.mask(self.source, frame) for frame in frames), strict=True)
+        with closing(map_in_threads(self.look, read)) as looked:
+            seen = list(track(looked, f"{frames[0].video}, frames", len(frames), self.quiet))
+        _, small, superpixels, features, masks = zip(*seen, strict=True)
+        ids, config = self.data.tags[frames[0].video], self.config
+        scores = refine_video(small, superpixels, features, masks, ids, config, self.flow)
+
+        def mask_of(pair: tuple[_Seen, Scores]) -> Pixels:
+            one, score = pair
+            return _winners(local_crf(score, one.picture, config.crf_weight), ids, one.size)
+
+        return map_in_threads(mask_of, zip(seen, scores, strict=True))
+
+    def look(self, pair: tuple[Pixels, Pixels]) -> _Seen:
+        """A frame (H, W, 3) and its mask (H, W), as the model sees them."""
+        picture, mask = pair
+        small = shrunk(picture, self.config.working_side)
+        superpixels = ops.slic(
+            torch.tensor(small).permute(2, 0, 1)[None],
+            region_area=area_of(small, self.config.region_area),
             compactness=COMPACTNESS,
             iterations=ITERATIONS,
         )[0].numpy()
-        pictures.append(picture)
-        superpixels.append(labels)
-        full = data.picture(frame)
-        seen = superpixel_features(classifier, full, picture, labels, layers, config.feature_side)
-        features.append(seen)
-        masks.append(_scaled(data.mask(source, frame), picture.shape[:2]))
-    return refine_video(pictures, superpixels, features, masks, data.tags[frames[0].video], config, flow)
+        features = superpixel_features(self.features, picture, small, superpixels)
+        size = picture.shape[0], picture.shape[1]
+        return _Seen(size, small, superpixels, features, _scaled(mask, small.shape[:2]))
 
 
 def _scaled(mask: Pixels, size: tuple[int, ...]) -> Pixels:
@@ -166,4 +200,4 @@ def _winners(scores: Scores, ids: Sequence[int], size: tuple[int, ...]) -> Pixel
     """The id with the highest log-odds at each pixel of a frame of ``size``, 0 where none is above 0."""
     large = functional.interpolate(torch.from_numpy(scores)[None], size=size, mode="bilinear", align_corners=False)[0]
     best, index = large.max(0)
-    return np.where(best > 0, torch.tensor(ids)[index], 0).astype(np.uint8)
+    return (torch.tensor(ids, dtype=torch.uint8)[index] * (best > 0)).numpy()

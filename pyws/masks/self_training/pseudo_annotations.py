@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,6 +117,26 @@ class Annotations:
         while self._free_bytes < 0 and len(self._cached) > 1:
             self._free_bytes += self._cached.popitem(last=False)[1].nbytes
         return picture
+
+    def pictures(self, frames: Sequence[Frame], shown: Iterable[Sequence[int]] = ()) -> Iterator[Pixels]:
+        """Frames (H, W, 3) uint8 RGB of one video, in its order, each decoded once.
+
+        Those that ``shown`` names, by their places among ``frames``, are kept for the next reader until :meth:`forget`.
+        """
+        video = frames[0].video
+        source = self._source(video)
+        index = {stem: place for place, stem in enumerate(source.stems)}
+        at = [index[frame.stem] for frame in frames]
+        for places in shown:
+            source.again.remember(at[place] for place in places)
+        for picture in source.read(at):
+            self._sizes[video] = picture.shape[0], picture.shape[1]
+            yield picture
+
+    def forget(self, video: str) -> None:
+        """Drop the frames of a video that are kept."""
+        if video in self._open:
+            self._open[video].again.forget()
 
     def clip(self, frame: Frame, offsets: Sequence[int], short_side: int | None = None) -> Pixels:
         """A frame and those around it (H, W, 3 T) uint8, frame after frame; beyond the ends of the video its first or

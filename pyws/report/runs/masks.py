@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,7 @@ from pyws.report.page.videos import Lane, Measure, Video
 from pyws.report.pictures import SHEET
 from pyws.report.runs.parts import Page, Place, problems_of, settings
 
+Kind = Literal["init", "refine", "predict"]
 Lanes = Callable[[Mapping[str, int]], Sequence[Lane]]
 FULL = 0.9  # share of a frame that a mask of all covers
 MEASURES = (
@@ -44,38 +45,36 @@ TITLES = {
 def masks_page(place: Place, manifest: Mapping[str, Any]) -> Page:
     """The page of a folder that pyws masks init, refine or predict wrote."""
     predicted = manifest["format"] == "pyws masks predict"
-    refined = "refinement" in manifest["parameters"]
-    folders = masks_of_run(place.run, predicted)
-    links: dict[str, str] = {}
-    if refined:
-        folders = {"refined": place.run / "pa/v0"}
-        before = next((entry["masks"] for entry in manifest["videos"].values() if "masks" in entry), None)
-        folders |= {"before": Path(before)} if before else {}
-    names = manifest.get("label_space", {}).get("names", [])
+    kind: Kind = "predict" if predicted else "refine" if "refinement" in manifest["parameters"] else "init"
     entries = manifest["videos"]
+    folders = masks_of_run(place.run, kind, next((entry for entry in entries.values() if "masks" in entry), {}))
+    names = manifest.get("label_space", {}).get("names", [])
     videos = masked_videos(place, entries, folders, names)
-    kind = "predict" if predicted else "refine" if refined else "init"
     done = sum(entry.get("status", "failed" if "error" in entry else "done") == "done" for entry in entries.values())
     lead = f"{done} of {len(entries)} videos are done."
     made = settings(manifest, {"made by": f"pyws masks {kind}"})
-    return Page(TITLES[kind], lead, [made], VideoList(videos, MEASURES), problems_of(videos), links)
+    return Page(TITLES[kind], lead, [made], VideoList(videos, MEASURES), problems_of(videos))
 
 
-def masks_of_run(run: Path, predicted: bool) -> dict[str, Path]:
-    """Caption and folder of each kind of mask that pyws masks init writes, or predict."""
-    return {"mask": run / "masks"} if predicted else {"PA.v0": run / "pa/v0", "initial": run / "init"}
+def masks_of_run(run: Path, kind: Kind, entry: Mapping[str, Any]) -> dict[str, Path]:
+    """Caption and folder of each kind of mask of a run, the one that it made first; ``entry`` is one of its videos."""
+    if kind == "predict":
+        return {"mask": run / "masks"}
+    if kind == "refine":
+        return {"refined": run / "pa/v0"} | ({"before": Path(entry["masks"])} if "masks" in entry else {})
+    return {"PA.v0": run / "pa/v0", "initial": run / "init"}
 
 
-def shown_of_run(videos: int, predicted: bool, masks: int) -> list[list[int]]:
+def shown_of_run(videos: int, kind: Kind, masks: int) -> list[list[int]]:
     """Which of the masks of one of so many videos such a run draws: on the sheet of overlays, and on the page."""
-    tiles, _ = rungs(videos, len(masks_of_run(Path(), predicted)))[0]
+    tiles, _ = rungs(videos, len(masks_of_run(Path(), kind, {"masks": ""})))[0]
     return [evenly(masks, SHEET), evenly(masks, tiles)]
 
 
-def draw_tiles(place: Place, name: str, entry: Mapping[str, Any], videos: int, predicted: bool) -> None:
+def draw_tiles(place: Place, name: str, entry: Mapping[str, Any], videos: int, kind: Kind) -> None:
     """The pictures that the page of such a run will have of one of so many videos, while its frames are kept."""
     source = Path(entry["source"])
-    folders = {caption: folder / name for caption, folder in masks_of_run(place.run, predicted).items()}
+    folders = {caption: folder / name for caption, folder in masks_of_run(place.run, kind, entry).items()}
     stems = [path.stem for path in in_order(next(iter(folders.values())).glob("*.png"))]
     positions, _ = _positions(source, stems, entry.get("frames"))
     _Tiles(source, stems, positions, folders).strip(place, name, entry, videos)
