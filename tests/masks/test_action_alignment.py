@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
 from pyws.data.tagged.label_space import LabelSpace, a2d, actor_actions, object_labels
 from pyws.data.tagged.rle import decode_mask, encode_mask
@@ -170,6 +171,27 @@ def test_coco() -> None:
         assert np.array_equal(mask, masks[row["image_id"]] == row["category_id"])
 
 
+def test_instances_are_the_large_parts_of_each_actor() -> None:
+    """As one part after the other is found in the whole frame; 255 and ids that the space has not are nobody's."""
+    rng = np.random.default_rng(0)
+    config = AlignmentConfig(min_area=4, min_share=0)
+    for _ in range(30):
+        small = rng.choice([0, 0, 1, 2, 3, len(SPACE) - 1, 200, 255], (9, 12)).astype(np.uint8)
+        mask = np.repeat(np.repeat(small, rng.integers(1, 3), 0), rng.integers(1, 3), 1)
+        actors, expected = SPACE.merge(mask, "actor"), []
+        for actor in range(1, len(SPACE.actors)):
+            labels, count = ndimage.label(actors == actor, np.ones((3, 3)))
+            expected += [(actor, labels == part) for part in range(1, count + 1) if (labels == part).sum() >= 4]
+        found = find_instances(3, mask, SPACE, config)
+        assert [one.actor for one in found] == [actor for actor, _ in expected]
+        for one, (_, inside) in zip(found, expected, strict=True):
+            assert np.array_equal(one.mask, inside)
+            counts = np.bincount(SPACE.merge(mask, "action")[inside], minlength=len(SPACE.actions))
+            assert one.pixels.tolist() == counts.tolist()
+            rows, columns = np.nonzero(inside)
+            assert one.box == (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
+
+
 @given(arrays(bool, st.tuples(st.integers(1, 30), st.integers(1, 30))))
 @settings(max_examples=60, deadline=None)
 def test_run_lengths(mask: np.ndarray) -> None:
@@ -189,12 +211,21 @@ def test_run_lengths_by_hand() -> None:
 
 
 def test_pycocotools_reads_it() -> None:
+    """Empty columns before and behind, rows that are full, and runs of up to 24 bits of either sign."""
     coco = pytest.importorskip("pycocotools.mask")
     rng = np.random.default_rng(0)
-    for density in (0.01, 0.5, 0.99):
-        mask = rng.random((37, 53)) < density
+    masks = [rng.random((37, 53)) < density for density in (0.0, 0.01, 0.5, 0.99, 1.0)]
+    for left, right in ((7, 53), (0, 40), (7, 40), (52, 53), (0, 1)):
+        masks += [np.zeros((37, 53), bool) for _ in range(2)]
+        masks[-1][:, left:right] = rng.random((37, right - left)) < 0.5
+        masks[-2][:, left:right] = True
+    masks += [np.zeros((3000, 4000), bool) for _ in range(2)]
+    masks[-1][[5, 2999], [0, 3999]] = True
+    masks[-2][:, 1000:3999] = True
+    masks[-2][7, 2000] = False
+    for mask in masks:
         expected = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
-        assert encode_mask(mask)["counts"] == expected["counts"].decode()
+        assert encode_mask(mask) == {"size": list(mask.shape), "counts": expected["counts"].decode()}
 
 
 def test_memory_is_flat_in_the_length_of_the_video() -> None:

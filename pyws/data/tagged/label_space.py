@@ -122,7 +122,7 @@ class LabelSpace:
         """Train ids to ids of the actor or the action alone; what is not an id of the space becomes 255."""
         table = np.full(256, IGNORE, np.uint8)
         table[: len(self)] = {"joint": range(len(self)), "actor": self.actor, "action": self.action}[what]
-        return table[np.where((ids >= 0) & (ids < 256), ids, IGNORE)]
+        return table[ids if ids.dtype == np.uint8 else np.where((ids >= 0) & (ids < 256), ids, IGNORE)]
 
     def document(self) -> dict[str, list[Any]]:
         """As JSON."""

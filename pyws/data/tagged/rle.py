@@ -42,9 +42,17 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """
     if mask.ndim != 2 or mask.dtype != bool:
         raise ValueError(f"encode_mask: mask must be (H, W) bool, got {mask.shape} {mask.dtype}")
-    lengths = run_lengths_of(mask.ravel(order="F"))
+    height, width = mask.shape
+    columns = np.flatnonzero(mask.any(0)) if mask.size else np.zeros(0, np.int64)
+    left, right = (int(columns[0]), int(columns[-1]) + 1) if len(columns) else (0, 0)
+    lengths = run_lengths_of(mask[:, left:right].ravel(order="F"))
+    lengths[0] += height * left
+    if len(lengths) % 2:  # the last run is background
+        lengths[-1] += height * (width - right)
+    elif right < width:
+        lengths = np.append(lengths, height * (width - right))
     lengths[3:] -= lengths[1:-2].copy() if len(lengths) > 3 else 0
-    return {"size": list(mask.shape), "counts": "".join(map(_letters, lengths.tolist()))}
+    return {"size": [height, width], "counts": _letters(lengths)}
 
 
 def decode_mask(document: dict[str, Any]) -> NDArray[np.bool_]:
@@ -92,11 +100,14 @@ def decode_mask(document: dict[str, Any]) -> NDArray[np.bool_]:
     return np.repeat(ids, lengths).reshape(width, height).T
 
 
-def _letters(value: int) -> str:
-    text = ""
-    while True:
-        bits, value = value & 31, value >> 5
-        done = value == (-1 if bits & 16 else 0)
-        text += chr(48 + (bits if done else bits | 32))
-        if done:
-            return text
+def _letters(values: NDArray[np.int64]) -> str:
+    """Whole numbers in groups of five bits, as many as hold each with its sign."""
+    shifts = 5 * np.arange(1 + _LONGEST // 5)
+    groups = 1 + ((values[:, None] >> (shifts + 4)) != (values[:, None] >> _LONGEST)).sum(1)
+    ends = np.cumsum(groups)
+    letters = np.empty(ends[-1], np.uint8)
+    for place in range(int(groups.max())):
+        more = groups > place
+        bits = values[more] >> shifts[place] & 31
+        letters[(ends - groups)[more] + place] = 48 + (bits | np.where(groups[more] > place + 1, 32, 0))
+    return letters.tobytes().decode("ascii")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -85,14 +86,20 @@ class Instance:
     track: int = -1
     action: int = 0
 
-    @property
+    @cached_property
     def area(self) -> int:
         return int(self.pixels.sum())
 
-    @property
+    @cached_property
     def box(self) -> tuple[int, int, int, int]:
         """Top, left, bottom, right; the last two outside."""
         return box_of(self.mask)
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Rows and columns of the box."""
+        top, left, bottom, right = self.box
+        return slice(top, bottom), slice(left, right)
 
 
 class AlignedFrame(NamedTuple):
@@ -176,7 +183,7 @@ class ActionAligner:
             around = range(index - radius, index + radius + 1)
             near = [other for k in around for other in self._instances.get(k, ()) if other.track == one.track]
             one.action = _winner(one, near, self._pairs[one.actor] > 0, self.config.vote)
-            mask[one.mask] = self._pairs[one.actor, one.action]
+            mask[one.place][one.mask[one.place]] = self._pairs[one.actor, one.action]
         needed = min(index + 1 - radius, self._frames - self.config.max_missing - 1)
         for old in [k for k in self._instances if k < needed]:
             del self._instances[old]
@@ -194,14 +201,19 @@ def find_instances(
     from scipy import ndimage
 
     actors, actions = space.merge(mask, "actor"), space.merge(mask, "action")
-    found = []
-    for actor in range(1, len(space.actors)):
-        labels, count = ndimage.label(actors == actor, EIGHT)
-        for number in range(1, count + 1):
-            inside = labels == number
-            pixels = np.bincount(actions[inside], minlength=len(space.actions))
-            if pixels.sum() >= max(config.min_area, config.min_share * mask.size):
-                found.append(Instance(index, actor, inside, pixels, _action_sums(actor, inside, space, probabilities)))
+    smallest, found = max(config.min_area, config.min_share * mask.size), []
+    present = np.flatnonzero(np.bincount(actors.ravel(), minlength=len(space.actors))[1 : len(space.actors)]) + 1
+    for actor in present.tolist():
+        whole = actors == actor
+        top, left, bottom, right = box_of(whole)
+        labels, _ = ndimage.label(whole[top:bottom, left:right], EIGHT)
+        areas, boxes = np.bincount(labels.ravel()), ndimage.find_objects(labels)
+        for place in np.flatnonzero(areas[1:] >= smallest).tolist():
+            box, inside = boxes[place], np.zeros(mask.shape, bool)
+            own = labels[box] == place + 1
+            inside[top:bottom, left:right][box] = own
+            pixels = np.bincount(actions[top:bottom, left:right][box][own], minlength=len(space.actions))
+            found.append(Instance(index, actor, inside, pixels, _action_sums(actor, inside, space, probabilities)))
     return found
 
 
@@ -234,7 +246,9 @@ def _match(before: list[Instance], current: list[Instance], config: AlignmentCon
 
 
 def _mask_iou(one: Instance, other: Instance) -> float:
-    both = int(np.count_nonzero(one.mask & other.mask))
+    a, b = one.box, other.box
+    shared = slice(max(a[0], b[0]), min(a[2], b[2])), slice(max(a[1], b[1]), min(a[3], b[3]))
+    both = int(np.count_nonzero(one.mask[shared] & other.mask[shared]))
     return both / (one.area + other.area - both)
 
 
