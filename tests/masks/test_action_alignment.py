@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from pyws.data.tagged.label_space import LabelSpace, a2d, actor_actions, object_labels
 from pyws.data.tagged.rle import decode_mask, encode_mask
+from pyws.errors import DataError
 from pyws.masks.prediction.action_alignment import (
     ActionAligner,
     AlignedFrame,
@@ -210,6 +211,32 @@ def test_run_lengths_by_hand() -> None:
         encode_mask(np.zeros(3, bool))
 
 
+@pytest.mark.parametrize(
+    ("counts", "size", "said"),
+    [
+        ("", (2, 3), "runs must fill 2x3 pixels, got 0"),
+        ("6P", (2, 3), "runs must fill 2x3 pixels"),  # the next letter of a length is missing
+        ("60", (2, 3), None),  # a last run of nothing
+        ("60000000", (2, 3), "runs must fill 2x3 pixels"),  # more runs than pixels
+        ("8N", (2, 3), "runs must fill 2x3 pixels"),  # less than nothing, and the sum is right
+        ("0700O", (2, 3), "runs must fill 2x3 pixels"),
+        ("PPPPPPPPPPP0" * 3 + "6", (2, 3), None),  # zeros of twelve letters
+        ("PPPPPPPPPPPPP", (2, 3), "counts must be run lengths in letters"),
+        ("6p", (2, 3), "got 'p'"),
+        ("\ud800", (2, 3), "got '.ud800'"),
+        ("oooooooooooO6", (2, 3), "runs must fill 2x3 pixels"),
+        ("", (0, 7), None),
+    ],
+)
+def test_run_lengths_that_fill_the_size_or_not(counts: str, size: tuple[int, int], said: str | None) -> None:
+    document = {"size": list(size), "counts": counts}
+    if said is None:
+        assert decode_mask(document).shape == size
+    else:
+        with pytest.raises(DataError, match=said):
+            decode_mask(document)
+
+
 def test_pycocotools_reads_it() -> None:
     """Empty columns before and behind, rows that are full, and runs of up to 24 bits of either sign."""
     coco = pytest.importorskip("pycocotools.mask")
@@ -226,6 +253,7 @@ def test_pycocotools_reads_it() -> None:
     for mask in masks:
         expected = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
         assert encode_mask(mask) == {"size": list(mask.shape), "counts": expected["counts"].decode()}
+        assert np.array_equal(decode_mask(encode_mask(mask)), mask)
 
 
 def test_memory_is_flat_in_the_length_of_the_video() -> None:

@@ -79,25 +79,32 @@ def decode_mask(document: dict[str, Any]) -> NDArray[np.bool_]:
     height, width = size
     if height * width > MAX_PIXELS:
         raise DataError("mask", f"must have at most {MAX_PIXELS} pixels, got {height}x{width}")
-    lengths: list[int] = []
-    value = shift = total = 0
-    for letter in document["counts"]:
-        bits = ord(letter) - 48
-        if not 0 <= bits < 64 or shift > _LONGEST:
-            raise DataError("mask", f"counts must be run lengths in letters of '0' to 'o', got {letter!r}")
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            value -= (1 << shift) if bits & 16 else 0
-            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
-            total += lengths[-1]
-            if lengths[-1] < 0 or total > height * width or len(lengths) > height * width + 1:
-                break
-            value = shift = 0
-    if total != height * width or min(lengths, default=0) < 0 or shift:
-        raise DataError("mask", f"runs must fill {height}x{width} pixels, got {total} of them")
+    lengths, cut = _lengths(document["counts"], height * width)
+    if lengths.sum() != height * width or lengths.min(initial=0) < 0 or cut:
+        raise DataError("mask", f"runs must fill {height}x{width} pixels, got {lengths.sum()} of them")
     ids = np.arange(len(lengths)) % 2 == 1
     return np.repeat(ids, lengths).reshape(width, height).T
+
+
+def _lengths(text: str, pixels: int) -> tuple[NDArray[np.int64], bool]:
+    """Lengths of runs that may fill so many pixels, and whether the last one is cut, or there are more than that."""
+    bits = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(bits & 32 == 0)
+    first = np.concatenate([[0], last + 1])
+    strange = np.flatnonzero((bits < 0) | (bits > 63))
+    if len(strange) or np.diff(first, append=len(bits)).max() > _LONGEST // 5:
+        place = strange[0] if len(strange) else np.diff(first, append=len(bits)).argmax()
+        raise DataError("mask", f"counts must be run lengths in letters of '0' to 'o', got {text[place]!r}")
+    cut = int(first[-1]) < len(bits) or len(last) > pixels + 1
+    bits, first = bits[: first[-1]], first[:-1]
+    sizes = last + 1 - first
+    shifts = 5 * (np.arange(len(bits)) - np.repeat(first, sizes))
+    lengths = np.add.reduceat((bits & 31) << shifts, first) if len(first) else bits
+    lengths = lengths - np.where(bits[last] & 16, 1 << 5 * sizes, 0)
+    lengths = lengths[: pixels + 2].clip(-pixels - 1, pixels + 1)  # what is beyond fills too much either way
+    for start in (1, 2):
+        lengths[start::2] = lengths[start::2].cumsum()
+    return lengths, cut
 
 
 def _letters(values: NDArray[np.int64]) -> str:
