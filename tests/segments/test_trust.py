@@ -365,6 +365,16 @@ def test_an_averaged_run_is_resumed_bit_for_bit_and_predicts(data, tmp_path, mon
             load_backbone(replace(checkpoint, facts={**checkpoint.facts, "pool": pool}))
 
 
+def test_a_run_of_one_video_has_no_halves_and_is_resumed(tmp_path):
+    data, config = feature_sets.draw(1), replace(QUICK, epochs=2)
+    whole = train.train("stpn", config, data, out=tmp_path)
+    assert whole.aside.halves == []
+    again = train.begin("stpn", config, data, torch.device("cpu"))
+    RunFolder(tmp_path, data, train.Group()).resume(again)
+    assert again.aside.halves == []
+    assert (again.aside.share, again.aside.raised) == (whole.aside.share, whole.aside.raised)
+
+
 def test_a_checkpoint_of_an_earlier_version_is_a_mean_and_nothing_else(data, tmp_path):
     train.train("stpn", QUICK, data, out=tmp_path)
     checkpoint = open_checkpoint(tmp_path / "last.safetensors")
