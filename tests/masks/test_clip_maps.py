@@ -54,6 +54,13 @@ def test_maps_command(video, tmp_path, capsys):
     assert len(open_frames(tmp_path / "out" / "maps.mp4")) == 10
     assert main([str(word) for word in [*words, *sizes[:-1], "--label", "zebra"]]) == 1
     assert "label must be one of class 0, class 1, class 2" in capsys.readouterr().err
+    assert main([str(word) for word in [*words, *sizes[:-1]]]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{video}: 10 frames, small3d, weights random: the maps say nothing about the video"
+    for number, clip in enumerate(document["clips"]):
+        rows = ", ".join(f"{row['map']} -> {row['frame']}" for row in clip["maps"] if row["frame"] is not None)
+        frames = f"frames {clip['first']}..{clip['last']}"
+        assert said[1 + number] == f"clip {number}, {frames}, {clip['label']}: map -> frame: {rows}"
 
 
 def test_maps_of_the_best_segments(tmp_path, capsys):
