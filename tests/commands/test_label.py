@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,17 +16,17 @@ from video_files import write_timed_video
 
 from pyws import cli
 from pyws.commands.common import Common
-from pyws.commands.label import calibration
+from pyws.commands.label import calibration, prepare
 from pyws.commands.label import run as run_module
 from pyws.commands.label.page import _amounts
 from pyws.commands.label.plan import COARSER, Choices, Cost, Costs, Length, Work, fitted
 from pyws.commands.label.prepare import Prepared
 from pyws.commands.label.run import run_stages
-from pyws.commands.label.stages import Job, MaskConfig, Networks, as_file_name, make_maps
+from pyws.commands.label.stages import Job, MaskConfig, Networks, as_file_name, make_maps, mask_config_for
 from pyws.commands.label.tags import Route, route_of
 from pyws.data.video.frames import read_mask, write_picture
 from pyws.errors import DataError
-from pyws.models.classifiers import load_classifier
+from pyws.models.classifiers import LITE0, load_classifier
 from pyws.models.image_networks.small2d import Small2D
 from pyws.models.video_networks.small3d import Small3D
 from pyws.report.run import place_of
@@ -457,3 +459,60 @@ def test_coarser_choices_are_of_the_same_kinds_and_come_to_an_end(stage: str) ->
         assert after not in seen
         seen.append(after)
     assert len(seen) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "refined", "trained", "missing"),
+    [
+        ("resnet50", True, True, "resnet50", ()),
+        ("vgg11", True, False, LITE0, ("the early layers of vgg11 are not known",)),
+        ("vgg11", False, False, None, ("the early layers of vgg11 are not known", "masks are not trained")),
+    ],
+)
+def test_masks_have_the_stages_that_their_classifier_can_have(
+    name: str,
+    there: bool,
+    refined: bool,
+    trained: str | None,
+    missing: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def weights_file(name: str) -> None:
+        if not there:
+            raise DataError(name, "are not here")
+
+    monkeypatch.setattr("pyws.models.pretrained.weights.weights_file", weights_file)
+    classifier = SimpleNamespace(name=name)
+    for train, backbone in ((True, trained), (False, None)):
+        found = mask_config_for(classifier, 854 * 480, train)
+        assert (found.motion, found.refine, found.backbone, found.region_area) == (True, refined, backbone, 3072)
+        said = missing if train else missing[:1]
+        assert len(found.missing) == len(said)
+        assert all(part in one for part, one in zip(said, found.missing, strict=True))
+    assert [mask_config_for(classifier, pixels, False).region_area for pixels in (1, 854 * 240)] == [64, 1536]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = mask_config_for(classifier, 854 * 480, False)
+    assert (found.motion, found.refine) == (False, False)
+    assert "masks are neither weighted by motion nor refined: pip install" in found.missing[0]
+
+
+def test_a_network_of_clips_that_is_not_here_says_what_it_is_needed_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object, **named: object) -> None:
+        raise DataError("weights", "are not here")
+
+    monkeypatch.setattr(prepare, "load_classifier", refuse)
+    networks = Networks("small3d", "default", None, "images", "w", None)
+    with pytest.raises(
+        DataError, match=r"are not here\. It is needed for what is no object \(running, waving\): leave"
+    ):
+        prepare._clips(networks, ("running", "waving"))
+    with pytest.raises(DataError, match="are not here$"):
+        prepare._clips(replace(networks, weights="own.pth"), ("running",))
+
+
+def test_a_table_of_videos_that_none_can_be_used_of(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tags.csv").write_text("video,tag\nfour,red fox\n")
+    assert cli.main([*words(world, tmp_path / "out", "--tags", tmp_path / "tags.csv"), "--on-error", "skip"]) == 1
+    assert "no video can be used: row 2: four is none" in capsys.readouterr().err
