@@ -391,3 +391,13 @@ def test_halves_of_aligned_memory(backend, dtype, shape):
 def test_rows_that_start_between_multiples_of_a_vector(backend, strides):
     maps = torch.rand(800, generator=torch.Generator().manual_seed(1)).as_strided((3, 2, 8, 8), strides)
     assert torch.equal(gradcam3d(maps, maps), gradcam3d(maps.contiguous(), maps.contiguous()))
+
+
+def test_what_is_summed_in_single_precision_ends_with_its_block(backend):
+    """Doubles keep a one beside 2^24, singles do not: blocks of 512 positions on the CPU, eight vectors of each of 32
+    lanes on a card."""
+    block = 32 * 8 * 4 if backend.startswith(("emulated", "cuda")) else 512
+    gradients = torch.zeros(1, 1, 3 * block)
+    for place, value in enumerate((2.0**24, 1.0, -(2.0**24))):
+        gradients[0, 0, place * block] = value
+    assert gradcam3d(torch.ones_like(gradients), gradients)[0, 0] * 3 * block == 1
