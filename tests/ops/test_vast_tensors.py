@@ -261,6 +261,22 @@ def test_match_segments(emulated: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check(monkeypatch, found, on_cpu)
 
 
+def test_match_segments_of_many_truths(emulated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last video has few predictions, and its truth lies beyond 2^32."""
+    truth, last = ROWS[:, ::3] + 0.25, torch.tensor([0, 1, 2])
+    before = Segments(*ROWS, torch.tensor([0, 0, ROWS.shape[1]]))
+    with emulation.last_blocks(1):
+        matched = ops.match_segments(before, last_segments(truth, BEYOND), last, [0.2, 0.4])
+    found = torch.cat([matched.hit.double().flatten(), matched.order.double()])
+
+    def on_cpu() -> Tensor:
+        videos = [Segments(*rows, torch.tensor([0, rows.shape[1]])) for rows in (ROWS, truth)]
+        alone = ops.match_segments(*videos, last[:2], [0.2, 0.4])
+        return torch.cat([alone.hit.double().flatten(), alone.order.double()])
+
+    check(monkeypatch, found, on_cpu)
+
+
 def test_class_mean(emulated: None, monkeypatch: pytest.MonkeyPatch) -> None:
     columns, ids = 1032, torch.tensor([0, 1, 1, 0, 2, 1])
     values = torch.rand(6, columns, generator=G)
