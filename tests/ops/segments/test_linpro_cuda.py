@@ -129,8 +129,10 @@ def test_what_couples_goes_to_the_host_where_no_tableau_may_be_made(card, monkey
         assert_same_bits(found, solver._solve(segments, lengths, rule, entry_limit=0))
 
 
+@pytest.mark.usefixtures("cpu_backend")
 def test_nothing_of_the_cpu_is_on_the_host():
-    assert linpro(Segments.of([[(0, 10, 0.1), (2, 6, 0.5)]]), torch.tensor([10])).on_host.tolist() == [False]
+    rows = [(0, 10, 0.1), (2, 6, 0.5)]
+    assert linpro(Segments.of([rows, [], rows]), torch.tensor([10, 5, 10])).on_host.tolist() == [False] * 3
 
 
 def test_a_segment_reaches_over_more_rows_than_a_warp_has_lanes(card, monkeypatch):
