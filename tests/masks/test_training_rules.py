@@ -19,7 +19,7 @@ from pyws.cli import main
 from pyws.data.synthetic.a2d import GeneratedConfig, write_generated_a2d
 from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.tagged.label_space import object_labels
-from pyws.data.video.frames import write_picture
+from pyws.data.video.frames import open_frames, write_picture
 from pyws.distributed import Group
 from pyws.masks.ablation import shown_versions
 from pyws.masks.initial_masks.actor_action_annotator import ActorActionAnnotator, ActorActionConfig
@@ -30,16 +30,22 @@ from pyws.masks.initial_masks.pipeline import annotate, open_annotations
 from pyws.masks.initial_masks.superpixels import _read_labels, _write_labels
 from pyws.masks.initial_masks.tag_to_class import tag_warnings
 from pyws.masks.initial_masks.train_classifier import ClassifierConfig, _Training
+from pyws.masks.prediction.predict import RUN, load_model, predict_videos
 from pyws.masks.seeds import seed_of
 from pyws.masks.self_training import loop as loop_module
-from pyws.masks.self_training.frame_selection import _pieces
+from pyws.masks.self_training.frame_selection import FrameSelector, _pieces
 from pyws.masks.self_training.loop import FORMAT, SelfTraining, SelfTrainingConfig
 from pyws.masks.self_training.next_version import NextVersion
 from pyws.masks.self_training.presets import PRESETS, preset_config, with_rules_of
 from pyws.masks.self_training.pseudo_annotations import Annotations
 from pyws.masks.self_training.stopping import LoopConfig, why_stop
 from pyws.masks.self_training.train_discriminator import DiscriminatorConfig, _step
-from pyws.masks.self_training.train_segmentation import TrainingConfig, _stacked, make_optimizer
+from pyws.masks.self_training.train_segmentation import (
+    TrainingConfig,
+    _stacked,
+    make_optimizer,
+    segmentation_network,
+)
 from pyws.models.classifiers import build_classifier
 from pyws.models.image_networks.deeplab import build_deeplab
 from pyws.models.image_networks.discriminator import PatchDiscriminator
@@ -369,3 +375,65 @@ def test_how_a_segmentation_is_optimised() -> None:
     learned, branches = sum(one.requires_grad for one in model.body.parameters()), len(model.branches)
     expected = [(count, rate, 0.125, 0.75) for count, rate in ((learned, 0.5), (branches, 2.0), (branches, 16.0))]
     assert _settings(make_optimizer(model, config)) == expected
+
+
+def test_a_run_is_predicted_from_when_it_is_done_and_whole(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"model")
+    document: dict[str, Any] = {"format": RUN[0], "version": RUN[1], "parameters": {}}
+    for more, message in (
+        ({}, "holds a run that is not done; continue it with pyws masks train"),
+        ({"returned": 1, "model_sha256": "0" * 64}, "model.safetensors: is not the model that the manifest of its run"),
+    ):
+        (tmp_path / "manifest.json").write_text(json.dumps(document | more))
+        with pytest.raises(DataError, match=message):
+            load_model(tmp_path)
+    with pytest.raises(ValueError, match="every: must be >= 1, got 0"):
+        predict_videos(None, {}, tmp_path / "out", every=0)  # type: ignore[arg-type]  # no model is asked for
+
+
+def test_what_a_training_needs(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="heads: factorised heads need pairs of actors and actions"):
+        segmentation_network(TrainingConfig(backbone="small2d", heads="factorised"), object_labels(["cat"]))
+    for tests, given, refused in (("classifier", None, True), ("none", None, False), ("classifier", "network", False)):
+        config: Any = SimpleNamespace(uses_classifier=tests == "classifier", label_tests=tests)
+        said = pytest.raises(
+            ValueError, match="select: label_tests 'classifier' need the classifier of the first stage"
+        )
+        with said if refused else nullcontext():
+            FrameSelector(None, tmp_path, config, None, given, 0, torch.device("cpu"))  # type: ignore[arg-type]
+
+
+def test_a_source_that_changed_since_is_not_trained_on(tmp_path: Path) -> None:
+    write_picture(tmp_path / "v" / "0.png", np.zeros((4, 4, 3), np.uint8))
+    videos = {"v": {"fingerprint": open_frames(tmp_path / "v").fingerprint()}}
+    data = SimpleNamespace(_open={}, sources={"v": tmp_path / "v"}, manifest={"videos": videos})
+    assert Annotations._source(data, "v").path == tmp_path / "v"
+    data._open.clear()
+    write_picture(tmp_path / "v" / "0.png", np.full((4, 4, 3), 9, np.uint8))
+    with pytest.raises(DataError, match="v: changed since its masks were made; run pyws masks init again"):
+        Annotations._source(data, "v")
+
+
+def test_the_state_of_a_version_decides_how_a_run_goes_on(tmp_path: Path) -> None:
+    """Annotations that changed are refused; of a later version none may be selected; what ended is not ended again."""
+    saved: list[str] = []
+    run: Any = SimpleNamespace(
+        annotations=lambda number: tmp_path, versions=[], data=SimpleNamespace(digest=lambda folder: "a"),
+        _save=lambda: saved.append("x"), manifest={"returned": 0}, config=SelfTrainingConfig(),
+        selection_file=lambda number: tmp_path / "s.jsonl", _frames=lambda number: ([], []),
+    )  # fmt: skip
+    first = SelfTraining._version(run, 0)
+    assert (first.number, first.pa_sha256, saved) == (0, "a", ["x"])
+    assert SelfTraining._version(run, 0) is first
+    run.data.digest = lambda folder: "b"
+    with pytest.raises(DataError, match="changed since version 0 began; start again in another folder"):
+        SelfTraining._version(run, 0)
+    SelfTraining._return(run, "enough")
+    assert (run.manifest, saved) == ({"returned": 0}, ["x"])
+    first.selection = {"frames": 2}
+    assert not SelfTraining._select(run, replace(first, number=1))
+    (tmp_path / "s.jsonl").write_text('{"labels": []}\n{"labels": [1]}\n')
+    with pytest.raises(DataError, match=r"s\.jsonl: no frame passes label_tests .*: 1 of 2 frames have no mask"):
+        SelfTraining._select(run, first)
+    run._frames = lambda number: (["frame"], [])
+    assert SelfTraining._select(run, first)
