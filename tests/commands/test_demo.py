@@ -15,7 +15,7 @@ from pyws.commands.common import Common
 from pyws.commands.demo import WRITTEN, _remove_earlier_demo, run_demo
 from pyws.commands.demo.config import DemoConfig
 from pyws.commands.demo.masks import _mean_iou
-from pyws.commands.demo.report import _about
+from pyws.commands.demo.report import _about, write_report
 from pyws.commands.demo.segments import CLASSES, TIOUS, _inside, _share
 from pyws.data.synthetic.clips import ACTIONS, Stream
 from pyws.data.synthetic.rendering import SceneConfig
@@ -151,3 +151,9 @@ def test_what_a_link_in_the_folder_leads_to_is_left_alone(finished, tmp_path):
     _remove_earlier_demo(tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["manifest.json"]
     assert (tmp_path / "own" / "thesis.txt").read_text() == "mine"
+
+
+def test_a_demo_that_has_not_ended_has_no_report(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(DataError, match="holds a demo that has not ended; run pyws demo again"):
+        write_report(tmp_path)

@@ -208,6 +208,17 @@ def test_bad_input(tmp_path, capsys, change, words, message):
     assert not (tmp_path / "out.json").exists()
 
 
+def test_thresholds_that_nothing_reaches_are_said(tmp_path, capsys):
+    np.savez(tmp_path / "s.npz", **MAPS)
+    highest = max(float(values.max()) for values in MAPS.values())
+    words = ["segments", "propose", str(tmp_path / "s.npz"), str(tmp_path / "out.json"), "--classes", "a", "b",
+             "--snippets-per-second", "2", "--thresholds"]  # fmt: skip
+    assert cli.main([*words, "7", "9"]) == 0
+    assert f"warning: the highest value is {highest:g}, the lowest threshold 7" in capsys.readouterr().out
+    assert cli.main([*words, "0.1"]) == 0
+    assert "warning: the highest value" not in capsys.readouterr().out
+
+
 def test_nothing_there(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     words = (tmp_path / "out.json", "--classes", "a")

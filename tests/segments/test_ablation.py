@@ -13,6 +13,7 @@ from pyws import cli
 from pyws.data.features.dataset import open_features
 from pyws.segments.ablation import METHODS, VARIANTS, Ablation, Variant, at_test, label_worth, variant_of
 from pyws.segments.config import PRESETS
+from pyws.segments.detection.postprocess import PostprocessConfig
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.training.train import train
 
@@ -71,6 +72,11 @@ def test_what_variants_change():
     assert delta.of(PRESETS["paper"], 350) == PRESETS["paper"]
     assert not Variant("gaussian").of(PRESETS["paper"], 350).schedule.target(349).delta
     assert [Ablation(preset=name).whole for name in ("pyws", "paper", "released")] == ["trusted", "delta", "delta"]
+
+
+def test_the_rules_of_a_preset_are_as_they_are():
+    rules = PostprocessConfig(temperature=0.3)
+    assert at_test("preset", rules) is rules
 
 
 def test_what_a_temperature_changes():
