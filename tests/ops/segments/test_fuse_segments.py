@@ -165,6 +165,19 @@ def test_by_hand(backend):
     assert soft.score.tolist() == pytest.approx([0.9, c, b])
 
 
+@pytest.mark.parametrize("sigma", [2.0, 0.3, 1 / 700])
+def test_decay_is_the_exponential_to_its_last_bit_but_one(sigma, backend):
+    """IoU k / 256 of a segment of length 1 and its beginning: the exponents are the same numbers in Python."""
+    overlaps = [k / 256 for k in range(1, 256, 3)]
+    pairs = Segments.of([[(0.0, 1.0, 1.0), (0.0, overlap, 0.5)] for overlap in overlaps])
+    found = suppress_segments(pairs, overlap="iou", sigma=sigma, min_score=0.0).score.view(-1, 2)
+    true = [Decimal(-(overlap * overlap) / sigma).exp() / 2 for overlap in overlaps]
+    assert found[:, 0].tolist() == [1.0] * len(overlaps)
+    assert all(
+        abs(Decimal(one) - exact) <= math.ulp(exact) for one, exact in zip(found[:, 1].tolist(), true, strict=True)
+    )
+
+
 def test_distributions_by_hand(backend):
     segments = Segments.of([[(0, 10, 1.0, 0.5), (1, 10, 0.9, 0.5), (5, 10, 0.8, 0.5)]])
 
