@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from pyws.commands.masks.train import open_first_classifier
 from pyws.data.video import decoders
 from pyws.data.video.decoders import PyAV
 from pyws.data.video.frames import read_mask, write_mask
-from pyws.data.video.optical_flow import CONSISTENT
+from pyws.data.video.optical_flow import CONSISTENT, dense_flow
 from pyws.data.video.remembered import REMEMBERED
 from pyws.errors import DataError
 from pyws.evaluation.segmentation import mask_iou
 from pyws.files import file_sha256
 from pyws.masks.initial_masks.motion import motion_weights, neighbours
+from pyws.masks.refinement import video_model
 from pyws.masks.refinement.appearance import (
     EarlyFeatures,
     early_layers,
@@ -37,7 +39,7 @@ from pyws.masks.refinement.appearance import (
 )
 from pyws.masks.refinement.config import RefinementConfig
 from pyws.masks.refinement.local_crf import local_crf
-from pyws.masks.refinement.video_model import flows_between, over_time, places, refine_video
+from pyws.masks.refinement.video_model import Places, flows_between, over_time, refine_video
 from pyws.masks.self_training.pseudo_annotations import Annotations
 from pyws.models.classifier import Classifier
 from pyws.models.classifiers import build_classifier
@@ -164,11 +166,12 @@ def test_superpixel_features_are_means_of_colours_and_scaled_features() -> None:
 def test_places_are_highest_in_the_middle_and_scale_with_the_masks() -> None:
     masks = np.zeros((3, 40, 60), bool)
     masks[0, 10:20, 10:20] = masks[1, 10:20, 30:40] = True
-    found = places(list(masks), 0.5)
+    areas = masks.sum((1, 2)).tolist()
+    found = [Places(masks[0].shape, areas, 0.5)(mask) for mask in masks]
     assert [np.unravel_index(place.argmax(), place.shape) for place in found[:2]] == [(14, 14), (14, 34)]
     assert found[0].max() == found[1].max() == 1
     assert not found[2].any()
-    assert places([masks[0]], 2.0)[0][35, 50] > 0.05 > found[0][35, 50]
+    assert Places(masks[0].shape, areas[:1], 2.0)(masks[0])[35, 50] > 0.05 > found[0][35, 50]
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.3, 0.6, 4.0])
@@ -176,15 +179,16 @@ def test_places_are_the_masks_blurred_by_a_gaussian(sigma: float) -> None:
     """Narrower than a pixel, and wider than the frame."""
     masks = np.random.default_rng(0).random((2, 23, 40)) < 0.2
     width = sigma * np.sqrt(np.median(masks.sum((1, 2))))
-    for mask, place in zip(masks, places(list(masks), sigma), strict=True):
+    place = Places(masks[0].shape, masks.sum((1, 2)).tolist(), sigma)
+    for mask in masks:
         expected = gaussian_filter(mask.astype(float), width, mode="nearest")
-        np.testing.assert_allclose(place, expected / expected.max(), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(place(mask), expected / expected.max(), rtol=1e-9, atol=1e-12)
 
 
 def test_over_time_is_the_mean_with_the_neighbours() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     scores = [np.full((1, *SIZE), value, np.float32) for value in (0.0, 3.0, 6.0)]
-    still = over_time(flows_between([frame] * 3), scores)
+    still = list(over_time(flows_between([frame] * 3), scores))
     np.testing.assert_allclose([one.mean() for one in still], [1.5, 3.0, 4.5], atol=1e-3)
 
 
@@ -198,7 +202,7 @@ def test_a_neighbour_counts_as_far_as_the_way_there_leads_back() -> None:
     there = np.minimum(np.arange(width) + 2, width - 1)
     weight = np.where(there < width // 2, 1.0, np.exp(-2 / CONSISTENT))
     scores = [np.zeros((1, height, width), np.float32), np.ones((1, height, width), np.float32)]
-    found = over_time([(forth, back)], scores)[0]
+    found = next(over_time([(forth, back)], scores))
     np.testing.assert_allclose(found, np.broadcast_to(weight / (1 + weight), found.shape), rtol=1e-5)
 
 
@@ -211,7 +215,7 @@ def test_masks_are_carried_by_the_flow_that_is_given() -> None:
 
     score = np.zeros((1, *SIZE), np.float32)
     score[0, 20, 30] = 4
-    found = over_time(flows_between(frames, flow), [score, np.zeros_like(score)])[1][0]
+    found = list(over_time(flows_between(frames, flow), [score, np.zeros_like(score)]))[1][0]
     assert np.unravel_index(found.argmax(), SIZE) == (20, 40)
 
 
@@ -222,7 +226,7 @@ def test_over_time_carries_scores_along_with_what_moves() -> None:
     frame = cv2.GaussianBlur(noise, (0, 0), 2)
     score = np.zeros((1, *SIZE), np.float32)
     score[0, 20:28, 30:38] = 4
-    carried = over_time(flows_between([frame, np.roll(frame, 5, 1)]), [score, np.zeros_like(score)])[1][0]
+    carried = list(over_time(flows_between([frame, np.roll(frame, 5, 1)]), [score, np.zeros_like(score)]))[1][0]
     assert carried[22:26, 37:41].min() > 1.8
     assert carried[22:26, 30:33].max() < 0.2
 
@@ -253,8 +257,42 @@ def refined(frames: list[np.ndarray], masks: np.ndarray, **options: Any) -> np.n
         superpixel_means(labels, frame.transpose(2, 0, 1)).astype(np.float32)
         for labels, frame in zip(superpixels, frames, strict=True)
     ]
-    scores = np.stack(refine_video(frames, superpixels, features, list(masks), [1, 2], RefinementConfig(**options)))
+    made = refine_video(frames, superpixels, features, list(masks), [1, 2], RefinementConfig(**options))
+    scores = np.stack(list(made))
     return np.where(scores.max(1) > 0, scores.argmax(1) + 1, 0)
+
+
+def test_memory_of_a_long_video_is_that_of_its_superpixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores, places and flow of all frames at once were 50 bytes a pixel; flow is found again where it is not kept."""
+    monkeypatch.setattr(video_model, "FLOW_BYTES", 0)
+    flow, peaks = np.zeros((*SIZE, 2), np.float32), []
+    labels = np.arange(SIZE[0] * SIZE[1], dtype=np.int32).reshape(SIZE) // 64
+    colours, mask = np.zeros((labels.max() + 1, 3), np.float32), (labels % 2).astype(np.uint8)
+    for count in (12, 60):
+        given = [[one] * count for one in (np.zeros((*SIZE, 3), np.uint8), labels, colours, mask)]
+        tracemalloc.start()
+        for _ in refine_video(*given, [1], RefinementConfig(), lambda one, other: flow):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (peaks[1] - peaks[0]) / 48 < 8 * SIZE[0] * SIZE[1]
+
+
+@pytest.mark.parametrize(("kept", "calls"), [(1 << 30, 1), (0, 3), (2.5, 2)])
+def test_flow_that_is_not_kept_is_found_again(kept: float, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, none, or that of the first two of four pairs of frames, in three rounds; the scores are the same."""
+    frames, truth = video(5)
+    whole = refined(frames, truth, rounds=3)
+    found = list[int]()
+
+    def flow(one: np.ndarray, other: np.ndarray, method: Any) -> Any:
+        found.append(1)
+        return dense_flow(one, other, method)
+
+    monkeypatch.setattr(video_model, "dense_flow", flow)
+    monkeypatch.setattr(video_model, "FLOW_BYTES", kept if kept > 3 else kept * 16 * SIZE[0] * SIZE[1])
+    assert np.array_equal(refined(frames, truth, rounds=3), whole)
+    assert len(found) == 8 * calls
 
 
 def test_refined_masks_are_nearer_the_truth() -> None:

@@ -11,7 +11,7 @@ either::
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from itertools import groupby
@@ -167,14 +167,14 @@ class _Refiner(NamedTuple):
         with closing(map_in_threads(self.look, read)) as looked:
             seen = list(track(looked, f"{frames[0].video}, frames", len(frames), self.quiet))
         _, small, superpixels, features, masks = zip(*seen, strict=True)
-        ids, config = self.data.tags[frames[0].video], self.config
-        scores = refine_video(small, superpixels, features, masks, ids, config, self.flow)
+        ids, config, video = self.data.tags[frames[0].video], self.config, frames[0].video
 
-        def mask_of(pair: tuple[_Seen, Scores]) -> Pixels:
-            one, score = pair
-            return _winners(local_crf(score, one.picture, config.crf_weight), ids, one.size)
+        def watch(scores: Iterator[Scores], number: int) -> Iterator[Scores]:
+            return track(scores, f"{video}, round {number + 1} of {config.rounds}", len(frames), self.quiet)
 
-        return map_in_threads(mask_of, zip(seen, scores, strict=True))
+        scores = refine_video(small, superpixels, features, masks, ids, config, self.flow, watch)
+        for one, score in zip(seen, scores, strict=True):
+            yield _winners(local_crf(score, one.picture, config.crf_weight), ids, one.size)
 
     def look(self, pair: tuple[Pixels, Pixels]) -> _Seen:
         """A frame (H, W, 3) and its mask (H, W), as the model sees them."""
@@ -187,8 +187,9 @@ class _Refiner(NamedTuple):
             iterations=ITERATIONS,
         )[0].numpy()
         features = superpixel_features(self.features, picture, small, superpixels)
-        size = picture.shape[0], picture.shape[1]
-        return _Seen(size, small, superpixels, features, _scaled(mask, small.shape[:2]))
+        found = small, superpixels, features, _scaled(mask, small.shape[:2])
+        # What was made beside a network's tensors keeps their memory from the next frame: ten times as much in all.
+        return _Seen((picture.shape[0], picture.shape[1]), *(np.array(one) for one in found))
 
 
 def _scaled(mask: Pixels, size: tuple[int, ...]) -> Pixels:

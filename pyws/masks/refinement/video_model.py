@@ -8,9 +8,8 @@ videos by such models; here pseudo-annotations from tags begin it, and no graph 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,8 @@ from pyws.masks.refinement.appearance import Floats, fit_logistic, superpixel_me
 from pyws.masks.refinement.config import RefinementConfig
 
 Scores = NDArray[np.float32]
+Watch = Callable[[Iterator[Scores], int], Iterable[Scores]]
+FLOW_BYTES = 512 * 2**20  # flow that is kept from one round to the next: 300 frames at the working size
 
 
 def refine_video(
@@ -33,7 +34,8 @@ def refine_video(
     ids: Sequence[int],
     config: RefinementConfig,
     method: FlowMethod | FlowEstimator = "dis",
-) -> list[Scores]:
+    watch: Watch = lambda scores, number: scores,
+) -> Iterator[Scores]:
     """Log-odds of each id against everything else, at each pixel of the frames of a video.
 
     Parameters
@@ -45,10 +47,12 @@ def refine_video(
     ids : those that are refined
     config : configuration of the model
     method : how optical flow is found, see :func:`pyws.data.video.optical_flow.dense_flow`
+    watch : is given the frames of each round as they come, and how many rounds there are before it
 
-    Returns
-    -------
-    (ids, H, W) float32 of each frame; an id that no mask has is below 0 everywhere
+    Yields
+    ------
+    (ids, H, W) float32 of each frame; an id that no mask has is below 0 everywhere. Only what follows from one frame to
+    the next is in memory, beside what the function is given, the features of all once more, and flow up to FLOW_BYTES.
 
     Examples
     --------
@@ -62,71 +66,114 @@ def refine_video(
     >>> bool(((scores[0] > 0) == (frame[..., 0] > 0)).all())
     True
     """
-    areas = [np.bincount(labels.ravel()).astype(np.float64) for labels in superpixels]
-    valid = [
-        superpixel_means(labels, (mask != IGNORE)[None])[:, 0] for labels, mask in zip(superpixels, masks, strict=True)
-    ]
-    weights = np.concatenate([area * share for area, share in zip(areas, valid, strict=True)])
-    inputs = np.concatenate(features).astype(np.float64)
-    inputs = (inputs - inputs.mean(0)) / np.maximum(inputs.std(0), 1e-6)
-    flows = flows_between(frames, method)
-    found = [[mask == one for mask in masks] for one in ids]
-    scores = [np.full((len(ids), *mask.shape), -np.inf, np.float32) for mask in masks]
-    for _ in range(config.rounds):
-        scores = [np.full((len(ids), *mask.shape), -1.0, np.float32) for mask in masks]
-        for number, own in enumerate(found):
-            if any(mask.any() for mask in own):
-                targets = np.concatenate(
-                    [superpixel_means(a, b[None])[:, 0] for a, b in zip(superpixels, own, strict=True)]
-                )
-                targets = np.clip(targets / np.maximum(np.concatenate(valid), 1e-9), 0, 1)
-                evidence = _appearance(inputs, targets, weights, superpixels, config)
-                for score, seen, place in zip(scores, evidence, places(own, config.place_sigma), strict=True):
-                    score[number] = seen + config.place_weight * (2 * place - 1)
-        scores = over_time(flows, scores)
-        winners = [np.where(score.max(0) > 0, score.argmax(0), -1) for score in scores]
-        found = [[winner == number for winner in winners] for number in range(len(ids))]
-    return scores
+    model, kept = _Appearance(superpixels, features, masks), dict[int, tuple[Flow, Flow]]()
+    found = [_numbered(mask, ids) for mask in masks]
+    for number in range(config.rounds):
+        views = [_View(model, found, place + 1, config) for place in range(len(ids))]
+
+        def scores_of(frame: int, views: Sequence[_View] = views) -> Scores:
+            return np.stack([view.score(frame) for view in views])
+
+        raw, flows = map_in_threads(scores_of, range(len(frames))), flows_between(frames, method, kept)
+        with closing(raw), closing(flows):
+            scores = watch(over_time(flows, raw), number)
+            if number + 1 == config.rounds:
+                yield from scores
+            else:
+                found = [_winners(score) for score in scores]
 
 
-def _appearance(
-    inputs: Floats,
-    targets: Floats,
-    weights: Floats,
-    superpixels: Sequence[NDArray[np.int32]],
-    config: RefinementConfig,
-) -> list[Floats]:
-    """Log-odds (H, W) of each frame, by a model of all superpixels."""
-    coefficients = fit_logistic(inputs, targets, weights, config.l2)
-    odds = inputs @ coefficients[:-1] + coefficients[-1]
-    ends = np.cumsum([labels.max() + 1 for labels in superpixels])
-    return [part[labels] for part, labels in zip(np.split(odds, ends[:-1]), superpixels, strict=True)]
+def _numbered(mask: Pixels, ids: Sequence[int]) -> Pixels:
+    """Ids of a mask to 1, 2, ... in their order, and 0 for all others."""
+    table = np.zeros(256, np.uint8)
+    table[list(ids)] = np.arange(1, len(ids) + 1)
+    return table[mask]
 
 
-def places(masks: Sequence[NDArray[np.bool_]], sigma: float) -> list[NDArray[np.float64]]:
-    """Each mask (H, W), blurred and divided by its highest value: (H, W) in [0, 1], 0 where it is empty.
+def _winners(scores: Scores) -> Pixels:
+    """The number of the highest score (K, H, W) of each pixel, from 1; 0 where none is above 0."""
+    return np.where(scores.max(0) > 0, scores.argmax(0) + 1, 0).astype(np.uint8)
+
+
+class _Appearance:
+    """The superpixels of all frames, for models of what they look like.
 
     Parameters
     ----------
+    superpixels, features, masks : see :func:`refine_video`
+    """
+
+    def __init__(
+        self,
+        superpixels: Sequence[NDArray[np.int32]],
+        features: Sequence[NDArray[np.float32]],
+        masks: Sequence[Pixels],
+    ) -> None:
+        self.superpixels = superpixels
+        shares = _each(lambda frame: superpixel_means(superpixels[frame], masks[frame][None] != IGNORE)[:, 0],
+                       range(len(masks)))  # fmt: skip
+        self._valid = np.concatenate(shares)
+        self.weights = np.concatenate([np.bincount(labels.ravel()) for labels in superpixels]) * self._valid
+        self.starts = np.cumsum([0, *(len(share) for share in shares)])
+        self._inputs = np.concatenate(features)
+        mean, spread = self._inputs.mean(0, dtype=np.float64), self._inputs.std(0, dtype=np.float64)
+        self._inputs -= mean.astype(np.float32)
+        self._inputs /= np.maximum(spread, 1e-6).astype(np.float32)
+
+    def odds(self, found: Sequence[Pixels], number: int, l2: float) -> Floats:
+        """Log-odds of each superpixel for what has a number in masks, by a model fitted to them."""
+        shares = _each(lambda frame: superpixel_means(self.superpixels[frame], found[frame][None] == number)[:, 0],
+                       range(len(found)))  # fmt: skip
+        targets = np.clip(np.concatenate(shares) / np.maximum(self._valid, 1e-9), 0, 1)
+        coefficients = fit_logistic(self._inputs, targets, self.weights, l2)
+        odds: Floats = self._inputs @ coefficients[:-1].astype(np.float32) + coefficients[-1]
+        return odds
+
+
+class _View:
+    """What speaks for one number in the masks of a video: its appearance, and its place in each frame."""
+
+    def __init__(self, model: _Appearance, found: Sequence[Pixels], number: int, config: RefinementConfig) -> None:
+        self._model, self._found, self._number, self._weight = model, found, number, config.place_weight
+        areas = [int(np.count_nonzero(mask == number)) for mask in found]
+        self._odds = model.odds(found, number, config.l2) if any(areas) else None
+        self._place = Places(found[0].shape, areas, config.place_sigma)
+
+    def score(self, frame: int) -> NDArray[np.float32]:
+        """Log-odds (H, W) of a frame; -1 where the number is in no mask."""
+        if self._odds is None:
+            return np.full(self._found[frame].shape, -1.0, np.float32)
+        start = self._model.starts[frame]
+        seen = self._odds[start + self._model.superpixels[frame]]
+        place = self._place(self._found[frame] == self._number)
+        return (seen + self._weight * (2 * place - 1)).astype(np.float32)
+
+
+class Places:
+    """Masks, blurred and divided by their highest value: (H, W) in [0, 1], 0 where a mask is empty.
+
+    Parameters
+    ----------
+    shape : (H, W) of the masks
+    areas : pixels of all of them
     sigma : standard deviation of the blur, in square roots of the median area of the masks that are not empty
 
     Examples
     --------
     >>> mask = np.zeros((9, 9), bool)
     >>> mask[3:6, 3:6] = True
-    >>> (place,) = places([mask], 0.5)
-    >>> place[4, 4:].round(1).tolist()
+    >>> Places(mask.shape, [9], 0.5)(mask)[4, 4:].round(1).tolist()
     [1.0, 0.9, 0.5, 0.2, 0.1]
     """
-    areas = [mask.sum() for mask in masks if mask.any()]
-    width = sigma * np.sqrt(np.median(areas)) if areas else 1.0
-    down, across = (_blur(side, width) for side in masks[0].shape)
 
-    def place(mask: NDArray[np.bool_]) -> Floats:
-        blurred = down @ mask @ across.T
+    def __init__(self, shape: tuple[int, ...], areas: Sequence[int], sigma: float) -> None:
+        full = [area for area in areas if area]
+        width = sigma * float(np.sqrt(np.median(full))) if full else 1.0
+        self._down, self._across = (_blur(side, width) for side in shape)
+
+    def __call__(self, mask: NDArray[np.bool_]) -> Floats:
+        blurred = self._down @ mask @ self._across.T
         return blurred / max(blurred.max(), 1e-12)
-
-    return _each(place, masks)
 
 
 def _blur(side: int, sigma: float) -> Floats:
@@ -143,35 +190,49 @@ def _blur(side: int, sigma: float) -> Floats:
     return np.bincount(places.ravel(), weights, side * side).astype(np.float64).reshape(side, side)
 
 
-def flows_between(frames: Sequence[Pixels], method: FlowMethod | FlowEstimator = "dis") -> list[tuple[Flow, Flow]]:
-    """The flow from each frame to the next, and from that one back."""
+def flows_between(
+    frames: Sequence[Pixels],
+    method: FlowMethod | FlowEstimator = "dis",
+    kept: dict[int, tuple[Flow, Flow]] | None = None,
+) -> Generator[tuple[Flow, Flow], None, None]:
+    """The flow from each frame to the next, and from that one back.
 
-    def both_ways(pair: tuple[Pixels, Pixels]) -> tuple[Flow, Flow]:
-        one, other = pair
-        return dense_flow(one, other, method), dense_flow(other, one, method)
+    What ``kept`` has is not found again; it is given the first of them, up to FLOW_BYTES.
+    """
+    known = {} if kept is None else kept
 
-    return _each(both_ways, pairwise(frames))
+    def both_ways(index: int) -> tuple[Flow, Flow]:
+        if index in known:
+            return known[index]
+        one, other = frames[index : index + 2]
+        found = dense_flow(one, other, method), dense_flow(other, one, method)
+        if kept is not None and (index + 1) * sum(flow.nbytes for flow in found) <= FLOW_BYTES:
+            kept[index] = found
+        return found
+
+    return map_in_threads(both_ways, range(len(frames) - 1))
 
 
-def over_time(flows: Sequence[tuple[Flow, Flow]], scores: Sequence[Scores]) -> list[Scores]:
+def over_time(flows: Iterable[tuple[Flow, Flow]], scores: Iterable[Scores]) -> Iterator[Scores]:
     """Means of scores (K, H, W) with those of the frames before and after, carried along :func:`flows_between` them.
 
     A neighbour counts as much as the way there and back agrees: not at all where something is hidden or cut.
     """
-
-    def mean(index: int) -> Scores:
-        total, count = scores[index].copy(), np.ones(scores[index].shape[1:], np.float32)
-        ways = [(index + 1, *flows[index])] if index < len(flows) else []
-        if index:
-            forth, back = flows[index - 1]
-            ways = [(index - 1, back, forth), *ways]
-        for there, flow, back in ways:
-            weight = consistency(flow, back)
-            total += weight * carry(scores[there], flow)
+    ways = iter(flows)
+    before: tuple[Scores, Scores, NDArray[np.float32]] | None = None  # scores, and their sums with weights so far
+    for score in scores:
+        total, count = score.copy(), np.ones(score.shape[1:], np.float32)
+        if before is not None:
+            forth, back = next(ways)
+            earlier, earlier_total, earlier_count = before
+            weight = consistency(forth, back)
+            yield (earlier_total + weight * carry(score, forth)) / (earlier_count + weight)
+            weight = consistency(back, forth)
+            total += weight * carry(earlier, back)
             count += weight
-        return total / count
-
-    return _each(mean, range(len(scores)))
+        before = score, total, count
+    if before is not None:
+        yield before[1] / before[2]
 
 
 def _each(function: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
