@@ -171,6 +171,7 @@ def test_losses_of_a_training_are_drawn_from_0_and_scores_are_not() -> None:
     history = [{"epoch": epoch, "loss": 2.0 - epoch, "mAP": 30.0 + epoch, "seconds": 1.0} for epoch in (0, 1)]
     charts = {name: chart.from_zero for chart in _training(history).charts for name in chart.lines}
     assert charts == {"loss": True, "mAP": False}
+    assert {chart.xlabel for chart in _training(history).charts} == {"epoch"}
 
 
 def test_the_best_epoch_is_the_one_of_the_highest_map() -> None:
@@ -402,6 +403,11 @@ def test_a_chart_without_numbers_is_left_out_and_lines_are_broken_where_they_lac
 
 def test_frames_without_pictures_or_masks_leave_their_place_empty(tmp_path: Path) -> None:
     assert write_strip(tmp_path, "v", [], [(4, 16)], lambda count: [], 1000) is None
+    tiles = [(float(k), str(k), np.full((20, 40, 3), 200, np.uint8), {}) for k in range(3)]
+    strip = write_strip(tmp_path / "report", "v", [], [(3, 16)], lambda count: tiles, 10**6)
+    assert strip is not None
+    with Image.open(tmp_path / strip.frames) as shown:
+        assert shown.size == (16 * strip.columns, 8 * -(-3 // strip.columns))  # as wide and tall as the frames are
     mask = np.ones((4, 4), np.uint8)
     sheet = _layer([None, mask, None, mask], (4, 4), 2, 2)
     assert not sheet[:, :4].any()
