@@ -140,7 +140,7 @@ def test_one_rate_or_two_are_said_of_a_data_set(
         ("other", "must be the file that pyws masks init was given"),
         ("clips", "must be a classifier of images"),
         ("default", r"classifier_weights: the selection rule uses the classifier of pyws masks init; give its file \("),
-        ("missing", r"missing\.pth: "),
+        ("missing", r"^\S*missing\.pth: "),
     ],
 )
 def test_the_first_classifier_is_the_one_that_made_the_masks(weights: str, refused: str, tmp_path: Path) -> None:
