@@ -350,7 +350,7 @@ def wrong_tensors(name, place, value):
     yield from (value.to(torch.complex64), value.to(torch.int16), value.to("meta"))
     if value.dtype == torch.int64 and name != "labels":
         yield value.int()
-    if name != "maps":  # of which there may be any number
+    if name != "maps":  # there may be any number of those
         yield value[None, None, None]
     if place and name != "offsets":
         yield value[:-1]
