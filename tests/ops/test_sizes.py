@@ -177,7 +177,7 @@ def test_as_many_superpixels_as_a_block_counts_itself_and_as_codes_tell(device_b
 
 
 def test_a_frame_has_less_than_2_to_the_31_pixels():
-    """Of memory that is one number; a frame of one pixel less is let through."""
+    """The memory is one number; a frame of one pixel less is let through."""
     whole = torch.zeros(1, 1, 1, dtype=torch.bool).expand(3, 2**16, 2**15)
     for check in (lambda frames: check_pixels("op", "masks", frames), background_patches._check_masks):
         check(whole[:, :-1])
