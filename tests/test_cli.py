@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from typing import Annotated, Optional
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 import pyws
 from pyws import cli
 from pyws.commands.common import Common
+from pyws.errors import shown
 from pyws.models.devices import has_bfloat16
 from pyws.ops._library import dispatch_is_skipped
 from pyws.settings import Presets, expand
@@ -335,6 +337,20 @@ def test_only_the_command_line_sets_the_allocator_and_threads(monkeypatch, capsy
         assert cli.main() == 0
         assert os.environ["OPENBLAS_NUM_THREADS"] == threads
     assert len(calls) == 2
+
+
+def test_only_the_command_line_has_warnings_in_words(monkeypatch, capsys):
+    """Those of pyws say what they say; those of others, and of other kinds, stay as they are."""
+    monkeypatch.setattr(cli, "_keep_freed_memory", lambda: None)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    monkeypatch.setattr(sys, "argv", ["pyws", "--version"])
+    said = (UserWarning("odd\nrate"), UserWarning, cli.__file__, 3)
+    assert cli.main(["--version"]) == 0
+    assert "cli.py:3: UserWarning: odd" in warnings.formatwarning(*said)
+    assert cli.main() == 0
+    assert warnings.formatwarning(*said) == f"warning: {shown('odd' + chr(10) + 'rate')}\n"
+    for kind, file in ((DeprecationWarning, cli.__file__), (UserWarning, "/other.py")):
+        assert f"{file}:3: {kind.__name__}: odd" in warnings.formatwarning(kind("odd"), kind, file, 3)
 
 
 def test_numpy_is_not_there_before_its_threads_are_set():

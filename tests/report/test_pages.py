@@ -32,13 +32,14 @@ from pyws.report.predictions import Prediction
 from pyws.report.run import place_of, write_report
 from pyws.report.runs.classifier import classifier_page
 from pyws.report.runs.features import features_page
-from pyws.report.runs.label import _joined, _times
-from pyws.report.runs.masks import _over_time, _positions, masked_videos, masks_page, mean_iou
+from pyws.report.runs.label import _MEANING, _joined, _times, row_of_tag
+from pyws.report.runs.masks import _areas, _over_time, _positions, masked_videos, masks_page, mean_iou
 from pyws.report.runs.masks import _wrong as _wrong_masks
-from pyws.report.runs.masks_training import _findings, _measures, _samples, _why, _with_curve
+from pyws.report.runs.masks_training import _entries, _findings, _measures, _samples, _why, _with_curve
 from pyws.report.runs.parts import problems_of
 from pyws.report.runs.segments import Seen, _wrong, add_truth, detections_page, frames_strip
 from pyws.report.runs.segments_training import _seen, _training
+from pyws.report.timelines import _plain
 
 
 def test_the_agreement_of_masks_is_the_mean_over_those_of_both_folders(tmp_path: Path) -> None:
@@ -474,3 +475,32 @@ def test_masks_of_another_size_are_not_compared(tmp_path: Path) -> None:
     files = sorted((tmp_path / "x").glob("*.png"))
     assert mean_iou(files, tmp_path / "y") == 1.0
     assert mean_iou(files[:1], tmp_path / "y") is None
+
+
+def test_background_and_what_nobody_knows_cover_nothing(tmp_path: Path) -> None:
+    write_mask(tmp_path / "0.png", np.array([[0, 0, 1, 255], [3, 3, 3, 0]], np.uint8))
+    write_mask(tmp_path / "1.png", np.full((2, 2), 255, np.uint8))
+    areas = _areas([tmp_path / "0.png", tmp_path / "1.png"])
+    assert {(int(row), int(one)): areas[row, one] for row, one in np.argwhere(areas)} == {(0, 1): 0.125, (0, 3): 0.375}
+
+
+def test_what_a_tag_means_is_said_where_its_word_does_not() -> None:
+    def said(*names: str, tag: str = "fox", warning: str = "") -> object:
+        return row_of_tag({"tag": tag, "kind": "object", "videos": 2, "warning": warning, "names": names})[3]
+
+    assert said("red fox", "kit fox") == "red fox, kit fox"
+    assert said("fox") == ""
+    assert said("red fox", warning="rare") == "red fox; rare"
+    many = [f"n{k}" for k in range(_MEANING + 2)]
+    assert said(*many) == f"{', '.join(many[:_MEANING])} and 2 more"
+    assert row_of_tag({"tag": "fox", "kind": "action", "videos": 0, "warning": "odd"}) == ("fox", "action", 0, "odd")
+
+
+def test_only_sampled_videos_of_the_first_stage_are_shown(tmp_path: Path) -> None:
+    assert _entries(tmp_path) == {}
+    write_json(tmp_path / "manifest.json", {"videos": {"v": {"sampled": [0]}, "w": {"error": "gone"}}})
+    assert _entries(tmp_path) == {"v": {"sampled": [0]}}
+
+
+def test_dollars_in_names_are_no_mathematics() -> None:
+    assert _plain("a $b$ c") == r"a \$b\$ c"

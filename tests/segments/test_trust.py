@@ -19,7 +19,7 @@ from pyws.segments.detection.inference import Maps, activation_maps, candidates,
 from pyws.segments.pseudo_labels import PseudoLabels
 from pyws.segments.training import train
 from pyws.segments.training.batches import Videos
-from pyws.segments.training.fitting import fitted
+from pyws.segments.training.fitting import fitted, sentence
 from pyws.segments.training.run_folder import RunFolder, open_checkpoint
 from pyws.segments.trust import Share, Trust, agreement, reach, tag_auc
 
@@ -438,6 +438,28 @@ def test_every_video_is_labelled_by_a_network_that_never_saw_it(data, monkeypatc
 def test_a_negative_bound():
     with pytest.raises(ValueError, match="trust: joined must be >= 0, got -1"):
         TrustConfig(joined=-1)
+
+
+def test_what_is_trained_with_is_said():
+    published = OptimConfig(lr=5e-5, batch=10)
+    given = TrainConfig(lr=0.25, batch=3, epochs=7)
+    assert (
+        sentence(given, published, 64, 56)
+        == "learning rate 0.25, 3 videos a step, 7 epochs: as published where not given"
+    )
+    usual = sentence(TrainConfig(), published, 64, 56)
+    assert usual.startswith("learning rate 5e-05, 10 videos a step, ")
+
+
+def test_the_memory_has_what_every_video_offers(data):
+    """Of each video once, whatever the batches, by the network in evaluation mode."""
+    run, videos, asked = train.begin("rskp", QUICK, data, torch.device("cpu")), Videos(data, torch.device("cpu")), []
+    model = run.backbone.model.train()
+    memories = model.memories
+    model.memories = lambda activations, batch, tags: asked.extend(batch.tolist()) or memories(activations, batch, tags)
+    train.fill_memory(run, videos, train.Group())
+    assert sorted(asked) == list(range(len(data)))
+    assert not model.training
 
 
 def test_what_is_given_is_not_fitted():

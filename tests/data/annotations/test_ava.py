@@ -120,3 +120,9 @@ def test_attention_command(tmp_path, capsys, monkeypatch):
     (tmp_path / "a.csv").write_text("v,900,0,0,1,1,27,0\n")
     assert main(words) == 1
     assert "attention: the network must classify clips, small2d classifies images" in capsys.readouterr().err
+
+
+def test_the_ten_actions_have_the_ids_of_ava():
+    words = "answer phone, drink, eat, play musical instrument, read, ride, smoke, write, fight/hit, give/serve"
+    ids = (15, 27, 29, 41, 48, 49, 54, 63, 64, 65)
+    assert list(zip(ids, words.split(", "), strict=True)) == list(AVA10.items())
