@@ -22,6 +22,8 @@ from pyws.evaluation import detection_map
 from pyws.evaluation.detection import rules_of
 from pyws.evaluation.diagnosis import diagnose
 from pyws.report.labels import draw_labels
+from pyws.report.run import place_of
+from pyws.report.runs.segments import labels_page
 from pyws.segments import PostprocessConfig, fuse_detections, label_videos
 
 PROPOSALS = {
@@ -145,6 +147,10 @@ def test_labels_are_drawn(files, capsys):
              "--plot", files / "pictures")  # fmt: skip
     assert sorted(path.name for path in (files / "pictures").iterdir()) == ["hashes.json", "v1.png"]  # v2 has no labels
     assert (files / "pictures" / "v1.png").read_bytes()[:4] == b"\x89PNG"
+    page = labels_page(place_of(files / "labels.safetensors"))
+    assert page.videos is not None
+    shown = {video.name: [lane.caption for lane in video.lanes] for video in page.videos.videos}
+    assert shown == {"v1": ["truth", "labels", "proposals"], "v2": ["truth", "proposals"]}
 
 
 def test_pictures_of_labels_stay_in_their_folder(files):
