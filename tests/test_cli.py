@@ -341,8 +341,12 @@ def test_only_the_command_line_sets_the_allocator_and_threads(monkeypatch, capsy
 
 def test_only_the_command_line_has_warnings_in_words(monkeypatch, capsys):
     """Those of pyws say what they say; those of others, and of other kinds, stay as they are."""
+
+    def usual(message, kind, file, line, text=None):
+        return f"{file}:{line}: {kind.__name__}: {message}"
+
+    monkeypatch.setattr(warnings, "formatwarning", usual)
     monkeypatch.setattr(cli, "_keep_freed_memory", lambda: None)
-    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     monkeypatch.setattr(sys, "argv", ["pyws", "--version"])
     said = (UserWarning("odd\nrate"), UserWarning, cli.__file__, 3)
     assert cli.main(["--version"]) == 0
