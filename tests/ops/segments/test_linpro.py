@@ -364,6 +364,23 @@ def test_the_simplex_needs_no_help(group, length, options):
     assert interior([group], [length], **options).gap.item() > 0.0
 
 
+# Each was found by a search: the first step of its centre would leave the bounds, or its rows hold each other.
+CENTERS = [
+    ([(9, 42, 3.0), (27, 53, 5.0), (51, 60, 2.0), (67, 103, 3.0), (77, 80, 1.0), (2, 23, 1.0), (67, 82, 2.0)], 84),
+    ([(33, 93, 5.0), (44, 86, 5.0), (53, 127, 5.0), (52, 94, 5.0), (81, 89, 4.0), (15, 101, 5.0)], 92),
+    ([(95, 106, 5.0), (3, 90, 5.0), (100, 114, 5.0), (5, 86, 5.0), (3, 48, 5.0), (10, 19, 4.5), (6, 76, 5.0),
+      (72, 131, 5.0)], 118),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("group", "length"), CENTERS)
+def test_a_center_is_the_same_by_either_method(group, length):
+    found = solve(group, length, upper=1.0, tie_break="center")
+    assert found.gap.item() == 0.0
+    other = interior([group], [length], upper=1.0, tie_break="center")
+    assert torch.allclose(found.labels, other.labels, atol=1e-9)
+
+
 def crowd(n: int, length: int, spread: float, seed: int) -> list[tuple[float, ...]]:
     """Random overlapping segments, whose rows contradict each other."""
     return overlapping(np.random.default_rng(seed), n, length, spread)
