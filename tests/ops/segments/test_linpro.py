@@ -381,6 +381,24 @@ def test_a_center_is_the_same_by_either_method(group, length):
     assert torch.allclose(found.labels, other.labels, atol=1e-9)
 
 
+@pytest.mark.parametrize("tie_break", ["center", "canonical"])
+def test_bounds_far_below_the_scores(tie_break):
+    """All that counts towards a score is at its bound, which is a millionth of a label."""
+    group = [(45, 49, 3.0), (5, 11, 1.0), (29, 31, 5.0), (31, 37, 4.0)]
+    found = interior([group], [62], upper=1e-6, tie_break=tie_break).labels
+    assert torch.allclose(found, solve(group, 62, upper=1e-6, tie_break=tie_break).labels, rtol=0, atol=1e-18)
+    assert set(found.tolist()) == {0.0, 1e-6}
+
+
+def test_a_gap_has_the_mass_that_is_too_much():
+    """Scores of seven orders, which the interior point does not solve: it says by how much."""
+    group = [(39, 42, 1.5e-8), (10, 14, 0.2), (60, 74, 5e-4), (50, 57, 3.5e-4), (29, 40, 5e-8), (36, 39, 1.5e-6),
+             (4, 5, 5e-3), (32, 41, 0.45), (65, 72, 3.5e-7), (63, 70, 3.5e-6), (41, 55, 5e-5)]  # fmt: skip
+    found, best = interior([group], [75], upper=0.01), solve(group, 75, upper=0.01)
+    assert found.residual.item() == pytest.approx(best.residual.item())
+    assert found.gap.item() >= found.objective.item() - best.objective.item() - 1e-9
+
+
 def crowd(n: int, length: int, spread: float, seed: int) -> list[tuple[float, ...]]:
     """Random overlapping segments, whose rows contradict each other."""
     return overlapping(np.random.default_rng(seed), n, length, spread)
