@@ -452,7 +452,7 @@ def test_what_is_trained_with_is_said():
 
 
 def test_the_memory_has_what_every_video_offers(data):
-    """Of each video once, whatever the batches, by the network in evaluation mode."""
+    """Each video is seen once, whatever the batches, by the network in evaluation mode."""
     run, videos, asked = train.begin("rskp", QUICK, data, torch.device("cpu")), Videos(data, torch.device("cpu")), []
     model = run.backbone.model.train()
     memories = model.memories
