@@ -326,6 +326,8 @@ def test_only_the_command_line_sets_the_allocator_and_threads(monkeypatch, capsy
     """Never the library: a caller of main keeps the allocator that it chose. What the user says of threads counts."""
     calls = []
     monkeypatch.setattr(cli, "_keep_freed_memory", lambda: calls.append(1))
+    for one in ("_collect_seldom", "_warn_in_words"):  # what else is of the whole process
+        monkeypatch.setattr(cli, one, lambda: None)
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     assert cli.main(["--version"]) == 0
     assert not calls

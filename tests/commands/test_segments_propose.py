@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from pyws import cli
 from pyws.data.annotations.activitynet import read_detections
+from pyws.errors import DataError
 from pyws.segments import PostprocessConfig, Status, fuse_detections
 from pyws.segments.detection.maps import VideoMap, open_maps, write_maps
 from pyws.segments.pseudo_labels import save_labels
@@ -98,13 +99,21 @@ def test_every_kind_of_file(tmp_path, capsys, form):
     assert about["snippets_per_second"] == pytest.approx(RATE)  # which fuse and labels read
 
 
-def test_the_classes_of_tables_are_those_of_their_first(tmp_path):
-    """Row numbers are no class, and one table is enough."""
+def test_tables_of_a_folder_have_the_same_columns_in_one_order(tmp_path):
+    """Row numbers are no class, one table is enough, and a list of videos beside them is none."""
     write_csv(tmp_path / "tables")
-    (one, *_) = sorted((tmp_path / "tables").iterdir())
+    one, other = sorted((tmp_path / "tables").iterdir())
+    (tmp_path / "tables/_tags.csv").write_text("video,tag\nv1,jump\n")
     for path in (one, tmp_path / "tables"):
         assert open_maps(path).classes == ("jump", "run")
     assert list(open_maps(one).stored) == [one.stem]
+    text = other.read_text()
+    for header in ("frame,run,jump", "frame,jump,walk", "frame,jump", "0,1,1"):
+        other.write_text(text.replace("frame,jump,run", header))
+        with pytest.raises(DataError, match=rf"{other.name}: must have the columns of {one.name}, in their order"):
+            open_maps(tmp_path / "tables")
+    other.write_text(text.replace("frame,jump,run", "snippet,jump,run"))
+    assert open_maps(tmp_path / "tables").classes == ("jump", "run")
 
 
 def test_files_of_pyws_say_classes_and_times(tmp_path, capsys):

@@ -16,6 +16,7 @@ import torch
 from pyws.checkpoint import read_tensors, write_checkpoint
 from pyws.data.annotations.activitynet import Instances, Truth
 from pyws.data.csv_table import ROW_NUMBERS, columns_of, is_number
+from pyws.data.features.archives import ArchivedArray
 from pyws.data.features.dataset import FeatureSet, check_finite
 from pyws.data.features.files import stored_in, stored_videos
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
@@ -304,7 +305,7 @@ def open_maps(path: str | os.PathLike[str], classes: Sequence[str] = ()) -> MapF
             named, edges = _of_labels(path, stored)
     else:
         stored = stored_in(path) if path.is_dir() else stored_videos(path)
-        named = _of_tables(path)
+        named = _of_tables(stored)
     if not stored:
         raise DataError(path, "must hold activation maps (.safetensors, .npy, .npz, .csv, ...), got none")
     if named and classes and tuple(classes) != named:
@@ -347,8 +348,20 @@ def _of_labels(path: Path, stored: Mapping[str, Stored]) -> tuple[tuple[str, ...
     }
 
 
-def _of_tables(path: Path) -> tuple[str, ...]:
-    """Classes that the header of the first table names."""
-    tables = sorted(path.glob("*.csv")) if path.is_dir() else [path] if path.suffix == ".csv" else []
-    names = [name for name in (columns_of(tables[0]) if tables else ()) if name.lower() not in ROW_NUMBERS]
+def _of_tables(stored: Mapping[str, Stored]) -> tuple[str, ...]:
+    """Classes that the headers of tables name, in one order; nothing without tables or headers."""
+    tables = sorted(
+        {one.path for one in stored.values() if isinstance(one, ArchivedArray) and one.path.suffix == ".csv"}
+    )
+    headers = [_header_of(table) for table in tables]
+    for table, names in zip(tables, headers, strict=True):
+        if names != headers[0]:
+            rule = f"must have the columns of {tables[0].name}, in their order ({', '.join(headers[0]) or 'no header'})"
+            raise DataError(table, f"{rule}, got {', '.join(names) or 'no header'}")
+    return headers[0] if headers else ()
+
+
+def _header_of(table: Path) -> tuple[str, ...]:
+    """Names of the columns of a table of numbers, but of those that number its rows; empty without a header."""
+    names = [name for name in columns_of(table) if name.lower() not in ROW_NUMBERS]
     return () if any(is_number(name.lower()) for name in names) else tuple(names)
