@@ -75,6 +75,8 @@ def test_only_the_last_layer_learns(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert run("a.safetensors", "--weights", tmp_path / "w.pth", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert sum(report["videos_by_class"].values()) == report["train_videos"]
+    assert run("c.safetensors", "--weights", tmp_path / "w.pth", "--json", "--precision", "bfloat16") == 0
+    assert json.loads(capsys.readouterr().out)["losses"] == pytest.approx(report["losses"], rel=0.02)
     assert run("b.safetensors", "--weights", tmp_path / "w.pth") == 0
     said = capsys.readouterr().out
     assert "warning: few videos to learn from, 10 and more of each are wanted" in said

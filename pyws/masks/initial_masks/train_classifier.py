@@ -163,10 +163,15 @@ def train_classifier(
         kind = "with tags" if config.loss == "bce" else f"of one {what}"
         raise DataError(data.root, f"has no video {kind} to learn from in {' and '.join(train) or 'it'}")
     model = classifier.model.to(device)
-    set_precision(model, config.precision, device)
+    fast = classifier
+    if config.frozen_body:
+        model.eval()
+        fast = classifier.for_inference()
+    for network in {model, fast.model}:
+        set_precision(network, config.precision, device)
     state = out.with_name(out.name + ".training")
     if config.frozen_body:
-        losses = _fit(classifier, learned, store, config, device, quiet)  # by every process, to the same head
+        losses = _fit(classifier, fast, learned, store, config, device, quiet)  # by every process, to the same head
     else:
         training = _Training(classifier, head, config, learned, seed, device, weights is None, group)
         losses = training.run(store, state, quiet)
@@ -214,16 +219,16 @@ def examples_of(data: MaskSet, what: What, subsets: Sequence[str], loss: str = "
 
 def _fit(
     classifier: Classifier,
+    fast: Classifier,
     examples: list[Example],
     store: FrameStore,
     config: ClassifierConfig,
     device: torch.device,
     quiet: bool,
 ) -> list[float]:
-    """Fit the last layer alone; returns the mean loss of its scores."""
-    model, count = classifier.model.eval(), len(classifier.labels)
-    fast = classifier.for_inference()
-    (_, head), (_, reader) = last_layer(model, count), last_layer(fast.model, count)
+    """Fit the last layer alone to what ``fast``, the same for inference, sees; returns the mean loss of its scores."""
+    count = len(classifier.labels)
+    (_, head), (_, reader) = last_layer(classifier.model, count), last_layer(fast.model, count)
     rows, targets, shares = [], [], []
     for example in track(examples, "features", quiet=quiet):
         seen = features_of(fast, reader, store, example.video, device)
