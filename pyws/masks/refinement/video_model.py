@@ -110,8 +110,7 @@ class _Appearance:
         masks: Sequence[Pixels],
     ) -> None:
         self.superpixels = superpixels
-        shares = _each(lambda frame: superpixel_means(superpixels[frame], masks[frame][None] != IGNORE)[:, 0],
-                       range(len(masks)))  # fmt: skip
+        shares = self._shares(mask != IGNORE for mask in masks)
         self._valid = np.concatenate(shares)
         self.weights = np.concatenate([np.bincount(labels.ravel()) for labels in superpixels]) * self._valid
         self.starts = np.cumsum([0, *(len(share) for share in shares)])
@@ -120,10 +119,15 @@ class _Appearance:
         self._inputs -= mean.astype(np.float32)
         self._inputs /= np.maximum(spread, 1e-6).astype(np.float32)
 
+    def _shares(self, masks: Iterable[NDArray[np.bool_]]) -> list[Floats]:
+        """The share of each superpixel (K,) that a mask (H, W) of its frame covers, frame by frame."""
+        return _each(
+            lambda pair: superpixel_means(pair[0], pair[1][None])[:, 0], zip(self.superpixels, masks, strict=True)
+        )
+
     def odds(self, found: Sequence[Pixels], number: int, l2: float) -> Floats:
         """Log-odds of each superpixel for what has a number in masks, by a model fitted to them."""
-        shares = _each(lambda frame: superpixel_means(self.superpixels[frame], found[frame][None] == number)[:, 0],
-                       range(len(found)))  # fmt: skip
+        shares = self._shares(mask == number for mask in found)
         targets = np.clip(np.concatenate(shares) / np.maximum(self._valid, 1e-9), 0, 1)
         coefficients = fit_logistic(self._inputs, targets, self.weights, l2)
         odds: Floats = self._inputs @ coefficients[:-1].astype(np.float32) + coefficients[-1]
