@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from pyws.data.video.optical_flow import FlowName
 from pyws.errors import printable
 
 if TYPE_CHECKING:
+    from pyws.data.video.thumbnails import Thumbnails
     from pyws.segments.snippets.windows import Sampling
 
 
@@ -119,8 +121,9 @@ def features(
     from pyws.data.features.packs import check_videos_per_file
     from pyws.data.video.sources import find_videos
     from pyws.models.classifiers import load_classifier
+    from pyws.report.page.strips import rungs
     from pyws.report.run import write_report
-    from pyws.segments.snippets.extraction import FlowNetwork, extract, precision_in
+    from pyws.segments.snippets.extraction import FlowNetwork, Pictures, extract, precision_in
     from pyws.segments.snippets.network import SnippetNetwork
     from pyws.segments.snippets.windows import Sampling, default_sampling
     from pyws.sharding import this_shard
@@ -155,14 +158,24 @@ def features(
         beside = FlowNetwork(SnippetNetwork(of_flow, device, precision), method)
     common.say(f"{network}, {given.precision}: {_said(sampling)}" + (f", and flow by {flow}" if flow else ""))
     part = this_shard(shard)
+    pictures = Pictures(*rungs(len(found), 0)[0], partial(_draw, out, len(found)))
     manifest = extract(
-        given, sampling, found, out, folder_fps, batch, decoders, scores, on_error, quiet, part, beside, videos_per_file
-    )
+        given, sampling, found, out, folder_fps, batch, decoders, scores, on_error, quiet, part, beside,
+        videos_per_file, pictures,
+    )  # fmt: skip
     common.say(_table(manifest["videos"]))
     say_left_out(common, manifest["videos"])
     if "shard" not in manifest:
         write_report(out, quiet=quiet)
     return of_shard(manifest, part, manifest.get("missing", ()), "shard" not in manifest, common)
+
+
+def _draw(out: Path, videos: int, name: str, entry: Mapping[str, Any], taken: Thumbnails) -> None:
+    """Pictures of one of so many videos for the page of the run."""
+    from pyws.report.run import place_of
+    from pyws.report.runs.features import draw_frames
+
+    draw_frames(place_of(out), name, entry, videos, taken)
 
 
 def _said(sampling: Sampling) -> str:

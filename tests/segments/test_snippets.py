@@ -2,18 +2,20 @@
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 from torch import nn
 from video_files import shown, write_timed_video
 
 from pyws import DataError, cli
 from pyws.data.features.dataset import open_features
-from pyws.data.video.frames import write_picture
+from pyws.data.video.frames import open_frames, write_picture
 from pyws.models.classifier import Classifier
 from pyws.segments.snippets.extraction import _settings, extract
 from pyws.segments.snippets.network import SnippetNetwork
@@ -199,6 +201,35 @@ def test_the_command(tmp_path, capsys):
     ):
         assert cli.main([*words, *bad]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_the_page_of_features_decodes_no_video(tmp_path, monkeypatch, capsys):
+    """Pictures are taken while videos are read; a page that is asked for alone looks into the files."""
+    for name, count in (("a", 61), ("b", 30)):
+        write_timed_video(tmp_path / f"{name}.mkv", [k / 10 for k in range(count)])
+    (tmp_path / "bad.mkv").write_bytes(b"no video")
+    out, opened = tmp_path / "out", []
+    monkeypatch.setattr(
+        "pyws.report.runs.segments.open_frames", lambda path: opened.append(path.name) or open_frames(path)
+    )
+    names = [str(tmp_path / f"{name}.mkv") for name in ("a", "b", "bad")]
+    words = ["features", *names, "-o", str(out), "--weights", "random", "--on-error", "skip", "--quiet"]
+    assert cli.main([*words, "--fps", "5", "--window", "2", "--stride", "2"]) == 0
+    assert not opened
+    strips = {name: json.loads((out / "report" / name / "strip.json").read_text()) for name in ("a", "b")}
+    for name, seconds in (("a", 6.04), ("b", 2.94)):  # the last frame lasts as the header says
+        strip = strips[name]
+        count, width, height = len(strip["places"]), strip["width"], strip["height"]
+        assert strip["places"] == pytest.approx([(k + 0.5) * seconds / count for k in range(count)], abs=2e-3)
+        sheet = np.asarray(Image.open(out / strip["frames"]).convert("L"), float)
+        for place, time in enumerate(strip["places"]):
+            top, left = place // strip["columns"] * height, place % strip["columns"] * width
+            level = sheet[top : top + height, left : left + width].mean()
+            late = time * 10 - level / 4  # frames since the one that is shown
+            assert -0.5 < late < seconds * 10 / count / 2 + 1.5
+    shutil.rmtree(out / "report")
+    assert cli.main(["report", str(out), "--quiet"]) == 0
+    assert sorted(opened) == ["a.mkv", "b.mkv"]
 
 
 def test_tokens_that_enter_the_last_layer_are_a_mean_and_the_last_call_counts():

@@ -98,6 +98,15 @@ class PyAV:
             frames = stream.frames or max(1, round(seconds * self._rate))
             return Header(seconds, frames, stream.height, stream.width)
 
+    def seconds(self) -> float:
+        """About how long the pictures last, as the file says; 0 where it does not."""
+        import av
+
+        with self._open() as (container, stream):
+            if stream.duration and stream.time_base:
+                return float(stream.duration * stream.time_base)
+            return float((container.duration or 0) / av.time_base)
+
     def timed(self) -> Iterator[TimedFrame]:
         """Every frame with its time, in seconds since the file starts; a stream may start later than the file.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pyws.data.video.decoders import MAX_FRAMES, Pixels, PyAV
 from pyws.data.video.frames import FrameFolder, check_rate
+from pyws.data.video.thumbnails import Thumbnails
 from pyws.errors import DataError
 
 _SLACK = 1e-4  # seconds by which rounded times of frames may miss the grid
@@ -47,6 +48,15 @@ class SampledVideo:
             raise DataError(path, "must be a folder of frames or a video file, found neither")
         self.start = self.end = 0.0
         """Seconds of the file at which the stream starts and ends; known when all frames are read."""
+        self.thumbnails: Thumbnails | None = None
+
+    def take(self, count: int, width: int) -> None:
+        """Take so many ``thumbnails``, of that width in pixels, when the video is read."""
+        if self._folder_fps is not None and self.path.is_dir():
+            seconds = len(FrameFolder(self.path)) / self._folder_fps
+        else:
+            seconds = PyAV(self.path).seconds()
+        self.thumbnails = Thumbnails(count, width, seconds)
 
     def __iter__(self) -> Iterator[Pixels]:
         shown, sample, count = None, 0, 0
@@ -56,6 +66,8 @@ class SampledVideo:
             if self._at(MAX_FRAMES) < time + lasts - _SLACK:
                 rule = f"must have at most {MAX_FRAMES} samples at {self.fps:g} a second"
                 raise DataError(self.path, f"{rule}, got a frame until {time + lasts - self.start:g} s after its start")
+            if self.thumbnails is not None:
+                self.thumbnails.see(time, pixels)
             while shown is not None and self._at(sample) < time - _SLACK:
                 yield shown()
                 sample += 1

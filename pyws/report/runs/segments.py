@@ -14,7 +14,8 @@ from pyws.checkpoint import read_tensors
 from pyws.data.annotations.activitynet import Instances, Truth, read_detections, read_truth
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.time_base import SnippetGrids
-from pyws.data.video.frames import VideoFile, open_frames
+from pyws.data.video.frames import Pixels, VideoFile, open_frames
+from pyws.data.video.thumbnails import Thumbnails
 from pyws.errors import DataError, counted
 from pyws.files import read_json
 from pyws.progress import track
@@ -263,16 +264,14 @@ def _classes(seen: Mapping[str, Seen], classes: Sequence[str]) -> Table:
     return Table(("class", "videos", "segments", "AUC of video scores"), rows)
 
 
-def frames_strip(place: Place, name: str, source: Path, seconds: float, count: int) -> tuple[Strip | None, str]:
-    """Frames of a video at even distances, where it can be read."""
+def frames_strip(
+    place: Place, name: str, source: Path, seconds: float, count: int, taken: Thumbnails | None = None
+) -> tuple[Strip | None, str]:
+    """Frames of one of so many videos at even distances: those that were taken, or else where it can be read."""
 
     def tiles(number: int) -> list[Tile]:
         times = [(k + 0.5) * seconds / number for k in range(number)]
-        frames = open_frames(source)
-        if isinstance(frames, VideoFile):
-            pictures = frames.glance(times, slack=seconds / number / 2)
-        else:
-            pictures = list(frames.read([min(int(t / seconds * len(frames)), len(frames) - 1) for t in times]))
+        pictures = taken.at(times) if taken else _glanced(source, times, seconds)
         return [(time, f"{time:.1f} s", picture, {}) for time, picture in zip(times, pictures, strict=True)]
 
     try:
@@ -281,3 +280,11 @@ def frames_strip(place: Place, name: str, source: Path, seconds: float, count: i
         return write_strip(place.pictures, name, key, rungs(count, 0), tiles, PICTURE_BYTES / max(count, 1)), ""
     except DataError as error:
         return None, f"frames cannot be read: {error}"
+
+
+def _glanced(source: Path, times: Sequence[float], seconds: float) -> list[Pixels]:
+    """Frames of a video of so many seconds that are shown at these times, or shortly before."""
+    frames = open_frames(source)
+    if isinstance(frames, VideoFile):
+        return frames.glance(times, slack=seconds / len(times) / 2)
+    return list(frames.read([min(int(t / seconds * len(frames)), len(frames) - 1) for t in times]))

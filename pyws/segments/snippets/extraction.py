@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ from pyws.data.features.packs import PackedVideo, move_packs, pack_videos, packe
 from pyws.data.video.optical_flow import FlowMethod
 from pyws.data.video.sampled import SampledVideo
 from pyws.data.video.sources import check_name_fits, name_of
+from pyws.data.video.thumbnails import Thumbnails
 from pyws.errors import DataError, reading
 from pyws.files import file_sha256, read_json, write_json
 from pyws.folders import Writer, only_writer, run_entries
@@ -46,6 +47,21 @@ class FlowNetwork:
 
     network: SnippetNetwork
     method: FlowMethod | Raft
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Small pictures of a video, taken while it is read.
+
+    Parameters
+    ----------
+    count, width : how many are needed, and how wide they are, in pixels
+    give : called with the name of a video that was read, its entry of the manifest, and its pictures
+    """
+
+    count: int
+    width: int
+    give: Callable[[str, Mapping[str, Any], Thumbnails], object]
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,7 @@ def extract(
     shard: Shard = WHOLE,
     flow: FlowNetwork | None = None,
     videos_per_file: int | None = None,
+    pictures: Pictures | None = None,
 ) -> dict[str, Any]:
     """Write ``out/features/VIDEO.safetensors`` for each video, and ``out/manifest.json``.
 
@@ -128,6 +145,7 @@ def extract(
     shard : which of the videos this process sees
     flow : the network of a second stream
     videos_per_file : videos in a pack; None for a file of each
+    pictures : which are taken of videos that are read; None for none
 
     Returns
     -------
@@ -174,7 +192,7 @@ def extract(
     with only_writer(out, shard, enter, leave) as writer:
         if flow:
             _move_rgb(out / "features", mine)
-        jobs = _ahead(streams, sampling, [(name, named[name]) for name in mine], folder_fps, batch, decoders)
+        jobs = _ahead(streams, sampling, [(name, named[name]) for name in mine], folder_fps, batch, decoders, pictures)
         for name, path, readers in track(jobs, "features", total=len(mine), quiet=quiet):
             try:
                 found[name] = _of_video(streams, sampling, path, readers, name, scores)
@@ -185,6 +203,8 @@ def extract(
                 for stream in streams:
                     stream.drop(name)
             writer.append(name, found[name])
+            if pictures and (taken := _taken(readers)) and "error" not in found[name]:
+                pictures.give(name, found[name], taken)
     missing = [name for name in names if name not in manifest["videos"]]
     if missing or not ended:
         return {**manifest, "shard": str(shard), "missing": missing}
@@ -265,6 +285,7 @@ def _ahead(
     folder_fps: float | None,
     batch: int,
     decoders: int,
+    pictures: Pictures | None,
 ) -> Iterator[tuple[str, Path, list[WindowReader | None] | DataError]]:
     """The videos in order, the next ``decoders`` already being read; None in the place of a stream that is done."""
     left, started = deque(jobs), deque[tuple[str, Path, Any]]()
@@ -273,6 +294,8 @@ def _ahead(
         if stream.is_done(name, path):
             return None
         video = SampledVideo(path, sampling.fps, sampling.offset, folder_fps)
+        if pictures:
+            video.take(pictures.count, pictures.width)
         return WindowReader(video, stream.network.classifier, sampling, batch, stream.flow)
 
     def start() -> None:
@@ -295,6 +318,12 @@ def _ahead(
     finally:
         for _, _, readers in started:
             _close(readers)
+
+
+def _taken(readers: list[WindowReader | None] | DataError) -> Thumbnails | None:
+    """The pictures of a video that was read."""
+    found = () if isinstance(readers, DataError) else readers
+    return next((reader.video.thumbnails for reader in found if reader is not None), None)
 
 
 def _close(readers: list[WindowReader | None] | DataError) -> None:
