@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pyws.models.backbones import linear
 from pyws.models.backbones import snippet_products as module
 from pyws.models.backbones.backbone import VideoBatch
 from pyws.models.backbones.snippet_products import SnippetProducts
@@ -13,9 +14,10 @@ from pyws.models.backbones.snippet_products import SnippetProducts
 MASK = torch.arange(70) < torch.tensor([[70], [33], [1]])
 
 
-@pytest.fixture
-def by_video(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small products by oneDNN too, in spans of eight."""
+@pytest.fixture(params=[True, False])
+def by_video(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Small products video by video too, in spans of eight, by oneDNN and by torch."""
+    monkeypatch.setattr(linear, "_has_avx512", lambda: request.param)
     monkeypatch.setattr(module, "_WORTH", 0)
     monkeypatch.setattr(module, "_STEP", 8)
 
@@ -83,11 +85,6 @@ def test_snippets_that_need_no_gradient_and_are_read_plainly_too() -> None:
     torch.testing.assert_close(
         found * MASK.unsqueeze(2), (2 * snippets + rows.sum(1, keepdim=True)) * MASK.unsqueeze(2)
     )
-
-
-def test_without_onednn_torch_does_it(monkeypatch: pytest.MonkeyPatch, by_video: None) -> None:
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert check(inputs())._spans is None
 
 
 def test_weighted_means_are_those_of_each_video() -> None:

@@ -1,4 +1,4 @@
-"""Linear layers over many rows by oneDNN, whose float32 products use AVX-512 on processors of every maker."""
+"""Linear layers over many rows, by the library whose float32 products are the fastest on this processor."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ def linear(
 ) -> Tensor:
     """``rows @ weight.T + bias``, and what is below zero cut off where ``relu`` asks for it, then dropout.
 
-    Large float32 products on the CPU are oneDNN's, forward and backward: torch's own come from MKL, which takes twice
-    the time on processors that Intel did not make. Equal to torch's but for rounding.
+    Large float32 products on the CPU are :func:`product`'s, forward and backward. Equal to torch's but for rounding.
 
     Parameters
     ----------
@@ -45,39 +44,61 @@ def linear(
     noise, share = (None, 1.0) if kept is None else kept
     if kept is not None:
         weight, bias = weight / share, None if bias is None else bias / share
-    if by_onednn(rows, weight, len(rows) * weight.numel(), _LARGE):
+    if is_large(rows, weight, len(rows) * weight.numel(), _LARGE):
         return _Linear.apply(rows, weight, bias, relu, noise, share)
     made = functional.linear(rows, weight, bias)
     made = made.relu_() if relu else made
     return made if noise is None else made * (noise < share)
 
 
-def by_onednn(a: Tensor, b: Tensor, size: int, least: int) -> bool:
+def is_large(a: Tensor, b: Tensor, size: int, least: int) -> bool:
     """Whether :func:`product` makes these products: float32 on the CPU, of at least so many multiplications."""
     return (
         a.device.type == b.device.type == "cpu"
         and a.dtype == b.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
         and size >= least
-        and torch.backends.mkldnn.is_available()
-        and bool(torch.backends.mkldnn.enabled)
-        and _has_product()
     )
 
 
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """(N, K) and (M, K) -> (N, M), ``a @ b.T + bias``, and what is below zero cut off.
+
+    By oneDNN where the processor has AVX-512, which MKL, by which torch multiplies, uses on Intel's alone: there oneDNN
+    takes half of the time. With AVX2 it takes a tenth to a third more than MKL.
+    """
+    if _by_onednn():
+        return _of_onednn(a, b, bias, relu)
+    made = functional.linear(a, b, bias)
+    return made.relu_() if relu else made
+
+
+def laid_out(factor: Tensor) -> Tensor:
+    """A transposed factor as :func:`product` reads it the fastest; oneDNN takes longer to read it than to copy it."""
+    return factor.contiguous() if _by_onednn() else factor
+
+
+def _by_onednn() -> bool:
+    return _has_avx512() and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled) and _works()
+
+
 @cache
-def _has_product() -> bool:
+def _has_avx512() -> bool:
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+
+
+@cache
+def _works() -> bool:
     """Whether this torch has the operation and takes it as it is called here: it is not part of torch's interface."""
     ones = torch.ones(2, 2)
     try:
-        return torch.equal(product(ones, ones, ones[0], "relu"), 3 * ones)
+        return torch.equal(_of_onednn(ones, ones, ones[0], True), 3 * ones)
     except (AttributeError, RuntimeError, TypeError):
         return False
 
 
-def product(a: Tensor, b: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
-    """(N, K) and (M, K) -> (N, M), activation of ``a @ b.T + bias`` by oneDNN."""
-    return torch.ops.mkldnn._linear_pointwise(a, b, bias, activation, [], "")
+def _of_onednn(a: Tensor, b: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(a, b, bias, "relu" if relu else "none", [], "")
 
 
 class _Linear(torch.autograd.Function):
@@ -85,7 +106,7 @@ class _Linear(torch.autograd.Function):
     def forward(
         ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, noise: Tensor | None, share: float
     ) -> Tensor:
-        made = product(rows, weight, bias, "relu" if relu else "none")
+        made = product(rows, weight, bias, relu)
         if noise is not None:  # the one operation that reads a tensor and cuts another in one pass
             made = torch.ops.aten.hardtanh_backward(made, noise, -1, share)
         ctx.save_for_backward(rows, weight, made if relu else None)
@@ -98,10 +119,9 @@ class _Linear(torch.autograd.Function):
         if made is not None:  # zero where it was cut off, and where it was dropped
             gradient = torch.ops.aten.threshold_backward(gradient, made, 0)
         of_rows, of_weight, of_bias, *_ = ctx.needs_input_grad
-        # oneDNN reads a transposed first factor slower than it takes to copy it.
         return (
-            product(gradient, weight.T.contiguous()) if of_rows else None,
-            product(gradient.T.contiguous(), rows.T) if of_weight else None,
+            product(gradient, laid_out(weight.T)) if of_rows else None,
+            product(laid_out(gradient.T), rows.T) if of_weight else None,
             gradient.sum(0) if of_bias else None,
             None,
             None,

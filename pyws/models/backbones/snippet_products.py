@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyws.models.backbones.linear import by_onednn, product
+from pyws.models.backbones.linear import is_large, product
 
 _STEP = 32  # spans are multiples of it: oneDNN makes code for each shape, which takes as long as five products
 _WORTH = 1 << 18  # numbers of a video; below it a call costs more than what is gained
@@ -17,9 +17,8 @@ class SnippetProducts:
     """The snippets (B, L, D) of a batch, zeros at padding, for products with few rows that read all of them.
 
     The gradient of each such product with respect to the snippets is a product as large as they are. They are kept as
-    their factors and made as one product when all are there, where autograd makes and adds up one after another. On the
-    CPU, large float32 products are oneDNN's, video by video and without most of the padding, see
-    :func:`~.linear.linear`.
+    their factors and made as one product when all are there, where autograd makes and adds up one after another. Large
+    float32 products on the CPU are :func:`~.linear.product`'s, video by video and without most of the padding.
 
     Parameters
     ----------
@@ -36,7 +35,7 @@ class SnippetProducts:
     def __init__(self, snippets: Tensor, mask: Tensor) -> None:
         self._factors: list[tuple[Tensor, Tensor]] = []
         self._spans: list[int] | None = None
-        if by_onednn(snippets, snippets, snippets[0].numel(), _WORTH):
+        if is_large(snippets, snippets, snippets[0].numel(), _WORTH):
             ends = (mask * torch.arange(1, mask.shape[1] + 1)).amax(1)
             self._spans = [min(-(-end // _STEP) * _STEP, mask.shape[1]) for end in ends.tolist()]
         self.snippets: Tensor = _Collected.apply(snippets, self._factors, self._spans)
