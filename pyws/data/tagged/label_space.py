@@ -50,6 +50,27 @@ def shown_ids(mask: NDArray[Any]) -> list[int]:
     return [one for one in np.unique(mask).tolist() if one not in (0, IGNORE)]
 
 
+def numbered(mask: NDArray[np.uint8], ids: Sequence[int]) -> NDArray[np.uint8]:
+    """Ids of a mask to 1, 2, ... in their order, and 0 for all others.
+
+    Examples
+    --------
+    >>> mask = np.array([[0, 7, 3, 9]], np.uint8)
+    >>> numbered(mask, [7, 3]).tolist(), with_ids(numbered(mask, [7, 3]), [7, 3]).tolist()
+    ([[0, 1, 2, 0]], [[0, 7, 3, 0]])
+    """
+    table = np.zeros(256, np.uint8)
+    table[list(ids)] = np.arange(1, len(ids) + 1)
+    return table.take(mask)
+
+
+def with_ids(numbers: NDArray[np.uint8], ids: Sequence[int]) -> NDArray[np.uint8]:
+    """A mask of numbers to the ids that these have, the first of which is that of 1; see :func:`numbered`."""
+    if len(ids) == 1:
+        return numbers * np.uint8(ids[0])
+    return np.array([0, *ids], np.uint8).take(numbers)
+
+
 @dataclass(frozen=True)
 class LabelSpace:
     """The train ids 0..C-1 of masks; id 0 is the background, and 255 in a mask is ignored.

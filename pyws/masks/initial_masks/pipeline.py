@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from pyws.data.tagged.dataset import TaggedVideo
+from pyws.data.tagged.label_space import with_ids
 from pyws.data.video.ahead import Workers, shared_workers
 from pyws.data.video.clips import are_plain, stack
 from pyws.data.video.frames import (
@@ -233,7 +234,7 @@ class _Begun:
             refined = first.refine(labels.to(first.masks.device))
             heats = {"heat": first.heat} | {f"heat-{kind}": maps for kind, maps in first.branches.items()}
             levels = {folder: maps.cpu().numpy() for folder, maps in heats.items()}
-            pairs = np.stack([_of_ids(masks.cpu().numpy(), ids) for masks in (first.masks, refined)], 1)
+            pairs = np.stack([with_ids(masks.cpu().numpy(), ids) for masks in (first.masks, refined)], 1)
             pairs[are_plain(shown).numpy()] = 0
             shares = {}
             for place, (index, pair) in enumerate(zip(chunk.sampled, pairs, strict=True)):
@@ -285,13 +286,6 @@ class _Begun:
             self.entry["warnings"] = [*self.entry.get("warnings", ()), doubt]
         written_bytes = total_bytes(list(itertools.chain(*self.files.values())))
         return {**self.entry, "status": "done", "bytes": written_bytes, "report": report}
-
-
-def _of_ids(masks: Pixels, ids: tuple[int, ...]) -> Pixels:
-    """Masks of the tags of a video, the first of which is 1, to the ids that these have."""
-    if len(ids) == 1:
-        return masks * np.uint8(ids[0])
-    return np.array([0, *ids], np.uint8).take(masks)
 
 
 def _share(mask: Pixels) -> float:

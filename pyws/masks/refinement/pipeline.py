@@ -21,10 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from pyws import ops
 from pyws.data.tagged.corrected_masks import write_corrected
+from pyws.data.tagged.label_space import with_ids
 from pyws.data.video.ahead import map_in_threads, shared_workers
 from pyws.data.video.clips import shrunk
 from pyws.data.video.frames import Pixels, total_bytes, write_mask
@@ -36,7 +38,7 @@ from pyws.masks.initial_masks.superpixels import area_of
 from pyws.masks.refinement.appearance import EarlyFeatures, early_layers, superpixel_features
 from pyws.masks.refinement.config import RefinementConfig
 from pyws.masks.refinement.local_crf import local_crf
-from pyws.masks.refinement.video_model import Scores, refine_video
+from pyws.masks.refinement.video_model import Scores, refine_video, winners
 from pyws.masks.self_training.pseudo_annotations import Annotations, Frame, digest
 from pyws.models.classifier import Classifier
 from pyws.models.image_networks.raft import Raft
@@ -174,7 +176,7 @@ class _Refiner(NamedTuple):
 
         scores = refine_video(small, superpixels, features, masks, ids, config, self.flow, watch)
         for one, score in zip(seen, scores, strict=True):
-            yield _winners(local_crf(score, one.picture, config.crf_weight), ids, one.size)
+            yield with_ids(winners(_enlarged(local_crf(score, one.picture, config.crf_weight), one.size)), ids)
 
     def look(self, pair: tuple[Pixels, Pixels]) -> _Seen:
         """A frame (H, W, 3) and its mask (H, W), as the model sees them."""
@@ -197,8 +199,6 @@ def _scaled(mask: Pixels, size: tuple[int, ...]) -> Pixels:
     return functional.interpolate(torch.tensor(mask)[None, None], size=size, mode="nearest-exact")[0, 0].numpy()
 
 
-def _winners(scores: Scores, ids: Sequence[int], size: tuple[int, ...]) -> Pixels:
-    """The id with the highest log-odds at each pixel of a frame of ``size``, 0 where none is above 0."""
-    large = functional.interpolate(torch.from_numpy(scores)[None], size=size, mode="bilinear", align_corners=False)[0]
-    best, index = large.max(0)
-    return (torch.tensor(ids, dtype=torch.uint8)[index] * (best > 0)).numpy()
+def _enlarged(scores: Scores, size: tuple[int, ...]) -> Tensor:
+    """Scores (K, h, w) at the size of a frame, bilinear."""
+    return functional.interpolate(torch.from_numpy(scores)[None], size=size, mode="bilinear", align_corners=False)[0]

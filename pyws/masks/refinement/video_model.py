@@ -12,9 +12,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from pyws.data.tagged.label_space import IGNORE
+from pyws.data.tagged.label_space import IGNORE, numbered
 from pyws.data.video.ahead import Item, Made, map_in_threads
 from pyws.data.video.frames import Pixels
 from pyws.data.video.optical_flow import Flow, FlowEstimator, FlowMethod, carry, consistency, dense_flow
@@ -67,7 +69,7 @@ def refine_video(
     True
     """
     model, kept = _Appearance(superpixels, features, masks), dict[int, tuple[Flow, Flow]]()
-    found = [_numbered(mask, ids) for mask in masks]
+    found = [numbered(mask, ids) for mask in masks]
     for number in range(config.rounds):
         views = [_View(model, found, place + 1, config) for place in range(len(ids))]
 
@@ -80,19 +82,13 @@ def refine_video(
             if number + 1 == config.rounds:
                 yield from scores
             else:
-                found = [_winners(score) for score in scores]
+                found = [winners(torch.from_numpy(score)) for score in scores]
 
 
-def _numbered(mask: Pixels, ids: Sequence[int]) -> Pixels:
-    """Ids of a mask to 1, 2, ... in their order, and 0 for all others."""
-    table = np.zeros(256, np.uint8)
-    table[list(ids)] = np.arange(1, len(ids) + 1)
-    return table[mask]
-
-
-def _winners(scores: Scores) -> Pixels:
+def winners(scores: Tensor) -> Pixels:
     """The number of the highest score (K, H, W) of each pixel, from 1; 0 where none is above 0."""
-    return np.where(scores.max(0) > 0, scores.argmax(0) + 1, 0).astype(np.uint8)
+    best, index = scores.max(0)
+    return ((index + 1) * (best > 0)).to(torch.uint8).numpy()
 
 
 class _Appearance:
