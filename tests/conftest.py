@@ -25,7 +25,40 @@ HAVE_CUDA = bool(_library._C.cuda) and torch.cuda.is_available()
 GPU = [pytest.param("cuda", marks=pytest.mark.cuda)] if HAVE_CUDA or REQUIRE_CUDA else []
 
 
-class ZeroedBackend(_library.KernelBackend):
+class FencedBackend(_library.KernelBackend):
+    """Runs kernels on copies of the memory, between fences: a write beyond a storage is an error at once, and what
+    lies there, which may be read and used by mistake, is a great number of every type."""
+
+    WIDTH, FENCE = 256, 0x7F
+    LARGEST = 1 << 24  # bytes that are copied
+
+    def call(self, name: str, fields: dict[str, Any]) -> Any:
+        copies: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        result = super().call(name, {key: self._fenced(value, copies) for key, value in fields.items()})
+        for own, inner, whole in copies.values():
+            outside = int((whole != self.FENCE).sum() - (inner != self.FENCE).sum())
+            assert outside == 0, f"{name}: {outside} bytes beyond the tensors were written"
+            if not torch.equal(own, inner):  # memory that is only read may be protected
+                own.copy_(inner)
+        return result
+
+    def _fenced(self, value: Any, copies: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> Any:
+        if not isinstance(value, torch.Tensor) or not 0 < value.untyped_storage().nbytes() <= self.LARGEST:
+            return value
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in copies:
+            own = torch.empty(0, dtype=torch.uint8).set_(storage)
+            whole = torch.full((len(own) + 2 * self.WIDTH,), self.FENCE, dtype=torch.uint8)
+            start = self.WIDTH + (storage.data_ptr() - whole.data_ptr()) % 64  # aligned as it was
+            inner = whole[start : start + len(own)]
+            copies[storage.data_ptr()] = own, inner.copy_(own), whole
+        _, inner, whole = copies[storage.data_ptr()]
+        start = inner.storage_offset() + value.storage_offset() * value.element_size()
+        place = start // value.element_size(), value.shape, value.stride()
+        return torch.empty(0, dtype=value.dtype).set_(whole.untyped_storage(), *place)
+
+
+class ZeroedBackend(FencedBackend):
     """The scratch memory of its kernels begins as zeros; that of others, filled by torch, as NaN and greatest integers.
     What relies on either shows with the other."""
 
@@ -77,8 +110,9 @@ def _running_on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(_library, "BACKEND", GpuBackend(_library._C, "_cuda", lambda: stream))
     else:
         KERNELS.set_cpu_path(name)
-        if name == CPU_PATHS[0] and not emulation.SANITIZE:
-            monkeypatch.setattr(_library, "BACKEND", ZeroedBackend(KERNELS, "_cpu", torch.get_num_threads))
+        if not emulation.SANITIZE:
+            kind = ZeroedBackend if name == CPU_PATHS[0] else FencedBackend
+            monkeypatch.setattr(_library, "BACKEND", kind(KERNELS, "_cpu", torch.get_num_threads))
     # Fills what torch.empty hands out with NaN and the greatest integers, as a card's memory may hold anything.
     torch.use_deterministic_algorithms(True, warn_only=True)
     with emulation.no_look_for_races() if garbage else nullcontext():
