@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -170,6 +170,12 @@ def refinement(
     border[:-1] |= superpixels[1:] != superpixels[:-1]
     mixed[border] *= 0.7
     return mixed.astype(np.uint8)
+
+
+def is_drawn(out: str | os.PathLike[str], folders: Iterable[Path]) -> bool:
+    """Whether :func:`draw_masks` has written ``out.jpg`` since any file came into these folders."""
+    sheet = Path(f"{out}.jpg")
+    return sheet.is_file() and sheet.stat().st_mtime_ns >= max(folder.stat().st_mtime_ns for folder in folders)
 
 
 def draw_masks(

@@ -491,6 +491,11 @@ def test_a_video_file_is_decoded_once(first: Path, tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "out/frames").exists()
     strip = json.loads((tmp_path / "out/report/b/strip.json").read_text())
     assert len(strip["names"]) == 6
+    assert refine(tmp_path, tmp_path / "out") == 0
+    assert passes == [("a", 6), ("b", 6)]  # again, all done: no picture is drawn anew
+    (tmp_path / "out/overlays/b.jpg").unlink()
+    assert refine(tmp_path, tmp_path / "out") == 0
+    assert passes[2:] == [("b", 6)]
     (tmp_path / "first/pa/v0/b/00005.png").write_bytes(b"")
     assert refine(tmp_path, tmp_path / "other") == 1
     assert REMEMBERED.room() == room

@@ -867,6 +867,8 @@ def test_a_video_file_is_predicted_from_one_decoding(
     assert main([str(word) for word in words]) == 0
     assert asked == [[0, 2, 4]]
     assert len(list((tmp_path / "out/overlays/clip").iterdir())) == 3
+    assert main([str(word) for word in words]) == 0
+    assert asked == [[0, 2, 4]]  # again, all done: no picture is drawn anew
     assert REMEMBERED.room() == room
 
 

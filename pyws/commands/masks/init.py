@@ -304,14 +304,12 @@ def _draw(
     out: Path, names: Sequence[str], cache: Superpixels, videos: int, name: str, video: Mapping[str, Any]
 ) -> None:
     """Pictures of one of so many videos that is done, drawn anew where its masks are newer."""
-    from pyws.report.pictures import draw_masks
+    from pyws.report.pictures import draw_masks, is_drawn
     from pyws.report.run import place_of
     from pyws.report.runs.masks import draw_tiles
 
-    sheet = out / "overlays" / f"{name}.jpg"
     folders = {"initial mask": out / "init" / name, "refined mask (PA.v0)": out / "pa/v0" / name}
-    written = max(folder.stat().st_mtime_ns for folder in folders.values())
-    if sheet.is_file() and sheet.stat().st_mtime_ns >= written:
+    if is_drawn(out / "overlays" / name, folders.values()):
         return
     both = (out / "heat-actor").is_dir() and (out / "heat-action").is_dir()
     kinds = {"map of the actor": "heat-actor", "map of the action": "heat-action"} if both else {"map": "heat"}
