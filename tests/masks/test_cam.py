@@ -326,6 +326,16 @@ def test_bad_head(net: Net3d, clips: Tensor) -> None:
         cam(clips, 1)
 
 
+@pytest.mark.parametrize(
+    ("layer", "near"),
+    [("layer", "layer8, layer7, layer6"), ("nothing", "layer4, layer5, layer6, layer7, layer8")],
+)
+def test_an_unknown_layer_has_three_near_ones_or_the_last_five(layer: str, near: str) -> None:
+    model = nn.ModuleDict({f"layer{index}": nn.ReLU() for index in range(9)})
+    with pytest.raises(ValueError, match=rf"\(such as {near}\), got '{layer}'$"):
+        GradCAM(model, layer)
+
+
 def test_a_layer_of_another_model_is_not_found(net: Net3d) -> None:
     for layer in (nn.ReLU(), Net3d().relu):
         with pytest.raises(ValueError, match="layer must be a module of the model, got a ReLU that is not in it"):

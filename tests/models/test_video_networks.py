@@ -121,8 +121,10 @@ def test_a_fresh_head():
 
 
 def test_an_unknown_network():
-    with pytest.raises(ValueError, match=r"network: must be one of i3d, s3d, .* got 'i4d' \(near: "):
-        video_network("i4d")
+    with pytest.raises(ValueError, match=r"network: must be one of i3d, .* got 'swin3' \(near: swin3d_t, swin3d_s\)$"):
+        video_network("swin3")
+    with pytest.raises(ValueError, match="small3d, got 'zzz'$"):
+        video_network("zzz")
     assert set(VIDEO_NETWORKS) == set(get_args(VideoNetworkName))
 
 

@@ -113,8 +113,8 @@ def video_network(name: str) -> VideoNetwork:
     """
     if name not in VIDEO_NETWORKS:
         near = difflib.get_close_matches(name, VIDEO_NETWORKS, n=2, cutoff=0.4)
-        known = ", ".join(VIDEO_NETWORKS)
-        raise ValueError(f"network: must be one of {known}, got {name!r}{f' (near: {near})' if near else ''}")
+        known, nearest = ", ".join(VIDEO_NETWORKS), f" (near: {', '.join(near)})" if near else ""
+        raise ValueError(f"network: must be one of {known}, got {name!r}{nearest}")
     return VIDEO_NETWORKS[name]
 
 
