@@ -22,6 +22,7 @@ from pyws.data.synthetic.rendering import SceneConfig
 from pyws.data.video.frames import read_mask
 from pyws.evaluation import detection_map
 from pyws.files import read_json
+from pyws.folders import only_writer
 
 TINY = DemoConfig(
     clips=12,
@@ -103,6 +104,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(DataError, match="must be new, empty or of an earlier `pyws demo`"):
         run_demo(TINY, tmp_path, QUIET)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_that_another_run_writes_is_left_alone(tmp_path):
+    with only_writer(tmp_path):
+        with pytest.raises(DataError, match="is being written by another run"):
+            run_demo(TINY, tmp_path, QUIET)
+        assert [path.name for path in tmp_path.iterdir()] == [".run"]
 
 
 def test_command_says_in_one_line_what_is_wrong(tmp_path, capsys):

@@ -13,6 +13,7 @@ from pyws.data.video.frames import read_mask
 from pyws.exchange.brush_rle import encode_brush
 from pyws.exchange.readers.formats import read_review
 from pyws.files import read_json, write_json
+from pyws.folders import only_writer
 
 FRAMES = [
     ("fox", "frame1"),
@@ -221,7 +222,11 @@ def test_everything_that_does_not_fit_is_one_report(made, capsys):
                  "label 'fly' is none of dive & <turn>, run", "--on-error skip takes the rest"):  # fmt: skip
         assert part in said
     assert not (made / "features/corrections.json").exists()
-    assert bring(made / "s.csv", "--into", made / "features", "--on-error", "skip") == 0
+    assert cli.main(["import", str(made / "s.csv"), "--into", str(made / "features"), "--on-error", "skip"]) == 0
+    left = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: ")]
+    assert len(left) == 3
+    for part in ("'run' from 0.500", "'hen' is none", "'fly' is none"):
+        assert sum(part in line for line in left) == 1
     assert read_corrections(made / "features")["fox"].present == (("run", 0.5, 1.0),)
 
 
@@ -401,3 +406,13 @@ def test_where_corrections_do_not_go(made, capsys):
     (made / "empty").mkdir()
     assert bring(made / "s.csv", "--into", made / "empty") == 1
     assert "must be a folder of pyws label, of features, or of pyws masks init" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("into", ["first", "features"])
+def test_nothing_is_corrected_where_another_run_writes(into, made, capsys):
+    (made / "s.csv").write_text("video,label,start,end\nfox,run,0.5,1\n")
+    before = {path: path.read_bytes() for path in (made / into).rglob("*") if path.is_file()}
+    with only_writer(made / into):
+        assert bring(made / "s.csv", "--into", made / into) == 1
+        assert f"{into}: is being written by another run" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (made / into).rglob("*") if path.is_file()} == before

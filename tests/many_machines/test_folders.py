@@ -4,9 +4,11 @@ import contextlib
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from pyws import folders
+from pyws import cli, folders
 from pyws.errors import DataError
 from pyws.files import atomic_write
 from pyws.folders import new_folder, only_writer, run_entries
@@ -38,6 +40,26 @@ def test_one_writer_a_folder(tmp_path):
     with only_writer(tmp_path / "masks"):
         pass
     assert not list((tmp_path / "masks").iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "data synthesize-a2d OUT --train 1 --validation 0 --test 0 --frames 2",
+        "features FRAMES -o OUT --network small3d --weights random --folder-fps 8 --fps 8 --window 2",
+    ],
+)
+def test_a_command_leaves_the_folder_of_another_run_alone(words, tmp_path, capsys):
+    """What other commands say is tested beside them."""
+    out, frames = tmp_path / "out", tmp_path / "frames" / "a"
+    frames.mkdir(parents=True)
+    for name in ("0", "1"):
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(frames / f"{name}.png")
+    with only_writer(out):
+        words = words.replace("OUT", str(out)).replace("FRAMES", str(frames.parent))
+        assert cli.main([*words.split(), "--quiet"]) == 1
+        assert f"{out}: is being written by another run" in capsys.readouterr().err
+    assert not list(out.iterdir())
 
 
 def test_shards_of_one_count_write_together(tmp_path):
