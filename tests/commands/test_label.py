@@ -250,6 +250,24 @@ def test_all_that_is_wrong_is_in_one_report(world: Path, tmp_path: Path, capsys:
         1,
         ["red fox"],
     )  # and no mole, which nothing shows
+    assert cli.main([*(word for word in given if word != "--json"), "--on-error", "skip"]) == 0
+    left = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: ")]
+    for part in ("row 5: x is none", "row 7: bare is none", "/b/one.mkv", "text.mp4"):
+        assert sum(part in line for line in left) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "videos", "said"),
+    [
+        ("action", 1, "learned from 1 video alone; 10 and more are wanted"),
+        ("action", 9, "learned from 9 videos alone; 10 and more are wanted"),
+        ("action", 10, ""),
+        ("object", 1, ""),
+        ("known action", 1, ""),
+    ],
+)
+def test_what_is_learned_from_few_videos_is_doubtful_and_nothing_else(kind: str, videos: int, said: str) -> None:
+    assert Route("tag", kind, (), (), videos).warning() == said
 
 
 def test_folders_of_actions_need_a_rate_before_anything_is_done(

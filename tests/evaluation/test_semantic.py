@@ -99,6 +99,10 @@ def test_merged_views(tmp_path, capsys):
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "background and cat-eating, cat-running" in said
+    for view, both in views.items():
+        for title, row in both.items():
+            line = f"{'actor-action' if view == 'joint' else view}, {title}: mIoU {row['miou']:.3f} ("
+            assert sum(one.startswith(line) for one in said.splitlines()) == 1
     write_mask(tmp_path / "set/truth/a/1.png", np.array([[1, 1, 1, 1]], np.uint8))  # without a prediction
     data = open_mask_set(tmp_path / "set")
     joint = {

@@ -145,7 +145,13 @@ class LayerNorm2d(nn.LayerNorm):
     [
         ((1, 8, 5, 5), "auto", None, (20, 20), "no module with weights ran before it"),
         ((1, 9, 5, 7), "auto", nn.Linear(3, 8), (20, 20), r"shape \(1, 9, 5, 7\) cannot be known"),
-        ((1, 8, 8, 8), "auto", LayerNorm2d(8), (20, 20), "cannot be known"),
+        (
+            (1, 8, 8, 8),
+            "auto",
+            LayerNorm2d(8),
+            (20, 20),
+            r"cannot be known \(it follows LayerNorm2d\(8\)\); give layout=",
+        ),
         ((1, 393, 8), "auto", nn.Linear(3, 8), (16, 224, 224), r"may be .*\(8, 7, 7\)"),
         ((1, 190, 8), "auto", nn.Linear(3, 8), (224, 224), "fits none"),
         ((1, 190, 8), (14, 14), nn.Linear(3, 8), (224, 224), r"a grid of \(14, 14\) tokens does not fit"),

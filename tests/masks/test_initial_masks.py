@@ -259,6 +259,11 @@ def test_tags(tag: str, classes: list[int] | str) -> None:
             resolve_tag(tag, LABELS[1:])
 
 
+def test_an_unknown_tag_has_the_five_nearest_labels() -> None:
+    with pytest.raises(ValueError, match="among the 9 labels .*; near: fox7, fox6, fox5, fox4, fox3. To"):
+        resolve_tag("Foxx", ["swan", *(f"fox{index}" for index in range(8))])
+
+
 def test_tags_that_match_one_word_are_doubtful() -> None:
     """Running is no shoe: what only a word of a name matches is said, and actions are sent to their own classifier."""
     labels = ("running shoe", "walking stick, walkingstick", "pay-phone, pay-station", "football helmet", "dog")
@@ -659,11 +664,12 @@ def test_skipping_bad_videos(weights: Path, tmp_path: Path, capsys: pytest.Captu
     assert main(alone) == 1  # made nothing
     assert f"none: no video could be used, such as {broken}" in capsys.readouterr().err
     (tmp_path / "tags.csv").write_text("video,tag\nelsewhere,fox\n")
-    assert (
-        main([*command(weights, tmp_path / "no", good), "--tags", str(tmp_path / "tags.csv"), "--on-error", "skip"])
-        == 1
-    )
-    assert "VIDEOS: none of them has a tag and can be read" in capsys.readouterr().err
+    tagged = [*command(weights, tmp_path / "no", good), "--tags", str(tmp_path / "tags.csv"), "--on-error", "skip"]
+    tagged.remove("--quiet")
+    assert main(tagged) == 1
+    said = capsys.readouterr()
+    assert "left out: row 2: elsewhere is none of the videos" in said.out
+    assert "VIDEOS: none of them has a tag and can be read" in said.err
 
 
 def test_what_steers_a_terminal_is_escaped(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

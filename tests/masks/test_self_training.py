@@ -709,6 +709,28 @@ def test_what_neighbours_disagree_on_is_left_out(init: Path, tmp_path: Path, mon
     np.testing.assert_array_equal(middle[20:], masks["1"][20:])
 
 
+def test_a_neighbour_is_believed_where_the_way_there_leads_back(
+    init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way back is right in the left half alone; what counts is where the way there leads, not where it begins."""
+    pytest.importorskip("cv2")
+
+    def flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        start, end = (np.argwhere(frame.max(2) > 128)[:, 1].mean() for frame in (first, second))
+        way = np.zeros((*SIZE, 2), np.float32)
+        way[:, : SIZE[1] // 2 if end < start else SIZE[1], 0] = np.sign(end - start) * 8
+        return way
+
+    def predict(self: NextVersion, frame: Frame) -> Prediction:
+        return Prediction(torch.zeros(2, *SIZE), np.full(SIZE, frame.stem == "0", np.uint8), np.ones(SIZE, bool))
+
+    monkeypatch.setattr(next_version_module, "dense_flow", flow)
+    monkeypatch.setattr(NextVersion, "predict", predict)
+    found = next_version(init, tmp_path, None, "neighbours").annotation(Frame("fox_a", "0"), np.ones(SIZE, np.uint8))
+    wanted = np.where(np.arange(SIZE[1]) + 8 < SIZE[1] // 2, 255, 1)
+    np.testing.assert_array_equal(found, np.broadcast_to(wanted, SIZE))
+
+
 def test_soft_labels_are_trained_on_from_version_1(init: Path, small_networks: None, tmp_path: Path) -> None:
     config = tiny(soft_labels=True)
     manifest = SelfTraining(init, tmp_path / "run", config, quiet=True).run()
@@ -819,6 +841,10 @@ def test_commands(init: Path, weights: Path, tmp_path: Path, capsys: pytest.Capt
             ids, counts = np.unique(raw[labels == part], return_counts=True)
             winner = ids[counts.argmax()] if 2 * counts.max() > counts.sum() else 0
             assert (refined[labels == part] == winner).all()
+    (tmp_path / "tags.csv").write_text("video,tag\nfox_a,fox\nelsewhere,fox\n")
+    more = ["--tags", tmp_path / "tags.csv", "--on-error", "skip"]
+    assert main([*map(str, words[:5]), str(tmp_path / "tagged"), "--device", "cpu", *map(str, more)]) == 0
+    assert "left out: row 3: elsewhere is none of the videos" in capsys.readouterr().out
     odd = shutil.copytree(frames, tmp_path / "odd")
     Image.new("RGB", (60, 50)).save(odd / "9.png")
     missing = [word for word in words if word != frames]

@@ -341,6 +341,7 @@ def test_features_that_could_not_be_read_are_not_counted_among_those_of_the_page
     entry = {"start": 0.0, "end": 1.0, "source": str(tmp_path / "v"), "snippets": 2}
     page = features_page(place_of(tmp_path / "out.json"), {"videos": {"v": entry, "w": {"error": "gone"}}})
     assert page.lead == "Features of 1 video; 1 could not be read."
+    assert [video.problems for video in page.videos.videos] == [[], ["cannot be used: gone"]]
 
 
 def test_samples_of_selection_say_whether_they_passed(tmp_path: Path) -> None:

@@ -117,6 +117,19 @@ def test_doubts_of_every_set_are_said_once(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "warning: a\nwarning: b\nwarning: c\n"
 
 
+def test_videos_that_every_set_lacks_are_counted_and_named(capsys: pytest.CaptureFixture[str]) -> None:
+    class Opened(SimpleNamespace):
+        def __len__(self) -> int:
+            return 3
+
+    sets = [
+        Opened(doubts=[], skipped=left) for left in (("video 'v': must", "video 'w': got"), (), ("video 'x': has",))
+    ]
+    say_skipped(Common(), *sets)  # type: ignore[arg-type]
+    said = "left out 2 of 5 videos:\n  video 'v': must\n  video 'w': got\nleft out 1 of 4 videos:\n  video 'x': has\n"
+    assert capsys.readouterr().out == said
+
+
 @pytest.mark.parametrize(("rates", "said"), [((2.0, 2.0), "2 snippets"), ((1.5, 2.0), "1.5 to 2 snippets")])
 def test_one_rate_or_two_are_said_of_a_data_set(
     rates: tuple[float, float], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

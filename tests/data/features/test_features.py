@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from pyws import cli
 from pyws.data.features.check import check_data_set
 from pyws.data.features.dataset import open_features, read_checked
 from pyws.data.features.files import stored_file, write_features
@@ -181,6 +182,35 @@ def test_damaged_features(native, damage, capsys):
     assert [problem.video for problem in videos.skipped] == ["v1"]
     assert np.array_equal(videos.features(1), rows(7, 2))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (("walk_01", "walk_02", "walk_03"), "; there are features of walk_03 and walk_02"),
+        (("run", "jump"), "; there are those of 2 others, such as jump"),
+    ],
+)
+def test_what_there_is_instead_of_missing_features_is_said_of_twenty_videos(tmp_path, there, instead):
+    """As names are compared with all that are there."""
+    names = [f"walk_{letter}" for letter in "abcdefghijklmnopqrstu"]
+    (tmp_path / "truth.json").write_text(json.dumps({"database": {name: record() for name in [*names, "run", "jump"]}}))
+    for name in there:
+        write_features(tmp_path / "features" / f"{name}.npy", rows(5))
+    missing = [one.rule for one in check_data_set(tmp_path).problems if one.video in names]
+    assert missing == [f"must have features, got none{instead}"] * 20 + ["must have features, got none"]
+
+
+def test_what_is_converted_and_what_is_left_out_is_said(native, capsys):
+    (native / "features" / "v1.npy").unlink()
+    assert cli.main(["data", "convert", str(native), str(native / "out"), "--on-error", "skip"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "test: 1 video, 0 instances",
+        "training: 1 video, 2 instances",
+        "2 labels; tags differ from the annotated labels in 0 videos",
+        "without tags: v3",
+        "left out: video 'v1': must have features, got none; there are those of 2 others, such as v2",
+    ]
 
 
 def test_damaged_safetensors(native):
