@@ -105,3 +105,14 @@ def test_what_cannot_be_known(values, said):
         linpro(Segments.of([[(0, 2, 1.0)]]), torch.tensor([3]), known=known_of(values))
     with pytest.raises(TypeError, match="known"):
         linpro(Segments.of([[(0, 2, 1.0)]]), torch.tensor([3]), known=torch.zeros(3))
+
+
+@pytest.mark.parametrize("vast", [1e301, 1.7e308])
+def test_vast_known_labels_are_cut_so_that_sums_stay_finite(vast):
+    known = known_of([NAN] * 2 + [vast] * 3 + [NAN] * 7)
+    answer = linpro(Segments.of([[(2, 6, 0.5), (4, 9, 0.3)]]), torch.tensor([12]), known=known, upper=math.inf)
+    labels = answer.group(0)
+    assert labels.isfinite().all()
+    assert torch.allclose(labels[2:5], known_of([1e300 / 12] * 3))
+    assert answer.objective.item() == pytest.approx(float(labels.sum()))
+    assert answer.residual.isfinite()
