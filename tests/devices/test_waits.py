@@ -113,7 +113,8 @@ def test_pseudo_labels_are_made_on_the_card(name, corrected, gpu):
     assert len(made[0].video) >= len(data)
     for field, values in made[0].tensors().items():
         if field != "on_host":
-            torch.testing.assert_close(made[1].tensors()[field], values, msg=field)
+            found = made[1].tensors()[field]  # of maps that are float32
+            torch.testing.assert_close(found, values, atol=1e-6, rtol=1e-5, msg=field)
     assert not made[0].on_host.any()
     on_host = made[1].on_host[(made[1].video == 1) & (made[1].label == data.classes.index("run"))]
     assert on_host.tolist() == [corrected]
