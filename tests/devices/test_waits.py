@@ -113,7 +113,7 @@ def test_pseudo_labels_are_made_on_the_card(name, corrected, gpu):
     assert len(made[0].video) >= len(data)
     for field, values in made[0].tensors().items():
         if field != "on_host":
-            found = made[1].tensors()[field]  # of maps that are float32
+            found = made[1].tensors()[field]  # maps are float32
             torch.testing.assert_close(found, values, atol=1e-6, rtol=1e-5, msg=field)
     assert not made[0].on_host.any()
     on_host = made[1].on_host[(made[1].video == 1) & (made[1].label == data.classes.index("run"))]
