@@ -303,22 +303,18 @@ def _checked(videos: tuple[TaggedVideo, ...], in_set: bool, on_error: str, commo
 def _draw(
     out: Path, names: Sequence[str], cache: Superpixels, videos: int, name: str, video: Mapping[str, Any]
 ) -> None:
-    """Pictures of one of so many videos that is done, drawn anew where its masks are newer."""
-    from pyws.report.pictures import draw_masks, is_drawn
+    """Pictures of one of so many videos that is done."""
     from pyws.report.run import place_of
-    from pyws.report.runs.masks import draw_tiles
+    from pyws.report.runs.masks import draw_video
 
     folders = {"initial mask": out / "init" / name, "refined mask (PA.v0)": out / "pa/v0" / name}
-    if is_drawn(out / "overlays" / name, folders.values()):
-        return
     both = (out / "heat-actor").is_dir() and (out / "heat-action").is_dir()
     kinds = {"map of the actor": "heat-actor", "map of the action": "heat-action"} if both else {"map": "heat"}
     heats = {caption: out / kind / name for caption, kind in kinds.items()}
-    draw_masks(
-        video["source"], folders, out / "overlays" / name, names=names, heats=heats,
+    draw_video(
+        place_of(out), name, video, videos, "init", folders, names, heats,
         superpixels=lambda picture, stem: cache(picture, name, stem),
     )  # fmt: skip
-    draw_tiles(place_of(out), name, video, videos, "init")
 
 
 def _table(manifest: dict[str, Any], labels: tuple[str, ...]) -> Any:

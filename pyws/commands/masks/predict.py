@@ -82,9 +82,8 @@ def predict(
     from pyws.data.video.headers import check_videos
     from pyws.data.video.sources import check_names, find_videos, name_of
     from pyws.masks.prediction.predict import load_model, predict_videos
-    from pyws.report.pictures import draw_masks, is_drawn
     from pyws.report.run import place_of, write_report
-    from pyws.report.runs.masks import draw_tiles, shown_of_run
+    from pyws.report.runs.masks import draw_video, shown_of_run
     from pyws.sharding import this_shard
 
     if bool(frames) == bool(data):
@@ -114,10 +113,7 @@ def predict(
 
     def draw(name: str, video: Mapping[str, Any]) -> None:
         folders, heats = {"mask": out / "masks" / name}, {"map": out / "heat" / name}
-        if is_drawn(out / "overlays" / name, folders.values()):
-            return
-        draw_masks(video["source"], folders, out / "overlays" / name, names=model.space.names, heats=heats)
-        draw_tiles(place_of(out), name, video, len(videos), "predict")
+        draw_video(place_of(out), name, video, len(videos), "predict", folders, model.space.names, heats)
 
     shown = partial(shown_of_run, len(videos), "predict")
     done = predict_videos(model, videos, out, allowed, every, align, on_error, quiet, refine, part, draw, shown)

@@ -68,9 +68,8 @@ def refine(
     from pyws.commands.masks.train import open_first_classifier
     from pyws.masks.initial_masks.pipeline import FORMAT
     from pyws.masks.refinement.pipeline import refine_annotations
-    from pyws.report.pictures import draw_masks, is_drawn
     from pyws.report.run import place_of, write_report
-    from pyws.report.runs.masks import draw_tiles, shown_of_run
+    from pyws.report.runs.masks import draw_video, shown_of_run
     from pyws.run_manifest import MANIFEST, read_manifest
     from pyws.sharding import this_shard
 
@@ -82,11 +81,8 @@ def refine(
 
     def draw(name: str, video: Mapping[str, Any]) -> None:
         folders = {"pseudo-annotation": (masks or init / "pa/v0") / name, "refined": out / "pa/v0" / name}
-        if is_drawn(out / "overlays" / name, folders.values()):
-            return
         heats = {"map": init / "heat" / name}
-        draw_masks(video["source"], folders, out / "overlays" / name, names=space, heats=heats)
-        draw_tiles(place_of(out), name, video, videos, "refine")
+        draw_video(place_of(out), name, video, videos, "refine", folders, space, heats)
 
     shown = partial(shown_of_run, videos, "refine")
     run = refine_annotations(init, out, classifier, config, masks, common.silent, part, method, draw, shown)

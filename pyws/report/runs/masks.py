@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pyws.data.tagged.label_space import IGNORE
@@ -16,11 +17,11 @@ from pyws.data.video.ahead import map_in_threads
 from pyws.data.video.frames import FrameFolder, Pixels, evenly, in_order, open_frames, read_mask
 from pyws.errors import DataError, name_bytes
 from pyws.progress import track
+from pyws.report import pictures
 from pyws.report.colours import shown_colours
 from pyws.report.page.html import VideoList
 from pyws.report.page.strips import PICTURE_BYTES, Strip, Tile, rungs, write_strip
 from pyws.report.page.videos import Lane, Measure, Video
-from pyws.report.pictures import SHEET
 from pyws.report.runs.parts import Page, Place, problems_of, settings
 
 Kind = Literal["init", "refine", "predict"]
@@ -68,7 +69,28 @@ def masks_of_run(run: Path, kind: Kind, entry: Mapping[str, Any]) -> dict[str, P
 def shown_of_run(videos: int, kind: Kind, masks: int) -> list[list[int]]:
     """Which of the masks of one of so many videos such a run draws: on the sheet of overlays, and on the page."""
     tiles, _ = rungs(videos, len(masks_of_run(Path(), kind, {"masks": ""})))[0]
-    return [evenly(masks, SHEET), evenly(masks, tiles)]
+    return [evenly(masks, pictures.SHEET), evenly(masks, tiles)]
+
+
+def draw_video(
+    place: Place,
+    name: str,
+    entry: Mapping[str, Any],
+    videos: int,
+    kind: Kind,
+    folders: dict[str, Path],
+    names: Sequence[str],
+    heats: Mapping[str, Path],
+    superpixels: Callable[[Pixels, str], NDArray[np.integer]] | None = None,
+) -> None:
+    """The overlays and the tiles of one of so many videos of such a run, drawn anew where its masks are newer.
+
+    The rest is as :func:`pyws.report.pictures.draw_masks` has it.
+    """
+    out = place.run / "overlays" / name
+    if not pictures.is_drawn(out, folders.values()):
+        pictures.draw_masks(entry["source"], folders, out, names=names, heats=heats, superpixels=superpixels)
+        draw_tiles(place, name, entry, videos, kind)
 
 
 def draw_tiles(place: Place, name: str, entry: Mapping[str, Any], videos: int, kind: Kind) -> None:
@@ -181,13 +203,13 @@ class _Tiles:
     def __call__(self, count: int) -> list[Tile]:
         chosen = evenly(len(self.stems), count)
         indices = [self.positions[one] for one in chosen]
-        pictures: list[Pixels | None]
+        shown: list[Pixels | None]
         try:
-            pictures = list(open_frames(self.source).read(indices))
+            shown = list(open_frames(self.source).read(indices))
         except DataError as error:
-            pictures, self.problem = [None] * len(indices), f"frames cannot be read: {error}"
+            shown, self.problem = [None] * len(indices), f"frames cannot be read: {error}"
         tiles: list[Tile] = []
-        for one, position, picture in zip(chosen, indices, pictures, strict=True):
+        for one, position, picture in zip(chosen, indices, shown, strict=True):
             paths = {caption: folder / f"{self.stems[one]}.png" for caption, folder in self.folders.items()}
             masks = {caption: read_mask(path) for caption, path in paths.items() if path.is_file()}
             tiles.append((float(position), self.stems[one], picture, masks))
