@@ -15,10 +15,15 @@ ROOT = Path(__file__).resolve().parent
 class CMakeBuild(build_ext):
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
-        work = Path(self.build_temp).resolve() / "cmake"
-        # --fresh: what an earlier, isolated build environment left in the cache points to folders that are gone.
+        # One folder whatever pip makes, a wheel or an editable install: objects whose sources did not change stay.
+        work = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        # As cmake --fresh, which removes the objects too: what an earlier, isolated build environment left in the cache
+        # points to folders that are gone.
+        (work / "CMakeCache.txt").unlink(missing_ok=True)
+        for found in work.glob("CMakeFiles/[0-9]*"):
+            shutil.rmtree(found)
         configure = [
-            "cmake", "--fresh", "-S", str(ROOT), "-B", str(work), "-G", "Ninja",
+            "cmake", "-S", str(ROOT), "-B", str(work), "-G", "Ninja",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DPYWS_CUDA={os.environ.get('PYWS_CUDA', 'auto')}",
             *os.environ.get("CMAKE_ARGS", "").split(),

@@ -18,8 +18,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # what runs under a sanitizer starts without torch, in a twentieth of the time
+    import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 SANITIZE = os.environ.get("PYWS_SANITIZE", "")

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,15 @@ def test_no_import_circles():
 def test_every_test_file_has_a_name_of_its_own():
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert not [name for name in names if names.count(name) > 1]  # pytest collects one of them
+
+
+def test_no_folder_of_tests_has_a_name_that_pytest_passes_over(request):
+    """As build, dist and venv: it collects nothing there, and says nothing."""
+    folders = {path.parent for top in request.config.getini("testpaths") for path in (ROOT / top).rglob("test_*.py")}
+    names = {name for folder in folders for name in folder.relative_to(ROOT).parts}
+    over = request.config.getini("norecursedirs")
+    assert "build" in over
+    assert not [name for name in names if any(fnmatch(name, pattern) for pattern in over)]
 
 
 @pytest.mark.parametrize("top", ["pyws", "csrc", "tests", "benchmarks", "docs"])

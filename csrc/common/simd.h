@@ -3,7 +3,7 @@
 // <family>_simd.cpp holds the leaf loops of a family: plain loops on raw pointers that the compiler vectorises. CMake
 // compiles it once for each instruction set with PYWS_ISA = portable, avx2, avx512; each object fills one table of
 // function pointers. Rules for such a file: no templates of the standard library (a weak symbol compiled for AVX-512
-// could win at link time; tests/build/test_build.py looks), sums in a fixed tree of lanes, no contraction to FMA, so that
+// could win at link time; tests/core/test_build.py looks), sums in a fixed tree of lanes, no contraction to FMA, so that
 // all paths give the same bits.
 #pragma once
 

@@ -1,5 +1,5 @@
 // Kernels that test the emulator itself: right ones with known results, and wrong ones that it must catch. All have one
-// signature, so that tests/build/test_emulator.py starts them by name through one C function.
+// signature, so that tests/core/test_emulator.py starts them by name through one C function.
 #include <cstring>
 #include <string>
 

@@ -100,7 +100,7 @@ def _kernel_tests(path: str) -> list[str]:
     if not path.endswith((".cu", ".cuh", "_cuda.h")):
         chosen += [tests["tails"], *([] if names else [tests["odd_tensors"]])]
     # What is tested of all kernels: their fields, large counts, large tensors, narrow products.
-    chosen += [tests["library"], tests["sizes"], tests["vast_tensors"], ROOT / "tests" / "build" / "test_build.py"]
+    chosen += [tests["library"], tests["sizes"], tests["vast_tensors"], ROOT / "tests" / "core" / "test_build.py"]
     return [str(test.relative_to(ROOT)) for test in dict.fromkeys(chosen)]
 
 
