@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import torch
+import torch._dynamo  # as every optimiser does, in two seconds
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import pyws.masks.self_training.loop
