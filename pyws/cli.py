@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pyws.commands import usage
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _keep_freed_memory()
         _keep_numpy_to_one_thread()
         _collect_seldom()
+        _load_no_compiler()
         _warn_in_words()
     words = list(sys.argv[1:] if arguments is None else arguments)
     name, rest = split(words)
@@ -166,6 +168,30 @@ def _collect_seldom() -> None:
     again at the end."""
     gc.set_threshold(700, 10, 1000)
     atexit.register(gc.freeze)
+
+
+class _NoCompiler(ModuleType):
+    """In the place of torch._dynamo, for what optimisers ask of it: that nothing is compiled. For all else it loads the
+    real one."""
+
+    def graph_break(self, *arguments: Any, **options: Any) -> None:
+        """Nothing is being compiled."""
+
+    def disable(self, function: Any = None, *arguments: Any, **options: Any) -> Any:
+        """The function itself, which nothing compiles; a decorator where there is none yet."""
+        return (lambda decorated: decorated) if function is None else function
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":  # what goes through all modules asks for these
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def _load_no_compiler() -> None:
+    """Every optimiser of torch loads its compiler, in one to three seconds, to say that it is not to be compiled."""
+    sys.modules.setdefault("torch._dynamo", _NoCompiler("torch._dynamo"))
 
 
 def _words_of(error: Exception) -> str:

@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from pyws.cli import _NoCompiler
+from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 
 HEAVY = {
@@ -61,6 +63,28 @@ def test_masks_init(tmp_path):
     words = ["masks", "init", tmp_path / "dog", "-o", tmp_path / "out", "--tag", "dog=151-268", "--short-side", 64]
     words += ["--classifier", "efficientnet-lite0", "--weights", tmp_path / "weights.pth", "--quiet"]
     assert not loaded([words]) & HEAVY
+
+
+def test_training_loads_no_compiler_and_whoever_wants_it_has_the_real_one(tmp_path):
+    """The optimiser asks for it, to say that its steps are not to be compiled."""
+    write_synthetic(tmp_path, SyntheticConfig(classes=2, width=8, snippets=40), 2, 1)
+    code = (
+        "import sys; from pyws.cli import main; assert main() == 0; assert 'sympy' not in sys.modules; import torch; "
+        "three = torch.compile(lambda x: x + 1, backend='eager')(torch.full((1,), 2.0)); import torch._dynamo.config; "
+        "again = torch._dynamo.disable(lambda: torch.compiler.is_compiling())(); "
+        "print(three.item(), again, torch._dynamo is sys.modules['torch._dynamo'], torch._dynamo.__file__[-11:])"
+    )
+    words = ["segments", "train", str(tmp_path), "-o", str(tmp_path / "run"), "--subset", "training", "--epochs", "2"]
+    run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert (run.returncode, run.stdout.splitlines()[-1]) == (0, "3.0 False True __init__.py"), run.stderr
+
+
+def test_what_stands_for_the_compiler_leaves_functions_as_they_are():
+    stand_in = _NoCompiler("torch._dynamo")
+    assert stand_in.disable(len, False, wrapping=False) is len
+    assert stand_in.disable(recursive=False)(len) is len
+    assert stand_in.graph_break() is None
+    assert not hasattr(stand_in, "__file__")  # as those ask who look for a module by its file
 
 
 @pytest.mark.parametrize("words", [["--help"], ["segments", "fuse", "--help"], ["segments", "train", "--help-all"]])
