@@ -82,6 +82,12 @@ def test_import_is_light():
     assert not heavy & {module.split(".")[0] for module in modules}
 
 
+def test_every_public_name_is_there_at_its_first_use():
+    assert set(pyws.__all__) >= pyws._PACKAGES
+    for name in set(pyws.__all__) - {"DataError", "PywsError", "__version__"}:
+        assert pyws.__getattr__(name).__name__ in (name, f"pyws.{name}")
+
+
 def test_no_file_is_too_long():
     long = {path.name: n for path in FILES if (n := len(path.read_text().splitlines())) > 500}
     assert long == {}

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyws import Segments
 from pyws.data.annotations.activitynet import read_detections, read_truth, read_wtalc
 from pyws.errors import DataError
 from pyws.evaluation import detection_map
+from pyws.evaluation.precision import first_match
 from pyws.segments import PostprocessConfig, fuse_detections
 
 TIOUS = (0.1, 0.3, 0.5, 0.7)
@@ -351,3 +353,8 @@ def test_the_documents_read_from_files(released, tmp_path):
     with pytest.raises(DataError, match=r"nowhere.json: cannot be read"):
         detection_map(tmp_path / "nowhere.json", again)
     assert golden["videos"] == 200
+
+
+def test_a_prediction_takes_one_segment_and_leaves_the_others():
+    predictions, truth = Segments.of([[(0, 10, 0.9), (0, 10, 0.8)]]), Segments.of([[(0, 10, 1), (0, 9, 1)]])
+    assert first_match(predictions, truth, np.array([0, 1]), [0.5, 0.95]).tolist() == [[True, True], [True, False]]

@@ -160,6 +160,15 @@ def youtube_set(root):
     return root
 
 
+def test_overlap_of_youtube_objects_is_a_double(tmp_path):
+    data = open_mask_set(youtube_set(tmp_path / "yto"))
+    guess = np.zeros((2, 4), np.uint8)
+    guess[:, 1:3] = data.space.id_of("dog")
+    write_mask(tmp_path / "guess/dog_0001_002/frame0001.png", guess)
+    scores = evaluate_youtube_objects(tmp_path / "guess", data, missing="background")
+    assert scores["classes"]["dog"] == {"frames": 2, "iou": (1 / 3 + 1) / 2, "pooled": 2 / 6}
+
+
 def test_protocols_of_youtube_objects(tmp_path, capsys):
     data = open_mask_set(youtube_set(tmp_path / "yto"))
     dog, bike = data.space.id_of("dog"), data.space.id_of("motorbike")

@@ -84,6 +84,16 @@ def test_frame_map_by_hand():
     assert (without["frame_map"], without["pointing"]) == ({"0.5": None, "0.2": None}, None)
 
 
+@pytest.mark.parametrize(
+    ("peak", "inside"),
+    [((0.25, 0.25), 1), ((0.5, 0.4), 0), ((0.4, 0.75), 0), ((0.24, 0.4), 0), ((0.4, 0.24), 0), ((0.4, 0.7), 1)],
+)
+def test_a_peak_hits_a_box_from_its_first_edges_up_to_its_last(peak, inside):
+    box = np.array([[0.25, 0.25, 0.5, 0.75]])
+    found = [Attention(0, 15, box, np.array([0.9]), peak)]
+    assert evaluate_boxes(found, [KeyFrame("v", 902, box, np.array([15]))])["pointing"] == inside
+
+
 def test_attention_command(tmp_path, capsys, monkeypatch):
     rng = np.random.default_rng(0)
     for index in range(33):

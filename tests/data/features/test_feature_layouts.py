@@ -273,9 +273,9 @@ def test_check_names_everything_that_is_wrong(tmp_path, capsys):
         "late": {"annotations": [{"label": "a", "segment": [1, 9]}]},
         "untagged": {"tags": [], "annotations": []},
         "mismatch": {"tags": ["b"]},
+        "gone": {},
         "long": {"duration": 64.0},
         "nan": {},
-        "gone": {},
         "wide": {},
         "cut": {},
     }
