@@ -17,6 +17,7 @@ from pyws.commands.demo.config import DemoConfig
 from pyws.commands.demo.masks import _mean_iou
 from pyws.commands.demo.report import _about, write_report
 from pyws.commands.demo.segments import CLASSES, TIOUS, _inside, _share
+from pyws.commands.demo.train import draw_clips
 from pyws.data.synthetic.clips import ACTIONS, Stream
 from pyws.data.synthetic.rendering import SceneConfig
 from pyws.data.video.frames import read_mask
@@ -165,3 +166,9 @@ def test_a_demo_that_has_not_ended_has_no_report(tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(DataError, match="holds a demo that has not ended; run pyws demo again"):
         write_report(tmp_path)
+
+
+def test_each_clip_is_drawn_of_the_seed_and_its_number(monkeypatch):
+    monkeypatch.setattr("pyws.commands.demo.train.make_clip", lambda *given: given)
+    clips = draw_clips(TINY, 5, quiet=True)
+    assert clips == [(5, index, TINY.frames, TINY.scene) for index in range(16)]

@@ -124,6 +124,14 @@ def test_merged_views(tmp_path, capsys):
     assert "0.png: must have the shape of the frame 3x4, got 1x4" in capsys.readouterr().err
 
 
+def test_frames_without_a_mask_are_passed_over_and_those_behind_them_count(tmp_path):
+    for stem in "012":
+        write_mask(tmp_path / f"truth/a/{stem}.png", np.array([[1, 1, 0]], np.uint8))
+    write_mask(tmp_path / "guess/a/1.png", np.array([[1, 0, 0]], np.uint8))
+    (video,) = evaluate_masks(tmp_path / "guess", tmp_path / "truth", missing="skip")["videos"].values()
+    assert video == {"frames": 3, "missing": 2, "iou": 0.5}
+
+
 def test_masks_that_cannot_be_compared(tmp_path):
     for one, other in ((np.zeros((2, 3)), np.zeros((3, 2))), (np.zeros(3), np.zeros(3))):
         with pytest.raises(ValueError, match=r"mask_iou: masks must have one shape \(..., H, W\), got"):

@@ -270,6 +270,21 @@ def test_training_asks_for_fresh_composites_of_its_own_fold(capsys: pytest.Captu
     assert [epoch for epoch, _ in asked[:4]] == [0, 0, 1, 1]  # four samples of two videos, three a step
 
 
+def test_samples_of_one_video_are_parted_among_the_folds_one_by_one() -> None:
+    real, pasted = samples(12, True, 0)
+    asked: list[set[int]] = []
+
+    def fresh(epoch: int, chosen: torch.Tensor) -> torch.Tensor:
+        asked.append(set(chosen.tolist()))
+        return pasted[chosen]
+
+    config = DiscriminatorConfig(patch_size=36, width=2, steps=2, batch=12)
+    score_composites(real, pasted, ["v"] * 12, config, 0, torch.device("cpu"), fresh)
+    first, second = set.union(*asked[:2]), set.union(*asked[2:])
+    assert len(first) == len(second) > 3
+    assert not first & second
+
+
 def test_true_masks_score_above_shifted_ones() -> None:
     """Half the masks are true, half are shifted by a third of the disc; the discriminators see both as composites."""
     rng = np.random.default_rng(0)

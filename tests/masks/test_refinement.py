@@ -28,6 +28,7 @@ from pyws.data.video.remembered import REMEMBERED
 from pyws.errors import DataError
 from pyws.evaluation.segmentation import mask_iou
 from pyws.files import file_sha256
+from pyws.masks.initial_masks import motion
 from pyws.masks.initial_masks.motion import motion_weights, neighbours
 from pyws.masks.refinement import video_model
 from pyws.masks.refinement.appearance import (
@@ -380,6 +381,14 @@ def test_motion_weights_tell_what_moves_beside_the_camera() -> None:
     assert weights[:, 80:, 110:150].max() < 0.3
     alone = motion_weights(torch.from_numpy(frames[:1]), [0], [0])
     assert (alone == 1).all()
+
+
+def test_motion_is_measured_beside_the_short_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pixel of a frame 60 pixels high is as four of the 240 that lengths are said in; two frames on, half of it."""
+    monkeypatch.setattr(motion, "dense_flow", lambda one, other, method: None)
+    monkeypatch.setattr(motion, "object_motion", lambda flow: np.ones((60, 160)))
+    weights = motion_weights(torch.zeros(2, 60, 160, 3, dtype=torch.uint8), [0, 2], [0])
+    torch.testing.assert_close(weights, torch.full((1, 60, 160), (2 + motion.STILL) / (2 + motion.KNEE)))
 
 
 def test_neighbours_stay_in_the_video() -> None:

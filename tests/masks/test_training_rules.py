@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from pyws import DataError, cli
+from pyws import DataError, cli, run_manifest
 from pyws.cli import main
+from pyws.commands.common import Common
+from pyws.commands.masks.ablate import _possible
 from pyws.data.synthetic.a2d import GeneratedConfig, write_generated_a2d
 from pyws.data.tagged.dataset import TaggedVideo
 from pyws.data.tagged.label_space import object_labels
@@ -437,3 +439,15 @@ def test_the_state_of_a_version_decides_how_a_run_goes_on(tmp_path: Path) -> Non
         SelfTraining._select(run, first)
     run._frames = lambda number: (["frame"], [])
     assert SelfTraining._select(run, first)
+
+
+def test_rows_that_a_folder_cannot_have_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that test masks by a classifier of images, of first masks by one of actions alone."""
+    parameters = {"weights_sha256": "a", "action_weights_sha256": "a"}
+    monkeypatch.setattr(run_manifest, "read_manifest", lambda *given: {"parameters": parameters})
+    kept = _possible(Path("first"), ["baseline", "ws2", "paper"], SelfTrainingConfig(), Common())
+    assert kept == ["baseline"]
+    said = "first: made without a classifier of images, which the tests of ws2, paper need: left out\n"
+    assert capsys.readouterr().out == said

@@ -336,6 +336,20 @@ def test_what_a_backbone_is_trained_by(backbone, background, data):
     torch.testing.assert_close(loss, overrides.loss_weight * run.config.schedule.loss_weight(5) * plain)
 
 
+def test_the_loss_of_an_epoch_is_summed_in_double(data, monkeypatch):
+    """2^24 and ones, which single precision would lose."""
+    run = train.begin("bm", replace(QUICK, batch=1), data, CPU)
+    usual, given = train.batch_losses, iter([2.0**24, *[1.0] * (len(data) - 1)])
+
+    def losses(run, videos, batch, *rest):
+        activations, own, distribution = usual(run, videos, batch, *rest)
+        return activations, own * 0 + next(given), distribution
+
+    monkeypatch.setattr(train, "batch_losses", losses)
+    record = train.train_epoch(run, Videos(data, CPU), 0, Group())
+    assert record["loss"] == (2**24 + len(data) - 1) / len(data)
+
+
 def test_training_lowers_the_loss_and_finds_segments(data, held_out):
     run = train.train("rskp", replace(QUICK, epochs=10), data, held_out)
     losses = [record["loss"] for record in run.history]

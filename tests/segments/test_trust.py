@@ -21,7 +21,7 @@ from pyws.segments.training import train
 from pyws.segments.training.batches import Videos
 from pyws.segments.training.fitting import fitted, sentence
 from pyws.segments.training.run_folder import RunFolder, open_checkpoint
-from pyws.segments.trust import Share, Trust, agreement, reach, tag_auc
+from pyws.segments.trust import Share, Trust, agreement, moments, reach, tag_auc
 
 ANY, NONE, USUAL = (
     TrustConfig(agreement=-1, conflict=1, likeness=-1, reach=1, joined=100, forgotten=1),
@@ -507,3 +507,8 @@ def test_asking_which_tags_are_open_changes_none(data, monkeypatch):
     assert not found[pair]
     assert (data.tags == before).all()
     assert (found != before).sum() == 1
+
+
+def test_moments_of_single_precision_are_doubles():
+    ours, theirs = np.array([[0.0], [1.0]], np.float32), np.array([[1.0], [0.0]], np.float32)
+    assert moments(ours, theirs).dtype == np.float64

@@ -140,3 +140,10 @@ def test_other_bad_sources(tmp_path, capsys):
     source = str(archive(tmp_path / "watch.npz"))
     assert cli.main(["data", "watch", str(tmp_path / "x"), "--source", source, "--test-subjects", "7"]) == 1
     assert r"test subjects must be some of [1, 2], got [7]" in capsys.readouterr().err
+
+
+def test_statistics_of_single_precision_are_computed_in_double():
+    signal = np.random.default_rng(0).normal(900, 0.1, (64, 6)).astype(np.float32)
+    first = window_features(signal)[0]
+    exact = signal[:32, 0].astype(np.float64)
+    assert first[[0, 3]] == pytest.approx([exact.mean(), exact.std()], rel=1e-12)
