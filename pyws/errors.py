@@ -180,6 +180,20 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def loader_says(error: ImportError, package: str) -> str:
+    """What to add to how ``package`` is installed: nothing where it is not there, and why it does not load where it is.
+
+    Examples
+    --------
+    >>> loader_says(ModuleNotFoundError("No module named 'cv2'", name="cv2"), "cv2")
+    ''
+    >>> loader_says(ImportError("libGL.so.1: cannot open shared object file"), "cv2")
+    '; what is installed does not load: libGL.so.1: cannot open shared object file'
+    """
+    is_missing = isinstance(error, ModuleNotFoundError) and error.name == package
+    return "" if is_missing else f"; what is installed does not load: {error}"
+
+
 def check_fields(config: object, who: str, rule: str, *names: str) -> None:
     """Raise unless numbers of a configuration, or tuples of them, keep a rule; None, a default, keeps every one.
 

@@ -7,6 +7,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from pyws.commands.common import Common, CommonOptions, check_options
+from pyws.errors import loader_says
 
 RETRIES = 3  # retries of a shard whose machine or process died; what it had finished stays
 
@@ -57,7 +58,8 @@ def ray(
     try:
         import ray as cluster
     except ImportError as error:
-        raise ValueError("pyws ray: needs the package ray (pip install 'pyws-video[ray]')") from error
+        why = loader_says(error, "ray")
+        raise ValueError(f"pyws ray: needs the package ray (pip install 'pyws-video[ray]'){why}") from error
     cluster.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     try:
         task = cluster.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(run_shard)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pyws.errors import DataError, reading
+from pyws.errors import DataError, loader_says, reading
 from pyws.files import check_bytes, check_regular
 
 
@@ -23,7 +23,8 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
     try:
         import h5py
     except ImportError as error:
-        raise DataError(path, "is an HDF5 file: pip install 'pyws-video[hdf5]'") from error
+        rule = "is an HDF5 file: pip install 'pyws-video[hdf5]'"
+        raise DataError(path, rule + loader_says(error, "h5py")) from error
     with reading(path, "is damaged or no HDF5 file (MATLAB 7.3)"):
         check_regular(path)
         with h5py.File(path, "r") as file:

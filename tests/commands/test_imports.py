@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ from PIL import Image
 
 from pyws.cli import _NoCompiler
 from pyws.data.synthetic.features import SyntheticConfig, write_synthetic
+from pyws.data.tagged.a2d_files import needed_h5py
+from pyws.data.tagged.tags_table import _sheet
+from pyws.data.video.optical_flow import why_no_opencv
+from pyws.errors import DataError
 from pyws.models.image_networks.efficientnet_lite import EfficientNetLite
 
 HEAVY = {
@@ -91,3 +96,24 @@ def test_what_stands_for_the_compiler_leaves_functions_as_they_are():
 def test_help(words):
     code = "import sys; from pyws.cli import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "asked"),
+    [
+        ("cv2", why_no_opencv),
+        ("h5py", lambda: needed_h5py(Path("a2d"))),
+        ("openpyxl", lambda: [*_sheet(Path("t"), b"")]),
+    ],
+)
+def test_a_package_that_does_not_load_says_why(module, asked, tmp_path, monkeypatch):
+    """As OpenCV on a machine without libGL: to install it, as people have, does not help."""
+    (tmp_path / f"{module}.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        said = str(asked())
+    except DataError as error:
+        said = str(error)
+    assert "install" in said
+    assert said.endswith("; what is installed does not load: libGL.so.1: cannot open shared object file")

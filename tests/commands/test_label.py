@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from pyws.commands.label import run as run_module
 from pyws.commands.label.page import _amounts
 from pyws.commands.label.plan import COARSER, Choices, Cost, Costs, Length, Work, fitted
 from pyws.commands.label.prepare import Prepared
-from pyws.commands.label.run import run_stages
+from pyws.commands.label.run import resumed, run_stages
 from pyws.commands.label.stages import Job, MaskConfig, Networks, as_file_name, make_maps, mask_config_for
 from pyws.commands.label.tags import Route, route_of
 from pyws.data.video.frames import read_mask, write_picture
@@ -508,10 +508,23 @@ def test_masks_have_the_stages_that_their_classifier_can_have(
         assert len(found.missing) == len(said)
         assert all(part in one for part, one in zip(said, found.missing, strict=True))
     assert [mask_config_for(classifier, pixels, False).region_area for pixels in (1, 854 * 240)] == [64, 1536]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "cv2", None)
     found = mask_config_for(classifier, 854 * 480, False)
     assert (found.motion, found.refine) == (False, False)
-    assert "masks are neither weighted by motion nor refined: pip install" in found.missing[0]
+    assert "masks are neither weighted by motion nor refined: optical flow: needs OpenCV" in found.missing[0]
+
+
+def test_a_run_goes_on_with_the_stages_of_masks_that_it_began_with(tmp_path: Path) -> None:
+    """OpenCV has been installed in between: the work that is left is that of before."""
+    job = Job(Networks("small3d", "x", None, "small2d", "x", None), tmp_path, None, "error", Common(), {}, (),
+              MaskConfig(True, True, "small2d"))  # fmt: skip
+    state = {
+        "choices": asdict(CHOICES), "costs": asdict(COSTS), "mask_config": asdict(MaskConfig()), "seconds": {},
+        "begun": [], "notes": [],
+    }  # fmt: skip
+    prepared, choices, costs = resumed(Prepared(job, WORK, None, replace(CHOICES, versions=7), ()), state)
+    assert (prepared.job.mask_config, prepared.work.steps) == (MaskConfig(), MaskConfig().steps)
+    assert (choices, costs) == (CHOICES, COSTS)
 
 
 def test_a_network_of_clips_that_is_not_here_says_what_it_is_needed_for(monkeypatch: pytest.MonkeyPatch) -> None:

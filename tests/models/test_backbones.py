@@ -299,6 +299,9 @@ def test_a_mean_of_networks_is_the_mean_of_what_they_say(name):
     for field in ("scores", "tcam", "background", "actionness"):
         value, each = getattr(found, field), [getattr(part, field) for part in parts]
         assert value is None if each[0] is None else torch.equal(value, 0.75 * each[0] + 0.25 * each[1])
+    both = [(share * own, rows) for share, part in zip((0.75, 0.25), parts, strict=True) for own, rows in part.logits]
+    assert [own for own, _ in found.logits] == [own for own, _ in both]
+    assert all(torch.equal(rows, other) for (_, rows), (_, other) in zip(found.logits, both, strict=True))
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -36,7 +36,7 @@ from pyws.report.runs.label import _MEANING, _joined, _times, row_of_tag
 from pyws.report.runs.masks import _areas, _over_time, _positions, masked_videos, masks_page, mean_iou
 from pyws.report.runs.masks import _wrong as _wrong_masks
 from pyws.report.runs.masks_training import _entries, _findings, _measures, _samples, _why, _with_curve
-from pyws.report.runs.parts import problems_of
+from pyws.report.runs.parts import Place, problems_of
 from pyws.report.runs.segments import Seen, _wrong, add_truth, detections_page, frames_strip
 from pyws.report.runs.segments_training import _seen, _training
 from pyws.report.timelines import _plain
@@ -505,3 +505,16 @@ def test_only_sampled_videos_of_the_first_stage_are_shown(tmp_path: Path) -> Non
 
 def test_dollars_in_names_are_no_mathematics() -> None:
     assert _plain("a $b$ c") == r"a \$b\$ c"
+
+
+def test_a_page_is_compared_with_the_truth_that_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Drawn(Exception):
+        pass
+
+    def page(place: Place) -> None:
+        assert (place.run, place.truth, place.quiet) == (tmp_path, Path("truth.json"), False)
+        raise Drawn
+
+    monkeypatch.setattr("pyws.report.run._page", page)
+    with pytest.raises(Drawn):
+        write_report(tmp_path, "truth.json", quiet=False)

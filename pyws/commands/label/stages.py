@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,15 +67,16 @@ class MaskConfig:
 
 def mask_config_for(classifier: Classifier, pixels: int, train: bool) -> MaskConfig:
     """The stages of masks for a classifier of images and frames of so many pixels; ``train``: a network is wanted."""
+    from pyws.data.video.optical_flow import why_no_opencv
     from pyws.masks.refinement.appearance import early_layers
     from pyws.models.image_networks.deeplab import BACKBONES
     from pyws.models.pretrained.weights import weights_file
 
     missing = []
-    motion = importlib.util.find_spec("cv2") is not None
-    if not motion:
-        missing.append("masks are neither weighted by motion nor refined: pip install 'pyws-video[motion]'")
-    refine = motion
+    why = why_no_opencv()
+    if why:
+        missing.append(f"masks are neither weighted by motion nor refined: {why}")
+    motion = refine = not why
     try:
         early_layers(classifier.name)
     except ValueError:

@@ -23,7 +23,7 @@ import numpy as np
 
 from pyws.data.features.listing import SNIPPETS_PER_SECOND
 from pyws.data.features.writers import FeatureVideo, write_data_set
-from pyws.errors import DataError
+from pyws.errors import DataError, loader_says
 from pyws.files import check_bytes, open_regular
 
 WIDTH = 64
@@ -94,7 +94,8 @@ def _from_package() -> WatchRecordings:
     try:
         from seglearn.datasets import load_watch
     except ImportError as error:
-        raise DataError("seglearn", "must be installed (pip install seglearn), or its data given as .npz") from error
+        rule = "must be installed (pip install seglearn), or its data given as .npz"
+        raise DataError("seglearn", rule + loader_says(error, "seglearn")) from error
     data = load_watch()
     exercise = tuple(str(data["y_labels"][int(label)]) for label in data["y"])
     signals = tuple(np.asarray(signal, dtype=np.float32) for signal in data["X"])

@@ -19,7 +19,7 @@ from pyws.data.tagged.label_space import A2D_CODES, A2D_PAIRS, IGNORE, shown_ids
 from pyws.data.tagged.rle import box_of
 from pyws.data.video.decoders import MAX_PIXELS
 from pyws.data.video.frames import palette, read_image, write_picture
-from pyws.errors import DataError
+from pyws.errors import DataError, loader_says
 from pyws.files import atomic_write, read_text
 
 Colours = dict[int, tuple[int, int, int]]
@@ -132,7 +132,8 @@ def needed_h5py(folder: Path) -> Any:
     try:
         import h5py
     except ImportError as error:
-        raise DataError(folder, "annotations of A2D are HDF5 files: pip install 'pyws-video[hdf5]'") from error
+        rule = "annotations of A2D are HDF5 files: pip install 'pyws-video[hdf5]'"
+        raise DataError(folder, rule + loader_says(error, "h5py")) from error
     return h5py
 
 

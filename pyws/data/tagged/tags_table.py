@@ -19,7 +19,7 @@ from zipfile import ZipFile
 
 from pyws.data.csv_table import rows_of
 from pyws.data.video.sources import VIDEO_SUFFIXES
-from pyws.errors import DataError, listed, printable, reading
+from pyws.errors import DataError, listed, loader_says, printable, reading
 from pyws.files import check_bytes
 
 VIDEO_COLUMNS = ("video", "videos", "video name", "video_name", "name", "file", "filename", "file name", "path", "clip")
@@ -280,7 +280,8 @@ def _sheet(path: Path, raw: bytes) -> Iterator[list[str]]:
     try:
         from openpyxl import load_workbook
     except ImportError as error:
-        raise DataError(path, "needs openpyxl (pip install openpyxl), or save the table as CSV UTF-8") from error
+        rule = "needs openpyxl (pip install openpyxl), or save the table as CSV UTF-8"
+        raise DataError(path, rule + loader_says(error, "openpyxl")) from error
     with reading(path, "cannot be read as a workbook"):  # openpyxl raises what zipfile and the XML parser raise
         with ZipFile(io.BytesIO(raw)) as packed:
             check_bytes(path, sum(member.file_size for member in packed.infolist()))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyws.data.video.frames import Pixels
+from pyws.errors import loader_says
 
 Flow = NDArray[np.float32]
 """(H, W, 2): how far right and down each pixel of one frame has gone in another, in pixels."""
@@ -210,13 +211,23 @@ class _OneThread:
 _one_thread = _OneThread()
 
 
+def why_no_opencv() -> str:
+    """What is to be done before there is optical flow by OpenCV; "" where there is."""
+    try:
+        with _opencv():
+            return ""
+    except ValueError as error:
+        return str(error)
+
+
 @contextmanager
 def _opencv() -> Iterator[Any]:
     """OpenCV with one thread: DIS parts a frame among its threads, and finds another flow for each number of them."""
     try:
         import cv2
     except ImportError as error:
-        raise ValueError("optical flow: needs OpenCV, pip install 'pyws-video[motion]'") from error
+        why = loader_says(error, "cv2")
+        raise ValueError(f"optical flow: needs OpenCV, pip install 'pyws-video[motion]'{why}") from error
     _one_thread.enter(cv2)
     try:
         yield cv2

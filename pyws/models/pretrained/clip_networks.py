@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyws.errors import DataError
+from pyws.errors import DataError, loader_says
 from pyws.models.classifier import Classifier
 from pyws.models.pretrained.timm_networks import cached_file, reach
 
@@ -149,8 +149,7 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise ValueError(
-            f"classifier: {PREFIX}NAME needs the package transformers: pip install 'pyws-video[clip]'"
-        ) from error
+        rule = f"classifier: {PREFIX}NAME needs the package transformers: pip install 'pyws-video[clip]'"
+        raise ValueError(rule + loader_says(error, "transformers")) from error
     transformers.utils.logging.disable_progress_bar()  # the one of loading weights, on standard error
     return transformers

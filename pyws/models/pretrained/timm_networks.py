@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from pyws.errors import DataError
+from pyws.errors import DataError, loader_says
 from pyws.models.classifier import Classifier
 from pyws.models.pretrained.weights import TIMEOUT
 
@@ -71,7 +71,10 @@ def _timm() -> Any:
     try:
         import timm
     except ImportError as error:
-        raise ValueError("classifier: networks of timm need that package: pip install 'pyws-video[timm]'") from error
+        why = loader_says(error, "timm")
+        raise ValueError(
+            f"classifier: networks of timm need that package: pip install 'pyws-video[timm]'{why}"
+        ) from error
     return timm
 
 

@@ -27,7 +27,7 @@ from pyws.data.annotations.corrections import corrections_document
 from pyws.data.csv_table import read_json_lines
 from pyws.data.features.dataset import FeatureSet
 from pyws.distributed import Group
-from pyws.errors import DataError
+from pyws.errors import DataError, loader_says
 from pyws.files import append_line, made_of, write_lines
 from pyws.folders import only_writer
 from pyws.models import Averaged, Backbone
@@ -332,5 +332,6 @@ def _board(path: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ValueError("tensorboard: needs the package tensorboard (pip install tensorboard)") from error
+        why = loader_says(error, "tensorboard")
+        raise ValueError(f"tensorboard: needs the package tensorboard (pip install tensorboard){why}") from error
     return SummaryWriter(str(path / "tensorboard"))
