@@ -69,7 +69,9 @@ def test_activitynet_and_csv_are_exact(export, made):
     found = read_json(export("activitynet", "detections.json") / "segments.json")["results"]
     assert found == DETECTIONS
     with (export("csv", "detections.json") / "segments.csv").open() as file:
-        rows = [tuple(row.values()) for row in csv.DictReader(file)]
+        table = csv.DictReader(file)
+        rows = [tuple(row.values()) for row in table]
+    assert table.fieldnames == ["video", "label", "start", "end", "score"]
     assert rows[0] == ("fox", "", "", "", "")
     assert [(v, label, *map(float, rest)) for v, label, *rest in rows[1:]] == segments(made)
 

@@ -153,6 +153,15 @@ def test_the_manifest_of_something_else_says_nothing_of_videos(manifest, tmp_pat
     assert sources_of(SimpleNamespace(stored=[stored])) == ({"v": "v.mp4"} if ours else {})
 
 
+def test_a_folder_without_a_manifest_says_nothing_and_the_others_do(tmp_path):
+    stored = [SimpleNamespace(path=tmp_path / name / "features" / "v.npy") for name in "abcd"]
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+        if name in "bd":
+            (tmp_path / name / "manifest.json").write_text(json.dumps({"videos": {name: {"source": f"{name}.mp4"}}}))
+    assert sources_of(SimpleNamespace(stored=stored)) == {"b": "b.mp4", "d": "d.mp4"}
+
+
 def test_maps_are_handed_on_as_soon_as_they_are_many(monkeypatch):
     """Whatever is held at once: the same maps, in the same order."""
     data = feature_sets.draw(5)
