@@ -82,6 +82,20 @@ def test_import_is_light():
     assert not heavy & {module.split(".")[0] for module in modules}
 
 
+CHANGING = {"Target", "Reviewed", "Instance", "_Candidate", "Version", "Seen", "Aside", "Run"}
+
+
+def test_dataclasses_stay_as_they_are_made():
+    """But for those that are filled step by step."""
+    changing = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+                if ast.unparse(decorator).startswith("dataclass") and "frozen=True" not in ast.unparse(decorator):
+                    changing.add(node.name)
+    assert changing == CHANGING
+
+
 def test_every_public_name_is_there_at_its_first_use():
     assert set(pyws.__all__) >= pyws._PACKAGES
     for name in set(pyws.__all__) - {"DataError", "PywsError", "__version__"}:

@@ -87,6 +87,8 @@ def test_as_json():
         {"actor": [1, 0, 2]},
         {"action": [1, 0, 0]},
         {"action": [0, "x", 0]},
+        {"actor": [0, 1, 2.0]},
+        {"action": [0, 0.0, 0]},
         {"actors": []},
         {"names": [str(index) for index in range(256)]},
     ],
